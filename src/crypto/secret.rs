@@ -1,0 +1,32 @@
+use rand::Rng;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// A 256-bit secret: a data key, key material, a root key. It is boxed so that moving it leaves no copy, is zeroized
+/// when dropped, and has neither `Clone` nor `Serialize`; printing it shows nothing.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct SecretKey(Box<[u8; 32]>);
+
+impl SecretKey {
+    pub const LEN: usize = 32;
+
+    /// A fresh key from the user-space CSPRNG that the system's entropy seeds.
+    pub fn random() -> Self {
+        let mut key = Box::new([0; 32]);
+        rand::rng().fill_bytes(&mut key[..]);
+        Self(key)
+    }
+
+    pub(in crate::crypto) fn from_box(bytes: Box<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
+    pub(in crate::crypto) fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretKey(..)")
+    }
+}

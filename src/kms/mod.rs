@@ -1,0 +1,93 @@
+//! The local KMS: what AWS KMS does, over a keyring in a directory. Names, states, errors and limits are AWS's.
+
+use crate::crypto::SecretKey;
+use std::collections::BTreeMap;
+
+/// String pairs bound to a ciphertext blob as additional data; the KMS meaning only.
+pub type EncryptionContext = BTreeMap<String, String>;
+
+/// The Linux process on whose behalf a key is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    pub pid: u32,
+}
+
+/// A data key as `GenerateDataKey` answers it.
+pub struct GeneratedDataKey {
+    /// ARN of the KMS key that was used, never an alias.
+    pub key_arn: String,
+    pub plaintext: SecretKey,
+    pub ciphertext_blob: Vec<u8>,
+}
+
+/// What kmsfs needs of a KMS. Calls can fail, be denied and take milliseconds; a remote KMS is a second implementation.
+pub trait Kms: Send + Sync {
+    /// `key_id`: key id, key ARN, alias name or alias ARN. `alias/aws/s3` is made at its first use.
+    fn generate_data_key(
+        &self,
+        key_id: &str,
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<GeneratedDataKey, Error>;
+
+    /// Wraps a data key that exists already (UpdateObjectEncryption). Answers the key's ARN and the blob.
+    fn encrypt(
+        &self,
+        key_id: &str,
+        plaintext: &SecretKey,
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<(String, Vec<u8>), Error>;
+
+    /// `key_arn` is the key that the blob must name (`IncorrectKeyException` otherwise).
+    fn decrypt(
+        &self,
+        key_arn: &str,
+        ciphertext_blob: &[u8],
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<SecretKey, Error>;
+
+    /// Whether a `Decrypt` (or `GenerateDataKey`) by this caller would be answered now: state and policy of the key,
+    /// without using it. For data keys that a cached bucket key protects.
+    fn authorize(&self, key_arn: &str, operation: Operation, caller: &Caller) -> Result<(), Error>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Decrypt,
+    GenerateDataKey,
+}
+
+/// An AWS KMS error: `code` without the suffix `Exception` where AWS has it, message as AWS words it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    pub code: Code,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    Disabled,
+    KmsInvalidState,
+    NotFound,
+    InvalidArn,
+    IncorrectKey,
+    InvalidCiphertext,
+    AccessDenied,
+    AlreadyExists,
+    InvalidAliasName,
+    LimitExceeded,
+    Validation,
+    UnsupportedOperation,
+    KmsInternal,
+}
+
+/// The key of the service itself: wraps the data keys of SSE-S3 objects and of bucket records; no KMS call shows it.
+pub trait ServiceKey: Send + Sync {
+    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error>;
+    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error>;
+    fn decrypt(&self, ciphertext_blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error>;
+}

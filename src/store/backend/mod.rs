@@ -1,0 +1,154 @@
+//! The store's view of the file system below it: a real directory, or a simulated disk for crash and fault tests.
+//!
+//! Names are single path components. No call follows a symlink. Errors carry the errno (`raw_os_error` is `Some`).
+
+use std::any::Any;
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Arc;
+
+/// A backing directory's root and what concerns its whole file system.
+pub trait Backend: Send + Sync {
+    fn root(&self) -> io::Result<Arc<dyn Dir>>;
+    /// Makes everything durable that has been done so far, names included (syncfs).
+    fn sync_all(&self) -> io::Result<()>;
+    fn space(&self) -> io::Result<Space>;
+    /// The clock that the file system stamps changes with, nanoseconds since 1970.
+    fn now(&self) -> i64;
+}
+
+/// An open directory; holding it costs one descriptor.
+pub trait Dir: Send + Sync {
+    fn as_any(&self) -> &dyn Any;
+    /// Of the directory itself.
+    fn metadata(&self) -> io::Result<Metadata>;
+    fn stat(&self, name: &OsStr) -> io::Result<Metadata>;
+    fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>>;
+    /// A regular file only: `EINVAL` for anything else. `ReadWrite` succeeds for its owner whatever the mode is.
+    fn open_file(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn File>>;
+    /// Fails with `EEXIST` if the name is there; opened for reading and writing whatever the mode is.
+    fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>>;
+    fn make_dir(&self, name: &OsStr, node: &NewNode) -> io::Result<()>;
+    /// FIFO, socket or device: `kind` is the `S_IFMT` part.
+    fn make_node(&self, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> io::Result<()>;
+    fn make_symlink(&self, name: &OsStr, target: &[u8], node: &NewNode) -> io::Result<()>;
+    fn read_link(&self, name: &OsStr) -> io::Result<Vec<u8>>;
+    fn unlink(&self, name: &OsStr) -> io::Result<()>;
+    fn remove_dir(&self, name: &OsStr) -> io::Result<()>;
+    /// `to` is a directory of the same backend.
+    fn rename(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr, how: Rename) -> io::Result<()>;
+    fn link(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr) -> io::Result<()>;
+    /// Entries after `cursor` (0 at first), without `.` and `..`, until `visit` answers false. Cursors stay valid while
+    /// the directory changes.
+    fn read(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>) -> bool) -> io::Result<()>;
+    /// Makes the names durable.
+    fn sync(&self) -> io::Result<()>;
+    /// `name` is `None` for the directory itself, here and below.
+    fn set_mode(&self, name: Option<&OsStr>, mode: u32) -> io::Result<()>;
+    fn set_owner(&self, name: Option<&OsStr>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()>;
+    /// Nanoseconds since 1970; `None` leaves a time as it is.
+    fn set_times(&self, name: Option<&OsStr>, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()>;
+    fn get_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<Vec<u8>>;
+    fn set_xattr(&self, name: Option<&OsStr>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()>;
+    /// Names, each ended by a NUL byte, as listxattr(2) gives them.
+    fn list_xattr(&self, name: Option<&OsStr>) -> io::Result<Vec<u8>>;
+    fn remove_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<()>;
+}
+
+/// An open regular file.
+pub trait File: Send + Sync {
+    fn metadata(&self) -> io::Result<Metadata>;
+    /// Bytes read, fewer than asked for only at the end of the file.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// All of it or an error.
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves space without changing the length (FALLOC_FL_KEEP_SIZE); `EOPNOTSUPP` where it cannot be done.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Frees the space of whole blocks (FALLOC_FL_PUNCH_HOLE); they read as zeros.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// fsync(2).
+    fn sync(&self) -> io::Result<()>;
+    /// fdatasync(2).
+    fn sync_data(&self) -> io::Result<()>;
+    fn set_mode(&self, mode: u32) -> io::Result<()>;
+    fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()>;
+    fn set_times(&self, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()>;
+    fn get_xattr(&self, attribute: &OsStr) -> io::Result<Vec<u8>>;
+    fn set_xattr(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()>;
+    fn list_xattr(&self) -> io::Result<Vec<u8>>;
+    fn remove_xattr(&self, attribute: &OsStr) -> io::Result<()>;
+    /// Takes an advisory lock without waiting (flock LOCK_NB); it is held until the file is dropped.
+    /// `EWOULDBLOCK` if somebody else holds it.
+    fn try_lock(&self, exclusive: bool) -> io::Result<()>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// What stat(2) tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    pub ino: u64,
+    /// Type and permissions, as `st_mode`.
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u64,
+    pub len: u64,
+    /// In units of 512 bytes.
+    pub blocks: u64,
+    /// Nanoseconds since 1970, here and below.
+    pub atime: i64,
+    pub mtime: i64,
+    pub ctime: i64,
+}
+
+/// Mode, umask and owner of something to be made. A default ACL of the directory overrides the umask, and its set-gid
+/// bit the group, as on any file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewNode {
+    /// Permissions with set-id and sticky bits, without the type.
+    pub mode: u32,
+    pub umask: u32,
+    /// `None`: whoever runs this process.
+    pub owner: Option<(u32, u32)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rename {
+    Replace,
+    NoReplace,
+    Exchange,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrFlags {
+    Any,
+    Create,
+    Replace,
+}
+
+pub struct Entry<'a> {
+    pub name: &'a OsStr,
+    pub ino: u64,
+    /// `DT_*` of getdents(2) shifted to `S_IFMT`'s place; 0 if the file system does not tell.
+    pub kind: u32,
+    /// Where reading goes on after this entry.
+    pub cursor: u64,
+}
+
+/// What statvfs(3) tells, in units of `block_size` bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub block_size: u64,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub blocks_available: u64,
+    pub files: u64,
+    pub files_free: u64,
+}
