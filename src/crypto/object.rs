@@ -46,12 +46,8 @@ impl ObjectCipher {
         let hkdf = Hkdf::<Sha256>::new(Some(object_id), data_key.expose());
         let derive = |purpose: &str| {
             let mut key = Box::new([0; 32]);
-            let info: [&[u8]; 4] = [
-                purpose.as_bytes(),
-                &(suite as u16).to_le_bytes(),
-                &chunk_size.to_le_bytes(),
-                &epoch.to_le_bytes(),
-            ];
+            let info: [&[u8]; 4] =
+                [purpose.as_bytes(), &(suite as u16).to_le_bytes(), &chunk_size.to_le_bytes(), &epoch.to_le_bytes()];
             // 32 bytes are within HKDF's bound of 255 * 32.
             hkdf.expand_multi_info(&info, &mut key[..]).expect("32 bytes can be derived");
             SecretKey::from_box(key)

@@ -39,17 +39,47 @@ pub struct WrappedDataKey {
 }
 
 /// Makes and unwraps data keys: directly under a KMS key, under a bucket key, or under the service's own key.
-pub struct KeyService { /* private */ }
+pub struct KeyService {/* private */}
 
 impl KeyService {
-    pub fn new(_kms: std::sync::Arc<dyn crate::kms::Kms>, _service: std::sync::Arc<dyn crate::kms::ServiceKey>) -> Self { todo!() }
+    pub fn new(
+        _kms: std::sync::Arc<dyn crate::kms::Kms>,
+        _service: std::sync::Arc<dyn crate::kms::ServiceKey>,
+    ) -> Self {
+        todo!()
+    }
     /// `key` is the object's S3 key. The context is `{"aws:s3:arn": object's or (with a bucket key) bucket's ARN}` and
     /// the request's own pairs.
-    pub fn new_data_key(&self, _want: &Encryption, _bucket: &str, _key: &str, _caller: &crate::kms::Caller) -> Result<(crate::crypto::SecretKey, WrappedDataKey), RequestError> { todo!() }
-    pub fn unwrap(&self, _wrapped: &WrappedDataKey, _caller: &crate::kms::Caller) -> Result<crate::crypto::SecretKey, RequestError> { todo!() }
+    pub fn new_data_key(
+        &self,
+        _want: &Encryption,
+        _bucket: &str,
+        _key: &str,
+        _caller: &crate::kms::Caller,
+    ) -> Result<(crate::crypto::SecretKey, WrappedDataKey), RequestError> {
+        todo!()
+    }
+    pub fn unwrap(
+        &self,
+        _wrapped: &WrappedDataKey,
+        _caller: &crate::kms::Caller,
+    ) -> Result<crate::crypto::SecretKey, RequestError> {
+        todo!()
+    }
     /// The same data key, wrapped as `want` says.
-    pub fn rewrap(&self, _wrapped: &WrappedDataKey, _want: &Encryption, _bucket: &str, _key: &str, _caller: &crate::kms::Caller) -> Result<WrappedDataKey, RequestError> { todo!() }
-    pub fn service(&self) -> &dyn crate::kms::ServiceKey { todo!() }
+    pub fn rewrap(
+        &self,
+        _wrapped: &WrappedDataKey,
+        _want: &Encryption,
+        _bucket: &str,
+        _key: &str,
+        _caller: &crate::kms::Caller,
+    ) -> Result<WrappedDataKey, RequestError> {
+        todo!()
+    }
+    pub fn service(&self) -> &dyn crate::kms::ServiceKey {
+        todo!()
+    }
 }
 
 /// Why S3 would refuse: its code, its message.
@@ -57,5 +87,8 @@ impl KeyService {
 pub enum RequestError {
     Kms(crate::kms::Error),
     /// S3's `InvalidArgument`, `MalformedXML` and the like: code and message.
-    Invalid { code: &'static str, message: String },
+    Invalid {
+        code: &'static str,
+        message: String,
+    },
 }
