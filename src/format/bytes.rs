@@ -1,0 +1,25 @@
+//! Fixed places in byte blocks, little-endian.
+
+pub fn array<const N: usize>(block: &[u8], at: usize) -> [u8; N] {
+    block[at..at + N].try_into().expect("the slice has N bytes")
+}
+
+pub fn u16_at(block: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(array(block, at))
+}
+
+pub fn u32_at(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array(block, at))
+}
+
+pub fn u64_at(block: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array(block, at))
+}
+
+pub fn put(block: &mut [u8], at: usize, bytes: &[u8]) {
+    block[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+pub fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
