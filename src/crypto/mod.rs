@@ -1,9 +1,11 @@
 //! Keys, AEAD and key derivation. The only layer that touches key bytes; it knows nothing of files.
 
+mod metadata;
 mod object;
 mod secret;
 
-pub use object::{ChunkTag, ObjectCipher, Suite};
+pub use metadata::MetadataCipher;
+pub use object::{ChunkCipher, ChunkTag, ObjectKeys, ObjectParameters, Suite};
 pub use secret::SecretKey;
 
 /// Something failed its authentication: the bytes are not what was sealed under this key for this place.

@@ -1,0 +1,53 @@
+//! Symlink targets and extended attribute values, under a bucket's metadata data key.
+
+use super::{SecretKey, Tampered};
+use rand::Rng;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+/// Encrypts short values. The key is one bucket's, so 2^32 values are its bound; each has a random nonce.
+pub struct MetadataCipher(LessSafeKey);
+
+impl MetadataCipher {
+    /// Bytes that a sealed value is longer than its plaintext: nonce and tag.
+    pub const OVERHEAD: usize = 28;
+
+    pub fn new(data_key: SecretKey) -> Self {
+        Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, data_key.expose()).expect("the key has AES-256's length")))
+    }
+
+    /// Nonce, ciphertext and tag. `bound_to` says what the value belongs to; opening wants the same.
+    pub fn seal(&self, bound_to: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut sealed = vec![0; 12];
+        rand::rng().fill_bytes(&mut sealed);
+        let nonce = Nonce::try_assume_unique_for_key(&sealed).expect("a nonce has 12 bytes");
+        let mut text = value.to_vec();
+        self.0.seal_in_place_append_tag(nonce, Aad::from(bound_to), &mut text).expect("values are short");
+        sealed.append(&mut text);
+        sealed
+    }
+
+    pub fn open(&self, bound_to: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Tampered> {
+        let (nonce, text) = sealed.split_at_checked(12).ok_or(Tampered)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Tampered)?;
+        let mut text = text.to_vec();
+        let opened = self.0.open_in_place(nonce, Aad::from(bound_to), &mut text).map_err(|_| Tampered)?.len();
+        text.truncate(opened);
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_opens_where_it_belongs_only() {
+        let cipher = MetadataCipher::new(SecretKey::random());
+        let sealed = cipher.seal(b"user.a", b"value");
+        assert_eq!(sealed.len(), 5 + MetadataCipher::OVERHEAD);
+        assert_eq!(cipher.open(b"user.a", &sealed), Ok(b"value".to_vec()));
+        assert_eq!(cipher.open(b"user.b", &sealed), Err(Tampered));
+        assert_eq!(cipher.open(b"user.a", &sealed[..11]), Err(Tampered));
+        assert_eq!(MetadataCipher::new(SecretKey::random()).open(b"user.a", &sealed), Err(Tampered));
+    }
+}
