@@ -155,8 +155,8 @@ fn hmac(key: &SecretKey, data: &[u8]) -> Hmac<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aes_gcm::aead::Aead;
     use aes_gcm::aead::Payload;
-    use aes_gcm::aead::{Aead, KeyInit as _};
 
     const PARAMETERS: ObjectParameters =
         ObjectParameters { object_id: [7; 16], suite: Suite::Aes256Gcm, chunk_size: 4096 };

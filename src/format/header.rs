@@ -128,14 +128,8 @@ mod tests {
     use super::*;
 
     fn header() -> (Header, [u8; 4096]) {
-        let seal = Seal {
-            sequence: 7,
-            length: PlainLen(12345),
-            root: [9; 32],
-            epoch: 2,
-            encryptions: 77,
-            md5: Some([5; 16]),
-        };
+        let seal =
+            Seal { sequence: 7, length: PlainLen(12345), root: [9; 32], epoch: 2, encryptions: 77, md5: Some([5; 16]) };
         let sidecar = Place { segment: 1, unit: 2, units: 3 };
         let id = ObjectId([4; 16]);
         let half = Header::write(id, Suite::Aes256Gcm, &seal, sidecar, |_| [6; 32]);

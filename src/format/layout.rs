@@ -207,9 +207,7 @@ fn page_block(page: u64) -> u64 {
 
 /// Inner nodes that stand before this page or an earlier one.
 fn nodes_through(page: u64) -> u64 {
-    (1..=8)
-        .map(|level| page.checked_sub(span(level - 1)).map_or(0, |past| past / span(level) + 1))
-        .sum()
+    (1..=8).map(|level| page.checked_sub(span(level - 1)).map_or(0, |past| past / span(level) + 1)).sum()
 }
 
 fn last_page_at_or_before(block: u64) -> Option<u64> {

@@ -149,11 +149,8 @@ impl Record<'_> {
             4 => Body::Dead,
             _ => return None,
         };
-        let record = Record {
-            object_id: ObjectId(array(bytes, 40)),
-            hint: &bytes[RECORD_HEADER..RECORD_HEADER + hint],
-            body,
-        };
+        let record =
+            Record { object_id: ObjectId(array(bytes, 40)), hint: &bytes[RECORD_HEADER..RECORD_HEADER + hint], body };
         Some((record, len, u64_at(bytes, 32)))
     }
 }

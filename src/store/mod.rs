@@ -1,23 +1,84 @@
 //! The only owner of the backing directory: namespace, objects, sidecars, redo log.
 
+mod attributes;
 pub mod backend;
+mod checkpoint;
+mod dir;
+mod error;
+mod log;
+mod names;
+mod object;
+mod objects;
+mod parameters;
+mod recovery;
+mod segments;
+mod symlinks;
 
-use crate::kms::Caller;
-use crate::sse::{Algorithm, Encryption, KeyService, RequestError};
-use backend::{Backend, NewNode, Rename, Space, XattrFlags};
+pub use attributes::{SetAttr, Target};
+pub use dir::Dir;
+pub use error::{Error, Result};
+pub use object::{Object, ObjectEncryption, SeekTo};
+pub use parameters::{Parameters, create, read_parameters};
+
+use crate::format::sidecar::Place;
+use crate::sse::KeyService;
+use backend::{Access, Backend, File, Space};
+use log::Log;
+use object::Tables;
+use objects::Objects;
+use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
+use parking_lot::RwLock;
+use recovery::Replayed;
+use segments::Segments;
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-/// A directory of the mount, held open in the backing store (one descriptor). `Store::root` is the one of buckets.
-pub struct Dir {/* private */}
+/// A store that is open; all clones of the `Arc` share it. Every method is safe to call from several threads.
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    keys: Arc<KeyService>,
+    root: Arc<Dir>,
+    meta: Arc<dyn backend::Dir>,
+    segments: Segments,
+    log: Log,
+    /// Appends share it, a checkpoint takes it alone. Before any object's lock.
+    gate: RwLock<()>,
+    objects: Objects,
+    replayed: Replayed,
+    read_only: AtomicBool,
+    /// Object files changed in this span may be longer than their seal says.
+    untidy: Option<(i64, i64)>,
+    last_checkpoint: AtomicI64,
+    max_pinned: usize,
+    table_bytes: usize,
+    encryptions: u64,
+    /// Held while the store is open.
+    _lock: Arc<dyn File>,
+}
 
-impl Dir {
-    pub fn ino(&self) -> u64 {
-        todo!()
-    }
-    /// Name of the bucket that the directory is or lies in; `None` at the root.
-    pub fn bucket(&self) -> Option<&str> {
-        todo!()
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    pub read_only: bool,
+    /// Bytes that the redo log may hold before a checkpoint; requests under way may go beyond it.
+    pub log_bound: u64,
+    /// Closed objects that keep a descriptor, at most, because the log holds something of them.
+    pub max_pinned: usize,
+    /// Bytes of verified tables that one object keeps in memory.
+    pub table_bytes: usize,
+    /// Chunk encryptions under one key epoch.
+    pub encryptions: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            log_bound: log::DEFAULT_BOUND,
+            max_pinned: 256,
+            table_bytes: 4 << 20,
+            encryptions: object::ENCRYPTIONS,
+        }
     }
 }
 
@@ -40,246 +101,134 @@ pub struct Attr {
     pub ctime: i64,
 }
 
-/// What HeadObject says about an object's encryption.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectEncryption {
-    pub algorithm: Algorithm,
-    /// Full ARN; `None` for AES256.
-    pub key_arn: Option<String>,
-    pub bucket_key: bool,
-}
-
-/// Changes to an inode's attributes; `None` leaves one as it is. Times in nanoseconds since 1970.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SetAttr {
-    pub mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub atime: Option<i64>,
-    pub mtime: Option<i64>,
-}
-
-/// Where an inode is reached for an operation on its attributes: the object where it is open (it may have no name any
-/// more), else a name in a directory, or a directory itself.
-#[derive(Clone, Copy)]
-pub enum Target<'a> {
-    Object(&'a Arc<Object>),
-    Name(&'a Dir, &'a OsStr),
-    Dir(&'a Dir),
-}
-
-pub enum SeekTo {
-    Data,
-    Hole,
-}
-
-/// A store that is open; all clones of the `Arc` share it. Every method is safe to call from several threads.
-pub struct Store {/* private */}
-
-pub struct StoreOptions {
-    pub read_only: bool,
-}
-
 impl Store {
-    /// Recovers the redo log, then serves. `EBUSY`-like error naming the pid if another process has it open.
-    pub fn open(
-        _backend: Arc<dyn Backend>,
-        _keys: Arc<KeyService>,
-        _options: StoreOptions,
-    ) -> Result<Arc<Self>, Error> {
-        todo!()
+    /// Recovers the redo log, then serves.
+    pub fn open(backend: Arc<dyn Backend>, keys: Arc<KeyService>, options: StoreOptions) -> Result<Arc<Self>> {
+        read_parameters(backend.as_ref())?;
+        let access = if options.read_only { Access::Read } else { Access::ReadWrite };
+        let root = backend.root()?;
+        let lock = take_lock(root.as_ref(), access)?;
+        let open = |name: &str| {
+            root.open_dir(OsStr::new(name))
+                .map_err(|error| Error::Unusable(format!("{name} cannot be opened ({error}): the store is damaged")))
+        };
+        let found = log::find(open(LOG)?.as_ref(), access)?;
+        let outcome = recovery::recover(backend.as_ref(), &found, access)?;
+        if let Some(damage) = &outcome.corrupt {
+            ::log::error!("{damage}: the store is read-only; restore it from a backup");
+        }
+        let read_only = options.read_only || outcome.corrupt.is_some();
+        let access = if read_only { Access::Read } else { access };
+        let log = if read_only {
+            Log::unused(found.file, outcome.header)
+        } else {
+            Log::start(found.file, outcome.header, options.log_bound)?
+        };
+        let segments = Segments::open(open(SIDECARS)?, access)?;
+        Ok(Arc::new(Self {
+            root: Dir::new(open(BUCKETS)?, None, Vec::new())?,
+            meta: open(META)?,
+            segments,
+            log,
+            gate: RwLock::new(()),
+            objects: Objects::default(),
+            replayed: outcome.replayed,
+            read_only: AtomicBool::new(read_only),
+            untidy: outcome.header.untidy,
+            last_checkpoint: AtomicI64::new(backend.now()),
+            max_pinned: options.max_pinned,
+            table_bytes: options.table_bytes,
+            encryptions: options.encryptions,
+            backend,
+            keys,
+            _lock: lock,
+        }))
     }
+
     /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed.
-    pub fn close(&self) -> Result<(), Error> {
-        todo!()
+    pub fn close(&self) -> Result<()> {
+        let done = if self.read_only() { Ok(()) } else { self.run_checkpoint(true) };
+        self.read_only.store(true, Ordering::SeqCst);
+        self.forget_all();
+        done
     }
+
     pub fn root(&self) -> &Arc<Dir> {
-        todo!()
-    }
-    pub fn space(&self) -> Result<Space, Error> {
-        todo!()
-    }
-    /// Commits everything, writes the log home, makes all of it durable.
-    pub fn checkpoint(&self) -> Result<(), Error> {
-        todo!()
-    }
-    /// Commits what was modified (the mount calls it every five seconds).
-    pub fn commit_all(&self) {
-        todo!()
+        &self.root
     }
 
-    // ---- names
-    pub fn stat(&self, _at: Target<'_>) -> Result<Attr, Error> {
-        todo!()
-    }
-    pub fn open_dir(&self, _parent: &Dir, _name: &OsStr) -> Result<Arc<Dir>, Error> {
-        todo!()
-    }
-    /// As `backend::Dir::read`; entries that are the store's own are left out. `kind` is the `S_IFMT` part.
-    pub fn read_dir(
-        &self,
-        _dir: &Dir,
-        _cursor: u64,
-        _visit: &mut dyn FnMut(backend::Entry<'_>) -> bool,
-    ) -> Result<(), Error> {
-        todo!()
-    }
-    /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)
-    pub fn make_dir(&self, _dir: &Dir, _name: &OsStr, _node: &NewNode) -> Result<Attr, Error> {
-        todo!()
-    }
-    pub fn remove_dir(&self, _dir: &Dir, _name: &OsStr) -> Result<(), Error> {
-        todo!()
-    }
-    pub fn make_node(&self, _dir: &Dir, _name: &OsStr, _kind: u32, _rdev: u64, _node: &NewNode) -> Result<Attr, Error> {
-        todo!()
-    }
-    pub fn make_symlink(&self, _dir: &Dir, _name: &OsStr, _target: &[u8], _node: &NewNode) -> Result<Attr, Error> {
-        todo!()
-    }
-    pub fn read_link(&self, _dir: &Dir, _name: &OsStr) -> Result<Vec<u8>, Error> {
-        todo!()
-    }
-    pub fn unlink(&self, _dir: &Dir, _name: &OsStr) -> Result<(), Error> {
-        todo!()
-    }
-    /// Within one bucket (the caller has checked). Renaming over an object makes the source durable first.
-    pub fn rename(&self, _from: &Dir, _name: &OsStr, _to: &Dir, _to_name: &OsStr, _how: Rename) -> Result<(), Error> {
-        todo!()
-    }
-    pub fn link(&self, _from: &Dir, _name: &OsStr, _to: &Dir, _to_name: &OsStr) -> Result<Attr, Error> {
-        todo!()
-    }
-    pub fn fsync_dir(&self, _dir: &Dir) -> Result<(), Error> {
-        todo!()
+    pub fn keys(&self) -> &Arc<KeyService> {
+        &self.keys
     }
 
-    // ---- attributes
-    pub fn set_attr(&self, _at: Target<'_>, _changes: &SetAttr) -> Result<Attr, Error> {
-        todo!()
-    }
-    /// `user.*` values are stored encrypted, others as they are. Names are the full ones (`user.mime_type`).
-    pub fn get_xattr(&self, _at: Target<'_>, _name: &OsStr) -> Result<Vec<u8>, Error> {
-        todo!()
-    }
-    pub fn set_xattr(&self, _at: Target<'_>, _name: &OsStr, _value: &[u8], _flags: XattrFlags) -> Result<(), Error> {
-        todo!()
-    }
-    /// Names, each ended by a NUL byte.
-    pub fn list_xattr(&self, _at: Target<'_>) -> Result<Vec<u8>, Error> {
-        todo!()
-    }
-    pub fn remove_xattr(&self, _at: Target<'_>, _name: &OsStr) -> Result<(), Error> {
-        todo!()
+    pub fn space(&self) -> Result<Space> {
+        Ok(self.backend.space()?)
     }
 
-    // ---- objects
-    /// Makes an object and opens it. `key` is its S3 key (path below the bucket). On an error nothing is left behind.
-    pub fn create(
-        &self,
-        _dir: &Dir,
-        _name: &OsStr,
-        _node: &NewNode,
-        _want: &Encryption,
-        _key: &str,
-        _caller: &Caller,
-    ) -> Result<(Arc<Object>, Attr), Error> {
-        todo!()
+    /// Opened so, or made so by damage that was found.
+    pub fn read_only(&self) -> bool {
+        self.read_only.load(Ordering::SeqCst)
     }
-    /// Opens an object: asks for its data key every time, on behalf of the caller. Each success wants one `release`.
-    pub fn open_object(&self, _dir: &Dir, _name: &OsStr, _caller: &Caller) -> Result<Arc<Object>, Error> {
-        todo!()
+
+    fn writable(&self) -> Result<()> {
+        if self.read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
-    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`; one that cannot be read gets a new id and key
-    /// as `want` says, and is empty then.
-    pub fn open_truncated(
-        &self,
-        _dir: &Dir,
-        _name: &OsStr,
-        _want: &Encryption,
-        _key: &str,
-        _caller: &Caller,
-    ) -> Result<Arc<Object>, Error> {
-        todo!()
+
+    /// What a read-only recovery lays over an object file.
+    fn patch_of(&self, ino: u64) -> Option<Arc<recovery::Patch>> {
+        self.replayed.objects.get(&ino).cloned()
     }
-    /// One handle more on an object that is open already (after the same question to the KMS).
-    pub fn reopen(&self, _object: &Arc<Object>, _caller: &Caller) -> Result<(), Error> {
-        todo!()
+
+    /// A record as a read-only recovery has it, if it touches the place at all.
+    fn patched(&self, place: Place) -> Option<Vec<u8>> {
+        let patch = self.replayed.segments.get(&place.segment)?;
+        let mut bytes = self.segments.read(place).ok()?;
+        let read = bytes.len();
+        bytes.resize(place.len(), 0);
+        patch.lay_over(place.offset(), &mut bytes, read);
+        Some(bytes)
     }
-    pub fn release(&self, _object: &Arc<Object>) {
-        todo!()
+
+    /// The clock that the backing file system stamps changes with, nanoseconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.backend.now()
     }
-    /// Wraps the data key under another KMS key; content, ETag and mtime stay. Commits. An object without content may
-    /// change to any algorithm, one with content from AES256 or aws:kms to aws:kms only (`Error::NeedsReencryption`).
-    pub fn rewrap(&self, _object: &Arc<Object>, _want: &Encryption, _key: &str, _caller: &Caller) -> Result<(), Error> {
-        todo!()
+
+    /// Whether an object file changed at that time may be longer than its seal says, because of a crash.
+    fn is_untidy(&self, ctime: i64) -> bool {
+        self.untidy.is_some_and(|(from, to)| (from..=to).contains(&ctime))
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        const SOON: i64 = 30_000_000_000;
+        let held = self.log.used() > 0 || self.has_dead() || self.has_many_unsynced();
+        let now = self.backend.now();
+        if !held {
+            self.last_checkpoint.store(now, Ordering::SeqCst);
+        }
+        held && (self.log.is_half_full() || now - self.last_checkpoint.load(Ordering::SeqCst) > SOON)
+    }
+
+    fn bound_tables(&self, tables: &mut Tables) {
+        if tables.bytes() > self.table_bytes {
+            tables.evict(self.table_bytes / 8192);
+        }
     }
 }
 
-/// An object that is open, or has something in the redo log.
-pub struct Object {/* private */}
-
-impl Object {
-    pub fn ino(&self) -> u64 {
-        todo!()
+fn take_lock(root: &dyn backend::Dir, access: Access) -> Result<Arc<dyn File>> {
+    let lock = root.open_file(OsStr::new(LOCK), access)?;
+    if let Err(error) = lock.try_lock(access == Access::ReadWrite) {
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return Err(error.into());
+        }
+        let mut text = [0; 16];
+        let read = lock.read_at(&mut text, 0).unwrap_or(0);
+        return Err(Error::InUse(String::from_utf8_lossy(&text[..read]).trim().parse().ok()));
     }
-    pub fn attr(&self) -> Result<Attr, Error> {
-        todo!()
+    if access == Access::ReadWrite {
+        lock.set_len(0)?;
+        lock.write_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
     }
-    /// Bytes read; fewer than asked for only at the end.
-    pub fn read(&self, _offset: u64, _buf: &mut [u8]) -> Result<usize, Error> {
-        todo!()
-    }
-    pub fn write(&self, _offset: u64, _data: &[u8]) -> Result<(), Error> {
-        todo!()
-    }
-    pub fn truncate(&self, _len: u64) -> Result<(), Error> {
-        todo!()
-    }
-    /// Zeros in `offset..offset + len`, within the present length; whole chunks become holes.
-    pub fn punch(&self, _offset: u64, _len: u64) -> Result<(), Error> {
-        todo!()
-    }
-    /// Reserves backing space for that plaintext range; changes no length.
-    pub fn allocate(&self, _offset: u64, _len: u64) -> Result<(), Error> {
-        todo!()
-    }
-    /// `ENXIO` past the end, as lseek(2).
-    pub fn seek(&self, _offset: u64, _to: SeekTo) -> Result<u64, Error> {
-        todo!()
-    }
-    /// What close(2) does: seals the present state, syncs nothing.
-    pub fn commit(&self) -> Result<(), Error> {
-        todo!()
-    }
-    pub fn fsync(&self) -> Result<(), Error> {
-        todo!()
-    }
-    pub fn encryption(&self) -> ObjectEncryption {
-        todo!()
-    }
-    /// Of the committed state, without quotes; commits first. An MD5 only where `set_content_md5` gave one and the
-    /// content is still the same.
-    pub fn etag(&self) -> Result<String, Error> {
-        todo!()
-    }
-    pub fn set_content_md5(&self, _md5: [u8; 16]) -> Result<(), Error> {
-        todo!()
-    }
-}
-
-#[derive(Debug)]
-pub enum Error {
-    /// The backing file system's errno, or the store's own where POSIX names one (ENOENT, EEXIST, ENXIO, ...).
-    Errno(i32),
-    /// EIO: something is not what was sealed. The text names the path or object, the place and the finding.
-    Corrupt(String),
-    /// The KMS or the request was refused.
-    Sse(RequestError),
-    /// The change needs a new data key for an object that has content.
-    NeedsReencryption,
-    /// The store cannot be opened: what and why, for standard error.
-    Unusable(String),
-    /// EROFS: the store was mounted read-only, or became so.
-    ReadOnly,
+    Ok(lock)
 }

@@ -1,0 +1,127 @@
+//! Attributes of inodes: mode, owner, times, and extended attributes, whose `user.*` values are encrypted.
+
+use super::backend::XattrFlags;
+use super::{Attr, Dir, Error, Object, Result, Store};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// Changes to an inode's attributes; `None` leaves one as it is. Times in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub atime: Option<i64>,
+    pub mtime: Option<i64>,
+}
+
+/// Where an inode is reached for an operation on its attributes: the object where it is open (it may have no name any
+/// more), else a name in a directory, or a directory itself.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    Object(&'a Arc<Object>),
+    Name(&'a Arc<Dir>, &'a OsStr),
+    Dir(&'a Arc<Dir>),
+}
+
+impl Store {
+    pub fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr> {
+        self.writable()?;
+        let (dir, name) = match at {
+            Target::Object(object) => return object.set_attr(changes),
+            Target::Name(dir, name) => {
+                let ino = dir.backing.stat(name)?.ino;
+                if let Some(object) = self.loaded(ino).filter(|object| object.file().is_some()) {
+                    return object.set_attr(changes);
+                }
+                (dir, Some(name))
+            }
+            Target::Dir(dir) => (dir, None),
+        };
+        let SetAttr { mode, uid, gid, atime, mtime } = *changes;
+        if uid.is_some() || gid.is_some() {
+            dir.backing.set_owner(name, uid, gid)?;
+        }
+        if let Some(mode) = mode {
+            dir.backing.set_mode(name, mode & 0o7777)?;
+        }
+        if atime.is_some() || mtime.is_some() {
+            dir.backing.set_times(name, atime, mtime)?;
+        }
+        self.stat(at)
+    }
+
+    /// Names are the full ones (`user.mime_type`).
+    pub fn get_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<Vec<u8>> {
+        let value = match at {
+            Target::Object(object) => object.backing_file()?.get_xattr(attribute)?,
+            Target::Name(dir, name) => dir.backing.get_xattr(Some(name), attribute)?,
+            Target::Dir(dir) => dir.backing.get_xattr(None, attribute)?,
+        };
+        if !is_user(attribute) {
+            return Ok(value);
+        }
+        self.cipher_for(at, |bucket, show| {
+            bucket.metadata.open(attribute.as_bytes(), &value).map_err(|_| {
+                Error::corrupt(show(), format_args!("attribute {} is not what was set", attribute.to_string_lossy()))
+            })
+        })
+    }
+
+    pub fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
+        self.writable()?;
+        let sealed;
+        let mut value = value;
+        if is_user(attribute) {
+            sealed = self.cipher_for(at, |bucket, _| Ok(bucket.metadata.seal(attribute.as_bytes(), value)))?;
+            value = &sealed;
+        }
+        match at {
+            Target::Object(object) => object.backing_file()?.set_xattr(attribute, value, flags)?,
+            Target::Name(dir, name) => dir.backing.set_xattr(Some(name), attribute, value, flags)?,
+            Target::Dir(dir) => dir.backing.set_xattr(None, attribute, value, flags)?,
+        }
+        Ok(())
+    }
+
+    /// Names, each ended by a NUL byte.
+    pub fn list_xattr(&self, at: Target<'_>) -> Result<Vec<u8>> {
+        Ok(match at {
+            Target::Object(object) => object.backing_file()?.list_xattr()?,
+            Target::Name(dir, name) => dir.backing.list_xattr(Some(name))?,
+            Target::Dir(dir) => dir.backing.list_xattr(None)?,
+        })
+    }
+
+    pub fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
+        self.writable()?;
+        match at {
+            Target::Object(object) => object.backing_file()?.remove_xattr(attribute)?,
+            Target::Name(dir, name) => dir.backing.remove_xattr(Some(name), attribute)?,
+            Target::Dir(dir) => dir.backing.remove_xattr(None, attribute)?,
+        }
+        Ok(())
+    }
+
+    /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.
+    fn cipher_for<T>(
+        &self,
+        at: Target<'_>,
+        with: impl FnOnce(&super::dir::Bucket, &dyn Fn() -> String) -> Result<T>,
+    ) -> Result<T> {
+        match at {
+            Target::Object(object) => {
+                let name = object.bucket_name();
+                let bucket = super::dir::Bucket::open(self.meta.as_ref(), OsStr::new(&name), self.keys.service())?;
+                with(&bucket, &|| object.show())
+            }
+            Target::Name(dir, name) => with(dir.in_bucket()?, &|| dir.show(name)),
+            Target::Dir(dir) => with(dir.in_bucket()?, &|| dir.show(OsStr::new(""))),
+        }
+    }
+}
+
+fn is_user(attribute: &OsStr) -> bool {
+    attribute.as_bytes().starts_with(b"user.")
+}

@@ -1,0 +1,114 @@
+//! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
+
+use super::objects::Dead;
+use super::{Error, Object, Result, Store};
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
+
+/// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
+pub struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
+
+enum Gate<'a> {
+    #[allow(dead_code)]
+    Shared(RwLockReadGuard<'a, ()>),
+    #[allow(dead_code)]
+    Checkpoint(RwLockWriteGuard<'a, ()>),
+}
+
+/// Files that are worth syncing one by one; beyond it the whole file system is synced at once.
+const FEW: usize = 16;
+
+impl Store {
+    /// Leave to append. Makes room first, if the log is full.
+    pub(super) fn permit(&self) -> Result<Permit<'_>> {
+        if self.log.is_full() || self.has_many_pinned() {
+            self.checkpoint()?;
+        }
+        Ok(Permit(Gate::Shared(self.gate.read())))
+    }
+
+    /// Commits everything, writes the log home, makes all of it durable.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.run_checkpoint(false)
+    }
+
+    pub(super) fn run_checkpoint(&self, clean: bool) -> Result<()> {
+        self.writable()?;
+        // Appends wait from here to the end, before taking any object's lock (K1).
+        let permit = Permit(Gate::Checkpoint(self.gate.write()));
+        let dead = self.dead();
+        let names = self.name_changes();
+        let living = self.living();
+        let mut noted = Vec::with_capacity(living.len());
+        for object in living {
+            let note = object.note(&permit).inspect_err(|error| {
+                ::log::error!(
+                    "{}: cannot be committed, so the redo log cannot be checkpointed: {error}",
+                    object.show()
+                );
+            })?;
+            noted.push((object, note));
+        }
+        self.log.sync()?; // K2
+        for (object, _) in noted.iter().filter(|(_, note)| note.has_log) {
+            object.write_home()?; // K3
+        }
+        self.sync_homes(noted.iter().map(|(object, _)| object), &dead, names)?; // K4
+        let mut free = Vec::new();
+        for dead in &dead {
+            if self.segments.free(dead.place, dead.id)? {
+                free.push(dead.place); // K5
+            }
+        }
+        if clean {
+            self.segments.save_free_list()?;
+            self.backend.sync_all()?;
+        }
+        self.log.raise_epoch(self.backend.now(), clean)?; // K6
+        for (object, note) in &noted {
+            object.checkpointed(note);
+        }
+        self.buried(dead.len());
+        // U3: only now that the epoch is durable.
+        free.into_iter().for_each(|place| self.segments.give_back(place));
+        for (object, _) in noted {
+            self.let_go(&object);
+        }
+        Ok(())
+    }
+
+    /// K4: the segments, each object file written to, the directories of the names of the dead.
+    fn sync_homes<'a>(&self, objects: impl Iterator<Item = &'a Arc<Object>>, dead: &[Dead], names: u64) -> Result<()> {
+        let objects: Vec<_> = objects.filter(|object| object.needs_sync()).collect();
+        let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
+        dirs.sort_unstable_by_key(|dir| dir.ino());
+        dirs.dedup_by_key(|dir| dir.ino());
+        let unknown = self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
+        if unknown || objects.len() + dirs.len() > FEW {
+            self.backend.sync_all()?;
+            self.names_synced(names);
+            return Ok(());
+        }
+        self.segments.sync_all()?;
+        objects.into_iter().try_for_each(|object| object.sync_file())?;
+        dirs.into_iter().try_for_each(|dir| dir.backing.sync().map_err(Error::from))
+    }
+
+    /// Commits what was modified; the mount calls it every five seconds. A checkpoint follows when the log is half full
+    /// or has held something for long.
+    pub fn commit_all(&self) {
+        if self.read_only() {
+            return;
+        }
+        for object in self.living() {
+            if let Err(error) = object.commit() {
+                ::log::error!("{}: cannot be committed: {error}", object.show());
+            }
+        }
+        if self.is_checkpoint_due()
+            && let Err(error) = self.checkpoint()
+        {
+            ::log::error!("the checkpoint failed and will be tried again: {error}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Directories of the mount and the bucket that they lie in.
+
+use super::backend;
+use super::parameters::{PRIVATE_FILE, read_file};
+use super::{Error, Result};
+use crate::crypto::MetadataCipher;
+use crate::kms::{EncryptionContext, ServiceKey};
+use serde::{Deserialize, Serialize};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+/// A directory of the mount, held open in the backing store (one descriptor). `Store::root` is the one of buckets.
+pub struct Dir {
+    pub(super) backing: Arc<dyn backend::Dir>,
+    pub(super) ino: u64,
+    pub(super) bucket: Option<Arc<Bucket>>,
+    /// Below `buckets/` when it was opened: a hint, since renames of directories above do not change it.
+    pub(super) path: Vec<u8>,
+}
+
+impl Dir {
+    pub(super) fn new(backing: Arc<dyn backend::Dir>, bucket: Option<Arc<Bucket>>, path: Vec<u8>) -> Result<Arc<Self>> {
+        let ino = backing.metadata()?.ino;
+        Ok(Arc::new(Self { backing, ino, bucket, path }))
+    }
+
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    /// Name of the bucket that the directory is or lies in; `None` at the root.
+    pub fn bucket(&self) -> Option<&str> {
+        self.bucket.as_ref().map(|bucket| bucket.name.as_str())
+    }
+
+    /// The bucket, or EPERM at the root, where nothing but buckets can be.
+    pub(super) fn in_bucket(&self) -> Result<&Arc<Bucket>> {
+        self.bucket.as_ref().ok_or(Error::Errno(libc::EPERM))
+    }
+
+    pub(super) fn path_of(&self, name: &OsStr) -> Vec<u8> {
+        let mut path = self.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.as_bytes());
+        path
+    }
+
+    /// For messages: the path as it was when the directory was opened.
+    pub(super) fn show(&self, name: &OsStr) -> String {
+        OsString::from_vec(self.path_of(name)).to_string_lossy().into_owned()
+    }
+}
+
+/// A bucket's record: what its symlinks and attributes are encrypted with.
+pub struct Bucket {
+    pub(super) name: String,
+    pub(super) metadata: MetadataCipher,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Json {
+    /// Nanoseconds since 1970.
+    created: i64,
+    /// Metadata data key, wrapped by the service's own key; hexadecimal.
+    metadata_key: String,
+}
+
+fn context(bucket: &str) -> EncryptionContext {
+    [
+        ("aws:s3:arn".to_string(), format!("arn:aws:s3:::{bucket}")),
+        ("kmsfs:purpose".to_string(), "metadata".to_string()),
+    ]
+    .into()
+}
+
+impl Bucket {
+    /// Writes the record of a new bucket, durably. One that a creation torn by a crash left behind is replaced.
+    pub(super) fn create(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey, now: i64) -> Result<()> {
+        let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
+        let (_, blob) = service.generate_data_key(&context(text)).map_err(crate::sse::RequestError::Kms)?;
+        let json = Json { created: now, metadata_key: hex(&blob) };
+        let bytes = serde_json::to_vec(&json).expect("strings and a number can be serialized");
+        match meta.unlink(name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let file = meta.create_file(name, &PRIVATE_FILE)?;
+        file.write_at(&bytes, 0)?;
+        file.sync()?;
+        Ok(meta.sync()?)
+    }
+
+    pub(super) fn open(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey) -> Result<Arc<Self>> {
+        let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
+        let damaged = |why: &dyn std::fmt::Display| Error::Corrupt(format!("meta/{text}: {why}"));
+        let bytes = read_file(meta, name).map_err(|error| damaged(&error))?;
+        let json: Json = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        let blob = unhex(&json.metadata_key).ok_or_else(|| damaged(&"the metadata key is not hexadecimal"))?;
+        let key = service.decrypt(&blob, &context(text)).map_err(|error| damaged(&format!("{error:?}")))?;
+        Ok(Arc::new(Self { name: text.to_string(), metadata: MetadataCipher::new(key) }))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,76 @@
+use crate::format::Malformed;
+use crate::sse::RequestError;
+use std::fmt;
+use std::io;
+
+/// Why the store did not do something.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Error {
+    /// The backing file system's errno, or the store's own where POSIX names one (ENOENT, EEXIST, ENXIO, ...).
+    Errno(i32),
+    /// EIO: something is not what was sealed. The text names the object, the place and the finding.
+    Corrupt(String),
+    /// The KMS or the request was refused.
+    Sse(RequestError),
+    /// The change needs a new data key for an object that has content.
+    NeedsReencryption,
+    /// Another process has the store open: its pid, where it is known.
+    InUse(Option<u32>),
+    /// The store cannot be opened: what is wrong and what to do.
+    Unusable(String),
+    /// EROFS: the store was opened read-only, or became so.
+    ReadOnly,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn corrupt(what: impl fmt::Display, finding: impl fmt::Display) -> Self {
+        Self::Corrupt(format!("{what}: {finding}"))
+    }
+
+    pub fn is_errno(&self, errno: rustix::io::Errno) -> bool {
+        *self == Self::Errno(errno.raw_os_error())
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<rustix::io::Errno> for Error {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self::Errno(errno.raw_os_error())
+    }
+}
+
+impl From<RequestError> for Error {
+    fn from(error: RequestError) -> Self {
+        Self::Sse(error)
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::Corrupt(malformed.to_string())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => write!(f, "{}", io::Error::from_raw_os_error(*errno)),
+            Self::Corrupt(finding) => f.write_str(finding),
+            Self::Sse(error) => write!(f, "{error:?}"),
+            Self::NeedsReencryption => f.write_str("the change needs a new data key, and the object has content"),
+            Self::InUse(Some(pid)) => write!(f, "the store is in use by process {pid}"),
+            Self::InUse(None) => f.write_str("the store is in use by another process"),
+            Self::Unusable(why) => f.write_str(why),
+            Self::ReadOnly => f.write_str("the store is read-only"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,222 @@
+//! The redo log: one file of records, appended in order, synced for everybody who waits at once.
+//!
+//! It knows no format of what it carries and no key. Positions are offsets in the log's file; they stay valid until the
+//! epoch is raised, which only a checkpoint does.
+
+use super::backend::{Access, Dir, File};
+use super::parameters::{PRIVATE_FILE, read_file};
+use super::{Error, Result};
+use crate::format::log_record::{HEADER, LogHeader, RECORDS_AT, Record, bytes_at};
+use parking_lot::{Condvar, Mutex};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+const FILE: &str = "redo";
+/// The file is preallocated and written, so that fdatasync changes no metadata; it grows by doubling.
+const FIRST_SIZE: u64 = 1 << 20;
+/// A checkpoint is due once the log holds this much. Requests that are under way may go beyond it.
+pub const DEFAULT_BOUND: u64 = 64 << 20;
+
+pub struct Log {
+    file: Arc<dyn File>,
+    bound: u64,
+    tail: Mutex<Tail>,
+    syncs: Mutex<Syncs>,
+    synced: Condvar,
+}
+
+struct Tail {
+    header: LogHeader,
+    /// Where the next record goes.
+    next: u64,
+    /// Bytes of the file that are written.
+    size: u64,
+    /// All bytes ever appended: a clock that raising the epoch does not turn back.
+    appended: u64,
+}
+
+#[derive(Default)]
+struct Syncs {
+    running: bool,
+    /// In terms of `Tail::appended`.
+    durable: u64,
+    /// Position that new records name as durable.
+    durable_position: u64,
+    /// An fdatasync failed: what the page cache said about it since cannot be trusted.
+    failed: bool,
+}
+
+pub fn create(dir: &dyn Dir) -> Result<()> {
+    let file = dir.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
+    file.write_at(&vec![0; FIRST_SIZE as usize], 0)?;
+    file.write_at(&LogHeader { epoch: 1, clean: true, ..LogHeader::default() }.write(), 0)?;
+    Ok(file.sync()?)
+}
+
+/// The log as it was found, for recovery.
+pub struct Found {
+    pub header: LogHeader,
+    /// The whole file.
+    pub bytes: Vec<u8>,
+    pub file: Arc<dyn File>,
+}
+
+pub fn find(dir: &dyn Dir, access: Access) -> Result<Found> {
+    let name = OsStr::new(FILE);
+    let file = dir.open_file(name, access).map_err(|error| {
+        Error::Unusable(format!("log/{FILE} cannot be opened ({error}): restore it, or the store from a backup"))
+    })?;
+    if access == Access::ReadWrite {
+        // After a kill it may be in the page cache only, and recovery overwrites homes (M1).
+        file.sync_data()?;
+    }
+    let mut sector = [0; HEADER];
+    let _ = file.read_at(&mut sector, 0)?;
+    let header = LogHeader::read(&sector).map_err(|why| Error::Unusable(format!("log/{FILE}: {why}")))?;
+    let mut bytes = Vec::new();
+    if !header.clean {
+        let len = file.metadata()?.len;
+        bytes = if len <= 1 << 20 { read_file(dir, name)? } else { read_all(file.as_ref(), len)? };
+    }
+    Ok(Found { header, bytes, file })
+}
+
+fn read_all(file: &dyn File, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len as usize];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+impl Log {
+    /// Starts an empty log under this header, durably.
+    pub fn start(file: Arc<dyn File>, header: LogHeader, bound: u64) -> Result<Self> {
+        let size = file.metadata()?.len;
+        file.write_at(&header.write(), 0)?;
+        file.sync_data()?;
+        let tail = Tail { header, next: RECORDS_AT, size, appended: 0 };
+        let syncs = Syncs { durable_position: RECORDS_AT, ..Syncs::default() };
+        Ok(Self { file, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new() })
+    }
+
+    /// The log of a store that is not written: nothing is appended.
+    pub fn unused(file: Arc<dyn File>, header: LogHeader) -> Self {
+        let tail = Tail { header, next: RECORDS_AT, size: 0, appended: 0 };
+        let (tail, syncs) = (Mutex::new(tail), Mutex::new(Syncs::default()));
+        Self { file, bound: u64::MAX, tail, syncs, synced: Condvar::new() }
+    }
+
+    /// Appends all the records in one write, or none of them. Answers the position of each one's bytes.
+    pub fn append(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
+        let durable = self.syncs.lock().durable_position;
+        let mut tail = self.tail.lock();
+        let mut buffer = Vec::new();
+        let mut positions = Vec::with_capacity(records.len());
+        for record in records {
+            let place = tail.next + buffer.len() as u64;
+            positions.push(place + bytes_at(record.hint.len()) as u64);
+            record.write(tail.header.epoch, place, durable.min(tail.next), &mut buffer);
+        }
+        self.make_room(&mut tail, buffer.len() as u64)?;
+        self.file.write_at(&buffer, tail.next)?;
+        tail.next += buffer.len() as u64;
+        tail.appended += buffer.len() as u64;
+        Ok(positions)
+    }
+
+    /// Grows the file until that many bytes fit.
+    fn make_room(&self, tail: &mut Tail, bytes: u64) -> Result<()> {
+        const ZEROS: u64 = 1 << 20;
+        let mut grown = false;
+        while tail.next + bytes > tail.size {
+            let target = (tail.size * 2).max(FIRST_SIZE).min(tail.size + (16 << 20));
+            let zeros = vec![0; ZEROS as usize];
+            while tail.size < target {
+                let len = ZEROS.min(target - tail.size);
+                self.file.write_at(&zeros[..len as usize], tail.size)?;
+                tail.size += len;
+            }
+            grown = true;
+        }
+        if grown { Ok(self.file.sync()?) } else { Ok(()) }
+    }
+
+    /// Bytes at a position that `append` answered.
+    pub fn read(&self, position: u64, bytes: &mut [u8]) -> Result<()> {
+        if self.file.read_at(bytes, position)? == bytes.len() {
+            Ok(())
+        } else {
+            Err(Error::corrupt("the redo log", "it is shorter than what was appended"))
+        }
+    }
+
+    /// Makes durable all that was appended before the call. Everybody who waits shares one fdatasync, if it starts after
+    /// they have appended.
+    pub fn sync(&self) -> Result<()> {
+        let target = self.tail.lock().appended;
+        let mut syncs = self.syncs.lock();
+        loop {
+            if syncs.failed {
+                return Err(Error::Errno(libc::EIO));
+            }
+            if syncs.durable >= target {
+                return Ok(());
+            }
+            if syncs.running {
+                self.synced.wait(&mut syncs);
+                continue;
+            }
+            syncs.running = true;
+            drop(syncs);
+            let (appended, position) = {
+                let tail = self.tail.lock();
+                (tail.appended, tail.next)
+            };
+            let outcome = self.file.sync_data();
+            syncs = self.syncs.lock();
+            syncs.running = false;
+            self.synced.notify_all();
+            match outcome {
+                Ok(()) => {
+                    syncs.durable = syncs.durable.max(appended);
+                    syncs.durable_position = position;
+                }
+                Err(error) => {
+                    // Linux may drop what it could not write, and a later fdatasync would succeed over the loss.
+                    ::log::error!("the redo log cannot be synced, nothing more will be acknowledged: {error}");
+                    syncs.failed = true;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Whether a checkpoint is due before anything more is appended.
+    pub fn is_full(&self) -> bool {
+        self.used() >= self.bound
+    }
+
+    pub fn is_half_full(&self) -> bool {
+        self.used() >= self.bound / 2
+    }
+
+    /// Bytes of records in this epoch.
+    pub fn used(&self) -> u64 {
+        self.tail.lock().next - RECORDS_AT
+    }
+
+    /// Raises the epoch, durably: from here on the records so far no longer count, and their space is used again.
+    /// Only a checkpoint that has written them home may call it, while nothing is appended.
+    pub fn raise_epoch(&self, now: i64, clean: bool) -> Result<()> {
+        let mut tail = self.tail.lock();
+        let header = LogHeader { epoch: tail.header.epoch + 1, written: now, clean, ..tail.header };
+        self.file.write_at(&header.write(), 0)?;
+        self.file.sync_data()?;
+        tail.header = header;
+        tail.next = RECORDS_AT;
+        let mut syncs = self.syncs.lock();
+        syncs.durable_position = RECORDS_AT;
+        syncs.durable = tail.appended;
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Names: what is in a directory, and what makes, moves and removes it.
+
+use super::backend::{self, NewNode, Rename};
+use super::dir::Bucket;
+use super::objects::identity;
+use super::{Attr, Dir, Error, Result, Store, Target};
+use crate::format::ObjectId;
+use crate::format::layout::CipherLen;
+use crate::format::sidecar::Place;
+use crate::store::backend::Access;
+use crate::store::object::read_header;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+impl Store {
+    pub fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
+        let backing = parent.backing.open_dir(name)?;
+        let bucket = match &parent.bucket {
+            Some(bucket) => bucket.clone(),
+            None => Bucket::open(self.meta.as_ref(), name, self.keys.service())?,
+        };
+        Dir::new(backing, Some(bucket), parent.path_of(name))
+    }
+
+    /// As `backend::Dir::read`. `kind` is the `S_IFMT` part.
+    pub fn read_dir(&self, dir: &Dir, cursor: u64, visit: &mut dyn FnMut(backend::Entry<'_>) -> bool) -> Result<()> {
+        Ok(dir.backing.read(cursor, visit)?)
+    }
+
+    /// A name's attributes, with what its object knows better or what its file's length means.
+    pub(super) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
+        let metadata = dir.backing.stat(name)?;
+        let mut attr = Attr::of(&metadata);
+        match metadata.mode & libc::S_IFMT {
+            libc::S_IFREG => {
+                if let Some(object) = self.loaded(attr.ino) {
+                    object.correct(&mut attr);
+                } else {
+                    attr.size = self.plain_size(dir, name, &metadata);
+                }
+            }
+            libc::S_IFLNK => attr.size = self.link_size(dir, name)?,
+            _ => {}
+        }
+        Ok(attr)
+    }
+
+    /// Without a key: from the file's length, or from the seal where a crash may have left the file longer.
+    fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> u64 {
+        let sealed = || {
+            let file = dir.backing.open_file(name, Access::Read).ok()?;
+            Some(read_header(file.as_ref()).ok()?.seal.length.0)
+        };
+        let len = match self.patch_of(metadata.ino) {
+            Some(patch) => patch.len(metadata.len),
+            None if self.is_untidy(metadata.ctime) => {
+                if let Some(length) = sealed() {
+                    return length;
+                }
+                metadata.len
+            }
+            None => metadata.len,
+        };
+        // A length that no writer makes is found out at open; here it shows as what is there.
+        CipherLen(len).plain().map_or(len.saturating_sub(4096), |plain| plain.0)
+    }
+
+    /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)
+    pub fn make_dir(&self, dir: &Arc<Dir>, name: &OsStr, node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        if dir.bucket.is_none() {
+            if dir.backing.stat(name).is_ok() {
+                return Err(Error::Errno(libc::EEXIST));
+            }
+            Bucket::create(self.meta.as_ref(), name, self.keys.service(), self.backend.now())?;
+        }
+        dir.backing.make_dir(name, node)?;
+        self.made(dir, name)
+    }
+
+    fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
+        let attr = self.stat_name(dir, name)?;
+        self.name_changed(attr.ino, dir);
+        Ok(attr)
+    }
+
+    pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        let ino = dir.backing.stat(name)?.ino;
+        dir.backing.remove_dir(name)?;
+        if dir.bucket.is_none() {
+            // The record goes when the bucket is durably gone, so that no bucket is ever without one.
+            dir.backing.sync()?;
+            self.meta.unlink(name)?;
+        }
+        self.unlinked(ino, true, dir, None);
+        Ok(())
+    }
+
+    pub fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        dir.in_bucket()?;
+        dir.backing.make_node(name, kind, rdev, node)?;
+        self.made(dir, name)
+    }
+
+    pub fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        self.write_link(dir, name, target, node)?;
+        self.made(dir, name)
+    }
+
+    pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        let going = self.going(dir, name)?;
+        dir.backing.unlink(name)?;
+        self.gone(going, dir);
+        Ok(())
+    }
+
+    /// Who loses a name.
+    fn going(&self, dir: &Dir, name: &OsStr) -> Result<Going> {
+        let metadata = dir.backing.stat(name)?;
+        let (ino, last) = (metadata.ino, metadata.nlink <= 1);
+        let on_disk = match metadata.mode & libc::S_IFMT {
+            libc::S_IFREG if last && self.loaded(ino).is_none() => {
+                dir.backing.open_file(name, Access::Read).ok().and_then(|file| {
+                    let (id, place) = identity(file.as_ref())?;
+                    // A copy made behind the daemon's back does not take its original's sidecar along.
+                    self.is_sidecar_of(id, place, ino).then_some((id, place))
+                })
+            }
+            libc::S_IFLNK if last => self.link_record(dir, name)?,
+            _ => None,
+        };
+        let is_dir = metadata.mode & libc::S_IFMT == libc::S_IFDIR;
+        Ok(Going { ino, last: last || is_dir, on_disk })
+    }
+
+    fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
+        let bytes = self.segments.read(place).unwrap_or_default();
+        crate::format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
+    }
+
+    fn gone(&self, going: Going, dir: &Arc<Dir>) {
+        self.unlinked(going.ino, going.last, dir, going.on_disk);
+    }
+
+    /// Within one bucket (the caller has checked). Renaming over an object makes the source durable first (N2).
+    pub fn rename(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr, how: Rename) -> Result<()> {
+        self.writable()?;
+        let source = from.backing.stat(name)?;
+        let target = match to.backing.stat(to_name) {
+            Ok(_) if how == Rename::NoReplace => return Err(Error::Errno(libc::EEXIST)),
+            Ok(target) => Some(target),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if target.is_some_and(|target| target.ino == source.ino) && how == Rename::Replace {
+            return Ok(());
+        }
+        let replaces = target.is_some() && how == Rename::Replace;
+        if target.is_some() {
+            self.sync_before_rename(from, name, &source)?;
+            if how == Rename::Exchange {
+                let target = to.backing.stat(to_name)?;
+                self.sync_before_rename(to, to_name, &target)?;
+            }
+        }
+        let going = if replaces { Some(self.going(to, to_name)?) } else { None };
+        from.backing.rename(name, to.backing.as_ref(), to_name, how)?;
+        self.moved(source.ino, to, to_name);
+        if let (Rename::Exchange, Some(target)) = (how, target) {
+            self.moved(target.ino, from, name);
+        }
+        if let Some(going) = going {
+            self.gone(going, to);
+        }
+        Ok(())
+    }
+
+    fn moved(&self, ino: u64, dir: &Arc<Dir>, name: &OsStr) {
+        self.name_changed(ino, dir);
+        if let Some(object) = self.loaded(ino) {
+            object.rename_to(dir.path_of(name));
+        }
+    }
+
+    /// N2: save-by-rename without fsync shows old or new after a crash, never EIO.
+    fn sync_before_rename(&self, dir: &Dir, name: &OsStr, source: &backend::Metadata) -> Result<()> {
+        if source.mode & libc::S_IFMT != libc::S_IFREG {
+            return Ok(());
+        }
+        if let Some(object) = self.loaded(source.ino)
+            && object.file().is_some()
+        {
+            return object.sync_content(&self.permit()?);
+        }
+        // Committed, and nothing of it is in the log: its file and its sidecar are all there is.
+        let file = dir.backing.open_file(name, Access::Read)?;
+        file.sync()?;
+        match identity(file.as_ref()) {
+            Some((_, place)) => self.segments.sync(place.segment),
+            None => Ok(()),
+        }
+    }
+
+    pub fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
+        self.writable()?;
+        from.backing.link(name, to.backing.as_ref(), to_name)?;
+        self.made(to, to_name)
+    }
+
+    /// Makes durable the directory's names, and the objects behind those that are new (a name without its header and
+    /// sidecar would be worth nothing).
+    pub fn fsync_dir(&self, dir: &Arc<Dir>) -> Result<()> {
+        if self.read_only() {
+            return Ok(());
+        }
+        let new = self.unsynced_in(dir.ino());
+        let mut closed = false;
+        for ino in new {
+            match self.loaded(ino).filter(|object| object.file().is_some()) {
+                Some(object) => object.sync_content(&self.permit()?)?,
+                None => closed = true,
+            }
+        }
+        if closed {
+            let before = self.name_changes();
+            self.backend.sync_all()?;
+            self.names_synced(before);
+            return Ok(());
+        }
+        dir.backing.sync()?;
+        self.sync_names_of(dir.ino())
+    }
+
+    pub fn stat(&self, at: Target<'_>) -> Result<Attr> {
+        match at {
+            Target::Object(object) => object.attr(),
+            Target::Name(dir, name) => self.stat_name(dir, name),
+            Target::Dir(dir) => Ok(Attr::of(&dir.backing.metadata()?)),
+        }
+    }
+}
+
+/// An inode that loses a name: whether it was the last, and the record to free if it is not in memory.
+struct Going {
+    ino: u64,
+    last: bool,
+    on_disk: Option<(ObjectId, Place)>,
+}

@@ -1,0 +1,295 @@
+//! Commit and fsync: the rules of docs/ARCHITECTURE.md, by their numbers there (W1, C1 to C5, F1 to F5).
+
+use super::{Dropped, Object, State};
+use crate::format::header::{ENTRIES_AT, Header, Seal};
+use crate::format::layout::{BLOCK, ChunkIndex};
+use crate::format::log_record::{Body, Record};
+use crate::store::Result;
+use crate::store::checkpoint::Permit;
+use std::sync::atomic::Ordering;
+
+/// First byte of a header block that a commit changes: the seal. Identity before it never changes.
+const SEAL_AT: usize = 32;
+/// Dropping this many chunks at once is worth a sync: rewriting them would fill the log.
+const MANY: u64 = 64;
+
+impl Object {
+    /// What close(2) does: seals the present state, syncs nothing.
+    pub fn commit(&self) -> Result<()> {
+        if !self.state.read().dirty {
+            return Ok(());
+        }
+        self.store.writable()?;
+        let permit = self.store.permit()?;
+        self.commit_with(&permit, false)
+    }
+
+    pub(in crate::store) fn commit_with(&self, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {
+        self.commit_state(&mut self.state.write(), permit, with_sidecar)
+    }
+
+    fn commit_state(&self, state: &mut State, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {
+        let first = !state.committed;
+        let mut log = Vec::new();
+        if state.dirty || first {
+            let home = state.home()?.clone();
+            let root = state.tables.rehash(&|offset, block| home.read_block(offset, block))?;
+            let seal = Seal { sequence: state.seal.sequence + 1, length: state.length, root, ..state.seal };
+            let half =
+                Header::write(state.id, state.suite, &seal, state.place, |sealed| state.keys.newest().mac_seal(sealed));
+            if first {
+                self.commit_home(state, &half)?;
+            } else {
+                log.push((SEAL_AT as u64, half[SEAL_AT..SEAL_AT + 128].to_vec()));
+                log.extend(
+                    state.tables.changes(ENTRIES_AT as u64).into_iter().map(|change| (change.offset, change.bytes)),
+                );
+            }
+            if !first || with_sidecar {
+                self.append(state, permit, &log, with_sidecar, seal.length.cipher().0)?;
+            }
+            state.settle(seal, first);
+        } else if with_sidecar {
+            self.append(state, permit, &log, true, state.seal.length.cipher().0)?;
+        }
+        if let Some(mtime) = state.mtime {
+            state.home()?.file.set_times(None, Some(mtime))?;
+            state.mtime = None;
+        }
+        Ok(())
+    }
+
+    /// C1: header block, tables, length and sidecar straight home.
+    fn commit_home(&self, state: &mut State, half: &[u8; ENTRIES_AT]) -> Result<()> {
+        let file = state.home()?.file.clone();
+        state.home_writes += 1;
+        self.store.segments.write(state.place.segment, state.place.offset(), &state.record)?;
+        for change in state.tables.changes(ENTRIES_AT as u64) {
+            if change.offset >= BLOCK {
+                file.write_at(&change.bytes, change.offset)?;
+            }
+        }
+        let mut block = [0; BLOCK as usize];
+        block[..ENTRIES_AT].copy_from_slice(half);
+        block[ENTRIES_AT..].copy_from_slice(state.tables.header_entries());
+        file.write_at(&block, 0)?;
+        let len = state.length.cipher().0;
+        if file.metadata()?.len != len {
+            file.set_len(len)?;
+        }
+        Ok(())
+    }
+
+    /// C2, C3: changed ranges, the sidecar's record where it is asked for, and the mark that commits them.
+    fn append(
+        &self,
+        state: &mut State,
+        _permit: &Permit<'_>,
+        ranges: &[(u64, Vec<u8>)],
+        with_sidecar: bool,
+        length: u64,
+    ) -> Result<()> {
+        let object_id = state.id;
+        let hint = state.hint();
+        let mut bodies: Vec<_> = ranges.iter().map(|(offset, bytes)| Body::Object { offset: *offset, bytes }).collect();
+        if with_sidecar {
+            let place = state.place;
+            bodies.push(Body::Segment { segment: place.segment, offset: place.offset(), bytes: &state.record });
+        }
+        bodies.push(Body::Mark { length });
+        let mut hint = &hint[..];
+        let records: Vec<_> =
+            bodies.into_iter().map(|body| Record { object_id, hint: std::mem::take(&mut hint), body }).collect();
+        let positions = self.store.log.append(&records)?;
+        state.logged.hinted = true;
+        state.logged.sidecar |= with_sidecar;
+        for ((offset, bytes), position) in ranges.iter().zip(positions) {
+            state.logged.ranges.push((*offset, position, bytes.len()));
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged survives anything but the loss of the disk.
+    pub fn fsync(&self) -> Result<()> {
+        self.store.writable()?;
+        let permit = self.store.permit()?;
+        self.sync_content(&permit)?;
+        drop(permit);
+        self.store.sync_names_of(self.ino)
+    }
+
+    /// F1 to F3: content, but not the name.
+    pub(in crate::store) fn sync_content(&self, permit: &Permit<'_>) -> Result<()> {
+        let (file, sequence, writes, synced) = {
+            let mut state = self.state.write();
+            let with_sidecar = !state.sidecar_durable;
+            self.commit_state(&mut state, permit, with_sidecar)?;
+            (state.home()?.file.clone(), state.seal.sequence, state.home_writes, state.home_synced)
+        };
+        if synced < writes {
+            file.sync()?;
+            let mut state = self.state.write();
+            state.home_synced = state.home_synced.max(writes);
+        }
+        self.store.log.sync()?;
+        self.state.write().known_durable(sequence);
+        Ok(())
+    }
+
+    /// Replaces the wrapped data key: a commit with the new sidecar record (C3). It touches no object file unless the
+    /// object was never committed.
+    pub(in crate::store) fn replace_sidecar(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<()>,
+        permit: &Permit<'_>,
+    ) -> Result<()> {
+        let mut state = self.state.write();
+        change(&mut state)?;
+        self.commit_state(&mut state, permit, true)
+    }
+
+    pub(in crate::store) fn is_unlinked(&self) -> bool {
+        self.state.read().unlinked
+    }
+
+    pub(in crate::store) fn has_handles(&self) -> bool {
+        self.handles.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl State {
+    /// W1: the latest committed state does not refer to the chunk, every commit that dropped it is known durable, and
+    /// the log holds no record of it. The chunk's page has been brought.
+    pub(super) fn is_quiet(&self, chunk: ChunkIndex) -> bool {
+        let referred = self.committed
+            && chunk.0 < self.seal.length.chunks()
+            && (chunk.0 >= self.cut || self.tables.committed_refers(chunk));
+        let dropping = self.dropped.iter().any(|dropped| dropped.chunks.contains(&chunk.0));
+        !(referred || dropping || self.logged.chunks.contains_key(&chunk.0))
+    }
+
+    pub(super) fn drops_many(&self) -> bool {
+        let cut = if self.committed { self.seal.length.chunks().saturating_sub(self.cut) } else { 0 };
+        cut >= MANY || self.dropped.iter().any(|dropped| dropped.chunks.end - dropped.chunks.start >= MANY)
+    }
+
+    /// The present state has become the committed one.
+    fn settle(&mut self, seal: Seal, first: bool) {
+        if !first {
+            let old = self.seal.length.chunks();
+            let mut dropped = self.tables.dropped();
+            if self.cut < old {
+                dropped.push(self.cut..old);
+            }
+            let sequence = seal.sequence;
+            self.dropped.extend(dropped.into_iter().map(|chunks| Dropped { chunks, sequence }));
+            self.bound_dropped();
+        }
+        self.tables.settle(!first);
+        self.seal = seal;
+        self.cut = seal.length.chunks();
+        self.committed = true;
+        self.dirty = false;
+    }
+
+    /// Many small ranges become one that covers them: that chunks count as dropped which were not costs log space only.
+    fn bound_dropped(&mut self) {
+        const RANGES: usize = 64;
+        if self.dropped.len() > RANGES {
+            let start = self.dropped.iter().map(|dropped| dropped.chunks.start).min().unwrap_or(0);
+            let end = self.dropped.iter().map(|dropped| dropped.chunks.end).max().unwrap_or(0);
+            let sequence = self.seal.sequence + 1;
+            self.dropped = vec![Dropped { chunks: start..end, sequence }];
+        }
+    }
+
+    /// C5.
+    pub(super) fn known_durable(&mut self, sequence: u64) {
+        self.durable_sequence = self.durable_sequence.max(sequence);
+        let durable = self.durable_sequence;
+        self.dropped.retain(|dropped| dropped.sequence > durable);
+        self.sidecar_durable = true;
+    }
+
+    /// The object's path, with its first record in an epoch.
+    pub(super) fn hint(&self) -> Vec<u8> {
+        use crate::format::log_record::MAX_HINT;
+        if self.logged.hinted || self.path.len() > MAX_HINT { Vec::new() } else { self.path.clone() }
+    }
+}
+
+/// What a checkpoint noted of an object at its start (K1).
+pub struct Noted {
+    sequence: u64,
+    home_writes: u64,
+    pub has_log: bool,
+}
+
+impl Object {
+    /// K1: everything is committed; from here on nothing is appended until the checkpoint's end.
+    pub(in crate::store) fn note(&self, permit: &Permit<'_>) -> Result<Noted> {
+        let mut state = self.state.write();
+        if state.dirty {
+            self.commit_state(&mut state, permit, false)?;
+        }
+        Ok(Noted { sequence: state.seal.sequence, home_writes: state.home_writes, has_log: !state.logged.is_empty() })
+    }
+
+    /// K3: what the log holds of the object goes home, in order, without a change to its modification time.
+    pub(in crate::store) fn write_home(&self) -> Result<()> {
+        let (home, chunks, ranges, sidecar) = {
+            let state = self.state.read();
+            let mut chunks: Vec<_> = state.logged.chunks.iter().map(|(chunk, at)| (*chunk, *at)).collect();
+            chunks.sort_unstable_by_key(|(chunk, _)| *chunk);
+            let sidecar = state.logged.sidecar.then(|| (state.place, state.record.clone()));
+            (state.home()?.clone(), chunks, state.logged.ranges.clone(), sidecar)
+        };
+        if let Some((place, record)) = sidecar {
+            self.store.segments.write(place.segment, place.offset(), &record)?;
+        }
+        if chunks.is_empty() && ranges.is_empty() {
+            return Ok(());
+        }
+        let mtime = home.file.metadata()?.mtime;
+        let mut buffer = Vec::new();
+        for (chunk, (position, len)) in chunks {
+            buffer.resize(len, 0);
+            self.store.log.read(position, &mut buffer)?;
+            home.file.write_at(&buffer, ChunkIndex(chunk).offset())?;
+        }
+        for (offset, position, len) in ranges {
+            buffer.resize(len, 0);
+            self.store.log.read(position, &mut buffer)?;
+            home.file.write_at(&buffer, offset)?;
+        }
+        let state = self.state.write();
+        // The greater of the committed and the present length, else direct writes are cut off.
+        let len = state.seal.length.max(state.length).cipher().0;
+        if home.file.metadata()?.len != len {
+            home.file.set_len(len)?;
+        }
+        Ok(home.file.set_times(None, Some(state.mtime.unwrap_or(mtime)))?)
+    }
+
+    /// K4.
+    pub(in crate::store) fn sync_file(&self) -> Result<()> {
+        match self.file() {
+            Some(file) => Ok(file.sync()?),
+            None => Ok(()),
+        }
+    }
+
+    pub(in crate::store) fn needs_sync(&self) -> bool {
+        let state = self.state.read();
+        state.home.is_some() && (!state.logged.is_empty() || state.home_synced < state.home_writes)
+    }
+
+    /// After K6: the log holds nothing of the object any more, and what was noted is known durable.
+    pub(in crate::store) fn checkpointed(&self, noted: &Noted) {
+        let mut state = self.state.write();
+        state.logged = super::Logged::default();
+        state.tables.written_home();
+        state.known_durable(noted.sequence);
+        state.home_synced = state.home_synced.max(noted.home_writes);
+    }
+}

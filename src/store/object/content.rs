@@ -1,0 +1,553 @@
+//! Reading and changing an object's content.
+
+use super::{Home, Keys, Object, State};
+use crate::crypto::{ChunkCipher, ChunkTag};
+use crate::format::entry::Entry;
+use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, MAX_PLAIN, PAGE_CHUNKS, PageIndex, PlainLen};
+use crate::format::log_record::{Body, Record};
+use crate::store::checkpoint::Permit;
+use crate::store::log::Log;
+use crate::store::{Error, Result};
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Chunks that are encrypted and written at once.
+const RUN: u64 = 256;
+
+/// Encryptions under one key epoch: GCM's bound of 2^32 for random nonces, less what a crash may leave uncounted.
+pub const ENCRYPTIONS: u64 = (1 << 32) - (1 << 24);
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+pub enum SeekTo {
+    Data,
+    Hole,
+}
+
+/// Why a change was not begun.
+enum Blocked {
+    /// It has to go through the log, so a permit to append is needed first.
+    Log,
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Blocked {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Object {
+    /// Bytes read; fewer than asked for only at the end.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        let state = self.state.read();
+        let end = state.length.0.min(offset.saturating_add(bytes.len() as u64));
+        if offset >= end {
+            return Ok(0);
+        }
+        let bytes = &mut bytes[..(end - offset) as usize];
+        let chunks = chunks_of(offset, end);
+        let state = if chunks.clone().all(|chunk| state.tables.has(ChunkIndex(chunk))) {
+            state
+        } else {
+            drop(state);
+            self.bring(&chunks)?
+        };
+        // The length may have shrunk while the lock was free.
+        let end = state.length.0.min(end);
+        let count = end.saturating_sub(offset) as usize;
+        self.read_chunks(&state, offset, &mut bytes[..count])?;
+        Ok(count)
+    }
+
+    fn bring(&self, chunks: &Range<u64>) -> Result<RwLockReadGuard<'_, State>> {
+        let mut state = self.state.write();
+        state.bring(chunks.clone())?;
+        self.store.bound_tables(&mut state.tables);
+        state.bring(chunks.clone())?;
+        Ok(RwLockWriteGuard::downgrade(state))
+    }
+
+    fn read_chunks(&self, state: &State, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let end = offset + bytes.len() as u64;
+        let mut at = offset;
+        while at < end {
+            let chunk = ChunkIndex::at(at);
+            let in_chunk = (at % CHUNK) as usize;
+            let have = state.length.bytes_in(chunk);
+            let out = &mut bytes[(at - offset) as usize..];
+            if in_chunk > 0 || out.len() < have {
+                let mut whole = [0; CHUNK as usize];
+                self.read_run(state, chunk, &mut whole[..have])?;
+                let count = out.len().min(have - in_chunk);
+                out[..count].copy_from_slice(&whole[in_chunk..in_chunk + count]);
+                at += count as u64;
+            } else {
+                let count = self.whole_run(state, chunk, out.len());
+                self.read_run(state, chunk, &mut out[..count])?;
+                at += count as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes, at most `limit`, of whole chunks from this one on that lie next to each other at home.
+    fn whole_run(&self, state: &State, first: ChunkIndex, limit: usize) -> usize {
+        let at_home = |chunk: ChunkIndex| state.tables.is_present(chunk) && !state.logged.chunks.contains_key(&chunk.0);
+        let mut count = state.length.bytes_in(first);
+        if !at_home(first) {
+            return count;
+        }
+        for n in 1..first.run() {
+            let chunk = ChunkIndex(first.0 + n);
+            let have = state.length.bytes_in(chunk);
+            if have == 0 || count + have > limit || !at_home(chunk) {
+                break;
+            }
+            count += have;
+        }
+        count
+    }
+
+    /// Whole chunks that lie next to each other, all at home, or one chunk from wherever it is.
+    fn read_run(&self, state: &State, first: ChunkIndex, bytes: &mut [u8]) -> Result<()> {
+        if !state.tables.is_present(first) {
+            bytes.fill(0);
+            return Ok(());
+        }
+        let read = match state.logged.chunks.get(&first.0) {
+            Some((position, len)) => {
+                let len = bytes.len().min(*len);
+                self.store.log.read(*position, &mut bytes[..len])?;
+                len
+            }
+            None => self.read_home(state.home()?, first.offset(), bytes)?,
+        };
+        if read < bytes.len() {
+            return Err(Error::corrupt(state.show(), format_args!("chunk {} is cut off", first.0)));
+        }
+        for (n, chunk) in bytes.chunks_mut(CHUNK as usize).enumerate() {
+            let index = ChunkIndex(first.0 + n as u64);
+            let entry = state.tables.entry(index)?;
+            let Some(entry) = entry else {
+                return Err(Error::corrupt(state.show(), format_args!("chunk {} has no tag entry", index.0)));
+            };
+            let tag = ChunkTag { nonce: entry.nonce, tag: entry.tag };
+            state.keys.cipher(entry.epoch)?.open(index.0, &tag, chunk).map_err(|_| {
+                Error::corrupt(state.show(), format_args!("chunk {} is not what was written there", index.0))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// From what was read along with the header, or from the file.
+    fn read_home(&self, home: &Home, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        let ahead = self.ahead.lock();
+        let start = (offset - BLOCK) as usize;
+        if let Some(known) = ahead.get(start..start + bytes.len()) {
+            bytes.copy_from_slice(known);
+            return Ok(bytes.len());
+        }
+        drop(ahead);
+        home.read(offset, bytes)
+    }
+
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= MAX_PLAIN);
+        let end = end.ok_or(Error::Errno(libc::EFBIG))?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.change(|state, permit| {
+            let longer = PlainLen(end.max(state.length.0));
+            self.edit(state, permit, longer, &chunks_of(offset, end), |chunk, bytes| {
+                let begin = chunk.0 * CHUNK;
+                let from = offset.max(begin);
+                let to = end.min(begin + bytes.len() as u64);
+                bytes[(from - begin) as usize..(to - begin) as usize]
+                    .copy_from_slice(&data[(from - offset) as usize..(to - offset) as usize]);
+                Covered((from - begin) as usize..(to - begin) as usize)
+            })
+        })
+    }
+
+    pub fn truncate(&self, len: u64) -> Result<()> {
+        if len > MAX_PLAIN {
+            return Err(Error::Errno(libc::EFBIG));
+        }
+        self.change(|state, permit| {
+            let (old, new) = (state.length, PlainLen(len));
+            if new >= old {
+                return self.edit(state, permit, new, &(0..0), |_, _| Covered(0..0));
+            }
+            // The chunk that is cut in two is encrypted again, as what remains of it.
+            let last = ChunkIndex::at(len);
+            let partial = if len.is_multiple_of(CHUNK) { 0..0 } else { last.0..last.0 + 1 };
+            state.bring(partial.clone())?;
+            let rewrite = !partial.is_empty() && state.tables.is_present(last);
+            if rewrite && permit.is_none() && !state.is_quiet(last) {
+                return Err(Blocked::Log);
+            }
+            // All that can fail comes before the length changes.
+            state.prepare_cut(new)?;
+            if rewrite {
+                self.encrypt(state, permit, new, &partial, &|_, _| Covered(0..0), &mut PlainLen(0))?;
+            }
+            state.resize(new)?;
+            state.length = new;
+            state.cut = state.cut.min(new.chunks());
+            state.changed();
+            Ok(())
+        })
+    }
+
+    /// Zeros in `offset..offset + len`, within the present length; whole chunks become holes.
+    pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        self.change(|state, permit| {
+            let end = offset.saturating_add(len).min(state.length.0);
+            if offset >= end {
+                return Ok(());
+            }
+            let whole = offset.div_ceil(CHUNK)..if end == state.length.0 { end.div_ceil(CHUNK) } else { end / CHUNK };
+            for edge in [offset / CHUNK, (end - 1) / CHUNK] {
+                if whole.contains(&edge) {
+                    continue;
+                }
+                state.bring(edge..edge + 1)?;
+                if state.tables.is_present(ChunkIndex(edge)) {
+                    let length = state.length;
+                    self.edit(state, permit, length, &(edge..edge + 1), |chunk, bytes| {
+                        let begin = chunk.0 * CHUNK;
+                        let from = (offset.max(begin) - begin) as usize;
+                        let to = (end.min(begin + bytes.len() as u64) - begin) as usize;
+                        bytes[from..to].fill(0);
+                        Covered(from..to)
+                    })?;
+                }
+            }
+            state.clear(whole)?;
+            state.changed();
+            Ok(())
+        })
+    }
+
+    /// Reserves backing space for that plaintext range; changes no length.
+    pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.store.writable()?;
+        let state = self.state.read();
+        let end = offset.checked_add(len).filter(|end| *end <= MAX_PLAIN).ok_or(Error::Errno(libc::EFBIG))?;
+        let from = ChunkIndex::at(offset).offset();
+        Ok(state.home()?.file.allocate(from, PlainLen(end).cipher().0.saturating_sub(from))?)
+    }
+
+    /// `ENXIO` past the end, as lseek(2).
+    pub fn seek(&self, offset: u64, to: SeekTo) -> Result<u64> {
+        let mut state = self.state.write();
+        if offset >= state.length.0 {
+            return Err(Error::Errno(libc::ENXIO));
+        }
+        let data = matches!(to, SeekTo::Data);
+        let mut chunk = offset / CHUNK;
+        while chunk < state.length.chunks() {
+            if let crate::format::layout::EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot()
+                && state.is_null_page(page)?
+            {
+                if !data {
+                    break;
+                }
+                chunk += PAGE_CHUNKS;
+                continue;
+            }
+            state.bring(chunk..chunk + 1)?;
+            if state.tables.is_present(ChunkIndex(chunk)) == data {
+                break;
+            }
+            chunk += 1;
+        }
+        self.store.bound_tables(&mut state.tables);
+        if chunk < state.length.chunks() {
+            Ok(offset.max(chunk * CHUNK))
+        } else if data {
+            Err(Error::Errno(libc::ENXIO))
+        } else {
+            Ok(state.length.0)
+        }
+    }
+
+    /// Does a change: first without a permit to append, which is all that quiet chunks need, else with one.
+    fn change(
+        &self,
+        change: impl Fn(&mut State, Option<&Permit<'_>>) -> std::result::Result<(), Blocked>,
+    ) -> Result<()> {
+        self.store.writable()?;
+        let mut state = self.state.write();
+        match change(&mut state, None) {
+            Ok(()) => return Ok(()),
+            Err(Blocked::Failed(error)) => return Err(error),
+            Err(Blocked::Log) => {}
+        }
+        let many = state.drops_many();
+        drop(state);
+        let permit = self.store.permit()?;
+        if many {
+            // Large files that are written anew: the truncation is made durable, which makes the blocks quiet.
+            self.sync_content(&permit)?;
+        }
+        match change(&mut self.state.write(), Some(&permit)) {
+            Ok(()) => Ok(()),
+            Err(Blocked::Failed(error)) => Err(error),
+            // Never with a permit.
+            Err(Blocked::Log) => Err(Error::Errno(libc::EIO)),
+        }
+    }
+
+    /// Encrypts again the chunks of a range, and a partial last chunk that the new length reaches beyond (W4); `fill`
+    /// writes plaintext into a chunk and answers what it covered. The object gets the new length, if it is greater.
+    fn edit(
+        &self,
+        state: &mut State,
+        permit: Option<&Permit<'_>>,
+        new: PlainLen,
+        chunks: &Range<u64>,
+        fill: impl Fn(ChunkIndex, &mut [u8]) -> Covered,
+    ) -> std::result::Result<(), Blocked> {
+        let old = state.length;
+        let tail = ChunkIndex::at(old.0);
+        let mut tail = if new > old && !old.0.is_multiple_of(CHUNK) { tail.0..tail.0 + 1 } else { 0..0 };
+        if chunks.contains(&tail.start) {
+            tail = 0..0;
+        }
+        state.bring(tail.clone())?;
+        if !tail.is_empty() && !state.tables.is_present(ChunkIndex(tail.start)) {
+            tail = 0..0;
+        }
+        state.resize(new)?;
+        state.bring(chunks.clone())?;
+        if permit.is_none() && tail.clone().chain(chunks.clone()).any(|chunk| !state.is_quiet(ChunkIndex(chunk))) {
+            state.regret(new, old)?;
+            return Err(Blocked::Log);
+        }
+        let mut done = old;
+        let mut outcome = self.encrypt(state, permit, new, &tail, &|_, _| Covered(0..0), &mut done);
+        if outcome.is_ok() {
+            outcome = self.encrypt(state, permit, new, chunks, &fill, &mut done);
+        }
+        if outcome.is_ok() {
+            done = new;
+        }
+        if done < new {
+            // What was written before the error stays, as after a short write(2).
+            state.regret(new, done)?;
+        }
+        state.length = done;
+        state.changed();
+        Ok(outcome?)
+    }
+
+    fn encrypt(
+        &self,
+        state: &mut State,
+        permit: Option<&Permit<'_>>,
+        new: PlainLen,
+        chunks: &Range<u64>,
+        fill: &dyn Fn(ChunkIndex, &mut [u8]) -> Covered,
+        done: &mut PlainLen,
+    ) -> Result<()> {
+        let mut first = chunks.start;
+        while first < chunks.end {
+            let quiet = state.is_quiet(ChunkIndex(first));
+            let most = ChunkIndex(first).run().min(RUN).min(chunks.end - first);
+            let count = (1..most).find(|n| state.is_quiet(ChunkIndex(first + n)) != quiet).unwrap_or(most);
+            let run = first..first + count;
+            BUFFER.with_borrow_mut(|buffer| self.encrypt_run(state, permit, new, &run, quiet, fill, buffer))?;
+            first += count;
+            *done = (*done).max(PlainLen(new.0.min(first * CHUNK)));
+        }
+        Ok(())
+    }
+
+    /// Chunks that lie next to each other and go to the same place.
+    #[allow(clippy::too_many_arguments)]
+    fn encrypt_run(
+        &self,
+        state: &mut State,
+        permit: Option<&Permit<'_>>,
+        new: PlainLen,
+        run: &Range<u64>,
+        quiet: bool,
+        fill: &dyn Fn(ChunkIndex, &mut [u8]) -> Covered,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        state.count_encryptions(run.end - run.start, self.store.encryptions)?;
+        let epoch = state.seal.epoch;
+        let cipher = state.keys.cipher(epoch)?;
+        let mut entries = Vec::with_capacity((run.end - run.start) as usize);
+        buffer.clear();
+        for index in run.clone().map(ChunkIndex) {
+            let start = buffer.len();
+            buffer.resize(start + new.bytes_in(index), 0);
+            let chunk = &mut buffer[start..];
+            let Covered(covered) = fill(index, chunk);
+            let old = state.length.bytes_in(index);
+            if (covered.start > 0 || covered.end < old) && old > 0 && state.tables.is_present(index) {
+                let mut before = [0; CHUNK as usize];
+                self.read_run(state, index, &mut before[..old])?;
+                let kept = old.min(chunk.len());
+                let head = covered.start.min(kept);
+                chunk[..head].copy_from_slice(&before[..head]);
+                if covered.end < kept {
+                    chunk[covered.end..kept].copy_from_slice(&before[covered.end..kept]);
+                }
+            }
+            let tag = cipher.seal(index.0, chunk);
+            entries.push(Entry { nonce: tag.nonce, tag: tag.tag, epoch });
+        }
+        let first = ChunkIndex(run.start);
+        if quiet {
+            self.ahead.lock().clear();
+            state.home_writes += 1;
+            state.home()?.file.write_at(buffer, first.offset())?;
+        } else {
+            let permit = permit.ok_or(Error::Errno(libc::EIO))?;
+            self.log_chunks(state, permit, first, buffer)?;
+        }
+        for (index, entry) in run.clone().map(ChunkIndex).zip(&entries) {
+            state.tables.set(index, Some(entry));
+        }
+        if !quiet || state.mtime.is_some() {
+            state.mtime = Some(self.store.backend.now());
+        }
+        Ok(())
+    }
+
+    fn log_chunks(&self, state: &mut State, _permit: &Permit<'_>, first: ChunkIndex, bytes: &[u8]) -> Result<()> {
+        let hint = state.hint();
+        let record = Record { object_id: state.id, hint: &hint, body: Body::Object { offset: first.offset(), bytes } };
+        let position = append_one(&self.store.log, record)?;
+        state.logged.hinted = true;
+        for (n, chunk) in bytes.chunks(CHUNK as usize).enumerate() {
+            state.logged.chunks.insert(first.0 + n as u64, (position + n as u64 * CHUNK, chunk.len()));
+        }
+        Ok(())
+    }
+}
+
+/// Range of a chunk that `fill` wrote.
+struct Covered(Range<usize>);
+
+fn append_one(log: &Log, record: Record<'_>) -> Result<u64> {
+    Ok(log.append(&[record])?[0])
+}
+
+fn chunks_of(offset: u64, end: u64) -> Range<u64> {
+    offset / CHUNK..end.div_ceil(CHUNK)
+}
+
+impl State {
+    /// Brings the pages of a range of chunks.
+    fn bring(&mut self, chunks: Range<u64>) -> Result<()> {
+        let home = self.home()?.clone();
+        let mut chunk = chunks.start;
+        while chunk < chunks.end {
+            let show = || self.path.clone();
+            self.tables.bring(ChunkIndex(chunk), &|offset, block| home.read_block(offset, block)).map_err(|error| {
+                match error {
+                    Error::Corrupt(finding) => Error::corrupt(String::from_utf8_lossy(&show()), finding),
+                    error => error,
+                }
+            })?;
+            chunk += ChunkIndex(chunk).run();
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, new: PlainLen) -> Result<()> {
+        let home = self.home()?.clone();
+        let old = self.length;
+        self.tables.resize(old, new, &|offset, block| home.read_block(offset, block))
+    }
+
+    /// Takes back a growth of the tables, when the content did not follow.
+    fn regret(&mut self, grown: PlainLen, to: PlainLen) -> Result<()> {
+        let home = self.home()?.clone();
+        self.tables.resize(grown, to, &|offset, block| home.read_block(offset, block))
+    }
+
+    fn prepare_cut(&mut self, new: PlainLen) -> Result<()> {
+        let home = self.home()?.clone();
+        self.tables.prepare_cut(new, &|offset, block| home.read_block(offset, block))
+    }
+
+    fn is_null_page(&mut self, page: PageIndex) -> Result<bool> {
+        let home = self.home()?.clone();
+        self.tables.is_null_page(page, &|offset, block| home.read_block(offset, block))
+    }
+
+    /// Makes holes of whole chunks.
+    fn clear(&mut self, chunks: Range<u64>) -> Result<()> {
+        let home = self.home()?.clone();
+        let read = |offset, block: &mut _| home.read_block(offset, block);
+        let mut chunk = chunks.start;
+        while chunk < chunks.end {
+            let index = ChunkIndex(chunk);
+            match index.slot() {
+                crate::format::layout::EntrySlot::Page(page, 0) if chunks.end - chunk >= PAGE_CHUNKS => {
+                    if !self.tables.is_null_page(page, &read)? {
+                        self.tables.clear_page(page, &read)?;
+                    }
+                    chunk += PAGE_CHUNKS;
+                }
+                _ => {
+                    self.tables.bring(index, &read)?;
+                    if self.tables.is_present(index) {
+                        self.tables.set(index, None);
+                    }
+                    chunk += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self) {
+        self.dirty = true;
+        self.seal.md5 = None;
+    }
+
+    /// Raises the key epoch where GCM's bound would be passed.
+    fn count_encryptions(&mut self, count: u64, limit: u64) -> Result<()> {
+        if self.seal.encryptions + count > limit {
+            self.seal.epoch = self.seal.epoch.checked_add(1).ok_or(Error::Errno(libc::EFBIG))?;
+            self.seal.encryptions = 0;
+        }
+        self.seal.encryptions += count;
+        Ok(())
+    }
+}
+
+impl Keys {
+    pub(super) fn new(keys: Vec<(u16, crate::crypto::ObjectKeys)>) -> Self {
+        Self { keys, ciphers: parking_lot::RwLock::default() }
+    }
+
+    /// Of the data key that serves this epoch.
+    fn cipher(&self, epoch: u16) -> Result<Arc<ChunkCipher>> {
+        if let Some(cipher) = self.ciphers.read().get(&epoch) {
+            return Ok(cipher.clone());
+        }
+        let key = self.keys.iter().rev().find(|(first, _)| *first <= epoch);
+        let (_, key) = key.ok_or_else(|| Error::Corrupt(format!("a chunk of key epoch {epoch}, which has no key")))?;
+        let cipher = Arc::new(key.chunk_cipher(epoch));
+        self.ciphers.write().insert(epoch, cipher.clone());
+        Ok(cipher)
+    }
+
+    /// The newest data key's: it authenticates seal and sidecar.
+    pub(super) fn newest(&self) -> &crate::crypto::ObjectKeys {
+        &self.keys.last().expect("a sidecar has a key").1
+    }
+}

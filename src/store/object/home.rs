@@ -1,0 +1,36 @@
+//! An object file as it is read: home, with what a read-only recovery would have written there laid over it.
+
+use super::tables::Block;
+use crate::store::Result;
+use crate::store::backend::File;
+use crate::store::recovery::Patch;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub struct Home {
+    pub file: Arc<dyn File>,
+    pub patch: Option<Arc<Patch>>,
+}
+
+impl Home {
+    /// Bytes read; fewer than asked for only at the end.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        let read = self.file.read_at(bytes, offset)?;
+        match &self.patch {
+            None => Ok(read),
+            Some(patch) => Ok(patch.lay_over(offset, bytes, read)),
+        }
+    }
+
+    /// A block; what is past the end reads as zeros, and fails its check.
+    pub fn read_block(&self, offset: u64, block: &mut Block) -> Result<()> {
+        let read = self.read(offset, &mut block[..])?;
+        block[read..].fill(0);
+        Ok(())
+    }
+
+    pub fn len(&self) -> Result<u64> {
+        let len = self.file.metadata()?.len;
+        Ok(self.patch.as_ref().map_or(len, |patch| patch.len(len)))
+    }
+}

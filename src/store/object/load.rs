@@ -1,0 +1,279 @@
+//! Objects coming into being: made new, or read and verified from their files.
+
+use super::{Home, Keys, Logged, Object, State, Tables};
+use crate::crypto::{ObjectKeys, ObjectParameters, SecretKey, Suite};
+use crate::format::ObjectId;
+use crate::format::header::{ENTRIES_AT, Header, Seal};
+use crate::format::layout::{BLOCK, CHUNK, CipherLen, PlainLen};
+use crate::format::sidecar::{EpochKey, Kind, Place, Record, Sidecar, units_for};
+use crate::kms::Caller;
+use crate::sse::WrappedDataKey;
+use crate::store::backend::File;
+use crate::store::segments::Segments;
+use crate::store::{Error, Result, Store};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// Ciphertext that is read along with the header.
+const AHEAD: usize = 32 << 10;
+/// Key epoch of a new object's data key.
+const FIRST_EPOCH: u16 = 1;
+
+/// The header of an object file, unverified: for who it is and where its sidecar is.
+pub fn read_header(file: &dyn File) -> Result<Header> {
+    let mut block = [0; BLOCK as usize];
+    let read = file.read_at(&mut block, 0)?;
+    Ok(Header::read(&block[..read])?)
+}
+
+/// A data key with everything a new object is made from.
+pub struct NewObject<'a> {
+    pub bucket: &'a str,
+    pub path: Vec<u8>,
+    pub data_key: SecretKey,
+    pub wrapped: WrappedDataKey,
+}
+
+impl Object {
+    /// An empty object over an empty file: nothing is written before its first commit.
+    pub(in crate::store) fn new(store: &Arc<Store>, file: Arc<dyn File>, new: NewObject<'_>) -> Result<Self> {
+        let ino = file.metadata()?.ino;
+        let id = ObjectId::random();
+        let keys = ObjectKeys::new(new.data_key, parameters(id, Suite::Aes256Gcm), FIRST_EPOCH);
+        let key = EpochKey { first_epoch: FIRST_EPOCH, wrapped: new.wrapped, commitment: *keys.commitment() };
+        let sidecar = Sidecar { bucket: new.bucket.into(), created: store.backend.now(), keys: vec![key] };
+        let (record, units) = write_record(&sidecar, id, ino, &keys)?;
+        let place = store.segments.take(units)?;
+        let seal =
+            Seal { sequence: 0, length: PlainLen(0), root: [0; 32], epoch: FIRST_EPOCH, encryptions: 0, md5: None };
+        let state = State {
+            home: Some(Home { file, patch: None }),
+            id,
+            suite: Suite::Aes256Gcm,
+            keys: Keys::new(vec![(FIRST_EPOCH, keys)]),
+            sidecar,
+            place,
+            record,
+            length: PlainLen(0),
+            tables: Tables::new(),
+            dirty: true,
+            seal,
+            committed: false,
+            cut: 0,
+            dropped: Vec::new(),
+            durable_sequence: 0,
+            sidecar_durable: false,
+            home_writes: 0,
+            home_synced: 0,
+            logged: Logged::default(),
+            mtime: None,
+            path: new.path,
+            unlinked: false,
+        };
+        Ok(Self::with(store, ino, state, Vec::new()))
+    }
+
+    /// Reads and verifies downwards: header, sidecar, data key, seal, tag entries, the tree's top.
+    pub(in crate::store) fn load(
+        store: &Arc<Store>,
+        home: Home,
+        bucket: &str,
+        path: Vec<u8>,
+        caller: &Caller,
+    ) -> Result<Self> {
+        let show = String::from_utf8_lossy(&path).into_owned();
+        let corrupt = |finding: &dyn std::fmt::Display| Error::corrupt(&show, finding);
+        let metadata = home.file.metadata()?;
+        let mut first = vec![0; BLOCK as usize + AHEAD.min((metadata.len.max(BLOCK) - BLOCK) as usize)];
+        let read = home.read(0, &mut first)?;
+        first.truncate(read);
+        let header = Header::read(&first).map_err(|why| corrupt(&why))?;
+        let (sidecar, record) =
+            read_sidecar(&store.segments, store.patched(header.sidecar), &header).map_err(|error| match error {
+                Error::Corrupt(finding) => corrupt(&finding),
+                error => error,
+            })?;
+        if sidecar.bucket != bucket {
+            return Err(corrupt(&format_args!("it belongs to the bucket {}", sidecar.bucket)));
+        }
+        let keys = unwrap_keys(store, &sidecar, &header, caller).map_err(|error| match error {
+            Error::Corrupt(finding) => corrupt(&finding),
+            error => error,
+        })?;
+        let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
+        keys.newest()
+            .verify_sidecar(&authenticated, &record.mac)
+            .map_err(|why| corrupt(&format_args!("sidecar: {why}")))?;
+        keys.newest()
+            .verify_seal(Header::sealed(&first), &header.mac)
+            .map_err(|why| corrupt(&format_args!("seal: {why}")))?;
+        check_length(store, &home, header.seal.length, metadata.ctime).map_err(|finding| corrupt(&finding))?;
+        let entries = &first[ENTRIES_AT..BLOCK as usize];
+        let read_block = |offset, block: &mut _| home.read_block(offset, block);
+        let tables =
+            Tables::load(entries, header.seal.length, &header.seal.root, &read_block).map_err(|error| match error {
+                Error::Corrupt(finding) => corrupt(&finding),
+                error => error,
+            })?;
+        // The last chunk of what was read ahead may be cut, and what lies beyond the first group is no chunk.
+        first.drain(..BLOCK as usize);
+        let known = header.seal.length.0.min(64 * CHUNK).min(first.len() as u64);
+        first.truncate(known as usize);
+        let state = State {
+            home: Some(home),
+            id: header.object_id,
+            suite: header.suite,
+            keys,
+            record: record.write(header.sidecar.units),
+            sidecar,
+            place: header.sidecar,
+            length: header.seal.length,
+            tables,
+            dirty: false,
+            seal: header.seal,
+            committed: true,
+            cut: header.seal.length.chunks(),
+            dropped: Vec::new(),
+            durable_sequence: 0,
+            sidecar_durable: false,
+            // What an earlier life of this object in memory wrote may not be synced.
+            home_writes: 1,
+            home_synced: 0,
+            logged: Logged::default(),
+            mtime: None,
+            path,
+            unlinked: false,
+        };
+        Ok(Self::with(store, metadata.ino, state, first))
+    }
+
+    fn with(store: &Arc<Store>, ino: u64, state: State, ahead: Vec<u8>) -> Self {
+        Self {
+            store: store.clone(),
+            ino,
+            handles: AtomicUsize::new(1),
+            state: RwLock::new(state),
+            ahead: Mutex::new(ahead),
+        }
+    }
+}
+
+impl State {
+    /// Another wrapping of the newest data key. The record must fit where the old one is, or it gets a new place, which
+    /// the next commit writes into the header.
+    pub(in crate::store) fn rewrap(
+        &mut self,
+        store: &Store,
+        ino: u64,
+        wrapped: WrappedDataKey,
+    ) -> Result<Option<Place>> {
+        let mut sidecar = self.sidecar.clone();
+        let newest = sidecar.keys.last_mut().expect("a sidecar has a key");
+        newest.wrapped = wrapped;
+        self.replace_record(store, ino, sidecar)
+    }
+
+    /// A new data key, for an object without content.
+    pub(in crate::store) fn rekey(
+        &mut self,
+        store: &Store,
+        ino: u64,
+        data_key: SecretKey,
+        wrapped: WrappedDataKey,
+    ) -> Result<Option<Place>> {
+        let first_epoch = self.seal.epoch.checked_add(1).ok_or(Error::Errno(libc::EFBIG))?;
+        let keys = ObjectKeys::new(data_key, parameters(self.id, self.suite), first_epoch);
+        let key = EpochKey { first_epoch, wrapped, commitment: *keys.commitment() };
+        let sidecar = Sidecar { keys: vec![key], ..self.sidecar.clone() };
+        let before = std::mem::replace(&mut self.keys, Keys::new(vec![(first_epoch, keys)]));
+        match self.replace_record(store, ino, sidecar) {
+            Ok(place) => {
+                self.seal.epoch = first_epoch;
+                self.seal.encryptions = 0;
+                self.dirty = true;
+                Ok(place)
+            }
+            Err(error) => {
+                self.keys = before;
+                Err(error)
+            }
+        }
+    }
+
+    /// Answers the place that is no longer used, if the record has moved.
+    fn replace_record(&mut self, store: &Store, ino: u64, sidecar: Sidecar) -> Result<Option<Place>> {
+        let (_, needed) = write_record(&sidecar, self.id, ino, self.keys.newest())?;
+        let mut moved = None;
+        if needed > self.place.units {
+            moved = Some(self.place);
+            self.place = store.segments.take(needed)?;
+            self.dirty = true;
+        }
+        self.record = record(&sidecar, self.id, ino, self.keys.newest()).write(self.place.units);
+        self.sidecar = sidecar;
+        Ok(moved)
+    }
+}
+
+fn parameters(id: ObjectId, suite: Suite) -> ObjectParameters {
+    ObjectParameters { object_id: id.0, suite, chunk_size: CHUNK as u32 }
+}
+
+fn record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) -> Record {
+    let body = sidecar.encode();
+    let mac = keys.mac_sidecar(&Record::authenticated(Kind::Sidecar, &id, &body));
+    Record { kind: Kind::Sidecar, object_id: id, inode: ino, body, mac }
+}
+
+fn write_record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) -> Result<(Vec<u8>, u16)> {
+    let record = record(sidecar, id, ino, keys);
+    let units = units_for(record.body.len()).ok_or(Error::Errno(libc::ENAMETOOLONG))?;
+    Ok((record.write(units), units))
+}
+
+fn read_sidecar(segments: &Segments, patched: Option<Vec<u8>>, header: &Header) -> Result<(Sidecar, Record)> {
+    let bytes = match patched {
+        Some(bytes) => bytes,
+        None => segments.read(header.sidecar).map_err(|error| match error {
+            Error::Errno(libc::ENOENT) => Error::Corrupt("its sidecar's segment is missing".into()),
+            error => error,
+        })?,
+    };
+    let record = Record::read(&bytes)?;
+    if record.kind != Kind::Sidecar || record.object_id != header.object_id {
+        return Err(Error::Corrupt("the sidecar is another object's".into()));
+    }
+    Ok((Sidecar::decode(&record.body)?, record))
+}
+
+fn unwrap_keys(store: &Store, sidecar: &Sidecar, header: &Header, caller: &Caller) -> Result<Keys> {
+    let mut keys = Vec::with_capacity(sidecar.keys.len());
+    for key in &sidecar.keys {
+        let data_key = store.keys.unwrap(&key.wrapped, caller)?;
+        let object_keys = ObjectKeys::new(data_key, parameters(header.object_id, header.suite), key.first_epoch);
+        if *object_keys.commitment() != key.commitment {
+            return Err(Error::Corrupt("the data key is not the one that the sidecar commits to".into()));
+        }
+        keys.push((key.first_epoch, object_keys));
+    }
+    Ok(Keys::new(keys))
+}
+
+/// A shorter file than the seal says is damage. So is a longer one, unless a crash may have left it so.
+fn check_length(store: &Store, home: &Home, sealed: PlainLen, ctime: i64) -> std::result::Result<(), String> {
+    let len = home.len().map_err(|error| error.to_string())?;
+    let sealed = sealed.cipher();
+    if CipherLen(len) < sealed {
+        return Err(format!("the object file is shorter ({len} bytes) than its seal says ({})", sealed.0));
+    }
+    if CipherLen(len) > sealed {
+        if !store.is_untidy(ctime) {
+            return Err(format!("the object file is longer ({len} bytes) than its seal says ({})", sealed.0));
+        }
+        if !store.read_only() {
+            home.file.set_len(sealed.0).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! One object: its content, tables, seal and keys, from when it is opened until nothing in the log is its any more.
+
+mod commit;
+mod content;
+mod home;
+mod load;
+mod tables;
+
+use super::backend::{self, File};
+use super::{Attr, Result, SetAttr, Store};
+use crate::crypto::{ChunkCipher, ObjectKeys, Suite};
+use crate::format::ObjectId;
+use crate::format::header::Seal;
+use crate::format::layout::PlainLen;
+use crate::format::sidecar::{Place, Sidecar};
+use crate::kms::Caller;
+use crate::sse::Algorithm;
+pub use content::{ENCRYPTIONS, SeekTo};
+pub(super) use home::Home;
+pub(super) use load::{NewObject, read_header};
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+pub(super) use tables::Tables;
+
+/// An object that is open, or has something in the redo log.
+pub struct Object {
+    store: Arc<Store>,
+    ino: u64,
+    /// Handles that are open; the object is dead when there is none and no name.
+    pub(super) handles: AtomicUsize,
+    pub(super) state: RwLock<State>,
+    /// Ciphertext that was read along with the header, for the first READ.
+    ahead: Mutex<Vec<u8>>,
+}
+
+pub(super) struct State {
+    /// `None` while the object is closed and nothing of it is in the log.
+    home: Option<Home>,
+    pub(super) id: ObjectId,
+    suite: Suite,
+    keys: Keys,
+    pub(super) sidecar: Sidecar,
+    pub(super) place: Place,
+    /// The sidecar's record, as it is on disk or will be.
+    record: Vec<u8>,
+    /// Present plaintext length.
+    length: PlainLen,
+    tables: Tables,
+    /// Something to commit.
+    dirty: bool,
+    seal: Seal,
+    /// `seal` has been committed: false until the first commit of a new object.
+    committed: bool,
+    /// Lowest number of chunks that the object had since the latest commit.
+    cut: u64,
+    /// Chunks that commits stopped referring to, and those commits' sequences, until they are known durable.
+    dropped: Vec<Dropped>,
+    /// Sequence of the newest commit that is known durable.
+    durable_sequence: u64,
+    sidecar_durable: bool,
+    /// Writes straight home so far, and how many of them a completed sync covers.
+    home_writes: u64,
+    home_synced: u64,
+    pub(super) logged: Logged,
+    /// A modification time that the inode does not have yet, or that a write home would undo.
+    mtime: Option<i64>,
+    /// Path below `buckets/`, as a hint for recovery.
+    pub(super) path: Vec<u8>,
+    /// No name is left.
+    pub(super) unlinked: bool,
+}
+
+struct Dropped {
+    chunks: std::ops::Range<u64>,
+    sequence: u64,
+}
+
+/// What the redo log holds of an object.
+#[derive(Default)]
+pub(super) struct Logged {
+    /// The object appended in this epoch, so the log knows its path.
+    hinted: bool,
+    /// Newest position of each chunk's ciphertext, and its length.
+    chunks: HashMap<u64, (u64, usize)>,
+    /// Header block, pages and nodes: offset in the object file, position, length; in order.
+    ranges: Vec<(u64, u64, usize)>,
+    sidecar: bool,
+}
+
+impl Logged {
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.ranges.is_empty() && !self.sidecar
+    }
+}
+
+/// The data keys by the first key epoch that each serves, and the ciphers of the epochs that were met.
+struct Keys {
+    keys: Vec<(u16, ObjectKeys)>,
+    ciphers: RwLock<HashMap<u16, Arc<ChunkCipher>>>,
+}
+
+/// What HeadObject says about an object's encryption.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectEncryption {
+    pub algorithm: Algorithm,
+    /// Full ARN; `None` for AES256.
+    pub key_arn: Option<String>,
+    pub bucket_key: bool,
+}
+
+impl Object {
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    pub fn encryption(&self) -> ObjectEncryption {
+        let state = self.state.read();
+        let wrapped = &state.sidecar.newest().wrapped;
+        ObjectEncryption {
+            algorithm: wrapped.algorithm,
+            key_arn: (wrapped.algorithm != Algorithm::Aes256).then(|| wrapped.key_arn.clone()),
+            bucket_key: wrapped.under_bucket_key.is_some(),
+        }
+    }
+
+    pub fn attr(&self) -> Result<Attr> {
+        let state = self.state.read();
+        let mut attr = Attr::of(&state.home()?.file.metadata()?);
+        state.correct(&mut attr);
+        Ok(attr)
+    }
+
+    /// What of an inode's attributes the object knows better.
+    pub(super) fn correct(&self, attr: &mut Attr) {
+        self.state.read().correct(attr);
+    }
+
+    pub(super) fn set_attr(&self, changes: &SetAttr) -> Result<Attr> {
+        let mut state = self.state.write();
+        let file = state.home()?.file.clone();
+        if changes.uid.is_some() || changes.gid.is_some() {
+            file.set_owner(changes.uid, changes.gid)?;
+        }
+        if let Some(mode) = changes.mode {
+            file.set_mode(mode & 0o7777)?;
+        }
+        if changes.atime.is_some() || changes.mtime.is_some() {
+            file.set_times(changes.atime, changes.mtime)?;
+        }
+        if changes.mtime.is_some() {
+            // A commit may write home later, which must not show.
+            state.mtime = changes.mtime;
+        }
+        let mut attr = Attr::of(&file.metadata()?);
+        state.correct(&mut attr);
+        Ok(attr)
+    }
+
+    /// Where its attributes are, if it has a descriptor.
+    pub(super) fn file(&self) -> Option<Arc<dyn File>> {
+        self.state.read().home.as_ref().map(|home| home.file.clone())
+    }
+
+    /// Of the committed state, without quotes; commits first. An MD5 only where `set_content_md5` gave one and the
+    /// content is still the same.
+    pub fn etag(&self) -> Result<String> {
+        if self.state.read().dirty && !self.store.read_only() {
+            self.commit()?;
+        }
+        let state = self.state.read();
+        let bytes: [u8; 16] = match state.seal.md5 {
+            Some(md5) => md5,
+            None => crate::crypto::opaque_tag(&state.id.0, &state.seal.root, state.seal.length.0),
+        };
+        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Says what a PUT under AES256 found the content's MD5 to be; the next change forgets it.
+    pub fn set_content_md5(&self, md5: [u8; 16]) -> Result<()> {
+        let mut state = self.state.write();
+        if state.sidecar.newest().wrapped.algorithm == Algorithm::Aes256 {
+            state.seal.md5 = Some(md5);
+            state.dirty = true;
+        }
+        drop(state);
+        self.commit()
+    }
+
+    /// Asks for the data key on behalf of a caller, as every open does.
+    pub(super) fn authorize(&self, caller: &Caller) -> Result<()> {
+        let wrapped = self.state.read().sidecar.newest().wrapped.clone();
+        self.store.keys.unwrap(&wrapped, caller)?;
+        Ok(())
+    }
+
+    /// The object has a descriptor again, or has one still.
+    pub(super) fn attach(&self, home: impl FnOnce() -> Home) {
+        let mut state = self.state.write();
+        if state.home.is_none() {
+            state.home = Some(home());
+        }
+    }
+
+    /// Gives up descriptor and ahead-read bytes if nothing needs them. Answers whether the object could be forgotten.
+    pub(super) fn detach(&self) -> bool {
+        let mut state = self.state.write();
+        if self.handles.load(Ordering::SeqCst) > 0 || state.dirty || !state.committed || !state.logged.is_empty() {
+            return false;
+        }
+        state.home = None;
+        self.ahead.lock().clear();
+        true
+    }
+
+    pub(super) fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.read())
+    }
+
+    pub(super) fn backing_file(&self) -> Result<Arc<dyn File>> {
+        Ok(self.state.read().home()?.file.clone())
+    }
+
+    pub(super) fn bucket_name(&self) -> String {
+        self.state.read().sidecar.bucket.clone()
+    }
+
+    pub(super) fn rename_to(&self, path: Vec<u8>) {
+        self.state.write().path = path;
+    }
+
+    pub(super) fn show(&self) -> String {
+        String::from_utf8_lossy(&self.state.read().path).into_owned()
+    }
+}
+
+impl State {
+    fn home(&self) -> Result<&Home> {
+        // An object without a descriptor has no handle that could ask.
+        self.home.as_ref().ok_or(super::Error::Errno(libc::EBADF))
+    }
+
+    /// Without content, so that a new data key needs no re-encryption.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length.0 == 0
+    }
+
+    fn correct(&self, attr: &mut Attr) {
+        attr.size = self.length.0;
+        if let Some(mtime) = self.mtime {
+            attr.mtime = mtime;
+        }
+    }
+
+    fn show(&self) -> String {
+        String::from_utf8_lossy(&self.path).into_owned()
+    }
+}
+
+impl Attr {
+    pub(super) fn of(metadata: &backend::Metadata) -> Self {
+        let backend::Metadata { ino, mode, nlink, uid, gid, rdev, len, blocks, atime, mtime, ctime } = *metadata;
+        Self { ino, mode, nlink, uid, gid, rdev, size: len, blocks, atime, mtime, ctime }
+    }
+}

@@ -1,0 +1,412 @@
+//! An object's tag entries and hash tree: what is in memory of them, and how it follows the object's length.
+
+use crate::format::entry::{ENTRY, Entry, is_present};
+use crate::format::layout::{
+    BLOCK, ChunkIndex, EntrySlot, FANOUT, HEADER_CHUNKS, PageIndex, PlainLen, TableId, depth, right_spine,
+};
+use crate::format::tree::{Hash, NULL, root_hash, table_hash};
+use crate::store::{Error, Result};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+const HEADER_ENTRIES: usize = HEADER_CHUNKS as usize * ENTRY;
+
+pub type Block = [u8; BLOCK as usize];
+
+/// A table page or inner node in memory.
+pub struct Table {
+    pub now: Box<Block>,
+    /// As of the latest commit, where `now` may differ. `None` in a dirty table: it was not there, or empty.
+    pub committed: Option<Box<Block>>,
+    pub dirty: bool,
+    /// The log holds bytes of it, so home is stale and it must stay in memory.
+    pub in_log: bool,
+}
+
+/// The tables of the present state, those of the committed one beside them where they differ.
+pub struct Tables {
+    pub pages: u64,
+    header: Box<[u8; HEADER_ENTRIES]>,
+    /// As `Table::committed`, for the header's entries.
+    header_committed: Option<Box<[u8; HEADER_ENTRIES]>>,
+    /// Hash of the tree's top; while the top table is in memory and dirty, of what it was.
+    top: Hash,
+    loaded: BTreeMap<TableId, Table>,
+}
+
+/// Byte ranges of an object file that a commit changes.
+pub struct Change {
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Reads a block of the object file, from the log's overlay or from home.
+pub type ReadBlock<'a> = &'a dyn Fn(u64, &mut Block) -> Result<()>;
+
+impl Tables {
+    pub fn new() -> Self {
+        Self {
+            pages: 0,
+            header: Box::new([0; HEADER_ENTRIES]),
+            header_committed: None,
+            top: NULL,
+            loaded: BTreeMap::new(),
+        }
+    }
+
+    /// The tables of a sealed state: checks the header's entries and the tree's top against the seal's root.
+    pub fn load(entries: &[u8], length: PlainLen, root: &Hash, read: ReadBlock<'_>) -> Result<Self> {
+        let mut tables = Self::new();
+        tables.header.copy_from_slice(entries);
+        tables.pages = length.pages();
+        if root_hash(entries, &NULL) == *root {
+            return Ok(tables);
+        }
+        let damaged = || Error::Corrupt("the header's tag entries are not the sealed ones".into());
+        let top = right_spine(tables.pages).last().ok_or_else(damaged)?;
+        let mut block = Box::new([0; BLOCK as usize]);
+        read(top.offset(), &mut block)?;
+        tables.top = table_hash(top.level, &block[..]);
+        if root_hash(entries, &tables.top) != *root {
+            return Err(Error::Corrupt("the header's tag entries or the tree's top are not the sealed ones".into()));
+        }
+        tables.loaded.insert(top, Table { now: block, committed: None, dirty: false, in_log: false });
+        Ok(tables)
+    }
+
+    /// Brings in the page that describes a chunk, verified, so that `entry` and the rest can be asked.
+    pub fn bring(&mut self, chunk: ChunkIndex, read: ReadBlock<'_>) -> Result<()> {
+        match chunk.slot() {
+            EntrySlot::Header(_) => Ok(()),
+            EntrySlot::Page(page, _) => self.bring_table(page.table(), read),
+        }
+    }
+
+    fn bring_table(&mut self, id: TableId, read: ReadBlock<'_>) -> Result<()> {
+        if self.loaded.contains_key(&id) || !id.exists(self.pages) {
+            return Ok(());
+        }
+        let expected = match id.parent(self.pages) {
+            None => self.top,
+            Some((parent, slot)) => {
+                self.bring_table(parent, read)?;
+                hash_at(&self.loaded[&parent].now, slot)
+            }
+        };
+        let mut now = Box::new([0; BLOCK as usize]);
+        if expected != NULL {
+            read(id.offset(), &mut now)?;
+            if table_hash(id.level, &now[..]) != expected {
+                let kind = if id.level == 0 { "table page" } else { "node" };
+                return Err(Error::Corrupt(format!("{kind} {} is not the sealed one", id.index)));
+            }
+        }
+        self.loaded.insert(id, Table { now, committed: None, dirty: false, in_log: false });
+        Ok(())
+    }
+
+    /// Whether `bring` has been done for the chunk.
+    pub fn has(&self, chunk: ChunkIndex) -> bool {
+        match chunk.slot() {
+            EntrySlot::Header(_) => true,
+            EntrySlot::Page(page, _) => page.0 >= self.pages || self.loaded.contains_key(&page.table()),
+        }
+    }
+
+    /// The chunk's entry; its page has been brought.
+    pub fn entry(&self, chunk: ChunkIndex) -> Result<Option<Entry>> {
+        let (table, n) = match chunk.slot() {
+            EntrySlot::Header(n) => (&self.header[..], n),
+            EntrySlot::Page(page, n) => match self.loaded.get(&page.table()) {
+                Some(table) => (&table.now[..], n),
+                None => return Ok(None),
+            },
+        };
+        Ok(Entry::read(table, n)?)
+    }
+
+    pub fn is_present(&self, chunk: ChunkIndex) -> bool {
+        match chunk.slot() {
+            EntrySlot::Header(n) => is_present(&self.header[..], n),
+            EntrySlot::Page(page, n) => {
+                self.loaded.get(&page.table()).is_some_and(|table| is_present(&table.now[..], n))
+            }
+        }
+    }
+
+    /// Whether the committed state refers to the chunk; its page has been brought, and the object was not shorter than
+    /// the chunk since the commit.
+    pub fn committed_refers(&self, chunk: ChunkIndex) -> bool {
+        match chunk.slot() {
+            EntrySlot::Header(n) => {
+                is_present(self.header_committed.as_ref().map_or(&self.header[..], |table| &table[..]), n)
+            }
+            EntrySlot::Page(page, n) => self.loaded.get(&page.table()).is_some_and(|table| match &table.committed {
+                Some(committed) => is_present(&committed[..], n),
+                None => !table.dirty && is_present(&table.now[..], n),
+            }),
+        }
+    }
+
+    /// Sets or clears the entry of a chunk inside the present length; its page has been brought.
+    pub fn set(&mut self, chunk: ChunkIndex, entry: Option<&Entry>) {
+        match chunk.slot() {
+            EntrySlot::Header(n) => {
+                self.header_committed.get_or_insert_with(|| self.header.clone());
+                Entry::write(entry, &mut self.header[..], n);
+            }
+            EntrySlot::Page(page, n) => {
+                if let Some(table) = self.loaded.get_mut(&page.table()) {
+                    table.touch();
+                    Entry::write(entry, &mut table.now[..], n);
+                }
+            }
+        }
+    }
+
+    /// Clears all the entries of a page that need not be in memory: a whole page punched out of a large file.
+    pub fn clear_page(&mut self, page: PageIndex, read: ReadBlock<'_>) -> Result<()> {
+        self.bring_table(page.table(), read)?;
+        if let Some(table) = self.loaded.get_mut(&page.table())
+            && table.now.iter().any(|byte| *byte != 0)
+        {
+            table.touch();
+            table.now.fill(0);
+        }
+        Ok(())
+    }
+
+    /// Whether a page is empty, as far as can be told without reading it: for skipping holes.
+    pub fn is_null_page(&mut self, page: PageIndex, read: ReadBlock<'_>) -> Result<bool> {
+        if let Some(table) = self.loaded.get(&page.table()) {
+            return Ok(table.now.iter().all(|byte| *byte == 0));
+        }
+        match page.table().parent(self.pages) {
+            None => Ok(self.top == NULL),
+            Some((parent, slot)) => {
+                self.bring_table(parent, read)?;
+                Ok(hash_at(&self.loaded[&parent].now, slot) == NULL)
+            }
+        }
+    }
+
+    /// Follows the object's length: entries past it are cleared, tables that no longer exist go, those whose place in
+    /// the tree changes are brought and marked, so that the next commit hashes them into their new places.
+    pub fn resize(&mut self, from: PlainLen, to: PlainLen, read: ReadBlock<'_>) -> Result<()> {
+        if to < from {
+            self.cut(to, read)?;
+            for n in to.chunks()..HEADER_CHUNKS.min(from.chunks()) {
+                self.set(ChunkIndex(n), None);
+            }
+            return Ok(());
+        }
+        let (old, new) = (self.pages, to.pages());
+        if new == old {
+            return Ok(());
+        }
+        let spine: Vec<_> = right_spine(old).collect();
+        for id in &spine {
+            self.bring_table(*id, read)?;
+        }
+        self.pages = new;
+        for id in &spine {
+            self.loaded.get_mut(id).expect("it was brought").touch();
+        }
+        // Nodes that the growth calls into being over what was there: empty until the commit fills them.
+        let last = old.saturating_sub(1);
+        for id in (1..=depth(new)).map(|level| TableId { level, index: last / FANOUT.pow(level) }) {
+            if id.exists(new) && !id.exists(old) {
+                self.loaded.insert(id, Table::fresh());
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings what a cut to that length changes; the cut itself cannot fail then.
+    pub fn prepare_cut(&mut self, length: PlainLen, read: ReadBlock<'_>) -> Result<()> {
+        cut_spine(self.pages, length.pages()).into_iter().try_for_each(|id| self.bring_table(id, read))
+    }
+
+    fn cut(&mut self, length: PlainLen, read: ReadBlock<'_>) -> Result<()> {
+        let (old, new) = (self.pages, length.pages());
+        if new == 0 {
+            self.loaded.clear();
+            self.top = NULL;
+            self.pages = 0;
+            return Ok(());
+        }
+        self.prepare_cut(length, read)?;
+        let spine = cut_spine(old, new);
+        self.pages = new;
+        self.loaded.retain(|id, _| id.exists(new));
+        for id in spine.into_iter().filter(|id| id.exists(new)) {
+            let (size, keep) = if id.level == 0 {
+                (ENTRY, length.chunks() - PageIndex(id.index).first_chunk().0)
+            } else {
+                // Children that have a page below the cut.
+                (NULL.len(), (new - id.index * FANOUT.pow(id.level)).div_ceil(FANOUT.pow(id.level - 1)))
+            };
+            let keep = keep as usize * size;
+            let table = self.loaded.get_mut(&id).expect("it was brought and exists");
+            if new < old || table.now[keep.min(table.now.len())..].iter().any(|byte| *byte != 0) {
+                table.touch();
+                let from = keep.min(table.now.len());
+                table.now[from..].fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hashes what is dirty up to the top and answers the root of the present state. Nodes that are needed are brought.
+    pub fn rehash(&mut self, read: ReadBlock<'_>) -> Result<Hash> {
+        // In order of level: a child's hash is in its parent before that is hashed.
+        let mut level = 0;
+        while level <= depth(self.pages) {
+            let dirty: Vec<_> = self
+                .loaded
+                .range(TableId { level, index: 0 }..TableId { level: level + 1, index: 0 })
+                .filter(|(_, table)| table.dirty)
+                .map(|(id, _)| *id)
+                .collect();
+            for id in dirty {
+                let hash = table_hash(id.level, &self.loaded[&id].now[..]);
+                match id.parent(self.pages) {
+                    None => self.top = hash,
+                    Some((parent, slot)) => {
+                        self.bring_table(parent, read)?;
+                        let parent = self.loaded.get_mut(&parent).expect("it was brought");
+                        if hash_at(&parent.now, slot) != hash || parent.committed.is_none() {
+                            parent.touch();
+                            parent.now[slot * NULL.len()..(slot + 1) * NULL.len()].copy_from_slice(&hash);
+                        }
+                    }
+                }
+            }
+            level += 1;
+        }
+        Ok(root_hash(&self.header[..], &self.top))
+    }
+
+    pub fn header_entries(&self) -> &[u8] {
+        &self.header[..]
+    }
+
+    /// What the present tables change against the committed ones, as ranges of the object file. A table that was empty
+    /// or absent is written whole (L3), an empty one not at all.
+    pub fn changes(&self, entries_at: u64) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(committed) = &self.header_committed {
+            add_ranges(&mut changes, entries_at, &committed[..], &self.header[..]);
+        }
+        for (id, table) in self.loaded.iter().filter(|(_, table)| table.dirty) {
+            if table.now.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            match &table.committed {
+                Some(committed) if committed.iter().any(|byte| *byte != 0) => {
+                    add_ranges(&mut changes, id.offset(), &committed[..], &table.now[..]);
+                }
+                _ => changes.push(Change { offset: id.offset(), bytes: table.now.to_vec() }),
+            }
+        }
+        changes
+    }
+
+    /// Chunks that the committed state refers to and the present one does not, among the tables in memory.
+    pub fn dropped(&self) -> Vec<Range<u64>> {
+        let mut dropped: Vec<Range<u64>> = Vec::new();
+        let mut add = |committed: &[u8], now: &[u8], first: u64| {
+            for n in (0..now.len() / ENTRY).filter(|n| is_present(committed, *n) && !is_present(now, *n)) {
+                let chunk = first + n as u64;
+                match dropped.last_mut() {
+                    Some(last) if last.end == chunk => last.end += 1,
+                    _ => dropped.push(chunk..chunk + 1),
+                }
+            }
+        };
+        if let Some(committed) = &self.header_committed {
+            add(&committed[..], &self.header[..], 0);
+        }
+        for (id, table) in self.loaded.iter().filter(|(id, table)| id.level == 0 && table.dirty) {
+            if let Some(committed) = &table.committed {
+                add(&committed[..], &table.now[..], PageIndex(id.index).first_chunk().0);
+            }
+        }
+        dropped
+    }
+
+    /// The present state has been committed; `logged` if the log holds what changed.
+    pub fn settle(&mut self, logged: bool) {
+        self.header_committed = None;
+        for table in self.loaded.values_mut().filter(|table| table.dirty) {
+            table.dirty = false;
+            table.committed = None;
+            table.in_log |= logged;
+        }
+    }
+
+    /// A checkpoint has written home what the log held.
+    pub fn written_home(&mut self) {
+        self.loaded.values_mut().for_each(|table| table.in_log = false);
+    }
+
+    pub fn bytes(&self) -> usize {
+        2 * HEADER_ENTRIES + self.loaded.len() * (BLOCK as usize + 64)
+    }
+
+    /// Lets go of tables that can be read again, all but `keep` of them.
+    pub fn evict(&mut self, keep: usize) {
+        let clean: Vec<_> =
+            self.loaded.iter().filter(|(_, table)| !table.dirty && !table.in_log).map(|(id, _)| *id).collect();
+        for id in clean.iter().take(clean.len().saturating_sub(keep)) {
+            self.loaded.remove(id);
+        }
+    }
+}
+
+impl Table {
+    fn fresh() -> Self {
+        Self { now: Box::new([0; BLOCK as usize]), committed: None, dirty: true, in_log: false }
+    }
+
+    /// Keeps the committed content, at the first change after a commit.
+    fn touch(&mut self) {
+        if !self.dirty {
+            self.dirty = true;
+            self.committed = Some(self.now.clone());
+        }
+    }
+}
+
+/// The tables above the last page that a cut leaves, as they are in the tree before.
+fn cut_spine(old: u64, new: u64) -> Vec<TableId> {
+    let Some(last) = new.checked_sub(1) else { return Vec::new() };
+    let spine = (0..=depth(old)).map(|level| TableId { level, index: last / FANOUT.pow(level) });
+    spine.filter(|id| id.exists(old)).collect()
+}
+
+fn hash_at(node: &Block, slot: usize) -> Hash {
+    node[slot * NULL.len()..(slot + 1) * NULL.len()].try_into().expect("a hash has 32 bytes")
+}
+
+/// Ranges in which two tables differ, in whole entries; gaps that a record's header would outweigh are included.
+fn add_ranges(changes: &mut Vec<Change>, base: u64, old: &[u8], new: &[u8]) {
+    const GAP: usize = 3 * ENTRY;
+    let mut range: Option<Range<usize>> = None;
+    let mut push = |range: Range<usize>| {
+        changes.push(Change { offset: base + range.start as u64, bytes: new[range].to_vec() });
+    };
+    for at in (0..new.len()).step_by(ENTRY).filter(|at| old[*at..at + ENTRY] != new[*at..at + ENTRY]) {
+        match &mut range {
+            Some(range) if at - range.end <= GAP => range.end = at + ENTRY,
+            _ => {
+                if let Some(done) = range.replace(at..at + ENTRY) {
+                    push(done);
+                }
+            }
+        }
+    }
+    if let Some(done) = range {
+        push(done);
+    }
+}

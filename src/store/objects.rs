@@ -1,0 +1,446 @@
+//! The objects in memory: which there are, who is open, who is dead, and whose names may not be durable.
+
+use super::object::NewObject;
+use super::{Attr, Dir, Error, Object, Result, Store};
+use crate::format::ObjectId;
+use crate::format::sidecar::Place;
+use crate::kms::Caller;
+use crate::sse::{Algorithm, Encryption};
+use crate::store::backend::{Access, File, NewNode};
+use crate::store::object::{Home, read_header};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Closed objects whose verified state is kept.
+const CLOSED: usize = 2048;
+/// Directories held open for names that are not durable, or for the dead.
+const DIRS: usize = 64;
+/// Names that are not durable, at most; then a checkpoint syncs everything.
+const UNSYNCED: usize = 1 << 15;
+
+/// An object that no name and no handle refers to: its units are freed once that is durable.
+#[derive(Clone)]
+pub struct Dead {
+    pub id: ObjectId,
+    pub place: Place,
+    /// Where its last name was; `None` once there are too many to hold, so everything has to be synced.
+    pub dir: Option<Arc<Dir>>,
+}
+
+#[derive(Default)]
+pub struct Objects {
+    by_ino: Mutex<HashMap<u64, Arc<Object>>>,
+    by_id: Mutex<HashMap<ObjectId, u64>>,
+    closed: Mutex<VecDeque<u64>>,
+    dead: Mutex<Vec<Dead>>,
+    /// Objects that keep a descriptor because the log holds something of them, though nobody has them open.
+    pinned: Mutex<HashSet<u64>>,
+    /// One at a time for each inode number that is being read in.
+    loading: Loading,
+    names: Names,
+}
+
+#[derive(Default)]
+struct Loading([Mutex<()>; 16]);
+
+/// Names that a crash may lose: by inode, the directory and the number of the change.
+#[derive(Default)]
+struct Names {
+    changes: AtomicU64,
+    unsynced: Mutex<Unsynced>,
+}
+
+#[derive(Default)]
+struct Unsynced {
+    /// Number of the change and the directory's inode, by the inode named.
+    names: HashMap<u64, Vec<(u64, u64)>>,
+    /// Those directories that are held open, at most `DIRS`: for the others everything has to be synced.
+    dirs: HashMap<u64, Arc<Dir>>,
+}
+
+impl Store {
+    /// Makes an object and opens it. `key` is its S3 key (path below the bucket). On an error nothing is left behind.
+    pub fn create(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        node: &NewNode,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+    ) -> Result<(Arc<Object>, Attr)> {
+        self.writable()?;
+        let bucket = dir.in_bucket()?.name.clone();
+        let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
+        let file = dir.backing.create_file(name, node)?;
+        let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
+        let made = Object::new(self, file, new).and_then(|object| {
+            let object = Arc::new(object);
+            Ok((object.clone(), object.attr()?))
+        });
+        let (object, attr) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let _ = dir.backing.unlink(name);
+                return Err(error);
+            }
+        };
+        self.objects.insert(&object);
+        self.name_changed(attr.ino, dir);
+        Ok((object, attr))
+    }
+
+    /// Opens an object: asks for its data key every time, on behalf of the caller. Each success wants one `release`.
+    pub fn open_object(self: &Arc<Self>, dir: &Arc<Dir>, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
+        let bucket = &dir.in_bucket()?.name;
+        let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
+        let file = dir.backing.open_file(name, access)?;
+        let ino = file.metadata()?.ino;
+        let _loading = self.objects.loading.of(ino);
+        let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
+        if let Some(object) = self.objects.hold(ino) {
+            object.attach(home);
+            return match object.authorize(caller) {
+                Ok(()) => Ok(object),
+                Err(error) => {
+                    self.release(&object);
+                    Err(error)
+                }
+            };
+        }
+        if file.metadata()?.nlink == 0 {
+            return Err(Error::Errno(libc::ENOENT));
+        }
+        let object = Arc::new(Object::load(self, home(), bucket, dir.path_of(name), caller)?);
+        let id = object.with_state(|state| state.id);
+        if let Some(other) = self.objects.by_id.lock().get(&id)
+            && *other != ino
+        {
+            return Err(Error::corrupt(dir.show(name), "another open file carries the same object id: it is a copy"));
+        }
+        self.objects.insert(&object);
+        Ok(object)
+    }
+
+    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read gets a new id and key as
+    /// `want` says.
+    pub fn open_truncated(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+    ) -> Result<Arc<Object>> {
+        self.writable()?;
+        match self.open_object(dir, name, caller) {
+            Ok(object) => {
+                if let Err(error) = object.truncate(0) {
+                    self.release(&object);
+                    return Err(error);
+                }
+                Ok(object)
+            }
+            Err(Error::Corrupt(finding)) => {
+                ::log::warn!("{finding}; it is truncated, so it gets a new key");
+                self.replace_damaged(dir, name, want, key, caller)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same inode with a new object id: what cannot be read is given up.
+    fn replace_damaged(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+    ) -> Result<Arc<Object>> {
+        let bucket = dir.in_bucket()?.name.clone();
+        let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
+        let file = dir.backing.open_file(name, Access::ReadWrite)?;
+        file.set_len(0)?;
+        let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
+        let object = Arc::new(Object::new(self, file, new)?);
+        object.commit()?;
+        self.objects.insert(&object);
+        self.name_changed(object.ino(), dir);
+        Ok(object)
+    }
+
+    /// One handle more on an object that is open already, after the same question to the KMS.
+    pub fn reopen(&self, object: &Arc<Object>, caller: &Caller) -> Result<()> {
+        object.authorize(caller)?;
+        object.handles.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub fn release(&self, object: &Arc<Object>) {
+        if object.handles.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return;
+        }
+        if object.is_unlinked() {
+            self.bury(object, None);
+            return;
+        }
+        self.let_go(object);
+        if object.file().is_some() {
+            self.objects.pinned.lock().insert(object.ino());
+        }
+    }
+
+    /// Gives up what a closed object need not keep.
+    pub(super) fn let_go(&self, object: &Arc<Object>) {
+        if object.has_handles() || !object.detach() {
+            return;
+        }
+        let mut closed = self.objects.closed.lock();
+        closed.push_back(object.ino());
+        if closed.len() > CLOSED
+            && let Some(oldest) = closed.pop_front()
+            && !closed.contains(&oldest)
+        {
+            drop(closed);
+            self.objects.forget_closed(oldest);
+        }
+    }
+
+    /// Wraps the data key under another KMS key; content, ETag and mtime stay. Commits. An object without content may
+    /// change to any algorithm, one with content to aws:kms only (`Error::NeedsReencryption`).
+    pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
+        self.writable()?;
+        let (old, bucket, empty) = object.with_state(|state| {
+            (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.is_empty())
+        });
+        let permit = self.permit()?;
+        let mut freed = None;
+        if empty {
+            let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
+            object.replace_sidecar(
+                |state| {
+                    freed = state.rekey(self, object.ino(), data_key, wrapped)?;
+                    Ok(())
+                },
+                &permit,
+            )?;
+        } else {
+            if want.algorithm != Algorithm::AwsKms || !want.context.is_empty() || old.algorithm == Algorithm::AwsKmsDsse
+            {
+                return Err(Error::NeedsReencryption);
+            }
+            let wrapped = self.keys.rewrap(&old, want, &bucket, key, caller)?;
+            object.replace_sidecar(
+                |state| {
+                    freed = state.rewrap(self, object.ino(), wrapped)?;
+                    Ok(())
+                },
+                &permit,
+            )?;
+        }
+        if let Some(place) = freed {
+            let id = object.with_state(|state| state.id);
+            self.objects.dead.lock().push(Dead { id, place, dir: None });
+        }
+        Ok(())
+    }
+
+    // ---- the table
+
+    pub(super) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {
+        self.objects.by_ino.lock().get(&ino).cloned()
+    }
+
+    pub(super) fn living(&self) -> Vec<Arc<Object>> {
+        self.objects.by_ino.lock().values().cloned().collect()
+    }
+
+    pub(super) fn has_many_pinned(&self) -> bool {
+        self.objects.pinned.lock().len() > self.max_pinned
+    }
+
+    /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open.
+    pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
+        let _loading = self.objects.loading.of(ino);
+        if last {
+            self.objects.names.unsynced.lock().names.remove(&ino);
+        }
+        match self.loaded(ino) {
+            Some(object) if last => {
+                object.state.write().unlinked = true;
+                if !object.has_handles() {
+                    self.bury(&object, Some(dir));
+                }
+            }
+            Some(_) => {}
+            None => {
+                if let (true, Some((id, place))) = (last, on_disk) {
+                    self.add_dead(id, place, Some(dir));
+                }
+            }
+        }
+    }
+
+    fn bury(&self, object: &Arc<Object>, dir: Option<&Arc<Dir>>) {
+        self.objects.by_ino.lock().remove(&object.ino());
+        let (id, place) = object.with_state(|state| (state.id, state.place));
+        self.objects.by_id.lock().remove(&id);
+        self.add_dead(id, place, dir);
+    }
+
+    fn add_dead(&self, id: ObjectId, place: Place, dir: Option<&Arc<Dir>>) {
+        let mut dead = self.objects.dead.lock();
+        let known = dir.is_some_and(|dir| {
+            dead.iter().rev().take(DIRS).any(|dead| dead.dir.as_ref().is_some_and(|other| other.ino() == dir.ino()))
+        });
+        let dirs = dead.iter().rev().take(DIRS).filter(|dead| dead.dir.is_some()).count();
+        let dir = dir.filter(|_| known || dirs < DIRS).cloned();
+        dead.push(Dead { id, place, dir });
+    }
+
+    pub(super) fn dead(&self) -> Vec<Dead> {
+        self.objects.dead.lock().clone()
+    }
+
+    /// The first so many of the dead have been dealt with.
+    pub(super) fn buried(&self, count: usize) {
+        self.objects.dead.lock().drain(..count);
+        self.objects.pinned.lock().clear();
+    }
+
+    pub(super) fn has_dead(&self) -> bool {
+        !self.objects.dead.lock().is_empty()
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.objects.by_ino.lock().clear();
+    }
+
+    // ---- names
+
+    pub(super) fn name_changes(&self) -> u64 {
+        self.objects.names.changes.load(Ordering::SeqCst)
+    }
+
+    /// An inode has a new name in that directory, which a crash may lose.
+    pub(super) fn name_changed(&self, ino: u64, dir: &Arc<Dir>) {
+        let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut unsynced = self.objects.names.unsynced.lock();
+        if unsynced.dirs.len() < DIRS {
+            unsynced.dirs.entry(dir.ino()).or_insert_with(|| dir.clone());
+        }
+        unsynced.names.entry(ino).or_default().push((change, dir.ino()));
+    }
+
+    /// F4: makes durable the names of an inode, and of the directories above that are new themselves.
+    pub(super) fn sync_names_of(&self, ino: u64) -> Result<()> {
+        let mut pending = vec![ino];
+        let mut done = HashSet::new();
+        while let Some(ino) = pending.pop() {
+            if !done.insert(ino) {
+                continue;
+            }
+            let before = self.name_changes();
+            let Some(dirs) = self.objects.names.unsynced.lock().dirs_of(ino) else {
+                self.backend.sync_all()?;
+                self.names_synced(before);
+                return Ok(());
+            };
+            for dir in &dirs {
+                dir.backing.sync()?;
+                pending.push(dir.ino());
+            }
+            self.objects.names.unsynced.lock().settle_one(ino, before);
+        }
+        Ok(())
+    }
+
+    /// Everything up to that change is durable.
+    pub(super) fn names_synced(&self, before: u64) {
+        self.objects.names.unsynced.lock().settle(before);
+    }
+
+    /// Whether there are more than it is worth keeping count of.
+    pub(super) fn has_many_unsynced(&self) -> bool {
+        self.objects.names.unsynced.lock().names.len() > UNSYNCED
+    }
+
+    /// Inodes with a name in that directory that may not be durable.
+    pub(super) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
+        let unsynced = self.objects.names.unsynced.lock();
+        let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|(_, other)| *other == dir));
+        here.map(|(ino, _)| *ino).collect()
+    }
+}
+
+impl Unsynced {
+    /// Directories to sync for an inode's names; `None` if one of them is not at hand.
+    fn dirs_of(&self, ino: u64) -> Option<Vec<Arc<Dir>>> {
+        let Some(names) = self.names.get(&ino) else { return Some(Vec::new()) };
+        names.iter().map(|(_, dir)| self.dirs.get(dir).cloned()).collect()
+    }
+
+    fn settle_one(&mut self, ino: u64, before: u64) {
+        if let Some(names) = self.names.get_mut(&ino) {
+            names.retain(|(change, _)| *change > before);
+            if names.is_empty() {
+                self.names.remove(&ino);
+            }
+        }
+    }
+
+    fn settle(&mut self, before: u64) {
+        self.names.retain(|_, names| {
+            names.retain(|(change, _)| *change > before);
+            !names.is_empty()
+        });
+        if self.names.is_empty() {
+            self.dirs.clear();
+        }
+    }
+}
+
+impl Loading {
+    fn of(&self, ino: u64) -> parking_lot::MutexGuard<'_, ()> {
+        self.0[ino as usize % self.0.len()].lock()
+    }
+}
+
+impl Objects {
+    /// One handle more on an object in memory. Under the table's lock, so that nobody forgets it in between.
+    fn hold(&self, ino: u64) -> Option<Arc<Object>> {
+        let by_ino = self.by_ino.lock();
+        let object = by_ino.get(&ino)?;
+        object.handles.fetch_add(1, Ordering::SeqCst);
+        Some(object.clone())
+    }
+
+    fn insert(&self, object: &Arc<Object>) {
+        let id = object.with_state(|state| state.id);
+        self.by_id.lock().insert(id, object.ino());
+        self.by_ino.lock().insert(object.ino(), object.clone());
+    }
+
+    fn forget_closed(&self, ino: u64) {
+        let mut by_ino = self.by_ino.lock();
+        if let Some(object) = by_ino.get(&ino)
+            && !object.has_handles()
+            && object.file().is_none()
+        {
+            let id = object.with_state(|state| state.id);
+            by_ino.remove(&ino);
+            drop(by_ino);
+            self.by_id.lock().remove(&id);
+        }
+    }
+}
+
+/// Who an object file on disk says it is, for one that is not in memory. Damage is nobody.
+pub fn identity(file: &dyn File) -> Option<(ObjectId, Place)> {
+    let header = read_header(file).ok()?;
+    Some((header.object_id, header.sidecar))
+}

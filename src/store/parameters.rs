@@ -1,0 +1,93 @@
+//! `store.json`, and the making of an empty store.
+
+use super::backend::{Access, Backend, Dir, NewNode};
+use super::log;
+use super::{Error, Result};
+use crate::format;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+
+const FILE: &str = "store.json";
+pub(super) const BUCKETS: &str = "buckets";
+pub(super) const META: &str = "meta";
+pub(super) const SIDECARS: &str = "sidecars";
+pub(super) const LOG: &str = "log";
+pub(super) const LOCK: &str = "lock";
+
+/// What is fixed when a store is made. None of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameters {
+    pub store_id: [u8; 16],
+    /// Twelve digits.
+    pub account_id: String,
+    pub region: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Json {
+    format_version: u16,
+    store_id: String,
+    account_id: String,
+    region: String,
+}
+
+pub(super) const PRIVATE_DIR: NewNode = NewNode { mode: 0o700, umask: 0, owner: None };
+pub(super) const PRIVATE_FILE: NewNode = NewNode { mode: 0o600, umask: 0, owner: None };
+
+/// Makes an empty store in an empty directory and makes it durable.
+pub fn create(backend: &dyn Backend, parameters: &Parameters) -> Result<()> {
+    let root = backend.root()?;
+    for name in [BUCKETS, META, SIDECARS, LOG] {
+        root.make_dir(OsStr::new(name), &PRIVATE_DIR)?;
+    }
+    root.create_file(OsStr::new(LOCK), &PRIVATE_FILE)?;
+    log::create(root.open_dir(OsStr::new(LOG))?.as_ref())?;
+    let json = Json {
+        format_version: format::VERSION,
+        store_id: uuid::Uuid::from_bytes(parameters.store_id).to_string(),
+        account_id: parameters.account_id.clone(),
+        region: parameters.region.clone(),
+    };
+    let mut text = serde_json::to_vec_pretty(&json).expect("strings and a number can be serialized");
+    text.push(b'\n');
+    // Last of all: a directory with this file is a store.
+    let file = root.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
+    file.write_at(&text, 0)?;
+    file.sync()?;
+    Ok(backend.sync_all()?)
+}
+
+pub fn read_parameters(backend: &dyn Backend) -> Result<Parameters> {
+    let text = read_file(backend.root()?.as_ref(), OsStr::new(FILE)).map_err(|error| match error {
+        error if error.is_errno(rustix::io::Errno::NOENT) => {
+            Error::Unusable("not a kmsfs store: there is no store.json (make one with `kmsfs init`)".into())
+        }
+        error => Error::Unusable(format!("store.json cannot be read: {error}")),
+    })?;
+    let damaged = |why: String| Error::Unusable(format!("store.json is damaged: {why}"));
+    let version: Version = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    if version.format_version != format::VERSION {
+        let (theirs, ours) = (version.format_version, format::VERSION);
+        return Err(Error::Unusable(format!(
+            "the store has format version {theirs} and this kmsfs reads version {ours}: use a newer kmsfs"
+        )));
+    }
+    let json: Json = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let store_id = uuid::Uuid::parse_str(&json.store_id).map_err(|error| damaged(error.to_string()))?;
+    Ok(Parameters { store_id: store_id.into_bytes(), account_id: json.account_id, region: json.region })
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format_version: u16,
+}
+
+pub(super) fn read_file(dir: &dyn Dir, name: &OsStr) -> Result<Vec<u8>> {
+    let file = dir.open_file(name, Access::Read)?;
+    // The store's own small files; a huge one is not ours.
+    let len = file.metadata()?.len.min(1 << 20) as usize;
+    let mut bytes = vec![0; len];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}

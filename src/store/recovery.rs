@@ -1,0 +1,266 @@
+//! What a crash left in the redo log goes home: rules M1 to M5. It needs no key.
+
+use super::backend::{Access, Backend, Dir, File};
+use super::log::Found;
+use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
+use super::{Error, Result};
+use crate::format::ObjectId;
+use crate::format::header;
+use crate::format::log_record::{ALIGN, Body, LogHeader, RECORDS_AT, Record};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+/// What a read-only recovery would have written into a file, kept in memory and laid over what is read from it.
+#[derive(Default)]
+pub struct Patch {
+    /// By offset in the file, in the order of the log where they overlap.
+    writes: Vec<(u64, Vec<u8>)>,
+    len: Option<u64>,
+}
+
+impl Patch {
+    /// Lays the patch over bytes that were read at an offset, of which `read` are real. Answers how many now are.
+    pub fn lay_over(&self, offset: u64, bytes: &mut [u8], read: usize) -> usize {
+        let mut end = read;
+        bytes[read..].fill(0);
+        for (at, patch) in &self.writes {
+            let from = (*at).max(offset);
+            let to = (at + patch.len() as u64).min(offset + bytes.len() as u64);
+            if from < to {
+                bytes[(from - offset) as usize..(to - offset) as usize]
+                    .copy_from_slice(&patch[(from - at) as usize..(to - at) as usize]);
+                end = end.max((to - offset) as usize);
+            }
+        }
+        match self.len {
+            Some(len) => bytes.len().min(len.saturating_sub(offset) as usize),
+            None => end,
+        }
+    }
+
+    pub fn len(&self, len: u64) -> u64 {
+        self.len.unwrap_or(len)
+    }
+}
+
+/// What a read-only mount has to lay over the store: by inode, and by segment.
+#[derive(Default)]
+pub struct Replayed {
+    pub objects: HashMap<u64, Arc<Patch>>,
+    pub segments: HashMap<u32, Patch>,
+}
+
+pub struct Outcome {
+    /// The header that the log goes on under.
+    pub header: LogHeader,
+    pub replayed: Replayed,
+    /// Damage inside what was known durable: the store must not be written.
+    pub corrupt: Option<String>,
+}
+
+/// Records of one object up to its last mark.
+struct Committed<'a> {
+    hint: &'a [u8],
+    records: Vec<Record<'a>>,
+}
+
+pub fn recover(backend: &dyn Backend, found: &Found, access: Access) -> Result<Outcome> {
+    let (records, corrupt) = valid_prefix(found);
+    let objects = committed(records);
+    let mut outcome = Outcome { header: found.header, replayed: Replayed::default(), corrupt };
+    let files = locate(backend, &objects, access)?;
+    let read_only = access == Access::Read || outcome.corrupt.is_some();
+    for (id, object) in &objects {
+        if read_only {
+            keep(&mut outcome.replayed, files.get(id), object)?;
+        } else {
+            apply(backend, files.get(id), object)?;
+        }
+    }
+    if read_only {
+        return Ok(outcome);
+    }
+    if !objects.is_empty() {
+        ::log::info!("the redo log had changes of {} objects: they are home now", objects.len());
+    }
+    let now = backend.now();
+    if !found.header.clean {
+        // What is found now counts as durable (M5), and object files that the crash left longer are told by their time.
+        backend.sync_all()?;
+        let from = found.header.untidy.map_or(found.header.written, |(from, _)| from);
+        outcome.header.untidy = Some((from, now));
+    }
+    outcome.header = LogHeader { epoch: found.header.epoch + 1, written: now, clean: false, ..outcome.header };
+    Ok(outcome)
+}
+
+/// M2: records while epoch, place and checksum are right. Damage before a position that a later record knows to be
+/// durable is corruption, not a torn tail.
+fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, Option<String>) {
+    let mut records = Vec::new();
+    let mut at = RECORDS_AT;
+    let epoch = found.header.epoch;
+    let read = |at: u64| found.bytes.get(at as usize..).and_then(|bytes| Record::read(bytes, epoch, at));
+    while let Some((record, len, _)) = read(at) {
+        records.push(record);
+        at += len as u64;
+    }
+    let mut later = at + ALIGN as u64;
+    while later < found.bytes.len() as u64 {
+        match read(later) {
+            Some((_, _, durable)) if durable > at => {
+                let what = format!("the redo log is damaged at byte {at}, and was durable up to {durable}");
+                return (records, Some(what));
+            }
+            Some((_, len, _)) => later += len as u64,
+            None => later += ALIGN as u64,
+        }
+    }
+    (records, None)
+}
+
+fn committed(records: Vec<Record<'_>>) -> BTreeMap<ObjectId, Committed<'_>> {
+    let mut objects: BTreeMap<ObjectId, Committed<'_>> = BTreeMap::new();
+    for record in records {
+        let object =
+            objects.entry(record.object_id).or_insert_with(|| Committed { hint: record.hint, records: Vec::new() });
+        object.records.push(record);
+    }
+    for object in objects.values_mut() {
+        let last = object.records.iter().rposition(|record| matches!(record.body, Body::Mark { .. }));
+        object.records.truncate(last.map_or(0, |mark| mark + 1));
+    }
+    objects.retain(|_, object| !object.records.is_empty());
+    objects
+}
+
+/// M3: each object's file is at the hint if the header there has its id, else found by a walk, else nowhere.
+fn locate(
+    backend: &dyn Backend,
+    objects: &BTreeMap<ObjectId, Committed<'_>>,
+    access: Access,
+) -> Result<HashMap<ObjectId, Arc<dyn File>>> {
+    let buckets = backend.root()?.open_dir(OsStr::new(BUCKETS))?;
+    let mut files = HashMap::new();
+    let mut missing = HashSet::new();
+    for (id, object) in objects {
+        match at_hint(&buckets, object.hint, access) {
+            Some(file) if carries(file.as_ref(), *id) => {
+                files.insert(*id, file);
+            }
+            _ => {
+                missing.insert(*id);
+            }
+        }
+    }
+    if !missing.is_empty() {
+        walk(buckets.as_ref(), &mut |dir, name| {
+            if let Ok(file) = dir.open_file(name, access)
+                && let Some(id) = id_of(file.as_ref())
+                && missing.remove(&id)
+            {
+                files.insert(id, file);
+            }
+            !missing.is_empty()
+        })?;
+    }
+    Ok(files)
+}
+
+/// Paths are looked up one name at a time, without following symlinks.
+fn at_hint(buckets: &Arc<dyn Dir>, hint: &[u8], access: Access) -> Option<Arc<dyn File>> {
+    let mut dir = buckets.clone();
+    let mut names = hint.split(|byte| *byte == b'/').map(OsStr::from_bytes).peekable();
+    while let Some(name) = names.next() {
+        if name.is_empty() || name == "." || name == ".." {
+            return None;
+        }
+        if names.peek().is_none() {
+            return dir.open_file(name, access).ok();
+        }
+        dir = dir.open_dir(name).ok()?;
+    }
+    None
+}
+
+fn id_of(file: &dyn File) -> Option<ObjectId> {
+    let mut start = [0; 32];
+    let read = file.read_at(&mut start, 0).ok()?;
+    header::object_id(&start[..read])
+}
+
+fn carries(file: &dyn File, id: ObjectId) -> bool {
+    id_of(file) == Some(id)
+}
+
+/// Visits every regular file below a directory until `visit` answers false.
+pub fn walk(dir: &dyn Dir, visit: &mut dyn FnMut(&dyn Dir, &OsStr) -> bool) -> Result<bool> {
+    let mut names = Vec::new();
+    dir.read(0, &mut |entry| {
+        names.push((OsString::from_vec(entry.name.as_bytes().to_vec()), entry.kind));
+        true
+    })?;
+    for (name, kind) in names {
+        let kind = if kind == 0 { dir.stat(&name)?.mode & libc::S_IFMT } else { kind };
+        let go_on = match kind {
+            libc::S_IFDIR => walk(dir.open_dir(&name)?.as_ref(), visit)?,
+            libc::S_IFREG => visit(dir, &name),
+            _ => true,
+        };
+        if !go_on {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// M4: in order; the length once, at the end, to the last mark's, since an earlier one would cut off direct writes.
+fn apply(backend: &dyn Backend, file: Option<&Arc<dyn File>>, object: &Committed<'_>) -> Result<()> {
+    let sidecars = backend.root()?.open_dir(OsStr::new(SIDECARS))?;
+    let mtime = file.map(|file| file.metadata()).transpose()?.map(|metadata| metadata.mtime);
+    let mut length = None;
+    for record in &object.records {
+        match (&record.body, file) {
+            (Body::Segment { segment, offset, bytes }, _) => {
+                let name = OsString::from(format!("{segment:08x}"));
+                let segment = match sidecars.open_file(&name, Access::ReadWrite) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                        sidecars.create_file(&name, &PRIVATE_FILE)
+                    }
+                    file => file,
+                }?;
+                segment.write_at(bytes, *offset)?;
+            }
+            (Body::Object { offset, bytes }, Some(file)) => file.write_at(bytes, *offset)?,
+            (Body::Mark { length: mark }, _) => length = Some(*mark),
+            _ => {}
+        }
+    }
+    if let (Some(file), Some(length)) = (file, length) {
+        file.set_len(length)?;
+        file.set_times(None, mtime)?;
+    }
+    Ok(())
+}
+
+/// The same for a store that must not be written.
+fn keep(replayed: &mut Replayed, file: Option<&Arc<dyn File>>, object: &Committed<'_>) -> Result<()> {
+    let mut patch = Patch::default();
+    for record in &object.records {
+        match record.body {
+            Body::Segment { segment, offset, bytes } => {
+                replayed.segments.entry(segment).or_default().writes.push((offset, bytes.to_vec()));
+            }
+            Body::Object { offset, bytes } => patch.writes.push((offset, bytes.to_vec())),
+            Body::Mark { length } => patch.len = Some(length),
+            Body::Dead => {}
+        }
+    }
+    if let Some(file) = file {
+        let ino = file.metadata().map_err(Error::from)?.ino;
+        replayed.objects.insert(ino, Arc::new(patch));
+    }
+    Ok(())
+}
