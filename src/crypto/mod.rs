@@ -1,5 +1,6 @@
 //! Keys, AEAD and key derivation. The only layer that touches key bytes; it knows nothing of files.
 
+pub mod envelope;
 mod metadata;
 mod object;
 mod secret;

@@ -1,0 +1,90 @@
+//! A key wrapped under another key: a salt of 16 bytes, the encrypted key, AES-256-GCM's tag of 16.
+//!
+//! The cipher's key comes from the wrapping key and the random salt (HKDF-SHA-256), so every envelope has a cipher of
+//! its own: its nonce can be zero, and no wrapping key meets GCM's bound.
+
+use super::{SecretKey, Tampered};
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{AeadInOut, KeyInit, Nonce, Tag};
+use hkdf::Hkdf;
+use rand::Rng;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// Bytes of an envelope.
+pub const LEN: usize = SALT + SecretKey::LEN + TAG;
+const SALT: usize = 16;
+const TAG: usize = 16;
+
+/// `bound_to` is additional data; unwrapping wants the same.
+pub fn wrap(wrapping_key: &SecretKey, key: &SecretKey, bound_to: &[u8]) -> Vec<u8> {
+    let mut salt = [0; SALT];
+    rand::rng().fill_bytes(&mut salt);
+    let mut envelope = Vec::with_capacity(LEN);
+    envelope.extend_from_slice(&salt);
+    envelope.extend_from_slice(key.expose());
+    let tag = cipher(wrapping_key, &salt)
+        .encrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut envelope[SALT..]).into())
+        .expect("a key is shorter than AES-GCM's bound");
+    envelope.extend_from_slice(&tag);
+    envelope
+}
+
+pub fn unwrap(wrapping_key: &SecretKey, envelope: &[u8], bound_to: &[u8]) -> Result<SecretKey, Tampered> {
+    let envelope: &[u8; LEN] = envelope.try_into().map_err(|_| Tampered)?;
+    let (salt, rest) = envelope.split_first_chunk::<SALT>().ok_or(Tampered)?;
+    let (text, tag) = rest.split_first_chunk::<{ SecretKey::LEN }>().ok_or(Tampered)?;
+    let tag = Tag::<Aes256Gcm>::try_from(tag).map_err(|_| Tampered)?;
+    let mut key = Box::new(*text);
+    cipher(wrapping_key, salt)
+        .decrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut key[..]).into(), &tag)
+        .map_err(|_| Tampered)?;
+    Ok(SecretKey::from_box(key))
+}
+
+fn cipher(wrapping_key: &SecretKey, salt: &[u8; SALT]) -> Aes256Gcm {
+    let mut key = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(Some(salt), wrapping_key.expose())
+        .expand(b"kmsfs envelope", &mut key[..])
+        .expect("32 bytes are within HKDF's bound");
+    Aes256Gcm::new_from_slice(&key[..]).expect("the key has AES-256's length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> SecretKey {
+        SecretKey::from_box(Box::new([byte; 32]))
+    }
+
+    #[test]
+    fn a_key_comes_back_under_the_same_key_and_binding_only() {
+        let envelope = wrap(&key(1), &key(2), b"arn");
+        assert_eq!(envelope.len(), LEN);
+        assert_eq!(unwrap(&key(1), &envelope, b"arn").unwrap().expose(), key(2).expose());
+        assert_eq!(unwrap(&key(1), &envelope, b"other").err(), Some(Tampered));
+        assert_eq!(unwrap(&key(3), &envelope, b"arn").err(), Some(Tampered));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_other_length_is_refused() {
+        let envelope = wrap(&key(1), &key(2), b"");
+        for bit in 0..LEN * 8 {
+            let mut tampered = envelope.clone();
+            tampered[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(unwrap(&key(1), &tampered, b"").err(), Some(Tampered), "bit {bit}");
+        }
+        for len in 0..LEN {
+            assert_eq!(unwrap(&key(1), &envelope[..len], b"").err(), Some(Tampered), "{len} bytes");
+        }
+        assert_eq!(unwrap(&key(1), &[&envelope[..], &[0]].concat(), b"").err(), Some(Tampered));
+    }
+
+    #[test]
+    fn an_envelope_does_not_repeat() {
+        let (one, two) = (wrap(&key(1), &key(2), b""), wrap(&key(1), &key(2), b""));
+        assert_ne!(one[..SALT], two[..SALT]);
+        assert_ne!(one[SALT..], two[SALT..]);
+    }
+}
