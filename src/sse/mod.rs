@@ -1,5 +1,20 @@
 //! Which encryption a new object gets, as S3 decides it, and the data keys that follow from it.
 
+pub mod arn;
+mod bucket_keys;
+mod bucket_name;
+mod configuration;
+mod error;
+mod json;
+mod key_service;
+pub mod request;
+
+pub use bucket_name::{BucketName, BucketNameError};
+pub use configuration::Configuration;
+pub use error::RequestError;
+pub use key_service::{AWS_S3, KeyService};
+pub use request::{Request, resolve};
+
 use crate::kms::EncryptionContext;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +27,21 @@ pub enum Algorithm {
     AwsKms,
     #[serde(rename = "aws:kms:dsse")]
     AwsKmsDsse,
+}
+
+impl Algorithm {
+    /// S3's name, in exactly its letters.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Aes256, Self::AwsKms, Self::AwsKmsDsse].into_iter().find(|a| a.as_str() == name)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aes256 => "AES256",
+            Self::AwsKms => "aws:kms",
+            Self::AwsKmsDsse => "aws:kms:dsse",
+        }
+    }
 }
 
 /// What a request or a configuration asks for, before any key is resolved.
@@ -34,61 +64,6 @@ pub struct WrappedDataKey {
     pub context: EncryptionContext,
     /// The KMS ciphertext blob: of the data key, or of the bucket key.
     pub ciphertext_blob: Vec<u8>,
-    /// With a bucket key: the data key wrapped under it.
+    /// With a bucket key: the data key wrapped under it (bucket_keys.rs says how).
     pub under_bucket_key: Option<Vec<u8>>,
-}
-
-/// Makes and unwraps data keys: directly under a KMS key, under a bucket key, or under the service's own key.
-pub struct KeyService {/* private */}
-
-impl KeyService {
-    pub fn new(
-        _kms: std::sync::Arc<dyn crate::kms::Kms>,
-        _service: std::sync::Arc<dyn crate::kms::ServiceKey>,
-    ) -> Self {
-        todo!()
-    }
-    /// `key` is the object's S3 key. The context is `{"aws:s3:arn": object's or (with a bucket key) bucket's ARN}` and
-    /// the request's own pairs.
-    pub fn new_data_key(
-        &self,
-        _want: &Encryption,
-        _bucket: &str,
-        _key: &str,
-        _caller: &crate::kms::Caller,
-    ) -> Result<(crate::crypto::SecretKey, WrappedDataKey), RequestError> {
-        todo!()
-    }
-    pub fn unwrap(
-        &self,
-        _wrapped: &WrappedDataKey,
-        _caller: &crate::kms::Caller,
-    ) -> Result<crate::crypto::SecretKey, RequestError> {
-        todo!()
-    }
-    /// The same data key, wrapped as `want` says.
-    pub fn rewrap(
-        &self,
-        _wrapped: &WrappedDataKey,
-        _want: &Encryption,
-        _bucket: &str,
-        _key: &str,
-        _caller: &crate::kms::Caller,
-    ) -> Result<WrappedDataKey, RequestError> {
-        todo!()
-    }
-    pub fn service(&self) -> &dyn crate::kms::ServiceKey {
-        todo!()
-    }
-}
-
-/// Why S3 would refuse: its code, its message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequestError {
-    Kms(crate::kms::Error),
-    /// S3's `InvalidArgument`, `MalformedXML` and the like: code and message.
-    Invalid {
-        code: &'static str,
-        message: String,
-    },
 }

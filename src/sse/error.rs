@@ -1,0 +1,149 @@
+use crate::kms;
+use std::fmt;
+
+/// Why S3 would refuse: its code, its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestError {
+    Kms(kms::Error),
+    /// S3's `InvalidArgument`, `MalformedXML` and the like: code and message.
+    Invalid {
+        code: &'static str,
+        message: String,
+    },
+}
+
+/// S3's code for a request that asks for something that is not provided here.
+const NOT_IMPLEMENTED: &str = "NotImplemented";
+
+impl RequestError {
+    pub(super) fn invalid_argument(message: impl Into<String>) -> Self {
+        Self::Invalid { code: "InvalidArgument", message: message.into() }
+    }
+
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::Invalid { code: "MalformedXML", message: message.into() }
+    }
+
+    pub(super) fn not_implemented(message: impl Into<String>) -> Self {
+        Self::Invalid { code: NOT_IMPLEMENTED, message: message.into() }
+    }
+
+    /// Code and message as S3 answers them, for the log line that goes with the errno.
+    pub fn log_text(&self) -> String {
+        match self {
+            Self::Kms(error) => format!("{}: {}", s3_code(error.code), error.message),
+            Self::Invalid { code, message } => format!("{code}: {message}"),
+        }
+    }
+
+    /// The errno that system calls answer.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Kms(error) => kms_errno(error),
+            Self::Invalid { code, .. } if *code == NOT_IMPLEMENTED => libc::EOPNOTSUPP,
+            Self::Invalid { .. } => libc::EINVAL,
+        }
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.log_text())
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+impl From<kms::Error> for RequestError {
+    fn from(error: kms::Error) -> Self {
+        Self::Kms(error)
+    }
+}
+
+/// S3 passes KMS's codes on with this prefix, but answers a missing permission with its own.
+fn s3_code(code: kms::Code) -> &'static str {
+    use kms::Code;
+    match code {
+        Code::Disabled => "KMS.DisabledException",
+        Code::KmsInvalidState => "KMS.KMSInvalidStateException",
+        Code::NotFound => "KMS.NotFoundException",
+        Code::InvalidArn => "KMS.InvalidArnException",
+        Code::IncorrectKey => "KMS.IncorrectKeyException",
+        Code::InvalidCiphertext => "KMS.InvalidCiphertextException",
+        Code::AccessDenied => "AccessDenied",
+        Code::AlreadyExists => "KMS.AlreadyExistsException",
+        Code::InvalidAliasName => "KMS.InvalidAliasNameException",
+        Code::LimitExceeded => "KMS.LimitExceededException",
+        Code::Validation => "KMS.ValidationException",
+        Code::UnsupportedOperation => "KMS.UnsupportedOperationException",
+        Code::KmsInternal => "KMS.KMSInternalException",
+    }
+}
+
+fn kms_errno(error: &kms::Error) -> i32 {
+    use kms::Code;
+    match error.code {
+        Code::Disabled | Code::KmsInvalidState | Code::AccessDenied => libc::EACCES,
+        // KMS has one code for a key that is not there and for a name that no key can have.
+        Code::NotFound if is_malformed_name(&error.message) => libc::EINVAL,
+        Code::NotFound => libc::ENOKEY,
+        Code::InvalidArn | Code::InvalidAliasName | Code::Validation => libc::EINVAL,
+        // The blob is not what KMS made for this context, or is another key's: what the sidecar says is not true.
+        Code::InvalidCiphertext | Code::IncorrectKey | Code::KmsInternal => libc::EIO,
+        Code::LimitExceeded => libc::EAGAIN,
+        Code::AlreadyExists => libc::EEXIST,
+        Code::UnsupportedOperation => libc::EOPNOTSUPP,
+    }
+}
+
+/// `Invalid keyId 'x'` and `Invalid arn us-west-2`, as S3 shows them.
+fn is_malformed_name(message: &str) -> bool {
+    message.starts_with("Invalid ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kms::Code;
+
+    const ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
+    fn of(code: Code, message: &str) -> RequestError {
+        RequestError::Kms(kms::Error { code, message: message.to_owned() })
+    }
+
+    #[test]
+    fn key_states_read_as_s3_words_them() {
+        let disabled = of(Code::Disabled, &format!("{ARN} is disabled."));
+        assert_eq!(disabled.log_text(), format!("KMS.DisabledException: {ARN} is disabled."));
+        let pending = of(Code::KmsInvalidState, &format!("{ARN} is pending deletion."));
+        assert_eq!(pending.log_text(), format!("KMS.KMSInvalidStateException: {ARN} is pending deletion."));
+        let unknown = of(Code::NotFound, &format!("Key '{ARN}' does not exist"));
+        assert_eq!(unknown.log_text(), format!("KMS.NotFoundException: Key '{ARN}' does not exist"));
+        let denied =
+            of(Code::AccessDenied, "User: x is not authorized to perform: kms:Decrypt on resource: y because z");
+        assert!(denied.log_text().starts_with("AccessDenied: User: x is not authorized"));
+    }
+
+    #[test]
+    fn a_refusing_key_is_eacces_a_missing_one_enokey_a_bad_name_einval() {
+        assert_eq!(of(Code::Disabled, "").errno(), libc::EACCES);
+        assert_eq!(of(Code::KmsInvalidState, "").errno(), libc::EACCES);
+        assert_eq!(of(Code::AccessDenied, "").errno(), libc::EACCES);
+        assert_eq!(of(Code::NotFound, "Key 'x' does not exist").errno(), libc::ENOKEY);
+        assert_eq!(of(Code::NotFound, "Alias arn:aws:kms:r:a:alias/x is not found.").errno(), libc::ENOKEY);
+        assert_eq!(of(Code::NotFound, "Invalid keyId 'x'").errno(), libc::EINVAL);
+        assert_eq!(of(Code::NotFound, "Invalid arn us-west-2").errno(), libc::EINVAL);
+        assert_eq!(of(Code::InvalidArn, "").errno(), libc::EINVAL);
+        assert_eq!(of(Code::InvalidCiphertext, "").errno(), libc::EIO);
+        assert_eq!(of(Code::KmsInternal, "").errno(), libc::EIO);
+    }
+
+    #[test]
+    fn what_is_not_provided_is_eopnotsupp_and_what_is_malformed_einval() {
+        assert_eq!(RequestError::not_implemented("x").errno(), libc::EOPNOTSUPP);
+        assert_eq!(RequestError::malformed("x").errno(), libc::EINVAL);
+        assert_eq!(RequestError::invalid_argument("x").errno(), libc::EINVAL);
+        assert_eq!(RequestError::malformed("no rule").to_string(), "MalformedXML: no rule");
+    }
+}
