@@ -1,6 +1,11 @@
 //! The store's view of the file system below it: a real directory, or a simulated disk for crash and fault tests.
 //!
-//! Names are single path components. No call follows a symlink. Errors carry the errno (`raw_os_error` is `Some`).
+//! Names are single path components; `.`, `..` and names with a slash or NUL in them are refused with `EINVAL`, so that no
+//! name leads out of its directory. No call follows a symlink. Errors carry the errno (`raw_os_error` is `Some`).
+
+mod real;
+
+pub use real::RealBackend;
 
 use std::any::Any;
 use std::ffi::OsStr;

@@ -1,0 +1,117 @@
+//! A real directory, reached through descriptors only: names are looked up one component at a time and never followed.
+
+mod create;
+mod directory;
+mod file;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+use super::{Backend, Dir, Metadata, Space};
+use directory::RealDir;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstatvfs, openat, syncfs};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+const NANOSECONDS: i64 = 1_000_000_000;
+
+/// How directories are held: a place to look names up in, which needs no permission to read it.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory of the host and everything below it.
+#[derive(Debug)]
+pub struct RealBackend {
+    root: OwnedFd,
+}
+
+impl RealBackend {
+    /// `path` itself may be a symlink, as whoever names it has chosen it; no name below is followed.
+    pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+        let root = openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
+        Ok(Arc::new(Self { root }))
+    }
+}
+
+impl Backend for RealBackend {
+    fn root(&self) -> io::Result<Arc<dyn Dir>> {
+        let fd = openat(&self.root, ".", DIRECTORY, Mode::empty())?;
+        Ok(Arc::new(RealDir::new(fd)))
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(syncfs(reopen_for_reading(&self.root)?)?)
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let found = fstatvfs(&self.root)?;
+        Ok(Space {
+            block_size: found.f_frsize,
+            blocks: found.f_blocks,
+            blocks_free: found.f_bfree,
+            blocks_available: found.f_bavail,
+            files: found.f_files,
+            files_free: found.f_ffree,
+        })
+    }
+
+    fn now(&self) -> i64 {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        nanoseconds(now.tv_sec, now.tv_nsec)
+    }
+}
+
+/// The directory again, for the calls that refuse an `O_PATH` descriptor.
+fn reopen_for_reading(directory: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A name that stays inside its directory, whatever a damaged or forged log has made of it.
+fn component(name: &OsStr) -> io::Result<&OsStr> {
+    match name.as_bytes() {
+        b"" => Err(Errno::NOENT.into()),
+        b"." | b".." => Err(Errno::INVAL.into()),
+        bytes if bytes.iter().any(|byte| matches!(byte, b'/' | 0)) => Err(Errno::INVAL.into()),
+        _ => Ok(name),
+    }
+}
+
+/// The path by which the kernel reaches what a descriptor refers to, also an `O_PATH` one.
+fn magic_link(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(NANOSECONDS).saturating_add(nanoseconds)
+}
+
+#[allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)] // the kernel's values fit: sizes are never negative
+fn metadata(stat: &Stat) -> Metadata {
+    Metadata {
+        ino: stat.st_ino,
+        mode: stat.st_mode,
+        nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        rdev: stat.st_rdev,
+        len: stat.st_size as u64,
+        blocks: stat.st_blocks as u64,
+        atime: nanoseconds(stat.st_atime, stat.st_atime_nsec as i64),
+        mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
+        ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
+    }
+}
+
+fn timestamps(atime: Option<i64>, mtime: Option<i64>) -> Timestamps {
+    let timespec = |time: Option<i64>| match time {
+        Some(time) => Timespec { tv_sec: time.div_euclid(NANOSECONDS), tv_nsec: time.rem_euclid(NANOSECONDS) },
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    };
+    Timestamps { last_access: timespec(atime), last_modification: timespec(mtime) }
+}

@@ -1,0 +1,173 @@
+//! Open directories.
+
+use super::super::{Access, Dir, Entry, File, Metadata, NewNode, Rename, XattrFlags};
+use super::create::{self, chmod_no_follow};
+use super::file::RealFile;
+use super::xattr::Carrier;
+use super::{DIRECTORY, component, magic_link, metadata, reopen_for_reading, timestamps};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
+use rustix::fs::{chmod, chownat, fstat, fsync, linkat, openat, readlinkat, renameat, renameat_with, seek, statat};
+use rustix::fs::{unlinkat, utimensat};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Gid, Uid};
+use std::any::Any;
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// Bytes of entries asked for at a time; some hundreds of names.
+const READ_BUFFER: usize = 32 * 1024;
+
+#[derive(Debug)]
+pub(super) struct RealDir {
+    fd: OwnedFd,
+}
+
+impl RealDir {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
+/// A directory of another kind of backend is on another file system.
+fn same_backend(dir: &dyn Dir) -> io::Result<&RealDir> {
+    dir.as_any().downcast_ref().ok_or(Errno::XDEV.into())
+}
+
+impl Dir for RealDir {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        Ok(metadata(&fstat(&self.fd)?))
+    }
+
+    fn stat(&self, name: &OsStr) -> io::Result<Metadata> {
+        Ok(metadata(&statat(&self.fd, component(name)?, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>> {
+        let fd = openat(&self.fd, component(name)?, DIRECTORY, Mode::empty())?;
+        Ok(Arc::new(RealDir::new(fd)))
+    }
+
+    fn open_file(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile::open(&self.fd, name, access)?))
+    }
+
+    fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?)))
+    }
+
+    fn make_dir(&self, name: &OsStr, node: &NewNode) -> io::Result<()> {
+        create::directory(&self.fd, name, node)
+    }
+
+    fn make_node(&self, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> io::Result<()> {
+        create::special(&self.fd, name, kind, rdev, node)
+    }
+
+    fn make_symlink(&self, name: &OsStr, target: &[u8], node: &NewNode) -> io::Result<()> {
+        create::symlink(&self.fd, name, target, node)
+    }
+
+    fn read_link(&self, name: &OsStr) -> io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.fd, component(name)?, Vec::new())?.into_bytes())
+    }
+
+    fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(&self.fd, component(name)?, AtFlags::empty())?)
+    }
+
+    fn remove_dir(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)?)
+    }
+
+    fn rename(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr, how: Rename) -> io::Result<()> {
+        let (to, name, to_name) = (&same_backend(to)?.fd, component(name)?, component(to_name)?);
+        Ok(match how {
+            Rename::Replace => renameat(&self.fd, name, to, to_name),
+            Rename::NoReplace => renameat_with(&self.fd, name, to, to_name, RenameFlags::NOREPLACE),
+            Rename::Exchange => renameat_with(&self.fd, name, to, to_name, RenameFlags::EXCHANGE),
+        }?)
+    }
+
+    fn link(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr) -> io::Result<()> {
+        let (to, name, to_name) = (&same_backend(to)?.fd, component(name)?, component(to_name)?);
+        Ok(linkat(&self.fd, name, to, to_name, AtFlags::empty())?)
+    }
+
+    fn read(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>) -> bool) -> io::Result<()> {
+        let fd = reopen_for_reading(&self.fd)?;
+        if cursor != 0 {
+            seek(&fd, SeekFrom::Start(cursor))?;
+        }
+        let mut buf = vec![MaybeUninit::uninit(); READ_BUFFER];
+        let mut entries = RawDir::new(&fd, &mut buf);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => 0,
+                known => known.as_raw_mode(),
+            };
+            let (name, ino, cursor) = (OsStr::from_bytes(name), entry.ino(), entry.next_entry_cookie());
+            if !visit(Entry { name, ino, kind, cursor }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let fd = reopen_for_reading(&self.fd)?;
+        Ok(retry_on_intr(|| fsync(&fd))?)
+    }
+
+    fn set_mode(&self, name: Option<&OsStr>, mode: u32) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        match name {
+            Some(name) => chmod_no_follow(&self.fd, name, mode),
+            None => Ok(chmod(magic_link(&self.fd), mode)?),
+        }
+    }
+
+    fn set_owner(&self, name: Option<&OsStr>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        Ok(match name {
+            Some(name) => chownat(&self.fd, component(name)?, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+            None => chownat(&self.fd, "", uid, gid, AtFlags::EMPTY_PATH),
+        }?)
+    }
+
+    fn set_times(&self, name: Option<&OsStr>, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+        let times = timestamps(atime, mtime);
+        Ok(match name {
+            Some(name) => utimensat(&self.fd, component(name)?, &times, AtFlags::SYMLINK_NOFOLLOW),
+            None => utimensat(CWD, magic_link(&self.fd), &times, AtFlags::empty()),
+        }?)
+    }
+
+    fn get_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<Vec<u8>> {
+        Carrier::at(&self.fd, name)?.get(attribute)
+    }
+
+    fn set_xattr(&self, name: Option<&OsStr>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
+        Carrier::at(&self.fd, name)?.set(attribute, value, flags)
+    }
+
+    fn list_xattr(&self, name: Option<&OsStr>) -> io::Result<Vec<u8>> {
+        Carrier::at(&self.fd, name)?.list()
+    }
+
+    fn remove_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<()> {
+        Carrier::at(&self.fd, name)?.remove(attribute)
+    }
+}

@@ -1,0 +1,151 @@
+//! Open files, and how they are opened.
+
+use super::super::{Access, File, Metadata, XattrFlags};
+use super::xattr::Carrier;
+use super::{component, magic_link, metadata, timestamps};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{chmod, fallocate, fchmod, fchown, fdatasync, flock, fstat, fsync, ftruncate, futimens, openat};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+use rustix::process::{Gid, Uid, geteuid};
+use std::ffi::OsStr;
+use std::io;
+
+/// `O_NONBLOCK`: opening must not wait for the other end of a FIFO that somebody put there.
+pub(super) const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+/// A regular file; closing the descriptor drops its lock.
+#[derive(Debug)]
+pub(super) struct RealFile {
+    fd: OwnedFd,
+}
+
+impl RealFile {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    pub(super) fn open(directory: &OwnedFd, name: &OsStr, access: Access) -> io::Result<Self> {
+        let name = component(name)?;
+        let flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        let fd = match open_without_atime(directory, name, flags | FILE) {
+            // A symlink, a directory, a socket or a device without a driver: not a regular file.
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV) => return Err(Errno::INVAL.into()),
+            Err(Errno::ACCESS) if access == Access::ReadWrite => open_against_mode(directory, name)?,
+            opened => opened?,
+        };
+        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL.into());
+        }
+        Ok(Self::new(fd))
+    }
+}
+
+/// `O_NOATIME` is for the file's owner and the privileged only.
+fn open_without_atime(directory: impl AsFd, path: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let directory = directory.as_fd();
+    match retry_on_intr(|| openat(directory, path, flags | OFlags::NOATIME, Mode::empty())) {
+        Err(Errno::PERM) => retry_on_intr(|| openat(directory, path, flags, Mode::empty())),
+        opened => opened,
+    }
+}
+
+/// Opens a file of ours whose mode denies it to us: the mode is what users see, so it is put back at once.
+fn open_against_mode(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&place)?;
+    if stat.st_uid != geteuid().as_raw() || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Errno::ACCESS.into());
+    }
+    let (path, mode) = (magic_link(&place), Mode::from_raw_mode(stat.st_mode));
+    chmod(&path, mode | Mode::RUSR | Mode::WUSR)?;
+    let opened = open_without_atime(CWD, path.as_ref(), OFlags::RDWR | FILE.difference(OFlags::NOFOLLOW));
+    chmod(&path, mode)?;
+    Ok(opened?)
+}
+
+impl File for RealFile {
+    fn metadata(&self) -> io::Result<Metadata> {
+        Ok(metadata(&fstat(&self.fd)?))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match retry_on_intr(|| pread(&self.fd, &mut buf[done..], offset + done as u64))? {
+                0 => break,
+                read => done += read,
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < data.len() {
+            match retry_on_intr(|| pwrite(&self.fd, &data[done..], offset + done as u64))? {
+                0 => return Err(Errno::IO.into()),
+                written => done += written,
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| ftruncate(&self.fd, len))?)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| fallocate(&self.fd, FallocateFlags::KEEP_SIZE, offset, len))?)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(retry_on_intr(|| fallocate(&self.fd, flags, offset, len))?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(retry_on_intr(|| fsync(&self.fd))?)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(retry_on_intr(|| fdatasync(&self.fd))?)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(fchmod(&self.fd, Mode::from_raw_mode(mode))?)
+    }
+
+    fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        Ok(fchown(&self.fd, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?)
+    }
+
+    fn set_times(&self, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+        Ok(futimens(&self.fd, &timestamps(atime, mtime))?)
+    }
+
+    fn get_xattr(&self, attribute: &OsStr) -> io::Result<Vec<u8>> {
+        Carrier::File(&self.fd).get(attribute)
+    }
+
+    fn set_xattr(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
+        Carrier::File(&self.fd).set(attribute, value, flags)
+    }
+
+    fn list_xattr(&self) -> io::Result<Vec<u8>> {
+        Carrier::File(&self.fd).list()
+    }
+
+    fn remove_xattr(&self, attribute: &OsStr) -> io::Result<()> {
+        Carrier::File(&self.fd).remove(attribute)
+    }
+
+    fn try_lock(&self, exclusive: bool) -> io::Result<()> {
+        let how =
+            if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
+        Ok(flock(&self.fd, how)?)
+    }
+}
