@@ -4,12 +4,15 @@
 //! name leads out of its directory. No call follows a symlink. Errors carry the errno (`raw_os_error` is `Some`).
 
 mod real;
+pub mod simulated;
 
 pub use real::RealBackend;
 
+use rustix::io::Errno;
 use std::any::Any;
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// A backing directory's root and what concerns its whole file system.
@@ -156,4 +159,14 @@ pub struct Space {
     pub blocks_available: u64,
     pub files: u64,
     pub files_free: u64,
+}
+
+/// A name that stays inside its directory, whatever a damaged or forged log has made of it.
+fn component(name: &OsStr) -> io::Result<&OsStr> {
+    match name.as_bytes() {
+        b"" => Err(Errno::NOENT.into()),
+        b"." | b".." => Err(Errno::INVAL.into()),
+        bytes if bytes.iter().any(|byte| matches!(byte, b'/' | 0)) => Err(Errno::INVAL.into()),
+        _ => Ok(name),
+    }
 }

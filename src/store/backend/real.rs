@@ -8,15 +8,12 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
-use super::{Backend, Dir, Metadata, Space};
+use super::{Backend, Dir, Metadata, Space, component};
 use directory::RealDir;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstatvfs, openat, syncfs};
-use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -70,16 +67,6 @@ impl Backend for RealBackend {
 /// The directory again, for the calls that refuse an `O_PATH` descriptor.
 fn reopen_for_reading(directory: impl AsFd) -> io::Result<OwnedFd> {
     Ok(openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// A name that stays inside its directory, whatever a damaged or forged log has made of it.
-fn component(name: &OsStr) -> io::Result<&OsStr> {
-    match name.as_bytes() {
-        b"" => Err(Errno::NOENT.into()),
-        b"." | b".." => Err(Errno::INVAL.into()),
-        bytes if bytes.iter().any(|byte| matches!(byte, b'/' | 0)) => Err(Errno::INVAL.into()),
-        _ => Ok(name),
-    }
 }
 
 /// The path by which the kernel reaches what a descriptor refers to, also an `O_PATH` one.
