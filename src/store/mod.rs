@@ -27,7 +27,7 @@ use log::Log;
 use object::Tables;
 use objects::Objects;
 use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use recovery::Replayed;
 use segments::Segments;
 use std::ffi::OsStr;
@@ -54,7 +54,7 @@ pub struct Store {
     table_bytes: usize,
     encryptions: u64,
     /// Held while the store is open.
-    _lock: Arc<dyn File>,
+    lock: Mutex<Option<Arc<dyn File>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ impl Store {
             encryptions: options.encryptions,
             backend,
             keys,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         }))
     }
 
@@ -150,6 +150,7 @@ impl Store {
         let done = if self.read_only() { Ok(()) } else { self.run_checkpoint(true) };
         self.read_only.store(true, Ordering::SeqCst);
         self.forget_all();
+        self.lock.lock().take();
         done
     }
 

@@ -1,0 +1,3 @@
+//! One binary, a module a theme.
+
+mod store;

@@ -1,0 +1,148 @@
+//! The store without FUSE: on a simulated disk, with a KMS that always answers.
+
+mod crash;
+mod objects;
+mod tamper;
+
+use kmsfs::crypto::SecretKey;
+use kmsfs::crypto::envelope;
+use kmsfs::kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
+use kmsfs::sse::{Algorithm, Encryption, KeyService};
+use kmsfs::store::backend::simulated::SimulatedDisk;
+use kmsfs::store::backend::{Backend, NewNode};
+use kmsfs::store::{Dir, Object, Parameters, Store, StoreOptions};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+pub const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
+pub const BUCKET: &str = "bucket";
+
+/// One key for everything, and an answer to every call.
+struct OneKey(SecretKey);
+
+impl OneKey {
+    fn bound_to(context: &EncryptionContext) -> Vec<u8> {
+        format!("{context:?}").into_bytes()
+    }
+}
+
+impl ServiceKey for OneKey {
+    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
+        let key = SecretKey::random();
+        let blob = ServiceKey::encrypt(self, &key, context)?;
+        Ok((key, blob))
+    }
+
+    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error> {
+        Ok(envelope::wrap(&self.0, plaintext, &Self::bound_to(context)))
+    }
+
+    fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
+        envelope::unwrap(&self.0, blob, &Self::bound_to(context))
+            .map_err(|_| Error { code: kmsfs::kms::Code::InvalidCiphertext, message: String::new() })
+    }
+}
+
+impl Kms for OneKey {
+    fn generate_data_key(
+        &self,
+        key_id: &str,
+        context: &EncryptionContext,
+        _caller: &Caller,
+    ) -> Result<GeneratedDataKey, Error> {
+        let (plaintext, ciphertext_blob) = ServiceKey::generate_data_key(self, context)?;
+        Ok(GeneratedDataKey { key_arn: arn(key_id), plaintext, ciphertext_blob })
+    }
+
+    fn encrypt(
+        &self,
+        key_id: &str,
+        plaintext: &SecretKey,
+        context: &EncryptionContext,
+        _caller: &Caller,
+    ) -> Result<(String, Vec<u8>), Error> {
+        Ok((arn(key_id), ServiceKey::encrypt(self, plaintext, context)?))
+    }
+
+    fn decrypt(
+        &self,
+        _key_arn: &str,
+        blob: &[u8],
+        context: &EncryptionContext,
+        _caller: &Caller,
+    ) -> Result<SecretKey, Error> {
+        ServiceKey::decrypt(self, blob, context)
+    }
+
+    fn authorize(&self, _key_arn: &str, _operation: Operation, _caller: &Caller) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn arn(key_id: &str) -> String {
+    if key_id.starts_with("arn:") { key_id.into() } else { format!("arn:aws:kms:us-east-1:000000000000:key/{key_id}") }
+}
+
+pub fn aes256() -> Encryption {
+    Encryption { algorithm: Algorithm::Aes256, key_id: None, bucket_key: false, context: EncryptionContext::new() }
+}
+
+pub fn aws_kms(key_id: &str) -> Encryption {
+    Encryption { algorithm: Algorithm::AwsKms, key_id: Some(key_id.into()), ..aes256() }
+}
+
+pub fn keys() -> Arc<KeyService> {
+    let key = || Arc::new(OneKey(SecretKey::random()));
+    Arc::new(KeyService::new(key(), key()))
+}
+
+/// A disk with an empty store, and the keys that open it.
+pub fn new_disk() -> (SimulatedDisk, Arc<KeyService>) {
+    let disk = SimulatedDisk::new();
+    let parameters =
+        Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
+    kmsfs::store::create(&disk, &parameters).unwrap();
+    (disk, keys())
+}
+
+pub fn open(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {
+    open_with(disk, keys, StoreOptions::default())
+}
+
+pub fn open_with(disk: &SimulatedDisk, keys: &Arc<KeyService>, options: StoreOptions) -> Arc<Store> {
+    let backend: Arc<dyn Backend> = Arc::new(disk.clone());
+    Store::open(backend, keys.clone(), options).unwrap()
+}
+
+/// The bucket of the tests, made if it is not there.
+pub fn bucket(store: &Arc<Store>) -> Arc<Dir> {
+    let name = OsStr::new(BUCKET);
+    if let Ok(dir) = store.open_dir(store.root(), name) {
+        return dir;
+    }
+    store.make_dir(store.root(), name, &NewNode { mode: 0o755, ..NODE }).unwrap();
+    store.open_dir(store.root(), name).unwrap()
+}
+
+pub fn create(store: &Arc<Store>, dir: &Arc<Dir>, name: &str) -> Arc<Object> {
+    store.create(dir, OsStr::new(name), &NODE, &aes256(), name, &CALLER).unwrap().0
+}
+
+pub fn open_object(store: &Arc<Store>, dir: &Arc<Dir>, name: &str) -> Arc<Object> {
+    store.open_object(dir, OsStr::new(name), &CALLER).unwrap()
+}
+
+pub fn content(object: &Object) -> Vec<u8> {
+    let size = object.attr().unwrap().size as usize;
+    let mut bytes = vec![0; size + 10];
+    let read = object.read(0, &mut bytes).unwrap();
+    assert_eq!(read, size);
+    bytes.truncate(read);
+    bytes
+}
+
+/// Bytes that tell where they are and which write they came from.
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    (0..len).map(|n| (seed.wrapping_mul(31).wrapping_add(n as u64 * 7 + n as u64 / 251) % 251) as u8 + 1).collect()
+}

@@ -1,0 +1,218 @@
+//! Objects read back what was written to them, through every length and across mounts.
+
+use super::*;
+use kmsfs::store::{Error, SeekTo};
+use proptest::prelude::*;
+
+const CHUNK: usize = 4096;
+
+#[test]
+fn what_was_written_reads_back_before_and_after_closing() {
+    let (disk, keys) = new_disk();
+    for (n, len) in [0, 1, 4095, 4096, 4097, 64 * CHUNK, 64 * CHUNK + 1, 200 * CHUNK, 400 * CHUNK + 5].into_iter().enumerate() {
+        let name = format!("o{n}");
+        let data = pattern(n as u64, len);
+        let store = open(&disk, &keys);
+        let dir = bucket(&store);
+        let object = create(&store, &dir, &name);
+        object.write(0, &data).unwrap();
+        assert!(content(&object) == data, "{len} before the commit");
+        object.commit().unwrap();
+        store.release(&object);
+        assert_eq!(store.stat(kmsfs::store::Target::Name(&dir, OsStr::new(&name))).unwrap().size, len as u64);
+        store.close().unwrap();
+        let store = open(&disk, &keys);
+        let dir = bucket(&store);
+        assert_eq!(store.stat(kmsfs::store::Target::Name(&dir, OsStr::new(&name))).unwrap().size, len as u64);
+        let object = open_object(&store, &dir, &name);
+        assert!(content(&object) == data, "{len} after a new mount");
+        store.release(&object);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_sparse_object_of_many_levels_keeps_its_chunks_and_holes() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "sparse");
+    let places = [0, 70 << 20, (10 << 30) + 17, 100 << 30];
+    for (n, place) in places.iter().enumerate() {
+        object.write(*place, &pattern(n as u64, 5000)).unwrap();
+        object.commit().unwrap();
+    }
+    store.release(&object);
+    store.close().unwrap();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    let object = open_object(&store, &dir, "sparse");
+    for (n, place) in places.iter().enumerate() {
+        let mut bytes = vec![0; 5000];
+        assert_eq!(object.read(*place, &mut bytes).unwrap(), 5000);
+        assert_eq!(bytes, pattern(n as u64, 5000));
+        let hole = object.seek(*place, SeekTo::Hole).unwrap();
+        assert_eq!(hole, (place + 5000).next_multiple_of(4096).min((100 << 30) + 5000));
+    }
+    assert_eq!(object.seek(1 << 20, SeekTo::Data).unwrap(), 70 << 20);
+    assert_eq!(object.seek(200 << 30, SeekTo::Data), Err(Error::Errno(libc::ENXIO)));
+    object.truncate((10 << 30) + 20).unwrap();
+    object.truncate(50 << 30).unwrap();
+    object.commit().unwrap();
+    let mut bytes = vec![1; 5000];
+    object.read((10 << 30) + 17, &mut bytes).unwrap();
+    assert_eq!(bytes[..3], pattern(2, 5000)[..3]);
+    assert!(bytes[3..].iter().all(|byte| *byte == 0));
+    store.release(&object);
+    store.close().unwrap();
+}
+
+#[test]
+fn the_key_epoch_rises_at_the_bound_of_encryptions_and_old_chunks_stay_readable() {
+    let (disk, keys) = new_disk();
+    let options = StoreOptions { encryptions: 10, ..StoreOptions::default() };
+    let store = open_with(&disk, &keys, options);
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "o");
+    let mut expected = Vec::new();
+    for n in 0..50 {
+        let data = pattern(n, CHUNK);
+        object.write(n * CHUNK as u64, &data).unwrap();
+        expected.extend(data);
+    }
+    object.fsync().unwrap();
+    store.release(&object);
+    store.close().unwrap();
+    let store = open(&disk, &keys);
+    let object = open_object(&store, &bucket(&store), "o");
+    assert!(content(&object) == expected);
+    store.release(&object);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_rewrap_leaves_content_etag_and_mtime_alone() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "o");
+    object.write(0, b"content").unwrap();
+    object.fsync().unwrap();
+    let (etag, mtime) = (object.etag().unwrap(), object.attr().unwrap().mtime);
+    store.rewrap(&object, &aws_kms("one"), "o", &CALLER).unwrap();
+    assert_eq!(object.encryption().key_arn.unwrap(), arn("one"));
+    assert_eq!((object.etag().unwrap(), object.attr().unwrap().mtime), (etag.clone(), mtime));
+    assert_eq!(store.rewrap(&object, &aes256(), "o", &CALLER), Err(Error::NeedsReencryption));
+    store.release(&object);
+    store.close().unwrap();
+    let store = open(&disk, &keys);
+    let object = open_object(&store, &bucket(&store), "o");
+    assert_eq!(object.encryption().key_arn.unwrap(), arn("one"));
+    assert_eq!(object.etag().unwrap(), etag);
+    assert_eq!(content(&object), b"content");
+    store.release(&object);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_store_is_opened_by_one_at_a_time() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let again = Store::open(Arc::new(disk.clone()), keys.clone(), StoreOptions::default());
+    assert_eq!(again.err(), Some(Error::InUse(Some(std::process::id()))));
+    store.close().unwrap();
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u32, u32),
+    Truncate(u32),
+    Punch(u32, u32),
+    Read(u32, u32),
+    Commit,
+    Fsync,
+    Checkpoint,
+    Reopen,
+    Remount,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = prop_oneof![0..20_000u32, 0..1_500_000u32, Just(64 * 4096), Just(192 * 4096), Just(320 * 4096)];
+    let len = prop_oneof![1..200u32, 1..9000u32, 1..600_000u32, Just(4096)];
+    prop_oneof![
+        8 => (at.clone(), len.clone()).prop_map(|(at, len)| Step::Write(at, len)),
+        3 => at.clone().prop_map(Step::Truncate),
+        2 => (at.clone(), len.clone()).prop_map(|(at, len)| Step::Punch(at, len)),
+        3 => (at, len).prop_map(|(at, len)| Step::Read(at, len)),
+        2 => Just(Step::Commit),
+        2 => Just(Step::Fsync),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Remount),
+    ]
+}
+
+/// A plain vector does the same.
+fn run(steps: &[Step], options: &StoreOptions) {
+    let (disk, keys) = new_disk();
+    let mut store = open_with(&disk, &keys, options.clone());
+    let mut dir = bucket(&store);
+    let mut object = create(&store, &dir, "o");
+    let mut model: Vec<u8> = Vec::new();
+    for (n, step) in steps.iter().enumerate() {
+        match step {
+            Step::Write(at, len) => {
+                let (at, data) = (*at as usize, pattern(n as u64, *len as usize));
+                object.write(at as u64, &data).unwrap();
+                model.resize(model.len().max(at + data.len()), 0);
+                model[at..at + data.len()].copy_from_slice(&data);
+            }
+            Step::Truncate(len) => {
+                object.truncate(u64::from(*len)).unwrap();
+                model.resize(*len as usize, 0);
+            }
+            Step::Punch(at, len) => {
+                object.punch(u64::from(*at), u64::from(*len)).unwrap();
+                let from = model.len().min(*at as usize);
+                let to = model.len().min((at + len) as usize);
+                model[from..to].fill(0);
+            }
+            Step::Read(at, len) => {
+                let mut bytes = vec![0; *len as usize];
+                let read = object.read(u64::from(*at), &mut bytes).unwrap();
+                let from = model.len().min(*at as usize);
+                let to = model.len().min((at + len) as usize);
+                assert!(bytes[..read] == model[from..to], "step {n}: read at {at} of {len}");
+            }
+            Step::Commit => object.commit().unwrap(),
+            Step::Fsync => object.fsync().unwrap(),
+            Step::Checkpoint => store.checkpoint().unwrap(),
+            Step::Reopen | Step::Remount => {
+                object.commit().unwrap();
+                store.release(&object);
+                drop(object);
+                if matches!(step, Step::Remount) {
+                    drop(dir);
+                    store.close().unwrap();
+                    drop(store);
+                    store = open_with(&disk, &keys, options.clone());
+                    dir = bucket(&store);
+                }
+                object = open_object(&store, &dir, "o");
+            }
+        }
+        assert_eq!(object.attr().unwrap().size, model.len() as u64, "step {n}");
+    }
+    assert!(content(&object) == model);
+    store.release(&object);
+    store.close().unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_changes_read_back_as_from_a_vector(steps in prop::collection::vec(step(), 1..60)) {
+        run(&steps, &StoreOptions { table_bytes: 30_000, log_bound: 2 << 20, ..StoreOptions::default() });
+    }
+}
