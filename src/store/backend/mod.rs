@@ -3,6 +3,8 @@
 //! Names are single path components; `.`, `..` and names with a slash or NUL in them are refused with `EINVAL`, so that no
 //! name leads out of its directory. No call follows a symlink. Errors carry the errno (`raw_os_error` is `Some`).
 
+#[cfg(test)]
+mod conformance;
 mod real;
 pub mod simulated;
 

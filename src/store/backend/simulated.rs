@@ -53,8 +53,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-/// What a disk without a set capacity tells: one TiB, in sectors.
-const NOMINAL_SECTORS: u64 = 1 << 31;
+/// What a disk without a set capacity tells, and the most that can be reserved at a time: 1 GiB.
+const NOMINAL_SECTORS: u64 = 1 << 21;
 
 /// A disk; clones are the same one.
 #[derive(Clone)]

@@ -20,11 +20,18 @@ pub(super) struct Changes {
     pub(super) times: Option<(Option<i64>, Option<i64>)>,
 }
 
+impl Changes {
+    /// utimensat(2): "if both tv_nsec fields are UTIME_OMIT, then the file is not looked up".
+    pub(super) fn is_nothing(&self) -> bool {
+        self.times == Some((None, None))
+    }
+}
+
 pub(super) fn set(image: &mut Image, ino: u64, changes: &Changes) -> io::Result<()> {
     if changes.mode.is_some() && image.inode(ino).kind() == SYMLINK {
         return errno(Errno::OPNOTSUPP);
     }
-    if changes.times == Some((None, None)) {
+    if changes.is_nothing() {
         return Ok(());
     }
     let time = image.tick();
@@ -104,9 +111,8 @@ fn check_name(image: &Image, ino: u64, attribute: &OsStr, misplaced: Errno) -> i
         return errno(Errno::OPNOTSUPP);
     };
     match image.inode(ino).kind() {
+        kind if prefix == b"user." && kind != DIRECTORY && kind != REGULAR => errno(misplaced),
         _ if name.len() == prefix.len() => errno(Errno::INVAL),
-        DIRECTORY | REGULAR => Ok(()),
-        _ if prefix == b"user." => errno(misplaced),
         _ => Ok(()),
     }
 }

@@ -13,8 +13,6 @@ use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// NAME_MAX, in bytes.
-const LONGEST_NAME: usize = 255;
 /// The longest target: PATH_MAX with its NUL.
 const LONGEST_TARGET: usize = 4095;
 
@@ -36,20 +34,24 @@ impl SimulatedDir {
     }
 
     fn make(&self, call: Call, name: &OsStr, made: (u32, u64, Body), node: &NewNode) -> io::Result<()> {
-        let name = checked(name)?;
+        let name = component(name)?;
         self.shared.change(call, |state| state.image.make(self.ino, name, made, node).map(drop))
     }
 
     /// The inode of a name, or the directory's own.
     fn target(&self, state: &State, name: Option<&OsStr>) -> io::Result<u64> {
         match name {
-            Some(name) => state.image.entry(self.ino, checked(name)?),
+            Some(name) => state.image.entry(self.ino, component(name)?),
             None => Ok(self.ino),
         }
     }
 
     fn set(&self, call: Call, name: Option<&OsStr>, changes: Changes) -> io::Result<()> {
+        name.map(component).transpose()?;
         self.shared.change(call, |state| {
+            if changes.is_nothing() {
+                return Ok(());
+            }
             let ino = self.target(state, name)?;
             attributes::set(&mut state.image, ino, &changes)
         })
@@ -60,10 +62,6 @@ impl Drop for SimulatedDir {
     fn drop(&mut self) {
         self.shared.state.lock().closed(self.ino, self.handle);
     }
-}
-
-fn checked(name: &OsStr) -> io::Result<&OsStr> {
-    if name.len() > LONGEST_NAME { errno(Errno::NAMETOOLONG) } else { component(name) }
 }
 
 impl Dir for SimulatedDir {
@@ -103,7 +101,7 @@ impl Dir for SimulatedDir {
     }
 
     fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>> {
-        let name = checked(name)?;
+        let name = component(name)?;
         self.shared.change(Call::Create, |state| {
             let made = (REGULAR, 0, Body::File(FileBody::default()));
             let ino = state.image.make(self.ino, name, made, node)?;
@@ -143,22 +141,22 @@ impl Dir for SimulatedDir {
     }
 
     fn unlink(&self, name: &OsStr) -> io::Result<()> {
-        let name = checked(name)?;
+        let name = component(name)?;
         self.shared.change(Call::Unlink, |state| state.image.unlink(self.ino, name))
     }
 
     fn remove_dir(&self, name: &OsStr) -> io::Result<()> {
-        let name = checked(name)?;
+        let name = component(name)?;
         self.shared.change(Call::RemoveDir, |state| state.image.remove_dir(self.ino, name))
     }
 
     fn rename(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr, how: Rename) -> io::Result<()> {
-        let (from, to) = ((self.ino, checked(name)?), (self.same_disk(to)?.ino, checked(to_name)?));
+        let (from, to) = ((self.ino, component(name)?), (self.same_disk(to)?.ino, component(to_name)?));
         self.shared.change(Call::Rename, |state| state.image.rename(from, to, how))
     }
 
     fn link(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr) -> io::Result<()> {
-        let (to, name, to_name) = (self.same_disk(to)?.ino, checked(name)?, checked(to_name)?);
+        let (to, name, to_name) = (self.same_disk(to)?.ino, component(name)?, component(to_name)?);
         self.shared.change(Call::Link, |state| state.image.link(self.ino, name, to, to_name))
     }
 

@@ -140,7 +140,7 @@ impl Faults {
     pub(super) fn count(&mut self, call: Call) -> Result<(), Fault> {
         *self.counted.0.entry(call).or_default() += 1;
         let struck = self.plans.iter_mut().map(|plan| plan.strikes(call).then_some(&*plan));
-        match struck.fold(None, |first, next| first.or(next)) {
+        match struck.fold(None, Option::or) {
             Some(plan) => Err(Fault { errno: plan.errno, prefix: plan.prefix }),
             None => Ok(()),
         }

@@ -1,10 +1,10 @@
 //! Open files of the simulated disk.
 
 use super::attributes::{self, Changes};
-use super::content::SECTOR;
+use super::content::{SECTOR, Sector};
 use super::faults::{Call, Fault, errno};
 use super::inode::Write;
-use super::{Shared, State};
+use super::{NOMINAL_SECTORS, Shared, State};
 use crate::store::backend::{Access, File, Metadata, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -37,20 +37,17 @@ impl SimulatedFile {
         if end.is_none() {
             return errno(Errno::FBIG);
         }
-        let Some(free) = state.free_sectors() else {
-            self.write_all(state, data, offset);
-            return Ok(());
-        };
-        let holes = state.image.file(self.ino).current.holes(offset, data.len() as u64);
-        match holes.get(usize::try_from(free).unwrap_or(usize::MAX)) {
-            None => self.write_all(state, data, offset),
-            Some(full) => {
-                let fits = (full * SECTOR as u64).saturating_sub(offset) as usize;
-                self.write_all(state, &data[..fits], offset);
-                return errno(Errno::NOSPC);
-            }
-        }
-        Ok(())
+        let fits = self.fitting(state, data.len(), offset);
+        self.write_all(state, &data[..fits], offset);
+        if fits == data.len() { Ok(()) } else { errno(Errno::NOSPC) }
+    }
+
+    /// Of a write of `len` bytes, those before the first hole that there is no space to fill.
+    fn fitting(&self, state: &State, len: usize, offset: u64) -> usize {
+        let Some(free) = state.free_sectors() else { return len };
+        let holes = state.image.file(self.ino).current.holes(offset, len as u64);
+        let full = usize::try_from(free).ok().and_then(|free| holes.get(free));
+        full.map_or(len, |full| (full * SECTOR as u64).saturating_sub(offset) as usize)
     }
 
     fn write_all(&self, state: &mut State, data: &[u8], offset: u64) {
@@ -63,7 +60,7 @@ impl SimulatedFile {
         self.change(state, sectors, len);
     }
 
-    fn change(&self, state: &mut State, sectors: Vec<(u64, super::content::Sector)>, len: Option<u64>) {
+    fn change(&self, state: &mut State, sectors: Vec<(u64, Sector)>, len: Option<u64>) {
         let time = state.image.tick();
         let when = state.image.when;
         let inode = state.image.inode_mut(self.ino);
@@ -114,13 +111,13 @@ impl File for SimulatedFile {
         self.shared.change(Call::Allocate, |state| {
             self.check_writable(Errno::BADF)?;
             check_range(offset, len)?;
-            if state.free_sectors().is_some_and(|free| len.div_ceil(SECTOR as u64) > free) {
-                let holes = state.image.file(self.ino).current.holes(offset, len);
-                if state.free_sectors().is_some_and(|free| holes.len() as u64 > free) {
-                    return errno(Errno::NOSPC);
-                }
+            if len > NOMINAL_SECTORS * SECTOR as u64 {
+                return errno(Errno::NOSPC);
             }
             let holes = state.image.file(self.ino).current.holes(offset, len);
+            if state.free_sectors().is_some_and(|free| holes.len() as u64 > free) {
+                return errno(Errno::NOSPC);
+            }
             state.image.file_mut(self.ino).reserve(&holes);
             let time = state.image.tick();
             let inode = state.image.inode_mut(self.ino);

@@ -11,6 +11,8 @@ use std::io;
 use std::sync::Arc;
 
 pub(super) const ROOT: u64 = 2;
+/// NAME_MAX, in bytes.
+const LONGEST_NAME: usize = 255;
 /// Nanoseconds that the clock advances with every change, so that a later change has a later ctime.
 const TICK: i64 = 1_000;
 /// 2026-01-01, in nanoseconds since 1970.
@@ -82,12 +84,18 @@ impl Image {
         }
     }
 
-    pub(super) fn lookup(&self, directory: u64, name: &OsStr) -> Option<u64> {
-        self.directory(directory).entries.get(name).map(|slot| slot.ino)
+    fn lookup(&self, directory: u64, name: &OsStr) -> io::Result<Option<u64>> {
+        if self.is_dead(directory) {
+            return errno(Errno::NOENT);
+        }
+        if name.len() > LONGEST_NAME {
+            return errno(Errno::NAMETOOLONG);
+        }
+        Ok(self.directory(directory).entries.get(name).map(|slot| slot.ino))
     }
 
     pub(super) fn entry(&self, directory: u64, name: &OsStr) -> io::Result<u64> {
-        self.lookup(directory, name).ok_or(Errno::NOENT.into())
+        self.lookup(directory, name)?.ok_or(Errno::NOENT.into())
     }
 
     /// Removed while somebody has it open.
@@ -139,9 +147,8 @@ impl Image {
     }
 
     fn check_vacant(&self, directory: u64, name: &OsStr) -> io::Result<()> {
-        match self.lookup(directory, name) {
+        match self.lookup(directory, name)? {
             Some(_) => errno(Errno::EXIST),
-            None if self.is_dead(directory) => errno(Errno::NOENT),
             None => Ok(()),
         }
     }
@@ -169,16 +176,13 @@ impl Image {
 
     pub(super) fn rename(&mut self, from: (u64, &OsStr), to: (u64, &OsStr), how: Rename) -> io::Result<()> {
         let source = self.entry(from.0, from.1)?;
-        let target = self.lookup(to.0, to.1);
+        let target = self.lookup(to.0, to.1)?;
         match (how, target) {
             (Rename::NoReplace, Some(_)) => return errno(Errno::EXIST),
             (Rename::Exchange, None) => return errno(Errno::NOENT),
             _ => {}
         }
         self.check_ancestors(source, from.0, target, to.0, how)?;
-        if self.is_dead(to.0) {
-            return errno(Errno::NOENT);
-        }
         if target == Some(source) {
             return Ok(());
         }

@@ -1,9 +1,9 @@
 //! What an inode is on the simulated disk: what programs see of it, and what of that a power cut leaves.
 
-use super::content::{Content, Sector};
+use super::content::{Content, SECTOR, Sector};
 use crate::store::backend::Metadata;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 pub(super) const DIRECTORY: u32 = libc::S_IFDIR;
@@ -111,7 +111,7 @@ impl FileBody {
 
     /// Reserves space for holes, which changes no byte: durable at once, as attributes are.
     pub(super) fn reserve(&mut self, holes: &[u64]) {
-        let zeros: Sector = Some(Arc::new([0; super::content::SECTOR]));
+        let zeros: Sector = Some(Arc::new([0; SECTOR]));
         for at in holes {
             self.current.put(*at, zeros.clone());
             if self.durable.sector(*at).is_none() {
@@ -130,17 +130,16 @@ fn apply(content: &mut Content, write: &Write) {
 
 impl DirectoryBody {
     pub(super) fn put(&mut self, name: OsString, ino: u64) {
-        match self.entries.get_mut(&name) {
-            Some(slot) => slot.ino = ino,
-            None => {
-                self.last_cursor += 1;
-                self.order.insert(self.last_cursor, name.clone());
-                self.entries.insert(name, Slot { ino, cursor: self.last_cursor });
-            }
+        if let Some(slot) = self.entries.get_mut(&name) {
+            slot.ino = ino;
+            return;
         }
+        self.last_cursor += 1;
+        self.order.insert(self.last_cursor, name.clone());
+        self.entries.insert(name, Slot { ino, cursor: self.last_cursor });
     }
 
-    pub(super) fn take(&mut self, name: &std::ffi::OsStr) {
+    pub(super) fn take(&mut self, name: &OsStr) {
         if let Some(slot) = self.entries.remove(name) {
             self.order.remove(&slot.cursor);
         }

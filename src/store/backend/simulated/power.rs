@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::sync::Arc;
 
 /// The disks that a power cut may leave: all of them if they are at most the limit, else a spread sample.
@@ -21,6 +22,9 @@ pub struct PowerCuts {
     choices: Vec<Choice>,
     picks: Picks,
 }
+
+/// Directories by inode, with the inodes of their entries.
+type Names = BTreeMap<u64, BTreeMap<OsString, u64>>;
 
 /// Something that survives in one of several ways, the first being that nothing of it does.
 struct Choice {
@@ -38,11 +42,15 @@ enum Values {
 enum Picks {
     /// The next one, or the end.
     All(Option<Vec<usize>>),
-    Some {
-        planned: Vec<Plan>,
-        chance: usize,
-        rng: StdRng,
-    },
+    Some(Box<Sample>),
+}
+
+struct Sample {
+    /// Taken from the end.
+    planned: Vec<Plan>,
+    /// How many follow that chance decides.
+    chance: usize,
+    rng: StdRng,
 }
 
 #[derive(Clone, Copy)]
@@ -93,13 +101,7 @@ impl Iterator for PowerCuts {
                 *next = successor(&pick, &self.choices);
                 pick
             }
-            Picks::Some { planned, chance, rng } => match planned.pop() {
-                Some(plan) => follow(plan, &self.choices),
-                None => {
-                    *chance = chance.checked_sub(1)?;
-                    at_random(&self.choices, rng)
-                }
-            },
+            Picks::Some(sample) => sample.next(&self.choices)?,
         };
         Some(SimulatedDisk::from_image(outcome(&self.image, &self.choices, &pick), self.capacity))
     }
@@ -157,10 +159,20 @@ fn spread(choices: &[Choice], limit: usize, mut rng: StdRng) -> Picks {
     planned.extend((0..choices.len()).flat_map(|n| [Plan::Only(n), Plan::AllBut(n)]));
     planned.shuffle(&mut rng);
     planned.truncate((limit * 3 / 4).saturating_sub(2));
-    // Taken from the end: whatever the limit is, these two are seen first.
+    // Whatever the limit is, these two are seen first.
     planned.extend([Plan::Nothing, Plan::Everything]);
     let chance = limit.saturating_sub(planned.len());
-    Picks::Some { planned, chance, rng }
+    Picks::Some(Box::new(Sample { planned, chance, rng }))
+}
+
+impl Sample {
+    fn next(&mut self, choices: &[Choice]) -> Option<Vec<usize>> {
+        if let Some(plan) = self.planned.pop() {
+            return Some(follow(plan, choices));
+        }
+        self.chance = self.chance.checked_sub(1)?;
+        Some(at_random(choices, &mut self.rng))
+    }
 }
 
 fn follow(plan: Plan, choices: &[Choice]) -> Vec<usize> {
@@ -215,7 +227,7 @@ fn settle_names(image: &mut Image, choices: &[Choice], pick: &[usize]) {
     let moves = std::mem::take(&mut image.moves);
     let picked = choices.iter().zip(pick).filter(|(choice, _)| matches!(choice.values, Values::Move));
     let kept: Vec<bool> = picked.map(|(_, picked)| *picked == 1).collect();
-    let mut names: BTreeMap<u64, BTreeMap<_, u64>> = BTreeMap::new();
+    let mut names = Names::new();
     for (ino, inode) in image.inodes.iter() {
         if let Body::Directory(directory) = &inode.body {
             names.insert(*ino, directory.durable.clone());
@@ -234,13 +246,7 @@ fn settle_names(image: &mut Image, choices: &[Choice], pick: &[usize]) {
 }
 
 /// Counts the links of everything below a directory, and notes where directories lie.
-fn reach<N>(
-    image: &Image,
-    names: &BTreeMap<u64, BTreeMap<N, u64>>,
-    directory: u64,
-    parent: u64,
-    reached: &mut BTreeMap<u64, (u32, u64)>,
-) {
+fn reach(image: &Image, names: &Names, directory: u64, parent: u64, reached: &mut BTreeMap<u64, (u32, u64)>) {
     let below = names[&directory].values();
     let (directories, others): (Vec<u64>, Vec<u64>) = below.partition(|ino| image.inode(**ino).is_directory());
     reached.insert(directory, (2 + directories.len() as u32, parent));
@@ -252,11 +258,7 @@ fn reach<N>(
     }
 }
 
-fn rebuild<N: Into<std::ffi::OsString>>(
-    image: &mut Image,
-    names: BTreeMap<u64, BTreeMap<N, u64>>,
-    reached: &BTreeMap<u64, (u32, u64)>,
-) {
+fn rebuild(image: &mut Image, names: Names, reached: &BTreeMap<u64, (u32, u64)>) {
     Arc::make_mut(&mut image.inodes).retain(|ino, _| reached.contains_key(ino));
     for (ino, (nlink, _)) in reached {
         if image.inode(*ino).nlink != *nlink {
@@ -267,7 +269,6 @@ fn rebuild<N: Into<std::ffi::OsString>>(
         let Some((_, parent)) = reached.get(&ino) else { continue };
         let mut directory = DirectoryBody { parent: *parent, ..DirectoryBody::default() };
         for (name, ino) in names {
-            let name = name.into();
             directory.put(name.clone(), ino);
             directory.durable.insert(name, ino);
         }

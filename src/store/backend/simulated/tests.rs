@@ -277,9 +277,9 @@ fn the_watcher_sees_the_disk_after_every_change() {
 fn a_sample_has_everything_and_nothing_first_and_is_repeatable() {
     let disk = SimulatedDisk::new();
     let root = disk.root().unwrap();
-    let file = create(&root, "a", &[b'o'; 40 * SECTOR]);
+    let file = create(&root, "a", &vec![b'o'; 40 * SECTOR]);
     disk.sync_all().unwrap();
-    file.write_at(&[b'n'; 40 * SECTOR], 0).unwrap();
+    file.write_at(&vec![b'n'; 40 * SECTOR], 0).unwrap();
     let sample = |seed| {
         let cuts = disk.crash_point().power_cuts(50, seed);
         assert!(!cuts.is_complete());
