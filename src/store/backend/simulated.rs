@@ -137,7 +137,7 @@ impl Backend for SimulatedDisk {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.shared.sync(Call::SyncAll, |state, when| state.image.sync_all(when))
+        self.shared.sync(Call::SyncAll, Synced::All)
     }
 
     fn space(&self) -> io::Result<Space> {
@@ -193,6 +193,14 @@ struct Shared {
     before_sync: Mutex<Option<SyncWatcher>>,
 }
 
+/// What a sync makes durable.
+#[derive(Clone, Copy)]
+enum Synced {
+    File(u64),
+    Directory(u64),
+    All,
+}
+
 struct State {
     image: Image,
     faults: Faults,
@@ -241,13 +249,25 @@ impl Shared {
     }
 
     /// Makes durable what was done up to now, and not what is done while the sync runs.
-    fn sync(&self, call: Call, sync: impl FnOnce(&mut State, u64)) -> io::Result<()> {
-        let when = self.look_mut(call, |state| Ok(state.image.when))?;
+    fn sync(&self, call: Call, what: Synced) -> io::Result<()> {
+        let when = self.change_despite(call, |state, fault| {
+            let when = state.image.when;
+            let Some(fault) = fault else { return Ok(when) };
+            if let (true, Synced::File(ino)) = (fault.loses, what) {
+                state.image.file_mut(ino).lose(when);
+                state.image.tick();
+            }
+            Err(fault.into())
+        })?;
         if let Some(Some(callback)) = self.before_sync.try_lock().as_deref_mut() {
             callback(call);
         }
         let state = &mut *self.state.lock();
-        sync(state, when);
+        match what {
+            Synced::File(ino) => state.image.file_mut(ino).sync(when),
+            Synced::Directory(ino) => state.image.sync_directory(ino, when),
+            Synced::All => state.image.sync_all(when),
+        }
         state.free();
         self.notify(state);
         Ok(())

@@ -21,7 +21,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// utimensat(2): "if both tv_nsec fields are UTIME_OMIT, then the file is not looked up".
+    /// Times that both stay: utimensat(2) does not even look the file up then.
     pub(super) fn is_nothing(&self) -> bool {
         self.times == Some((None, None))
     }

@@ -4,7 +4,7 @@ use super::attributes::{self, Changes};
 use super::faults::{Call, errno};
 use super::file::SimulatedFile;
 use super::inode::{Body, DIRECTORY, DirectoryBody, FileBody, REGULAR, SYMLINK};
-use super::{Shared, State};
+use super::{Shared, State, Synced};
 use crate::store::backend::{Access, Dir, Entry, File, Metadata, NewNode, Rename, XattrFlags, component};
 use rustix::io::Errno;
 use std::any::Any;
@@ -123,6 +123,7 @@ impl Dir for SimulatedDir {
     }
 
     fn make_symlink(&self, name: &OsStr, target: &[u8], node: &NewNode) -> io::Result<()> {
+        component(name)?;
         match target.len() {
             0 => errno(Errno::NOENT),
             1..=LONGEST_TARGET => self.make(Call::MakeSymlink, name, (SYMLINK, 0, Body::Symlink(target.into())), node),
@@ -182,7 +183,7 @@ impl Dir for SimulatedDir {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.shared.sync(Call::SyncDir, |state, when| state.image.sync_directory(self.ino, when))
+        self.shared.sync(Call::SyncDir, Synced::Directory(self.ino))
     }
 
     fn set_mode(&self, name: Option<&OsStr>, mode: u32) -> io::Result<()> {

@@ -76,13 +76,14 @@ pub struct FaultPlan {
     calls: Vec<Call>,
     lasting: bool,
     prefix: usize,
+    loses: bool,
     seen: u64,
 }
 
 impl FaultPlan {
     /// The `nth` call, 1 being the next one, fails with `errno`; those after it succeed.
     pub fn nth(nth: u64, errno: i32) -> Self {
-        Self { nth, errno, calls: Vec::new(), lasting: false, prefix: 0, seen: 0 }
+        Self { nth, errno, calls: Vec::new(), lasting: false, prefix: 0, loses: false, seen: 0 }
     }
 
     /// Counts and fails only calls of these kinds.
@@ -106,6 +107,14 @@ impl FaultPlan {
         self
     }
 
+    /// An fsync or fdatasync that fails has dropped what it should have made durable: reads still see it, and no later
+    /// sync writes it. That is what Linux does, as the pages count as clean afterwards.
+    #[must_use]
+    pub fn losing_writes(mut self) -> Self {
+        self.loses = true;
+        self
+    }
+
     fn strikes(&mut self, call: Call) -> bool {
         if !self.calls.is_empty() && !self.calls.contains(&call) {
             return false;
@@ -121,6 +130,8 @@ pub(super) struct Fault {
     pub(super) errno: i32,
     /// Sectors that a write has written all the same.
     pub(super) prefix: usize,
+    /// Whether a sync has dropped what it was to write.
+    pub(super) loses: bool,
 }
 
 impl From<Fault> for io::Error {
@@ -141,7 +152,7 @@ impl Faults {
         *self.counted.0.entry(call).or_default() += 1;
         let struck = self.plans.iter_mut().map(|plan| plan.strikes(call).then_some(&*plan));
         match struck.fold(None, Option::or) {
-            Some(plan) => Err(Fault { errno: plan.errno, prefix: plan.prefix }),
+            Some(plan) => Err(Fault { errno: plan.errno, prefix: plan.prefix, loses: plan.loses }),
             None => Ok(()),
         }
     }

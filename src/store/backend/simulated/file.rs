@@ -4,7 +4,7 @@ use super::attributes::{self, Changes};
 use super::content::{SECTOR, Sector};
 use super::faults::{Call, Fault, errno};
 use super::inode::Write;
-use super::{NOMINAL_SECTORS, Shared, State};
+use super::{NOMINAL_SECTORS, Shared, State, Synced};
 use crate::store::backend::{Access, File, Metadata, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -137,11 +137,11 @@ impl File for SimulatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.shared.sync(Call::Sync, |state, when| state.image.file_mut(self.ino).sync(when))
+        self.shared.sync(Call::Sync, Synced::File(self.ino))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.shared.sync(Call::SyncData, |state, when| state.image.file_mut(self.ino).sync(when))
+        self.shared.sync(Call::SyncData, Synced::File(self.ino))
     }
 
     fn set_mode(&self, mode: u32) -> io::Result<()> {

@@ -43,6 +43,8 @@ pub(super) struct FileBody {
     pub(super) durable: Content,
     /// What was written since, in order.
     pub(super) pending: Vec<Arc<Write>>,
+    /// Reads see what no sync will make durable any more.
+    lost: bool,
 }
 
 /// One system call on a file's content: any of its cells may survive a power cut without the others.
@@ -103,10 +105,24 @@ impl FileBody {
         for write in self.pending.drain(..done) {
             apply(&mut self.durable, &write);
         }
-        if self.pending.is_empty() {
-            // The two read the same; sharing them again saves memory.
-            self.durable = self.current.clone();
+    }
+
+    /// Forgets to make durable what was written up to `when`, but for lengths, which the journal keeps.
+    pub(super) fn lose(&mut self, when: u64) {
+        for write in self.pending.iter_mut().filter(|write| write.when <= when) {
+            *write = Arc::new(Write { when: write.when, sectors: Vec::new(), len: write.len });
+            self.lost = true;
         }
+    }
+
+    /// Whether a power cut could show anything but what reads see now.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_empty() && !self.lost
+    }
+
+    /// After a power cut.
+    pub(super) fn settled(content: Content) -> Self {
+        Self { current: content.clone(), durable: content, pending: Vec::new(), lost: false }
     }
 
     /// Reserves space for holes, which changes no byte: durable at once, as attributes are.

@@ -197,7 +197,12 @@ fn at_random(choices: &[Choice], rng: &mut StdRng) -> Vec<usize> {
 fn outcome(image: &Image, choices: &[Choice], pick: &[usize]) -> Image {
     let mut left = image.clone();
     settle_files(&mut left, choices, pick);
-    settle_names(&mut left, choices, pick);
+    if left.moves.is_empty() {
+        // Names are as they are now; only what no name refers to is gone.
+        left.free(|_| false);
+    } else {
+        settle_names(&mut left, choices, pick);
+    }
     left
 }
 
@@ -205,7 +210,7 @@ fn settle_files(image: &mut Image, choices: &[Choice], pick: &[usize]) {
     let mut survived: BTreeMap<u64, Content> = BTreeMap::new();
     for (ino, inode) in image.inodes.iter() {
         match &inode.body {
-            Body::File(file) if !file.pending.is_empty() => survived.insert(*ino, file.durable.clone()),
+            Body::File(file) if !file.is_settled() => survived.insert(*ino, file.durable.clone()),
             _ => None,
         };
     }
@@ -219,7 +224,7 @@ fn settle_files(image: &mut Image, choices: &[Choice], pick: &[usize]) {
     }
     for (ino, mut content) in survived {
         content.cut_off();
-        *image.file_mut(ino) = FileBody { current: content.clone(), durable: content, pending: Vec::new() };
+        *image.file_mut(ino) = FileBody::settled(content);
     }
 }
 

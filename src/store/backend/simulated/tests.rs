@@ -337,6 +337,21 @@ fn the_nth_call_of_a_kind_fails_once_or_from_then_on() {
 }
 
 #[test]
+fn a_sync_that_failed_may_have_dropped_what_it_was_to_write() {
+    let disk = SimulatedDisk::new();
+    let root = disk.root().unwrap();
+    let file = create(&root, "a", &[b'o'; 2 * SECTOR]);
+    disk.sync_all().unwrap();
+    file.write_at(&[b'n'; 3 * SECTOR], 0).unwrap();
+    disk.fail(FaultPlan::nth(1, libc::EIO).of(&[Call::Sync]).losing_writes());
+    assert_eq!(errno(file.sync()), libc::EIO);
+    assert_eq!(listing(&disk), "a=[n3]");
+    file.write_at(b"n", 0).unwrap();
+    file.sync().unwrap();
+    expect(&disk, &["a=[n1][o1][.1]"]);
+}
+
+#[test]
 fn a_failing_write_leaves_nothing_or_its_first_sectors() {
     let disk = SimulatedDisk::new();
     let root = disk.root().unwrap();
