@@ -199,10 +199,10 @@ impl World {
     }
 }
 
-/// All but inode number, times, space, and the length of a directory: real file systems differ in these too.
+/// All but inode number, times, space, and a directory's length and count of links: real file systems differ in these.
 fn stat(found: io::Result<Metadata>) -> String {
     answer(found.map(|Metadata { mode, nlink, uid, gid, rdev, len, .. }| {
-        let len = if mode & libc::S_IFMT == libc::S_IFDIR { 0 } else { len };
+        let (nlink, len) = if mode & libc::S_IFMT == libc::S_IFDIR { (nlink.min(1), 0) } else { (nlink, len) };
         (mode, nlink, uid, gid, rdev, len)
     }))
 }

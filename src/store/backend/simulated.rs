@@ -10,7 +10,8 @@
 //!   needs (of the same name, or without which a name would vanish that nobody removed).
 //! - A sync makes durable what was done before it began: of a file, its content; of a directory, its names, which says
 //!   nothing about the directory's own name, nor about the content of the files in it.
-//! - Mode, owner, times, extended attributes, symlink targets and reserved space are durable at once, with their inode.
+//! - Mode, owner, times, extended attributes and symlink targets are durable at once, with their inode. Space reserved
+//!   past the length is not kept.
 //!
 //! ```
 //! use kmsfs::store::backend::{Backend, NewNode, simulated::SimulatedDisk};
@@ -176,7 +177,7 @@ impl CrashPoint {
         SimulatedDisk::from_image(image, self.capacity)
     }
 
-    /// The disks that a power cut may leave: all of them if they are at most `limit`, else that many, spread: all kept,
+    /// The disks that a power cut may leave: all of them if they are at most `limit`, else that many (two at least), spread: all kept,
     /// nothing kept, one file or cell alone or lost, then chance, which `seed` decides.
     pub fn power_cuts(&self, limit: usize, seed: u64) -> PowerCuts {
         PowerCuts::new(self.image.clone(), self.capacity, limit, seed)

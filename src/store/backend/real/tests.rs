@@ -226,3 +226,23 @@ fn an_owner_without_privileges_opens_for_writing_whatever_the_mode_is() {
     assert_eq!(root.stat(os("own")).unwrap().mode & 0o7777, 0o400);
     assert_eq!(root.stat(os("own")).unwrap().len, 3);
 }
+
+#[test]
+fn what_cannot_get_its_owner_is_not_left_behind() {
+    if !rustix::process::geteuid().is_root() {
+        return; // see above
+    }
+    let (place, root) = temporary();
+    std::os::unix::fs::chown(place.path(), Some(1234), Some(1234)).unwrap();
+    let node = NewNode { owner: Some((4321, 4321)), ..PLAIN };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1234)).unwrap();
+            assert_eq!(errno(root.create_file(os("a"), &node)), libc::EPERM);
+            assert_eq!(errno(root.make_dir(os("a"), &node)), libc::EPERM);
+            assert_eq!(errno(root.make_symlink(os("a"), b"x", &node)), libc::EPERM);
+            assert_eq!(errno(root.make_node(os("a"), libc::S_IFIFO, 0, &node)), libc::EPERM);
+        });
+    });
+    assert_eq!(names(&*root, 0, 9).0, [""; 0]);
+}

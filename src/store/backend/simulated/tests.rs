@@ -408,3 +408,24 @@ fn time_goes_on_with_every_change() {
     let second = file.metadata().unwrap();
     assert!(second.ctime > first.ctime && second.mtime == first.mtime && second.ctime == disk.now());
 }
+
+#[test]
+fn a_directory_counts_those_in_it_wherever_they_come_from() {
+    let disk = SimulatedDisk::new();
+    let root = disk.root().unwrap();
+    for name in ["a", "b"] {
+        root.make_dir(os(name), &PLAIN).unwrap();
+    }
+    let a = root.open_dir(os("a")).unwrap();
+    root.rename(os("b"), &*a, os("c"), Rename::Replace).unwrap();
+    let links = |disk: &SimulatedDisk| {
+        let root = disk.root().unwrap();
+        let a = root.open_dir(os("a")).unwrap();
+        [root.metadata().unwrap().nlink, a.metadata().unwrap().nlink, a.stat(os("c")).unwrap().nlink]
+    };
+    assert_eq!(links(&disk), [3, 3, 2]);
+    let everything = disk.crash_point().power_cuts(1, 0).next().unwrap();
+    assert_eq!(links(&everything), [3, 3, 2]);
+    a.remove_dir(os("c")).unwrap();
+    assert_eq!(a.metadata().unwrap().nlink, 2);
+}
