@@ -34,6 +34,13 @@ impl Dir {
         self.bucket.as_ref().map(|bucket| bucket.name.as_str())
     }
 
+    /// S3 key of a name in the directory: its path below the bucket, as it was when the directory was opened.
+    pub fn key_of(&self, name: &OsStr) -> String {
+        let path = self.path_of(name);
+        let below = path.iter().position(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[slash + 1..]);
+        String::from_utf8_lossy(below).into_owned()
+    }
+
     /// The bucket, or EPERM at the root, where nothing but buckets can be.
     pub(super) fn in_bucket(&self) -> Result<&Arc<Bucket>> {
         self.bucket.as_ref().ok_or(Error::Errno(libc::EPERM))

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const CLOSED: usize = 2048;
 /// Directories held open for names that are not durable, or for the dead.
 const DIRS: usize = 64;
+/// Content that is encrypted again at once, in memory.
+const REWRITTEN: u64 = 16 << 20;
 /// Names that are not durable, at most; then a checkpoint syncs everything.
 const UNSYNCED: usize = 1 << 15;
 
@@ -210,30 +212,22 @@ impl Store {
         }
     }
 
-    /// Wraps the data key under another KMS key; content, ETag and mtime stay. Commits. An object without content may
-    /// change to any algorithm, one with content to aws:kms only (`Error::NeedsReencryption`).
+    /// What a request for another encryption does. From AES256 or aws:kms to aws:kms the data key is wrapped again, and
+    /// content, ETag and mtime stay. Anything else needs a new data key: the content is encrypted again, up to
+    /// `REWRITTEN` bytes of it (`Error::NeedsReencryption` beyond). Commits.
     pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
         self.writable()?;
-        let (old, bucket, empty) = object.with_state(|state| {
-            (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.is_empty())
+        let (old, bucket, length) = object.with_state(|state| {
+            (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.length())
         });
-        let permit = self.permit()?;
-        let mut freed = None;
-        if empty {
-            let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
-            object.replace_sidecar(
-                |state| {
-                    freed = state.rekey(self, object.ino(), data_key, wrapped)?;
-                    Ok(())
-                },
-                &permit,
-            )?;
-        } else {
-            if want.algorithm != Algorithm::AwsKms || !want.context.is_empty() || old.algorithm == Algorithm::AwsKmsDsse
-            {
-                return Err(Error::NeedsReencryption);
-            }
+        let wrapping_only = want.algorithm == Algorithm::AwsKms
+            && want.context.is_empty()
+            && old.algorithm != Algorithm::AwsKmsDsse
+            && length > 0;
+        if wrapping_only {
             let wrapped = self.keys.rewrap(&old, want, &bucket, key, caller)?;
+            let permit = self.permit()?;
+            let mut freed = None;
             object.replace_sidecar(
                 |state| {
                     freed = state.rewrap(self, object.ino(), wrapped)?;
@@ -241,12 +235,23 @@ impl Store {
                 },
                 &permit,
             )?;
+            if let Some(place) = freed {
+                self.abandon(object.with_state(|state| state.id), place);
+            }
+            return Ok(());
         }
-        if let Some(place) = freed {
-            let id = object.with_state(|state| state.id);
-            self.objects.dead.lock().push(Dead { id, place, dir: None });
+        if length > REWRITTEN {
+            return Err(Error::NeedsReencryption);
         }
-        Ok(())
+        let key = self.keys.new_data_key(want, &bucket, key, caller)?;
+        let mut content = vec![0; length as usize];
+        object.read(0, &mut content)?;
+        object.rewrite(&content, Some(key))
+    }
+
+    /// A place that a living object's record has moved away from: freed like the dead's.
+    pub(super) fn abandon(&self, id: ObjectId, place: Place) {
+        self.objects.dead.lock().push(Dead { id, place, dir: None });
     }
 
     // ---- the table

@@ -28,7 +28,7 @@ impl Object {
         self.commit_state(&mut self.state.write(), permit, with_sidecar)
     }
 
-    fn commit_state(&self, state: &mut State, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {
+    pub(super) fn commit_state(&self, state: &mut State, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {
         let first = !state.committed;
         let mut log = Vec::new();
         if state.dirty || first {

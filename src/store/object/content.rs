@@ -1,10 +1,11 @@
 //! Reading and changing an object's content.
 
 use super::{Home, Keys, Object, State};
-use crate::crypto::{ChunkCipher, ChunkTag};
+use crate::crypto::{ChunkCipher, ChunkTag, SecretKey};
 use crate::format::entry::Entry;
 use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, MAX_PLAIN, PAGE_CHUNKS, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
+use crate::sse::WrappedDataKey;
 use crate::store::checkpoint::Permit;
 use crate::store::log::Log;
 use crate::store::{Error, Result};
@@ -203,6 +204,38 @@ impl Object {
             state.changed();
             Ok(())
         })
+    }
+
+    /// Other content, in one commit; with a new data key where one is given. For content that fits in memory.
+    pub fn rewrite(&self, data: &[u8], key: Option<(SecretKey, WrappedDataKey)>) -> Result<()> {
+        self.store.writable()?;
+        let permit = self.store.permit()?;
+        let mut state = self.state.write();
+        state.prepare_cut(PlainLen(0))?;
+        state.resize(PlainLen(0))?;
+        state.length = PlainLen(0);
+        state.cut = 0;
+        state.changed();
+        let rekeyed = key.is_some();
+        let mut freed = None;
+        if let Some((data_key, wrapped)) = key {
+            freed = state.rekey(&self.store, self.ino, data_key, wrapped)?;
+        }
+        let end = data.len() as u64;
+        self.edit(&mut state, Some(&permit), PlainLen(end), &chunks_of(0, end), |chunk, bytes| {
+            let begin = (chunk.0 * CHUNK) as usize;
+            bytes.copy_from_slice(&data[begin..begin + bytes.len()]);
+            Covered(0..bytes.len())
+        })
+        .map_err(|blocked| match blocked {
+            Blocked::Failed(error) => error,
+            Blocked::Log => Error::Errno(libc::EIO),
+        })?;
+        self.commit_state(&mut state, &permit, rekeyed)?;
+        if let Some(place) = freed {
+            self.store.abandon(state.id, place);
+        }
+        Ok(())
     }
 
     /// Zeros in `offset..offset + len`, within the present length; whole chunks become holes.

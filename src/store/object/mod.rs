@@ -241,9 +241,8 @@ impl State {
         self.home.as_ref().ok_or(super::Error::Errno(libc::EBADF))
     }
 
-    /// Without content, so that a new data key needs no re-encryption.
-    pub(super) fn is_empty(&self) -> bool {
-        self.length.0 == 0
+    pub(super) fn length(&self) -> u64 {
+        self.length.0
     }
 
     fn correct(&self, attr: &mut Attr) {
