@@ -1,19 +1,156 @@
 //! POSIX meaning over the store: inodes, handles, permissions, S3's rules for names and encryption. No FUSE types.
 
-use crate::store::Store;
+mod attributes;
+mod configurations;
+mod dirs;
+mod error;
+mod files;
+mod handles;
+mod inodes;
+mod names;
+mod virtual_attributes;
+
+pub use error::{Error, Result};
+pub use attributes::Changes;
+pub use files::Range;
+pub use names::{DirEntry, Entry};
+
+use crate::kms::Caller;
+use crate::store::backend::NewNode;
+use crate::store::{Attr, Dir, Object, Store, Target};
+use configurations::Configurations;
+use dirs::Dirs;
+use error::errno;
+use handles::Handles;
+use inodes::Inodes;
+use parking_lot::RwLock;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-pub struct Fs {/* private */}
+/// Longest name, as on ext4.
+pub const NAME_MAX: usize = 255;
+
+pub struct Fs {
+    store: Arc<Store>,
+    options: FsOptions,
+    inodes: Inodes,
+    dirs: Dirs,
+    handles: Handles,
+    configurations: Configurations,
+    /// Renames of directories take it alone, walks share it.
+    tree: RwLock<()>,
+    invalidate: RwLock<Option<Invalidate>>,
+}
+
+/// Tells whoever caches names (the kernel) that what it knows of one is no longer right. Called from any thread; must
+/// not wait for a request to be served.
+pub type Invalidate = Box<dyn Fn(u64, &OsStr) + Send + Sync>;
 
 #[derive(Debug, Clone)]
 pub struct FsOptions {
     pub read_only: bool,
     /// New files belong to whoever makes them; otherwise to whoever runs the mount.
     pub keep_owners: bool,
+    /// Directories held open at most.
+    pub open_dirs: usize,
+}
+
+/// What a new name is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Creation {
+    /// Permissions with set-id and sticky bits.
+    pub mode: u32,
+    pub umask: u32,
+    pub caller: Caller,
+}
+
+/// Where an inode is reached.
+enum Reached {
+    Object(Arc<Object>),
+    Name(Arc<Dir>, OsString),
+    Dir(Arc<Dir>),
+}
+
+impl Reached {
+    fn target(&self) -> Target<'_> {
+        match self {
+            Self::Object(object) => Target::Object(object),
+            Self::Name(dir, name) => Target::Name(dir, name),
+            Self::Dir(dir) => Target::Dir(dir),
+        }
+    }
 }
 
 impl Fs {
-    pub fn new(_store: Arc<Store>, _options: FsOptions) -> Arc<Self> {
-        todo!()
+    pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Self> {
+        Arc::new(Self {
+            dirs: Dirs::new(options.open_dirs),
+            store,
+            options,
+            inodes: Inodes::default(),
+            handles: Handles::default(),
+            configurations: Configurations::default(),
+            tree: RwLock::new(()),
+            invalidate: RwLock::new(None),
+        })
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub fn options(&self) -> &FsOptions {
+        &self.options
+    }
+
+    /// Inode number of the root directory, as attributes show it.
+    pub fn root(&self) -> u64 {
+        self.store.root().ino()
+    }
+
+    pub fn on_invalidate(&self, tell: Invalidate) {
+        *self.invalidate.write() = Some(tell);
+    }
+
+    fn dir(&self, ino: u64) -> Result<Arc<Dir>> {
+        let _tree = self.tree.read();
+        self.dirs.get(&self.store, &self.inodes, ino)
+    }
+
+    fn node(&self, creation: &Creation) -> NewNode {
+        let Creation { mode, umask, caller } = *creation;
+        let owner = self.options.keep_owners.then_some((caller.uid, caller.gid));
+        NewNode { mode: mode & 0o7777, umask, owner }
+    }
+
+    /// Where an inode is: its open object, its directory, or a name that still is its.
+    fn reach(&self, ino: u64) -> Result<Reached> {
+        if let Some(object) = self.handles.object(ino) {
+            return Ok(Reached::Object(object));
+        }
+        if ino == self.root() || self.inodes.kind(ino) == Some(libc::S_IFDIR) {
+            return Ok(Reached::Dir(self.dir(ino)?));
+        }
+        for (parent, name) in self.inodes.names(ino) {
+            let Ok(dir) = self.dir(parent) else { continue };
+            return Ok(Reached::Name(dir, name));
+        }
+        errno(libc::ESTALE)
+    }
+
+    pub fn getattr(&self, ino: u64) -> Result<Attr> {
+        if let Some(attr) = self.draft_attr(ino)? {
+            return Ok(attr);
+        }
+        match self.reach(ino).and_then(|reached| Ok(self.store.stat(reached.target())?)) {
+            Ok(attr) if attr.ino == ino => Ok(attr),
+            _ => self.inodes.remembered(ino).ok_or(Error::Errno(libc::ESTALE)),
+        }
+    }
+
+    /// The name is one that can be: not too long, no NUL or slash (which the kernel never sends).
+    fn check_name(name: &OsStr) -> Result<()> {
+        if name.as_bytes().len() > NAME_MAX { errno(libc::ENAMETOOLONG) } else { Ok(()) }
     }
 }

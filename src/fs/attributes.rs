@@ -1,0 +1,106 @@
+//! Attributes: mode, owner, length, times, and extended attributes.
+
+use super::error::errno;
+use super::virtual_attributes::Virtual;
+use super::{Error, Fs, Reached, Result};
+use crate::kms::Caller;
+use crate::store::backend::XattrFlags;
+use crate::store::{Attr, SetAttr};
+use std::ffi::OsStr;
+
+/// What setattr is asked to change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    /// Nanoseconds since 1970, here and below.
+    pub atime: Option<i64>,
+    pub mtime: Option<i64>,
+}
+
+impl Fs {
+    pub fn setattr(&self, ino: u64, handle: Option<u64>, changes: &Changes, caller: &Caller) -> Result<Attr> {
+        if let Some(size) = changes.size {
+            self.truncate(ino, handle, size, caller)?;
+        }
+        let set = SetAttr {
+            mode: changes.mode,
+            uid: changes.uid,
+            gid: changes.gid,
+            atime: changes.atime,
+            mtime: changes.mtime,
+        };
+        if set == SetAttr::default() {
+            return self.getattr(ino);
+        }
+        if let Some(attr) = self.inodes.remembered(ino)
+            && self.handles.object(ino).is_none()
+        {
+            return Ok(self.change_remembered(attr, &set));
+        }
+        let attr = self.store.set_attr(self.reach(ino)?.target(), &set)?;
+        Ok(self.draft_attr(ino)?.unwrap_or(attr))
+    }
+
+    /// Of an inode that has neither name nor handle any more: the kernel still flushes times to it.
+    fn change_remembered(&self, attr: Attr, set: &SetAttr) -> Attr {
+        let kept = |new: Option<u32>, old| new.unwrap_or(old);
+        let attr = Attr {
+            mode: set.mode.map_or(attr.mode, |mode| attr.mode & libc::S_IFMT | mode & 0o7777),
+            uid: kept(set.uid, attr.uid),
+            gid: kept(set.gid, attr.gid),
+            atime: set.atime.unwrap_or(attr.atime),
+            mtime: set.mtime.unwrap_or(attr.mtime),
+            ..attr
+        };
+        self.inodes.remember(attr);
+        attr
+    }
+
+    pub fn get_xattr(&self, ino: u64, name: &OsStr, caller: &Caller) -> Result<Vec<u8>> {
+        if let Some(name) = Virtual::parse(name) {
+            return self.get_virtual(ino, name, caller);
+        }
+        self.refuse_at_root(ino, name, libc::ENODATA)?;
+        Ok(self.store.get_xattr(self.reach(ino)?.target(), name)?)
+    }
+
+    pub fn set_xattr(&self, ino: u64, name: &OsStr, value: &[u8], flags: XattrFlags, caller: &Caller) -> Result<()> {
+        if let Some(name) = Virtual::parse(name) {
+            return self.set_virtual(ino, name, value, caller);
+        }
+        self.refuse_at_root(ino, name, libc::EPERM)?;
+        Ok(self.store.set_xattr(self.reach(ino)?.target(), name, value, flags)?)
+    }
+
+    /// Names, each ended by a NUL byte; virtual ones are not among them.
+    pub fn list_xattr(&self, ino: u64) -> Result<Vec<u8>> {
+        Ok(self.store.list_xattr(self.reach(ino)?.target())?)
+    }
+
+    pub fn remove_xattr(&self, ino: u64, name: &OsStr) -> Result<()> {
+        if Virtual::parse(name).is_some() {
+            return errno(libc::EPERM);
+        }
+        self.refuse_at_root(ino, name, libc::EPERM)?;
+        Ok(self.store.remove_xattr(self.reach(ino)?.target(), name)?)
+    }
+
+    /// The root lies in no bucket, so there is no key for a value of its own.
+    fn refuse_at_root(&self, ino: u64, name: &OsStr, refused: i32) -> Result<()> {
+        let user = name.as_encoded_bytes().starts_with(b"user.");
+        if ino == self.root() && user { errno(refused) } else { Ok(()) }
+    }
+
+    pub(super) fn reach_object(&self, ino: u64, caller: &Caller) -> Result<(std::sync::Arc<crate::store::Object>, bool)> {
+        match self.reach(ino)? {
+            Reached::Object(object) => Ok((object, false)),
+            Reached::Name(dir, name) if self.inodes.kind(ino) == Some(libc::S_IFREG) => {
+                Ok((self.store.open_object(&dir, &name, caller)?, true))
+            }
+            Reached::Name(..) | Reached::Dir(_) => Err(Error::Errno(libc::ENODATA)),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! `.encryption.json`: which configuration is in force in a directory, and how one comes into force.
+//!
+//! A configuration is an object under the service's own key. Whoever writes one writes into a draft in memory; the
+//! draft becomes the content only after it was validated as a whole, at flush or fsync.
+
+use super::error::errno;
+use super::handles::Handle;
+use super::{Creation, Error, Fs, Reached, Result};
+use crate::kms::{Caller, EncryptionContext};
+use crate::sse::{Algorithm, Configuration, Encryption};
+use crate::store::{Attr, Dir, Object, Target};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+pub const NAME: &str = ".encryption.json";
+
+/// The daemon itself: what it reads and writes of its own accord is asked of the service's own key.
+const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+
+#[derive(Default)]
+pub struct Configurations {
+    /// By directory; `None` where there is none.
+    known: Mutex<HashMap<u64, Option<Arc<Configuration>>>>,
+    /// By the inode of the configuration being written.
+    drafts: Mutex<HashMap<u64, (Arc<Mutex<Draft>>, usize)>>,
+}
+
+impl Configurations {
+    pub fn forget(&self, dir: u64) {
+        self.known.lock().remove(&dir);
+    }
+}
+
+/// A configuration on its way.
+pub struct Draft {
+    content: Vec<u8>,
+    /// Written to since it was last validated. The empty file that a redirection makes first is not judged.
+    written: bool,
+    truncated: bool,
+}
+
+/// A configuration with where it comes from.
+pub struct InForce {
+    pub encryption: Encryption,
+    pub configuration: Arc<Configuration>,
+    /// Path of the file, relative to the mount.
+    pub source: String,
+}
+
+/// What configurations are encrypted with, whatever they say: AES256.
+pub fn service_encryption() -> Encryption {
+    Encryption { algorithm: Algorithm::Aes256, key_id: None, bucket_key: false, context: EncryptionContext::new() }
+}
+
+impl Draft {
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> usize {
+        let from = (offset as usize).min(self.content.len());
+        let count = bytes.len().min(self.content.len() - from);
+        bytes[..count].copy_from_slice(&self.content[from..from + count]);
+        count
+    }
+
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        let end = offset.saturating_add(data.len() as u64);
+        // One byte too many is kept, so that validation can say what is wrong.
+        if end > Configuration::MAX_LEN as u64 + 1 && offset > Configuration::MAX_LEN as u64 {
+            return errno(libc::EFBIG);
+        }
+        let end = (end as usize).min(Configuration::MAX_LEN + 1);
+        let offset = offset as usize;
+        self.content.resize(self.content.len().max(end), 0);
+        self.content[offset..end].copy_from_slice(&data[..end - offset]);
+        self.written = true;
+        Ok(())
+    }
+
+    pub fn truncate(&mut self, len: u64) -> Result<()> {
+        if len > Configuration::MAX_LEN as u64 {
+            return errno(libc::EFBIG);
+        }
+        self.content.resize(len as usize, 0);
+        self.truncated = true;
+        self.written |= len > 0;
+        Ok(())
+    }
+}
+
+impl Fs {
+    pub(super) fn is_configuration(name: &OsStr) -> bool {
+        name == NAME
+    }
+
+    /// Whether what the kernel keeps of an inode's content can go wrong: of configurations.
+    pub fn is_volatile(&self, ino: u64) -> bool {
+        self.inodes.names(ino).iter().any(|(_, name)| Self::is_configuration(name))
+    }
+
+    /// A directory, symlink or special file of that name would be a configuration that nobody can read.
+    pub(super) fn refuse_as_configuration(dir: &Dir, name: &OsStr) -> Result<()> {
+        if Self::is_configuration(name) && dir.bucket().is_some() {
+            log::warn!("{}: only a regular file can have this name", dir.key_of(name));
+            return errno(libc::EINVAL);
+        }
+        Ok(())
+    }
+
+    /// The nearest configuration, from the directory up to its bucket.
+    pub(super) fn configuration_in_force(&self, dir: &Arc<Dir>) -> Result<Option<InForce>> {
+        let mut dir = dir.clone();
+        while let Some(bucket) = dir.bucket() {
+            if let Some(configuration) = self.configuration_of(&dir)? {
+                let source = format!("{bucket}/{}", dir.key_of(OsStr::new(NAME)));
+                return Ok(Some(InForce { encryption: configuration.encryption(), configuration, source }));
+            }
+            dir = self.dir(self.parent(dir.ino()))?;
+        }
+        Ok(None)
+    }
+
+    fn configuration_of(&self, dir: &Arc<Dir>) -> Result<Option<Arc<Configuration>>> {
+        if let Some(known) = self.configurations.known.lock().get(&dir.ino()) {
+            return Ok(known.clone());
+        }
+        let unreadable = |why: &dyn std::fmt::Display| {
+            log::error!("{}: {why}; nothing can be created below it", dir.key_of(OsStr::new(NAME)));
+            Error::Errno(libc::EIO)
+        };
+        let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
+            Ok(object) => object,
+            Err(error) if error.is_errno(rustix::io::Errno::NOENT) => {
+                self.configurations.known.lock().insert(dir.ino(), None);
+                return Ok(None);
+            }
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let content = Self::content_of(&object);
+        self.store.release(&object);
+        let content = content.map_err(|error| unreadable(&error))?;
+        // A file that is empty still has said nothing.
+        let configuration = match content.is_empty() {
+            true => None,
+            false => Some(Arc::new(Configuration::parse(&content).map_err(|error| unreadable(&error.log_text()))?)),
+        };
+        self.configurations.known.lock().insert(dir.ino(), configuration.clone());
+        Ok(configuration)
+    }
+
+    /// At most one byte more than a configuration may have.
+    fn content_of(object: &Object) -> Result<Vec<u8>> {
+        let mut content = vec![0; Configuration::MAX_LEN + 1];
+        let read = object.read(0, &mut content)?;
+        content.truncate(read);
+        Ok(content)
+    }
+
+    pub(super) fn configuration_changed(&self, dir: &Dir, name: &OsStr) {
+        if Self::is_configuration(name) {
+            self.configurations.forget(dir.ino());
+        }
+    }
+
+    pub(super) fn open_configuration(
+        &self,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        truncate: bool,
+        write: bool,
+        caller: &Caller,
+    ) -> Result<u64> {
+        let object = match self.store.open_object(dir, name, caller) {
+            // One that cannot be read can be replaced by writing a whole new one.
+            Err(error) if truncate && matches!(error, crate::store::Error::Corrupt(_)) => {
+                let key = dir.key_of(name);
+                let object = self.store.open_truncated(dir, name, &service_encryption(), &key, caller)?;
+                self.configuration_changed(dir, name);
+                object
+            }
+            opened => opened?,
+        };
+        let draft = if write || truncate {
+            let draft = self.draft(&object).inspect_err(|_| self.store.release(&object))?;
+            if truncate {
+                draft.lock().truncate(0)?;
+            }
+            Some(draft)
+        } else {
+            None
+        };
+        Ok(self.handles.insert(Handle { object, draft }))
+    }
+
+    pub(super) fn new_draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
+        object.commit()?;
+        self.draft(object)
+    }
+
+    /// The draft of that inode, shared by all who write it.
+    fn draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
+        let content = Self::content_of(object)?;
+        let mut drafts = self.configurations.drafts.lock();
+        let (draft, handles) = drafts.entry(object.ino()).or_insert_with(|| {
+            (Arc::new(Mutex::new(Draft { content, written: false, truncated: false })), 0)
+        });
+        *handles += 1;
+        Ok(draft.clone())
+    }
+
+    pub(super) fn drop_draft(&self, object: &Arc<Object>) {
+        let mut drafts = self.configurations.drafts.lock();
+        if let Some((draft, handles)) = drafts.get_mut(&object.ino()) {
+            *handles -= 1;
+            if *handles == 0 {
+                let abandoned = draft.lock().truncated;
+                drafts.remove(&object.ino());
+                drop(drafts);
+                if abandoned {
+                    self.show_anew(object.ino());
+                }
+            }
+        }
+    }
+
+    /// The length that a configuration has for whoever writes it.
+    pub(super) fn draft_attr(&self, ino: u64) -> Result<Option<Attr>> {
+        let Some(draft) = self.configurations.drafts.lock().get(&ino).map(|(draft, _)| draft.clone()) else {
+            return Ok(None);
+        };
+        let Ok(Reached::Object(object)) = self.reach(ino) else { return Ok(None) };
+        let draft = draft.lock();
+        let attr = object.attr()?;
+        let size = if draft.written || draft.truncated { draft.content.len() as u64 } else { attr.size };
+        Ok(Some(Attr { size, ..attr }))
+    }
+
+    /// Validates a draft and makes it the content, or gives it up: then the configuration before stays, file included.
+    pub(super) fn write_out(&self, object: &Arc<Object>, draft: &Mutex<Draft>) -> Result<()> {
+        let mut draft = draft.lock();
+        if !draft.written || draft.content.is_empty() {
+            return Ok(());
+        }
+        let names = self.inodes.names(object.ino());
+        if let Err(refused) = Configuration::parse(&draft.content) {
+            let path = names.first().and_then(|(dir, name)| Some(self.dir(*dir).ok()?.key_of(name)));
+            log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), refused.log_text());
+            *draft = Draft { content: Self::content_of(object)?, written: false, truncated: false };
+            self.show_anew(object.ino());
+            return Err(refused.into());
+        }
+        object.rewrite(&draft.content, None)?;
+        draft.written = false;
+        draft.truncated = false;
+        for (dir, _) in names {
+            self.configurations.forget(dir);
+        }
+        Ok(())
+    }
+
+    /// The kernel trusts its own idea of a file's length while it caches writes: it is made to look again.
+    fn show_anew(&self, ino: u64) {
+        self.inodes.renew(ino);
+        if let Some(invalidate) = self.invalidate.read().as_ref() {
+            for (parent, name) in self.inodes.names(ino) {
+                invalidate(parent, &name);
+            }
+        }
+    }
+
+    /// Before a rename or link: a file that becomes a configuration is validated and gets the service's key, one that
+    /// ceases to be one gets what its directory says.
+    pub(super) fn adopt_configuration(
+        &self,
+        from: &Arc<Dir>,
+        name: &OsStr,
+        to: &Arc<Dir>,
+        to_name: &OsStr,
+        caller: &Caller,
+    ) -> Result<()> {
+        let (was, becomes) = (Self::is_configuration(name), Self::is_configuration(to_name));
+        if was == becomes {
+            return Ok(());
+        }
+        let attr = self.store.stat(Target::Name(from, name))?;
+        if attr.mode & libc::S_IFMT != libc::S_IFREG {
+            return if becomes { Self::refuse_as_configuration(to, to_name) } else { Ok(()) };
+        }
+        let object = self.store.open_object(from, name, caller)?;
+        let done = self.adopt(&object, becomes, to, to_name, caller);
+        self.store.release(&object);
+        done
+    }
+
+    fn adopt(&self, object: &Arc<Object>, becomes: bool, to: &Arc<Dir>, name: &OsStr, caller: &Caller) -> Result<()> {
+        if !becomes {
+            let want = self.encryption_for(to, name, None)?;
+            return Ok(self.store.rewrap(object, &want, &to.key_of(name), caller)?);
+        }
+        let content = Self::content_of(object)?;
+        if let Err(refused) = Configuration::parse(&content) {
+            log::warn!("{}: {}; what was there stays in force", to.key_of(name), refused.log_text());
+            return Err(refused.into());
+        }
+        if object.encryption().algorithm != Algorithm::Aes256 {
+            self.store.rewrap(object, &service_encryption(), &to.key_of(name), caller)?;
+        }
+        Ok(())
+    }
+
+    /// An empty object with the encryption that a request names, for `kmsfs put`.
+    pub(super) fn create_with(&self, parent: u64, text: &[u8], caller: &Caller) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Put {
+            name: String,
+            mode: u32,
+            request: crate::sse::Request,
+        }
+        let put: Put = serde_json::from_slice(text).map_err(|error| {
+            log::warn!("a put's request cannot be read: {error}");
+            Error::Errno(libc::EINVAL)
+        })?;
+        let name = OsStr::new(&put.name);
+        if put.name.is_empty() || put.name.contains(['/', '\0']) || put.name == "." || put.name == ".." {
+            return errno(libc::EINVAL);
+        }
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        let creation = Creation { mode: put.mode, umask: 0, caller: *caller };
+        let want = self.encryption_for(&dir, name, Some(&put.request))?;
+        let key = dir.key_of(name);
+        let (object, _) = self.store.create(&dir, name, &self.node(&creation), &want, &key, caller)?;
+        let done = object.commit();
+        self.store.release(&object);
+        Ok(done?)
+    }
+}

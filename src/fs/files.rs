@@ -1,0 +1,269 @@
+//! Open files: content, locks on it being the kernel's matter.
+
+use super::error::errno;
+use super::handles::Handle;
+use super::{Creation, Entry, Error, Fs, Result};
+use crate::kms::Caller;
+use crate::sse::{Encryption, Request};
+use crate::store::{Dir, Object, SeekTo, SetAttr, Target};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+/// Bytes of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// What is copied at once inside the daemon.
+const COPY: usize = 1 << 20;
+
+impl Fs {
+    /// Makes and opens an object. Answers its handle too.
+    pub fn create(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<(Entry, u64)> {
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        let (object, entry) = self.make_object(&dir, name, creation, None)?;
+        let draft = if Self::is_configuration(name) { Some(self.new_draft(&object)?) } else { None };
+        Ok((entry, self.handles.insert(Handle { object, draft })))
+    }
+
+    /// Encrypted as the request says, else as the nearest configuration does.
+    pub(super) fn make_object(
+        &self,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        creation: &Creation,
+        request: Option<&Request>,
+    ) -> Result<(Arc<Object>, Entry)> {
+        let want = self.encryption_for(dir, name, request)?;
+        let key = dir.key_of(name);
+        let made = self.store.create(dir, name, &self.node(creation), &want, &key, &creation.caller);
+        let (object, attr) = made?;
+        Ok((object, self.entry(dir, name, attr)))
+    }
+
+    /// `truncate` is O_TRUNC, `write` whether the handle is for writing too.
+    pub fn open(&self, ino: u64, truncate: bool, write: bool, caller: &Caller) -> Result<u64> {
+        let names = self.inodes.names(ino);
+        if let Some((parent, name)) = names.iter().find(|(_, name)| Self::is_configuration(name)) {
+            return self.open_configuration(&self.dir(*parent)?, name, truncate, write, caller);
+        }
+        if let Some(object) = self.handles.object(ino) {
+            self.store.reopen(&object, caller)?;
+            return self.opened(object, truncate, caller);
+        }
+        let (parent, name) = names.into_iter().next().ok_or(Error::Errno(libc::ESTALE))?;
+        let dir = self.dir(parent)?;
+        let object = if truncate {
+            let want = self.encryption_for(&dir, &name, None)?;
+            self.store.open_truncated(&dir, &name, &want, &dir.key_of(&name), caller)?
+        } else {
+            self.store.open_object(&dir, &name, caller)?
+        };
+        self.opened(object, truncate, caller)
+    }
+
+    fn opened(&self, object: Arc<Object>, truncate: bool, caller: &Caller) -> Result<u64> {
+        if truncate {
+            let done = object.truncate(0).map_err(Error::from).and_then(|()| self.drop_set_id(&object, caller));
+            if let Err(error) = done {
+                self.store.release(&object);
+                return Err(error);
+            }
+        }
+        Ok(self.handles.insert(Handle { object, draft: None }))
+    }
+
+    pub(super) fn handle(&self, id: u64) -> Result<Arc<Handle>> {
+        self.handles.get(id).ok_or(Error::Errno(libc::EBADF))
+    }
+
+    /// Bytes read; fewer than asked for only at the end.
+    pub fn read(&self, handle: u64, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        let handle = self.handle(handle)?;
+        match &handle.draft {
+            Some(draft) => Ok(draft.lock().read(offset, bytes)),
+            None => Ok(handle.object.read(offset, bytes)?),
+        }
+    }
+
+    /// `drop_set_id`: the writer may not keep set-id bits.
+    pub fn write(&self, handle: u64, offset: u64, data: &[u8], drop_set_id: bool) -> Result<()> {
+        let handle = self.handle(handle)?;
+        if let Some(draft) = &handle.draft {
+            return draft.lock().write(offset, data);
+        }
+        handle.object.write(offset, data)?;
+        if drop_set_id {
+            self.clear_set_id(&handle.object)?;
+        }
+        Ok(())
+    }
+
+    /// What close(2) asks for: the object is committed, and errors are reported.
+    pub fn flush(&self, handle: u64) -> Result<()> {
+        let handle = self.handle(handle)?;
+        if let Some(draft) = &handle.draft {
+            return self.write_out(&handle.object, draft);
+        }
+        if self.store.read_only() {
+            return Ok(());
+        }
+        Ok(handle.object.commit()?)
+    }
+
+    pub fn release(&self, handle: u64) {
+        if let Some(handle) = self.handles.remove(handle) {
+            if handle.draft.is_some() {
+                self.drop_draft(&handle.object);
+            }
+            self.store.release(&handle.object);
+        }
+    }
+
+    pub fn fsync(&self, handle: u64) -> Result<()> {
+        let handle = self.handle(handle)?;
+        if let Some(draft) = &handle.draft {
+            self.write_out(&handle.object, draft)?;
+        }
+        if self.store.read_only() {
+            return Ok(());
+        }
+        Ok(handle.object.fsync()?)
+    }
+
+    /// Another length, through a handle or by inode.
+    pub fn truncate(&self, ino: u64, handle: Option<u64>, len: u64, caller: &Caller) -> Result<()> {
+        if let Some(handle) = handle.and_then(|id| self.handles.get(id)) {
+            return match &handle.draft {
+                Some(draft) => draft.lock().truncate(len),
+                None => {
+                    handle.object.truncate(len)?;
+                    self.drop_set_id(&handle.object, caller)
+                }
+            };
+        }
+        let id = self.open(ino, false, true, caller)?;
+        let done = self.truncate(ino, Some(id), len, caller).and_then(|()| self.flush(id));
+        self.release(id);
+        done
+    }
+
+    /// POSIX: who is not privileged and changes content takes the set-id bits away.
+    pub(super) fn drop_set_id(&self, object: &Arc<Object>, caller: &Caller) -> Result<()> {
+        if caller.uid == 0 { Ok(()) } else { self.clear_set_id(object) }
+    }
+
+    fn clear_set_id(&self, object: &Arc<Object>) -> Result<()> {
+        let mode = object.attr()?.mode;
+        let mut dropped = mode & !libc::S_ISUID;
+        // Set-gid without group execution once meant mandatory locking, and stays.
+        if mode & libc::S_IXGRP != 0 {
+            dropped &= !libc::S_ISGID;
+        }
+        if dropped != mode {
+            let changes = SetAttr { mode: Some(dropped & 0o7777), ..SetAttr::default() };
+            self.store.set_attr(Target::Object(object), &changes)?;
+        }
+        Ok(())
+    }
+
+    /// fallocate(2), `mode` as there.
+    pub fn fallocate(&self, handle: u64, range: Range, mode: i32) -> Result<()> {
+        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE;
+        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+        let handle = self.handle(handle)?;
+        let object = &handle.object;
+        let Range { offset, len } = range;
+        if handle.draft.is_some() {
+            return errno(libc::EOPNOTSUPP);
+        }
+        let size = object.attr()?.size;
+        let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;
+        let known = KEEP | PUNCH | ZERO;
+        if mode & !known != 0 || mode & PUNCH != 0 && mode & (KEEP | ZERO) != KEEP {
+            return errno(libc::EOPNOTSUPP);
+        }
+        if mode & (PUNCH | ZERO) != 0 {
+            object.punch(offset, len)?;
+        }
+        if mode & PUNCH == 0 {
+            match object.allocate(offset, len) {
+                // Where the backing file system cannot reserve, writing will tell.
+                Err(error) if error.is_errno(rustix::io::Errno::OPNOTSUPP) => {}
+                done => done?,
+            }
+            if mode & KEEP == 0 && end > size {
+                object.truncate(end)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {
+        let handle = self.handle(handle)?;
+        Ok(handle.object.seek(offset, to)?)
+    }
+
+    /// Copies inside the daemon; holes stay holes. Answers how many bytes, fewer after an error in the middle.
+    pub fn copy(&self, from: u64, offset: u64, to: u64, to_offset: u64, len: u64) -> Result<u64> {
+        let (source, target) = (self.handle(from)?, self.handle(to)?);
+        if source.draft.is_some() || target.draft.is_some() {
+            return errno(libc::EXDEV);
+        }
+        let size = source.object.attr()?.size;
+        let len = len.min(size.saturating_sub(offset));
+        let mut buffer = vec![0; COPY.min(len as usize)];
+        let mut done = 0;
+        while done < len {
+            let step = self.copy_some(&source.object, offset + done, &target.object, to_offset + done, len - done, &mut buffer);
+            match step {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    fn copy_some(
+        &self,
+        source: &Object,
+        offset: u64,
+        target: &Object,
+        to_offset: u64,
+        left: u64,
+        buffer: &mut [u8],
+    ) -> Result<u64> {
+        let data = match source.seek(offset, SeekTo::Data) {
+            Ok(data) => data,
+            Err(error) if error.is_errno(rustix::io::Errno::NXIO) => offset + left,
+            Err(error) => return Err(error.into()),
+        };
+        let hole = (data - offset).min(left);
+        if hole > 0 {
+            let size = target.attr()?.size;
+            if to_offset + hole > size {
+                target.truncate(to_offset + hole)?;
+            }
+            target.punch(to_offset, hole)?;
+            return Ok(hole);
+        }
+        let count = (buffer.len() as u64).min(left) as usize;
+        let read = source.read(offset, &mut buffer[..count])?;
+        target.write(to_offset, &buffer[..read])?;
+        Ok(read as u64)
+    }
+
+    pub(super) fn encryption_for(&self, dir: &Arc<Dir>, name: &OsStr, request: Option<&Request>) -> Result<Encryption> {
+        if Self::is_configuration(name) {
+            return Ok(super::configurations::service_encryption());
+        }
+        let configuration = self.configuration_in_force(dir)?;
+        Ok(crate::sse::resolve(request, configuration.as_ref().map(|found| &found.encryption))?)
+    }
+}

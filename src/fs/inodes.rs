@@ -1,0 +1,153 @@
+//! The inodes that the kernel knows. None of them costs a descriptor.
+
+use crate::store::Attr;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+
+/// A name of an inode: the directory's inode and the name in it.
+pub type Name = (u64, OsString);
+
+#[derive(Default)]
+pub struct Inodes(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    known: HashMap<u64, Inode>,
+    /// Of the next inode whose number was met for another one before.
+    generation: u64,
+}
+
+struct Inode {
+    generation: u64,
+    lookups: u64,
+    /// `S_IFMT` part of the mode.
+    kind: u32,
+    /// All the hard-link names that the kernel was told.
+    names: Vec<Name>,
+    /// Once its last name is gone: what it was then.
+    unlinked: Option<Box<Attr>>,
+}
+
+impl Inodes {
+    /// The kernel is told of an inode under a name. Answers the inode's generation: a number that was deleted and is
+    /// used again gets another one, and its lookups are added up, so that a late FORGET never drops a live inode.
+    pub fn looked_up(&self, attr: &Attr, name: Name) -> u64 {
+        let mut state = self.0.lock();
+        let next = state.generation + 1;
+        let kind = attr.mode & libc::S_IFMT;
+        let inode = state.known.entry(attr.ino).or_insert_with(|| Inode {
+            generation: 0,
+            lookups: 0,
+            kind,
+            names: Vec::with_capacity(1),
+            unlinked: None,
+        });
+        inode.lookups += 1;
+        let reused = inode.unlinked.is_some() || inode.kind != kind;
+        if reused {
+            inode.generation = next;
+            inode.kind = kind;
+            inode.unlinked = None;
+            inode.names.clear();
+        }
+        if !inode.names.contains(&name) {
+            inode.names.push(name);
+        }
+        let generation = inode.generation;
+        if reused {
+            state.generation = next;
+        }
+        generation
+    }
+
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        let mut state = self.0.lock();
+        if let Some(inode) = state.known.get_mut(&ino) {
+            inode.lookups = inode.lookups.saturating_sub(lookups);
+            if inode.lookups == 0 {
+                state.known.remove(&ino);
+            }
+        }
+    }
+
+    /// The names by which an inode can be reached, the latest first.
+    pub fn names(&self, ino: u64) -> Vec<Name> {
+        self.0.lock().known.get(&ino).map_or_else(Vec::new, |inode| inode.names.iter().rev().cloned().collect())
+    }
+
+    pub fn kind(&self, ino: u64) -> Option<u32> {
+        self.0.lock().known.get(&ino).map(|inode| inode.kind)
+    }
+
+    /// A name has gone; `last` tells what the inode was, if it was its last one.
+    pub fn unlinked(&self, ino: u64, parent: u64, name: &OsStr, last: Option<Attr>) {
+        if let Some(inode) = self.0.lock().known.get_mut(&ino) {
+            inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != (parent, name));
+            if let Some(attr) = last {
+                inode.unlinked = Some(Box::new(attr));
+            }
+        }
+    }
+
+    pub fn renamed(&self, ino: u64, from: (u64, &OsStr), to: Name) {
+        if let Some(inode) = self.0.lock().known.get_mut(&ino) {
+            inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != from && (*dir, other) != (to.0, &to.1));
+            inode.names.push(to);
+        }
+    }
+
+    /// What is remembered of an inode without a name.
+    pub fn remembered(&self, ino: u64) -> Option<Attr> {
+        self.0.lock().known.get(&ino)?.unlinked.as_deref().copied()
+    }
+
+    pub fn remember(&self, attr: Attr) {
+        if let Some(inode) = self.0.lock().known.get_mut(&attr.ino) {
+            inode.unlinked = Some(Box::new(attr));
+        }
+    }
+
+    /// Makes the kernel see another inode at the next look-up: what it keeps of this one is wrong.
+    pub fn renew(&self, ino: u64) {
+        let mut state = self.0.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        if let Some(inode) = state.known.get_mut(&ino) {
+            inode.generation = generation;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attr(ino: u64, mode: u32) -> Attr {
+        Attr { ino, mode, nlink: 1, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0, atime: 0, mtime: 0, ctime: 0 }
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_gets_another_generation_and_survives_late_forgets() {
+        let inodes = Inodes::default();
+        let first = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()));
+        inodes.unlinked(5, 1, OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
+        assert_eq!(inodes.names(5), vec![]);
+        let second = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "b".into()));
+        assert_ne!(first, second);
+        inodes.forget(5, 1);
+        assert_eq!(inodes.names(5), vec![(1, "b".into())]);
+        inodes.forget(5, 1);
+        assert_eq!(inodes.kind(5), None);
+    }
+
+    #[test]
+    fn all_hard_links_are_known() {
+        let inodes = Inodes::default();
+        inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()));
+        inodes.looked_up(&attr(5, libc::S_IFREG), (2, "b".into()));
+        inodes.renamed(5, (1, OsStr::new("a")), (3, "c".into()));
+        inodes.unlinked(5, 2, OsStr::new("b"), None);
+        assert_eq!(inodes.names(5), vec![(3, "c".into())]);
+    }
+}

@@ -1,0 +1,243 @@
+//! Names: looking them up, making, moving and removing them.
+
+use super::error::errno;
+use super::{Creation, Error, Fs, Result};
+use crate::kms::Caller;
+use crate::sse::BucketName;
+use crate::store::backend::{self, Rename};
+use crate::store::{Attr, Dir, Target};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+/// A name that was looked up or made.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub attr: Attr,
+    pub generation: u64,
+    /// Attributes that change without the kernel's doing: of configurations.
+    pub volatile: bool,
+}
+
+/// One name of a directory.
+pub struct DirEntry<'a> {
+    pub name: &'a OsStr,
+    pub ino: u64,
+    /// `S_IFMT` part of the mode; 0 if the backing file system does not tell.
+    pub kind: u32,
+    /// Where reading goes on after it.
+    pub cursor: u64,
+}
+
+impl Fs {
+    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        self.look_up_in(&dir, name)
+    }
+
+    fn look_up_in(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Entry> {
+        let attr = self.store.stat(Target::Name(dir, name))?;
+        Ok(self.entry(dir, name, attr))
+    }
+
+    pub(super) fn entry(&self, dir: &Dir, name: &OsStr, attr: Attr) -> Entry {
+        let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()));
+        Entry { attr, generation, volatile: Self::is_configuration(name) }
+    }
+
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        self.inodes.forget(ino, lookups);
+    }
+
+    /// Entries from a cursor on, 0 being the beginning, until `visit` answers false.
+    pub fn read_dir(&self, ino: u64, cursor: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        let dir = self.dir(ino)?;
+        self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
+            visit(DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor })
+        })?;
+        Ok(())
+    }
+
+    /// As `read_dir`, each entry looked up in the same go; one that has gone meanwhile is left out. `visit` answers
+    /// whether it took the entry; one that it did not take is not counted as looked up.
+    pub fn read_dir_plus(
+        &self,
+        ino: u64,
+        cursor: u64,
+        visit: &mut dyn FnMut(DirEntry<'_>, Option<Entry>) -> bool,
+    ) -> Result<()> {
+        let dir = self.dir(ino)?;
+        self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
+            let found = self.look_up_in(&dir, entry.name).ok();
+            let item = DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor };
+            let taken = visit(item, found);
+            if let (false, Some(found)) = (taken, found) {
+                self.inodes.forget(found.attr.ino, 1);
+            }
+            taken
+        })?;
+        Ok(())
+    }
+
+    /// Inode number of the directory above.
+    pub fn parent(&self, ino: u64) -> u64 {
+        self.inodes.names(ino).first().map_or(self.root(), |(parent, _)| *parent)
+    }
+
+    pub fn mkdir(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        if dir.bucket().is_none() {
+            BucketName::parse(name).map_err(|error| {
+                log::warn!("mkdir {}: {error}", name.display());
+                Error::Errno(libc::EINVAL)
+            })?;
+        }
+        Self::refuse_as_configuration(&dir, name)?;
+        let attr = self.store.make_dir(&dir, name, &self.node(creation))?;
+        Ok(self.entry(&dir, name, attr))
+    }
+
+    /// A regular file, FIFO, socket or device: `kind` is the `S_IFMT` part.
+    pub fn mknod(&self, parent: u64, name: &OsStr, kind: u32, rdev: u64, creation: &Creation) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        if kind == libc::S_IFREG || kind == 0 {
+            let (object, entry) = self.make_object(&dir, name, creation, None)?;
+            let done = object.commit();
+            self.store.release(&object);
+            done?;
+            return Ok(entry);
+        }
+        Self::refuse_as_configuration(&dir, name)?;
+        let attr = self.store.make_node(&dir, name, kind, rdev, &self.node(creation))?;
+        Ok(self.entry(&dir, name, attr))
+    }
+
+    pub fn symlink(&self, parent: u64, name: &OsStr, target: &[u8], creation: &Creation) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        Self::refuse_as_configuration(&dir, name)?;
+        let attr = self.store.make_symlink(&dir, name, target, &self.node(creation))?;
+        Ok(self.entry(&dir, name, attr))
+    }
+
+    pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
+        for (parent, name) in self.inodes.names(ino) {
+            return Ok(self.store.read_link(self.dir(parent)?.as_ref(), &name)?);
+        }
+        errno(libc::ESTALE)
+    }
+
+    pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        let attr = self.store.stat(Target::Name(&dir, name))?;
+        self.store.unlink(&dir, name)?;
+        self.gone(parent, name, attr);
+        self.configuration_changed(&dir, name);
+        Ok(())
+    }
+
+    pub fn rmdir(&self, parent: u64, name: &OsStr) -> Result<()> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        let attr = self.store.stat(Target::Name(&dir, name))?;
+        self.store.remove_dir(&dir, name)?;
+        self.dirs.drop_one(attr.ino);
+        self.configurations.forget(attr.ino);
+        self.gone(parent, name, Attr { nlink: 0, ..attr });
+        Ok(())
+    }
+
+    fn gone(&self, parent: u64, name: &OsStr, attr: Attr) {
+        let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
+        let last = (is_dir || attr.nlink <= 1).then_some(Attr { nlink: 0, ..attr });
+        self.inodes.unlinked(attr.ino, parent, name, last);
+    }
+
+    pub fn link(&self, ino: u64, parent: u64, name: &OsStr, caller: &Caller) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        for (from, from_name) in self.inodes.names(ino) {
+            let from = self.dir(from)?;
+            Self::same_bucket(&from, &dir)?;
+            self.adopt_configuration(&from, &from_name, &dir, name, caller)?;
+            let attr = self.store.link(&from, &from_name, &dir, name)?;
+            self.configuration_changed(&dir, name);
+            return Ok(self.entry(&dir, name, attr));
+        }
+        // Unlinked and still open: no name is left to link from.
+        errno(libc::ENOENT)
+    }
+
+    pub fn rename(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        to_parent: u64,
+        to_name: &OsStr,
+        how: Rename,
+        caller: &Caller,
+    ) -> Result<()> {
+        Self::check_name(name)?;
+        Self::check_name(to_name)?;
+        let (from, to) = (self.dir(parent)?, self.dir(to_parent)?);
+        Self::same_bucket(&from, &to)?;
+        let source = self.store.stat(Target::Name(&from, name))?;
+        let target = self.store.stat(Target::Name(&to, to_name)).ok();
+        if target.is_some_and(|target| target.ino == source.ino) && how == Rename::Replace {
+            return Ok(());
+        }
+        if how != Rename::NoReplace || target.is_none() {
+            self.adopt_configuration(&from, name, &to, to_name, caller)?;
+        }
+        let is_dir = |attr: &Attr| attr.mode & libc::S_IFMT == libc::S_IFDIR;
+        let dirs = is_dir(&source) || target.as_ref().is_some_and(is_dir);
+        let tree = dirs.then(|| self.tree.write());
+        self.store.rename(&from, name, &to, to_name, how)?;
+        match target.filter(|_| how == Rename::Exchange) {
+            Some(target) => self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned())),
+            None => {
+                if let Some(target) = target {
+                    self.gone(to_parent, to_name, target);
+                }
+            }
+        }
+        self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
+        if dirs {
+            self.dirs.drop_all();
+        }
+        drop(tree);
+        self.configuration_changed(&from, name);
+        self.configuration_changed(&to, to_name);
+        Ok(())
+    }
+
+    pub fn fsync_dir(&self, ino: u64) -> Result<()> {
+        Ok(self.store.fsync_dir(&self.dir(ino)?)?)
+    }
+
+    pub fn statfs(&self) -> Result<backend::Space> {
+        Ok(self.store.space()?)
+    }
+
+    /// A directory in which files can be made: EPERM at the root, where only buckets are.
+    pub(super) fn below_root(&self, ino: u64) -> Result<Arc<Dir>> {
+        let dir = self.dir(ino)?;
+        if dir.bucket().is_none() {
+            log::warn!("only buckets (directories) can be made at the root");
+            return errno(libc::EPERM);
+        }
+        Ok(dir)
+    }
+
+    /// As S3 has it: an object goes to another bucket by being copied; and buckets cannot be renamed.
+    fn same_bucket(from: &Dir, to: &Dir) -> Result<()> {
+        match (from.bucket(), to.bucket()) {
+            (Some(from), Some(to)) if from == to => Ok(()),
+            _ => errno(libc::EXDEV),
+        }
+    }
+
+}

@@ -1,0 +1,121 @@
+//! S3's headers as extended attributes: what HeadObject would answer, and requests for another encryption.
+
+use super::error::errno;
+use super::{Error, Fs, Reached, Result};
+use crate::kms::Caller;
+use crate::sse::request::{ALGORITHM, BUCKET_KEY_ENABLED, CONTEXT, KEY_ID};
+use crate::sse::{Algorithm, Configuration, Request, resolve};
+use crate::store::Object;
+use serde_json::json;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+/// The attributes that are not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Virtual {
+    /// One of S3's request headers.
+    Header(&'static str),
+    Etag,
+    ContentMd5,
+    /// Of directories: the configuration in force.
+    Encryption,
+    /// Of directories, set only: a PUT's new object.
+    Create,
+}
+
+impl Virtual {
+    pub fn parse(name: &OsStr) -> Option<Self> {
+        let name = name.to_str()?.strip_prefix("user.")?;
+        let headers = [ALGORITHM, KEY_ID, CONTEXT, BUCKET_KEY_ENABLED];
+        match name {
+            "etag" => Some(Self::Etag),
+            "x-kmsfs-content-md5" => Some(Self::ContentMd5),
+            "x-kmsfs-encryption" => Some(Self::Encryption),
+            "x-kmsfs-create" => Some(Self::Create),
+            name => headers.into_iter().find(|header| *header == name).map(Self::Header),
+        }
+    }
+}
+
+impl Fs {
+    pub(super) fn get_virtual(&self, ino: u64, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
+        match name {
+            Virtual::Encryption => self.directory_encryption(ino),
+            Virtual::Create | Virtual::ContentMd5 | Virtual::Header(CONTEXT) => errno(libc::ENODATA),
+            Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
+            Virtual::Header(header) => self.with_object(ino, caller, |object| {
+                let encryption = object.encryption();
+                let value = match header {
+                    ALGORITHM => Some(encryption.algorithm.as_str().to_string()),
+                    KEY_ID => encryption.key_arn,
+                    _ => (encryption.algorithm != Algorithm::Aes256).then(|| encryption.bucket_key.to_string()),
+                };
+                value.map(String::into_bytes).ok_or(Error::Errno(libc::ENODATA))
+            }),
+        }
+    }
+
+    fn with_object<T>(&self, ino: u64, caller: &Caller, with: impl FnOnce(&Arc<Object>) -> Result<T>) -> Result<T> {
+        let (object, opened) = self.reach_object(ino, caller)?;
+        let done = with(&object);
+        if opened {
+            self.store.release(&object);
+        }
+        done
+    }
+
+    fn directory_encryption(&self, ino: u64) -> Result<Vec<u8>> {
+        let Reached::Dir(dir) = self.reach(ino)? else { return errno(libc::ENODATA) };
+        if dir.bucket().is_none() {
+            return errno(libc::ENODATA);
+        }
+        let found = self.configuration_in_force(&dir)?;
+        let configuration = found.as_ref().map_or_else(|| Configuration::default().to_json(), |found| found.configuration.to_json());
+        let answer = json!({
+            "ServerSideEncryptionConfiguration": configuration,
+            "Source": found.map(|found| found.source),
+        });
+        Ok(answer.to_string().into_bytes())
+    }
+
+    pub(super) fn set_virtual(&self, ino: u64, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
+        match name {
+            Virtual::Etag | Virtual::Encryption => errno(libc::EPERM),
+            Virtual::Create => self.create_with(ino, value, caller),
+            Virtual::ContentMd5 => {
+                let md5 = std::str::from_utf8(value).ok().filter(|text| text.len() == 32);
+                let md5 = md5.and_then(|text| u128::from_str_radix(text, 16).ok());
+                let md5 = md5.ok_or(Error::Errno(libc::EINVAL))?.to_be_bytes();
+                self.with_object(ino, caller, |object| Ok(object.set_content_md5(md5)?))
+            }
+            Virtual::Header(header) => self.request(ino, header, value, caller),
+        }
+    }
+
+    /// Asks for another encryption of an object that exists.
+    fn request(&self, ino: u64, header: &str, value: &[u8], caller: &Caller) -> Result<()> {
+        let text = std::str::from_utf8(value).map_err(|_| Error::Errno(libc::EINVAL))?;
+        let Some((parent, name)) = self.inodes.names(ino).into_iter().next() else { return errno(libc::ESTALE) };
+        let dir = self.dir(parent)?;
+        if Self::is_configuration(&name) {
+            log::warn!("{}: a configuration is always under AES256", dir.key_of(&name));
+            return errno(libc::EPERM);
+        }
+        self.with_object(ino, caller, |object| {
+            let now = object.encryption();
+            let mut request = Request::default();
+            request.set_header(header, text)?;
+            if header != ALGORITHM && now.algorithm != Algorithm::Aes256 {
+                request.algorithm = Some(now.algorithm);
+                if header != KEY_ID {
+                    request.key_id = now.key_arn;
+                }
+                if header != BUCKET_KEY_ENABLED {
+                    request.bucket_key = Some(now.bucket_key);
+                }
+            }
+            let want = resolve(Some(&request), None)?;
+            Ok(self.store.rewrap(object, &want, &dir.key_of(&name), caller)?)
+        })
+    }
+}

@@ -1,0 +1,549 @@
+//! Each FUSE request, decoded, as one call of `fs`.
+
+use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nanoseconds};
+use super::workers::Workers;
+use crate::fs::{Changes, Creation, Entry, Error, Fs, Range};
+use crate::kms::Caller;
+use crate::store::SeekTo;
+use crate::store::backend::{Rename, XattrFlags};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Largest request that the kernel sends here.
+pub const MAX_REQUEST: u32 = 1 << 20;
+
+/// Directory cursors of "." and "..", which the store does not list: ones that no backing file system gives.
+const AFTER_DOT: u64 = i64::MAX as u64 - 15;
+const AFTER_DOT_DOT: u64 = AFTER_DOT + 1;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+pub struct Adapter {
+    fs: Arc<Fs>,
+    numbers: Numbers,
+    workers: Workers,
+    writeback_cache: bool,
+}
+
+impl Adapter {
+    pub fn new(fs: Arc<Fs>, writeback_cache: bool) -> Self {
+        Self { numbers: Numbers::of(&fs), fs, workers: Workers::new(), writeback_cache }
+    }
+
+    fn reply_entry(&self, reply: ReplyEntry, entry: Result<Entry, Errno>) {
+        match entry {
+            Ok(entry) => {
+                let attr = self.numbers.attr(&entry.attr);
+                reply.entry_with_ttls(&attr_ttl(&entry), &FOR_EVER, &attr, generation(&entry));
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+}
+
+/// Does it, logs what an errno does not tell, and makes an EIO of a panic instead of losing an event loop.
+fn attempt<T>(what: &'static str, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => {
+            if let Some(text) = error.log_text() {
+                log::warn!("{what}: {text}");
+            }
+            Err(Errno::from_i32(error.errno()))
+        }
+        Err(_) => {
+            log::error!("{what}: a bug in kmsfs, answered with EIO");
+            Err(Errno::EIO)
+        }
+    }
+}
+
+fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
+    match done {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(error),
+    }
+}
+
+fn reply_bytes(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, Errno>) {
+    match value {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(error),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let mut wanted = InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_NO_OPENDIR_SUPPORT
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
+        if self.writeback_cache {
+            wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
+        }
+        let have = wanted & config.capabilities();
+        let _ = config.add_capabilities(have);
+        // Each of these is clamped to what can be had.
+        if let Err(nearest) = config.set_max_write(MAX_REQUEST) {
+            let _ = config.set_max_write(nearest);
+        }
+        if let Err(nearest) = config.set_max_readahead(MAX_REQUEST) {
+            let _ = config.set_max_readahead(nearest);
+        }
+        let _ = config.set_max_background(64);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = attempt("lookup", || self.fs.lookup(self.numbers.backing(parent), name));
+        match found {
+            // A name that is not there: the kernel may remember that too.
+            Err(error) if error.code() == libc::ENOENT => {
+                reply.entry(&FOR_EVER, &nothing(), Generation(0));
+            }
+            found => self.reply_entry(reply, found),
+        }
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
+        self.fs.forget(self.numbers.backing(ino), lookups);
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        match attempt("getattr", || self.fs.getattr(self.numbers.backing(ino))) {
+            Ok(attr) => reply.attr(&FOR_EVER, &self.numbers.attr(&attr)),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let time = |time: TimeOrNow| match time {
+            TimeOrNow::SpecificTime(time) => nanoseconds(time),
+            TimeOrNow::Now => nanoseconds(SystemTime::now()),
+        };
+        let changes = Changes { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
+        let handle = handle.map(|handle| handle.0);
+        match attempt("setattr", || self.fs.setattr(self.numbers.backing(ino), handle, &changes, &caller(request))) {
+            Ok(attr) => reply.attr(&FOR_EVER, &self.numbers.attr(&attr)),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        match attempt("readlink", || self.fs.readlink(self.numbers.backing(ino))) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let creation = Creation { mode, umask, caller: caller(request) };
+        let (kind, rdev) = (mode & libc::S_IFMT, u64::from(rdev));
+        let made = attempt("mknod", || self.fs.mknod(self.numbers.backing(parent), name, kind, rdev, &creation));
+        self.reply_entry(reply, made);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let creation = Creation { mode, umask, caller: caller(request) };
+        let made = attempt("mkdir", || self.fs.mkdir(self.numbers.backing(parent), name, &creation));
+        self.reply_entry(reply, made);
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(reply, attempt("unlink", || self.fs.unlink(self.numbers.backing(parent), name)));
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(reply, attempt("rmdir", || self.fs.rmdir(self.numbers.backing(parent), name)));
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let creation = Creation { mode: 0o777, umask: 0, caller: caller(request) };
+        let target = target.as_os_str().as_bytes();
+        let made = attempt("symlink", || self.fs.symlink(self.numbers.backing(parent), name, target, &creation));
+        self.reply_entry(reply, made);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        to_parent: INodeNo,
+        to_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let how = match flags {
+            flags if flags.is_empty() => Rename::Replace,
+            RenameFlags::RENAME_NOREPLACE => Rename::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => Rename::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (parent, to_parent) = (self.numbers.backing(parent), self.numbers.backing(to_parent));
+        let done = attempt("rename", || self.fs.rename(parent, name, to_parent, to_name, how, &caller(request)));
+        reply_empty(reply, done);
+    }
+
+    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (ino, parent) = (self.numbers.backing(ino), self.numbers.backing(parent));
+        let made = attempt("link", || self.fs.link(ino, parent, name, &caller(request)));
+        self.reply_entry(reply, made);
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let truncate = flags.0 & libc::O_TRUNC != 0;
+        let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        let ino = self.numbers.backing(ino);
+        match attempt("open", || self.fs.open(ino, truncate, write, &caller(request))) {
+            Ok(handle) => reply.opened(FileHandle(handle), self.open_flags(ino)),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let creation = Creation { mode, umask, caller: caller(request) };
+        match attempt("create", || self.fs.create(self.numbers.backing(parent), name, &creation)) {
+            Ok((entry, handle)) => {
+                let attr = self.numbers.attr(&entry.attr);
+                let flags = self.open_flags(entry.attr.ino);
+                reply.created(&attr_ttl(&entry), &attr, generation(&entry), FileHandle(handle), flags);
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < size as usize {
+                buffer.resize(size as usize, 0);
+            }
+            match attempt("read", || self.fs.read(handle.0, offset, &mut buffer[..size as usize])) {
+                Ok(read) => reply.data(&buffer[..read]),
+                Err(error) => reply.error(error),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        match attempt("write", || self.fs.write(handle.0, offset, data, drop_set_id)) {
+            Ok(()) => reply.written(data.len() as u32),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn flush(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply_empty(reply, attempt("close", || self.fs.flush(handle.0)));
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+        let _ = attempt("release", || {
+            self.fs.release(handle.0);
+            Ok(())
+        });
+    }
+
+    fn fsync(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let fs = self.fs.clone();
+        self.workers.run(Box::new(move || reply_empty(reply, attempt("fsync", || fs.fsync(handle.0)))));
+    }
+
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        // With FUSE_NO_OPENDIR_SUPPORT: from here on the kernel does not ask.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn readdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let backing = self.numbers.backing(ino);
+        let mut full = false;
+        for (after, name, ino) in self.dots(backing, offset) {
+            full = full || reply.add(ino, after, fuser::FileType::Directory, name);
+        }
+        let done = attempt("readdir", || {
+            if full {
+                return Ok(());
+            }
+            self.fs.read_dir(backing, after_dots(offset), &mut |entry| {
+                !reply.add(self.numbers.shown(entry.ino), entry.cursor, kind(entry.kind), entry.name)
+            })
+        });
+        match done {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let backing = self.numbers.backing(ino);
+        let mut full = false;
+        for (after, name, ino) in self.dots(backing, offset) {
+            // The kernel takes only number and name of these two.
+            let attr = fuser::FileAttr { ino, kind: fuser::FileType::Directory, ..nothing() };
+            full = full || reply.add(ino, after, name, &AT_ONCE, &attr, Generation(0));
+        }
+        let done = attempt("readdirplus", || {
+            if full {
+                return Ok(());
+            }
+            self.fs.read_dir_plus(backing, after_dots(offset), &mut |item, found| {
+                let Some(entry) = found else { return true };
+                let (attr, ttl) = (self.numbers.attr(&entry.attr), attr_ttl(&entry));
+                !reply.add(attr.ino, item.cursor, item.name, &ttl, &attr, generation(&entry))
+            })
+        });
+        match done {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let (fs, ino) = (self.fs.clone(), self.numbers.backing(ino));
+        self.workers.run(Box::new(move || reply_empty(reply, attempt("fsync of a directory", || fs.fsync_dir(ino)))));
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match attempt("statfs", || self.fs.statfs()) {
+            Ok(space) => reply.statfs(
+                space.blocks,
+                space.blocks_free,
+                space.blocks_available,
+                space.files,
+                space.files_free,
+                space.block_size as u32,
+                crate::fs::NAME_MAX as u32,
+                space.block_size as u32,
+            ),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let flags = match flags {
+            libc::XATTR_CREATE => XattrFlags::Create,
+            libc::XATTR_REPLACE => XattrFlags::Replace,
+            _ => XattrFlags::Any,
+        };
+        let ino = self.numbers.backing(ino);
+        reply_empty(reply, attempt("setxattr", || self.fs.set_xattr(ino, name, value, flags, &caller(request))));
+    }
+
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let ino = self.numbers.backing(ino);
+        reply_bytes(reply, size, attempt("getxattr", || self.fs.get_xattr(ino, name, &caller(request))));
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        reply_bytes(reply, size, attempt("listxattr", || self.fs.list_xattr(self.numbers.backing(ino))));
+    }
+
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(reply, attempt("removexattr", || self.fs.remove_xattr(self.numbers.backing(ino), name)));
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(reply, attempt("fallocate", || self.fs.fallocate(handle.0, Range { offset, len }, mode)));
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let to = match whence {
+            libc::SEEK_DATA => SeekTo::Data,
+            libc::SEEK_HOLE => SeekTo::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        match attempt("lseek", || self.fs.seek(handle.0, offset, to)) {
+            Ok(found) => reply.offset(found.cast_signed()),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _ino_in: INodeNo,
+        from: FileHandle,
+        offset: u64,
+        _ino_out: INodeNo,
+        to: FileHandle,
+        to_offset: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The answer has 32 bits; the caller comes again for the rest.
+        let len = len.min(1 << 30);
+        match attempt("copy_file_range", || self.fs.copy(from.0, offset, to.0, to_offset, len)) {
+            Ok(copied) => reply.written(copied as u32),
+            Err(error) => reply.error(error),
+        }
+    }
+}
+
+impl Adapter {
+    /// What "." and ".." are listed as, where reading begins there: the cursor after, name, number.
+    fn dots(&self, ino: u64, offset: u64) -> impl Iterator<Item = (u64, &'static str, INodeNo)> {
+        let dot = (offset == 0).then(|| (AFTER_DOT, ".", self.numbers.shown(ino)));
+        let dot_dot = offset == 0 || offset == AFTER_DOT;
+        let dot_dot = dot_dot.then(|| (AFTER_DOT_DOT, "..", self.numbers.shown(self.fs.parent(ino))));
+        dot.into_iter().chain(dot_dot)
+    }
+
+    /// Pages are kept across opens; but a configuration's content changes by the daemon's doing.
+    fn open_flags(&self, ino: u64) -> FopenFlags {
+        if self.fs.is_volatile(ino) { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
+    }
+}
+
+fn after_dots(offset: u64) -> u64 {
+    if offset == AFTER_DOT || offset == AFTER_DOT_DOT { 0 } else { offset }
+}
+
+/// Attributes of number 0, which tells the kernel that there is nothing.
+fn nothing() -> fuser::FileAttr {
+    fuser::FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: SystemTime::UNIX_EPOCH,
+        mtime: SystemTime::UNIX_EPOCH,
+        ctime: SystemTime::UNIX_EPOCH,
+        crtime: SystemTime::UNIX_EPOCH,
+        kind: fuser::FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
