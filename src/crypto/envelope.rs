@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 /// Bytes of an envelope.
 pub const LEN: usize = SALT + SecretKey::LEN + TAG;
-const SALT: usize = 16;
-const TAG: usize = 16;
+pub(super) const SALT: usize = 16;
+pub(super) const TAG: usize = 16;
 
 /// `bound_to` is additional data; unwrapping wants the same.
 pub fn wrap(wrapping_key: &SecretKey, key: &SecretKey, bound_to: &[u8]) -> Vec<u8> {
@@ -23,7 +23,7 @@ pub fn wrap(wrapping_key: &SecretKey, key: &SecretKey, bound_to: &[u8]) -> Vec<u
     let mut envelope = Vec::with_capacity(LEN);
     envelope.extend_from_slice(&salt);
     envelope.extend_from_slice(key.expose());
-    let tag = cipher(wrapping_key, &salt)
+    let tag = cipher(wrapping_key, &salt, b"kmsfs envelope")
         .encrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut envelope[SALT..]).into())
         .expect("a key is shorter than AES-GCM's bound");
     envelope.extend_from_slice(&tag);
@@ -36,18 +36,19 @@ pub fn unwrap(wrapping_key: &SecretKey, envelope: &[u8], bound_to: &[u8]) -> Res
     let (text, tag) = rest.split_first_chunk::<{ SecretKey::LEN }>().ok_or(Tampered)?;
     let tag = Tag::<Aes256Gcm>::try_from(tag).map_err(|_| Tampered)?;
     let mut key = Box::new(*text);
-    cipher(wrapping_key, salt)
+    cipher(wrapping_key, salt, b"kmsfs envelope")
         .decrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut key[..]).into(), &tag)
         .map_err(|_| Tampered)?;
     Ok(SecretKey::from_box(key))
 }
 
-fn cipher(wrapping_key: &SecretKey, salt: &[u8; SALT]) -> Aes256Gcm {
-    let mut key = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(Some(salt), wrapping_key.expose())
-        .expand(b"kmsfs envelope", &mut key[..])
+/// The cipher of one salt, for one purpose.
+pub(super) fn cipher(key: &SecretKey, salt: &[u8; SALT], purpose: &[u8]) -> Aes256Gcm {
+    let mut derived = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(Some(salt), key.expose())
+        .expand(purpose, &mut derived[..])
         .expect("32 bytes are within HKDF's bound");
-    Aes256Gcm::new_from_slice(&key[..]).expect("the key has AES-256's length")
+    Aes256Gcm::new_from_slice(&derived[..]).expect("the key has AES-256's length")
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Keys, AEAD and key derivation. The only layer that touches key bytes; it knows nothing of files.
 
 pub mod envelope;
+pub mod key_file;
 mod metadata;
 mod object;
+pub mod passphrase;
+pub mod sealed;
 mod secret;
 
 pub use metadata::MetadataCipher;

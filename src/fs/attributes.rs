@@ -94,7 +94,11 @@ impl Fs {
         if ino == self.root() && user { errno(refused) } else { Ok(()) }
     }
 
-    pub(super) fn reach_object(&self, ino: u64, caller: &Caller) -> Result<(std::sync::Arc<crate::store::Object>, bool)> {
+    pub(super) fn reach_object(
+        &self,
+        ino: u64,
+        caller: &Caller,
+    ) -> Result<(std::sync::Arc<crate::store::Object>, bool)> {
         match self.reach(ino)? {
             Reached::Object(object) => Ok((object, false)),
             Reached::Name(dir, name) if self.inodes.kind(ino) == Some(libc::S_IFREG) => {

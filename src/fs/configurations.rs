@@ -200,9 +200,9 @@ impl Fs {
     fn draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
         let content = Self::content_of(object)?;
         let mut drafts = self.configurations.drafts.lock();
-        let (draft, handles) = drafts.entry(object.ino()).or_insert_with(|| {
-            (Arc::new(Mutex::new(Draft { content, written: false, truncated: false })), 0)
-        });
+        let (draft, handles) = drafts
+            .entry(object.ino())
+            .or_insert_with(|| (Arc::new(Mutex::new(Draft { content, written: false, truncated: false })), 0));
         *handles += 1;
         Ok(draft.clone())
     }

@@ -219,7 +219,14 @@ impl Fs {
         let mut buffer = vec![0; COPY.min(len as usize)];
         let mut done = 0;
         while done < len {
-            let step = self.copy_some(&source.object, offset + done, &target.object, to_offset + done, len - done, &mut buffer);
+            let step = self.copy_some(
+                &source.object,
+                offset + done,
+                &target.object,
+                to_offset + done,
+                len - done,
+                &mut buffer,
+            );
             match step {
                 Ok(0) => break,
                 Ok(count) => done += count,

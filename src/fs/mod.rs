@@ -10,8 +10,8 @@ mod inodes;
 mod names;
 mod virtual_attributes;
 
-pub use error::{Error, Result};
 pub use attributes::Changes;
+pub use error::{Error, Result};
 pub use files::Range;
 pub use names::{DirEntry, Entry};
 

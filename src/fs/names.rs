@@ -239,5 +239,4 @@ impl Fs {
             _ => errno(libc::EXDEV),
         }
     }
-
 }

@@ -70,7 +70,8 @@ impl Fs {
             return errno(libc::ENODATA);
         }
         let found = self.configuration_in_force(&dir)?;
-        let configuration = found.as_ref().map_or_else(|| Configuration::default().to_json(), |found| found.configuration.to_json());
+        let configuration =
+            found.as_ref().map_or_else(|| Configuration::default().to_json(), |found| found.configuration.to_json());
         let answer = json!({
             "ServerSideEncryptionConfiguration": configuration,
             "Source": found.map(|found| found.source),

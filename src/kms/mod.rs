@@ -1,5 +1,15 @@
 //! The local KMS: what AWS KMS does, over a keyring in a directory. Names, states, errors and limits are AWS's.
 
+mod admin;
+mod blob;
+mod keyring;
+mod local;
+mod lookup;
+
+pub use admin::{AliasEntry, KeyMetadata};
+pub use keyring::{KeyManager, KeyOrigin, KeyState, OpenError, Unlock};
+pub use local::{KmsCalls, LocalKms};
+
 use crate::crypto::SecretKey;
 use std::collections::BTreeMap;
 
@@ -83,6 +93,28 @@ pub enum Code {
     Validation,
     UnsupportedOperation,
     KmsInternal,
+}
+
+impl Error {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// AWS says no more about a blob that does not open, or not with this context.
+    fn invalid_ciphertext() -> Self {
+        Self::new(Code::InvalidCiphertext, "")
+    }
+
+    fn incorrect_key() -> Self {
+        let text = "The key ID in the request does not identify a CMK that can perform this operation.";
+        Self::new(Code::IncorrectKey, text)
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        Self::new(Code::KmsInternal, format!("the keyring: {error}"))
+    }
 }
 
 /// The key of the service itself: wraps the data keys of SSE-S3 objects and of bucket records; no KMS call shows it.

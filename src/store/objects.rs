@@ -217,9 +217,8 @@ impl Store {
     /// `REWRITTEN` bytes of it (`Error::NeedsReencryption` beyond). Commits.
     pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
         self.writable()?;
-        let (old, bucket, length) = object.with_state(|state| {
-            (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.length())
-        });
+        let (old, bucket, length) = object
+            .with_state(|state| (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.length()));
         let wrapping_only = want.algorithm == Algorithm::AwsKms
             && want.context.is_empty()
             && old.algorithm != Algorithm::AwsKmsDsse

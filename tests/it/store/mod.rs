@@ -100,8 +100,7 @@ pub fn keys() -> Arc<KeyService> {
 /// A disk with an empty store, and the keys that open it.
 pub fn new_disk() -> (SimulatedDisk, Arc<KeyService>) {
     let disk = SimulatedDisk::new();
-    let parameters =
-        Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
+    let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
     kmsfs::store::create(&disk, &parameters).unwrap();
     (disk, keys())
 }

@@ -9,7 +9,9 @@ const CHUNK: usize = 4096;
 #[test]
 fn what_was_written_reads_back_before_and_after_closing() {
     let (disk, keys) = new_disk();
-    for (n, len) in [0, 1, 4095, 4096, 4097, 64 * CHUNK, 64 * CHUNK + 1, 200 * CHUNK, 400 * CHUNK + 5].into_iter().enumerate() {
+    for (n, len) in
+        [0, 1, 4095, 4096, 4097, 64 * CHUNK, 64 * CHUNK + 1, 200 * CHUNK, 400 * CHUNK + 5].into_iter().enumerate()
+    {
         let name = format!("o{n}");
         let data = pattern(n as u64, len);
         let store = open(&disk, &keys);

@@ -1,0 +1,55 @@
+//! Byte strings sealed under a key: a salt of 16 bytes, the ciphertext, AES-256-GCM's tag of 16. As in `envelope`, the
+//! salt gives each one a cipher of its own.
+
+use super::envelope::{SALT, TAG, cipher};
+use super::{SecretKey, Tampered};
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{AeadInOut, Nonce, Tag};
+use rand::Rng;
+use zeroize::Zeroizing;
+
+/// `bound_to` is additional data; opening wants the same.
+pub fn seal(key: &SecretKey, text: &[u8], bound_to: &[u8]) -> Vec<u8> {
+    let mut sealed = vec![0; SALT];
+    rand::rng().fill_bytes(&mut sealed);
+    let cipher = cipher(key, sealed[..].try_into().expect("the salt has 16 bytes"), b"kmsfs sealed");
+    sealed.extend_from_slice(text);
+    let tag = cipher
+        .encrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut sealed[SALT..]).into())
+        .expect("the text is shorter than AES-GCM's bound");
+    sealed.extend_from_slice(&tag);
+    sealed
+}
+
+pub fn open(key: &SecretKey, sealed: &[u8], bound_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, Tampered> {
+    let (salt, rest) = sealed.split_first_chunk::<SALT>().ok_or(Tampered)?;
+    let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(Tampered)?;
+    let tag = Tag::<Aes256Gcm>::try_from(&tag[..]).map_err(|_| Tampered)?;
+    let mut text = Zeroizing::new(text.to_vec());
+    cipher(key, salt, b"kmsfs sealed")
+        .decrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut text[..]).into(), &tag)
+        .map_err(|_| Tampered)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_opens_whole_and_unchanged_only() {
+        let (key, other) = (SecretKey::random(), SecretKey::random());
+        let sealed = seal(&key, b"text", b"to");
+        assert_eq!(open(&key, &sealed, b"to").unwrap()[..], b"text"[..]);
+        assert_eq!(open(&key, &sealed, b"so").err(), Some(Tampered));
+        assert_eq!(open(&other, &sealed, b"to").err(), Some(Tampered));
+        for bit in 0..sealed.len() * 8 {
+            let mut damaged = sealed.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(&key, &damaged, b"to").err(), Some(Tampered), "bit {bit}");
+        }
+        for len in 0..sealed.len() {
+            assert_eq!(open(&key, &sealed[..len], b"to").err(), Some(Tampered), "{len} bytes");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a keyring holds. Key material is in it wrapped under the root key, never in the clear, not even in memory that
+//! is serialized.
+
+use super::OpenError;
+use crate::crypto::{SecretKey, envelope};
+use bincode::Options;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Of the bytes below.
+pub const VERSION: u16 = 1;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Contents {
+    pub account_id: String,
+    pub region: String,
+    /// Grows by one with each change.
+    pub generation: u64,
+    pub keys: Vec<Key>,
+    /// Alias name (`alias/...`), the key's id, creation and last update.
+    pub aliases: Vec<Alias>,
+    /// Material of the service's own key (SSE-S3), the newest last.
+    pub service: Vec<Material>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Key {
+    pub id: [u8; 16],
+    pub description: String,
+    /// Nanoseconds since 1970.
+    pub created: i64,
+    pub state: KeyState,
+    pub manager: KeyManager,
+    pub origin: KeyOrigin,
+    /// The newest last; old ones stay for decryption.
+    pub materials: Vec<Material>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Alias {
+    pub name: String,
+    pub key: [u8; 16],
+    pub created: i64,
+    pub updated: i64,
+}
+
+/// One generation of a key's secret, wrapped under the root key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Material {
+    pub id: [u8; 16],
+    pub created: i64,
+    wrapped: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyState {
+    Enabled,
+    Disabled,
+    PendingDeletion,
+    PendingImport,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyManager {
+    Aws,
+    Customer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyOrigin {
+    AwsKms,
+    External,
+}
+
+impl Contents {
+    pub fn new(account_id: &str, region: &str, root: &SecretKey, now: i64) -> Self {
+        Self {
+            account_id: account_id.into(),
+            region: region.into(),
+            generation: 1,
+            keys: Vec::new(),
+            aliases: Vec::new(),
+            service: vec![Material::random(root, now)],
+        }
+    }
+
+    pub fn key(&self, id: &[u8; 16]) -> Option<&Key> {
+        self.keys.iter().find(|key| key.id == *id)
+    }
+
+    pub fn alias(&self, name: &str) -> Option<&Alias> {
+        self.aliases.iter().find(|alias| alias.name == name)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // Serializing into memory fails only past the limit, which is beyond any keyring.
+        encoding().serialize(self).expect("a keyring can be serialized")
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+        encoding().deserialize(bytes).map_err(|error| OpenError::Other(format!("its contents do not decode: {error}")))
+    }
+}
+
+impl Key {
+    pub fn new(description: &str, manager: KeyManager, root: &SecretKey, now: i64) -> Self {
+        Self {
+            id: Uuid::new_v4().into_bytes(),
+            description: description.into(),
+            created: now,
+            state: KeyState::Enabled,
+            manager,
+            origin: KeyOrigin::AwsKms,
+            materials: vec![Material::random(root, now)],
+        }
+    }
+
+    pub fn newest(&self) -> Option<&Material> {
+        self.materials.last()
+    }
+}
+
+impl Material {
+    pub fn random(root: &SecretKey, now: i64) -> Self {
+        let id: [u8; 16] = rand::random();
+        Self { id, created: now, wrapped: envelope::wrap(root, &SecretKey::random(), &bound_to(&id)) }
+    }
+
+    pub fn unwrap(&self, root: &SecretKey) -> Option<SecretKey> {
+        envelope::unwrap(root, &self.wrapped, &bound_to(&self.id)).ok()
+    }
+}
+
+fn bound_to(id: &[u8; 16]) -> Vec<u8> {
+    [&b"kmsfs material"[..], id].concat()
+}
+
+fn encoding() -> impl Options {
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_little_endian()
+        .reject_trailing_bytes()
+        .with_limit(64 << 20)
+}

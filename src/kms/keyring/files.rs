@@ -1,0 +1,206 @@
+//! The keyring's files: `slots.json`, `keyring`, the generation before it, and a lock for those who change it.
+
+use super::OpenError;
+use super::contents::{Contents, VERSION};
+use super::slots::{Slots, Unlock};
+use crate::crypto::passphrase::Cost;
+use crate::crypto::{SecretKey, sealed};
+use rustix::fs::FlockOperation;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const SLOTS: &str = "slots.json";
+const KEYRING: &str = "keyring";
+const PREVIOUS: &str = "keyring.previous";
+const LOCK: &str = "lock";
+const MAGIC: &[u8; 8] = b"KMSFSKEY";
+/// Magic and version.
+const HEADER: usize = 10;
+
+/// A keyring that has been unlocked.
+pub struct Keyring {
+    dir: PathBuf,
+    root: SecretKey,
+}
+
+/// What tells one generation's file from another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    ino: u64,
+    len: u64,
+    mtime: (i64, i64),
+}
+
+impl Keyring {
+    /// Makes a keyring in a directory that is missing or empty.
+    pub fn create(dir: &Path, account_id: &str, region: &str, unlock: &Unlock, cost: Cost) -> Result<(), OpenError> {
+        let fail = |error: &io::Error| OpenError::io("it cannot be made", error);
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| fail(&error))?;
+        if dir.join(KEYRING).exists() || dir.join(SLOTS).exists() {
+            return Err(OpenError::Other("there is a keyring already".into()));
+        }
+        let root = SecretKey::random();
+        let slots = Slots::new(&root, unlock, cost)?;
+        let keyring = Self { dir: dir.to_path_buf(), root };
+        let contents = Contents::new(account_id, region, &keyring.root, now());
+        let made =
+            keyring.replace(SLOTS, &slots.encode()).and_then(|()| keyring.replace(KEYRING, &keyring.seal(&contents)));
+        made.map_err(|error| fail(&error))
+    }
+
+    pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, OpenError> {
+        let bytes = fs::read(dir.join(SLOTS)).map_err(|error| OpenError::io(SLOTS, &error))?;
+        let root = Slots::decode(&bytes)?.open(unlock)?;
+        Ok(Self { dir: dir.to_path_buf(), root })
+    }
+
+    pub fn root(&self) -> &SecretKey {
+        &self.root
+    }
+
+    pub fn stamp(&self) -> io::Result<Stamp> {
+        let metadata = fs::metadata(self.dir.join(KEYRING))?;
+        Ok(Stamp { ino: metadata.ino(), len: metadata.len(), mtime: (metadata.mtime(), metadata.mtime_nsec()) })
+    }
+
+    pub fn read(&self) -> Result<Contents, OpenError> {
+        let bytes = fs::read(self.dir.join(KEYRING)).map_err(|error| OpenError::io(KEYRING, &error))?;
+        let damaged = || OpenError::Other("it is damaged, or not of this root key: restore it from a backup".into());
+        let (header, text) = bytes.split_at_checked(HEADER).ok_or_else(damaged)?;
+        if &header[..8] != MAGIC {
+            return Err(damaged());
+        }
+        let version = u16::from_le_bytes([header[8], header[9]]);
+        if version != VERSION {
+            return Err(OpenError::Other(format!(
+                "it has version {version} and this kmsfs reads version {VERSION}: use a newer kmsfs"
+            )));
+        }
+        let text = sealed::open(&self.root, text, header).map_err(|_| damaged())?;
+        Contents::decode(&text)
+    }
+
+    /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed.
+    pub fn change<T, E: From<OpenError>>(&self, change: impl FnOnce(&mut Contents) -> Result<T, E>) -> Result<T, E> {
+        let _lock = self.lock().map_err(|error| OpenError::io("it cannot be locked", &error))?;
+        let mut contents = self.read()?;
+        let answer = change(&mut contents)?;
+        contents.generation += 1;
+        let written = self.keep_previous().and_then(|()| self.replace(KEYRING, &self.seal(&contents)));
+        written.map_err(|error| OpenError::io("it cannot be written", &error))?;
+        Ok(answer)
+    }
+
+    fn seal(&self, contents: &Contents) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let text = sealed::seal(&self.root, &contents.encode(), &bytes);
+        bytes.extend_from_slice(&text);
+        bytes
+    }
+
+    /// Held until the file is dropped.
+    fn lock(&self) -> io::Result<File> {
+        let path = self.dir.join(LOCK);
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    }
+
+    fn keep_previous(&self) -> io::Result<()> {
+        let temporary = self.dir.join(format!("{PREVIOUS}.new"));
+        let _ = fs::remove_file(&temporary);
+        fs::hard_link(self.dir.join(KEYRING), &temporary)?;
+        fs::rename(temporary, self.dir.join(PREVIOUS))
+    }
+
+    /// Old or new after a crash, and durable.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.dir.join(format!("{name}.new"));
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, self.dir.join(name))?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+/// Nanoseconds since 1970.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+    fn passphrase(text: &str) -> Unlock {
+        Unlock::Passphrase(Zeroizing::new(text.into()))
+    }
+
+    fn keyring(dir: &Path) -> Keyring {
+        Keyring::create(dir, "000000000000", "us-east-1", &passphrase("right"), CHEAP).unwrap();
+        Keyring::open(dir, &passphrase("right")).unwrap()
+    }
+
+    #[test]
+    fn a_wrong_passphrase_or_key_file_is_an_error_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        keyring(dir.path());
+        assert_eq!(Keyring::open(dir.path(), &passphrase("wrong")).err(), Some(OpenError::WrongKey));
+        let key = Unlock::KeyFile(SecretKey::random());
+        assert_eq!(Keyring::open(dir.path(), &key).err(), Some(OpenError::WrongKey));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_both_files_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        keyring(dir.path());
+        for name in [SLOTS, KEYRING] {
+            let path = dir.path().join(name);
+            let bytes = fs::read(&path).unwrap();
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, damaged).unwrap();
+                let opened = Keyring::open(dir.path(), &passphrase("right")).and_then(|keyring| keyring.read());
+                assert!(opened.is_err(), "{name}, bit {bit}");
+            }
+            fs::write(&path, bytes).unwrap();
+        }
+        assert!(Keyring::open(dir.path(), &passphrase("right")).unwrap().read().is_ok());
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = keyring(dir.path());
+        let mut bytes = fs::read(dir.path().join(KEYRING)).unwrap();
+        bytes[8] = 2;
+        fs::write(dir.path().join(KEYRING), bytes).unwrap();
+        let text = "it has version 2 and this kmsfs reads version 1: use a newer kmsfs".to_string();
+        assert_eq!(keyring.read().err(), Some(OpenError::Other(text)));
+    }
+
+    #[test]
+    fn a_change_keeps_the_generation_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = keyring(dir.path());
+        let before = fs::read(dir.path().join(KEYRING)).unwrap();
+        keyring.change(|contents| Ok::<_, OpenError>(contents.region.push('x'))).unwrap();
+        assert_eq!(fs::read(dir.path().join(PREVIOUS)).unwrap(), before);
+        let contents = keyring.read().unwrap();
+        assert_eq!((contents.region.as_str(), contents.generation), ("us-east-1x", 2));
+        let refused = keyring.change(|_| Err::<(), _>(OpenError::WrongKey));
+        assert_eq!(refused, Err(OpenError::WrongKey));
+        assert_eq!(keyring.read().unwrap().generation, 2);
+        assert_eq!(fs::metadata(dir.path().join(KEYRING)).unwrap().mode() & 0o7777, 0o600);
+    }
+}
