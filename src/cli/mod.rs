@@ -1,7 +1,146 @@
 //! Arguments, output and exit codes; no behaviour of its own.
 
+mod assembly;
+mod daemon;
+mod exit;
+mod harden;
+mod init;
+mod kms;
+mod logging;
+mod mount;
+mod mount8;
+mod mountpoint;
+mod options;
+mod put;
+mod remount;
+mod serve;
+mod stat;
+mod text;
+mod unlock;
+mod xattr;
+
+use clap::{Parser, Subcommand};
+use exit::{Exit, Failure};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// A file system that encrypts every file as Amazon S3 does under SSE-KMS
+///
+/// Top-level directories of the mount are buckets, paths below them are object keys. Every file is
+/// encrypted under its own data key; a KMS key wraps it, and the wrapped key is kept beside the file
+/// in a sidecar.
+#[derive(Parser)]
+#[command(
+    name = "kmsfs",
+    version,
+    verbatim_doc_comment,
+    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Mount(mount::MountArgs),
+    Put(put::PutArgs),
+    Stat(stat::StatArgs),
+    Kms(kms::KmsArgs),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmsfs init --key-file /root/kmsfs.key /srv/store
+  kmsfs mount --key-file /root/kmsfs.key /srv/store /mnt
+  mkdir /mnt/my-bucket
+  cp sse-config-kms.json /mnt/my-bucket/.encryption.json
+  cp bond.json /mnt/my-bucket/
+  kmsfs stat /mnt/my-bucket/bond.json
+  kmsfs kms --store /srv/store --key-file /root/kmsfs.key list-keys
+  umount /mnt
+
+`kmsfs COMMAND --help` shows more of each command.";
+
+/// mount(8)'s exit codes, for its helper: `Incorrect invocation` and `mount failure`.
+const MOUNT8_USAGE: u8 = 1;
+const MOUNT8_FAILURE: u8 = 32;
+
+/// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let mut arguments = std::env::args_os();
+    if arguments.next().is_some_and(|argv0| mount8::is_helper(&argv0)) {
+        return as_mount_helper(arguments);
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let code = if error.use_stderr() { usage_code() } else { 0 };
+            return ExitCode::from(code);
+        }
+    };
+    let result = match cli.command {
+        Command::Init(args) => init::run(args),
+        Command::Mount(args) => args.into_request().and_then(mount::run),
+        Command::Put(args) => put::run(args),
+        Command::Stat(args) => return stat::run(&args),
+        Command::Kms(args) => return kms::run(args),
+    };
+    result.unwrap_or_else(|failure| tell(&failure).into())
+}
+
+/// `kmsfs kms` answers wrong usage as aws does, everything else as most programs do.
+fn usage_code() -> u8 {
+    const AWS_USAGE: u8 = 252;
+    if std::env::args_os().nth(1).is_some_and(|word| word == "kms") { AWS_USAGE } else { Exit::Usage as u8 }
+}
+
+fn as_mount_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.collect();
+    if arguments.iter().any(|argument| argument == "-h" || argument == "--help") {
+        println!("{}\n\n{}\n\n{}", mount8::USAGE, options::HELP, exit::HELP);
+        return ExitCode::SUCCESS;
+    }
+    let call = mount8::parse(arguments).map_err(Failure::usage);
+    call.map(mount::Request::from).and_then(mount::run).unwrap_or_else(|failure| as_mount8(tell(&failure)))
+}
+
+fn as_mount8(exit: Exit) -> ExitCode {
+    ExitCode::from(if exit == Exit::Usage { MOUNT8_USAGE } else { MOUNT8_FAILURE })
+}
+
+fn tell(failure: &Failure) -> Exit {
+    eprintln!("kmsfs: {failure}");
+    failure.exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples_in_its_help() {
+        let mut command = Cli::command();
+        command.build();
+        for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+            let name = sub.get_name().to_string();
+            let help = sub.render_long_help().to_string();
+            assert!(help.contains("Examples:\n  "), "{name}: {help}");
+        }
+        assert!(command.render_help().to_string().contains("Exit codes:"));
+    }
+
+    #[test]
+    fn mount_is_told_in_its_own_codes() {
+        assert_eq!(as_mount8(Exit::Usage), ExitCode::from(1));
+        assert_eq!(as_mount8(Exit::WrongKey), ExitCode::from(32));
+    }
 }

@@ -1,3 +1,4 @@
 //! One binary, a module a theme.
 
+mod cli;
 mod store;

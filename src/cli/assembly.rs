@@ -1,0 +1,102 @@
+//! Which parts make a mount, and what their refusals mean for whoever reads standard error.
+
+use super::exit::{Exit, Failure, describe};
+use super::init::Account;
+use super::mountpoint;
+use super::text::{escape, shown};
+use super::unlock::UnlockArgs;
+use crate::fs::{Fs, FsOptions};
+use crate::kms::{self, LocalKms, Unlock};
+use crate::sse::KeyService;
+use crate::store::backend::{Backend, RealBackend};
+use crate::store::{self, Parameters, Store, StoreOptions};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a store that is in use is waited for when nothing of it is mounted any more: umount(8) returns before the
+/// process behind the mount has written its log home.
+const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The store's absolute path, without symlinks.
+pub fn find_store(store: &Path) -> Result<PathBuf, Failure> {
+    let found = fs::canonicalize(store).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Failure::new(format!("store {} does not exist", shown(store))),
+        _ => Failure::new(format!("store {}: {}", shown(store), describe(&e))),
+    })?;
+    if !found.is_dir() {
+        return Err(Failure::new(format!("{} is not a kmsfs store: it is not a directory", shown(store))));
+    }
+    Ok(found)
+}
+
+pub fn default_keyring(store: &Path) -> PathBuf {
+    store.join("keyring")
+}
+
+/// Makes the keyring in `keyring` and the store in `path`, both empty directories, and makes them durable.
+pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Account) -> Result<(), Failure> {
+    let secret = unlock.read_new()?;
+    LocalKms::create(keyring, &account.id, &account.region, &secret).map_err(|e| explain_keyring(keyring, &e))?;
+    let backend = open_backend(path)?;
+    let parameters =
+        Parameters { store_id: rand::random(), account_id: account.id.clone(), region: account.region.clone() };
+    store::create(&*backend, &parameters).map_err(|e| explain(path, &e))?;
+    backend.sync_all().map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
+}
+
+/// Opens keyring and store.
+pub fn open(path: &Path, keyring: &Path, secret: &Unlock, read_only: bool) -> Result<Arc<Store>, Failure> {
+    let backend = open_backend(path)?;
+    // Says what is wrong with a directory that is no store before anybody is asked about its keys.
+    store::read_parameters(&*backend).map_err(|e| explain(path, &e))?;
+    let keys = open_keyring(keyring, secret)?;
+    let since = Instant::now();
+    loop {
+        let options = StoreOptions { read_only, ..StoreOptions::default() };
+        match Store::open(backend.clone(), Arc::clone(&keys), options) {
+            Err(store::Error::InUse(_)) if since.elapsed() < PATIENCE && !is_mounted(path) => thread::sleep(RETRY),
+            result => return result.map_err(|e| explain(path, &e)),
+        }
+    }
+}
+
+fn open_backend(path: &Path) -> Result<Arc<RealBackend>, Failure> {
+    RealBackend::open(path).map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
+}
+
+fn is_mounted(store: &Path) -> bool {
+    mountpoint::is_mounted(store).unwrap_or(true)
+}
+
+fn open_keyring(keyring: &Path, secret: &Unlock) -> Result<Arc<KeyService>, Failure> {
+    let kms = LocalKms::open(keyring, secret).map_err(|e| explain_keyring(keyring, &e))?;
+    Ok(Arc::new(KeyService::new(kms.clone(), kms)))
+}
+
+/// Only root can give files to somebody else.
+pub fn file_system(store: &Arc<Store>, read_only: bool) -> Arc<Fs> {
+    let keep_owners = rustix::process::geteuid().is_root();
+    Fs::new(Arc::clone(store), FsOptions { read_only, keep_owners })
+}
+
+/// A store's refusal, for standard error.
+pub fn explain(path: &Path, error: &store::Error) -> Failure {
+    let exit = if matches!(error, store::Error::InUse(_)) { Exit::InUse } else { Exit::Failure };
+    let text = match error {
+        store::Error::Errno(errno) => describe(&io::Error::from_raw_os_error(*errno)),
+        error => error.to_string(),
+    };
+    Failure::with(exit, format!("{}: {}", shown(path), escape(&text)))
+}
+
+fn explain_keyring(keyring: &Path, error: &kms::OpenError) -> Failure {
+    match error {
+        kms::OpenError::WrongKey => Failure::with(Exit::WrongKey, "wrong key"),
+        kms::OpenError::Other(text) => Failure::new(format!("keyring {}: {text}", shown(keyring))),
+    }
+}

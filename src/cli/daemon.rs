@@ -1,0 +1,79 @@
+//! Going on in the background: the caller waits until the mount answers or has failed, and hears why.
+
+use super::exit::{Failure, describe};
+use crate::sys::{self, Fork};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitOptions, setsid, waitpid};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+
+/// What the child writes when the mount answers. Until then it tells on standard error, which is still the caller's.
+const READY: u8 = b'R';
+
+/// Which side goes on after [`into_background`].
+pub enum Side {
+    /// The daemon-to-be. It calls [`Waiting::release`] when the mount answers, or ends with an exit code.
+    Child(Waiting),
+    /// The process that was called: its exit code.
+    Parent(ExitCode),
+}
+
+/// The parent, as the child sees it.
+pub struct Waiting(File);
+
+/// Forks; only while there is one thread. In the parent it returns when the child is ready or has ended.
+pub fn into_background() -> Result<Side, Failure> {
+    let failed = |e: io::Error| Failure::new(format!("cannot go into the background: {}", describe(&e)));
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    match sys::fork().map_err(failed)? {
+        Fork::Child => Ok(Side::Child(Waiting(File::from(writer)))),
+        Fork::Parent { child } => {
+            drop(writer);
+            Ok(Side::Parent(wait_for(child, File::from(reader))))
+        }
+    }
+}
+
+fn wait_for(child: rustix::process::Pid, mut reader: File) -> ExitCode {
+    let mut answer = [0];
+    // No byte: the child has ended without having been ready.
+    if reader.read_exact(&mut answer).is_ok() && answer == [READY] {
+        return ExitCode::SUCCESS;
+    }
+    let status = match waitpid(Some(child), WaitOptions::empty()) {
+        Ok(Some((_, status))) => ExitStatus::from_raw(status.as_raw()),
+        _ => return ExitCode::FAILURE,
+    };
+    if let Some(code) = status.code() {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    eprintln!("kmsfs: the process ended before the mount was ready: {status}");
+    ExitCode::FAILURE
+}
+
+/// Leaves the caller's session, so that neither its terminal nor its end is this process's affair, and its directory.
+pub fn detach() {
+    // Fails only for the leader of a process group, which the child of a fork never is.
+    let _ = setsid();
+    // A process in a directory keeps its file system busy; `/` is always there.
+    let _ = std::env::set_current_dir("/");
+}
+
+impl Waiting {
+    /// Lets the caller go on. Standard input and output become /dev/null, and so does standard error unless messages
+    /// go there: who captures the caller's output is not left waiting.
+    pub fn release(mut self, keep_stderr: bool) -> io::Result<()> {
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+        if !keep_stderr {
+            dup2_stderr(&null)?;
+        }
+        // The caller may have been killed meanwhile; the mount is there all the same.
+        let _ = self.0.write_all(&[READY]);
+        Ok(())
+    }
+}

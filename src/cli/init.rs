@@ -1,0 +1,267 @@
+//! `kmsfs init`: makes a store and its keyring.
+
+use super::assembly;
+use super::exit::{Failure, describe};
+use super::harden;
+use super::text::{shell_word, shown};
+use super::unlock::UnlockArgs;
+use clap::Args;
+use rand::Rng;
+use rustix::fs::Mode;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+/// Make a store
+///
+/// A key file that does not exist is made, with 32 random bytes. Without key file or passphrase file you
+/// are asked for a passphrase. Nothing in the store can be read without it, by anybody: keep a copy
+/// elsewhere.
+#[derive(Args)]
+#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+pub struct InitArgs {
+    #[command(flatten)]
+    unlock: UnlockArgs,
+    /// Put the keyring here instead of into the store
+    #[arg(long, value_name = "DIR")]
+    keyring: Option<PathBuf>,
+    /// The AWS region that key ARNs show
+    #[arg(long, default_value = "us-east-1", value_parser = region)]
+    region: String,
+    /// The AWS account that key ARNs show, 12 digits
+    #[arg(long, value_name = "N", default_value = "000000000000", value_parser = account_id)]
+    account_id: String,
+    /// The store: a directory that is empty or does not exist yet
+    store: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmsfs init --key-file /root/kmsfs.key /srv/store
+  kmsfs init --passphrase-file pass --region us-west-2 --account-id 123456789123 /srv/store
+  kmsfs init --keyring /media/usb/keyring /srv/store";
+
+/// What the store is made with.
+pub struct Account {
+    pub id: String,
+    pub region: String,
+}
+
+/// Of a new key file, in bytes.
+const KEY_FILE_LEN: usize = 32;
+
+/// Makes the store, or nothing at all.
+pub fn run(args: InitArgs) -> Result<ExitCode, Failure> {
+    harden::forbid_dumps();
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let mut made = Made::default();
+    let store = made.empty_directory(&args.store, "store")?;
+    let keyring = match &args.keyring {
+        None => made.empty_directory(&assembly::default_keyring(&store), "keyring")?,
+        Some(path) => made.empty_directory(path, "keyring")?,
+    };
+    let mut unlock = args.unlock;
+    for path in [&mut unlock.key_file, &mut unlock.passphrase_file].into_iter().flatten() {
+        *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
+    }
+    let new_key_file = unlock.key_file.as_deref().map_or(Ok(false), |path| made.key_file(path))?;
+    let account = Account { id: args.account_id, region: args.region };
+    assembly::create(&store, &keyring, &unlock, &account)?;
+    made.keep();
+    let keyring = args.keyring.is_some().then_some(keyring);
+    print!("{}", report(&store, keyring.as_deref(), &unlock, new_key_file, &account));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(store: &Path, keyring: Option<&Path>, unlock: &UnlockArgs, new_key_file: bool, account: &Account) -> String {
+    let default = assembly::default_keyring(store);
+    let mut lines = vec![
+        format!("Made the store {}", shown(store)),
+        format!("  account   {}", account.id),
+        format!("  region    {}", account.region),
+        format!("  keyring   {}", shown(keyring.unwrap_or(&default))),
+    ];
+    let mut command = vec!["  kmsfs mount".to_string()];
+    if let Some(path) = keyring {
+        command.push(format!("--keyring {}", shell_word(path)));
+    }
+    if let Some(path) = &unlock.key_file {
+        let new = if new_key_file { ", new: keep a copy elsewhere, nothing can be read without it" } else { "" };
+        lines.push(format!("  key file  {}{new}", shown(path)));
+        command.push(format!("--key-file {}", shell_word(path)));
+    }
+    if let Some(path) = &unlock.passphrase_file {
+        lines.push(format!("  unlocked by the passphrase in {}", shown(path)));
+        command.push(format!("--passphrase-file {}", shell_word(path)));
+    }
+    command.push(format!("{} MOUNTPOINT", shell_word(store)));
+    format!("{}\nMount it with:\n{}\n", lines.join("\n"), command.join(" "))
+}
+
+/// What this command has made so far; removed again unless it is kept.
+#[derive(Default)]
+struct Made {
+    /// Directories that did not exist, and those that were empty.
+    directories: Vec<(PathBuf, bool)>,
+    key_file: Option<PathBuf>,
+}
+
+impl Made {
+    /// The directory's absolute path; made with mode 0700 if it was not there, refused if it is not empty.
+    fn empty_directory(&mut self, path: &Path, what: &str) -> Result<PathBuf, Failure> {
+        let failed = |e: &io::Error| Failure::new(format!("{what} {}: {}", shown(path), describe(e)));
+        let new = match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(e) => return Err(failed(&e)),
+        };
+        if new {
+            // Noted before anything else can fail.
+            self.directories.push((path.to_owned(), true));
+        } else if fs::read_dir(path).map_err(|e| failed(&e))?.next().is_some() {
+            return Err(Failure::new(format!("{what} {}: the directory is not empty", shown(path))));
+        }
+        let absolute = fs::canonicalize(path).map_err(|e| failed(&e))?;
+        if new {
+            self.directories.pop();
+        }
+        self.directories.push((absolute.clone(), new));
+        Ok(absolute)
+    }
+
+    /// Whether it had to be made.
+    fn key_file(&mut self, path: &Path) -> Result<bool, Failure> {
+        let failed = |e: io::Error| Failure::new(format!("key file {}: {}", shown(path), describe(&e)));
+        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(e) => return Err(failed(e)),
+        };
+        // Noted before anything else can fail.
+        self.key_file = Some(path.to_owned());
+        let mut key = Zeroizing::new([0; KEY_FILE_LEN]);
+        rand::rng().fill_bytes(&mut key[..]);
+        file.write_all(&key[..]).and_then(|()| file.sync_all()).map_err(failed)?;
+        // Without its name a durable key file is lost.
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        Ok(true)
+    }
+
+    fn keep(mut self) {
+        self.directories.clear();
+        self.key_file = None;
+    }
+}
+
+impl Drop for Made {
+    /// Removal is best effort: the failure that led here is what the user has to know.
+    fn drop(&mut self) {
+        for (path, new) in self.directories.iter().rev() {
+            let _ = if *new { fs::remove_dir_all(path) } else { remove_content(path) };
+        }
+        if let Some(path) = &self.key_file {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn remove_content(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
+}
+
+fn account_id(text: &str) -> Result<String, String> {
+    if text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(text.to_string())
+    } else {
+        Err("an account id is 12 digits".into())
+    }
+}
+
+/// Not only those that AWS has today: it becomes part of ARNs and of principals' names.
+fn region(text: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if (1..=32).contains(&text.len()) && text.bytes().all(good) && text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        Ok(text.to_string())
+    } else {
+        Err("a region is a name such as us-east-1".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn accounts_are_twelve_digits_and_regions_are_names() {
+        assert!(account_id("000000000000").is_ok() && region("us-gov-west-1").is_ok());
+        for bad in ["", "12345678901", "1234567890123", "12345678901a", "١٢٣٤٥٦"] {
+            assert!(account_id(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "US-EAST-1", "us east", "us:east", "1-us"] {
+            assert!(region(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_was_made_is_removed_unless_it_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        fs::create_dir(&old).unwrap();
+        let mut made = Made::default();
+        made.empty_directory(&new, "store").unwrap();
+        made.empty_directory(&old, "keyring").unwrap();
+        assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::create_dir(new.join("meta")).unwrap();
+        fs::write(old.join("half"), b"x").unwrap();
+        drop(made);
+        assert!(!new.exists() && old.exists());
+        assert_eq!(fs::read_dir(&old).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_key_file_is_made_for_its_owner_alone_and_an_old_one_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("key"), dir.path().join("other"));
+        let mut made = Made::default();
+        assert!(made.key_file(&path).unwrap() && made.key_file(&other).unwrap());
+        let key = fs::read(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(key.len(), 32);
+        assert_ne!(key, fs::read(&other).unwrap());
+        made.keep();
+        let mut made = Made::default();
+        assert!(!made.key_file(&path).unwrap());
+        drop(made);
+        assert_eq!(fs::read(&path).unwrap(), key);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_empty_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("mine"), b"x").unwrap();
+        let mut made = Made::default();
+        let message = made.empty_directory(dir.path(), "store").unwrap_err().message;
+        assert_eq!(message, format!("store {}: the directory is not empty", dir.path().display()));
+        drop(made);
+        assert!(dir.path().join("mine").exists());
+    }
+
+    #[test]
+    fn the_report_ends_in_the_command_that_mounts() {
+        let account = Account { id: "000000000000".into(), region: "us-east-1".into() };
+        let unlock = UnlockArgs { key_file: Some("/root/my key".into()), ..UnlockArgs::default() };
+        let text = report(Path::new("/srv/s"), Some(Path::new("/ring")), &unlock, true, &account);
+        let command = "  kmsfs mount --keyring /ring --key-file '/root/my key' /srv/s MOUNTPOINT\n";
+        assert!(text.ends_with(command), "{text}");
+        assert!(text.starts_with("Made the store /srv/s\n  account   000000000000\n  region    us-east-1\n"));
+    }
+}

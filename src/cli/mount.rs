@@ -1,0 +1,254 @@
+//! `kmsfs mount`: checks, opens the store, mounts it, and serves until somebody unmounts.
+
+use super::exit::{Failure, describe};
+use super::logging::Sink;
+use super::mount8;
+use super::mountpoint;
+use super::options::{self, Options};
+use super::serve::serve;
+use super::text::shown;
+use super::unlock::UnlockArgs;
+use super::{assembly, daemon, harden, remount};
+use crate::fuse;
+use clap::Args;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Mount a store
+///
+/// Returns once the mount answers and goes on in the background, where messages go to syslog (or
+/// `-o log_file=`). `umount MOUNTPOINT`, `fusermount3 -u MOUNTPOINT`, SIGTERM and SIGINT end it cleanly.
+#[derive(Args)]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", options::HELP))]
+pub struct MountArgs {
+    #[command(flatten)]
+    unlock: UnlockArgs,
+    /// Where the keyring is, if it is not in the store
+    #[arg(long, value_name = "DIR")]
+    keyring: Option<PathBuf>,
+    /// Stay in the foreground and log to standard error
+    #[arg(long, short = 'f')]
+    foreground: bool,
+    /// Mount options, separated by commas; may be repeated
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// The store, a directory that `kmsfs init` made
+    store: PathBuf,
+    /// The directory to mount it on
+    mountpoint: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmsfs mount --key-file /root/kmsfs.key /srv/store /mnt
+  kmsfs mount --foreground --passphrase-file pass -o ro,allow_other /srv/store /mnt
+  mount -t kmsfs /srv/store /mnt -o key-file=/root/kmsfs.key
+  /etc/fstab:  /srv/store  /mnt  kmsfs  key-file=/root/kmsfs.key,noauto  0  0";
+
+/// A mount that is asked for, by the command line or by mount(8).
+pub struct Request {
+    store: PathBuf,
+    mountpoint: PathBuf,
+    options: Options,
+    unlock: UnlockArgs,
+    foreground: bool,
+    /// Check everything, mount nothing.
+    fake: bool,
+    verbose: bool,
+    namespace: Option<PathBuf>,
+}
+
+impl MountArgs {
+    /// An option given in both ways is the command line's.
+    pub fn into_request(self) -> Result<Request, Failure> {
+        let mut options = Options::parse(self.options.iter().map(String::as_str), false).map_err(Failure::usage)?;
+        options.keyring = self.keyring.or(options.keyring);
+        let mut unlock = self.unlock;
+        take_unlock(&mut unlock, &mut options);
+        let (store, mountpoint) = (self.store, self.mountpoint);
+        Ok(Request {
+            store,
+            mountpoint,
+            options,
+            unlock,
+            foreground: self.foreground,
+            fake: false,
+            verbose: false,
+            namespace: None,
+        })
+    }
+}
+
+impl From<mount8::Call> for Request {
+    fn from(call: mount8::Call) -> Self {
+        let mut options = call.options;
+        let mut unlock = UnlockArgs::default();
+        take_unlock(&mut unlock, &mut options);
+        Self {
+            store: call.store,
+            mountpoint: call.mountpoint,
+            options,
+            unlock,
+            foreground: false,
+            fake: call.fake,
+            verbose: call.verbose,
+            namespace: call.namespace,
+        }
+    }
+}
+
+fn take_unlock(unlock: &mut UnlockArgs, options: &mut Options) {
+    if unlock.key_file.is_none() && unlock.passphrase_file.is_none() {
+        unlock.key_file = options.key_file.take();
+        unlock.passphrase_file = options.passphrase_file.take();
+    }
+}
+
+/// A request whose paths are absolute and checked.
+pub struct Plan {
+    pub store: PathBuf,
+    pub target: PathBuf,
+    pub keyring: PathBuf,
+    pub unlock: UnlockArgs,
+    pub options: Options,
+    pub warnings: Vec<String>,
+}
+
+/// Does what was asked for. In the background the caller's process returns once the mount answers or has failed.
+pub fn run(request: Request) -> Result<ExitCode, Failure> {
+    if let Some(namespace) = &request.namespace {
+        enter_namespace(namespace)?;
+    }
+    if request.options.remount && !request.fake {
+        return remount::run(&request.mountpoint, &request.options).map(|()| ExitCode::SUCCESS);
+    }
+    let (foreground, fake, verbose) = (request.foreground, request.fake, request.verbose);
+    harden::forbid_dumps();
+    let plan = Plan::check(request)?;
+    for warning in &plan.warnings {
+        eprintln!("kmsfs: {warning}");
+    }
+    if fake {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if verbose {
+        println!("kmsfs: mounting {} on {}", shown(&plan.store), shown(&plan.target));
+    }
+    if foreground {
+        return serve(plan, None);
+    }
+    match daemon::into_background()? {
+        daemon::Side::Parent(code) => Ok(code),
+        daemon::Side::Child(caller) => serve(plan, Some(caller)),
+    }
+}
+
+impl Plan {
+    fn check(request: Request) -> Result<Self, Failure> {
+        let store = assembly::find_store(&request.store)?;
+        let mut options = request.options;
+        let mut unlock = request.unlock;
+        // The daemon changes to `/` before it uses them.
+        let paths = [&mut unlock.key_file, &mut unlock.passphrase_file, &mut options.keyring, &mut options.log_file];
+        for path in paths.into_iter().flatten() {
+            *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
+        }
+        let keyring = options.keyring.take().unwrap_or_else(|| assembly::default_keyring(&store));
+        let (target, warnings) = mountpoint::prepare(&request.mountpoint)?;
+        mountpoint::check_apart(&store, &target)?;
+        Ok(Self { store, target, keyring, unlock, options, warnings })
+    }
+
+    /// As mount(8) has them, except that set-id bits and devices of somebody else's making are not for ordinary users.
+    pub fn mount_options(&self) -> fuse::MountOptions {
+        let root = rustix::process::geteuid().is_root();
+        let options = &self.options;
+        fuse::MountOptions {
+            mountpoint: self.target.clone(),
+            source: self.store.to_string_lossy().into_owned(),
+            read_only: options.read_only,
+            allow_other: options.allow_other,
+            writeback_cache: options.writeback,
+            threads: options.threads,
+            suid: options.suid.unwrap_or(root),
+            dev: options.dev.unwrap_or(root),
+            exec: options.exec,
+            noatime: options.noatime,
+            sync: options.sync,
+            dirsync: options.dirsync,
+        }
+    }
+
+    /// Where messages go from now on.
+    pub fn sink(&self, foreground: bool) -> Result<Sink, Failure> {
+        match &self.options.log_file {
+            Some(path) => {
+                Sink::file(path).map_err(|e| Failure::new(format!("log file {}: {}", shown(path), describe(&e))))
+            }
+            None if foreground => Ok(Sink::Stderr),
+            None => Ok(Sink::background()),
+        }
+    }
+}
+
+fn enter_namespace(path: &Path) -> Result<(), Failure> {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    use std::os::fd::AsFd;
+    let entered = fs::File::open(path).and_then(|file| {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(io::Error::from)
+    });
+    entered.map_err(|e| Failure::new(format!("mount namespace {}: {}", shown(path), describe(&e))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exit::Exit;
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        mount: MountArgs,
+    }
+
+    fn request(words: &[&str]) -> Request {
+        Line::try_parse_from([&["mount"], words].concat()).unwrap().mount.into_request().unwrap()
+    }
+
+    #[test]
+    fn key_file_and_keyring_may_be_mount_options() {
+        let request = request(&["-o", "ro,key-file=/k,keyring=/ring", "-o", "threads=3", "/s", "/m"]);
+        assert_eq!(request.unlock.key_file, Some(PathBuf::from("/k")));
+        assert_eq!(request.options.keyring, Some(PathBuf::from("/ring")));
+        assert!(request.options.read_only && request.options.threads == 3);
+    }
+
+    #[test]
+    fn the_command_line_wins_over_mount_options() {
+        let request = request(&[
+            "--passphrase-file",
+            "/p",
+            "-o",
+            "key-file=/k",
+            "--keyring",
+            "/a",
+            "-o",
+            "keyring=/b",
+            "/s",
+            "/m",
+        ]);
+        assert_eq!(request.unlock.passphrase_file, Some(PathBuf::from("/p")));
+        assert_eq!(request.unlock.key_file, None);
+        assert_eq!(request.options.keyring, Some(PathBuf::from("/a")));
+    }
+
+    #[test]
+    fn an_unknown_option_is_wrong_usage() {
+        let line = Line::try_parse_from(["mount", "-o", "nonsense", "/s", "/m"]).unwrap();
+        let failure = line.mount.into_request().err().unwrap();
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "unknown mount option 'nonsense'"));
+    }
+}

@@ -1,0 +1,278 @@
+//! What stands behind `-o`: the words of mount(8), of FUSE, and kmsfs's own, parsed once into [`Options`].
+
+use log::LevelFilter;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Mount options, the later of two contradicting words having won.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Each is a word of mount(8).
+pub struct Options {
+    pub read_only: bool,
+    pub allow_other: bool,
+    /// `None` where nothing was said: mount(8)'s defaults for root, `nosuid` and `nodev` for anybody else.
+    pub suid: Option<bool>,
+    pub dev: Option<bool>,
+    pub exec: bool,
+    pub noatime: bool,
+    pub sync: bool,
+    pub dirsync: bool,
+    /// The kernel's writeback cache.
+    pub writeback: bool,
+    /// Threads that answer the kernel, 1 to 64.
+    pub threads: usize,
+    /// Change the flags of a mount that is there.
+    pub remount: bool,
+    pub key_file: Option<PathBuf>,
+    pub passphrase_file: Option<PathBuf>,
+    pub keyring: Option<PathBuf>,
+    pub log_file: Option<PathBuf>,
+    pub log_level: Option<LevelFilter>,
+}
+
+/// Two threads: with one, an asynchronous RELEASE delays the next request; more measured no better on two cores.
+const THREADS: usize = 2;
+const MAX_THREADS: usize = 64;
+
+/// Words that mean something to mount(8), fstab, systemd or the FUSE library, and nothing to the mount itself: mount(8)
+/// has acted on them (`user`, `nofail`), the kernel shows them (`user_id=`), or they are what kmsfs does anyway.
+const WITHOUT_EFFECT: &[&str] = &[
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "nousers",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "nofail",
+    "_netdev",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "diratime",
+    "nodiratime",
+    "lazytime",
+    "nolazytime",
+    "default_permissions",
+    "loud",
+    "silent",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "big_writes",
+    "nonempty",
+];
+const WITHOUT_EFFECT_VALUED: &[&str] =
+    &["user", "comment", "user_id", "group_id", "max_read", "rootmode", "fd", "fsname", "subtype", "blksize"];
+
+/// What `kmsfs mount --help` says.
+pub const HELP: &str = "\
+Options for -o:
+  ro, rw                    read only; reading and writing (default)
+  allow_other               let every user in, as file modes and owners permit; without it only the user who mounts
+                            (root too has to ask, as with other FUSE file systems)
+  key-file=F, passphrase-file=F, keyring=DIR
+                            as --key-file, --passphrase-file and --keyring
+  log_file=F, log_level=L   log to this file; error, warn, info (default), debug or trace
+  writeback, nowriteback    the kernel's writeback cache: on by default; off, every write(2) reaches kmsfs at once
+  threads=N                 threads that answer the kernel, 1 to 64 (default 2)
+  suid, nosuid, dev, nodev, exec, noexec, sync, async, dirsync, atime, noatime
+                            as mount(8) has them; nosuid and nodev are the default for anybody but root
+  remount                   change ro, rw, suid, dev, exec, sync or noatime of a mount that is there (root only)
+  debug                     log_level=debug
+fstab's own words (auto, user, nofail, _netdev, x-..., comment=... and so on) are accepted, unknown ones refused.
+A comma or backslash in a value is written \\, or \\\\.";
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            allow_other: false,
+            suid: None,
+            dev: None,
+            exec: true,
+            noatime: false,
+            sync: false,
+            dirsync: false,
+            writeback: true,
+            threads: THREADS,
+            remount: false,
+            key_file: None,
+            passphrase_file: None,
+            keyring: None,
+            log_file: None,
+            log_level: None,
+        }
+    }
+}
+
+impl Options {
+    /// Parses the arguments of every `-o`. With `sloppy` (mount's `-s`) unknown words are left out instead of refused.
+    pub fn parse<'a>(arguments: impl IntoIterator<Item = &'a str>, sloppy: bool) -> Result<Self, String> {
+        let mut options = Self::default();
+        for word in arguments.into_iter().flat_map(split) {
+            match options.apply(&word) {
+                Err(Refused::Unknown) if sloppy => {}
+                Err(Refused::Unknown) => return Err(format!("unknown mount option '{word}'")),
+                Err(Refused::Value(why)) => return Err(format!("mount option '{word}': {why}")),
+                Ok(()) => {}
+            }
+        }
+        Ok(options)
+    }
+
+    fn apply(&mut self, word: &str) -> Result<(), Refused> {
+        match word.split_once('=') {
+            None => self.apply_flag(word),
+            Some((name, value)) => self.apply_value(name, value),
+        }
+    }
+
+    fn apply_flag(&mut self, word: &str) -> Result<(), Refused> {
+        match word {
+            "ro" => self.read_only = true,
+            "rw" => self.read_only = false,
+            "allow_other" => self.allow_other = true,
+            "suid" => self.suid = Some(true),
+            "nosuid" => self.suid = Some(false),
+            "dev" => self.dev = Some(true),
+            "nodev" => self.dev = Some(false),
+            "exec" => self.exec = true,
+            "noexec" => self.exec = false,
+            "noatime" => self.noatime = true,
+            "atime" => self.noatime = false,
+            "sync" => self.sync = true,
+            "async" => self.sync = false,
+            "dirsync" => self.dirsync = true,
+            "writeback" => self.writeback = true,
+            "nowriteback" => self.writeback = false,
+            "remount" => self.remount = true,
+            "debug" => self.log_level = Some(LevelFilter::Debug),
+            _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
+            "key-file" | "passphrase-file" | "keyring" | "log_file" | "log_level" | "threads" => {
+                return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
+            }
+            _ => return Err(Refused::Unknown),
+        }
+        Ok(())
+    }
+
+    fn apply_value(&mut self, name: &str, value: &str) -> Result<(), Refused> {
+        match name {
+            "key-file" => self.key_file = Some(path(value)?),
+            "passphrase-file" => self.passphrase_file = Some(path(value)?),
+            "keyring" => self.keyring = Some(path(value)?),
+            "log_file" => self.log_file = Some(path(value)?),
+            "log_level" => {
+                let level = LevelFilter::from_str(value)
+                    .map_err(|_| Refused::Value("must be error, warn, info, debug or trace".into()))?;
+                self.log_level = Some(level);
+            }
+            "threads" => {
+                let threads = value.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+                self.threads =
+                    threads.ok_or_else(|| Refused::Value(format!("must be a number from 1 to {MAX_THREADS}")))?;
+            }
+            _ if WITHOUT_EFFECT_VALUED.contains(&name) || is_private(name) => {}
+            _ => return Err(Refused::Unknown),
+        }
+        Ok(())
+    }
+}
+
+enum Refused {
+    Unknown,
+    Value(String),
+}
+
+/// fstab comments for other programs: `x-systemd.automount`, `X-mount.mkdir`.
+fn is_private(name: &str) -> bool {
+    name.starts_with("x-") || name.starts_with("X-")
+}
+
+fn path(value: &str) -> Result<PathBuf, Refused> {
+    if value.is_empty() { Err(Refused::Value("needs a path".into())) } else { Ok(PathBuf::from(value)) }
+}
+
+/// The words between commas. As in libfuse a backslash takes a comma or backslash as it is; as in libmount so does a
+/// pair of double quotes around a value.
+fn split(list: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    let mut chars = list.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if matches!(chars.peek(), Some(',' | '\\' | '"')) => word.extend(chars.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => words.push(std::mem::take(&mut word)),
+            c => word.push(c),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(list: &str) -> Result<Options, String> {
+        Options::parse([list], false)
+    }
+
+    #[test]
+    fn what_fstab_and_mount_add_is_accepted_and_changes_nothing() {
+        let words = "rw,suid,dev,exec,noauto,user,users,nofail,_netdev,x-systemd.automount,comment=mine,relatime,\
+                     user_id=0,group_id=0,max_read=131072,default_permissions,defaults,auto,X-mount.mkdir=0700,async";
+        let expected = Options { suid: Some(true), dev: Some(true), ..Options::default() };
+        assert_eq!(parse(words), Ok(expected));
+        assert_eq!(parse("remount,rw,relatime,user_id=0,group_id=0").map(|o| o.remount), Ok(true));
+    }
+
+    #[test]
+    fn unknown_words_are_refused_by_name() {
+        assert_eq!(parse("rw,cipher=none").unwrap_err(), "unknown mount option 'cipher=none'");
+        assert_eq!(parse("nosymfollow").unwrap_err(), "unknown mount option 'nosymfollow'");
+        assert_eq!(parse("key_file=/k").unwrap_err(), "unknown mount option 'key_file=/k'");
+        assert_eq!(parse("ro=yes").unwrap_err(), "unknown mount option 'ro=yes'");
+    }
+
+    #[test]
+    fn sloppy_leaves_unknown_words_out_but_not_bad_values() {
+        assert_eq!(Options::parse(["cipher=none,ro"], true).map(|o| o.read_only), Ok(true));
+        assert!(Options::parse(["threads=0"], true).is_err());
+    }
+
+    #[test]
+    fn the_later_of_two_contradicting_words_wins() {
+        let options = Options::parse(["ro,nosuid,noexec", "rw,suid,exec,nowriteback,writeback"], false).unwrap();
+        assert_eq!(options, Options { suid: Some(true), ..Options::default() });
+        assert!(parse("rw,ro").unwrap().read_only);
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(parse("threads=4,log_level=debug").unwrap().threads, 4);
+        assert_eq!(parse("threads=65").unwrap_err(), "mount option 'threads=65': must be a number from 1 to 64");
+        assert_eq!(
+            parse("log_level=loud").unwrap_err(),
+            "mount option 'log_level=loud': must be error, warn, info, debug or trace"
+        );
+        assert_eq!(parse("keyring=").unwrap_err(), "mount option 'keyring=': needs a path");
+        assert_eq!(parse("key-file").unwrap_err(), "mount option 'key-file': needs a value, as in NAME=VALUE");
+    }
+
+    #[test]
+    fn commas_in_values_can_be_written() {
+        assert_eq!(parse(r"ro,key-file=/a\,b\\c").unwrap().key_file, Some(PathBuf::from(r"/a,b\c")));
+        assert_eq!(parse(r#"key-file="/a,b",ro"#).unwrap().key_file, Some(PathBuf::from("/a,b")));
+    }
+}

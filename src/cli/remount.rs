@@ -1,0 +1,100 @@
+//! `mount -o remount`: the kernel changes the mount's flags; what the running kmsfs process was started with stays.
+
+use super::exit::{Failure, describe};
+use super::mountpoint::{self, Mount};
+use super::options::Options;
+use super::text::shown;
+use super::xattr;
+use rustix::mount::{MountFlags, mount_remount};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// mount(8) passes all options of the mount as it is, changed by those of its command line.
+pub fn run(mountpoint: &Path, options: &Options) -> Result<(), Failure> {
+    let refused = |why: &str| Failure::new(format!("cannot remount {}: {why}", shown(mountpoint)));
+    let target = fs::canonicalize(mountpoint).map_err(|e| refused(&describe(&e)))?;
+    let mount = mountpoint::kmsfs_at(&target).map_err(|e| refused(&describe(&e)))?;
+    let mount = mount.ok_or_else(|| refused("no kmsfs store is mounted there"))?;
+    if let Some(option) = unchangeable(&mount, options) {
+        return Err(refused(&format!("'{option}' cannot be changed: unmount it and mount it again")));
+    }
+    let set = |flags| mount_remount(&target, flags, "").map_err(|errno| refused(&describe(&errno.into())));
+    let flags = flags(options);
+    set(flags)?;
+    if has_own_options(options) {
+        eprintln!("kmsfs: threads, writeback and logging stay as they are until the next mount");
+    }
+    if !options.read_only && serves_read_only(&target) {
+        set(flags | MountFlags::RDONLY)?;
+        return Err(refused("it was mounted read-only: unmount it and mount it again to write"));
+    }
+    Ok(())
+}
+
+/// The kernel takes these from the first mount only, and would say nothing.
+fn unchangeable(mount: &Mount, options: &Options) -> Option<&'static str> {
+    let has = |option: &str| mount.super_options.split(',').any(|word| word == option);
+    let wanted = [("allow_other", options.allow_other), ("dirsync", options.dirsync)];
+    wanted.into_iter().find(|&(option, wanted)| wanted && !has(option)).map(|(option, _)| option)
+}
+
+/// Whether something was asked for that is the running process's affair. (Keys are not: fstab's options come along.)
+fn has_own_options(options: &Options) -> bool {
+    let default = Options::default();
+    options.threads != default.threads
+        || options.writeback != default.writeback
+        || options.log_file.is_some()
+        || options.log_level.is_some()
+}
+
+fn flags(options: &Options) -> MountFlags {
+    let mut flags = MountFlags::RELATIME;
+    flags.set(MountFlags::RDONLY, options.read_only);
+    flags.set(MountFlags::NOSUID, options.suid == Some(false));
+    flags.set(MountFlags::NODEV, options.dev == Some(false));
+    flags.set(MountFlags::NOEXEC, !options.exec);
+    flags.set(MountFlags::SYNCHRONOUS, options.sync);
+    if options.noatime {
+        flags.remove(MountFlags::RELATIME);
+        flags.insert(MountFlags::NOATIME);
+    }
+    flags
+}
+
+/// Whether the process behind the mount refuses changes: asked with a request that is refused as malformed otherwise.
+fn serves_read_only(target: &Path) -> bool {
+    let answer = xattr::set(target, xattr::CREATE, b"");
+    answer.map_err(|e: io::Error| e.raw_os_error()) == Err(Some(libc::EROFS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(list: &str) -> Options {
+        Options::parse([list], false).unwrap()
+    }
+
+    #[test]
+    fn flags_follow_the_options() {
+        assert_eq!(flags(&options("remount,rw")), MountFlags::RELATIME);
+        let expected = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+        assert_eq!(flags(&options("remount,ro,nosuid,nodev,noatime")), expected);
+    }
+
+    #[test]
+    fn what_only_the_first_mount_decides_is_refused_by_name() {
+        let mount = |super_options: &str| Mount {
+            device: (0, 47),
+            target: "/m".into(),
+            kind: mountpoint::TYPE.into(),
+            source: "/s".into(),
+            super_options: super_options.into(),
+        };
+        let closed = mount("rw,user_id=0,group_id=0");
+        assert_eq!(unchangeable(&closed, &options("remount,allow_other")), Some("allow_other"));
+        assert_eq!(unchangeable(&closed, &options("remount,ro")), None);
+        assert_eq!(unchangeable(&mount("rw,allow_other"), &options("remount,allow_other")), None);
+    }
+}

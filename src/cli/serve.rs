@@ -1,0 +1,182 @@
+//! From a checked request to the end of the mount: keys, store, mount, and a clean end.
+
+use super::assembly;
+use super::daemon;
+use super::exit::{Exit, Failure, describe};
+use super::harden;
+use super::logging;
+use super::mount::Plan;
+use super::text::shown;
+use crate::fuse;
+use crate::store::Store;
+use crate::sys::Signals;
+use parking_lot::Mutex;
+use rustix::fs::Mode;
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// What was modified is committed this often (see docs/ARCHITECTURE.md, durability).
+const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Takes this process from here to the end of the mount. `caller` waits for it in the background.
+pub fn serve(plan: Plan, caller: Option<daemon::Waiting>) -> Result<ExitCode, Failure> {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    harden::raise_descriptor_limit();
+    let locked = harden::lock_memory();
+    // The terminal and the signals are the caller's until the passphrase has been read.
+    let secret = plan.unlock.read()?;
+    if caller.is_some() {
+        daemon::detach();
+    }
+    let sink = plan.sink(caller.is_none())?;
+    let keep_stderr = sink.keeps_stderr();
+    if let Some(notice) = sink.notice() {
+        eprintln!("kmsfs: {notice}");
+    }
+    logging::start(sink, plan.options.log_level);
+    if let Err(reason) = locked {
+        log::info!("{reason}");
+    }
+    if !keep_stderr {
+        plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    }
+
+    let stop = Stop::on_signals().map_err(|e| Failure::new(describe(&e)))?;
+    let store = assembly::open(&plan.store, &plan.keyring, &secret, plan.options.read_only)?;
+    drop(secret);
+    let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop);
+    let closed = store.close();
+    result?;
+    closed.map_err(|e| logged(assembly::explain(&plan.store, &e)))?;
+    log::info!("unmounted {} from {}", plan.store.display(), plan.target.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_store(
+    plan: &Plan,
+    store: &Arc<Store>,
+    caller: Option<(daemon::Waiting, bool)>,
+    stop: &Arc<Stop>,
+) -> Result<(), Failure> {
+    let fs = assembly::file_system(store, plan.options.read_only);
+    let mounted = stop
+        .mount(|| fuse::mount(fs, &plan.mount_options()))
+        .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
+    let ticker = Ticker::start(Arc::clone(store));
+    let answers = announce(plan, caller, Arc::clone(stop));
+    let served = mounted.run();
+    stop.unmounted();
+    ticker.stop();
+    if !answers.load(Ordering::Acquire) && !stop.was_asked() {
+        return Err(Failure::new(format!("{} was unmounted before it answered", shown(&plan.target))));
+    }
+    served.map_err(|e| logged(Failure::new(format!("{}: {}", shown(&plan.target), describe(&e)))))
+}
+
+/// For failures after the caller has gone, when standard error may be /dev/null.
+fn logged(failure: Failure) -> Failure {
+    log::error!("{failure}");
+    failure
+}
+
+/// Looks at the mount point from outside, as the caller will, and lets the caller go on. (From a thread: the mount is
+/// served by this very process.)
+fn announce(plan: &Plan, caller: Option<(daemon::Waiting, bool)>, stop: Arc<Stop>) -> Arc<AtomicBool> {
+    let answers = Arc::new(AtomicBool::new(false));
+    let (target, store, answered) = (plan.target.clone(), plan.store.clone(), Arc::clone(&answers));
+    thread::spawn(move || {
+        let ready = fs::metadata(&target).and_then(|_| {
+            // Before the caller goes on, who may unmount at once.
+            answered.store(true, Ordering::Release);
+            log::info!("mounted {} on {}", store.display(), target.display());
+            caller.map_or(Ok(()), |(caller, keep_stderr)| caller.release(keep_stderr))
+        });
+        if let Err(error) = ready {
+            eprintln!("kmsfs: the mount on {} does not answer: {}", shown(&target), describe(&error));
+            stop.unmount();
+        }
+    });
+    answers
+}
+
+type Unmounter = Box<dyn Fn() -> io::Result<()> + Send>;
+
+/// Ends the mount when a signal says so.
+struct Stop {
+    unmounter: Mutex<Option<Unmounter>>,
+    asked: AtomicBool,
+}
+
+impl Stop {
+    /// SIGHUP too: in the foreground it says that the terminal has gone.
+    fn on_signals() -> io::Result<Arc<Self>> {
+        let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
+        let stop = Arc::new(Self { unmounter: Mutex::new(None), asked: AtomicBool::new(false) });
+        let stopped = Arc::clone(&stop);
+        thread::spawn(move || {
+            while let Ok(signal) = signals.wait() {
+                log::info!("signal {signal}: unmounting");
+                stopped.unmount();
+            }
+        });
+        Ok(stop)
+    }
+
+    /// Mounts so that no signal falls between the mount and knowing how to end it.
+    fn mount(&self, mount: impl FnOnce() -> io::Result<fuse::Mounted>) -> io::Result<fuse::Mounted> {
+        let mut unmounter = self.unmounter.lock();
+        let mut mounted = mount()?;
+        *unmounter = Some(mounted.unmounter());
+        Ok(mounted)
+    }
+
+    /// Before there is a mount the process just ends: the redo log bears that.
+    fn unmount(&self) {
+        let unmounter = self.unmounter.lock();
+        self.asked.store(true, Ordering::Release);
+        let Some(unmount) = &*unmounter else {
+            eprintln!("kmsfs: interrupted");
+            std::process::exit(Exit::Failure as i32);
+        };
+        if let Err(error) = unmount() {
+            log::error!("cannot unmount: {}", describe(&error));
+        }
+    }
+
+    /// From now on a signal has nothing to end: closing the store goes on to its end.
+    fn unmounted(&self) {
+        *self.unmounter.lock() = Some(Box::new(|| Ok(())));
+    }
+
+    fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+}
+
+/// Commits what was modified every five seconds.
+struct Ticker {
+    stop: mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Ticker {
+    fn start(store: Arc<Store>) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            while stopped.recv_timeout(COMMIT_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                store.commit_all();
+            }
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        let _ = self.thread.join();
+    }
+}
