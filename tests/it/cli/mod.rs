@@ -1,0 +1,128 @@
+//! The command line as users and mount(8) call it: exit codes, what it says, what it leaves behind.
+
+mod input;
+mod mount8;
+mod mounting;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const KMSFS: &str = env!("CARGO_BIN_EXE_kmsfs");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory with a mount point, and a key file and store if they were asked for. Nothing in it stays mounted.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn empty() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("mnt")).unwrap();
+        Self { dir }
+    }
+
+    fn with_store() -> Self {
+        let place = Self::empty();
+        let (key, store) = (place.path("key"), place.path("store"));
+        let made = run(KMSFS, [OsStr::new("init"), "--key-file".as_ref(), key.as_ref(), store.as_ref()]);
+        assert_eq!(made.code, 0, "{made:?}");
+        place
+    }
+
+    /// Without symlinks, as the program shows paths.
+    fn path(&self, name: &str) -> PathBuf {
+        fs::canonicalize(self.dir.path()).unwrap().join(name)
+    }
+
+    fn shown(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// `kmsfs mount --key-file KEY [more] STORE MNT`, with messages to a file named log.
+    fn mount(&self, more: &[&str]) -> Answer {
+        let mut words: Vec<OsString> = ["mount", "--key-file"].map(OsString::from).to_vec();
+        words.push(self.path("key").into());
+        words.push("-o".into());
+        words.push(format!("log_file={}", self.shown("log")).into());
+        words.extend(more.iter().map(OsString::from));
+        words.extend([self.path("store").into(), self.path("mnt").into()]);
+        run(KMSFS, words)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Type, source and options of what is mounted on the mount point.
+    fn mounted(&self) -> Option<(String, String, String)> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let target = self.shown("mnt");
+        let line = mounts.lines().rfind(|line| line.split(' ').nth(1) == Some(&target))?;
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        Some((words[2].clone(), words[0].clone(), words[3].clone()))
+    }
+
+    fn unmount(&self) {
+        rustix::mount::unmount(self.path("mnt"), rustix::mount::UnmountFlags::empty()).unwrap();
+    }
+
+    /// Processes that were started to mount this place's store.
+    fn daemons(&self) -> Vec<u32> {
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        let store = self.shown("store");
+        let mounts_it = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|&byte| byte == 0).any(|word| word == store.as_bytes())
+        };
+        pids.filter(mounts_it).collect()
+    }
+
+    fn wait_for_daemon(&self) {
+        assert!(eventually(|| self.daemons().is_empty()), "still there: {:?}\n{}", self.daemons(), self.log());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.path("mnt"), rustix::mount::UnmountFlags::DETACH);
+        eventually(|| self.daemons().is_empty());
+    }
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, words: impl IntoIterator<Item = S>) -> Answer {
+    let mut command = Command::new(program);
+    answer(command.args(words).env("LC_ALL", "C").stdin(Stdio::null()).output().unwrap())
+}
+
+fn answer(output: Output) -> Answer {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Answer { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+fn eventually(condition: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if condition() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    condition()
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}

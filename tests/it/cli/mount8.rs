@@ -1,0 +1,99 @@
+//! mount(8), in a mount namespace of its own, where /sbin has the helpers that scripts/install makes.
+
+use super::{Answer, KMSFS, Place, run};
+use std::fs;
+
+/// Runs `commands` there, with `$store`, `$mnt` and `$key` set, and `mounted` to show the line of /proc/mounts. What
+/// they leave mounted goes with the namespace's last process.
+fn script(place: &Place, commands: &str) -> Answer {
+    let layer = place.shown("layer");
+    let (store, mnt, key) = (place.shown("store"), place.shown("mnt"), place.shown("key"));
+    let text = format!(
+        r#"
+        set -eu
+        store={store} mnt={mnt} key={key}
+        mounted() {{ grep " $mnt " /proc/mounts || echo not mounted; }}
+        mkdir -p {layer}
+        mount -t tmpfs none {layer}
+        mkdir {layer}/upper {layer}/work
+        ln -s {KMSFS} {layer}/upper/mount.kmsfs
+        ln -s {KMSFS} {layer}/upper/mount.fuse.kmsfs
+        sbin=$(readlink -f /sbin)
+        mount -t overlay -o "lowerdir=$sbin,upperdir={layer}/upper,workdir={layer}/work" overlay "$sbin"
+        {commands}
+        "#
+    );
+    run("unshare", ["--mount", "sh", "-c", &text])
+}
+
+fn shown(place: &Place, options: &str) -> String {
+    format!("{} {} fuse.kmsfs {options}", place.shown("store"), place.shown("mnt"))
+}
+
+#[test]
+fn both_types_mount_and_umount() {
+    let place = Place::with_store();
+    for kind in ["kmsfs", "fuse.kmsfs"] {
+        let commands = "mount -t TYPE $store $mnt -o key-file=$key,log_file=$mnt.log,nosuid,nodev,allow_other
+                        mounted; umount $mnt; mounted";
+        let answer = script(&place, &commands.replace("TYPE", kind));
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let lines: Vec<&str> = answer.out.lines().collect();
+        assert!(lines[0].starts_with(&shown(&place, "rw,nosuid,nodev,relatime")), "{}", lines[0]);
+        assert!(lines[0].contains("allow_other"), "{}", lines[0]);
+        assert_eq!(lines[1], "not mounted");
+    }
+}
+
+#[test]
+fn a_line_of_fstab_mounts() {
+    let place = Place::with_store();
+    for kind in ["kmsfs", "fuse.kmsfs"] {
+        let options = "noauto,users,exec,nofail,_netdev,x-systemd.automount,comment=mine,defaults";
+        let line = format!(
+            "{} {} {kind} key-file={},log_file={},{options} 0 0\n",
+            place.shown("store"),
+            place.shown("mnt"),
+            place.shown("key"),
+            place.shown("log")
+        );
+        fs::write(place.path("fstab"), line).unwrap();
+        let fstab = place.shown("fstab");
+        let answer = script(&place, &format!("mount -T {fstab} $mnt; mounted; umount $mnt; mounted"));
+        assert_eq!(answer.code, 0, "{answer:?}");
+        assert!(answer.out.starts_with(&shown(&place, "rw,nosuid,nodev,relatime")), "{}", answer.out);
+        assert!(answer.out.ends_with("\nnot mounted\n"), "{}", answer.out);
+    }
+}
+
+#[test]
+fn a_remount_changes_what_the_kernel_can_change() {
+    let place = Place::with_store();
+    let commands = "mount -t kmsfs $store $mnt -o key-file=$key,log_file=$mnt.log
+                    mount -o remount,ro $mnt; mounted
+                    mount -o remount,rw,noexec,noatime $mnt; mounted
+                    mount -o remount,allow_other $mnt || echo code $?
+                    umount $mnt";
+    let answer = script(&place, commands);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let lines: Vec<&str> = answer.out.lines().collect();
+    assert!(lines[0].starts_with(&shown(&place, "ro,relatime")), "{}", lines[0]);
+    assert!(lines[1].starts_with(&shown(&place, "rw,noexec,noatime")), "{}", lines[1]);
+    assert_eq!(lines[2], "code 32");
+    let text = format!("cannot remount {}: 'allow_other' cannot be changed", place.shown("mnt"));
+    assert!(answer.err.contains(&text), "{}", answer.err);
+}
+
+#[test]
+fn failures_have_the_codes_of_mount() {
+    let place = Place::with_store();
+    let commands = "mount -t kmsfs $store $mnt -o key-file=$key,bogus || echo code $?
+                    mount -t kmsfs $store.absent $mnt -o key-file=$key || echo code $?
+                    mount -f -t kmsfs $store $mnt -o key-file=$key && echo fake
+                    mount -s -t kmsfs $store $mnt -o key-file=$key,bogus,log_file=$mnt.log && echo sloppy
+                    umount $mnt";
+    let answer = script(&place, commands);
+    assert_eq!(answer.out, "code 1\ncode 32\nfake\nsloppy\n", "{answer:?}");
+    let absent = format!("kmsfs: store {}.absent does not exist\n", place.shown("store"));
+    assert!(answer.err.starts_with(&format!("kmsfs: unknown mount option 'bogus'\n{absent}")), "{}", answer.err);
+}

@@ -1,0 +1,128 @@
+use super::{KMSFS, Place, eventually, run};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn mount_returns_when_the_mount_answers_and_shows_the_store_as_its_source() {
+    let place = Place::with_store();
+    let mounted = place.mount(&[]);
+    assert_eq!((mounted.code, mounted.out.as_str(), mounted.err.as_str()), (0, "", ""), "{mounted:?}");
+    let (kind, source, options) = place.mounted().unwrap();
+    assert_eq!((kind.as_str(), source), ("fuse.kmsfs", place.shown("store")));
+    assert!(options.starts_with("rw,"), "{options}");
+    fs::create_dir(place.path("mnt/bucket")).unwrap();
+    fs::write(place.path("mnt/bucket/object"), b"content").unwrap();
+    place.unmount();
+    // At once: the first process may still be writing its log home.
+    assert_eq!(place.mount(&[]).code, 0);
+    assert_eq!(fs::read(place.path("mnt/bucket/object")).unwrap(), b"content");
+    assert_eq!(run("fusermount3", ["-u", &place.shown("mnt")]).code, 0);
+    place.wait_for_daemon();
+    assert!(place.log().contains("unmounted"), "{}", place.log());
+}
+
+#[test]
+fn the_daemon_leaves_its_callers_session_and_cannot_be_looked_into() {
+    let place = Place::with_store();
+    assert_eq!(place.mount(&[]).code, 0);
+    let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // After the name: state, parent, process group, session, terminal.
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    assert_eq!((fields[3], fields[4]), (pid.to_string().as_str(), "0"));
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+    // Of a process that is not dumpable, /proc belongs to root whoever runs it; and its memory is locked.
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap().trim();
+    assert_ne!(locked, "0 kB");
+    place.unmount();
+    place.wait_for_daemon();
+}
+
+#[test]
+fn signals_unmount_cleanly() {
+    let place = Place::with_store();
+    for end in [Signal::TERM, Signal::INT, Signal::HUP] {
+        assert_eq!(place.mount(&[]).code, 0);
+        let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
+        signal(pid, end);
+        place.wait_for_daemon();
+        assert_eq!(place.mounted(), None);
+    }
+    assert_eq!(place.log().matches("] unmounted").count(), 3, "{}", place.log());
+}
+
+#[test]
+fn a_second_mount_is_refused_and_told_who_has_the_store() {
+    let place = Place::with_store();
+    assert_eq!(place.mount(&[]).code, 0);
+    let here = place.mount(&[]);
+    let text = format!("kmsfs: {} is already mounted: {} is mounted there\n", place.shown("mnt"), place.shown("store"));
+    assert_eq!((here.code, here.err), (1, text));
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    let words = ["mount", "--key-file", &place.shown("key"), &place.shown("store"), &place.shown("elsewhere")];
+    let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
+    let elsewhere = run(KMSFS, words);
+    assert_eq!(elsewhere.code, 4, "{elsewhere:?}");
+    assert!(elsewhere.err.contains(&pid.to_string()), "{}", elsewhere.err);
+    place.unmount();
+    place.wait_for_daemon();
+}
+
+#[test]
+fn the_mount_of_a_killed_daemon_is_replaced_with_a_word_about_it() {
+    let place = Place::with_store();
+    assert_eq!(place.mount(&[]).code, 0);
+    fs::create_dir(place.path("mnt/bucket")).unwrap();
+    let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
+    signal(pid, Signal::KILL);
+    place.wait_for_daemon();
+    let target = place.path("mnt");
+    assert!(eventually(|| fs::metadata(&target).is_err_and(|e| e.raw_os_error() == Some(107))));
+    let again = place.mount(&[]);
+    assert_eq!(again.code, 0, "{again:?}");
+    let text = format!("kmsfs: {}: replaced the mount that an ended kmsfs process left behind\n", place.shown("mnt"));
+    assert_eq!(again.err, text);
+    assert!(place.path("mnt/bucket").is_dir());
+    let here = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert_eq!(here.lines().filter(|line| line.contains(&place.shown("mnt"))).count(), 1);
+    place.unmount();
+    place.wait_for_daemon();
+}
+
+#[test]
+fn hidden_files_are_warned_about() {
+    let place = Place::with_store();
+    fs::write(place.path("mnt/file"), b"x").unwrap();
+    let mounted = place.mount(&[]);
+    let text =
+        format!("kmsfs: {} is not empty: its files are hidden while kmsfs is mounted there\n", place.shown("mnt"));
+    assert_eq!((mounted.code, mounted.err), (0, text));
+    place.unmount();
+    place.wait_for_daemon();
+    assert_eq!(fs::read(place.path("mnt/file")).unwrap(), b"x");
+}
+
+#[test]
+fn a_read_only_mount_takes_no_changes() {
+    let place = Place::with_store();
+    assert_eq!(place.mount(&[]).code, 0);
+    fs::create_dir(place.path("mnt/bucket")).unwrap();
+    place.unmount();
+    assert_eq!(place.mount(&["-o", "ro"]).code, 0);
+    let refused = fs::create_dir(place.path("mnt/another")).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let remounted = run(KMSFS, ["mount", "-o", "remount,rw", &place.shown("store"), &place.shown("mnt")]);
+    assert_eq!(remounted.code, 1, "{remounted:?}");
+    assert!(remounted.err.contains("it was mounted read-only"), "{}", remounted.err);
+    assert!(place.path("mnt/bucket").is_dir());
+    place.unmount();
+    place.wait_for_daemon();
+}
