@@ -1,4 +1,8 @@
-//! One binary, a module a theme.
+//! Tests of the whole: the program on real mounts, the store on a simulated disk, and rules about the source.
+//! A module a theme.
 
 mod cli;
+mod harness;
+mod layers;
+mod semantics;
 mod store;

@@ -1,0 +1,39 @@
+use super::Answer;
+use rustix::mount::{UnmountFlags, unmount};
+use std::path::PathBuf;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A small ext4 file system of its own, for disks that fill up or turn read-only.
+pub struct Disk {
+    dir: TempDir,
+}
+
+impl Disk {
+    pub fn new(mebibytes: u32) -> Self {
+        let disk = Self { dir: tempfile::tempdir().unwrap() };
+        disk.sh(&format!("truncate -s {mebibytes}M image && mkfs.ext4 -q -m 0 image && mkdir mnt"));
+        disk.sh("mount -o loop image mnt && rmdir mnt/lost+found");
+        disk
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    /// In the directory that holds `mnt`.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", script]).current_dir(self.dir.path());
+        let answer = Answer::of(command);
+        assert!(answer.code == 0, "{script}\nanswered {answer:?}");
+        answer.out
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = unmount(self.path(), UnmountFlags::DETACH);
+    }
+}

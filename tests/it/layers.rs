@@ -1,0 +1,197 @@
+//! The layers of docs/ARCHITECTURE.md, checked in the source: imports go downwards only.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each layer and those that it may import from: itself and what is below it.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("main", &["cli"]),
+    ("lib", &[]),
+    ("cli", &["fuse", "fs", "store", "sse", "format", "kms", "crypto", "sys"]),
+    ("fuse", &["fs", "store", "sse", "format", "kms", "crypto", "sys"]),
+    ("fs", &["store", "sse", "format", "kms", "crypto", "sys"]),
+    ("store", &["sse", "format", "kms", "crypto", "sys"]),
+    ("sse", &["format", "kms", "crypto", "sys"]),
+    ("format", &["crypto"]),
+    ("kms", &["crypto", "sys"]),
+    ("crypto", &["sys"]),
+    // One file of system calls: below everything, and everything else is strange to it.
+    ("sys", &[]),
+];
+const LONGEST_FILE: usize = 600;
+
+#[test]
+fn imports_go_downwards_only() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let (_, allowed) = ALLOWED.iter().find(|(name, _)| *name == source.layer).unwrap_or_else(|| {
+            panic!("{}: {:?} is no layer: give it its place in ALLOWED", source.path.display(), source.layer)
+        });
+        for import in imports(&source.code) {
+            if import != source.layer && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{}: {} imports {import}", source.path.display(), source.layer));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn fuser_is_known_to_the_fuse_layer_alone() {
+    assert_only_in("fuser", |source| source.layer == "fuse");
+}
+
+#[test]
+fn unsafe_is_in_one_file_alone() {
+    assert_only_in("unsafe", |source| source.layer == "sys");
+}
+
+/// Key bytes are an affair of `crypto` alone, so the cipher crates are too.
+#[test]
+fn ciphers_are_known_to_the_crypto_layer_alone() {
+    for name in ["aes_gcm", "ring", "hkdf"] {
+        assert_only_in(name, |source| source.layer == "crypto");
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_a_few_screens() {
+    let count = |source: &Source| fs::read_to_string(&source.path).unwrap().lines().count();
+    let long: Vec<_> = sources().into_iter().filter(|source| count(source) > LONGEST_FILE).map(|s| s.path).collect();
+    assert!(long.is_empty(), "more than {LONGEST_FILE} lines: {long:?}");
+}
+
+#[test]
+fn the_check_itself_finds_what_it_looks_for() {
+    let code = stripped(
+        "use crate::{fs::Fs, store::{self, Dir}};\n// crate::fuse in a comment\nfn f() { let _ = crate::kms::x(\"crate::cli\"); }\n\
+         use super::super::sse;\n",
+    );
+    assert_eq!(imports(&code), ["fs", "kms", "store"].map(String::from).into());
+    assert!(words(&stripped("deny(unsafe_code); // unsafe\n")).all(|word| word != "unsafe"));
+    assert!(words(&stripped("let x = unsafe { y };")).any(|word| word == "unsafe"));
+}
+
+struct Source {
+    path: PathBuf,
+    /// Name of the module at the top that the file is part of.
+    layer: String,
+    /// Without comments and the contents of strings.
+    code: String,
+}
+
+#[track_caller]
+fn assert_only_in(word: &str, allowed: impl Fn(&Source) -> bool) {
+    let users: Vec<_> = sources().into_iter().filter(|source| words(&source.code).any(|w| w == word)).collect();
+    let wrong: Vec<_> = users.iter().filter(|source| !allowed(source)).map(|source| &source.path).collect();
+    assert!(wrong.is_empty(), "{word} in {wrong:?}");
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect(&root, &root, &mut found);
+    assert!(found.len() > 20, "the sources are not where they are looked for");
+    found
+}
+
+fn collect(root: &Path, dir: &Path, found: &mut Vec<Source>) {
+    for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let first = path.strip_prefix(root).unwrap().components().next().unwrap();
+            let layer = Path::new(first.as_os_str()).file_stem().unwrap().to_string_lossy().into_owned();
+            let code = stripped(&fs::read_to_string(&path).unwrap());
+            found.push(Source { path, layer, code });
+        }
+    }
+}
+
+/// The names that follow `crate::` (or `kmsfs::`, which is what main.rs says), also in a group `crate::{a, b::c}`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for start in ["crate::", "kmsfs::"] {
+        for (at, _) in code.match_indices(start) {
+            let rest = &code[at + start.len()..];
+            match rest.strip_prefix('{') {
+                Some(group) => names.extend(heads(group)),
+                None => names.extend(words(rest).next().map(String::from)),
+            }
+        }
+    }
+    // Macros and functions of the crate's root would be none of the layers; there are none.
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// First names of a group's members: of `a, b::{c, d}, e}` they are a, b and e.
+fn heads(group: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut heads = vec![String::new()];
+    let mut in_head = true;
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                heads.push(String::new());
+                in_head = true;
+            }
+            ':' => in_head = in_head && depth > 0,
+            c if in_head && depth == 0 && !c.is_whitespace() => heads.last_mut().expect("never empty").push(c),
+            _ => {}
+        }
+    }
+    heads.retain(|head| !head.is_empty());
+    heads
+}
+
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// The code without comments and string contents; good enough for a source that rustfmt has formatted.
+fn stripped(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if let Some(len) = raw_string(rest) {
+            len
+        } else if c == '"' {
+            string(rest)
+        } else if rest.starts_with("'\"'") || rest.starts_with("b'\"'") {
+            rest.find("\"'").expect("just seen") + 2
+        } else {
+            code.push(c);
+            c.len_utf8()
+        };
+        rest = &rest[skipped..];
+    }
+    code
+}
+
+/// Length of the string literal that `text` begins with.
+fn string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !escaped => return at + 1,
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    text.len()
+}
+
+fn raw_string(text: &str) -> Option<usize> {
+    let hashes = text.strip_prefix("r#")?.chars().take_while(|&c| c == '#').count() + 1;
+    let open = format!("r{}\"", "#".repeat(hashes));
+    let body = text.strip_prefix(&open)?;
+    let close = format!("\"{}", "#".repeat(hashes));
+    Some(open.len() + body.find(&close)? + close.len())
+}
