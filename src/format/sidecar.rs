@@ -6,8 +6,8 @@
 //! ```
 
 use super::bytes::{array, is_zero, put, u16_at, u32_at, u64_at};
+use super::data_key::{Algorithm, WrappedDataKey};
 use super::{Malformed, ObjectId, VERSION};
-use crate::sse::{Algorithm, WrappedDataKey};
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
