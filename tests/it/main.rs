@@ -3,6 +3,22 @@
 
 mod cli;
 mod harness;
+
+mod bigfile;
+mod config;
+mod git;
+mod keys;
+mod kill9;
 mod layers;
+mod mmap;
+mod mounting;
+mod names;
+mod plaintext;
+mod processes;
 mod semantics;
+mod sqlite;
 mod store;
+mod tampering;
+mod tools;
+mod tree;
+mod walkthrough;

@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -47,19 +47,26 @@ impl Store {
 
     /// The store lies elsewhere, for instance on a [`Disk`]; the key file and the mount point do not.
     pub fn at(store: &Path) -> Self {
-        Self::init(tempfile::tempdir().unwrap(), store.to_owned())
+        Self::init(tempfile::tempdir().unwrap(), store.to_owned(), "")
+    }
+
+    /// With options of `kmsfs init`.
+    pub fn made_with(options: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        Self::init(dir, store, options)
     }
 
     fn in_dir(dir: TempDir) -> Self {
         let store = dir.path().join("store");
-        Self::init(dir, store)
+        Self::init(dir, store, "")
     }
 
-    fn init(dir: TempDir, store: PathBuf) -> Self {
+    fn init(dir: TempDir, store: PathBuf, options: &str) -> Self {
         // The directory's real path, as /proc/mounts will show it.
         fs::create_dir(dir.path().join("mnt")).unwrap();
         let made = Self { dir, store };
-        made.sh("kmsfs init --key-file $KEY $STORE");
+        made.sh(&format!("kmsfs init --key-file $KEY {options} $STORE"));
         made
     }
 
@@ -114,7 +121,7 @@ impl Store {
         let mut ended = None;
         let answers = wait_until(|| {
             ended = mount.child.as_mut().and_then(|child| child.try_wait().unwrap());
-            ended.is_some() || is_kmsfs(&self.mountpoint())
+            ended.is_some() || (is_mounted(&self.mountpoint()) && fs::metadata(self.mountpoint()).is_ok())
         });
         if let Some(status) = ended {
             mount.child = None;
@@ -235,6 +242,11 @@ impl Mount<'_> {
         self.child.as_ref().map(Child::id).expect("the daemon runs as long as this mount")
     }
 
+    /// For a daemon that was told to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.take().expect("only waited for once").wait().unwrap()
+    }
+
     /// Unmounts, and expects that the daemon ends well.
     #[track_caller]
     pub fn unmount(mut self) {
@@ -322,9 +334,8 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) -> bool {
     condition()
 }
 
-/// Whether a mount at `target` answers.
-fn is_kmsfs(target: &Path) -> bool {
-    mounts_below(target).iter().any(|mounted| mounted == target) && rustix::fs::statvfs(target).is_ok()
+pub fn is_mounted(target: &Path) -> bool {
+    mounts_below(target).iter().any(|mounted| mounted == target)
 }
 
 /// Mount points at or below `dir`, in the order of mounting.

@@ -1,0 +1,153 @@
+//! `.encryption.json` as a shell's user meets it: refusals are said by cp, nothing changes, the nearest one holds.
+
+use crate::harness::{KMS, Store, configuration, header, kms_with, names_in};
+use std::fs;
+use std::path::Path;
+
+fn algorithm_of_a_new_file(dir: &Path) -> String {
+    let probe = dir.join("probe");
+    fs::write(&probe, "x").unwrap();
+    let algorithm = header(&probe, "").unwrap();
+    fs::remove_file(&probe).unwrap();
+    algorithm
+}
+
+#[test]
+fn a_malformed_one_is_refused_and_the_one_before_holds() {
+    let store = Store::new();
+    let mut mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    mount.set_default("bucket", KMS, false);
+    let before = configuration(KMS, false);
+    let rule = r#"{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}"#;
+    let cases = [
+        ("not JSON", "hello".to_owned()),
+        ("no rule", r#"{"Rules":[]}"#.to_owned()),
+        ("no rules", "{}".to_owned()),
+        ("two rules", format!(r#"{{"Rules":[{rule},{rule}]}}"#)),
+        ("unknown algorithm", configuration(r#"{"SSEAlgorithm":"ROT13"}"#, false)),
+        ("AES256 with a key", configuration(r#"{"SSEAlgorithm":"AES256","KMSMasterKeyID":"alias/x"}"#, false)),
+        ("wrong type", r#"{"Rules":"none"}"#.to_owned()),
+        ("over 64 KiB", format!("{}{}", " ".repeat(65_536), configuration(KMS, false))),
+    ];
+    for (what, content) in &cases {
+        fs::write(store.path("bad.json"), content).unwrap();
+        store.try_sh("cp bad.json $MNT/bucket/.encryption.json").expect_failure(1, "Invalid argument");
+        store
+            .try_sh("cp bad.json $MNT/bucket/n && mv $MNT/bucket/n $MNT/bucket/.encryption.json")
+            .expect_failure(1, "Invalid argument");
+        store.try_sh("dd if=bad.json of=$MNT/bucket/.encryption.json conv=fsync").expect_failure(1, "Invalid argument");
+        store.try_sh("rsync bad.json $MNT/bucket/.encryption.json").expect_failure(23, "Invalid argument");
+        assert_eq!(fs::read_to_string(bucket.join(".encryption.json")).unwrap(), before, "{what}");
+        assert_eq!(algorithm_of_a_new_file(&bucket), "aws:kms", "{what}");
+        store.sh("rm -f $MNT/bucket/n");
+    }
+    // One line says where and why, also after so many.
+    assert!(
+        store.log().lines().any(|line| line.contains("/bucket/.encryption.json") && line.contains("not JSON")),
+        "{}",
+        store.log()
+    );
+    mount.remount();
+    assert_eq!(fs::read_to_string(bucket.join(".encryption.json")).unwrap(), before);
+    assert_eq!(names_in(&bucket), [".encryption.json"]);
+}
+
+#[test]
+fn the_first_one_that_is_malformed_leaves_none() {
+    let store = Store::new();
+    let mut mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    store.sh("echo hello > bad.json");
+    store.try_sh("cp bad.json $MNT/bucket/.encryption.json").expect_failure(1, "Invalid argument");
+    assert_eq!(algorithm_of_a_new_file(&bucket), "AES256");
+    mount.remount();
+    assert_eq!(algorithm_of_a_new_file(&bucket), "AES256");
+}
+
+#[test]
+fn one_of_exactly_64_kib_is_taken() {
+    let store = Store::new();
+    let mut mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    let text = configuration(KMS, false);
+    fs::write(store.path("big.json"), format!("{}{text}", " ".repeat(65_536 - text.len()))).unwrap();
+    store.sh("cp big.json $MNT/bucket/.encryption.json");
+    mount.remount();
+    assert_eq!(algorithm_of_a_new_file(&bucket), "aws:kms");
+    store.sh("cmp big.json $MNT/bucket/.encryption.json");
+}
+
+#[test]
+fn the_nearest_one_holds_until_it_is_removed() {
+    let store = Store::new();
+    let mut mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    store.sh("mkdir -p $MNT/bucket/a/b/c");
+    mount.set_default("bucket", KMS, false);
+    mount.set_default("bucket/a/b", r#"{"SSEAlgorithm":"AES256"}"#, false);
+    for _ in 0..2 {
+        let algorithms = ["", "a", "a/b", "a/b/c"].map(|dir| algorithm_of_a_new_file(&bucket.join(dir)));
+        assert_eq!(algorithms, ["aws:kms", "aws:kms", "AES256", "AES256"]);
+        mount.remount();
+    }
+    let shown = store.sh("kmsfs stat $MNT/bucket/a/b/c");
+    assert!(shown.contains("a/b/.encryption.json"), "{shown}");
+    // The directory with its configuration goes elsewhere, and so does what holds.
+    store.sh("mv $MNT/bucket/a/b $MNT/bucket/b");
+    assert_eq!(["a", "b/c"].map(|dir| algorithm_of_a_new_file(&bucket.join(dir))), ["aws:kms", "AES256"]);
+    store.sh("rm $MNT/bucket/b/.encryption.json");
+    assert_eq!(algorithm_of_a_new_file(&bucket.join("b/c")), "aws:kms");
+    store.sh("rm $MNT/bucket/.encryption.json");
+    assert_eq!(algorithm_of_a_new_file(&bucket.join("b/c")), "AES256");
+}
+
+#[test]
+fn a_redirection_is_not_judged_before_something_is_written() {
+    let store = Store::new();
+    let mut mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    mount.set_default("bucket", KMS, false);
+    // The shell empties the file, then the program writes into it slowly.
+    store.sh(
+        r#"cd $MNT/bucket; { sleep 0.2; echo x > during; printf '{"Rules":['; sleep 0.2; } > .encryption.json || true"#,
+    );
+    assert_eq!(header(&bucket.join("during"), "").unwrap(), "aws:kms");
+    assert_eq!(fs::read_to_string(bucket.join(".encryption.json")).unwrap(), configuration(KMS, false));
+    let aes = configuration(r#"{"SSEAlgorithm":"AES256"}"#, false);
+    store.sh(&format!("cd $MNT/bucket; {{ sleep 0.2; echo '{aes}'; sleep 0.2; }} > .encryption.json"));
+    assert_eq!(algorithm_of_a_new_file(&bucket), "AES256");
+    mount.remount();
+    assert_eq!(algorithm_of_a_new_file(&bucket), "AES256");
+}
+
+#[test]
+fn one_that_names_an_unknown_key_is_taken_and_refuses_what_needs_it() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    mount.set_default("bucket", &kms_with("alias/nobody"), false);
+    store.try_sh("cp /etc/hostname $MNT/bucket/").expect_failure(1, "Required key not available");
+    assert_eq!(names_in(&bucket), [".encryption.json"]);
+    store.expect_log("alias/nobody");
+    // A request of its own, and directories, need it not.
+    store.sh("mkdir $MNT/bucket/d; echo x | kmsfs put --server-side-encryption AES256 - $MNT/bucket/object");
+}
+
+#[test]
+fn one_that_fails_authentication_refuses_creation_below_it() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    store.sh("mkdir $MNT/bucket/d; echo x > $MNT/bucket/d/before");
+    mount.set_default("bucket", KMS, false);
+    mount.unmount();
+    // One byte of its ciphertext.
+    store.sh("printf '\\001' | dd of=$STORE/buckets/bucket/.encryption.json bs=1 seek=4100 conv=notrunc status=none");
+    let _mount = store.mount();
+    store.try_sh("echo x > $MNT/bucket/d/after").expect_failure(1, "Input/output error");
+    assert_eq!(names_in(&bucket.join("d")), ["before"]);
+    assert_eq!(fs::read_to_string(bucket.join("d/before")).unwrap(), "x\n");
+    store.expect_log("/bucket/.encryption.json");
+    store.sh("rm $MNT/bucket/.encryption.json; echo x > $MNT/bucket/d/after");
+}

@@ -1,0 +1,149 @@
+//! The daemon killed at any moment: what was committed is there at the next mount.
+
+use crate::harness::{Store, files_below, noise, wait_until};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+#[test]
+fn everything_closed_before_the_kill_is_read_by_the_next_mount() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    // A writer goes on until the mount dies under it, and tells how far it has come.
+    let closed = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0.. {
+                let content = noise(number, (number as usize * 7919) % 40_000);
+                if fs::write(bucket.join(format!("file-{number}")), content).is_err() {
+                    return;
+                }
+                closed.store(number + 1, Ordering::SeqCst);
+            }
+        });
+        assert!(wait_until(|| closed.load(Ordering::SeqCst) > 200));
+        mount.kill9();
+        writer.join().unwrap();
+    });
+    let closed = closed.load(Ordering::SeqCst);
+    let _mount = store.mount();
+    for number in 0..closed {
+        let content = fs::read(bucket.join(format!("file-{number}"))).unwrap();
+        assert!(content == noise(number, (number as usize * 7919) % 40_000), "file-{number} of {closed}");
+    }
+    // The one that was being written is whole, or shorter, never wrong.
+    if let Ok(content) = fs::read(bucket.join(format!("file-{closed}"))) {
+        assert!(noise(closed, 40_000).starts_with(&content));
+    }
+}
+
+#[test]
+fn every_acknowledged_sync_of_an_overwritten_file_holds() {
+    const RECORD: usize = 5000;
+    const RECORDS: u64 = 20;
+    let store = Store::new();
+    let mut synced_before = 0;
+    let bucket = store.mountpoint().join("bucket");
+    for life in 0..4 {
+        let mount = store.mount();
+        if life == 0 {
+            mount.bucket("bucket");
+        }
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(bucket.join("f")).unwrap();
+        // Record r was written last in the round that its bytes name; rounds before the last sync are all there.
+        if life > 0 {
+            let mut record = vec![0; RECORD];
+            for r in 0..RECORDS {
+                file.read_exact_at(&mut record, r * RECORD as u64).unwrap();
+                let round =
+                    (synced_before..=synced_before + 1).find(|&round| record == noise(round * RECORDS + r, RECORD));
+                assert!(round.is_some(), "record {r} is of neither round {synced_before} nor the one after it");
+            }
+        }
+        let synced = AtomicU64::new(synced_before);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for round in synced_before + 1.. {
+                    for r in 0..RECORDS {
+                        if file.write_all_at(&noise(round * RECORDS + r, RECORD), r * RECORD as u64).is_err() {
+                            return;
+                        }
+                    }
+                    if file.sync_all().is_err() {
+                        return;
+                    }
+                    synced.store(round, Ordering::SeqCst);
+                }
+            });
+            assert!(wait_until(|| synced.load(Ordering::SeqCst) > synced_before + 10));
+            mount.kill9();
+            writer.join().unwrap();
+        });
+        synced_before = synced.load(Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_stale_mount_is_replaced_and_said() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    fs::write(bucket.join("object"), "content").unwrap();
+    mount.kill9();
+    store.try_sh("ls $MNT").expect_failure(2, "Transport endpoint is not connected");
+    let mount = store.mount();
+    let said = fs::read_to_string(store.path("daemon.said")).unwrap();
+    let line = format!("{}: replaced the mount that an ended kmsfs process left behind", store.mountpoint().display());
+    assert!(said.contains(&line), "{said}");
+    assert_eq!(fs::read_to_string(bucket.join("object")).unwrap(), "content");
+    assert_eq!(store.sh("grep -c \" $MNT fuse.kmsfs \" /proc/mounts"), "1\n");
+    mount.unmount();
+    assert!(!store.mountpoint().join("bucket").exists());
+}
+
+#[test]
+fn a_killed_store_is_read_without_being_changed_when_mounted_read_only() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    fs::write(bucket.join("object"), noise(1, 100_000)).unwrap();
+    let object = OpenOptions::new().write(true).open(bucket.join("object")).unwrap();
+    object.write_all_at(&noise(2, 9000), 50_000).unwrap();
+    object.sync_all().unwrap();
+    mount.kill9();
+    drop(object);
+    let mut expected = noise(1, 100_000);
+    expected[50_000..59_000].copy_from_slice(&noise(2, 9000));
+    let state = || -> Vec<_> { files_below(store.store()).into_iter().map(|f| (fs::read(&f).unwrap(), f)).collect() };
+    let before = state();
+    let mount = store.mount_with("ro");
+    assert!(fs::read(bucket.join("object")).unwrap() == expected);
+    mount.unmount();
+    assert!(state() == before, "a read-only mount has written to the store");
+    let _mount = store.mount();
+    assert!(fs::read(bucket.join("object")).unwrap() == expected);
+}
+
+#[test]
+fn a_store_copied_while_not_mounted_opens_elsewhere() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    store.sh("mkdir -p $MNT/bucket/a/b; seq 100000 > $MNT/bucket/a/b/many; ln $MNT/bucket/a/b/many $MNT/bucket/link; ln -s a/b $MNT/bucket/soft");
+    mount.unmount();
+    for copy in [
+        "cp -a $STORE copied",
+        "tar -cf - -C $STORE . | (mkdir copied && tar -xpf - -C copied)",
+        "rsync -aHAX $STORE/ copied",
+    ] {
+        store.sh(&format!("{copy}; mv $STORE aside; mv copied $STORE"));
+        let mount = store.mount();
+        store.sh("seq 100000 | cmp - $MNT/bucket/soft/many; seq 100000 | cmp - $MNT/bucket/link");
+        assert!(File::open(bucket.join("link")).is_ok());
+        mount.unmount();
+        store.sh("rm -r $STORE; mv aside $STORE");
+    }
+}
