@@ -15,6 +15,7 @@ mod mounting;
 mod names;
 mod plaintext;
 mod processes;
+mod readme;
 mod semantics;
 mod sqlite;
 mod store;

@@ -1,22 +1,7 @@
 //! Mounting and unmounting: what mount(8), fstab, signals and ordinary users do, and what is refused with a clear word.
 
-use crate::harness::{Disk, Store, is_mounted, names_in, noise, wait_until};
+use crate::harness::{Disk, OpenDevice, Store, is_mounted, names_in, noise, wait_until};
 use std::fs;
-
-/// Lets mount(8) find its helpers, in a mount namespace of the script's own: the system stays as it is.
-const PRIVATE: &str = r#"
-    sbin=$(realpath /sbin); cp -a "$sbin" sbin
-    for helper in mount.kmsfs mount.fuse.kmsfs; do ln -sf "$(command -v kmsfs)" sbin/$helper; done
-    mount --bind sbin "$sbin"
-    trap 'umount -l "$MNT" 2>/dev/null || true' EXIT
-"#;
-
-impl Store {
-    fn sh_private(&self, script: &str) -> String {
-        fs::write(self.path("private.sh"), format!("{PRIVATE}\n{script}")).unwrap();
-        self.sh("unshare --mount --propagation private bash -euo pipefail private.sh")
-    }
-}
 
 #[test]
 fn mount8_mounts_either_type() {
@@ -206,24 +191,6 @@ fn an_ordinary_user_mounts_through_fusermount3() {
     // Everything is the user's own and nobody else's.
     let modes = store.sh("stat -c '%a %u' theirs/store theirs/key theirs/store/store.json");
     assert_eq!(modes, "700 65534\n600 65534\n600 65534\n");
-}
-
-/// Where /dev/fuse is closed to ordinary users it is opened for as long as this lives.
-pub struct OpenDevice(fs::Permissions);
-
-impl OpenDevice {
-    pub fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt;
-        let before = fs::metadata("/dev/fuse").unwrap().permissions();
-        fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
-        Self(before)
-    }
-}
-
-impl Drop for OpenDevice {
-    fn drop(&mut self) {
-        let _ = fs::set_permissions("/dev/fuse", self.0.clone());
-    }
 }
 
 #[test]

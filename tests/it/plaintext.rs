@@ -1,7 +1,6 @@
 //! Neither content nor keys are found where they must not be.
 
-use crate::harness::{KMS, Store, files_below, kms_with};
-use crate::mounting::OpenDevice;
+use crate::harness::{KMS, OpenDevice, Store, files_below, kms_with};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;

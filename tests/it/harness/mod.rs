@@ -5,9 +5,11 @@
 
 mod disk;
 mod files;
+mod system;
 
 pub use disk::Disk;
 pub use files::*;
+pub use system::OpenDevice;
 
 use rustix::fs::FlockOperation;
 use rustix::mount::{UnmountFlags, unmount};

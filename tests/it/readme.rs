@@ -1,0 +1,131 @@
+//! README.md: its commands run and answer what it shows; its tables name what the program knows.
+
+use crate::harness::{Store, mounts_below};
+use std::fs;
+use std::path::Path;
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// Contents of the fenced blocks of that kind.
+fn blocks(kind: &str) -> Vec<String> {
+    let text = readme();
+    let fence = format!("\n```{kind}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split_once("\n```").expect("a closed block").0.to_owned()).collect()
+}
+
+/// Commands of a console block and what they answer.
+fn commands(block: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in block.lines() {
+        match line.strip_prefix("$ ") {
+            Some(command) => found.push((command.to_owned(), String::new())),
+            None => {
+                let (_, answer) = found.last_mut().expect("a block begins with a command");
+                answer.push_str(line);
+                answer.push('\n');
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn its_commands_answer_what_it_shows() {
+    // A store of its own is made on the way; this one lends its directory and takes down what is mounted in it.
+    let store = Store::new();
+    store.sh("rm -r store key; rmdir mnt");
+    let mut run = 0;
+    for (command, expected) in blocks("console").iter().flat_map(|block| commands(block)) {
+        // mount(8) finds its helper in a namespace of the script's own; there it has to be unmounted too.
+        let answer = if command.starts_with("mount ") {
+            store.try_sh_private(&format!("{command}; umount mnt"))
+        } else if command == "umount mnt" && mounts_below(&store.mountpoint()).is_empty() {
+            continue;
+        } else {
+            store.try_sh(&command)
+        };
+        let said = answer.out.clone() + &answer.err;
+        assert!(matches(&said, &expected), "$ {command}\n{said}\nREADME.md has:\n{expected}");
+        let shows_a_refusal = expected.contains("denied");
+        assert_eq!(answer.code == 0, !shows_a_refusal, "$ {command}: {answer:?}");
+        run += 1;
+    }
+    assert!(run > 15, "only {run} commands were found");
+}
+
+#[test]
+fn its_fstab_lines_mount() {
+    let store = Store::new();
+    let lines = blocks("fstab").join("\n");
+    assert_eq!(lines.lines().count(), 2);
+    for line in lines.lines() {
+        let line = line
+            .replace("/srv/store", store.store().to_str().unwrap())
+            .replace("/mnt", store.mountpoint().to_str().unwrap())
+            .replace("/root/kmsfs.key", store.path("key").to_str().unwrap());
+        let answer = store.try_sh_private(&format!(
+            "echo '{line}' > fstab; mount -T fstab $MNT; grep -c \" $MNT fuse.kmsfs \" /proc/mounts; umount $MNT"
+        ));
+        assert_eq!((answer.code, answer.out.as_str()), (0, "1\n"), "{answer:?}");
+        store.wait_until_closed();
+    }
+}
+
+#[test]
+fn its_other_commands_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
+        let program = line.split_whitespace().next().unwrap();
+        assert!(root.join(program).is_file(), "{line}");
+    }
+    for link in readme().split("](").skip(1).map(|rest| rest.split_once(')').unwrap().0) {
+        assert!(root.join(link).is_file(), "{link}");
+    }
+}
+
+#[test]
+fn it_names_every_option_and_exit_code() {
+    let store = Store::new();
+    let help = store.sh("kmsfs mount --help");
+    let options = help.split_once("Options for -o:\n").expect("the options").1;
+    // `  name, name=VALUE    what it does`: names end where two spaces follow.
+    let names = options.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let mut count = 0;
+    for name in names.flat_map(|line| line.trim().split("  ").next().unwrap().split(", ").collect::<Vec<_>>()) {
+        let name = name.trim_end_matches(',');
+        assert!(readme().contains(&format!("`{name}`")), "README.md does not name the option {name}");
+        count += 1;
+    }
+    assert!(count > 15, "{options}");
+    let help = store.sh("kmsfs --help");
+    let codes = help.split_once("Exit codes:\n").expect("the exit codes").1;
+    for code in codes.lines().take_while(|line| line.starts_with("  ")) {
+        let code = code.split_whitespace().next().unwrap();
+        assert!(
+            readme().contains(&format!("| {code} |"))
+                || readme().contains(&format!("{code}, "))
+                || readme().contains(&format!(", {code} |")),
+            "{code}"
+        );
+    }
+}
+
+/// Whether `text` is as `pattern` says, where `…` stands for anything, lines included.
+fn matches(text: &str, pattern: &str) -> bool {
+    let mut rest = text;
+    let mut parts = pattern.split('…');
+    let first = parts.next().expect("split answers one part at least");
+    let Some(after) = rest.strip_prefix(first) else { return false };
+    rest = after;
+    let parts: Vec<&str> = parts.collect();
+    for (number, part) in parts.iter().enumerate() {
+        if number + 1 == parts.len() {
+            return rest.ends_with(part.trim_start_matches('\n'));
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.is_empty()
+}
