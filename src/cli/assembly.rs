@@ -81,7 +81,10 @@ fn open_keyring(keyring: &Path, secret: &Unlock) -> Result<Arc<KeyService>, Fail
 /// Only root can give files to somebody else.
 pub fn file_system(store: &Arc<Store>, read_only: bool) -> Arc<Fs> {
     let keep_owners = rustix::process::geteuid().is_root();
-    Fs::new(Arc::clone(store), FsOptions { read_only, keep_owners })
+    // A quarter of the descriptors; the other three are for open files, objects in the log, and the rest.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let open_dirs = (limit / 4).clamp(16, 1024) as usize;
+    Fs::new(Arc::clone(store), FsOptions { read_only, keep_owners, open_dirs })
 }
 
 /// A store's refusal, for standard error.

@@ -1,0 +1,111 @@
+//! How a command gets what opens the keyring: a key file, a file with a passphrase, or a prompt.
+
+use super::exit::{Exit, Failure, describe};
+use super::text::shown;
+use crate::crypto::key_file;
+use crate::kms::Unlock;
+use clap::Args;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Longest passphrase, in bytes: a file that is longer is not one.
+const LONGEST: u64 = 4096;
+
+#[derive(Args, Default, Clone, Debug)]
+pub struct UnlockArgs {
+    /// File with the 32-byte key that opens the keyring
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// File whose first line is the passphrase that opens the keyring
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl UnlockArgs {
+    /// What opens a keyring that exists.
+    pub fn read(&self) -> Result<Unlock, Failure> {
+        match self.from_files()? {
+            Some(unlock) => Ok(unlock),
+            None => Ok(Unlock::Passphrase(ask("Passphrase: ")?)),
+        }
+    }
+
+    /// What a new keyring is to be opened with: a passphrase is asked for twice.
+    pub fn read_new(&self) -> Result<Unlock, Failure> {
+        if let Some(unlock) = self.from_files()? {
+            return Ok(unlock);
+        }
+        let first = ask("New passphrase: ")?;
+        if *first != *ask("The same again: ")? {
+            return Err(Failure::with(Exit::Usage, "the two passphrases differ"));
+        }
+        Ok(Unlock::Passphrase(first))
+    }
+
+    fn from_files(&self) -> Result<Option<Unlock>, Failure> {
+        if let Some(path) = &self.key_file {
+            let key = key_file::read(path);
+            return Ok(Some(Unlock::KeyFile(
+                key.map_err(|why| Failure::new(format!("key file {}: {why}", shown(path))))?,
+            )));
+        }
+        self.passphrase_file.as_deref().map(|path| Ok(Unlock::Passphrase(first_line(path)?))).transpose()
+    }
+}
+
+fn first_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let fail = |error: io::Error| Failure::new(format!("passphrase file {}: {}", shown(path), describe(&error)));
+    let file = File::open(path).map_err(fail)?;
+    let line = read_line(&mut BufReader::new(file)).map_err(fail)?;
+    not_empty(line).map_err(|why| Failure::new(format!("passphrase file {}: {why}", shown(path))))
+}
+
+/// Up to a newline, which is not part of it. The buffer has its full size at once, so that no copy is left behind.
+fn read_line(input: &mut impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+    input.take(LONGEST).read_until(b'\n', &mut line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    Ok(line)
+}
+
+fn not_empty(line: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    if line.is_empty() { Err("the passphrase is empty") } else { Ok(line) }
+}
+
+/// Asks on the terminal, which does not show what is typed.
+fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let none = "no key was given: use --key-file or --passphrase-file, or a terminal to type a passphrase";
+    let terminal = File::options().read(true).write(true).open("/dev/tty").map_err(|_| Failure::new(none))?;
+    let before = tcgetattr(&terminal).map_err(|_| Failure::new(none))?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    let _ = (&terminal).write_all(prompt.as_bytes());
+    tcsetattr(&terminal, OptionalActions::Flush, &silent).map_err(|_| Failure::new(none))?;
+    let line = read_line(&mut BufReader::with_capacity(1, &terminal));
+    let _ = tcsetattr(&terminal, OptionalActions::Flush, &before);
+    let _ = (&terminal).write_all(b"\n");
+    let line = line.map_err(|error| Failure::new(describe(&error)))?;
+    not_empty(line).map_err(Failure::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_the_first_line_without_its_newline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pass");
+        for (content, expected) in [("word", "word"), ("word\n", "word"), ("two words \nmore", "two words ")] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(&first_line(&path).unwrap()[..], expected.as_bytes());
+        }
+        std::fs::write(&path, "\n").unwrap();
+        assert!(first_line(&path).unwrap_err().message.ends_with("the passphrase is empty"));
+    }
+}
