@@ -107,7 +107,8 @@ pub fn start(sink: Sink, level: Option<LevelFilter>) {
     match (level, std::env::var("RUST_LOG")) {
         (Some(level), _) => builder.filter_level(level),
         (None, Ok(filters)) => builder.parse_filters(&filters),
-        (None, Err(_)) => builder.filter_level(LevelFilter::Info),
+        // fuser warns of every mount that somebody else has ended, which is how mounts end.
+        (None, Err(_)) => builder.filter_level(LevelFilter::Info).filter_module("fuser", LevelFilter::Error),
     };
     let filter = builder.build();
     let max_level = filter.filter();

@@ -74,7 +74,8 @@ fn kernel_options(options: &MountOptions) -> Vec<MountOption> {
     let either = |set: bool, on: MountOption, off: MountOption| if set { on } else { off };
     let mut list = vec![
         MountOption::FSName(options.source.clone()),
-        MountOption::Subtype("kmsfs".into()),
+        // Not `Subtype`: fuser passes that one to fusermount3 only.
+        MountOption::CUSTOM("subtype=kmsfs".into()),
         MountOption::DefaultPermissions,
         either(options.read_only, MountOption::RO, MountOption::RW),
         either(options.suid, MountOption::Suid, MountOption::NoSuid),
