@@ -84,6 +84,17 @@ impl LocalKms {
         ask(&state.contents)
     }
 
+    /// What is not known may have been made a moment ago: looks again before it says so.
+    fn ask_twice<T>(&self, ask: impl Fn(&Contents) -> Result<T, Error>) -> Result<T, Error> {
+        match self.ask(&ask) {
+            Err(error) if error.code == Code::NotFound => {
+                self.reload();
+                self.ask(ask)
+            }
+            answer => answer,
+        }
+    }
+
     /// Changes the keyring, durably, and answers from it at once.
     pub(super) fn change<T>(
         &self,
@@ -157,7 +168,7 @@ impl LocalKms {
             let material = key.newest().ok_or_else(|| Error::new(Code::KmsInternal, "the key has no material"))?;
             Ok((contents.key_arn(&key.id), Names { key: key.id, material: material.id }))
         };
-        match self.ask(find) {
+        match self.ask_twice(find) {
             Err(error) if error.code == Code::NotFound && self.is_aws_s3(key_id)? => {
                 self.change(|contents, root| {
                     admin::make_aws_s3(contents, root);
@@ -220,7 +231,7 @@ impl Kms for LocalKms {
     ) -> Result<SecretKey, Error> {
         self.calls.decrypt.fetch_add(1, Ordering::Relaxed);
         let names = blob::names(ciphertext_blob).ok_or_else(Error::invalid_ciphertext)?;
-        self.ask(|contents| {
+        self.ask_twice(|contents| {
             let key = contents.find(key_arn)?;
             if key.id != names.key {
                 return Err(Error::incorrect_key());
@@ -232,7 +243,7 @@ impl Kms for LocalKms {
     }
 
     fn authorize(&self, key_arn: &str, _operation: Operation, _caller: &Caller) -> Result<(), Error> {
-        self.ask(|contents| check_usable(contents, contents.find(key_arn)?))
+        self.ask_twice(|contents| check_usable(contents, contents.find(key_arn)?))
     }
 }
 
