@@ -25,12 +25,12 @@ impl std::fmt::Display for Tampered {
 impl std::error::Error for Tampered {}
 
 /// A hash of 16 bytes over what identifies a content, for an ETag that is not an MD5.
-pub fn opaque_tag(object_id: &[u8; 16], root: &[u8; 32], length: u64) -> [u8; 16] {
+pub fn opaque_tag(object_id: &[u8; 16], hashes: [&[u8; 32]; 2], length: u64) -> [u8; 16] {
     use sha2::Digest;
     let mut sha = sha2::Sha256::new();
     sha.update(b"kmsfs etag");
     sha.update(object_id);
-    sha.update(root);
+    hashes.into_iter().for_each(|hash| sha.update(hash));
     sha.update(length.to_le_bytes());
     sha.finalize()[..16].try_into().expect("SHA-256 has 32 bytes")
 }

@@ -10,9 +10,11 @@ use crate::crypto::Suite;
 
 const MAGIC: &[u8; 8] = b"KMSFSOBJ";
 /// Everything before it is under the seal's MAC.
-const MAC_AT: usize = 112;
-const PLACE_AT: usize = 144;
-const USED: usize = 160;
+const MAC_AT: usize = 144;
+const PLACE_AT: usize = 176;
+const USED: usize = 192;
+/// What a commit changes, beside entries: the seal with its MAC, and the sidecar's place.
+pub const SEAL: std::ops::Range<usize> = 32..USED;
 /// Where the tag entries begin.
 pub const ENTRIES_AT: usize = BLOCK as usize - HEADER_CHUNKS as usize * ENTRY;
 
@@ -34,7 +36,10 @@ pub struct Seal {
     /// Grows by one a commit.
     pub sequence: u64,
     pub length: PlainLen,
-    pub root: Hash,
+    /// Of the header's tag entries.
+    pub entries: Hash,
+    /// Of the hash tree's top.
+    pub top: Hash,
     /// Key epoch of new chunks, and chunks encrypted in it so far.
     pub epoch: u16,
     pub encryptions: u64,
@@ -57,10 +62,10 @@ impl Header {
         if u64::from(u32_at(block, 12)) != CHUNK {
             return Err(Malformed("an unknown chunk size"));
         }
-        let flags = u16_at(block, 90);
-        let md5: [u8; 16] = array(block, 96);
+        let flags = u16_at(block, 122);
+        let md5: [u8; 16] = array(block, 128);
         let length = u64_at(block, 40);
-        let unused = is_zero(&block[92..96]) && is_zero(&block[USED..ENTRIES_AT]);
+        let unused = is_zero(&block[124..128]) && is_zero(&block[USED..ENTRIES_AT]);
         if !unused || flags & !HAS_MD5 != 0 || (flags == 0 && !is_zero(&md5)) {
             return Err(Malformed("unused bytes of the header are not zero"));
         }
@@ -73,9 +78,10 @@ impl Header {
             seal: Seal {
                 sequence: u64_at(block, 32),
                 length: PlainLen(length),
-                root: array(block, 48),
-                encryptions: u64_at(block, 80),
-                epoch: u16_at(block, 88),
+                entries: array(block, 48),
+                top: array(block, 80),
+                encryptions: u64_at(block, 112),
+                epoch: u16_at(block, 120),
                 md5: (flags == HAS_MD5).then_some(md5),
             },
             mac: array(block, MAC_AT),
@@ -99,12 +105,13 @@ impl Header {
         put(&mut block, 16, &object_id.0);
         put(&mut block, 32, &seal.sequence.to_le_bytes());
         put(&mut block, 40, &seal.length.0.to_le_bytes());
-        put(&mut block, 48, &seal.root);
-        put(&mut block, 80, &seal.encryptions.to_le_bytes());
-        put(&mut block, 88, &seal.epoch.to_le_bytes());
+        put(&mut block, 48, &seal.entries);
+        put(&mut block, 80, &seal.top);
+        put(&mut block, 112, &seal.encryptions.to_le_bytes());
+        put(&mut block, 120, &seal.epoch.to_le_bytes());
         if let Some(md5) = &seal.md5 {
-            put(&mut block, 90, &HAS_MD5.to_le_bytes());
-            put(&mut block, 96, md5);
+            put(&mut block, 122, &HAS_MD5.to_le_bytes());
+            put(&mut block, 128, md5);
         }
         let mac = mac(&block[..MAC_AT]);
         put(&mut block, MAC_AT, &mac);
@@ -128,8 +135,15 @@ mod tests {
     use super::*;
 
     fn header() -> (Header, [u8; 4096]) {
-        let seal =
-            Seal { sequence: 7, length: PlainLen(12345), root: [9; 32], epoch: 2, encryptions: 77, md5: Some([5; 16]) };
+        let seal = Seal {
+            sequence: 7,
+            length: PlainLen(12345),
+            entries: [9; 32],
+            top: [8; 32],
+            epoch: 2,
+            encryptions: 77,
+            md5: Some([5; 16]),
+        };
         let sidecar = Place { segment: 1, unit: 2, units: 3 };
         let id = ObjectId([4; 16]);
         let half = Header::write(id, Suite::Aes256Gcm, &seal, sidecar, |_| [6; 32]);

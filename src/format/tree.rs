@@ -20,11 +20,10 @@ pub fn table_hash(level: u32, table: &[u8]) -> Hash {
     sha.finalize().into()
 }
 
-/// What the seal vouches for: the header's entries and the tree's top.
-pub fn root_hash(header_entries: &[u8], top: &Hash) -> Hash {
+/// Of the tag entries in the header block.
+pub fn entries_hash(entries: &[u8]) -> Hash {
     let mut sha = Sha256::new();
-    sha.update(b"kmsfs root");
-    sha.update(header_entries);
-    sha.update(top);
+    sha.update(b"kmsfs entries");
+    sha.update(entries);
     sha.finalize().into()
 }

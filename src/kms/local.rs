@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn aws_s3_is_made_at_its_first_use_and_only_once() {
         let dir = tempfile::tempdir().unwrap();
-        let kms = open(&dir.path().join("ring"), unlock(dir.path()));
+        let kms = open(&dir.path().join("keyring"), unlock(dir.path()));
         assert!(kms.list_keys().unwrap().is_empty());
         let context = EncryptionContext::new();
         let first = Kms::generate_data_key(&*kms, AWS_S3, &context, &CALLER).unwrap();
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn keys_are_found_by_id_arn_alias_and_alias_arn_and_refused_as_aws_does() {
         let dir = tempfile::tempdir().unwrap();
-        let kms = open(&dir.path().join("ring"), unlock(dir.path()));
+        let kms = open(&dir.path().join("keyring"), unlock(dir.path()));
         let key = kms.create_key("mine").unwrap();
         kms.create_alias("alias/mine", &key.key_id).unwrap();
         let prefix = "arn:aws:kms:eu-central-1:111122223333:";
@@ -338,9 +338,9 @@ mod tests {
     fn a_key_that_is_disabled_elsewhere_is_refused_within_a_second_and_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let key = unlock(dir.path());
-        let ring = dir.path().join("ring");
-        let here = open(&ring, &key);
-        let there = LocalKms::open(&ring, &key()).unwrap();
+        let place = dir.path().join("keyring");
+        let here = open(&place, &key);
+        let there = LocalKms::open(&place, &key()).unwrap();
         let made = there.create_key("").unwrap();
         std::thread::sleep(LOOK * 2);
         let context = EncryptionContext::new();
@@ -359,27 +359,27 @@ mod tests {
     fn changes_at_the_same_time_are_all_kept() {
         let dir = tempfile::tempdir().unwrap();
         let key = unlock(dir.path());
-        let ring = dir.path().join("ring");
-        open(&ring, &key);
+        let place = dir.path().join("keyring");
+        open(&place, &key);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                let kms = LocalKms::open(&ring, &key()).unwrap();
+                let kms = LocalKms::open(&place, &key()).unwrap();
                 scope.spawn(move || (0..5).for_each(|n| drop(kms.create_key(&n.to_string()).unwrap())));
             }
         });
-        assert_eq!(LocalKms::open(&ring, &key()).unwrap().list_keys().unwrap().len(), 20);
+        assert_eq!(LocalKms::open(&place, &key()).unwrap().list_keys().unwrap().len(), 20);
     }
 
     #[test]
     fn a_keyring_that_disappears_refuses_and_comes_back() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = dir.path().join("ring");
-        let kms = open(&ring, unlock(dir.path()));
+        let place = dir.path().join("keyring");
+        let kms = open(&place, unlock(dir.path()));
         let context = EncryptionContext::new();
-        std::fs::rename(ring.join("keyring"), ring.join("away")).unwrap();
+        std::fs::rename(place.join("keyring"), place.join("away")).unwrap();
         std::thread::sleep(LOOK * 2);
         assert_eq!(code(ServiceKey::generate_data_key(&*kms, &context)).0, Code::KmsInternal);
-        std::fs::rename(ring.join("away"), ring.join("keyring")).unwrap();
+        std::fs::rename(place.join("away"), place.join("keyring")).unwrap();
         std::thread::sleep(LOOK * 2);
         assert!(ServiceKey::generate_data_key(&*kms, &context).is_ok());
     }

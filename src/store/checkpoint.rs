@@ -41,12 +41,19 @@ impl Store {
         let living = self.living();
         let mut noted = Vec::with_capacity(living.len());
         for object in living {
-            let note = object.note(&permit).inspect_err(|error| {
-                ::log::error!(
-                    "{}: cannot be committed, so the redo log cannot be checkpointed: {error}",
-                    object.show()
-                );
-            })?;
+            let note = match object.note(&permit) {
+                Ok(note) => note,
+                // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was told.
+                Err(error) if !object.is_logged() => {
+                    ::log::error!("{}: cannot be committed: {error}", object.show());
+                    continue;
+                }
+                Err(error) => {
+                    let what = "cannot be committed, so the redo log cannot be checkpointed";
+                    ::log::error!("{}: {what}: {error}", object.show());
+                    return Err(error);
+                }
+            };
             noted.push((object, note));
         }
         self.log.sync()?; // K2

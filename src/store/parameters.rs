@@ -37,9 +37,11 @@ pub(super) const PRIVATE_FILE: NewNode = NewNode { mode: 0o600, umask: 0, owner:
 /// Makes an empty store in an empty directory and makes it durable.
 pub fn create(backend: &dyn Backend, parameters: &Parameters) -> Result<()> {
     let root = backend.root()?;
-    for name in [BUCKETS, META, SIDECARS, LOG] {
+    for name in [META, SIDECARS, LOG] {
         root.make_dir(OsStr::new(name), &PRIVATE_DIR)?;
     }
+    // The mount's root shows this mode; who may come as far as here is the store directory's matter.
+    root.make_dir(OsStr::new(BUCKETS), &NewNode { mode: 0o755, ..PRIVATE_DIR })?;
     root.create_file(OsStr::new(LOCK), &PRIVATE_FILE)?;
     log::create(root.open_dir(OsStr::new(LOG))?.as_ref())?;
     let json = Json {

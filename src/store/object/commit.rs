@@ -1,15 +1,13 @@
 //! Commit and fsync: the rules of docs/ARCHITECTURE.md, by their numbers there (W1, C1 to C5, F1 to F5).
 
 use super::{Dropped, Object, State};
-use crate::format::header::{ENTRIES_AT, Header, Seal};
+use crate::format::header::{ENTRIES_AT, Header, SEAL, Seal};
 use crate::format::layout::{BLOCK, ChunkIndex};
 use crate::format::log_record::{Body, Record};
 use crate::store::Result;
 use crate::store::checkpoint::Permit;
 use std::sync::atomic::Ordering;
 
-/// First byte of a header block that a commit changes: the seal. Identity before it never changes.
-const SEAL_AT: usize = 32;
 /// Dropping this many chunks at once is worth a sync: rewriting them would fill the log.
 const MANY: u64 = 64;
 
@@ -33,14 +31,14 @@ impl Object {
         let mut log = Vec::new();
         if state.dirty || first {
             let home = state.home()?.clone();
-            let root = state.tables.rehash(&|offset, block| home.read_block(offset, block))?;
-            let seal = Seal { sequence: state.seal.sequence + 1, length: state.length, root, ..state.seal };
+            let (entries, top) = state.tables.rehash(&|offset, block| home.read_block(offset, block))?;
+            let seal = Seal { sequence: state.seal.sequence + 1, length: state.length, entries, top, ..state.seal };
             let half =
                 Header::write(state.id, state.suite, &seal, state.place, |sealed| state.keys.newest().mac_seal(sealed));
             if first {
                 self.commit_home(state, &half)?;
             } else {
-                log.push((SEAL_AT as u64, half[SEAL_AT..SEAL_AT + 128].to_vec()));
+                log.push((SEAL.start as u64, half[SEAL].to_vec()));
                 log.extend(
                     state.tables.changes(ENTRIES_AT as u64).into_iter().map(|change| (change.offset, change.bytes)),
                 );
@@ -146,6 +144,10 @@ impl Object {
         let mut state = self.state.write();
         change(&mut state)?;
         self.commit_state(&mut state, permit, true)
+    }
+
+    pub(in crate::store) fn is_logged(&self) -> bool {
+        !self.state.read().logged.is_empty()
     }
 
     pub(in crate::store) fn is_unlinked(&self) -> bool {

@@ -45,8 +45,15 @@ impl Object {
         let sidecar = Sidecar { bucket: new.bucket.into(), created: store.backend.now(), keys: vec![key] };
         let (record, units) = write_record(&sidecar, id, ino, &keys)?;
         let place = store.segments.take(units)?;
-        let seal =
-            Seal { sequence: 0, length: PlainLen(0), root: [0; 32], epoch: FIRST_EPOCH, encryptions: 0, md5: None };
+        let seal = Seal {
+            sequence: 0,
+            length: PlainLen(0),
+            entries: [0; 32],
+            top: [0; 32],
+            epoch: FIRST_EPOCH,
+            encryptions: 0,
+            md5: None,
+        };
         let state = State {
             home: Some(Home { file, patch: None }),
             id,
@@ -110,12 +117,10 @@ impl Object {
             .map_err(|why| corrupt(&format_args!("seal: {why}")))?;
         check_length(store, &home, header.seal.length, metadata.ctime).map_err(|finding| corrupt(&finding))?;
         let entries = &first[ENTRIES_AT..BLOCK as usize];
-        let read_block = |offset, block: &mut _| home.read_block(offset, block);
-        let tables =
-            Tables::load(entries, header.seal.length, &header.seal.root, &read_block).map_err(|error| match error {
-                Error::Corrupt(finding) => corrupt(&finding),
-                error => error,
-            })?;
+        let tables = Tables::load(entries, header.seal.length, &header.seal).map_err(|error| match error {
+            Error::Corrupt(finding) => corrupt(&finding),
+            error => error,
+        })?;
         // The last chunk of what was read ahead may be cut, and what lies beyond the first group is no chunk.
         first.drain(..BLOCK as usize);
         let known = header.seal.length.0.min(64 * CHUNK).min(first.len() as u64);

@@ -172,7 +172,7 @@ impl Object {
         let state = self.state.read();
         let bytes: [u8; 16] = match state.seal.md5 {
             Some(md5) => md5,
-            None => crate::crypto::opaque_tag(&state.id.0, &state.seal.root, state.seal.length.0),
+            None => crate::crypto::opaque_tag(&state.id.0, [&state.seal.entries, &state.seal.top], state.seal.length.0),
         };
         Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }

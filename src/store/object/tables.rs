@@ -1,10 +1,11 @@
 //! An object's tag entries and hash tree: what is in memory of them, and how it follows the object's length.
 
 use crate::format::entry::{ENTRY, Entry, is_present};
+use crate::format::header::Seal;
 use crate::format::layout::{
     BLOCK, ChunkIndex, EntrySlot, FANOUT, HEADER_CHUNKS, PageIndex, PlainLen, TableId, depth, right_spine,
 };
-use crate::format::tree::{Hash, NULL, root_hash, table_hash};
+use crate::format::tree::{Hash, NULL, entries_hash, table_hash};
 use crate::store::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -54,23 +55,15 @@ impl Tables {
         }
     }
 
-    /// The tables of a sealed state: checks the header's entries and the tree's top against the seal's root.
-    pub fn load(entries: &[u8], length: PlainLen, root: &Hash, read: ReadBlock<'_>) -> Result<Self> {
+    /// The tables of a sealed state: checks the header's entries. The tree is checked as far as it is read.
+    pub fn load(entries: &[u8], length: PlainLen, seal: &Seal) -> Result<Self> {
+        if entries_hash(entries) != seal.entries {
+            return Err(Error::Corrupt("the header's tag entries are not the sealed ones".into()));
+        }
         let mut tables = Self::new();
         tables.header.copy_from_slice(entries);
         tables.pages = length.pages();
-        if root_hash(entries, &NULL) == *root {
-            return Ok(tables);
-        }
-        let damaged = || Error::Corrupt("the header's tag entries are not the sealed ones".into());
-        let top = right_spine(tables.pages).last().ok_or_else(damaged)?;
-        let mut block = Box::new([0; BLOCK as usize]);
-        read(top.offset(), &mut block)?;
-        tables.top = table_hash(top.level, &block[..]);
-        if root_hash(entries, &tables.top) != *root {
-            return Err(Error::Corrupt("the header's tag entries or the tree's top are not the sealed ones".into()));
-        }
-        tables.loaded.insert(top, Table { now: block, committed: None, dirty: false, in_log: false });
+        tables.top = seal.top;
         Ok(tables)
     }
 
@@ -257,8 +250,9 @@ impl Tables {
         Ok(())
     }
 
-    /// Hashes what is dirty up to the top and answers the root of the present state. Nodes that are needed are brought.
-    pub fn rehash(&mut self, read: ReadBlock<'_>) -> Result<Hash> {
+    /// Hashes what is dirty up to the top. Answers the hashes of the header's entries and of the tree's top. Nodes that
+    /// are needed are brought.
+    pub fn rehash(&mut self, read: ReadBlock<'_>) -> Result<(Hash, Hash)> {
         // In order of level: a child's hash is in its parent before that is hashed.
         let mut level = 0;
         while level <= depth(self.pages) {
@@ -284,7 +278,7 @@ impl Tables {
             }
             level += 1;
         }
-        Ok(root_hash(&self.header[..], &self.top))
+        Ok((entries_hash(&self.header[..]), self.top))
     }
 
     pub fn header_entries(&self) -> &[u8] {
