@@ -1,10 +1,11 @@
 //! `mount -o remount`: the kernel changes the mount's flags; what the running kmsfs process was started with stays.
 
 use super::exit::{Failure, describe};
-use super::mountpoint::{self, Mount};
+use super::mountpoint;
 use super::options::Options;
 use super::text::shown;
 use super::xattr;
+use crate::fuse::Mount;
 use rustix::mount::{MountFlags, mount_remount};
 use std::fs;
 use std::io;
@@ -88,7 +89,7 @@ mod tests {
         let mount = |super_options: &str| Mount {
             device: (0, 47),
             target: "/m".into(),
-            kind: mountpoint::TYPE.into(),
+            kind: crate::fuse::TYPE.into(),
             source: "/s".into(),
             super_options: super_options.into(),
         };

@@ -3,6 +3,8 @@
 mod adapter;
 mod convert;
 mod mount;
+mod mountinfo;
 mod workers;
 
-pub use mount::{MountOptions, Mounted, mount};
+pub use mount::{MountOptions, Mounted, TYPE, mount};
+pub use mountinfo::{Mount, mounted_at, mounts};

@@ -2,11 +2,15 @@
 
 use super::adapter::Adapter;
 use super::convert::Numbers;
+use super::mountinfo::mounted_at;
 use crate::fs::Fs;
 use fuser::{Config, MountOption, Notifier, Session, SessionACL};
-use parking_lot::Mutex;
-use std::ffi::OsString;
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{getgid, getuid};
+use std::ffi::{CString, OsString};
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -36,10 +40,20 @@ pub struct MountOptions {
 /// Read-ahead of the mount: the kernel offers 128 KiB whatever INIT asks for, and a request can be 1 MiB.
 const READ_AHEAD_KIB: u32 = 1024;
 
+/// Shown as the type in /proc/mounts, by which mount(8) finds its helper.
+pub const TYPE: &str = "fuse.kmsfs";
+
 /// A mount that answers (INIT is done).
 pub struct Mounted {
     session: Session<Adapter>,
+    place: Place,
+}
+
+/// Where something is mounted, and that it is ours: somebody else may mount there once it is gone.
+#[derive(Clone)]
+struct Place {
     mountpoint: PathBuf,
+    device: Option<(u32, u32)>,
 }
 
 /// Mounts (directly as root, else through fusermount3) and answers the kernel's INIT.
@@ -50,32 +64,96 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions) -> io::Result<Mounted> {
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     let adapter = Adapter::new(fs.clone(), options.writeback_cache && !options.read_only);
-    let session = Session::new(adapter, &mountpoint, &config)?;
+    let session = match mount_directly(options, &mountpoint) {
+        Ok(device) => Session::from_fd(adapter, device, config.acl, config)
+            .inspect_err(|_| drop(Place::of(&mountpoint).unmount_lazily()))?,
+        // Not root: fuser asks fusermount3.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Session::new(adapter, &mountpoint, &config)?,
+        Err(error) => return Err(error),
+    };
     send_invalidations(&fs, session.notifier());
-    Ok(Mounted { session, mountpoint })
+    Ok(Mounted { session, place: Place::of(&mountpoint) })
+}
+
+/// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
+fn mount_directly(options: &MountOptions, mountpoint: &Path) -> io::Result<OwnedFd> {
+    use rustix::mount::MountFlags as Flag;
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    let mut flags = Flag::empty();
+    flags.set(Flag::RDONLY, options.read_only);
+    flags.set(Flag::NOSUID, !options.suid);
+    flags.set(Flag::NODEV, !options.dev);
+    flags.set(Flag::NOEXEC, !options.exec);
+    flags.set(Flag::NOATIME, options.noatime);
+    flags.set(Flag::SYNCHRONOUS, options.sync);
+    flags.set(Flag::DIRSYNC, options.dirsync);
+    let (fd, uid, gid) = (device.as_raw_fd(), getuid().as_raw(), getgid().as_raw());
+    let mut data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},default_permissions");
+    if options.allow_other {
+        data.push_str(",allow_other");
+    }
+    let data = CString::new(data)?;
+    rustix::mount::mount(&*options.source, mountpoint, TYPE, flags, Some(data.as_c_str()))?;
+    Ok(device.into())
 }
 
 impl Mounted {
     /// Serves until somebody unmounts.
     pub fn run(self) -> io::Result<()> {
-        raise_read_ahead(&self.mountpoint);
-        self.session.run()
+        self.place.raise_read_ahead();
+        let served = self.session.run();
+        // Still there only if serving failed.
+        let _ = self.place.unmount_lazily();
+        served
     }
 
     /// Can be called from another thread: unmounts (lazily if it is busy), which ends `run`.
     pub fn unmounter(&mut self) -> Box<dyn Fn() -> io::Result<()> + Send> {
-        let session = Mutex::new(self.session.unmount_callable());
-        let mountpoint = self.mountpoint.clone();
-        Box::new(move || session.lock().unmount().or_else(|_| unmount_lazily(&mountpoint)))
+        let place = self.place.clone();
+        Box::new(move || place.unmount())
     }
 }
 
+impl Place {
+    fn of(mountpoint: &Path) -> Self {
+        let mount = mounted_at(mountpoint).ok().flatten();
+        Self { mountpoint: mountpoint.to_owned(), device: mount.map(|mount| mount.device) }
+    }
+
+    fn is_mounted(&self) -> bool {
+        mounted_at(&self.mountpoint).is_ok_and(|mount| mount.is_some_and(|mount| Some(mount.device) == self.device))
+    }
+
+    fn unmount(&self) -> io::Result<()> {
+        if self.is_mounted() && unmount(&self.mountpoint, UnmountFlags::NOFOLLOW).is_err() {
+            return self.unmount_lazily();
+        }
+        Ok(())
+    }
+
+    fn unmount_lazily(&self) -> io::Result<()> {
+        if !self.is_mounted() || unmount(&self.mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
+            return Ok(());
+        }
+        let mut command = Command::new("fusermount3");
+        let done = command.arg("-uz").arg("--").arg(&self.mountpoint).stdin(Stdio::null()).status()?;
+        if done.success() { Ok(()) } else { Err(io::Error::other("fusermount3 -uz failed")) }
+    }
+
+    /// Where it is permitted; otherwise the mount is slower and nothing else.
+    fn raise_read_ahead(&self) {
+        if let Some((major, minor)) = self.device {
+            let _ = fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string());
+        }
+    }
+}
+
+/// For fusermount3.
 fn kernel_options(options: &MountOptions) -> Vec<MountOption> {
     let either = |set: bool, on: MountOption, off: MountOption| if set { on } else { off };
     let mut list = vec![
-        MountOption::FSName(options.source.clone()),
-        // Not `Subtype`: fuser passes that one to fusermount3 only.
-        MountOption::CUSTOM("subtype=kmsfs".into()),
+        MountOption::FSName(options.source.replace('\\', r"\\").replace(',', r"\,")),
+        MountOption::Subtype("kmsfs".into()),
         MountOption::DefaultPermissions,
         either(options.read_only, MountOption::RO, MountOption::RW),
         either(options.suid, MountOption::Suid, MountOption::NoSuid),
@@ -110,26 +188,4 @@ fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) {
     fs.on_invalidate(Box::new(move |parent, name| {
         let _ = queue.send((parent, name.to_owned()));
     }));
-}
-
-/// Where it is permitted; otherwise the mount is slower and nothing else.
-fn raise_read_ahead(mountpoint: &Path) {
-    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return };
-    // Fields: mount id, parent, major:minor, root, mount point. The last mount on the point is ours.
-    let ours = mounts.lines().rev().map(|line| line.split(' ').collect::<Vec<_>>());
-    let device = ours
-        .filter(|fields| fields.len() > 4)
-        .find(|fields| Path::new(fields[4]) == mountpoint)
-        .map(|fields| fields[2].to_string());
-    if let Some(device) = device {
-        let _ = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KIB.to_string());
-    }
-}
-
-fn unmount_lazily(mountpoint: &Path) -> io::Result<()> {
-    if rustix::mount::unmount(mountpoint, rustix::mount::UnmountFlags::DETACH).is_ok() {
-        return Ok(());
-    }
-    let done = Command::new("fusermount3").arg("-uz").arg("--").arg(mountpoint).stdin(Stdio::null()).status()?;
-    if done.success() { Ok(()) } else { Err(io::Error::other("fusermount3 -uz failed")) }
 }
