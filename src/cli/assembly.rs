@@ -10,6 +10,7 @@ use crate::kms::{self, LocalKms, Unlock};
 use crate::sse::KeyService;
 use crate::store::backend::{Backend, RealBackend};
 use crate::store::{self, Parameters, Store, StoreOptions};
+use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ fn open_keyring(keyring: &Path, secret: &Unlock) -> Result<Arc<KeyService>, Fail
 pub fn file_system(store: &Arc<Store>, read_only: bool) -> Arc<Fs> {
     let keep_owners = rustix::process::geteuid().is_root();
     // A quarter of the descriptors; the other three are for open files, objects in the log, and the rest.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     let open_dirs = (limit / 4).clamp(16, 1024) as usize;
     Fs::new(Arc::clone(store), FsOptions { read_only, keep_owners, open_dirs })
 }
@@ -98,8 +99,6 @@ pub fn explain(path: &Path, error: &store::Error) -> Failure {
 }
 
 fn explain_keyring(keyring: &Path, error: &kms::OpenError) -> Failure {
-    match error {
-        kms::OpenError::WrongKey => Failure::with(Exit::WrongKey, "wrong key"),
-        kms::OpenError::Other(text) => Failure::new(format!("keyring {}: {text}", shown(keyring))),
-    }
+    let exit = if matches!(error, kms::OpenError::WrongKey) { Exit::WrongKey } else { Exit::Failure };
+    Failure::with(exit, format!("keyring {}: {}", shown(keyring), escape(&error.to_string())))
 }

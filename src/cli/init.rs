@@ -5,15 +5,14 @@ use super::exit::{Failure, describe};
 use super::harden;
 use super::text::{shell_word, shown};
 use super::unlock::UnlockArgs;
+use crate::crypto::key_file;
 use clap::Args;
-use rand::Rng;
 use rustix::fs::Mode;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use zeroize::Zeroizing;
 
 /// Make a store
 ///
@@ -49,9 +48,6 @@ pub struct Account {
     pub id: String,
     pub region: String,
 }
-
-/// Of a new key file, in bytes.
-const KEY_FILE_LEN: usize = 32;
 
 /// Makes the store, or nothing at all.
 pub fn run(args: InitArgs) -> Result<ExitCode, Failure> {
@@ -135,16 +131,11 @@ impl Made {
     /// Whether it had to be made.
     fn key_file(&mut self, path: &Path) -> Result<bool, Failure> {
         let failed = |e: io::Error| Failure::new(format!("key file {}: {}", shown(path), describe(&e)));
-        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(file) => file,
+        match key_file::create(path) {
+            Ok(()) => self.key_file = Some(path.to_owned()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             Err(e) => return Err(failed(e)),
-        };
-        // Noted before anything else can fail.
-        self.key_file = Some(path.to_owned());
-        let mut key = Zeroizing::new([0; KEY_FILE_LEN]);
-        rand::rng().fill_bytes(&mut key[..]);
-        file.write_all(&key[..]).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
         // Without its name a durable key file is lost.
         let directory = path.parent().unwrap_or(Path::new("/"));
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;

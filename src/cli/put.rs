@@ -12,6 +12,7 @@ use md5::{Digest, Md5};
 use rustix::fs::{Access, Mode, access};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -76,7 +77,7 @@ pub fn run(args: PutArgs) -> Result<ExitCode, Failure> {
 
 impl PutArgs {
     /// The request's members as S3 names them, checked as S3 checks them before it looks at any key.
-    fn request(&self) -> Result<Option<Value>, Failure> {
+    fn request(&self) -> Result<Value, Failure> {
         let with_kms = self.server_side_encryption.as_ref().is_some_and(|algorithm| algorithm != "AES256");
         if (self.ssekms_key_id.is_some() || self.ssekms_encryption_context.is_some()) && !with_kms {
             let message = "Server Side Encryption with AWS KMS managed key requires HTTP header \
@@ -97,7 +98,7 @@ impl PutArgs {
         if self.bucket_key_enabled || self.no_bucket_key_enabled {
             request.insert("BucketKeyEnabled".into(), self.bucket_key_enabled.into());
         }
-        Ok((!request.is_empty()).then_some(Value::Object(request)))
+        Ok(Value::Object(request))
     }
 }
 
@@ -110,6 +111,9 @@ fn check_context(context: &str) -> Result<(), Failure> {
         refused("InvalidArgument", message)
     })
 }
+
+/// System calls answer a number only.
+const SEE_LOG: &str = "the reason is in the mount's log";
 
 /// As `aws` words it.
 fn refused(code: &str, message: &str) -> Failure {
@@ -194,12 +198,11 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn create(target: &Target, request: Option<Value>) -> Result<Self, Failure> {
+    fn create(target: &Target, request: Value) -> Result<Self, Failure> {
         let name = format!(".kmsfs-put.{:016x}", rand::random::<u64>());
-        let mut order = json!({"name": name, "mode": target.mode});
-        if let Some(request) = request {
-            order["request"] = request;
-        }
+        // A name that is not UTF-8 is no S3 key either: the context names the temporary one then.
+        let final_name = target.path.file_name().and_then(OsStr::to_str);
+        let order = json!({"name": name, "target": final_name, "mode": target.mode, "request": request});
         let path = target.directory.join(name);
         // From here on a signal removes the object before it ends the process.
         remove_on_signal(&path).map_err(|e| Failure::new(describe(&e)))?;
@@ -239,7 +242,11 @@ impl Temporary {
 
     fn publish(mut self, target: &Target) -> Result<(), Failure> {
         let failed = |e: io::Error| Failure::new(format!("{}: {}", shown(&target.path), describe(&e)));
-        fs::rename(&self.path, &target.path).map_err(failed)?;
+        fs::rename(&self.path, &target.path).map_err(|e| match e.raw_os_error() {
+            // A configuration is judged when it is put in place.
+            Some(libc::EINVAL) => refused("InvalidArgument", &format!("it cannot be put in place; {SEE_LOG}")),
+            _ => failed(e),
+        })?;
         self.published = true;
         File::open(&target.directory).and_then(|directory| directory.sync_all()).map_err(failed)
     }
@@ -268,7 +275,6 @@ fn remove_on_signal(path: &Path) -> io::Result<()> {
 
 /// The mount answers with an errno, and says in its log what S3 would say.
 fn explain_create(target: &Target, error: &io::Error) -> Failure {
-    const SEE_LOG: &str = "the reason is in the mount's log";
     let may_write = access(&target.directory, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     match error.raw_os_error() {
         Some(libc::EACCES) if may_write => refused(
@@ -303,17 +309,17 @@ mod tests {
         put: PutArgs,
     }
 
-    fn request(words: &[&str]) -> Result<Option<Value>, String> {
+    fn request(words: &[&str]) -> Result<Value, String> {
         let line = Line::try_parse_from([&["put"], words, &["f", "/mnt/b/k"]].concat()).unwrap();
         line.put.request().map_err(|failure| failure.message)
     }
 
     #[test]
     fn a_request_has_the_members_that_were_asked_for_and_no_others() {
-        assert_eq!(request(&[]), Ok(None));
+        assert_eq!(request(&[]), Ok(json!({})));
         let sse = |alg| json!({"ServerSideEncryption": alg});
-        assert_eq!(request(&["--server-side-encryption", "aws:kms"]), Ok(Some(sse("aws:kms"))));
-        assert_eq!(request(&["--server-side-encryption", "AES256"]), Ok(Some(sse("AES256"))));
+        assert_eq!(request(&["--server-side-encryption", "aws:kms"]), Ok(sse("aws:kms")));
+        assert_eq!(request(&["--server-side-encryption", "AES256"]), Ok(sse("AES256")));
         let all = request(&[
             "--server-side-encryption",
             "aws:kms",
@@ -325,8 +331,8 @@ mod tests {
         ]);
         let expected = json!({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/k",
             "SSEKMSEncryptionContext": "eyJhIjoiYiJ9", "BucketKeyEnabled": true});
-        assert_eq!(all, Ok(Some(expected)));
-        assert_eq!(request(&["--no-bucket-key-enabled"]), Ok(Some(json!({"BucketKeyEnabled": false}))));
+        assert_eq!(all, Ok(expected));
+        assert_eq!(request(&["--no-bucket-key-enabled"]), Ok(json!({"BucketKeyEnabled": false})));
     }
 
     #[test]

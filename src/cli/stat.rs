@@ -54,8 +54,11 @@ fn stat(path: &Path) -> Result<Map<String, Value>, Failure> {
     let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
     let metadata = fs::metadata(path).map_err(|e| failed(&e))?;
     let real = fs::canonicalize(path).map_err(|e| failed(&e))?;
-    if mountpoint::kmsfs_of(&real).map_err(|e| failed(&e))?.is_none() {
-        return Err(Failure::new(format!("{} is not in a kmsfs mount", shown(path))));
+    let mount = mountpoint::kmsfs_of(&real).map_err(|e| failed(&e))?;
+    let mount = mount.ok_or_else(|| Failure::new(format!("{} is not in a kmsfs mount", shown(path))))?;
+    if mount.target == real {
+        let text = format!("{} is the mount itself: buckets, the directories in it, have encryption", shown(path));
+        return Err(Failure::new(text));
     }
     if metadata.is_dir() {
         return configuration(&real).map_err(|e| failed(&e));

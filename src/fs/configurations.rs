@@ -312,6 +312,8 @@ impl Fs {
         #[derive(serde::Deserialize)]
         struct Put {
             name: String,
+            /// The name that it will be given once it is complete: that of its key in the encryption context.
+            target: Option<String>,
             mode: u32,
             request: crate::sse::Request,
         }
@@ -326,8 +328,9 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         let creation = Creation { mode: put.mode, umask: 0, caller: *caller };
-        let want = self.encryption_for(&dir, name, Some(&put.request))?;
-        let key = dir.key_of(name);
+        let target = put.target.as_deref().map_or(name, OsStr::new);
+        let want = self.encryption_for(&dir, target, Some(&put.request))?;
+        let key = dir.key_of(target);
         let (object, _) = self.store.create(&dir, name, &self.node(&creation), &want, &key, caller)?;
         let done = object.commit();
         self.store.release(&object);
