@@ -27,7 +27,7 @@ pub struct UnlockArgs {
 impl UnlockArgs {
     /// What opens a keyring that exists.
     pub fn read(&self) -> Result<Unlock, Failure> {
-        match self.from_files()? {
+        match self.given_in_files()? {
             Some(unlock) => Ok(unlock),
             None => Ok(Unlock::Passphrase(ask("Passphrase: ")?)),
         }
@@ -35,7 +35,7 @@ impl UnlockArgs {
 
     /// What a new keyring is to be opened with: a passphrase is asked for twice.
     pub fn read_new(&self) -> Result<Unlock, Failure> {
-        if let Some(unlock) = self.from_files()? {
+        if let Some(unlock) = self.given_in_files()? {
             return Ok(unlock);
         }
         let first = ask("New passphrase: ")?;
@@ -45,7 +45,7 @@ impl UnlockArgs {
         Ok(Unlock::Passphrase(first))
     }
 
-    fn from_files(&self) -> Result<Option<Unlock>, Failure> {
+    fn given_in_files(&self) -> Result<Option<Unlock>, Failure> {
         if let Some(path) = &self.key_file {
             let key = key_file::read(path);
             return Ok(Some(Unlock::KeyFile(

@@ -317,6 +317,9 @@ impl Fs {
             mode: u32,
             request: crate::sse::Request,
         }
+        if self.store.read_only() {
+            return errno(libc::EROFS);
+        }
         let put: Put = serde_json::from_slice(text).map_err(|error| {
             log::warn!("a put's request cannot be read: {error}");
             Error::Errno(libc::EINVAL)

@@ -19,6 +19,7 @@ use std::thread;
 
 /// How the kernel mounts it.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // Each is a word of mount(8).
 pub struct MountOptions {
     pub mountpoint: PathBuf,
     /// Shown as the source in /proc/mounts: the store's path.
