@@ -99,6 +99,12 @@ pub fn explain(path: &Path, error: &store::Error) -> Failure {
 }
 
 fn explain_keyring(keyring: &Path, error: &kms::OpenError) -> Failure {
-    let exit = if matches!(error, kms::OpenError::WrongKey) { Exit::WrongKey } else { Exit::Failure };
-    Failure::with(exit, format!("keyring {}: {}", shown(keyring), escape(&error.to_string())))
+    let keyring = shown(keyring);
+    match error {
+        kms::OpenError::WrongKey => Failure::with(
+            Exit::WrongKey,
+            format!("wrong key file or passphrase: it does not open the keyring {keyring}"),
+        ),
+        kms::OpenError::Other(text) => Failure::new(format!("keyring {keyring}: {}", escape(text))),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure, describe};
 use super::text::shown;
-use crate::crypto::key_file;
+use crate::crypto::{SecretKey, key_file};
 use crate::kms::Unlock;
 use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -47,13 +47,19 @@ impl UnlockArgs {
 
     fn given_in_files(&self) -> Result<Option<Unlock>, Failure> {
         if let Some(path) = &self.key_file {
-            let key = key_file::read(path);
-            return Ok(Some(Unlock::KeyFile(
-                key.map_err(|why| Failure::new(format!("key file {}: {why}", shown(path))))?,
-            )));
+            let key = key_file::read(path).map_err(|why| refused(path, &why))?;
+            return Ok(Some(Unlock::KeyFile(key)));
         }
         self.passphrase_file.as_deref().map(|path| Ok(Unlock::Passphrase(first_line(path)?))).transpose()
     }
+}
+
+/// A file of another size is the wrong key, whatever it is; one that cannot be read may be the right one.
+fn refused(path: &Path, why: &str) -> Failure {
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() != SecretKey::LEN as u64) {
+        return Failure::with(Exit::WrongKey, format!("wrong key file {}: {why}", shown(path)));
+    }
+    Failure::new(format!("key file {}: {why}", shown(path)))
 }
 
 fn first_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {

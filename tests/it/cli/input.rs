@@ -65,7 +65,18 @@ fn wrong_usage_has_an_exit_code_of_its_own() {
 fn mount_says_what_is_wrong_with_the_store() {
     let place = Place::with_store();
     let mount = |store: &str| {
-        let answer = run(KMSFS, ["mount", "--key-file", &place.shown("key"), &place.shown(store), &place.shown("mnt")]);
+        let answer = run(
+            KMSFS,
+            [
+                "mount",
+                "-o",
+                &place.log_option(),
+                "--key-file",
+                &place.shown("key"),
+                &place.shown(store),
+                &place.shown("mnt"),
+            ],
+        );
         (answer.code, answer.err)
     };
     assert_eq!(mount("absent"), (1, format!("kmsfs: store {} does not exist\n", place.shown("absent"))));
@@ -81,8 +92,18 @@ fn mount_says_what_is_wrong_with_the_store() {
 fn mount_says_what_is_wrong_with_the_mount_point() {
     let place = Place::with_store();
     let mount = |target: &str| {
-        let answer =
-            run(KMSFS, ["mount", "--key-file", &place.shown("key"), &place.shown("store"), &place.shown(target)]);
+        let answer = run(
+            KMSFS,
+            [
+                "mount",
+                "-o",
+                &place.log_option(),
+                "--key-file",
+                &place.shown("key"),
+                &place.shown("store"),
+                &place.shown(target),
+            ],
+        );
         (answer.code, answer.err)
     };
     assert_eq!(mount("absent"), (1, format!("kmsfs: mount point {} does not exist\n", place.shown("absent"))));
@@ -99,7 +120,15 @@ fn a_wrong_key_has_an_exit_code_of_its_own() {
     assert_eq!(refused.code, 3, "{refused:?}");
     assert!(refused.err.starts_with("kmsfs: "), "{}", refused.err);
     fs::write(place.path("pass"), "not it\n").unwrap();
-    let words = ["mount", "--passphrase-file", &place.shown("pass"), &place.shown("store"), &place.shown("mnt")];
+    let words = [
+        "mount",
+        "-o",
+        &place.log_option(),
+        "--passphrase-file",
+        &place.shown("pass"),
+        &place.shown("store"),
+        &place.shown("mnt"),
+    ];
     let refused = run(KMSFS, words);
     assert_eq!(refused.code, 3, "{refused:?}");
     assert_eq!(place.mounted(), None);
@@ -111,7 +140,15 @@ fn a_passphrase_opens_what_it_closed() {
     fs::write(place.path("pass"), "correct horse\n").unwrap();
     let made = run(KMSFS, ["init", "--passphrase-file", &place.shown("pass"), &place.shown("store")]);
     assert_eq!(made.code, 0, "{made:?}");
-    let words = ["mount", "--passphrase-file", &place.shown("pass"), &place.shown("store"), &place.shown("mnt")];
+    let words = [
+        "mount",
+        "-o",
+        &place.log_option(),
+        "--passphrase-file",
+        &place.shown("pass"),
+        &place.shown("store"),
+        &place.shown("mnt"),
+    ];
     let mounted = run(KMSFS, words);
     assert_eq!(mounted.code, 0, "{mounted:?}");
     place.unmount();

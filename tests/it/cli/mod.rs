@@ -47,10 +47,14 @@ impl Place {
         let mut words: Vec<OsString> = ["mount", "--key-file"].map(OsString::from).to_vec();
         words.push(self.path("key").into());
         words.push("-o".into());
-        words.push(format!("log_file={}", self.shown("log")).into());
+        words.push(self.log_option().into());
         words.extend(more.iter().map(OsString::from));
         words.extend([self.path("store").into(), self.path("mnt").into()]);
         run(KMSFS, words)
+    }
+
+    fn log_option(&self) -> String {
+        format!("log_file={}", self.shown("log"))
     }
 
     fn log(&self) -> String {

@@ -67,7 +67,15 @@ fn a_second_mount_is_refused_and_told_who_has_the_store() {
     let text = format!("kmsfs: {} is already mounted: {} is mounted there\n", place.shown("mnt"), place.shown("store"));
     assert_eq!((here.code, here.err), (1, text));
     fs::create_dir(place.path("elsewhere")).unwrap();
-    let words = ["mount", "--key-file", &place.shown("key"), &place.shown("store"), &place.shown("elsewhere")];
+    let words = [
+        "mount",
+        "-o",
+        &place.log_option(),
+        "--key-file",
+        &place.shown("key"),
+        &place.shown("store"),
+        &place.shown("elsewhere"),
+    ];
     let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
     let elsewhere = run(KMSFS, words);
     assert_eq!(elsewhere.code, 4, "{elsewhere:?}");
