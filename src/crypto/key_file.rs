@@ -1,7 +1,7 @@
 //! Key files: 32 random bytes that only their owner can read.
 
 use super::SecretKey;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -10,7 +10,10 @@ use std::path::Path;
 pub fn create(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(SecretKey::random().expose())?;
-    file.sync_all()
+    file.sync_all()?;
+    // Without its name a durable key file is lost.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Reads a key file. Refuses one that others than its owner can read, and one that is not 32 bytes.

@@ -1,7 +1,8 @@
 //! Keys from passphrases: Argon2id.
 
 use super::SecretKey;
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use zeroize::Zeroizing;
 
 /// What stretching a passphrase costs; kept beside what it protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +38,13 @@ pub fn stretch(passphrase: &[u8], salt: &[u8; 16], cost: Cost) -> Result<SecretK
     }
     let params =
         Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(SecretKey::LEN)).map_err(|_| ImpossibleCost)?;
+    // The key follows from the last blocks of the memory: they are wiped.
+    let mut memory = Zeroizing::new(Vec::new());
+    memory.try_reserve_exact(params.block_count()).map_err(|_| ImpossibleCost)?;
+    memory.resize(params.block_count(), Block::default());
     let mut key = Box::new([0; SecretKey::LEN]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(passphrase, salt, &mut key[..])
+        .hash_password_into_with_memory(passphrase, salt, &mut key[..], &mut memory[..])
         .map_err(|_| ImpossibleCost)?;
     Ok(SecretKey::from_box(key))
 }
@@ -55,6 +60,7 @@ mod tests {
         assert_eq!(key("a", 1).expose(), key("a", 1).expose());
         assert_ne!(key("a", 1).expose(), key("b", 1).expose());
         assert_ne!(key("a", 1).expose(), key("a", 2).expose());
+        assert_ne!(key("a", 1).expose(), stretch(b"a", &[1; 16], Cost { passes: 2, ..cost }).unwrap().expose());
         let greedy = Cost { memory_kib: u32::MAX, ..cost };
         assert_eq!(stretch(b"a", &[1; 16], greedy).err(), Some(ImpossibleCost));
     }
