@@ -92,6 +92,13 @@ impl Contents {
         self.aliases.iter().find(|alias| alias.name == name)
     }
 
+    /// Whether a material is the service's or an enabled key's.
+    pub fn may_use(&self, material: &[u8; 16]) -> bool {
+        let enabled = self.keys.iter().filter(|key| key.state == KeyState::Enabled);
+        let mut usable = enabled.flat_map(|key| &key.materials).chain(&self.service);
+        usable.any(|usable| usable.id == *material)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         // Serializing into memory fails only past the limit, which is beyond any keyring.
         encoding().serialize(self).expect("a keyring can be serialized")

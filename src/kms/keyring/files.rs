@@ -6,9 +6,9 @@ use super::slots::{Slots, Unlock};
 use crate::crypto::passphrase::Cost;
 use crate::crypto::{SecretKey, sealed};
 use rustix::fs::FlockOperation;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const SLOTS: &str = "slots.json";
@@ -16,6 +16,8 @@ const KEYRING: &str = "keyring";
 const PREVIOUS: &str = "keyring.previous";
 const LOCK: &str = "lock";
 const MAGIC: &[u8; 8] = b"KMSFSKEY";
+const DAMAGED: &str = "it is damaged, or not of this slots.json: put back keyring.previous, which lacks the last \
+                       change, or a backup";
 /// Magic and version.
 const HEADER: usize = 10;
 
@@ -37,17 +39,15 @@ impl Keyring {
     /// Makes a keyring in a directory that is missing or empty.
     pub fn create(dir: &Path, account_id: &str, region: &str, unlock: &Unlock, cost: Cost) -> Result<(), OpenError> {
         let fail = |error: &io::Error| OpenError::io("it cannot be made", error);
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| fail(&error))?;
-        if dir.join(KEYRING).exists() || dir.join(SLOTS).exists() {
-            return Err(OpenError::Other("there is a keyring already".into()));
-        }
+        private_empty_dir(dir).map_err(|error| fail(&error))?;
         let root = SecretKey::random();
         let slots = Slots::new(&root, unlock, cost)?;
         let keyring = Self { dir: dir.to_path_buf(), root };
         let contents = Contents::new(account_id, region, &keyring.root, now());
         let made =
             keyring.replace(SLOTS, &slots.encode()).and_then(|()| keyring.replace(KEYRING, &keyring.seal(&contents)));
-        made.map_err(|error| fail(&error))
+        // The directory's own name too.
+        made.and_then(|()| Ok(rustix::fs::syncfs(File::open(dir)?)?)).map_err(|error| fail(&error))
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, OpenError> {
@@ -67,13 +67,13 @@ impl Keyring {
 
     pub fn read(&self) -> Result<Contents, OpenError> {
         let bytes = fs::read(self.dir.join(KEYRING)).map_err(|error| OpenError::io(KEYRING, &error))?;
-        let damaged = || OpenError::Other("it is damaged, or not of this root key: restore it from a backup".into());
+        let damaged = || OpenError::Other(DAMAGED.into());
         let (header, text) = bytes.split_at_checked(HEADER).ok_or_else(damaged)?;
         if &header[..8] != MAGIC {
             return Err(damaged());
         }
         let version = u16::from_le_bytes([header[8], header[9]]);
-        if version != VERSION {
+        if version > VERSION {
             return Err(OpenError::Other(format!(
                 "it has version {version} and this kmsfs reads version {VERSION}: use a newer kmsfs"
             )));
@@ -112,7 +112,12 @@ impl Keyring {
     fn keep_previous(&self) -> io::Result<()> {
         let temporary = self.dir.join(format!("{PREVIOUS}.new"));
         let _ = fs::remove_file(&temporary);
-        fs::hard_link(self.dir.join(KEYRING), &temporary)?;
+        // Not every file system has hard links.
+        let keyring = self.dir.join(KEYRING);
+        fs::hard_link(&keyring, &temporary).or_else(|_| {
+            fs::copy(&keyring, &temporary)?;
+            File::open(&temporary)?.sync_all()
+        })?;
         fs::rename(temporary, self.dir.join(PREVIOUS))
     }
 
@@ -126,6 +131,20 @@ impl Keyring {
         fs::rename(&temporary, self.dir.join(name))?;
         File::open(&self.dir)?.sync_all()
     }
+}
+
+/// Makes the directory where there is none, with mode 0700, which one that is there gets too.
+fn private_empty_dir(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if fs::read_dir(dir)?.next().is_some() {
+                return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            }
+            fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+        }
+        made => made?,
+    }
+    Ok(())
 }
 
 /// Nanoseconds since 1970.
@@ -160,20 +179,29 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_of_both_files_is_refused() {
+    fn every_flipped_bit_of_both_files_is_refused_and_is_not_taken_for_a_wrong_key() {
         let dir = tempfile::tempdir().unwrap();
-        keyring(dir.path());
+        let keyring = keyring(dir.path());
+        let check = |name: &str, bytes: &[u8], what: &str| {
+            fs::write(dir.path().join(name), bytes).unwrap();
+            let error = match name {
+                SLOTS => Keyring::open(dir.path(), &passphrase("right")).err(),
+                _ => keyring.read().err(),
+            };
+            assert!(matches!(error, Some(OpenError::Other(_))), "{name}, {what}: {error:?}");
+        };
         for name in [SLOTS, KEYRING] {
-            let path = dir.path().join(name);
-            let bytes = fs::read(&path).unwrap();
+            let bytes = fs::read(dir.path().join(name)).unwrap();
             for bit in 0..bytes.len() * 8 {
                 let mut damaged = bytes.clone();
                 damaged[bit / 8] ^= 1 << (bit % 8);
-                fs::write(&path, damaged).unwrap();
-                let opened = Keyring::open(dir.path(), &passphrase("right")).and_then(|keyring| keyring.read());
-                assert!(opened.is_err(), "{name}, bit {bit}");
+                check(name, &damaged, &format!("bit {bit}"));
             }
-            fs::write(&path, bytes).unwrap();
+            for len in 0..bytes.len() {
+                check(name, &bytes[..len], &format!("{len} bytes"));
+            }
+            check(name, &[&bytes[..], &[0]].concat(), "a byte more");
+            fs::write(dir.path().join(name), bytes).unwrap();
         }
         assert!(Keyring::open(dir.path(), &passphrase("right")).unwrap().read().is_ok());
     }
@@ -190,11 +218,41 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_keyring_comes_back_from_the_generation_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = keyring(dir.path());
+        keyring.change(|_| Ok::<_, OpenError>(())).unwrap();
+        fs::write(dir.path().join(KEYRING), b"").unwrap();
+        assert_eq!(keyring.read().err(), Some(OpenError::Other(DAMAGED.into())));
+        fs::rename(dir.path().join(PREVIOUS), dir.path().join(KEYRING)).unwrap();
+        assert_eq!(keyring.read().unwrap().generation, 1);
+    }
+
+    #[test]
+    fn a_keyring_is_private_and_made_in_an_empty_directory_only() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        keyring(dir.path()).change(|_| Ok::<_, OpenError>(())).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!(mode(dir.path()), 0o700);
+        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [KEYRING, PREVIOUS, LOCK, SLOTS]);
+        assert!(names.iter().all(|name| mode(&dir.path().join(name)) == 0o600));
+        let again = Keyring::create(dir.path(), "000000000000", "us-east-1", &passphrase("right"), CHEAP);
+        assert_eq!(again, Err(OpenError::Other("it cannot be made: directory not empty".into())));
+    }
+
+    #[test]
     fn a_change_keeps_the_generation_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let keyring = keyring(dir.path());
         let before = fs::read(dir.path().join(KEYRING)).unwrap();
-        keyring.change(|contents| Ok::<_, OpenError>(contents.region.push('x'))).unwrap();
+        let change = |contents: &mut Contents| {
+            contents.region.push('x');
+            Ok::<_, OpenError>(())
+        };
+        keyring.change(change).unwrap();
         assert_eq!(fs::read(dir.path().join(PREVIOUS)).unwrap(), before);
         let contents = keyring.read().unwrap();
         assert_eq!((contents.region.as_str(), contents.generation), ("us-east-1x", 2));

@@ -16,7 +16,11 @@ pub enum Unlock {
 #[serde(deny_unknown_fields)]
 pub struct Slots {
     version: u16,
-    slots: Vec<Slot>,
+    #[serde(rename = "slots")]
+    list: Vec<Slot>,
+    /// CRC-32 of the list as `encode` writes it: tells damage from a wrong key. What a slot says is authenticated by its
+    /// wrapped root key.
+    crc32: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +36,8 @@ const KEY_FILE: &[u8] = b"kmsfs slot key-file";
 impl Slots {
     /// One slot, for a new root key.
     pub fn new(root: &SecretKey, unlock: &Unlock, cost: Cost) -> Result<Self, OpenError> {
-        Ok(Self { version: VERSION, slots: vec![Slot::new(root, unlock, cost)?] })
+        let slots = vec![Slot::new(root, unlock, cost)?];
+        Ok(Self { version: VERSION, crc32: checksum(&slots), list: slots })
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -44,19 +49,23 @@ impl Slots {
         struct Version {
             version: u16,
         }
-        let damaged = |error: serde_json::Error| OpenError::Other(format!("slots.json is damaged: {error}"));
-        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
-        if version != VERSION {
+        let damaged = |why: String| OpenError::Other(format!("slots.json is damaged: {why}; restore it from a backup"));
+        let Version { version } = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        if version > VERSION {
             return Err(OpenError::Other(format!(
                 "slots.json has version {version} and this kmsfs reads version {VERSION}: use a newer kmsfs"
             )));
         }
-        serde_json::from_slice(bytes).map_err(damaged)
+        let slots: Self = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        if version != VERSION || slots.crc32 != checksum(&slots.list) {
+            return Err(damaged("its checksum is wrong".into()));
+        }
+        Ok(slots)
     }
 
     /// The root key, from the first slot that opens.
     pub fn open(&self, unlock: &Unlock) -> Result<SecretKey, OpenError> {
-        self.slots.iter().find_map(|slot| slot.open(unlock)).ok_or(OpenError::WrongKey)
+        self.list.iter().find_map(|slot| slot.open(unlock)).ok_or(OpenError::WrongKey)
     }
 }
 
@@ -88,6 +97,10 @@ impl Slot {
             _ => None,
         }
     }
+}
+
+fn checksum(slots: &[Slot]) -> u32 {
+    crc32fast::hash(&serde_json::to_vec(slots).expect("numbers and strings can be serialized"))
 }
 
 fn bound_to(cost: Cost) -> Vec<u8> {
