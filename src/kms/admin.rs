@@ -1,6 +1,6 @@
 //! Administration: making keys and aliases, describing, listing, enabling and disabling.
 
-use super::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, now};
+use super::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, hex, now};
 use super::local::LocalKms;
 use super::lookup::{AWS_S3, check_alias_name};
 use super::{Code, Error};
@@ -136,7 +136,6 @@ impl LocalKms {
 }
 
 fn describe(contents: &Contents, key: &Key) -> KeyMetadata {
-    let digits = |id: &[u8; 16]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     KeyMetadata {
         account_id: contents.account_id.clone(),
         key_id: Uuid::from_bytes(key.id).to_string(),
@@ -146,6 +145,92 @@ fn describe(contents: &Contents, key: &Key) -> KeyMetadata {
         state: key.state,
         origin: key.origin,
         manager: key.manager,
-        material_id: key.newest().map(|material| digits(&material.id)),
+        material_id: key.newest().map(|material| hex(&material.id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kms::Unlock;
+    use std::sync::Arc;
+
+    const PREFIX: &str = "arn:aws:kms:us-east-1:000000000000:";
+
+    fn kms(dir: &tempfile::TempDir) -> Arc<LocalKms> {
+        let path = dir.path().join("key");
+        crate::crypto::key_file::create(&path).unwrap();
+        let unlock = Unlock::KeyFile(crate::crypto::key_file::read(&path).unwrap());
+        let place = dir.path().join("keyring");
+        LocalKms::create(&place, "000000000000", "us-east-1", &unlock).unwrap();
+        LocalKms::open(&place, &unlock).unwrap()
+    }
+
+    fn code<T>(answer: Result<T, Error>) -> Code {
+        answer.err().expect("it is refused").code
+    }
+
+    #[test]
+    fn a_key_is_described_as_it_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = kms(&dir);
+        let before = now();
+        let made = kms.create_key("for M").unwrap();
+        assert_eq!(made.arn, format!("{PREFIX}key/{}", made.key_id));
+        assert_eq!((made.description.as_str(), made.account_id.as_str()), ("for M", "000000000000"));
+        assert_eq!(
+            (made.state, made.origin, made.manager),
+            (KeyState::Enabled, KeyOrigin::AwsKms, KeyManager::Customer)
+        );
+        assert!((before..=now()).contains(&made.created));
+        assert_eq!(kms.describe_key(&made.key_id).unwrap(), made);
+        kms.set_enabled(&made.key_id, false).unwrap();
+        assert_eq!(kms.describe_key(&made.arn).unwrap(), KeyMetadata { state: KeyState::Disabled, ..made.clone() });
+        kms.set_enabled(&made.arn, false).unwrap();
+        kms.set_enabled(&made.arn, true).unwrap();
+        assert_eq!(kms.describe_key(&made.arn).unwrap(), made);
+    }
+
+    #[test]
+    fn a_description_has_8192_characters_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = kms(&dir);
+        assert!(kms.create_key(&"é".repeat(8192)).is_ok());
+        assert_eq!(code(kms.create_key(&"x".repeat(8193))), Code::Validation);
+        assert_eq!(kms.list_keys().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn aliases_are_listed_by_name_and_by_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = kms(&dir);
+        let (one, two) = (kms.create_key("").unwrap(), kms.create_key("").unwrap());
+        for (name, key) in [("alias/b", &one), ("alias/a", &two), ("alias/c", &one)] {
+            kms.create_alias(name, &key.arn).unwrap();
+        }
+        let names = |key_id| kms.list_aliases(key_id).unwrap().into_iter().map(|alias| alias.name).collect::<Vec<_>>();
+        assert_eq!(names(None), ["alias/a", "alias/b", "alias/c"]);
+        assert_eq!(names(Some(one.key_id.as_str())), ["alias/b", "alias/c"]);
+        assert_eq!(names(Some("alias/a")), ["alias/a"]);
+        let entry = kms.list_aliases(Some(&two.arn)).unwrap().remove(0);
+        assert_eq!((entry.arn, entry.key_id), (format!("{PREFIX}alias/a"), two.key_id));
+    }
+
+    #[test]
+    fn an_alias_is_one_keys_and_not_made_for_what_does_not_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = kms(&dir);
+        let key = kms.create_key("").unwrap().key_id;
+        kms.create_alias("alias/x", &key).unwrap();
+        let error = kms.create_alias("alias/x", &key).unwrap_err();
+        let text = format!("An alias with the name {PREFIX}alias/x already exists");
+        assert_eq!(error, Error::new(Code::AlreadyExists, text));
+        let unknown = "11111111-2222-3333-4444-555555555555";
+        assert_eq!(code(kms.create_alias("alias/y", unknown)), Code::NotFound);
+        assert_eq!(code(kms.create_alias("alias/y", "alias/x")), Code::Validation);
+        assert_eq!(code(kms.set_enabled(unknown, false)), Code::NotFound);
+        kms.set_enabled("alias/x", false).unwrap();
+        assert_eq!(kms.describe_key("alias/x").unwrap().state, KeyState::Disabled);
+        assert_eq!(kms.list_aliases(None).unwrap().len(), 1);
     }
 }

@@ -29,7 +29,7 @@ impl Contents {
                 .ok_or_else(|| Error::new(Code::NotFound, format!("Alias {} is not found.", self.alias_arn(name))));
         }
         let invalid = || Error::new(Code::NotFound, format!("Invalid keyId '{key_id}'"));
-        let text = name.strip_prefix("key/").unwrap_or(name);
+        let text = if key_id.starts_with("arn:") { name.strip_prefix("key/").unwrap_or(name) } else { name };
         // Only the form with hyphens, as AWS prints it.
         let id = Uuid::try_parse(text).ok().filter(|id| id.to_string() == text).ok_or_else(invalid)?;
         let missing = || Error::new(Code::NotFound, format!("Key '{}' does not exist", self.key_arn(id.as_bytes())));
@@ -91,5 +91,31 @@ pub fn check_alias_name(name: &str) -> Result<(), Error> {
             Err(Error::new(Code::InvalidAliasName, "Alias must not start with alias/aws/"))
         }
         Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alias_names_are_those_that_aws_takes() {
+        for good in ["alias/x", "alias/a/b_c-9", "alias/awsome"] {
+            assert_eq!(check_alias_name(good), Ok(()), "{good}");
+        }
+        let longest = format!("alias/{}", "x".repeat(250));
+        assert_eq!(check_alias_name(&longest), Ok(()));
+        let cases = [
+            ("", Code::Validation),
+            ("x", Code::Validation),
+            ("alias/", Code::Validation),
+            ("alias/a b", Code::Validation),
+            ("alias/é", Code::Validation),
+            (&format!("{longest}x"), Code::Validation),
+            ("alias/aws/s3", Code::InvalidAliasName),
+        ];
+        for (bad, expected) in cases {
+            assert_eq!(check_alias_name(bad).unwrap_err().code, expected, "{bad}");
+        }
     }
 }
