@@ -5,8 +5,9 @@ use super::virtual_attributes::Virtual;
 use super::{Error, Fs, Reached, Result};
 use crate::kms::Caller;
 use crate::store::backend::XattrFlags;
-use crate::store::{Attr, SetAttr};
+use crate::store::{Attr, Object, SetAttr};
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 /// What setattr is asked to change.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +41,7 @@ impl Fs {
         {
             return Ok(self.change_remembered(attr, &set));
         }
-        let attr = self.store.set_attr(self.reach(ino)?.target(), &set)?;
+        let attr = self.at(ino, |target| self.store.set_attr(target, &set))?;
         Ok(self.draft_attr(ino)?.unwrap_or(attr))
     }
 
@@ -64,7 +65,7 @@ impl Fs {
             return self.get_virtual(ino, name, caller);
         }
         self.refuse_at_root(ino, name, libc::ENODATA)?;
-        Ok(self.store.get_xattr(self.reach(ino)?.target(), name)?)
+        self.at(ino, |target| self.store.get_xattr(target, name))
     }
 
     pub fn set_xattr(&self, ino: u64, name: &OsStr, value: &[u8], flags: XattrFlags, caller: &Caller) -> Result<()> {
@@ -72,12 +73,12 @@ impl Fs {
             return self.set_virtual(ino, name, value, caller);
         }
         self.refuse_at_root(ino, name, libc::EPERM)?;
-        Ok(self.store.set_xattr(self.reach(ino)?.target(), name, value, flags)?)
+        self.at(ino, |target| self.store.set_xattr(target, name, value, flags))
     }
 
     /// Names, each ended by a NUL byte; virtual ones are not among them.
     pub fn list_xattr(&self, ino: u64) -> Result<Vec<u8>> {
-        Ok(self.store.list_xattr(self.reach(ino)?.target())?)
+        self.at(ino, |target| self.store.list_xattr(target))
     }
 
     pub fn remove_xattr(&self, ino: u64, name: &OsStr) -> Result<()> {
@@ -85,7 +86,7 @@ impl Fs {
             return errno(libc::EPERM);
         }
         self.refuse_at_root(ino, name, libc::EPERM)?;
-        Ok(self.store.remove_xattr(self.reach(ino)?.target(), name)?)
+        self.at(ino, |target| self.store.remove_xattr(target, name))
     }
 
     /// The root lies in no bucket, so there is no key for a value of its own.
@@ -94,15 +95,16 @@ impl Fs {
         if ino == self.root() && user { errno(refused) } else { Ok(()) }
     }
 
-    pub(super) fn reach_object(
-        &self,
-        ino: u64,
-        caller: &Caller,
-    ) -> Result<(std::sync::Arc<crate::store::Object>, bool)> {
+    /// The object of an inode with a handle of its own, which wants a release.
+    pub(super) fn open_for_attribute(&self, ino: u64, caller: &Caller) -> Result<Arc<Object>> {
+        if let Some(object) = self.handles.object(ino)
+            && self.store.reopen(&object, caller)?
+        {
+            return Ok(object);
+        }
         match self.reach(ino)? {
-            Reached::Object(object) => Ok((object, false)),
             Reached::Name(dir, name) if self.inodes.kind(ino) == Some(libc::S_IFREG) => {
-                Ok((self.store.open_object(&dir, &name, caller)?, true))
+                Ok(self.store.open_object(&dir, &name, caller)?)
             }
             Reached::Name(..) | Reached::Dir(_) => Err(Error::Errno(libc::ENODATA)),
         }

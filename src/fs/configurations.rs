@@ -5,7 +5,7 @@
 
 use super::error::errno;
 use super::handles::Handle;
-use super::{Creation, Error, Fs, Reached, Result};
+use super::{Creation, Error, Fs, Result};
 use crate::kms::{Caller, EncryptionContext};
 use crate::sse::{Algorithm, Configuration, Encryption};
 use crate::store::{Attr, Dir, Object, Target};
@@ -227,7 +227,7 @@ impl Fs {
         let Some(draft) = self.configurations.drafts.lock().get(&ino).map(|(draft, _)| draft.clone()) else {
             return Ok(None);
         };
-        let Ok(Reached::Object(object)) = self.reach(ino) else { return Ok(None) };
+        let Some(object) = self.handles.object(ino) else { return Ok(None) };
         let draft = draft.lock();
         let attr = object.attr()?;
         let size = if draft.written || draft.truncated { draft.content.len() as u64 } else { attr.size };

@@ -50,8 +50,9 @@ impl Fs {
         if let Some((parent, name)) = names.iter().find(|(_, name)| Self::is_configuration(name)) {
             return self.open_configuration(&self.dir(*parent)?, name, truncate, write, caller);
         }
-        if let Some(object) = self.handles.object(ino) {
-            self.store.reopen(&object, caller)?;
+        if let Some(object) = self.handles.object(ino)
+            && self.store.reopen(&object, caller)?
+        {
             return self.opened(object, truncate, caller);
         }
         let (parent, name) = names.into_iter().next().ok_or(Error::Errno(libc::ESTALE))?;

@@ -80,13 +80,22 @@ impl Inodes {
         self.0.lock().known.get(&ino).map(|inode| inode.kind)
     }
 
-    /// A name has gone; `last` tells what the inode was, if it was its last one.
+    /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since its
+    /// number may be used again at once; `restored` takes it back.
     pub fn unlinked(&self, ino: u64, parent: u64, name: &OsStr, last: Option<Attr>) {
         if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != (parent, name));
             if let Some(attr) = last {
                 inode.unlinked = Some(Box::new(attr));
             }
+        }
+    }
+
+    /// The name has not gone after all.
+    pub fn restored(&self, ino: u64, parent: u64, name: &OsStr) {
+        if let Some(inode) = self.0.lock().known.get_mut(&ino) {
+            inode.names.push((parent, name.to_owned()));
+            inode.unlinked = None;
         }
     }
 

@@ -17,7 +17,7 @@ pub use names::{DirEntry, Entry};
 
 use crate::kms::Caller;
 use crate::store::backend::NewNode;
-use crate::store::{Attr, Dir, Object, Store, Target};
+use crate::store::{Attr, Dir, Store, Target};
 use configurations::Configurations;
 use dirs::Dirs;
 use error::errno;
@@ -67,7 +67,6 @@ pub struct Creation {
 
 /// Where an inode is reached.
 enum Reached {
-    Object(Arc<Object>),
     Name(Arc<Dir>, OsString),
     Dir(Arc<Dir>),
 }
@@ -75,7 +74,6 @@ enum Reached {
 impl Reached {
     fn target(&self) -> Target<'_> {
         match self {
-            Self::Object(object) => Target::Object(object),
             Self::Name(dir, name) => Target::Name(dir, name),
             Self::Dir(dir) => Target::Dir(dir),
         }
@@ -124,11 +122,20 @@ impl Fs {
         NewNode { mode: mode & 0o7777, umask, owner }
     }
 
-    /// Where an inode is: its open object, its directory, or a name that still is its.
-    fn reach(&self, ino: u64) -> Result<Reached> {
+    /// Does something with an inode where it is: its open object, its directory, or a name that still is its.
+    fn at<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> crate::store::Result<T>) -> Result<T> {
         if let Some(object) = self.handles.object(ino) {
-            return Ok(Reached::Object(object));
+            match act(Target::Object(&object)) {
+                // Its last handle was released meanwhile.
+                Err(error) if error.is_errno(rustix::io::Errno::BADF) => {}
+                done => return Ok(done?),
+            }
         }
+        Ok(act(self.reach(ino)?.target())?)
+    }
+
+    /// Where an inode is that nobody has open.
+    fn reach(&self, ino: u64) -> Result<Reached> {
         if ino == self.root() || self.inodes.kind(ino) == Some(libc::S_IFDIR) {
             return Ok(Reached::Dir(self.dir(ino)?));
         }
@@ -143,7 +150,7 @@ impl Fs {
         if let Some(attr) = self.draft_attr(ino)? {
             return Ok(attr);
         }
-        match self.reach(ino).and_then(|reached| Ok(self.store.stat(reached.target())?)) {
+        match self.at(ino, |target| self.store.stat(target)) {
             Ok(attr) if attr.ino == ino => Ok(attr),
             _ => self.inodes.remembered(ino).ok_or(Error::Errno(libc::ESTALE)),
         }

@@ -133,8 +133,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
-        self.store.unlink(&dir, name)?;
-        self.gone(parent, name, attr);
+        self.losing(parent, name, attr, || self.store.unlink(&dir, name))?;
         self.configuration_changed(&dir, name);
         Ok(())
     }
@@ -143,17 +142,26 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
-        self.store.remove_dir(&dir, name)?;
-        self.dirs.drop_one(attr.ino);
-        self.configurations.forget(attr.ino);
-        self.gone(parent, name, Attr { nlink: 0, ..attr });
-        Ok(())
+        self.losing(parent, name, attr, || {
+            // Before its number can be another directory's.
+            self.dirs.drop_one(attr.ino);
+            self.configurations.forget(attr.ino);
+            self.store.remove_dir(&dir, name)
+        })
     }
 
-    fn gone(&self, parent: u64, name: &OsStr, attr: Attr) {
+    /// Does what takes a name away from an inode.
+    fn losing(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        attr: Attr,
+        act: impl FnOnce() -> crate::store::Result<()>,
+    ) -> Result<()> {
         let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let last = (is_dir || attr.nlink <= 1).then_some(Attr { nlink: 0, ..attr });
         self.inodes.unlinked(attr.ino, parent, name, last);
+        Ok(act().inspect_err(|_| self.inodes.restored(attr.ino, parent, name))?)
     }
 
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr, caller: &Caller) -> Result<Entry> {
@@ -195,14 +203,14 @@ impl Fs {
         let is_dir = |attr: &Attr| attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let dirs = is_dir(&source) || target.as_ref().is_some_and(is_dir);
         let tree = dirs.then(|| self.tree.write());
-        self.store.rename(&from, name, &to, to_name, how)?;
-        match target.filter(|_| how == Rename::Exchange) {
-            Some(target) => self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned())),
-            None => {
-                if let Some(target) = target {
-                    self.gone(to_parent, to_name, target);
-                }
+        let rename = || self.store.rename(&from, name, &to, to_name, how);
+        match target {
+            Some(target) if how == Rename::Exchange => {
+                rename()?;
+                self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned()));
             }
+            Some(target) => self.losing(to_parent, to_name, target, rename)?,
+            None => rename()?,
         }
         self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
         if dirs {

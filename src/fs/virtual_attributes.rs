@@ -56,11 +56,9 @@ impl Fs {
     }
 
     fn with_object<T>(&self, ino: u64, caller: &Caller, with: impl FnOnce(&Arc<Object>) -> Result<T>) -> Result<T> {
-        let (object, opened) = self.reach_object(ino, caller)?;
+        let object = self.open_for_attribute(ino, caller)?;
         let done = with(&object);
-        if opened {
-            self.store.release(&object);
-        }
+        self.store.release(&object);
         done
     }
 

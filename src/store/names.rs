@@ -80,6 +80,7 @@ impl Store {
 
     fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
         let attr = self.stat_name(dir, name)?;
+        let _settling = self.settling(attr.ino);
         self.name_changed(attr.ino, dir);
         Ok(attr)
     }
@@ -87,6 +88,7 @@ impl Store {
     pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.writable()?;
         let ino = dir.backing.stat(name)?.ino;
+        let _settling = self.settling(ino);
         dir.backing.remove_dir(name)?;
         if dir.bucket.is_none() {
             // The record goes when the bucket is durably gone, so that no bucket is ever without one.
@@ -113,6 +115,7 @@ impl Store {
     pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.writable()?;
         let going = self.going(dir, name)?;
+        let _settling = self.settling(going.ino);
         dir.backing.unlink(name)?;
         self.gone(going, dir);
         Ok(())
@@ -168,13 +171,15 @@ impl Store {
             }
         }
         let going = if replaces { Some(self.going(to, to_name)?) } else { None };
+        let settling = going.as_ref().map(|going| self.settling(going.ino));
         from.backing.rename(name, to.backing.as_ref(), to_name, how)?;
+        if let Some(going) = going {
+            self.gone(going, to);
+        }
+        drop(settling);
         self.moved(source.ino, to, to_name);
         if let (Rename::Exchange, Some(target)) = (how, target) {
             self.moved(target.ino, from, name);
-        }
-        if let Some(going) = going {
-            self.gone(going, to);
         }
         Ok(())
     }

@@ -90,6 +90,8 @@ impl Store {
                 return Err(error);
             }
         };
+        // Whoever unlinks the inode's former life must be done with it.
+        let _settling = self.settling(attr.ino);
         self.objects.insert(&object);
         self.name_changed(attr.ino, dir);
         Ok((object, attr))
@@ -101,7 +103,7 @@ impl Store {
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
         let file = dir.backing.open_file(name, access)?;
         let ino = file.metadata()?.ino;
-        let _loading = self.objects.loading.of(ino);
+        let _settling = self.settling(ino);
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
         if let Some(object) = self.objects.hold(ino) {
             object.attach(home);
@@ -175,11 +177,16 @@ impl Store {
         Ok(object)
     }
 
-    /// One handle more on an object that is open already, after the same question to the KMS.
-    pub fn reopen(&self, object: &Arc<Object>, caller: &Caller) -> Result<()> {
-        object.authorize(caller)?;
+    /// One handle more on an object that is open, after the same question to the KMS. Answers false if its last handle
+    /// was released meanwhile.
+    pub fn reopen(&self, object: &Arc<Object>, caller: &Caller) -> Result<bool> {
         object.handles.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        if object.file().is_none() || object.is_buried() {
+            object.handles.fetch_sub(1, Ordering::SeqCst);
+            return Ok(false);
+        }
+        object.authorize(caller).inspect_err(|_| self.release(object))?;
+        Ok(true)
     }
 
     pub fn release(&self, object: &Arc<Object>) {
@@ -267,9 +274,15 @@ impl Store {
         self.objects.pinned.lock().len() > self.max_pinned
     }
 
-    /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open.
+    /// Held while an inode number changes hands: from before its last name goes until the object behind it is known to
+    /// be dead, and while a new one comes into memory. Backing file systems use a number again at once.
+    pub(super) fn settling(&self, ino: u64) -> parking_lot::MutexGuard<'_, ()> {
+        self.objects.loading.of(ino)
+    }
+
+    /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
+    /// held `settling` since before it removed the name.
     pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
-        let _loading = self.objects.loading.of(ino);
         if last {
             self.objects.names.unsynced.lock().names.remove(&ino);
         }
@@ -290,6 +303,9 @@ impl Store {
     }
 
     fn bury(&self, object: &Arc<Object>, dir: Option<&Arc<Dir>>) {
+        if std::mem::replace(&mut object.state.write().buried, true) {
+            return;
+        }
         self.objects.by_ino.lock().remove(&object.ino());
         let (id, place) = object.with_state(|state| (state.id, state.place));
         self.objects.by_id.lock().remove(&id);

@@ -154,6 +154,10 @@ impl Object {
         self.state.read().unlinked
     }
 
+    pub(in crate::store) fn is_buried(&self) -> bool {
+        self.state.read().buried
+    }
+
     pub(in crate::store) fn has_handles(&self) -> bool {
         self.handles.load(Ordering::SeqCst) > 0
     }

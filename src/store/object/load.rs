@@ -77,6 +77,7 @@ impl Object {
             mtime: None,
             path: new.path,
             unlinked: false,
+            buried: false,
         };
         Ok(Self::with(store, ino, state, Vec::new()))
     }
@@ -149,6 +150,7 @@ impl Object {
             mtime: None,
             path,
             unlinked: false,
+            buried: false,
         };
         Ok(Self::with(store, metadata.ino, state, first))
     }

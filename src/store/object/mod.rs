@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) path: Vec<u8>,
     /// No name is left.
     pub(super) unlinked: bool,
+    /// No handle either: it is among the dead.
+    pub(super) buried: bool,
 }
 
 struct Dropped {

@@ -123,7 +123,7 @@ impl Store {
         let mut ended = None;
         let answers = wait_until(|| {
             ended = mount.child.as_mut().and_then(|child| child.try_wait().unwrap());
-            ended.is_some() || (is_mounted(&self.mountpoint()) && fs::metadata(self.mountpoint()).is_ok())
+            ended.is_some() || (is_mounted(&self.mountpoint()) && answers(&self.mountpoint()))
         });
         if let Some(status) = ended {
             mount.child = None;
@@ -300,6 +300,11 @@ impl Drop for Mount<'_> {
             let _ = child.wait();
         }
     }
+}
+
+/// Whether somebody serves the mount. (Attributes of a mount whose daemon was killed still come from the kernel.)
+fn answers(mountpoint: &Path) -> bool {
+    rustix::fs::statvfs(mountpoint).is_ok()
 }
 
 /// How a command ended and what it said.
