@@ -17,7 +17,9 @@ fn everything_closed_before_the_kill_is_read_by_the_next_mount() {
         let writer = scope.spawn(|| {
             for number in 0.. {
                 let content = noise(number, (number as usize * 7919) % 40_000);
-                if fs::write(bucket.join(format!("file-{number}")), content).is_err() {
+                // `fs::write` does not tell what close(2) answered, but whether somebody answers after it does.
+                let written = fs::write(bucket.join(format!("file-{number}")), content);
+                if written.is_err() || rustix::fs::statvfs(&bucket).is_err() {
                     return;
                 }
                 closed.store(number + 1, Ordering::SeqCst);
@@ -30,7 +32,7 @@ fn everything_closed_before_the_kill_is_read_by_the_next_mount() {
     let closed = closed.load(Ordering::SeqCst);
     let _mount = store.mount();
     for number in 0..closed {
-        let content = fs::read(bucket.join(format!("file-{number}"))).unwrap();
+        let content = fs::read(bucket.join(format!("file-{number}"))).unwrap_or_else(|error| panic!("file-{number} of {closed}: {error}: {}", store.log()));
         assert!(content == noise(number, (number as usize * 7919) % 40_000), "file-{number} of {closed}");
     }
     // The one that was being written is whole, or shorter, never wrong.
