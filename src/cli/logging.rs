@@ -105,7 +105,8 @@ impl Otherwise {
 pub fn start(sink: Sink, level: Option<LevelFilter>) {
     let mut builder = env_logger::Builder::new();
     match (level, std::env::var("RUST_LOG")) {
-        (Some(level), _) => builder.filter_level(level),
+        // fuser's own messages of these levels show requests, content of symlinks and attributes included.
+        (Some(level), _) => builder.filter_level(level).filter_module("fuser", LevelFilter::Error),
         (None, Ok(filters)) => builder.parse_filters(&filters),
         // fuser warns of every mount that somebody else has ended, which is how mounts end.
         (None, Err(_)) => builder.filter_level(LevelFilter::Info).filter_module("fuser", LevelFilter::Error),

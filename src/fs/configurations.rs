@@ -100,7 +100,7 @@ impl Fs {
     /// A directory, symlink or special file of that name would be a configuration that nobody can read.
     pub(super) fn refuse_as_configuration(dir: &Dir, name: &OsStr) -> Result<()> {
         if Self::is_configuration(name) && dir.bucket().is_some() {
-            log::warn!("{}: only a regular file can have this name", dir.key_of(name));
+            log::warn!("{}: only a regular file can have this name", dir.show(name));
             return errno(libc::EINVAL);
         }
         Ok(())
@@ -124,7 +124,7 @@ impl Fs {
             return Ok(known.clone());
         }
         let unreadable = |why: &dyn std::fmt::Display| {
-            log::error!("{}: {why}; nothing can be created below it", dir.key_of(OsStr::new(NAME)));
+            log::error!("{}: {why}; nothing can be created below it", dir.show(OsStr::new(NAME)));
             Error::Errno(libc::EIO)
         };
         let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
@@ -242,7 +242,7 @@ impl Fs {
         }
         let names = self.inodes.names(object.ino());
         if let Err(refused) = Configuration::parse(&draft.content) {
-            let path = names.first().and_then(|(dir, name)| Some(self.dir(*dir).ok()?.key_of(name)));
+            let path = names.first().and_then(|(dir, name)| Some(self.dir(*dir).ok()?.show(name)));
             log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), refused.log_text());
             *draft = Draft { content: Self::content_of(object)?, written: false, truncated: false };
             self.show_anew(object.ino());
@@ -298,7 +298,7 @@ impl Fs {
         }
         let content = Self::content_of(object)?;
         if let Err(refused) = Configuration::parse(&content) {
-            log::warn!("{}: {}; what was there stays in force", to.key_of(name), refused.log_text());
+            log::warn!("{}: {}; what was there stays in force", to.show(name), refused.log_text());
             return Err(refused.into());
         }
         if object.encryption().algorithm != Algorithm::Aes256 {

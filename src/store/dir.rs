@@ -56,7 +56,8 @@ impl Dir {
     }
 
     /// For messages: the path as it was when the directory was opened.
-    pub(super) fn show(&self, name: &OsStr) -> String {
+    /// A name's path from the bucket on, for messages.
+    pub fn show(&self, name: &OsStr) -> String {
         OsString::from_vec(self.path_of(name)).to_string_lossy().into_owned()
     }
 }

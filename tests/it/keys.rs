@@ -60,7 +60,7 @@ fn a_refused_key_is_told_by_errno_and_log_and_leaves_nothing() {
     let mount = store.mount();
     let bucket = mount.bucket("bucket");
     let disabled = store.create_key("alias/disabled");
-    store.kms("disable-key --key-id alias/disabled");
+    store.disable_key(&disabled);
     let unknown = format!("arn:aws:kms:us-east-1:000000000000:key/{UNKNOWN}");
     let cases = [
         ("alias/disabled", Errno::ACCESS, format!("KMS.DisabledException: {disabled} is disabled.")),
@@ -95,7 +95,7 @@ fn disabling_refuses_reading_and_writing_until_enabling() {
     let arn = store.create_key("alias/customer");
     mount.set_default("bucket", &kms_with("alias/customer"), false);
     fs::write(bucket.join("object"), "content").unwrap();
-    store.kms("disable-key --key-id alias/customer");
+    store.disable_key(&arn);
     assert!(wait_until(|| File::open(bucket.join("object")).is_err()));
     for fresh in [false, true] {
         if fresh {
@@ -110,7 +110,7 @@ fn disabling_refuses_reading_and_writing_until_enabling() {
         fs::rename(bucket.join("renamed"), bucket.join("object")).unwrap();
     }
     store.expect_log(&format!("{arn} is disabled."));
-    store.kms("enable-key --key-id alias/customer");
+    store.enable_key(&arn);
     assert!(wait_until(|| File::open(bucket.join("object")).is_ok()));
     assert_eq!(fs::read_to_string(bucket.join("object")).unwrap(), "content");
     OpenOptions::new().append(true).open(bucket.join("object")).unwrap().write_all(b", more").unwrap();
@@ -123,12 +123,12 @@ fn what_was_written_before_disabling_is_not_lost() {
     let store = Store::new();
     let mut mount = store.mount();
     let bucket = mount.bucket("bucket");
-    store.create_key("alias/customer");
+    let arn = store.create_key("alias/customer");
     mount.set_default("bucket", &kms_with("alias/customer"), false);
     fs::write(bucket.join("object"), "x".repeat(300_000)).unwrap();
-    store.kms("disable-key --key-id alias/customer");
+    store.disable_key(&arn);
     mount.remount();
-    store.kms("enable-key --key-id alias/customer");
+    store.enable_key(&arn);
     assert!(wait_until(|| File::open(bucket.join("object")).is_ok()));
     assert_eq!(fs::read_to_string(bucket.join("object")).unwrap(), "x".repeat(300_000));
 }
@@ -150,7 +150,7 @@ fn an_object_changes_its_key_and_keeps_its_content() {
         assert_eq!(fs::read_to_string(&object).unwrap(), "content");
         mount.remount();
     }
-    store.kms("disable-key --key-id alias/customer");
+    store.disable_key(&arn);
     assert!(wait_until(|| File::open(&object).is_err()));
 }
 

@@ -123,7 +123,7 @@ fn two_read_only_mounts_share_a_store() {
 #[test]
 fn what_is_no_store_or_no_mount_point_is_named() {
     let store = Store::new();
-    store.sh("mkdir empty; touch file; head -c 32 /dev/urandom > other-key; head -c 7 $KEY > short");
+    store.sh("mkdir empty; touch file; umask 077; head -c 32 /dev/urandom > other-key; head -c 7 $KEY > short");
     for (words, code, text) in [
         ("--key-file $KEY absent $MNT", 1, "store absent does not exist"),
         ("--key-file $KEY file $MNT", 1, "file is not a kmsfs store"),
@@ -150,7 +150,7 @@ fn what_is_no_store_or_no_mount_point_is_named() {
 #[test]
 fn a_passphrase_opens_a_store_that_it_made() {
     let store = Store::new();
-    store.sh("echo 'open sesame' > pass; echo 'open barley' > wrong; kmsfs init --passphrase-file pass second
+    store.sh("umask 077; echo 'open sesame' > pass; echo 'open barley' > wrong; kmsfs init --passphrase-file pass second
               ! kmsfs mount --passphrase-file wrong second $MNT; kmsfs mount --passphrase-file pass -o log_file=log second $MNT
               mkdir $MNT/bucket; echo x > $MNT/bucket/object; umount $MNT");
     store.try_sh("kmsfs mount --passphrase-file wrong second $MNT").expect_failure(3, "wrong key");
@@ -179,7 +179,7 @@ fn an_ordinary_user_mounts_through_fusermount3() {
     let answer = store.sh_as(
         NOBODY,
         r#"cd theirs
-           kmsfs init --key-file key store; kmsfs mount --key-file key -o log_file=$PWD/log store mnt
+           kmsfs init --key-file key store > /dev/null; kmsfs mount --key-file key -o log_file=$PWD/log store mnt
            trap 'fusermount3 -u -z mnt 2>/dev/null || true' EXIT
            grep " $PWD/mnt fuse.kmsfs rw,nosuid,nodev," /proc/mounts | grep -o "user_id=65534"
            mkdir mnt/bucket; seq 1000 > mnt/bucket/object; stat -c %u mnt/bucket/object; cmp <(seq 1000) mnt/bucket/object

@@ -37,14 +37,19 @@ fn its_commands_answer_what_it_shows() {
     let store = Store::new();
     store.sh("rm -r store key; rmdir mnt");
     let mut run = 0;
+    let mut variables = String::new();
     for (command, expected) in blocks("console").iter().flat_map(|block| commands(block)) {
+        if command.starts_with("key=") {
+            // Each command has a shell of its own, with the variables that were set before.
+            variables = format!("{command}; ");
+        }
         // mount(8) finds its helper in a namespace of the script's own; there it has to be unmounted too.
         let answer = if command.starts_with("mount ") {
             store.try_sh_private(&format!("{command}; umount mnt"))
         } else if command == "umount mnt" && mounts_below(&store.mountpoint()).is_empty() {
             continue;
         } else {
-            store.try_sh(&command)
+            store.try_sh(&format!("{variables}{command}"))
         };
         let said = answer.out.clone() + &answer.err;
         assert!(matches(&said, &expected), "$ {command}\n{said}\nREADME.md has:\n{expected}");

@@ -79,7 +79,7 @@ fn a_disabled_customer_key_closes_its_objects_until_it_is_enabled() {
     store.sh("cp bond.json $MNT/theirs/ && cp bond.json $MNT/ours/");
     assert_eq!(stat(&store, "theirs/bond.json")["SSEKMSKeyId"], customer.as_str());
 
-    store.kms("disable-key --key-id alias/customer");
+    store.disable_key(&customer);
     assert!(wait_until(|| store.try_sh("cat $MNT/theirs/bond.json").code != 0));
     store.try_sh("cat $MNT/theirs/bond.json").expect_failure(1, "Permission denied");
     store.try_sh("cp bond.json $MNT/theirs/new.json").expect_failure(1, "Permission denied");
@@ -87,7 +87,7 @@ fn a_disabled_customer_key_closes_its_objects_until_it_is_enabled() {
     assert_eq!(names_in(&mount.path("theirs")), [".encryption.json", "bond.json"]);
     store.sh("cmp bond.json $MNT/ours/bond.json");
 
-    store.kms("enable-key --key-id alias/customer");
+    store.enable_key(&customer);
     assert!(wait_until(|| store.try_sh("cmp bond.json $MNT/theirs/bond.json").code == 0));
 }
 

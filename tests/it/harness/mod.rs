@@ -26,7 +26,7 @@ use tempfile::TempDir;
 pub const KMSFS: &str = env!("CARGO_BIN_EXE_kmsfs");
 
 /// What is waited for takes milliseconds; a busy machine may take longer. Running out of it is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// So that a mount that hangs fails a test instead of the whole run.
 const COMMAND_SECONDS: &str = "600";
 
@@ -101,6 +101,7 @@ impl Store {
     /// Answers once the mount does, or what the process said when it ended.
     pub fn try_mount(&self, options: &str) -> Result<Mount<'_>, Answer> {
         let said = self.path("daemon.said");
+        let logged = self.log().len();
         let mut words = OsString::from("log_file=");
         words.push(self.path("log"));
         if !options.is_empty() {
@@ -123,7 +124,8 @@ impl Store {
         let mut ended = None;
         let answers = wait_until(|| {
             ended = mount.child.as_mut().and_then(|child| child.try_wait().unwrap());
-            ended.is_some() || (is_mounted(&self.mountpoint()) && answers(&self.mountpoint()))
+            // Said once the daemon has looked at the mount from outside and is done with it.
+            ended.is_some() || self.log()[logged..].contains("] mounted ")
         });
         if let Some(status) = ended {
             mount.child = None;
@@ -192,6 +194,15 @@ impl Store {
     #[track_caller]
     pub fn kms(&self, arguments: &str) -> Value {
         json(&self.sh(&format!("kmsfs kms --store $STORE --key-file $KEY {arguments}")))
+    }
+
+    /// KMS wants the id or the ARN here, not an alias.
+    pub fn disable_key(&self, key: &str) {
+        self.kms(&format!("disable-key --key-id {key}"));
+    }
+
+    pub fn enable_key(&self, key: &str) {
+        self.kms(&format!("enable-key --key-id {key}"));
     }
 
     /// A customer key with this alias; its ARN.
@@ -300,11 +311,6 @@ impl Drop for Mount<'_> {
             let _ = child.wait();
         }
     }
-}
-
-/// Whether somebody serves the mount. (Attributes of a mount whose daemon was killed still come from the kernel.)
-fn answers(mountpoint: &Path) -> bool {
-    rustix::fs::statvfs(mountpoint).is_ok()
 }
 
 /// How a command ended and what it said.
