@@ -48,7 +48,7 @@ impl Fs {
                 let value = match header {
                     ALGORITHM => Some(encryption.algorithm.as_str().to_string()),
                     KEY_ID => encryption.key_arn,
-                    _ => (encryption.algorithm != Algorithm::Aes256).then(|| encryption.bucket_key.to_string()),
+                    _ => Some(encryption.bucket_key.to_string()),
                 };
                 value.map(String::into_bytes).ok_or(Error::Errno(libc::ENODATA))
             }),

@@ -68,7 +68,9 @@ impl Store {
             }
         }
         if clean {
-            self.segments.save_free_list()?;
+            if let Err(error) = self.segments.save_free_list() {
+                ::log::warn!("the list of free sidecar units is not kept, which costs their space: {error}");
+            }
             self.backend.sync_all()?;
         }
         self.log.raise_epoch(self.backend.now(), clean)?; // K6

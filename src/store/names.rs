@@ -140,7 +140,7 @@ impl Store {
         Ok(Going { ino, last: last || is_dir, on_disk })
     }
 
-    fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
+    pub(super) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
         let bytes = self.segments.read(place).unwrap_or_default();
         crate::format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
     }

@@ -2,10 +2,11 @@
 
 use super::object::NewObject;
 use super::{Attr, Dir, Error, Object, Result, Store};
+use crate::crypto::SecretKey;
 use crate::format::ObjectId;
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
-use crate::sse::{Algorithm, Encryption};
+use crate::sse::{Algorithm, Encryption, WrappedDataKey};
 use crate::store::backend::{Access, File, NewNode};
 use crate::store::object::{Home, read_header};
 use parking_lot::Mutex;
@@ -129,8 +130,8 @@ impl Store {
         Ok(object)
     }
 
-    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read gets a new id and key as
-    /// `want` says.
+    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged or
+    /// its key refuses, gets a new key as `want` says, and if it is damaged a new id too.
     pub fn open_truncated(
         self: &Arc<Self>,
         dir: &Arc<Dir>,
@@ -140,40 +141,48 @@ impl Store {
         caller: &Caller,
     ) -> Result<Arc<Object>> {
         self.writable()?;
-        match self.open_object(dir, name, caller) {
+        let why = match self.open_object(dir, name, caller) {
             Ok(object) => {
-                if let Err(error) = object.truncate(0) {
-                    self.release(&object);
-                    return Err(error);
-                }
-                Ok(object)
+                object.truncate(0).inspect_err(|_| self.release(&object))?;
+                return Ok(object);
             }
-            Err(Error::Corrupt(finding)) => {
-                ::log::warn!("{finding}; it is truncated, so it gets a new key");
-                self.replace_damaged(dir, name, want, key, caller)
-            }
-            Err(error) => Err(error),
+            Err(why @ (Error::Corrupt(_) | Error::Sse(_))) => why,
+            Err(error) => return Err(error),
+        };
+        let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
+        ::log::info!("{} is written anew under a new key, since it cannot be read: {why}", dir.show(name));
+        let file = dir.backing.open_file(name, Access::ReadWrite)?;
+        let ino = file.metadata()?.ino;
+        if let Some(object) = self.objects.hold(ino) {
+            // In memory its content can be dropped without its old key.
+            object.attach(|| Home { file: file.clone(), patch: None });
+            object.rewrite(&[], Some(new_key)).inspect_err(|_| self.release(&object))?;
+            return Ok(object);
         }
+        self.replace(dir, name, file, new_key)
     }
 
     /// The same inode with a new object id: what cannot be read is given up.
-    fn replace_damaged(
+    fn replace(
         self: &Arc<Self>,
         dir: &Arc<Dir>,
         name: &OsStr,
-        want: &Encryption,
-        key: &str,
-        caller: &Caller,
+        file: Arc<dyn File>,
+        (data_key, wrapped): (SecretKey, WrappedDataKey),
     ) -> Result<Arc<Object>> {
-        let bucket = dir.in_bucket()?.name.clone();
-        let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
-        let file = dir.backing.open_file(name, Access::ReadWrite)?;
+        let bucket = &dir.in_bucket()?.name;
+        let old = identity(file.as_ref());
         file.set_len(0)?;
-        let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
+        let ino = file.metadata()?.ino;
+        let new = NewObject { bucket, path: dir.path_of(name), data_key, wrapped };
         let object = Arc::new(Object::new(self, file, new)?);
         object.commit()?;
+        let _settling = self.settling(ino);
         self.objects.insert(&object);
-        self.name_changed(object.ino(), dir);
+        self.name_changed(ino, dir);
+        if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {
+            self.abandon(id, place);
+        }
         Ok(object)
     }
 

@@ -32,7 +32,8 @@ fn everything_closed_before_the_kill_is_read_by_the_next_mount() {
     let closed = closed.load(Ordering::SeqCst);
     let _mount = store.mount();
     for number in 0..closed {
-        let content = fs::read(bucket.join(format!("file-{number}"))).unwrap_or_else(|error| panic!("file-{number} of {closed}: {error}: {}", store.log()));
+        let content = fs::read(bucket.join(format!("file-{number}")))
+            .unwrap_or_else(|error| panic!("file-{number} of {closed}: {error}: {}", store.log()));
         assert!(content == noise(number, (number as usize * 7919) % 40_000), "file-{number} of {closed}");
     }
     // The one that was being written is whole, or shorter, never wrong.

@@ -38,6 +38,7 @@ impl Object {
             if first {
                 self.commit_home(state, &half)?;
             } else {
+                self.reserve(state)?;
                 log.push((SEAL.start as u64, half[SEAL].to_vec()));
                 log.extend(
                     state.tables.changes(ENTRIES_AT as u64).into_iter().map(|change| (change.offset, change.bytes)),
@@ -74,6 +75,19 @@ impl Object {
         let len = state.length.cipher().0;
         if file.metadata()?.len != len {
             file.set_len(len)?;
+        }
+        Ok(())
+    }
+
+    /// Space at home for tables that are new there: a checkpoint must not find the disk full.
+    fn reserve(&self, state: &State) -> Result<()> {
+        let file = &state.home()?.file;
+        for offset in state.tables.fresh() {
+            match file.allocate(offset, BLOCK) {
+                // Where it cannot be had, the checkpoint has to try.
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
+                done => done?,
+            }
         }
         Ok(())
     }

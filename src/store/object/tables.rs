@@ -306,6 +306,13 @@ impl Tables {
         changes
     }
 
+    /// Offsets of the tables that the next commit writes for the first time.
+    pub fn fresh(&self) -> impl Iterator<Item = u64> {
+        let empty = |block: &Block| block.iter().all(|byte| *byte == 0);
+        let dirty = self.loaded.iter().filter(|(_, table)| table.dirty);
+        dirty.filter(move |(_, table)| table.committed.as_deref().is_none_or(empty)).map(|(id, _)| id.offset())
+    }
+
     /// Chunks that the committed state refers to and the present one does not, among the tables in memory.
     pub fn dropped(&self) -> Vec<Range<u64>> {
         let mut dropped: Vec<Range<u64>> = Vec::new();

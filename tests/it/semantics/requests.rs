@@ -110,12 +110,22 @@ fn setting_attributes_rewraps() {
 }
 
 #[test]
-fn a_change_that_needs_a_new_data_key_is_refused() {
+fn a_change_that_needs_a_new_data_key_encrypts_again() {
     let w = World::with_buckets(&["bucket"]);
     w.put("content", "bucket/object", &["--server-side-encryption", "aws:kms"]).unwrap();
-    assert_eq!(errno(w.set_header("bucket/object", "", "AES256")), Errno::OPNOTSUPP);
+    w.set_header("bucket/object", "", "AES256").unwrap();
+    assert_eq!(w.algorithm("bucket/object"), "AES256");
+    assert_eq!(fs::read(w.at("bucket/object")).unwrap(), b"content");
+    w.set_header("bucket/object", "", "aws:kms").unwrap();
     // {"project":"bond"}
-    assert_eq!(errno(w.set_header("bucket/object", "-context", "eyJwcm9qZWN0IjoiYm9uZCJ9")), Errno::OPNOTSUPP);
+    w.set_header("bucket/object", "-context", "eyJwcm9qZWN0IjoiYm9uZCJ9").unwrap();
     assert_eq!(w.algorithm("bucket/object"), "aws:kms");
     assert_eq!(fs::read(w.at("bucket/object")).unwrap(), b"content");
+
+    let large = fs::File::create(w.at("bucket/large")).unwrap();
+    large.set_len((16 << 20) + 1).unwrap();
+    drop(large);
+    w.set_header("bucket/large", "", "aws:kms").unwrap();
+    assert_eq!(errno(w.set_header("bucket/large", "", "AES256")), Errno::OPNOTSUPP);
+    assert_eq!(w.algorithm("bucket/large"), "aws:kms");
 }

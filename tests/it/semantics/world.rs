@@ -70,6 +70,7 @@ impl World {
         self.eventually(|| {
             let outside = fs::metadata(&source).unwrap();
             fs::metadata(self.at("")).is_ok_and(|inside| device(&inside) != device(&outside))
+                && rustix::fs::statvfs(self.at("")).is_ok()
         });
     }
 
