@@ -30,7 +30,9 @@ pub fn opaque_tag(object_id: &[u8; 16], hashes: [&[u8; 32]; 2], length: u64) -> 
     let mut sha = sha2::Sha256::new();
     sha.update(b"kmsfs etag");
     sha.update(object_id);
-    hashes.into_iter().for_each(|hash| sha.update(hash));
+    for hash in hashes {
+        sha.update(hash);
+    }
     sha.update(length.to_le_bytes());
     sha.finalize()[..16].try_into().expect("SHA-256 has 32 bytes")
 }

@@ -91,14 +91,13 @@ impl CipherLen {
             return Ok(PlainLen(0));
         }
         let block = (self.0 - 1) / BLOCK;
-        let chunk = match block.checked_sub(1 + HEADER_CHUNKS) {
-            None => block - 1,
-            Some(_) => {
-                let page = last_page_at_or_before(block).ok_or(impossible)?;
-                match block - page_block(page) {
-                    within @ 1..=PAGE_CHUNKS => HEADER_CHUNKS + page * PAGE_CHUNKS + within - 1,
-                    _ => return Err(impossible),
-                }
+        let chunk = if block <= HEADER_CHUNKS {
+            block - 1
+        } else {
+            let page = last_page_at_or_before(block).ok_or(impossible)?;
+            match block - page_block(page) {
+                within @ 1..=PAGE_CHUNKS => HEADER_CHUNKS + page * PAGE_CHUNKS + within - 1,
+                _ => return Err(impossible),
             }
         };
         Ok(PlainLen(chunk * CHUNK + (self.0 - block * BLOCK)))

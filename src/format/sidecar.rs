@@ -37,7 +37,7 @@ impl Place {
         u64::from(self.unit) * UNIT as u64
     }
 
-    pub fn len(self) -> usize {
+    pub fn bytes(self) -> usize {
         usize::from(self.units) * UNIT
     }
 

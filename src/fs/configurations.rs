@@ -23,9 +23,11 @@ const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 pub struct Configurations {
     /// By directory; `None` where there is none.
     known: Mutex<HashMap<u64, Option<Arc<Configuration>>>>,
-    /// By the inode of the configuration being written.
-    drafts: Mutex<HashMap<u64, (Arc<Mutex<Draft>>, usize)>>,
+    /// By the inode of the configuration being written, with the number of handles that write it.
+    drafts: Mutex<HashMap<u64, SharedDraft>>,
 }
+
+type SharedDraft = (Arc<Mutex<Draft>>, usize);
 
 impl Configurations {
     pub fn forget(&self, dir: u64) {
@@ -139,10 +141,8 @@ impl Fs {
         self.store.release(&object);
         let content = content.map_err(|error| unreadable(&error))?;
         // A file that is empty still has said nothing.
-        let configuration = match content.is_empty() {
-            true => None,
-            false => Some(Arc::new(Configuration::parse(&content).map_err(|error| unreadable(&error.log_text()))?)),
-        };
+        let parse = || Configuration::parse(&content).map_err(|error| unreadable(&error.log_text()));
+        let configuration = if content.is_empty() { None } else { Some(Arc::new(parse()?)) };
         self.configurations.known.lock().insert(dir.ino(), configuration.clone());
         Ok(configuration)
     }

@@ -34,7 +34,7 @@ impl Dirs {
             if let Some(dir) = self.held(store, at) {
                 break dir;
             }
-            let Some((parent, name)) = inodes.names(at).into_iter().next() else {
+            let Some((parent, name)) = inodes.name(at) else {
                 return errno(libc::ENOENT);
             };
             below.push((at, name));

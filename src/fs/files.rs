@@ -138,13 +138,11 @@ impl Fs {
     /// Another length, through a handle or by inode.
     pub fn truncate(&self, ino: u64, handle: Option<u64>, len: u64, caller: &Caller) -> Result<()> {
         if let Some(handle) = handle.and_then(|id| self.handles.get(id)) {
-            return match &handle.draft {
-                Some(draft) => draft.lock().truncate(len),
-                None => {
-                    handle.object.truncate(len)?;
-                    self.drop_set_id(&handle.object, caller)
-                }
-            };
+            if let Some(draft) = &handle.draft {
+                return draft.lock().truncate(len);
+            }
+            handle.object.truncate(len)?;
+            return self.drop_set_id(&handle.object, caller);
         }
         let id = self.open(ino, false, true, caller)?;
         let done = self.truncate(ino, Some(id), len, caller).and_then(|()| self.flush(id));
@@ -220,14 +218,8 @@ impl Fs {
         let mut buffer = vec![0; COPY.min(len as usize)];
         let mut done = 0;
         while done < len {
-            let step = self.copy_some(
-                &source.object,
-                offset + done,
-                &target.object,
-                to_offset + done,
-                len - done,
-                &mut buffer,
-            );
+            let step =
+                copy_some(&source.object, offset + done, &target.object, to_offset + done, len - done, &mut buffer);
             match step {
                 Ok(0) => break,
                 Ok(count) => done += count,
@@ -238,35 +230,6 @@ impl Fs {
         Ok(done)
     }
 
-    fn copy_some(
-        &self,
-        source: &Object,
-        offset: u64,
-        target: &Object,
-        to_offset: u64,
-        left: u64,
-        buffer: &mut [u8],
-    ) -> Result<u64> {
-        let data = match source.seek(offset, SeekTo::Data) {
-            Ok(data) => data,
-            Err(error) if error.is_errno(rustix::io::Errno::NXIO) => offset + left,
-            Err(error) => return Err(error.into()),
-        };
-        let hole = (data - offset).min(left);
-        if hole > 0 {
-            let size = target.attr()?.size;
-            if to_offset + hole > size {
-                target.truncate(to_offset + hole)?;
-            }
-            target.punch(to_offset, hole)?;
-            return Ok(hole);
-        }
-        let count = (buffer.len() as u64).min(left) as usize;
-        let read = source.read(offset, &mut buffer[..count])?;
-        target.write(to_offset, &buffer[..read])?;
-        Ok(read as u64)
-    }
-
     pub(super) fn encryption_for(&self, dir: &Arc<Dir>, name: &OsStr, request: Option<&Request>) -> Result<Encryption> {
         if Self::is_configuration(name) {
             return Ok(super::configurations::service_encryption());
@@ -274,4 +237,33 @@ impl Fs {
         let configuration = self.configuration_in_force(dir)?;
         Ok(crate::sse::resolve(request, configuration.as_ref().map(|found| &found.encryption))?)
     }
+}
+
+/// A hole, or as much data as the buffer holds.
+fn copy_some(
+    source: &Object,
+    offset: u64,
+    target: &Object,
+    to_offset: u64,
+    left: u64,
+    buffer: &mut [u8],
+) -> Result<u64> {
+    let data = match source.seek(offset, SeekTo::Data) {
+        Ok(data) => data,
+        Err(error) if error.is_errno(rustix::io::Errno::NXIO) => offset + left,
+        Err(error) => return Err(error.into()),
+    };
+    let hole = (data - offset).min(left);
+    if hole > 0 {
+        let size = target.attr()?.size;
+        if to_offset + hole > size {
+            target.truncate(to_offset + hole)?;
+        }
+        target.punch(to_offset, hole)?;
+        return Ok(hole);
+    }
+    let count = (buffer.len() as u64).min(left) as usize;
+    let read = source.read(offset, &mut buffer[..count])?;
+    target.write(to_offset, &buffer[..read])?;
+    Ok(read as u64)
 }

@@ -76,6 +76,11 @@ impl Inodes {
         self.0.lock().known.get(&ino).map_or_else(Vec::new, |inode| inode.names.iter().rev().cloned().collect())
     }
 
+    /// The latest of the names.
+    pub fn name(&self, ino: u64) -> Option<Name> {
+        self.0.lock().known.get(&ino)?.names.last().cloned()
+    }
+
     pub fn kind(&self, ino: u64) -> Option<u32> {
         self.0.lock().known.get(&ino).map(|inode| inode.kind)
     }

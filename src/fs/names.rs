@@ -81,7 +81,7 @@ impl Fs {
 
     /// Inode number of the directory above.
     pub fn parent(&self, ino: u64) -> u64 {
-        self.inodes.names(ino).first().map_or(self.root(), |(parent, _)| *parent)
+        self.inodes.name(ino).map_or(self.root(), |(parent, _)| parent)
     }
 
     pub fn mkdir(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<Entry> {
@@ -123,10 +123,8 @@ impl Fs {
     }
 
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
-        for (parent, name) in self.inodes.names(ino) {
-            return Ok(self.store.read_link(self.dir(parent)?.as_ref(), &name)?);
-        }
-        errno(libc::ESTALE)
+        let (parent, name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ESTALE))?;
+        Ok(self.store.read_link(self.dir(parent)?.as_ref(), &name)?)
     }
 
     pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
@@ -167,16 +165,14 @@ impl Fs {
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr, caller: &Caller) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
-        for (from, from_name) in self.inodes.names(ino) {
-            let from = self.dir(from)?;
-            Self::same_bucket(&from, &dir)?;
-            self.adopt_configuration(&from, &from_name, &dir, name, caller)?;
-            let attr = self.store.link(&from, &from_name, &dir, name)?;
-            self.configuration_changed(&dir, name);
-            return Ok(self.entry(&dir, name, attr));
-        }
         // Unlinked and still open: no name is left to link from.
-        errno(libc::ENOENT)
+        let (from, from_name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ENOENT))?;
+        let from = self.dir(from)?;
+        Self::same_bucket(&from, &dir)?;
+        self.adopt_configuration(&from, &from_name, &dir, name, caller)?;
+        let attr = self.store.link(&from, &from_name, &dir, name)?;
+        self.configuration_changed(&dir, name);
+        Ok(self.entry(&dir, name, attr))
     }
 
     pub fn rename(

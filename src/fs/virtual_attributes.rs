@@ -94,7 +94,7 @@ impl Fs {
     /// Asks for another encryption of an object that exists.
     fn request(&self, ino: u64, header: &str, value: &[u8], caller: &Caller) -> Result<()> {
         let text = std::str::from_utf8(value).map_err(|_| Error::Errno(libc::EINVAL))?;
-        let Some((parent, name)) = self.inodes.names(ino).into_iter().next() else { return errno(libc::ESTALE) };
+        let Some((parent, name)) = self.inodes.name(ino) else { return errno(libc::ESTALE) };
         let dir = self.dir(parent)?;
         if Self::is_configuration(&name) {
             log::warn!("{}: a configuration is always under AES256", dir.key_of(&name));

@@ -1,6 +1,6 @@
 //! Administration: making keys and aliases, describing, listing, enabling and disabling.
 
-use super::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, hex, now};
+use super::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, now};
 use super::local::LocalKms;
 use super::lookup::{AWS_S3, check_alias_name};
 use super::{Code, Error};
@@ -145,7 +145,7 @@ fn describe(contents: &Contents, key: &Key) -> KeyMetadata {
         state: key.state,
         origin: key.origin,
         manager: key.manager,
-        material_id: key.newest().map(|material| hex(&material.id)),
+        material_id: key.newest().map(|material| hex::encode(material.id)),
     }
 }
 

@@ -79,7 +79,9 @@ impl Store {
         }
         self.buried(dead.len());
         // U3: only now that the epoch is durable.
-        free.into_iter().for_each(|place| self.segments.give_back(place));
+        for place in free {
+            self.segments.give_back(place);
+        }
         for (object, _) in noted {
             self.let_go(&object);
         }

@@ -89,7 +89,7 @@ impl Bucket {
     pub(super) fn create(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey, now: i64) -> Result<()> {
         let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
         let (_, blob) = service.generate_data_key(&context(text)).map_err(crate::sse::RequestError::Kms)?;
-        let json = Json { created: now, metadata_key: hex(&blob) };
+        let json = Json { created: now, metadata_key: hex::encode(&blob) };
         let bytes = serde_json::to_vec(&json).expect("strings and a number can be serialized");
         match meta.unlink(name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -106,17 +106,8 @@ impl Bucket {
         let damaged = |why: &dyn std::fmt::Display| Error::Corrupt(format!("meta/{text}: {why}"));
         let bytes = read_file(meta, name).map_err(|error| damaged(&error))?;
         let json: Json = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
-        let blob = unhex(&json.metadata_key).ok_or_else(|| damaged(&"the metadata key is not hexadecimal"))?;
+        let blob = hex::decode(&json.metadata_key).map_err(|error| damaged(&error))?;
         let key = service.decrypt(&blob, &context(text)).map_err(|error| damaged(&format!("{error:?}")))?;
         Ok(Arc::new(Self { name: text.to_string(), metadata: MetadataCipher::new(key) }))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

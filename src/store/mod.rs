@@ -185,7 +185,7 @@ impl Store {
         let patch = self.replayed.segments.get(&place.segment)?;
         let mut bytes = self.segments.read(place).ok()?;
         let read = bytes.len();
-        bytes.resize(place.len(), 0);
+        bytes.resize(place.bytes(), 0);
         patch.lay_over(place.offset(), &mut bytes, read);
         Some(bytes)
     }

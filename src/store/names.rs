@@ -39,7 +39,7 @@ impl Store {
                     attr.size = self.plain_size(dir, name, &metadata);
                 }
             }
-            libc::S_IFLNK => attr.size = self.link_size(dir, name)?,
+            libc::S_IFLNK => attr.size = Self::link_size(dir, name)?,
             _ => {}
         }
         Ok(attr)
@@ -133,7 +133,7 @@ impl Store {
                     self.is_sidecar_of(id, place, ino).then_some((id, place))
                 })
             }
-            libc::S_IFLNK if last => self.link_record(dir, name)?,
+            libc::S_IFLNK if last => Self::link_record(dir, name)?,
             _ => None,
         };
         let is_dir = metadata.mode & libc::S_IFMT == libc::S_IFDIR;

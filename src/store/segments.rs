@@ -54,7 +54,7 @@ impl Segments {
     }
 
     pub fn read(&self, place: Place) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; place.len()];
+        let mut bytes = vec![0; place.bytes()];
         let read = self.file(place.segment)?.read_at(&mut bytes, place.offset())?;
         bytes.truncate(read);
         Ok(bytes)
@@ -104,7 +104,7 @@ impl Segments {
         if sidecar::owner(&self.read(place)?) != Some(owner) {
             return Ok(false);
         }
-        self.write(place.segment, place.offset(), &vec![0; place.len()])?;
+        self.write(place.segment, place.offset(), &vec![0; place.bytes()])?;
         Ok(true)
     }
 

@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// Length of the target, without a key.
-    pub(super) fn link_size(&self, dir: &Dir, name: &OsStr) -> Result<u64> {
+    pub(super) fn link_size(dir: &Dir, name: &OsStr) -> Result<u64> {
         Ok(match parse(&dir.backing.read_link(name)?) {
             Some(Text::Here(sealed)) => sealed.len().saturating_sub(MetadataCipher::OVERHEAD) as u64,
             Some(Text::Record { length, .. }) => length,
@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// The record to free when the symlink goes.
-    pub(super) fn link_record(&self, dir: &Dir, name: &OsStr) -> Result<Option<(ObjectId, Place)>> {
+    pub(super) fn link_record(dir: &Dir, name: &OsStr) -> Result<Option<(ObjectId, Place)>> {
         Ok(match parse(&dir.backing.read_link(name)?) {
             Some(Text::Record { place, id, .. }) => Some((id, place)),
             _ => None,

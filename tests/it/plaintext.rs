@@ -48,9 +48,9 @@ fn no_file_of_the_store_and_no_log_line_holds_plaintext_or_keys() {
 fn assert_clean(store: &Store) {
     let key = fs::read(store.path("key")).unwrap();
     assert_eq!(key.len(), 32);
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&key);
     let needles =
-        [&SECRET.as_bytes()[4..24], &key[..16], &key[16..], hex[..32].as_bytes(), hex[..32].to_uppercase().as_bytes()]
+        [&SECRET.as_bytes()[4..24], &key[..16], &key[16..], &hex.as_bytes()[..32], hex[..32].to_uppercase().as_bytes()]
             .map(<[u8]>::to_vec);
     let mut places: Vec<PathBuf> = files_below(store.store());
     places.extend([store.path("log"), store.path("daemon.said")]);

@@ -74,11 +74,11 @@ fn names_are_made_and_removed_side_by_side() {
     in_parallel(
         &store,
         4,
-        r#"for i in $(seq 100); do
+        r"for i in $(seq 100); do
                echo $n > own.$n.$i; mv own.$n.$i done.$n.$i; ln done.$n.$i link.$n.$i; rm done.$n.$i
                mkdir -p dir/$((i % 7)); echo $n > dir/$((i % 7))/$n.$i; rm dir/$((i % 7))/$n.$i
                echo $n > fought-over; mv fought-over winner 2>/dev/null || true; cat winner > /dev/null || true
-           done"#,
+           done",
     );
     mount.remount();
     let links = names_in(&bucket).iter().filter(|name| name.to_string_lossy().starts_with("link.")).count();
@@ -96,11 +96,11 @@ fn exactly_one_process_makes_a_name_or_takes_a_lock() {
     in_parallel(
         &store,
         4,
-        r#"for i in $(seq 25); do
+        r"for i in $(seq 25); do
                until mkdir lock 2>/dev/null; do :; done
                count=$(cat count 2>/dev/null || echo 0); echo $((count + 1)) > count; rmdir lock
                flock held bash -c 'count=$(cat count2 2>/dev/null || echo 0); echo $((count + 1)) > count2'
-           done"#,
+           done",
     );
     assert_eq!(store.sh("cat $MNT/bucket/count $MNT/bucket/count2"), "100\n100\n");
 }

@@ -19,13 +19,12 @@ fn blocks(kind: &str) -> Vec<String> {
 fn commands(block: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     for line in block.lines() {
-        match line.strip_prefix("$ ") {
-            Some(command) => found.push((command.to_owned(), String::new())),
-            None => {
-                let (_, answer) = found.last_mut().expect("a block begins with a command");
-                answer.push_str(line);
-                answer.push('\n');
-            }
+        if let Some(command) = line.strip_prefix("$ ") {
+            found.push((command.to_owned(), String::new()))
+        } else {
+            let (_, answer) = found.last_mut().expect("a block begins with a command");
+            answer.push_str(line);
+            answer.push('\n');
         }
     }
     found

@@ -53,7 +53,7 @@ impl Victim {
                 None => assert_eq!(found, Vec::<usize>::new(), "{name}"),
                 Some(Lost::Chunks(expected)) => assert_eq!(found, *expected, "{name}"),
                 Some(Lost::AtLeast(expected)) => {
-                    assert!(expected.iter().all(|c| found.contains(c)), "{name}: {found:?}")
+                    assert!(expected.iter().all(|c| found.contains(c)), "{name}: {found:?}");
                 }
             }
             if !found.is_empty() {

@@ -55,7 +55,7 @@ fn files_are_copied_moved_linked_and_removed() {
     mount.bucket("bucket");
     pair.same(
         &mut mount,
-        r#"
+        r"
         mkdir -p a/b/c d && echo one > a/one && seq 100000 > a/b/many && : > empty
         cp a/one copied && cp -r a e && cp -a a f && mv a/one d/moved && mv e/b d/
         ln copied linked && ln -s ../copied d/soft && ln -sf nowhere dangling && ln -s a/b way
@@ -63,7 +63,7 @@ fn files_are_copied_moved_linked_and_removed() {
         mv -T f g && mkdir h && mv g h/ && rm -r e && rm -f absent
         ls -1R; cat copied; readlink d/soft dangling; test ! -e dangling
         mv -n copied through; cp --remove-destination copied linked; ls -1 | wc -l
-        "#,
+        ",
     );
 }
 
@@ -74,7 +74,7 @@ fn modes_owners_and_times_are_kept() {
     mount.bucket("bucket");
     pair.same(
         &mut mount,
-        r#"
+        r"
         umask 027; echo x > masked; mkdir masked-dir; umask 022
         for mode in 0 400 644 755 4755 2755 1777; do echo $mode > m$mode; chmod $mode m$mode; done
         mkdir shared && chgrp 1234 shared && chmod 2775 shared && echo x > shared/inherits && mkdir shared/too
@@ -84,7 +84,7 @@ fn modes_owners_and_times_are_kept() {
         touch -d '2001-02-03 04:05:06.123456789' m755 masked-dir; touch -h -d '1999-01-01' soft
         touch -r m755 m400; touch -c absent; touch -a -d '2030-01-01' m1777
         stat -c '%y %n' m755 m400 masked-dir soft; stat -c '%x' m1777
-        "#,
+        ",
     );
     pair.same_answer("stat -c '%y %n' m755 m400 masked-dir soft");
 }
@@ -96,7 +96,7 @@ fn content_is_written_at_any_place() {
     mount.bucket("bucket");
     pair.same(
         &mut mount,
-        r#"
+        r"
         seq 200000 > f; cp f g
         dd if=/dev/zero of=g bs=1000 seek=77 count=300 conv=notrunc status=none
         printf 'x' | dd of=g bs=1 seek=4095 conv=notrunc status=none
@@ -108,7 +108,7 @@ fn content_is_written_at_any_place() {
         fallocate -l 100000 allocated; fallocate -p -o 8192 -l 40000 g
         cp --sparse=always g sparser; : > h2; cat < h > h2; tail -c 20 g | od -c; wc -c *
         split -b 100000 -d f piece; cat piece* | cmp - f
-        "#,
+        ",
     );
 }
 

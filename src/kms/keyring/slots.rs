@@ -1,6 +1,6 @@
 //! Unlock slots, as LUKS has them: each wraps the root key under a key file or a passphrase.
 
-use super::{OpenError, hex, unhex};
+use super::{OpenError, unhex};
 use crate::crypto::passphrase::{Cost, stretch};
 use crate::crypto::{SecretKey, envelope};
 use serde::{Deserialize, Serialize};
@@ -72,14 +72,14 @@ impl Slots {
 impl Slot {
     fn new(root: &SecretKey, unlock: &Unlock, cost: Cost) -> Result<Self, OpenError> {
         match unlock {
-            Unlock::KeyFile(key) => Ok(Self::KeyFile { root_key: hex(&envelope::wrap(key, root, KEY_FILE)) }),
+            Unlock::KeyFile(key) => Ok(Self::KeyFile { root_key: hex::encode(envelope::wrap(key, root, KEY_FILE)) }),
             Unlock::Passphrase(passphrase) => {
                 let salt: [u8; 16] = rand::random();
                 let key = stretch(passphrase, &salt, cost)
                     .map_err(|_| OpenError::Other("this cost of a passphrase cannot be had".into()))?;
                 let Cost { memory_kib, passes, lanes } = cost;
-                let root_key = hex(&envelope::wrap(&key, root, &bound_to(cost)));
-                Ok(Self::Passphrase { memory_kib, passes, lanes, salt: hex(&salt), root_key })
+                let root_key = hex::encode(envelope::wrap(&key, root, &bound_to(cost)));
+                Ok(Self::Passphrase { memory_kib, passes, lanes, salt: hex::encode(salt), root_key })
             }
         }
     }

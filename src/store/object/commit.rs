@@ -38,7 +38,7 @@ impl Object {
             if first {
                 self.commit_home(state, &half)?;
             } else {
-                self.reserve(state)?;
+                Self::reserve(state)?;
                 log.push((SEAL.start as u64, half[SEAL].to_vec()));
                 log.extend(
                     state.tables.changes(ENTRIES_AT as u64).into_iter().map(|change| (change.offset, change.bytes)),
@@ -80,7 +80,7 @@ impl Object {
     }
 
     /// Space at home for tables that are new there: a checkpoint must not find the disk full.
-    fn reserve(&self, state: &State) -> Result<()> {
+    fn reserve(state: &State) -> Result<()> {
         let file = &state.home()?.file;
         for offset in state.tables.fresh() {
             match file.allocate(offset, BLOCK) {

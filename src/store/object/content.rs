@@ -88,7 +88,7 @@ impl Object {
                 out[..count].copy_from_slice(&whole[in_chunk..in_chunk + count]);
                 at += count as u64;
             } else {
-                let count = self.whole_run(state, chunk, out.len());
+                let count = Self::whole_run(state, chunk, out.len());
                 self.read_run(state, chunk, &mut out[..count])?;
                 at += count as u64;
             }
@@ -97,7 +97,7 @@ impl Object {
     }
 
     /// Bytes, at most `limit`, of whole chunks from this one on that lie next to each other at home.
-    fn whole_run(&self, state: &State, first: ChunkIndex, limit: usize) -> usize {
+    fn whole_run(state: &State, first: ChunkIndex, limit: usize) -> usize {
         let at_home = |chunk: ChunkIndex| state.tables.is_present(chunk) && !state.logged.chunks.contains_key(&chunk.0);
         let mut count = state.length.bytes_in(first);
         if !at_home(first) {

@@ -35,6 +35,8 @@ pub struct Object {
     ahead: Mutex<Vec<u8>>,
 }
 
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct State {
     /// `None` while the object is closed and nothing of it is in the log.
     home: Option<Home>,
@@ -176,7 +178,7 @@ impl Object {
             Some(md5) => md5,
             None => crate::crypto::opaque_tag(&state.id.0, [&state.seal.entries, &state.seal.top], state.seal.length.0),
         };
-        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex::encode(bytes))
     }
 
     /// Says what a PUT under AES256 found the content's MD5 to be; the next change forgets it.

@@ -208,11 +208,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(self.at(""), rustix::mount::UnmountFlags::DETACH);
-        if let Some(mut daemon) = self.daemon.take() {
-            if !within_patience(|| daemon.try_wait().is_ok_and(|status| status.is_some())) {
-                let _ = daemon.kill();
-                let _ = daemon.wait();
-            }
+        if let Some(mut daemon) = self.daemon.take()
+            && !within_patience(|| daemon.try_wait().is_ok_and(|status| status.is_some()))
+        {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
         }
     }
 }
