@@ -20,7 +20,7 @@ fn commands(block: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     for line in block.lines() {
         if let Some(command) = line.strip_prefix("$ ") {
-            found.push((command.to_owned(), String::new()))
+            found.push((command.to_owned(), String::new()));
         } else {
             let (_, answer) = found.last_mut().expect("a block begins with a command");
             answer.push_str(line);
