@@ -1,0 +1,157 @@
+//! Crashes workloads everywhere, and judges what each crash leaves.
+
+use super::told::Told;
+use super::workloads::random_workload;
+use super::world::{Chunks, SPREAD, World, look};
+use crate::store::*;
+use kmsfs::store::backend::simulated::CrashPoint;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// How thoroughly a workload is crashed.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    /// Of the instants at which it may crash: one in so many.
+    pub one_in: usize,
+    /// Power cuts at each.
+    pub cuts: usize,
+    /// Second lives on what is left.
+    pub lives: usize,
+}
+
+pub struct Campaign {
+    seed: u64,
+    rng: StdRng,
+    keys: Arc<KeyService>,
+    pub chunks: Chunks,
+    pub counts: BTreeMap<&'static str, usize>,
+    found: Vec<String>,
+}
+
+impl Campaign {
+    pub fn new(seed: u64) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        Self { seed, rng, keys: keys(), chunks: SPREAD, counts: BTreeMap::new(), found: Vec::new() }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// `A || B`: B runs on disks that crashes of A left.
+    pub fn check(&mut self, workload: &str, effort: Effort) {
+        let durable_bucket = self.rng.random_bool(0.8);
+        let world = World::new(&self.keys, self.chunks, durable_bucket);
+        self.live(&world, workload, effort, "");
+    }
+
+    fn live(&mut self, world: &Arc<World>, workload: &str, effort: Effort, story: &str) {
+        let (first, second) = workload.split_once(" || ").map_or((workload, None), |(a, b)| (a, Some(b)));
+        let story = format!("{story}{first}");
+        let _context = Context(self.seed, &story);
+        let points = world.run(first);
+        self.found.extend(world.misread.lock().drain(..).map(|what| format!("{what} [live] in: {story}")));
+        self.count("workloads");
+        let mut left = Vec::new();
+        let mut n = 0;
+        for point in &points {
+            n += self.rng.random_range(1..=effort.one_in);
+            if n < effort.one_in {
+                continue;
+            }
+            n = 0;
+            self.count("crash points");
+            self.survive(point.disk.kill(), &point.told, true, &story);
+            left.push(point.disk.kill());
+            let cuts = point.disk.power_cuts(effort.cuts, self.rng.random());
+            for disk in cuts {
+                if self.rng.random_bool(if second.is_some() { 0.5 } else { 0.05 }) {
+                    left.push(disk.crash_point().kill());
+                }
+                self.survive(disk, &point.told, false, &story);
+            }
+        }
+        for _ in 0..effort.lives.min(left.len()) {
+            let disk = left.choose(&mut self.rng).unwrap().crash_point().kill();
+            let again = world.second_life(&self.keys, disk);
+            let next = second.map_or_else(|| random_workload(&mut self.rng, 6), String::from);
+            self.count("second lives");
+            self.live(&again, &next, Effort { lives: 0, one_in: effort.one_in * 2, ..effort }, &format!("{story} || "));
+        }
+    }
+
+    /// Recovers, sometimes with a second crash on the way, and judges what is then read.
+    fn survive(&mut self, disk: SimulatedDisk, told: &Told, killed: bool, story: &str) {
+        let points: Arc<Mutex<Vec<CrashPoint>>> = Arc::default();
+        if self.rng.random_bool(if killed { 0.3 } else { 0.02 }) {
+            let points = points.clone();
+            disk.watch(move |point| points.lock().push(point.clone()));
+        }
+        self.judge(&disk, told, killed, story);
+        let points = std::mem::take(&mut *points.lock());
+        for point in points.sample(&mut self.rng, 2).cloned().collect::<Vec<_>>() {
+            for again in point.power_cuts(3, self.rng.random()) {
+                self.count("crashes in recovery");
+                self.judge(&again, told, false, story);
+            }
+        }
+    }
+
+    fn judge(&mut self, disk: &SimulatedDisk, told: &Told, killed: bool, story: &str) {
+        self.count("crash states");
+        let backend: Arc<dyn Backend> = Arc::new(disk.clone());
+        let options = StoreOptions::default();
+        let mut wrong = match Store::open(backend.clone(), self.keys.clone(), options.clone()) {
+            Ok(store) => {
+                // Of what comes after recovery the crash points are none of recovery.
+                disk.unwatch();
+                let found = look(disk, &store, self.chunks);
+                let mut wrong = told.violations(&found, killed);
+                wrong.extend(store.close().err().map(|error| format!("close: {error}")));
+                wrong
+            }
+            Err(error) => vec![format!("the store does not open: {error}")],
+        };
+        if wrong.is_empty() && self.rng.random_bool(0.1) {
+            self.count("clean mounts after it");
+            let store = Store::open(backend, self.keys.clone(), options).unwrap();
+            wrong = told.violations(&look(disk, &store, self.chunks), killed);
+            store.close().unwrap();
+        }
+        let how = if killed { "kill" } else { "power cut" };
+        self.found.extend(wrong.into_iter().map(|what| format!("{what} [{how}] in: {story}")));
+    }
+
+    /// Panics with what was found wrong; prints how much was looked at.
+    pub fn finish(self) {
+        println!("seed {}: {:?}", self.seed, self.counts);
+        let mut kinds: BTreeMap<&String, usize> = BTreeMap::new();
+        self.found.iter().for_each(|what| *kinds.entry(what).or_default() += 1);
+        let mut report = String::new();
+        for (what, count) in kinds.iter().take(12) {
+            let _ = writeln!(report, "{count} x {what}");
+        }
+        assert!(self.found.is_empty(), "seed {}: {} violations\n{report}", self.seed, self.found.len());
+    }
+}
+
+/// Says which workload a panic came from.
+struct Context<'a>(u64, &'a str);
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}, workload: {}", self.0, self.1);
+        }
+    }
+}
+
+/// Seeds to go through: the given one, and as many more as KMSFS_CRASH_SEEDS says.
+pub fn seeds(first: u64) -> impl Iterator<Item = u64> {
+    let more = std::env::var("KMSFS_CRASH_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    (0..=more).map(move |n| first + n * 1000)
+}
