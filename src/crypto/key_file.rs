@@ -56,5 +56,8 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, [0; 31]).unwrap();
         assert_eq!(read(&path).unwrap_err(), "a key file has 32 bytes, this one has 31");
+        for no_file in ["/dev/zero", "/dev/null"].map(Path::new).into_iter().chain([dir.path()]) {
+            assert_eq!(read(no_file).unwrap_err(), "it is not a regular file", "{no_file:?}");
+        }
     }
 }

@@ -149,3 +149,68 @@ fn encoding() -> impl Options {
         .reject_trailing_bytes()
         .with_limit(64 << 20)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As docs/KEYRING-FORMAT.md has them.
+    #[test]
+    fn the_bytes_are_those_of_the_format() {
+        let material = |byte: u8| Material { id: [byte; 16], created: 5, wrapped: vec![byte + 1; envelope::LEN] };
+        let contents = Contents {
+            account_id: "000000000000".into(),
+            region: "us-east-1".into(),
+            generation: 7,
+            keys: vec![Key {
+                id: [1; 16],
+                description: "mine".into(),
+                created: -1,
+                state: KeyState::PendingDeletion,
+                manager: KeyManager::Customer,
+                origin: KeyOrigin::External,
+                materials: vec![material(2)],
+            }],
+            aliases: vec![Alias { name: "alias/x".into(), key: [1; 16], created: 3, updated: 4 }],
+            service: vec![material(8)],
+        };
+        let number = |number: u64| number.to_le_bytes().to_vec();
+        let text = |text: &str| [number(text.len() as u64), text.into()].concat();
+        let material = |byte: u8| [vec![byte; 16], number(5), number(64), vec![byte + 1; 64]].concat();
+        let expected = [
+            text("000000000000"),
+            text("us-east-1"),
+            number(7),
+            number(1),
+            vec![1; 16],
+            text("mine"),
+            vec![0xff; 8],
+            vec![2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0],
+            number(1),
+            material(2),
+            number(1),
+            text("alias/x"),
+            vec![1; 16],
+            number(3),
+            number(4),
+            number(1),
+            material(8),
+        ]
+        .concat();
+        assert_eq!(contents.encode(), expected);
+        assert_eq!(Contents::decode(&expected).unwrap().encode(), expected);
+        assert!(Contents::decode(&[&expected[..], &[0]].concat()).is_err());
+        for len in 0..expected.len() {
+            assert!(Contents::decode(&expected[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_material_opens_under_its_own_root_key_and_id_only() {
+        let (root, other) = (SecretKey::random(), SecretKey::random());
+        let material = Material::random(&root, 0);
+        assert!(material.unwrap(&root).is_some());
+        assert!(material.unwrap(&other).is_none());
+        assert!(Material { id: [0; 16], ..material }.unwrap(&root).is_none());
+    }
+}

@@ -51,7 +51,10 @@ impl Keyring {
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, OpenError> {
-        let bytes = fs::read(dir.join(SLOTS)).map_err(|error| OpenError::io(SLOTS, &error))?;
+        let bytes = fs::read(dir.join(SLOTS)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => OpenError::Other("there is none: it has no slots.json".into()),
+            _ => OpenError::io(SLOTS, &error),
+        })?;
         let root = Slots::decode(&bytes)?.open(unlock)?;
         Ok(Self { dir: dir.to_path_buf(), root })
     }
@@ -176,6 +179,8 @@ mod tests {
         assert_eq!(Keyring::open(dir.path(), &passphrase("wrong")).err(), Some(OpenError::WrongKey));
         let key = Unlock::KeyFile(SecretKey::random());
         assert_eq!(Keyring::open(dir.path(), &key).err(), Some(OpenError::WrongKey));
+        let none = OpenError::Other("there is none: it has no slots.json".into());
+        assert_eq!(Keyring::open(&dir.path().join("none"), &key).err(), Some(none));
     }
 
     #[test]
