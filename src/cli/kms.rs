@@ -1,11 +1,12 @@
 //! `kmsfs kms`: names, options, answers, messages and exit codes of `aws kms`.
 
-use super::exit::Exit;
+use super::exit::{Exit, describe};
 use super::unlock::UnlockArgs;
 use super::{assembly, text};
 use crate::kms::{AliasEntry, Code, Error, KeyManager, KeyMetadata, KeyOrigin, KeyState, LocalKms, OpenError};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -107,10 +108,13 @@ pub fn run(args: KmsArgs) -> ExitCode {
         }
     };
     match answer(&kms, &args.operation) {
-        Ok(Some(answer)) => {
-            println!("{}", text::pretty(&answer));
-            ExitCode::SUCCESS
-        }
+        Ok(Some(answer)) => match io::stdout().write_all(text::pretty(&answer).as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("kmsfs: it is done, but the answer cannot be written: {}", describe(&error));
+                Exit::Failure.into()
+            }
+        },
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
             let operation = args.operation.name();
@@ -124,7 +128,7 @@ pub fn run(args: KmsArgs) -> ExitCode {
 fn open(args: &KmsArgs) -> Result<Arc<LocalKms>, (Exit, String)> {
     let mut unlock = args.unlock.clone();
     if unlock.key_file.is_none() && unlock.passphrase_file.is_none() {
-        unlock.key_file = std::env::var_os(KEY_FILE_VARIABLE).map(PathBuf::from);
+        unlock.key_file = std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     }
     let store = assembly::find_store(&args.store).map_err(|failure| (failure.exit, failure.message))?;
     let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&store));
@@ -179,7 +183,7 @@ impl Operation {
 }
 
 fn metadata(key: &KeyMetadata) -> Value {
-    json!({"KeyMetadata": {
+    let mut answer = json!({"KeyMetadata": {
         "AWSAccountId": key.account_id,
         "KeyId": key.key_id,
         "Arn": key.arn,
@@ -199,8 +203,12 @@ fn metadata(key: &KeyMetadata) -> Value {
         "KeySpec": "SYMMETRIC_DEFAULT",
         "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
         "MultiRegion": false,
-        "CurrentKeyMaterialId": key.material_id,
-    }})
+    }});
+    // AWS leaves it out where material has yet to be imported.
+    if let Some(id) = &key.material_id {
+        answer["KeyMetadata"]["CurrentKeyMaterialId"] = json!(id);
+    }
+    answer
 }
 
 fn alias(alias: &AliasEntry) -> Value {
@@ -242,6 +250,46 @@ fn code(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_described_in_the_order_of_aws() {
+        let mut key = KeyMetadata {
+            account_id: "111122223333".into(),
+            key_id: "id".into(),
+            arn: "arn".into(),
+            created: 0,
+            description: "for \"M\"".into(),
+            state: KeyState::Disabled,
+            origin: KeyOrigin::AwsKms,
+            manager: KeyManager::Customer,
+            material_id: Some("0a".into()),
+        };
+        let expected = r#"{
+    "KeyMetadata": {
+        "AWSAccountId": "111122223333",
+        "KeyId": "id",
+        "Arn": "arn",
+        "CreationDate": "1970-01-01T00:00:00.000000+00:00",
+        "Enabled": false,
+        "Description": "for \"M\"",
+        "KeyUsage": "ENCRYPT_DECRYPT",
+        "KeyState": "Disabled",
+        "Origin": "AWS_KMS",
+        "KeyManager": "CUSTOMER",
+        "CustomerMasterKeySpec": "SYMMETRIC_DEFAULT",
+        "KeySpec": "SYMMETRIC_DEFAULT",
+        "EncryptionAlgorithms": [
+            "SYMMETRIC_DEFAULT"
+        ],
+        "MultiRegion": false,
+        "CurrentKeyMaterialId": "0a"
+    }
+}
+"#;
+        assert_eq!(text::pretty(&metadata(&key)), expected);
+        key.material_id = None;
+        assert!(!text::pretty(&metadata(&key)).contains("CurrentKeyMaterialId"));
+    }
 
     #[test]
     fn dates_are_printed_as_aws_does() {
