@@ -42,7 +42,8 @@ impl Store {
         let mut noted = Vec::with_capacity(living.len());
         for object in living {
             let note = match object.note(&permit) {
-                Ok(note) => note,
+                Ok(Some(note)) => note,
+                Ok(None) => continue,
                 // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was told.
                 Err(error) if !object.is_logged() => {
                     ::log::error!("{}: cannot be committed: {error}", object.show());

@@ -81,7 +81,11 @@ impl Store {
     fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
         let attr = self.stat_name(dir, name)?;
         let _settling = self.settling(attr.ino);
-        self.name_changed(attr.ino, dir);
+        if attr.mode & libc::S_IFMT == libc::S_IFDIR {
+            self.dir_name_changed(attr.ino, dir);
+        } else {
+            self.name_changed(attr.ino, dir);
+        }
         Ok(attr)
     }
 
@@ -177,16 +181,24 @@ impl Store {
             self.gone(going, to);
         }
         drop(settling);
-        self.moved(source.ino, to, to_name);
+        let elsewhere = from.ino() != to.ino();
+        self.moved(&source, to, to_name, elsewhere);
         if let (Rename::Exchange, Some(target)) = (how, target) {
-            self.moved(target.ino, from, name);
+            self.moved(&target, from, name, elsewhere);
         }
         Ok(())
     }
 
-    fn moved(&self, ino: u64, dir: &Arc<Dir>, name: &OsStr) {
-        self.name_changed(ino, dir);
-        if let Some(object) = self.loaded(ino) {
+    fn moved(&self, moved: &backend::Metadata, dir: &Arc<Dir>, name: &OsStr, elsewhere: bool) {
+        if moved.mode & libc::S_IFMT == libc::S_IFDIR {
+            self.dir_name_changed(moved.ino, dir);
+        } else {
+            self.name_changed(moved.ino, dir);
+        }
+        if elsewhere {
+            self.left_directory(moved.ino);
+        }
+        if let Some(object) = self.loaded(moved.ino) {
             object.rename_to(dir.path_of(name));
         }
     }
@@ -231,10 +243,7 @@ impl Store {
             }
         }
         if closed {
-            let before = self.name_changes();
-            self.backend.sync_all()?;
-            self.names_synced(before);
-            return Ok(());
+            return self.sync_all_names();
         }
         dir.backing.sync()?;
         self.sync_names_of(dir.ino())

@@ -60,6 +60,11 @@ struct Names {
 struct Unsynced {
     /// Number of the change and the directory's inode, by the inode named.
     names: HashMap<u64, Vec<(u64, u64)>>,
+    /// Directories among those inodes: a name below one is worth as much as the directory's own.
+    renamed_dirs: HashSet<u64>,
+    /// Inodes that lost a name, or took one to another directory, and the number of that change. A crash may bring the
+    /// name back, so whoever dies next in another place is not dead before everything is synced.
+    left: HashMap<u64, u64>,
     /// Those directories that are held open, at most `DIRS`: for the others everything has to be synced.
     dirs: HashMap<u64, Arc<Dir>>,
 }
@@ -292,20 +297,19 @@ impl Store {
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
     /// held `settling` since before it removed the name.
     pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
-        if last {
-            self.objects.names.unsynced.lock().names.remove(&ino);
-        }
+        let elsewhere = self.objects.names.lost(ino, last);
+        let dir_known = (!elsewhere).then_some(dir);
         match self.loaded(ino) {
             Some(object) if last => {
                 object.state.write().unlinked = true;
                 if !object.has_handles() {
-                    self.bury(&object, Some(dir));
+                    self.bury(&object, dir_known);
                 }
             }
             Some(_) => {}
             None => {
                 if let (true, Some((id, place))) = (last, on_disk) {
-                    self.add_dead(id, place, Some(dir));
+                    self.add_dead(id, place, dir_known);
                 }
             }
         }
@@ -355,6 +359,17 @@ impl Store {
         self.objects.names.changes.load(Ordering::SeqCst)
     }
 
+    /// A directory has a new name, so what is in it has one too.
+    pub(super) fn dir_name_changed(&self, ino: u64, dir: &Arc<Dir>) {
+        self.objects.names.unsynced.lock().renamed_dirs.insert(ino);
+        self.name_changed(ino, dir);
+    }
+
+    /// An inode's name has gone to another directory.
+    pub(super) fn left_directory(&self, ino: u64) {
+        self.objects.names.lost(ino, false);
+    }
+
     /// An inode has a new name in that directory, which a crash may lose.
     pub(super) fn name_changed(&self, ino: u64, dir: &Arc<Dir>) {
         let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
@@ -367,7 +382,11 @@ impl Store {
 
     /// F4: makes durable the names of an inode, and of the directories above that are new themselves.
     pub(super) fn sync_names_of(&self, ino: u64) -> Result<()> {
-        let mut pending = vec![ino];
+        let mut pending = self.objects.names.unsynced.lock().renamed_dirs.iter().copied().collect::<Vec<_>>();
+        pending.push(ino);
+        if pending.len() > DIRS {
+            return self.sync_all_names();
+        }
         let mut done = HashSet::new();
         while let Some(ino) = pending.pop() {
             if !done.insert(ino) {
@@ -375,9 +394,7 @@ impl Store {
             }
             let before = self.name_changes();
             let Some(dirs) = self.objects.names.unsynced.lock().dirs_of(ino) else {
-                self.backend.sync_all()?;
-                self.names_synced(before);
-                return Ok(());
+                return self.sync_all_names();
             };
             for dir in &dirs {
                 dir.backing.sync()?;
@@ -388,6 +405,13 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn sync_all_names(&self) -> Result<()> {
+        let before = self.name_changes();
+        self.backend.sync_all()?;
+        self.names_synced(before);
+        Ok(())
+    }
+
     /// Everything up to that change is durable.
     pub(super) fn names_synced(&self, before: u64) {
         self.objects.names.unsynced.lock().settle(before);
@@ -395,7 +419,8 @@ impl Store {
 
     /// Whether there are more than it is worth keeping count of.
     pub(super) fn has_many_unsynced(&self) -> bool {
-        self.objects.names.unsynced.lock().names.len() > UNSYNCED
+        let unsynced = self.objects.names.unsynced.lock();
+        unsynced.names.len() + unsynced.left.len() > UNSYNCED
     }
 
     /// Inodes with a name in that directory that may not be durable.
@@ -403,6 +428,22 @@ impl Store {
         let unsynced = self.objects.names.unsynced.lock();
         let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|(_, other)| *other == dir));
         here.map(|(ino, _)| *ino).collect()
+    }
+}
+
+impl Names {
+    /// An inode has lost a name. Answers whether it had lost others before in places that may not be synced.
+    fn lost(&self, ino: u64, last: bool) -> bool {
+        let change = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut unsynced = self.unsynced.lock();
+        if last {
+            unsynced.names.remove(&ino);
+            unsynced.renamed_dirs.remove(&ino);
+            unsynced.left.remove(&ino).is_some()
+        } else {
+            unsynced.left.insert(ino, change);
+            true
+        }
     }
 }
 
@@ -418,6 +459,7 @@ impl Unsynced {
             names.retain(|(change, _)| *change > before);
             if names.is_empty() {
                 self.names.remove(&ino);
+                self.renamed_dirs.remove(&ino);
             }
         }
     }
@@ -427,6 +469,8 @@ impl Unsynced {
             names.retain(|(change, _)| *change > before);
             !names.is_empty()
         });
+        self.renamed_dirs.retain(|ino| self.names.contains_key(ino));
+        self.left.retain(|_, change| *change > before);
         if self.names.is_empty() {
             self.dirs.clear();
         }

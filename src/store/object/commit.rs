@@ -246,13 +246,18 @@ pub struct Noted {
 }
 
 impl Object {
-    /// K1: everything is committed; from here on nothing is appended until the checkpoint's end.
-    pub(in crate::store) fn note(&self, permit: &Permit<'_>) -> Result<Noted> {
+    /// K1: everything is committed; from here on nothing is appended until the checkpoint's end. `None` for an object
+    /// that is closed: it has nothing in the log, and no descriptor to sync it by, so nothing becomes known of it.
+    pub(in crate::store) fn note(&self, permit: &Permit<'_>) -> Result<Option<Noted>> {
         let mut state = self.state.write();
+        if state.home.is_none() {
+            return Ok(None);
+        }
         if state.dirty {
             self.commit_state(&mut state, permit, false)?;
         }
-        Ok(Noted { sequence: state.seal.sequence, home_writes: state.home_writes, has_log: !state.logged.is_empty() })
+        let has_log = !state.logged.is_empty();
+        Ok(Some(Noted { sequence: state.seal.sequence, home_writes: state.home_writes, has_log }))
     }
 
     /// K3: what the log holds of the object goes home, in order, without a change to its modification time.

@@ -440,8 +440,9 @@ impl Object {
             entries.push(Entry { nonce: tag.nonce, tag: tag.tag, epoch });
         }
         let first = ChunkIndex(run.start);
+        // Through the log it goes home later; what was read ahead is wrong then too.
+        self.ahead.lock().clear();
         if quiet {
-            self.ahead.lock().clear();
             state.home_writes += 1;
             state.home()?.file.write_at(buffer, first.offset())?;
         } else {

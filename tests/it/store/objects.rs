@@ -124,6 +124,12 @@ fn a_store_is_opened_by_one_at_a_time() {
     store.close().unwrap();
 }
 
+#[test]
+fn what_was_read_ahead_is_forgotten_when_it_changes_through_the_log() {
+    let steps = [Step::Write(2464, 4096), Step::Remount, Step::Truncate(1), Step::Checkpoint, Step::Write(1, 1)];
+    run(&steps, &StoreOptions::default());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Write(u32, u32),
