@@ -13,6 +13,7 @@ mod layers;
 mod mmap;
 mod mounting;
 mod names;
+mod parts;
 mod plaintext;
 mod processes;
 mod readme;
