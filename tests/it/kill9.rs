@@ -90,24 +90,6 @@ fn every_acknowledged_sync_of_an_overwritten_file_holds() {
 }
 
 #[test]
-fn a_stale_mount_is_replaced_and_said() {
-    let store = Store::new();
-    let mount = store.mount();
-    let bucket = mount.bucket("bucket");
-    fs::write(bucket.join("object"), "content").unwrap();
-    mount.kill9();
-    store.try_sh("ls $MNT").expect_failure(2, "Transport endpoint is not connected");
-    let mount = store.mount();
-    let said = fs::read_to_string(store.path("daemon.said")).unwrap();
-    let line = format!("{}: replaced the mount that an ended kmsfs process left behind", store.mountpoint().display());
-    assert!(said.contains(&line), "{said}");
-    assert_eq!(fs::read_to_string(bucket.join("object")).unwrap(), "content");
-    assert_eq!(store.sh("grep -c \" $MNT fuse.kmsfs \" /proc/mounts"), "1\n");
-    mount.unmount();
-    assert!(!store.mountpoint().join("bucket").exists());
-}
-
-#[test]
 fn a_killed_store_is_read_without_being_changed_when_mounted_read_only() {
     let store = Store::new();
     let mount = store.mount();

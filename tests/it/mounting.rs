@@ -1,95 +1,7 @@
-//! Mounting and unmounting: what mount(8), fstab, signals and ordinary users do, and what is refused with a clear word.
+//! Who may mount a store and use the mount, and on which disks. (What the command line says is tested in `cli`.)
 
-use crate::harness::{Disk, OpenDevice, Store, is_mounted, names_in, noise, wait_until};
+use crate::harness::{Disk, OpenDevice, Store, is_mounted, noise, wait_until};
 use std::fs;
-
-#[test]
-fn mount8_mounts_either_type() {
-    let store = Store::new();
-    for kind in ["kmsfs", "fuse.kmsfs"] {
-        let shown = store.sh_private(&format!(
-            "mount -t {kind} $STORE $MNT -o key-file=$KEY,log_file=$PWD/log
-             grep \" $MNT \" /proc/mounts; findmnt -no SOURCE,FSTYPE $MNT
-             mkdir $MNT/{kind} && echo content > $MNT/{kind}/object && umount $MNT; ls -A $MNT"
-        ));
-        let source = store.store().display();
-        let line = format!("{source} {} fuse.kmsfs rw,", store.mountpoint().display());
-        assert!(shown.starts_with(&line), "{shown}");
-        assert!(shown.trim_end().ends_with(" fuse.kmsfs"), "{shown}");
-        store.wait_until_closed();
-    }
-    let mount = store.mount();
-    assert_eq!(names_in(&mount.path("")), ["fuse.kmsfs", "kmsfs"]);
-}
-
-#[test]
-fn fstab_lines_of_either_type_work() {
-    let store = Store::new();
-    for kind in ["kmsfs", "fuse.kmsfs"] {
-        store.sh_private(&format!(
-            "echo \"$STORE $MNT {kind} key-file=$KEY,log_file=$PWD/log,noauto,users,suid,dev,exec,nofail,_netdev,x-systemd.automount,comment=mine 0 0\" > fstab
-             mount -T fstab $MNT
-             mkdir -p $MNT/bucket; echo {kind} > $MNT/bucket/object
-             mount -T fstab -o remount,ro $MNT; ! touch $MNT/bucket/refused
-             mount -T fstab -o remount,rw $MNT; touch $MNT/bucket/accepted; rm $MNT/bucket/accepted
-             umount $MNT"
-        ));
-        store.wait_until_closed();
-    }
-    let mount = store.mount();
-    assert_eq!(names_in(&mount.path("bucket")), ["object"]);
-    assert_eq!(fs::read_to_string(mount.path("bucket/object")).unwrap(), "fuse.kmsfs\n");
-}
-
-#[test]
-fn mount8_options_are_taken_or_refused_by_name() {
-    let store = Store::new();
-    store.sh_private(
-        "mount -v -n -t kmsfs -r $STORE $MNT -o key-file=$KEY,log_file=$PWD/log,nosuid,nodev,noexec,noatime,allow_other
-         grep \" $MNT fuse.kmsfs ro,nosuid,nodev,noexec,noatime,\" /proc/mounts | grep allow_other
-         ! mkdir $MNT/bucket; umount $MNT
-         mount -f -t kmsfs $STORE $MNT -o key-file=$KEY; ! grep \" $MNT \" /proc/mounts
-         ! mount -t kmsfs $STORE $MNT -o key-file=$KEY,cipher=none 2> said; grep \"unknown mount option 'cipher=none'\" said
-         mount -s -t kmsfs $STORE $MNT -o key-file=$KEY,log_file=$PWD/log,cipher=none; umount $MNT
-         ! mount -t kmsfs $STORE.absent $MNT -o key-file=$KEY 2> said; grep 'does not exist' said",
-    );
-    store.wait_until_closed();
-    store
-        .try_sh("kmsfs mount --key-file $KEY -o ro,cipher=none $STORE $MNT")
-        .expect_failure(2, "unknown mount option 'cipher=none'");
-    store.try_sh("kmsfs mount --key-file $KEY --frobnicate $STORE $MNT").expect_failure(2, "--frobnicate");
-    store.try_sh("kmsfs mount --key-file $KEY $STORE").expect_failure(2, "MOUNTPOINT");
-    store.try_sh("kmsfs mount --key-file $KEY -o threads=0 $STORE $MNT").expect_failure(2, "threads=0");
-}
-
-#[test]
-fn a_mount_in_the_background_answers_when_the_command_returns() {
-    let store = Store::new();
-    for unmount in ["umount", "fusermount3 -u", "umount -l"] {
-        store.sh(&format!(
-            "kmsfs mount --key-file $KEY -o log_file=log $STORE $MNT; mkdir -p $MNT/bucket; echo x >> $MNT/bucket/object; {unmount} $MNT"
-        ));
-        store.wait_until_closed();
-        assert!(!is_mounted(&store.mountpoint()), "{unmount}");
-    }
-    let mount = store.mount();
-    assert_eq!(fs::read_to_string(mount.path("bucket/object")).unwrap(), "x\nx\nx\n");
-    assert!(store.log().lines().filter(|line| line.contains("unmounted ")).count() >= 3, "{}", store.log());
-}
-
-#[test]
-fn signals_unmount_cleanly() {
-    let store = Store::new();
-    for signal in ["TERM", "INT"] {
-        let mut mount = store.mount();
-        store.sh("mkdir -p $MNT/bucket; seq 1000 >> $MNT/bucket/object");
-        store.sh(&format!("kill -{signal} {}", mount.pid()));
-        assert!(mount.wait().success(), "{}", store.log());
-        assert!(!is_mounted(&store.mountpoint()), "{signal}");
-    }
-    let _mount = store.mount();
-    assert_eq!(store.sh("wc -l < $MNT/bucket/object"), "2000\n");
-}
 
 #[test]
 fn a_second_mount_of_a_store_is_refused_and_told_by_whom() {
@@ -107,6 +19,16 @@ fn a_second_mount_of_a_store_is_refused_and_told_by_whom() {
 }
 
 #[test]
+fn a_store_of_a_newer_format_is_left_alone() {
+    let store = Store::new();
+    store.sh("sed -i.good 's/\"format_version\": [0-9]*/\"format_version\": 999/' $STORE/store.json");
+    store.try_sh("kmsfs mount --key-file $KEY $STORE $MNT").expect_failure(1, "format version 999");
+    assert!(!is_mounted(&store.mountpoint()));
+    store.sh("mv $STORE/store.json.good $STORE/store.json");
+    store.mount().unmount();
+}
+
+#[test]
 fn two_read_only_mounts_share_a_store() {
     let store = Store::new();
     let mount = store.mount();
@@ -118,55 +40,6 @@ fn two_read_only_mounts_share_a_store() {
     store.try_sh("mkdir $MNT/other").expect_failure(1, "Read-only file system");
     store.sh("umount mnt2");
     assert_eq!(fs::read_to_string(mount.path("bucket/object")).unwrap(), "content");
-}
-
-#[test]
-fn what_is_no_store_or_no_mount_point_is_named() {
-    let store = Store::new();
-    store.sh("mkdir empty; touch file; umask 077; head -c 32 /dev/urandom > other-key; head -c 7 $KEY > short");
-    for (words, code, text) in [
-        ("--key-file $KEY absent $MNT", 1, "store absent does not exist"),
-        ("--key-file $KEY file $MNT", 1, "file is not a kmsfs store"),
-        ("--key-file $KEY empty $MNT", 1, "not a kmsfs store"),
-        ("--key-file $KEY $STORE absent", 1, "mount point absent does not exist"),
-        ("--key-file $KEY $STORE file", 1, "mount point file is not a directory"),
-        ("--key-file $KEY $STORE $STORE/keyring", 1, "overlap"),
-        ("--key-file absent $STORE $MNT", 1, "absent"),
-        ("--key-file other-key $STORE $MNT", 3, "wrong key"),
-        ("--key-file short $STORE $MNT", 3, "wrong key"),
-        ("--passphrase-file other-key $STORE $MNT", 3, "wrong key"),
-        ("--key-file $KEY --keyring empty $STORE $MNT", 1, "keyring"),
-    ] {
-        store.try_sh(&format!("kmsfs mount {words}")).expect_failure(code, text);
-        assert!(!is_mounted(&store.mountpoint()), "{words}");
-    }
-    assert_eq!(names_in(&store.path("empty")).len(), 0);
-    store.sh("sed -i.good 's/\"format_version\": [0-9]*/\"format_version\": 999/' $STORE/store.json");
-    store.try_sh("kmsfs mount --key-file $KEY $STORE $MNT").expect_failure(1, "version 999");
-    store.sh("mv $STORE/store.json.good $STORE/store.json");
-    let _mount = store.mount();
-}
-
-#[test]
-fn a_passphrase_opens_a_store_that_it_made() {
-    let store = Store::new();
-    store.sh("umask 077; echo 'open sesame' > pass; echo 'open barley' > wrong; kmsfs init --passphrase-file pass second
-              ! kmsfs mount --passphrase-file wrong second $MNT; kmsfs mount --passphrase-file pass -o log_file=log second $MNT
-              mkdir $MNT/bucket; echo x > $MNT/bucket/object; umount $MNT");
-    store.try_sh("kmsfs mount --passphrase-file wrong second $MNT").expect_failure(3, "wrong key");
-    store.try_sh("kmsfs mount --key-file $KEY second $MNT").expect_failure(3, "wrong key");
-}
-
-#[test]
-fn a_mount_point_that_is_not_empty_is_warned_about() {
-    let store = Store::new();
-    store.sh("touch $MNT/hidden");
-    let mount = store.mount();
-    assert_eq!(names_in(&mount.path("")).len(), 0);
-    let said = fs::read_to_string(store.path("daemon.said")).unwrap();
-    assert!(said.contains("is not empty: its files are hidden"), "{said}");
-    mount.unmount();
-    assert_eq!(names_in(&store.mountpoint()), ["hidden"]);
 }
 
 #[test]
@@ -184,7 +57,7 @@ fn an_ordinary_user_mounts_through_fusermount3() {
            grep " $PWD/mnt fuse.kmsfs rw,nosuid,nodev," /proc/mounts | grep -o "user_id=65534"
            mkdir mnt/bucket; seq 1000 > mnt/bucket/object; stat -c %u mnt/bucket/object; cmp <(seq 1000) mnt/bucket/object
            fusermount3 -u mnt; kmsfs mount --key-file key -o ro,log_file=$PWD/log store mnt; wc -l < mnt/bucket/object
-           ! touch mnt/bucket/refused; fusermount3 -u mnt"#,
+           if touch mnt/bucket/refused; then echo it can be written; fi; fusermount3 -u mnt"#,
     );
     assert!(answer.code == 0, "{answer:?}");
     assert_eq!(answer.out, "user_id=65534\n65534\n1000\n", "{answer:?}");

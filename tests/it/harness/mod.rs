@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -253,11 +253,6 @@ impl Mount<'_> {
 
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map(Child::id).expect("the daemon runs as long as this mount")
-    }
-
-    /// For a daemon that was told to end.
-    pub fn wait(&mut self) -> ExitStatus {
-        self.child.take().expect("only waited for once").wait().unwrap()
     }
 
     /// Unmounts, and expects that the daemon ends well.

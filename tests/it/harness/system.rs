@@ -3,6 +3,7 @@
 use super::{Answer, Store};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Lets mount(8) find its helpers, in a mount namespace of the script's own: the system stays as it is.
 const PRIVATE: &str = r#"
@@ -13,14 +14,7 @@ const PRIVATE: &str = r#"
 "#;
 
 impl Store {
-    /// As [`Store::sh`], where mount(8) knows kmsfs. Mounts end with the script.
-    #[track_caller]
-    pub fn sh_private(&self, script: &str) -> String {
-        let answer = self.try_sh_private(script);
-        assert!(answer.code == 0, "{script}\nanswered {answer:?}\nthe log:\n{}", self.log());
-        answer.out
-    }
-
+    /// As [`Store::try_sh`], where mount(8) knows kmsfs. Mounts end with the script.
     pub fn try_sh_private(&self, script: &str) -> Answer {
         fs::write(self.path("private.sh"), format!("{PRIVATE}\n{script}\n")).unwrap();
         self.try_sh("unshare --mount --propagation private bash -euo pipefail private.sh")
@@ -28,18 +22,25 @@ impl Store {
 }
 
 /// Where /dev/fuse is closed to ordinary users it is opened for as long as this lives.
-pub struct OpenDevice(fs::Permissions);
+pub struct OpenDevice {
+    before: fs::Permissions,
+    /// One at a time, so that nobody takes another's change for what was there before.
+    _alone: MutexGuard<'static, ()>,
+}
+
+static DEVICE: Mutex<()> = Mutex::new(());
 
 impl OpenDevice {
     pub fn new() -> Self {
+        let alone = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
         let before = fs::metadata("/dev/fuse").unwrap().permissions();
         fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
-        Self(before)
+        Self { before, _alone: alone }
     }
 }
 
 impl Drop for OpenDevice {
     fn drop(&mut self) {
-        let _ = fs::set_permissions("/dev/fuse", self.0.clone());
+        let _ = fs::set_permissions("/dev/fuse", self.before.clone());
     }
 }
