@@ -6,6 +6,7 @@ mod harness;
 
 mod bigfile;
 mod config;
+mod format;
 mod git;
 mod keys;
 mod kill9;

@@ -51,8 +51,10 @@ fn its_commands_answer_what_it_shows() {
             store.try_sh(&format!("{variables}{command}"))
         };
         // A machine may have no syslog; that is then said, and nothing that README.md can show.
-        let said: String =
-            (answer.out.clone() + &answer.err).split_inclusive('\n').filter(|line| !line.contains("no syslog")).collect();
+        let said: String = (answer.out.clone() + &answer.err)
+            .split_inclusive('\n')
+            .filter(|line| !line.contains("no syslog"))
+            .collect();
         assert!(matches(&said, &expected), "$ {command}\n{said}\nREADME.md has:\n{expected}");
         let shows_a_refusal = expected.contains("denied");
         assert_eq!(answer.code == 0, !shows_a_refusal, "$ {command}: {answer:?}");

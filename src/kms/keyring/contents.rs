@@ -154,7 +154,7 @@ fn encoding() -> impl Options {
 mod tests {
     use super::*;
 
-    /// As docs/KEYRING-FORMAT.md has them.
+    /// As docs/FORMAT.md has them.
     #[test]
     fn the_bytes_are_those_of_the_format() {
         let material = |byte: u8| Material { id: [byte; 16], created: 5, wrapped: vec![byte + 1; envelope::LEN] };
