@@ -2,6 +2,7 @@
 //! A module a theme.
 
 mod cli;
+mod golden;
 mod harness;
 
 mod bigfile;

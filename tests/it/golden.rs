@@ -1,0 +1,70 @@
+//! Stores that earlier versions made, kept in the repository: every version reads them.
+//!
+//! `store-v1` was made with `kmsfs init --region eu-central-1 --account-id 123456789012 --key-file` and filled through a mount
+//! with what is asserted here. `store-v1-killed` is the same after the daemon was killed over an overwrite and an append,
+//! both with fsync: they are in its redo log only.
+
+use super::harness::Store;
+use std::fs;
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+
+fn large() -> Vec<u8> {
+    let mut numbers: String = (1..=60_000).map(|n| n.to_string() + "\n").collect();
+    numbers.truncate(300_000);
+    numbers.into_bytes()
+}
+
+/// A copy of a golden store in the place of a new one.
+fn golden(name: &str) -> Store {
+    let store = Store::new();
+    store.sh(&format!(
+        "rm -rf $STORE $KEY; cp -a {DATA}/{name} $STORE; cp {DATA}/store-v1.key $KEY; chmod 600 $KEY; chmod 700 $STORE"
+    ));
+    store
+}
+
+fn expect_common(store: &Store) {
+    assert_eq!(store.sh("cat $MNT/secret/object $MNT/shared/object"), "under aws/s3\nunder a bucket key\n");
+    assert_eq!(store.sh("head -c 5 $MNT/plain/sparse; tail -c 3 $MNT/plain/sparse"), "startend");
+    assert_eq!(store.sh("stat -c %s $MNT/plain/sparse; tr -d '\\0' < $MNT/plain/sparse"), "800003\nstartend");
+    assert_eq!(store.sh("readlink $MNT/plain/link"), "../elsewhere\n");
+    assert_eq!(store.sh("cmp $MNT/plain/object $MNT/plain/dir/hard; echo $?"), "0\n");
+    let shown = store.sh("kmsfs stat $MNT/secret/object; kmsfs stat $MNT/shared/object; kmsfs stat $MNT/plain/object");
+    assert_eq!(shown.matches("\"SSEKMSKeyId\": \"arn:aws:kms:eu-central-1:123456789012:key/").count(), 2, "{shown}");
+    assert_eq!(shown.matches("\"BucketKeyEnabled\": true").count(), 1, "{shown}");
+    assert_eq!(shown.matches("\"ServerSideEncryption\": \"AES256\"").count(), 1, "{shown}");
+    let keys = store.sh("kmsfs kms --store $STORE --key-file $KEY list-aliases");
+    assert!(keys.contains("alias/aws/s3") && keys.contains("alias/golden"), "{keys}");
+}
+
+#[test]
+fn a_store_of_version_1_is_read_and_written() {
+    let store = golden("store-v1");
+    let mut mount = store.mount();
+    expect_common(&store);
+    assert_eq!(store.sh("cat $MNT/plain/object"), "a golden object\n");
+    assert!(fs::read(mount.path("plain/large")).unwrap() == large());
+    store.sh("echo new > $MNT/shared/new; echo more >> $MNT/plain/object");
+    mount.remount();
+    assert_eq!(store.sh("cat $MNT/shared/new $MNT/plain/object"), "new\na golden object\nmore\n");
+}
+
+#[test]
+fn a_killed_store_of_version_1_is_recovered() {
+    let store = golden("store-v1-killed");
+    let mount = store.mount_with("ro");
+    let mut changed = large();
+    changed[100_000..100_006].copy_from_slice(b"GOLDEN");
+    let expect = || {
+        expect_common(&store);
+        assert_eq!(store.sh("cat $MNT/plain/object"), "a golden object\nappended\n");
+        assert!(fs::read(store.mountpoint().join("plain/large")).unwrap() == changed);
+    };
+    expect();
+    mount.unmount();
+    let mut mount = store.mount();
+    expect();
+    mount.remount();
+    expect();
+}
