@@ -1,9 +1,9 @@
 //! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
 
+use super::object::Noted;
 use super::objects::Dead;
-use super::{Error, Object, Result, Store};
+use super::{Error, Result, Store};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
-use std::sync::Arc;
 
 /// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
 pub struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
@@ -42,8 +42,7 @@ impl Store {
         let mut noted = Vec::with_capacity(living.len());
         for object in living {
             let note = match object.note(&permit) {
-                Ok(Some(note)) => note,
-                Ok(None) => continue,
+                Ok(note) => note,
                 // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was told.
                 Err(error) if !object.is_logged() => {
                     ::log::error!("{}: cannot be committed: {error}", object.show());
@@ -61,11 +60,11 @@ impl Store {
         for (object, _) in noted.iter().filter(|(_, note)| note.has_log) {
             object.write_home()?; // K3
         }
-        self.sync_homes(noted.iter().map(|(object, _)| object), &dead, names)?; // K4
+        self.sync_homes(noted.iter().map(|(_, note)| note), &dead, names)?; // K4
         let mut free = Vec::new();
-        for dead in &dead {
-            if self.segments.free(dead.place, dead.id)? {
-                free.push(dead.place); // K5
+        for (id, place) in dead.iter().filter_map(|dead| dead.record) {
+            if self.segments.free(place, id)? {
+                free.push(place); // K5
             }
         }
         if clean {
@@ -90,19 +89,19 @@ impl Store {
     }
 
     /// K4: the segments, each object file written to, the directories of the names of the dead.
-    fn sync_homes<'a>(&self, objects: impl Iterator<Item = &'a Arc<Object>>, dead: &[Dead], names: u64) -> Result<()> {
-        let objects: Vec<_> = objects.filter(|object| object.needs_sync()).collect();
+    fn sync_homes<'a>(&self, noted: impl Iterator<Item = &'a Noted>, dead: &[Dead], names: u64) -> Result<()> {
+        let files: Vec<_> = noted.filter_map(Noted::file_to_sync).collect();
         let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
         dirs.sort_unstable_by_key(|dir| dir.ino());
         dirs.dedup_by_key(|dir| dir.ino());
         let unknown = self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
-        if unknown || objects.len() + dirs.len() > FEW {
+        if unknown || files.len() + dirs.len() > FEW {
             self.backend.sync_all()?;
             self.names_synced(names);
             return Ok(());
         }
         self.segments.sync_all()?;
-        objects.into_iter().try_for_each(|object| object.sync_file())?;
+        files.into_iter().try_for_each(|file| file.sync())?;
         dirs.into_iter().try_for_each(|dir| dir.backing.sync().map_err(Error::from))
     }
 

@@ -33,6 +33,10 @@ struct Tail {
     size: u64,
     /// All bytes ever appended: a clock that raising the epoch does not turn back.
     appended: u64,
+    /// A write that failed may have left whole records up to here, of this epoch and in their place.
+    torn: u64,
+    /// A raise of the epoch failed: which header the disk has, or will have, is not known.
+    header_unsure: bool,
 }
 
 #[derive(Default)]
@@ -94,14 +98,14 @@ impl Log {
         let size = file.metadata()?.len;
         file.write_at(&header.write(), 0)?;
         file.sync_data()?;
-        let tail = Tail { header, next: RECORDS_AT, size, appended: 0 };
+        let tail = Tail::new(header, size);
         let syncs = Syncs { durable_position: RECORDS_AT, ..Syncs::default() };
         Ok(Self { file, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new() })
     }
 
     /// The log of a store that is not written: nothing is appended.
     pub fn unused(file: Arc<dyn File>, header: LogHeader) -> Self {
-        let tail = Tail { header, next: RECORDS_AT, size: 0, appended: 0 };
+        let tail = Tail::new(header, 0);
         let (tail, syncs) = (Mutex::new(tail), Mutex::new(Syncs::default()));
         Self { file, bound: u64::MAX, tail, syncs, synced: Condvar::new() }
     }
@@ -110,6 +114,7 @@ impl Log {
     pub fn append(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
         let durable = self.syncs.lock().durable_position;
         let mut tail = self.tail.lock();
+        self.mend(&mut tail)?;
         let mut buffer = Vec::new();
         let mut positions = Vec::with_capacity(records.len());
         for record in records {
@@ -118,10 +123,40 @@ impl Log {
             record.write(tail.header.epoch, place, durable.min(tail.next), &mut buffer);
         }
         self.make_room(&mut tail, buffer.len() as u64)?;
-        self.file.write_at(&buffer, tail.next)?;
+        self.file
+            .write_at(&buffer, tail.next)
+            .inspect_err(|_| tail.torn = tail.torn.max(tail.next + buffer.len() as u64))?;
         tail.next += buffer.len() as u64;
         tail.appended += buffer.len() as u64;
         Ok(positions)
+    }
+
+    /// Puts right what failed writes may have left, before anything is appended: records that nobody was told of would
+    /// follow those to come, and records under a header of another epoch would not count.
+    fn mend(&self, tail: &mut Tail) -> Result<()> {
+        if tail.torn <= tail.next && !tail.header_unsure {
+            return Ok(());
+        }
+        if tail.header_unsure {
+            self.file.write_at(&tail.header.write(), 0)?;
+        }
+        if tail.torn > tail.next {
+            self.file.write_at(&vec![0; (tail.torn - tail.next) as usize], tail.next)?;
+        }
+        self.or_fail(self.file.sync_data())?;
+        tail.torn = 0;
+        tail.header_unsure = false;
+        Ok(())
+    }
+
+    /// Linux may drop what it could not write, and a later sync would succeed over the loss: after a failure nothing
+    /// more is acknowledged.
+    fn or_fail(&self, outcome: std::io::Result<()>) -> Result<()> {
+        outcome.map_err(|error| {
+            ::log::error!("the redo log cannot be synced, nothing more will be acknowledged: {error}");
+            self.syncs.lock().failed = true;
+            error.into()
+        })
     }
 
     /// Grows the file until that many bytes fit.
@@ -138,7 +173,7 @@ impl Log {
             }
             grown = true;
         }
-        if grown { Ok(self.file.sync()?) } else { Ok(()) }
+        if grown { self.or_fail(self.file.sync()) } else { Ok(()) }
     }
 
     /// Bytes at a position that `append` answered.
@@ -172,22 +207,13 @@ impl Log {
                 let tail = self.tail.lock();
                 (tail.appended, tail.next)
             };
-            let outcome = self.file.sync_data();
+            let outcome = self.or_fail(self.file.sync_data());
             syncs = self.syncs.lock();
             syncs.running = false;
             self.synced.notify_all();
-            match outcome {
-                Ok(()) => {
-                    syncs.durable = syncs.durable.max(appended);
-                    syncs.durable_position = position;
-                }
-                Err(error) => {
-                    // Linux may drop what it could not write, and a later fdatasync would succeed over the loss.
-                    ::log::error!("the redo log cannot be synced, nothing more will be acknowledged: {error}");
-                    syncs.failed = true;
-                    return Err(error.into());
-                }
-            }
+            outcome?;
+            syncs.durable = syncs.durable.max(appended);
+            syncs.durable_position = position;
         }
     }
 
@@ -210,13 +236,20 @@ impl Log {
     pub fn raise_epoch(&self, now: i64, clean: bool) -> Result<()> {
         let mut tail = self.tail.lock();
         let header = LogHeader { epoch: tail.header.epoch + 1, written: now, clean, ..tail.header };
+        tail.header_unsure = true;
         self.file.write_at(&header.write(), 0)?;
         self.file.sync_data()?;
-        tail.header = header;
-        tail.next = RECORDS_AT;
+        *tail = Tail { appended: tail.appended, ..Tail::new(header, tail.size) };
         let mut syncs = self.syncs.lock();
         syncs.durable_position = RECORDS_AT;
         syncs.durable = tail.appended;
         Ok(())
+    }
+}
+
+impl Tail {
+    /// Of an empty log.
+    fn new(header: LogHeader, size: u64) -> Self {
+        Self { header, next: RECORDS_AT, size, appended: 0, torn: 0, header_unsure: false }
     }
 }

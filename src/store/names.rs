@@ -69,8 +69,11 @@ impl Store {
     pub fn make_dir(&self, dir: &Arc<Dir>, name: &OsStr, node: &NewNode) -> Result<Attr> {
         self.writable()?;
         if dir.bucket.is_none() {
-            if dir.backing.stat(name).is_ok() {
-                return Err(Error::Errno(libc::EEXIST));
+            // Without a doubt: the record of a bucket that is there must not be replaced.
+            match dir.backing.stat(name) {
+                Ok(_) => return Err(Error::Errno(libc::EEXIST)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error.into()),
             }
             Bucket::create(self.meta.as_ref(), name, self.keys.service(), self.backend.now())?;
         }
@@ -81,11 +84,7 @@ impl Store {
     fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
         let attr = self.stat_name(dir, name)?;
         let _settling = self.settling(attr.ino);
-        if attr.mode & libc::S_IFMT == libc::S_IFDIR {
-            self.dir_name_changed(attr.ino, dir);
-        } else {
-            self.name_changed(attr.ino, dir);
-        }
+        self.name_changed(attr.ino, dir);
         Ok(attr)
     }
 
@@ -181,24 +180,19 @@ impl Store {
             self.gone(going, to);
         }
         drop(settling);
-        let elsewhere = from.ino() != to.ino();
-        self.moved(&source, to, to_name, elsewhere);
+        self.moved(&source, to, to_name);
         if let (Rename::Exchange, Some(target)) = (how, target) {
-            self.moved(&target, from, name, elsewhere);
+            self.moved(&target, from, name);
         }
         Ok(())
     }
 
-    fn moved(&self, moved: &backend::Metadata, dir: &Arc<Dir>, name: &OsStr, elsewhere: bool) {
-        if moved.mode & libc::S_IFMT == libc::S_IFDIR {
-            self.dir_name_changed(moved.ino, dir);
-        } else {
-            self.name_changed(moved.ino, dir);
+    fn moved(&self, node: &backend::Metadata, dir: &Arc<Dir>, name: &OsStr) {
+        self.name_changed(node.ino, dir);
+        if node.mode & libc::S_IFMT == libc::S_IFDIR {
+            self.dir_moved(node.ino);
         }
-        if elsewhere {
-            self.left_directory(moved.ino);
-        }
-        if let Some(object) = self.loaded(moved.ino) {
+        if let Some(object) = self.loaded(node.ino) {
             object.rename_to(dir.path_of(name));
         }
     }
@@ -243,7 +237,10 @@ impl Store {
             }
         }
         if closed {
-            return self.sync_all_names();
+            let before = self.name_changes();
+            self.backend.sync_all()?;
+            self.names_synced(before);
+            return Ok(());
         }
         dir.backing.sync()?;
         self.sync_names_of(dir.ino())

@@ -24,12 +24,13 @@ const REWRITTEN: u64 = 16 << 20;
 /// Names that are not durable, at most; then a checkpoint syncs everything.
 const UNSYNCED: usize = 1 << 15;
 
-/// An object that no name and no handle refers to: its units are freed once that is durable.
+/// A name that went, and with the last one of an object that nobody has open, its record: its units are freed once all
+/// the object's names are durably gone, those too that went while others were left.
 #[derive(Clone)]
 pub struct Dead {
-    pub id: ObjectId,
-    pub place: Place,
-    /// Where its last name was; `None` once there are too many to hold, so everything has to be synced.
+    /// `None` if the object lived on, or the record is not its own.
+    pub record: Option<(ObjectId, Place)>,
+    /// Where the name was; `None` once there are too many to hold, so everything has to be synced.
     pub dir: Option<Arc<Dir>>,
 }
 
@@ -60,13 +61,10 @@ struct Names {
 struct Unsynced {
     /// Number of the change and the directory's inode, by the inode named.
     names: HashMap<u64, Vec<(u64, u64)>>,
-    /// Directories among those inodes: a name below one is worth as much as the directory's own.
-    renamed_dirs: HashSet<u64>,
-    /// Inodes that lost a name, or took one to another directory, and the number of that change. A crash may bring the
-    /// name back, so whoever dies next in another place is not dead before everything is synced.
-    left: HashMap<u64, u64>,
     /// Those directories that are held open, at most `DIRS`: for the others everything has to be synced.
     dirs: HashMap<u64, Arc<Dir>>,
+    /// Directories among those named that were there before under another name: what lies below them has another path.
+    moved: HashSet<u64>,
 }
 
 impl Store {
@@ -271,7 +269,7 @@ impl Store {
 
     /// A place that a living object's record has moved away from: freed like the dead's.
     pub(super) fn abandon(&self, id: ObjectId, place: Place) {
-        self.objects.dead.lock().push(Dead { id, place, dir: None });
+        self.objects.dead.lock().push(Dead { record: Some((id, place)), dir: None });
     }
 
     // ---- the table
@@ -297,21 +295,21 @@ impl Store {
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
     /// held `settling` since before it removed the name.
     pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
-        let elsewhere = self.objects.names.lost(ino, last);
-        let dir_known = (!elsewhere).then_some(dir);
+        if last {
+            let mut unsynced = self.objects.names.unsynced.lock();
+            unsynced.names.remove(&ino);
+            unsynced.moved.remove(&ino);
+        }
         match self.loaded(ino) {
             Some(object) if last => {
                 object.state.write().unlinked = true;
                 if !object.has_handles() {
-                    self.bury(&object, dir_known);
+                    self.bury(&object, Some(dir));
                 }
             }
-            Some(_) => {}
-            None => {
-                if let (true, Some((id, place))) = (last, on_disk) {
-                    self.add_dead(id, place, dir_known);
-                }
-            }
+            Some(_) => self.add_dead(None, Some(dir)),
+            None if !last || on_disk.is_some() => self.add_dead(on_disk.filter(|_| last), Some(dir)),
+            None => {}
         }
     }
 
@@ -320,19 +318,19 @@ impl Store {
             return;
         }
         self.objects.by_ino.lock().remove(&object.ino());
-        let (id, place) = object.with_state(|state| (state.id, state.place));
+        let (id, record) = object.with_state(|state| (state.id, state.own_record(object.ino())));
         self.objects.by_id.lock().remove(&id);
-        self.add_dead(id, place, dir);
+        self.add_dead(record.map(|place| (id, place)), dir);
     }
 
-    fn add_dead(&self, id: ObjectId, place: Place, dir: Option<&Arc<Dir>>) {
+    fn add_dead(&self, record: Option<(ObjectId, Place)>, dir: Option<&Arc<Dir>>) {
         let mut dead = self.objects.dead.lock();
         let known = dir.is_some_and(|dir| {
             dead.iter().rev().take(DIRS).any(|dead| dead.dir.as_ref().is_some_and(|other| other.ino() == dir.ino()))
         });
         let dirs = dead.iter().rev().take(DIRS).filter(|dead| dead.dir.is_some()).count();
         let dir = dir.filter(|_| known || dirs < DIRS).cloned();
-        dead.push(Dead { id, place, dir });
+        dead.push(Dead { record, dir });
     }
 
     pub(super) fn dead(&self) -> Vec<Dead> {
@@ -359,17 +357,6 @@ impl Store {
         self.objects.names.changes.load(Ordering::SeqCst)
     }
 
-    /// A directory has a new name, so what is in it has one too.
-    pub(super) fn dir_name_changed(&self, ino: u64, dir: &Arc<Dir>) {
-        self.objects.names.unsynced.lock().renamed_dirs.insert(ino);
-        self.name_changed(ino, dir);
-    }
-
-    /// An inode's name has gone to another directory.
-    pub(super) fn left_directory(&self, ino: u64) {
-        self.objects.names.lost(ino, false);
-    }
-
     /// An inode has a new name in that directory, which a crash may lose.
     pub(super) fn name_changed(&self, ino: u64, dir: &Arc<Dir>) {
         let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
@@ -380,13 +367,16 @@ impl Store {
         unsynced.names.entry(ino).or_default().push((change, dir.ino()));
     }
 
-    /// F4: makes durable the names of an inode, and of the directories above that are new themselves.
+    /// A directory was renamed: every path below it has changed.
+    pub(super) fn dir_moved(&self, ino: u64) {
+        self.objects.names.unsynced.lock().moved.insert(ino);
+    }
+
+    /// F4: makes durable the names of an inode, and of the directories above that are new themselves. Who lies below a
+    /// renamed directory is not known, so these are made durable too.
     pub(super) fn sync_names_of(&self, ino: u64) -> Result<()> {
-        let mut pending = self.objects.names.unsynced.lock().renamed_dirs.iter().copied().collect::<Vec<_>>();
-        pending.push(ino);
-        if pending.len() > DIRS {
-            return self.sync_all_names();
-        }
+        let mut pending = vec![ino];
+        pending.extend(&self.objects.names.unsynced.lock().moved);
         let mut done = HashSet::new();
         while let Some(ino) = pending.pop() {
             if !done.insert(ino) {
@@ -394,7 +384,9 @@ impl Store {
             }
             let before = self.name_changes();
             let Some(dirs) = self.objects.names.unsynced.lock().dirs_of(ino) else {
-                return self.sync_all_names();
+                self.backend.sync_all()?;
+                self.names_synced(before);
+                return Ok(());
             };
             for dir in &dirs {
                 dir.backing.sync()?;
@@ -405,13 +397,6 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn sync_all_names(&self) -> Result<()> {
-        let before = self.name_changes();
-        self.backend.sync_all()?;
-        self.names_synced(before);
-        Ok(())
-    }
-
     /// Everything up to that change is durable.
     pub(super) fn names_synced(&self, before: u64) {
         self.objects.names.unsynced.lock().settle(before);
@@ -419,8 +404,7 @@ impl Store {
 
     /// Whether there are more than it is worth keeping count of.
     pub(super) fn has_many_unsynced(&self) -> bool {
-        let unsynced = self.objects.names.unsynced.lock();
-        unsynced.names.len() + unsynced.left.len() > UNSYNCED
+        self.objects.names.unsynced.lock().names.len() > UNSYNCED
     }
 
     /// Inodes with a name in that directory that may not be durable.
@@ -428,22 +412,6 @@ impl Store {
         let unsynced = self.objects.names.unsynced.lock();
         let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|(_, other)| *other == dir));
         here.map(|(ino, _)| *ino).collect()
-    }
-}
-
-impl Names {
-    /// An inode has lost a name. Answers whether it had lost others before in places that may not be synced.
-    fn lost(&self, ino: u64, last: bool) -> bool {
-        let change = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut unsynced = self.unsynced.lock();
-        if last {
-            unsynced.names.remove(&ino);
-            unsynced.renamed_dirs.remove(&ino);
-            unsynced.left.remove(&ino).is_some()
-        } else {
-            unsynced.left.insert(ino, change);
-            true
-        }
     }
 }
 
@@ -459,7 +427,7 @@ impl Unsynced {
             names.retain(|(change, _)| *change > before);
             if names.is_empty() {
                 self.names.remove(&ino);
-                self.renamed_dirs.remove(&ino);
+                self.moved.remove(&ino);
             }
         }
     }
@@ -469,8 +437,7 @@ impl Unsynced {
             names.retain(|(change, _)| *change > before);
             !names.is_empty()
         });
-        self.renamed_dirs.retain(|ino| self.names.contains_key(ino));
-        self.left.retain(|_, change| *change > before);
+        self.moved.retain(|ino| self.names.contains_key(ino));
         if self.names.is_empty() {
             self.dirs.clear();
         }

@@ -67,7 +67,13 @@ struct Committed<'a> {
 }
 
 pub fn recover(backend: &dyn Backend, found: &Found, access: Access) -> Result<Outcome> {
-    let (records, corrupt) = valid_prefix(found);
+    let (records, end, corrupt) = valid_prefix(found);
+    if access == Access::ReadWrite && corrupt.is_none() && end > RECORDS_AT {
+        // A sync of the log may have failed before the crash: then the page cache has records that no sync would write
+        // any more, unless they are written anew. What goes home must have a durable record first.
+        found.file.write_at(&found.bytes[RECORDS_AT as usize..end as usize], RECORDS_AT)?;
+        found.file.sync_data()?;
+    }
     let objects = committed(records);
     let mut outcome = Outcome { header: found.header, replayed: Replayed::default(), corrupt };
     let files = locate(backend, &objects, access)?;
@@ -79,26 +85,29 @@ pub fn recover(backend: &dyn Backend, found: &Found, access: Access) -> Result<O
             apply(backend, files.get(id), object)?;
         }
     }
+    let now = backend.now();
+    if !found.header.clean {
+        // Object files that the crash left longer are told by their time.
+        let from = found.header.untidy.map_or(found.header.written, |(from, _)| from);
+        outcome.header.untidy = Some((from, now));
+    }
     if read_only {
         return Ok(outcome);
     }
     if !objects.is_empty() {
         ::log::info!("the redo log had changes of {} objects: they are home now", objects.len());
     }
-    let now = backend.now();
     if !found.header.clean {
-        // What is found now counts as durable (M5), and object files that the crash left longer are told by their time.
+        // What is found now counts as durable (M5).
         backend.sync_all()?;
-        let from = found.header.untidy.map_or(found.header.written, |(from, _)| from);
-        outcome.header.untidy = Some((from, now));
     }
     outcome.header = LogHeader { epoch: found.header.epoch + 1, written: now, clean: false, ..outcome.header };
     Ok(outcome)
 }
 
-/// M2: records while epoch, place and checksum are right. Damage before a position that a later record knows to be
+/// M2: records while epoch, place and checksum are right, and where they end. Damage before a position that a later record knows to be
 /// durable is corruption, not a torn tail.
-fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, Option<String>) {
+fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, u64, Option<String>) {
     let mut records = Vec::new();
     let mut at = RECORDS_AT;
     let epoch = found.header.epoch;
@@ -112,13 +121,13 @@ fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, Option<String>) {
         match read(later) {
             Some((_, _, durable)) if durable > at => {
                 let what = format!("the redo log is damaged at byte {at}, and was durable up to {durable}");
-                return (records, Some(what));
+                return (records, at, Some(what));
             }
             Some((_, len, _)) => later += len as u64,
             None => later += ALIGN as u64,
         }
     }
-    (records, None)
+    (records, at, None)
 }
 
 fn committed(records: Vec<Record<'_>>) -> BTreeMap<ObjectId, Committed<'_>> {

@@ -5,7 +5,9 @@ use crate::format::header::{ENTRIES_AT, Header, SEAL, Seal};
 use crate::format::layout::{BLOCK, ChunkIndex};
 use crate::format::log_record::{Body, Record};
 use crate::store::Result;
+use crate::store::backend::File;
 use crate::store::checkpoint::Permit;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Dropping this many chunks at once is worth a sync: rewriting them would fill the log.
@@ -27,6 +29,7 @@ impl Object {
     }
 
     pub(super) fn commit_state(&self, state: &mut State, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {
+        let with_sidecar = with_sidecar || state.record_unwritten;
         let first = !state.committed;
         let mut log = Vec::new();
         if state.dirty || first {
@@ -51,6 +54,7 @@ impl Object {
         } else if with_sidecar {
             self.append(state, permit, &log, true, state.seal.length.cipher().0)?;
         }
+        state.record_unwritten = false;
         if let Some(mtime) = state.mtime {
             state.home()?.file.set_times(None, Some(mtime))?;
             state.mtime = None;
@@ -157,7 +161,11 @@ impl Object {
     ) -> Result<()> {
         let mut state = self.state.write();
         change(&mut state)?;
-        self.commit_state(&mut state, permit, true)
+        self.commit_state(&mut state, permit, true).inspect_err(|_| {
+            // The header may name another place already: whatever is committed next brings the record along.
+            state.record_unwritten = true;
+            state.dirty = true;
+        })
     }
 
     pub(in crate::store) fn is_logged(&self) -> bool {
@@ -243,21 +251,32 @@ pub struct Noted {
     sequence: u64,
     home_writes: u64,
     pub has_log: bool,
+    /// Something went straight home that no sync covers.
+    unsynced: bool,
+    /// `None` if it was closed: what went home before that stays unsynced, and does not become known durable.
+    file: Option<Arc<dyn File>>,
+}
+
+impl Noted {
+    pub(in crate::store) fn file_to_sync(&self) -> Option<&Arc<dyn File>> {
+        self.file.as_ref().filter(|_| self.has_log || self.unsynced)
+    }
 }
 
 impl Object {
-    /// K1: everything is committed; from here on nothing is appended until the checkpoint's end. `None` for an object
-    /// that is closed: it has nothing in the log, and no descriptor to sync it by, so nothing becomes known of it.
-    pub(in crate::store) fn note(&self, permit: &Permit<'_>) -> Result<Option<Noted>> {
+    /// K1: everything is committed; from here on nothing is appended until the checkpoint's end.
+    pub(in crate::store) fn note(&self, permit: &Permit<'_>) -> Result<Noted> {
         let mut state = self.state.write();
-        if state.home.is_none() {
-            return Ok(None);
-        }
         if state.dirty {
             self.commit_state(&mut state, permit, false)?;
         }
-        let has_log = !state.logged.is_empty();
-        Ok(Some(Noted { sequence: state.seal.sequence, home_writes: state.home_writes, has_log }))
+        Ok(Noted {
+            sequence: state.seal.sequence,
+            home_writes: state.home_writes,
+            has_log: !state.logged.is_empty(),
+            unsynced: state.home_synced < state.home_writes,
+            file: state.home.as_ref().map(|home| home.file.clone()),
+        })
     }
 
     /// K3: what the log holds of the object goes home, in order, without a change to its modification time.
@@ -296,25 +315,14 @@ impl Object {
         Ok(home.file.set_times(None, Some(state.mtime.unwrap_or(mtime)))?)
     }
 
-    /// K4.
-    pub(in crate::store) fn sync_file(&self) -> Result<()> {
-        match self.file() {
-            Some(file) => Ok(file.sync()?),
-            None => Ok(()),
-        }
-    }
-
-    pub(in crate::store) fn needs_sync(&self) -> bool {
-        let state = self.state.read();
-        state.home.is_some() && (!state.logged.is_empty() || state.home_synced < state.home_writes)
-    }
-
     /// After K6: the log holds nothing of the object any more, and what was noted is known durable.
     pub(in crate::store) fn checkpointed(&self, noted: &Noted) {
         let mut state = self.state.write();
         state.logged = super::Logged::default();
         state.tables.written_home();
-        state.known_durable(noted.sequence);
-        state.home_synced = state.home_synced.max(noted.home_writes);
+        if noted.file.is_some() || !noted.unsynced {
+            state.known_durable(noted.sequence);
+            state.home_synced = state.home_synced.max(noted.home_writes);
+        }
     }
 }

@@ -359,10 +359,15 @@ impl Object {
             tail = 0..0;
         }
         state.resize(new)?;
-        state.bring(chunks.clone())?;
-        if permit.is_none() && tail.clone().chain(chunks.clone()).any(|chunk| !state.is_quiet(ChunkIndex(chunk))) {
+        let mut all = tail.clone().chain(chunks.clone());
+        let ready = match state.bring(chunks.clone()) {
+            Err(error) => Err(Blocked::Failed(error)),
+            Ok(()) if permit.is_none() && all.any(|chunk| !state.is_quiet(ChunkIndex(chunk))) => Err(Blocked::Log),
+            Ok(()) => Ok(()),
+        };
+        if let Err(blocked) = ready {
             state.regret(new, old)?;
-            return Err(Blocked::Log);
+            return Err(blocked);
         }
         let mut done = old;
         let mut outcome = self.encrypt(state, permit, new, &tail, &|_, _| Covered(0..0), &mut done);

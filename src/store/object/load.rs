@@ -62,6 +62,8 @@ impl Object {
             sidecar,
             place,
             record,
+            record_ino: ino,
+            record_unwritten: false,
             length: PlainLen(0),
             tables: Tables::new(),
             dirty: true,
@@ -131,6 +133,8 @@ impl Object {
             id: header.object_id,
             suite: header.suite,
             keys,
+            record_ino: record.inode,
+            record_unwritten: false,
             record: record.write(header.sidecar.units),
             sidecar,
             place: header.sidecar,
@@ -167,8 +171,13 @@ impl Object {
 }
 
 impl State {
-    /// Another wrapping of the newest data key. The record must fit where the old one is, or it gets a new place, which
-    /// the next commit writes into the header.
+    /// Where its sidecar is, if the record says that it is this inode's: not one that a copy shares with its original.
+    pub(in crate::store) fn own_record(&self, ino: u64) -> Option<Place> {
+        (self.record_ino == ino).then_some(self.place)
+    }
+
+    /// Another wrapping of the newest data key. The record must fit where the old one is exactly, or it gets a new place,
+    /// which the next commit writes into the header.
     pub(in crate::store) fn rewrap(
         &mut self,
         store: &Store,
@@ -210,14 +219,15 @@ impl State {
 
     /// Answers the place that is no longer used, if the record has moved.
     fn replace_record(&mut self, store: &Store, ino: u64, sidecar: Sidecar) -> Result<Option<Place>> {
-        let (_, needed) = write_record(&sidecar, self.id, ino, self.keys.newest())?;
+        let (record, needed) = write_record(&sidecar, self.id, self.record_ino, self.keys.newest())?;
         let mut moved = None;
-        if needed > self.place.units {
-            moved = Some(self.place);
-            self.place = store.segments.take(needed)?;
+        if needed != self.place.units {
+            let place = store.segments.take(needed)?;
+            moved = self.own_record(ino);
+            self.place = place;
             self.dirty = true;
         }
-        self.record = record(&sidecar, self.id, ino, self.keys.newest()).write(self.place.units);
+        self.record = record;
         self.sidecar = sidecar;
         Ok(moved)
     }

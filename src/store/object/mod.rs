@@ -15,6 +15,7 @@ use crate::format::layout::PlainLen;
 use crate::format::sidecar::{Place, Sidecar};
 use crate::kms::Caller;
 use crate::sse::Algorithm;
+pub(super) use commit::Noted;
 pub use content::{ENCRYPTIONS, SeekTo};
 pub(super) use home::Home;
 pub(super) use load::{NewObject, read_header};
@@ -47,6 +48,10 @@ pub(super) struct State {
     pub(super) place: Place,
     /// The sidecar's record, as it is on disk or will be.
     record: Vec<u8>,
+    /// The inode that the record names: another one if this file is a copy, or its store was restored.
+    record_ino: u64,
+    /// A change of the record failed halfway: the next commit brings it along.
+    record_unwritten: bool,
     /// Present plaintext length.
     length: PlainLen,
     tables: Tables,

@@ -10,6 +10,10 @@
 //! `KMSFS_CRASH_SEEDS=20` goes through twenty more seeds; `--nocapture` shows how many states were looked at.
 
 mod campaign;
+mod content;
+mod faults;
+mod looking;
+mod names;
 mod told;
 mod workloads;
 mod world;

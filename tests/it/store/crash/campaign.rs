@@ -1,8 +1,9 @@
 //! Crashes workloads everywhere, and judges what each crash leaves.
 
+use super::looking::look;
 use super::told::Told;
 use super::workloads::random_workload;
-use super::world::{Chunks, SPREAD, World, look};
+use super::world::{Chunks, Point, SPREAD, World};
 use crate::store::*;
 use kmsfs::store::backend::simulated::CrashPoint;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use std::fmt::Write as _;
 #[derive(Clone, Copy)]
 pub struct Effort {
     /// Of the instants at which it may crash: one in so many.
-    pub one_in: usize,
+    pub one_in: u32,
     /// Power cuts at each.
     pub cuts: usize,
     /// Second lives on what is left.
@@ -38,7 +39,15 @@ impl Campaign {
         Self { seed, rng, keys: keys(), chunks: SPREAD, counts: BTreeMap::new(), found: Vec::new() }
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub fn keys(&self) -> &Arc<KeyService> {
+        &self.keys
+    }
+
+    pub fn wrong(&mut self, what: String) {
+        self.found.push(what);
+    }
+
+    pub fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
 
@@ -56,25 +65,7 @@ impl Campaign {
         let points = world.run(first);
         self.found.extend(world.misread.lock().drain(..).map(|what| format!("{what} [live] in: {story}")));
         self.count("workloads");
-        let mut left = Vec::new();
-        let mut n = 0;
-        for point in &points {
-            n += self.rng.random_range(1..=effort.one_in);
-            if n < effort.one_in {
-                continue;
-            }
-            n = 0;
-            self.count("crash points");
-            self.survive(point.disk.kill(), &point.told, true, &story);
-            left.push(point.disk.kill());
-            let cuts = point.disk.power_cuts(effort.cuts, self.rng.random());
-            for disk in cuts {
-                if self.rng.random_bool(if second.is_some() { 0.5 } else { 0.05 }) {
-                    left.push(disk.crash_point().kill());
-                }
-                self.survive(disk, &point.told, false, &story);
-            }
-        }
+        let left = self.crash(&points, effort, &story);
         for _ in 0..effort.lives.min(left.len()) {
             let disk = left.choose(&mut self.rng).unwrap().crash_point().kill();
             let again = world.second_life(&self.keys, disk);
@@ -82,6 +73,26 @@ impl Campaign {
             self.count("second lives");
             self.live(&again, &next, Effort { lives: 0, one_in: effort.one_in * 2, ..effort }, &format!("{story} || "));
         }
+    }
+
+    /// Crashes at some of these instants. Answers some of the disks that this left.
+    pub fn crash(&mut self, points: &[Point], effort: Effort, story: &str) -> Vec<SimulatedDisk> {
+        let mut left = Vec::new();
+        for point in points {
+            if !self.rng.random_ratio(1, effort.one_in) {
+                continue;
+            }
+            self.count("crash points");
+            self.survive(point.disk.kill(), &point.told, true, story);
+            left.push(point.disk.kill());
+            for disk in point.disk.power_cuts(effort.cuts, self.rng.random()) {
+                if self.rng.random_bool(if effort.lives > 1 { 0.5 } else { 0.05 }) {
+                    left.push(disk.crash_point().kill());
+                }
+                self.survive(disk, &point.told, false, story);
+            }
+        }
+        left
     }
 
     /// Recovers, sometimes with a second crash on the way, and judges what is then read.
@@ -101,8 +112,10 @@ impl Campaign {
         }
     }
 
-    fn judge(&mut self, disk: &SimulatedDisk, told: &Told, killed: bool, story: &str) {
+    pub fn judge(&mut self, disk: &SimulatedDisk, told: &Told, killed: bool, story: &str) {
         self.count("crash states");
+        // A full disk refuses recovery too: space is made before the next mount.
+        disk.set_capacity(None);
         let backend: Arc<dyn Backend> = Arc::new(disk.clone());
         let options = StoreOptions::default();
         let mut wrong = match Store::open(backend.clone(), self.keys.clone(), options.clone()) {

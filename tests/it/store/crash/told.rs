@@ -13,6 +13,8 @@ pub struct Content {
     pub sectors: Vec<Value>,
     /// Chunks that hold written data.
     pub present: BTreeSet<usize>,
+    /// So much was cut off that the store may have made it durable on its own, so as not to rewrite it through the log.
+    pub cut: bool,
 }
 
 /// Sectors in a chunk.
@@ -21,7 +23,7 @@ pub const SECTORS: usize = 2;
 impl Content {
     #[must_use]
     pub fn write(&self, at: usize, values: &[Value]) -> Self {
-        let mut next = self.clone();
+        let mut next = Self { cut: false, ..self.clone() };
         next.sectors.resize(self.sectors.len().max(at + values.len()), 0);
         next.sectors[at..at + values.len()].copy_from_slice(values);
         next.present.extend((at..at + values.len()).map(|sector| sector / SECTORS));
@@ -29,8 +31,8 @@ impl Content {
     }
 
     #[must_use]
-    pub fn truncate(&self, length: usize) -> Self {
-        let mut next = self.clone();
+    pub fn truncate(&self, length: usize, cut: bool) -> Self {
+        let mut next = Self { cut: self.cut || cut, ..self.clone() };
         next.sectors.resize(length, 0);
         next.present.retain(|chunk| chunk * SECTORS < length);
         next
@@ -229,8 +231,11 @@ impl Known {
         }
         let lost = reading.sectors.iter().enumerate().filter(|(_, value)| value.is_none()).map(|(n, _)| n / SECTORS);
         for chunk in lost.collect::<BTreeSet<_>>() {
-            let never = may.iter().all(|state| !state.present.contains(&chunk));
-            if base.is_some() && (may[0].present.contains(&chunk) || never) {
+            // Written since what was durable, which did not have it?
+            let anew = (0..may.len()).filter(|n| *n == 0 || may[*n].cut).any(|n| {
+                !may[n].present.contains(&chunk) && may[n..].iter().any(|later| later.present.contains(&chunk))
+            });
+            if base.is_some() && !anew {
                 wrong.push(format!("chunk {chunk} of inode {ino} is unreadable: {reading:?} of {may:?}"));
             }
         }
