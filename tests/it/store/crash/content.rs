@@ -111,6 +111,13 @@ impl World {
         if ino == 0 || !regular {
             return Ok(());
         }
+        if !self.told.lock().objects.contains_key(&ino)
+            && let Ok(object) = self.store.open_object(&dir, last, &CALLER)
+        {
+            // A crash left it readable in part: what of that comes back after another one, nobody was told.
+            self.store.release(&object);
+            return Ok(());
+        }
         {
             let told = &mut *self.told.lock();
             let known = told.objects.entry(ino).or_insert_with(|| Known::new(name));
