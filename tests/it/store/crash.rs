@@ -26,7 +26,9 @@ use workloads::{INTERLEAVED, NAMES, SECOND_LIVES, SEQUENTIAL, random_workload};
 fn check_all(workloads: &[&str], first_seed: u64, effort: Effort) {
     for seed in seeds(first_seed) {
         let mut campaign = Campaign::new(seed);
-        workloads.iter().for_each(|workload| campaign.check(workload, effort));
+        for workload in workloads {
+            campaign.check(workload, effort);
+        }
         campaign.finish();
     }
 }

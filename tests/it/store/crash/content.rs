@@ -151,6 +151,7 @@ impl World {
     }
 
     /// What the mount does every five seconds.
+    #[allow(clippy::unnecessary_wraps)] // as the other operations answer
     pub fn tick(&self) -> Result<(), Error> {
         let open = self.handles.lock().clone();
         let states: Vec<_> = open.values().map(|object| self.with_known(object, |known| known.last())).collect();

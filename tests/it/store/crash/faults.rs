@@ -90,7 +90,9 @@ impl Run<'_> {
             }
             (failed, healed) = (true, healed || heals(world, &error));
             let wrong = see_again(world);
-            wrong.into_iter().for_each(|what| self.wrong(format!("after {op} answered {error}: {what}")));
+            for what in wrong {
+                self.wrong(format!("after {op} answered {error}: {what}"));
+            }
         }
         if failed {
             self.campaign.count("workloads that met the failure");
@@ -111,7 +113,9 @@ impl Run<'_> {
             }
         }
         if self.lenient {
-            see_again(world).into_iter().for_each(|what| self.wrong(what));
+            for what in see_again(world) {
+                self.wrong(what);
+            }
         }
         world.read_live(&self.story);
         world.disk.unwatch();

@@ -134,15 +134,15 @@ fn look_at(store: &Arc<Store>, dir: &Arc<Dir>, name: &OsStr, ino: u64, chunks: C
             found.objects.insert(ino, Err(why));
             return;
         }
-        Err(error) => return found.wrong.push(format!("{name:?} cannot be opened: {error}")),
+        Err(error) => return found.wrong.push(format!("{} cannot be opened: {error}", name.display())),
     };
     match read(&object, chunks) {
         Ok(reading) => drop(found.objects.insert(ino, Ok(reading))),
-        Err(wrong) => found.wrong.push(format!("{name:?}: {wrong}")),
+        Err(wrong) => found.wrong.push(format!("{}: {wrong}", name.display())),
     }
     let size = object.attr().unwrap().size;
     if before != Ok(size) {
-        found.wrong.push(format!("{name:?}: stat said {before:?} before it was opened, {size} then"));
+        found.wrong.push(format!("{}: stat said {before:?} before it was opened, {size} then", name.display()));
     }
     store.release(&object);
 }

@@ -112,7 +112,8 @@ impl World {
         }
         let number = self.next();
         // Every other one is too long for a backing symlink.
-        let target = format!("{number}{}", "/target".repeat(if number % 2 == 0 { 1 } else { 500 })).into_bytes();
+        let target =
+            format!("{number}{}", "/target".repeat(if number.is_multiple_of(2) { 1 } else { 500 })).into_bytes();
         self.told.lock().making = Some(name.to_string());
         let ino = self.store.make_symlink(&dir, last, &target, &NODE)?.ino;
         let told = &mut *self.told.lock();
