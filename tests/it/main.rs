@@ -8,6 +8,7 @@ mod harness;
 mod bigfile;
 mod config;
 mod format;
+mod fs_model;
 mod git;
 mod keys;
 mod kill9;
