@@ -69,7 +69,8 @@ struct World {
 
 impl World {
     fn new(backend: Arc<dyn Backend>) -> Self {
-        let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
+        let parameters =
+            Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         kmsfs::store::create(backend.as_ref(), &parameters).unwrap();
         let keys = keys();
         let fs = mount(&backend, &keys);
@@ -77,8 +78,7 @@ impl World {
         let one = fs.mkdir(bucket, OsStr::new("one"), &DIR).unwrap().attr.ino;
         fs.mkdir(one, OsStr::new("in"), &DIR).unwrap();
         fs.mkdir(bucket, OsStr::new("two"), &DIR).unwrap();
-        let mut world =
-            Self { backend, keys, fs, dirs: Vec::new(), names: BTreeMap::new(), files: Vec::new() };
+        let mut world = Self { backend, keys, fs, dirs: Vec::new(), names: BTreeMap::new(), files: Vec::new() };
         world.find_dirs();
         world
     }
