@@ -51,6 +51,7 @@ impl Object {
                 self.append(state, permit, &log, with_sidecar, seal.length.cipher().0)?;
             }
             state.settle(seal, first);
+            self.store.bound_tables(&mut state.tables);
         } else if with_sidecar {
             self.append(state, permit, &log, true, state.seal.length.cipher().0)?;
         }
