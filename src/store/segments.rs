@@ -101,7 +101,12 @@ impl Segments {
 
     /// Zeroes the units of a dead object, if they still name it. Answers whether they did.
     pub fn free(&self, place: Place, owner: ObjectId) -> Result<bool> {
-        if sidecar::owner(&self.read(place)?) != Some(owner) {
+        let record = match self.read(place) {
+            // Its creation wrote nothing, not even the segment.
+            Err(error) if error.is_errno(rustix::io::Errno::NOENT) => return Ok(false),
+            record => record?,
+        };
+        if sidecar::owner(&record) != Some(owner) {
             return Ok(false);
         }
         self.write(place.segment, place.offset(), &vec![0; place.bytes()])?;

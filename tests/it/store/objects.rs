@@ -125,6 +125,18 @@ fn a_store_is_opened_by_one_at_a_time() {
 }
 
 #[test]
+fn an_object_that_goes_before_anything_is_written_does_not_hold_up_a_checkpoint() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "o");
+    store.unlink(&dir, OsStr::new("o")).unwrap();
+    store.release(&object);
+    store.checkpoint().unwrap();
+    store.close().unwrap();
+}
+
+#[test]
 fn what_was_read_ahead_is_forgotten_when_it_changes_through_the_log() {
     let steps = [Step::Write(2464, 4096), Step::Remount, Step::Truncate(1), Step::Checkpoint, Step::Write(1, 1)];
     run(&steps, &StoreOptions::default());
