@@ -14,9 +14,16 @@ mod content;
 mod faults;
 mod looking;
 mod names;
+mod read_only;
+mod regressions;
 mod told;
 mod workloads;
 mod world;
+
+/// For the attacker of tamper.rs.
+pub use looking::look;
+pub use told::{Reading, Told};
+pub use world::{SPREAD, World};
 
 use campaign::{Campaign, Effort, seeds};
 use rand::rngs::StdRng;

@@ -46,6 +46,11 @@ impl Content {
         next
     }
 
+    #[must_use]
+    pub fn with_wrap(self, wrap: u64) -> Self {
+        Self { wrap, ..self }
+    }
+
     /// Is this reading this state, some chunks of it perhaps unreadable?
     pub fn shows(&self, reading: &Reading) -> bool {
         self.wrap == reading.wrap

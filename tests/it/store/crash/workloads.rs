@@ -72,7 +72,7 @@ pub const INTERLEAVED: &[&str] = &[
     "create a; write a 0 4; fsync a; write a 0 1; checkpoint { write a 4 2 }; fsync a",
     "create a; write a 0 4; fsync a; write a 0 2; fsync a; checkpoint { punch a 0 }; write a 2 1; fsync a",
     "create a; write a 0 4; fsync a; write a 0 1; checkpoint { / write a 1 1; fsync a; create b; write b 0 1; fsync b }",
-    "create a; write a 0 4; fsync a; rewrap a; checkpoint { create b; write b 0 1; fsync b / rewrap a / unlink a }",
+    "create a; write a 0 4; fsync a; rewrap a; checkpoint { create b; write b 0 1; fsync b / rewrap a / unlink_open a }",
     "create a; write a 0 2; close a; checkpoint { fsync a / write a 4 1; close a }; fsync a",
     "create a; write a 0 2; fsyncdir { create b; write b 0 1; close b }; fsync a",
 ];
