@@ -11,8 +11,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Longest passphrase, in bytes: a file that is longer is not one.
-const LONGEST: u64 = 4096;
+/// Longest passphrase, in bytes: a line that is longer is not one.
+const LONGEST: usize = 4096;
 
 #[derive(Args, Default, Clone, Debug)]
 pub struct UnlockArgs {
@@ -65,22 +65,27 @@ fn refused(path: &Path, why: &str) -> Failure {
 fn first_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let fail = |error: io::Error| Failure::new(format!("passphrase file {}: {}", shown(path), describe(&error)));
     let file = File::open(path).map_err(fail)?;
-    let line = read_line(&mut BufReader::new(file)).map_err(fail)?;
-    not_empty(line).map_err(|why| Failure::new(format!("passphrase file {}: {why}", shown(path))))
+    let line = read_line(file).map_err(fail)?;
+    usable(line).map_err(|why| Failure::new(format!("passphrase file {}: {why}", shown(path))))
 }
 
-/// Up to a newline, which is not part of it. The buffer has its full size at once, so that no copy is left behind.
-fn read_line(input: &mut impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
-    input.take(LONGEST).read_until(b'\n', &mut line)?;
+/// Up to a newline, which is not part of it, or a byte more than a passphrase has. No copy is left behind: the line has
+/// its full size at once, and nothing is read ahead.
+fn read_line(input: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+    BufReader::with_capacity(1, input).take(LONGEST as u64 + 1).read_until(b'\n', &mut line)?;
     if line.last() == Some(&b'\n') {
         line.pop();
     }
     Ok(line)
 }
 
-fn not_empty(line: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    if line.is_empty() { Err("the passphrase is empty") } else { Ok(line) }
+fn usable(line: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, String> {
+    match line.len() {
+        0 => Err("the passphrase is empty".into()),
+        1..=LONGEST => Ok(line),
+        _ => Err(format!("the passphrase is longer than {LONGEST} bytes")),
+    }
 }
 
 /// Asks on the terminal, which does not show what is typed.
@@ -92,11 +97,11 @@ fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     silent.local_modes.remove(LocalModes::ECHO);
     let _ = (&terminal).write_all(prompt.as_bytes());
     tcsetattr(&terminal, OptionalActions::Flush, &silent).map_err(|_| Failure::new(none))?;
-    let line = read_line(&mut BufReader::with_capacity(1, &terminal));
+    let line = read_line(&terminal);
     let _ = tcsetattr(&terminal, OptionalActions::Flush, &before);
     let _ = (&terminal).write_all(b"\n");
     let line = line.map_err(|error| Failure::new(describe(&error)))?;
-    not_empty(line).map_err(Failure::new)
+    usable(line).map_err(Failure::new)
 }
 
 #[cfg(test)]
@@ -112,6 +117,11 @@ mod tests {
             assert_eq!(&first_line(&path).unwrap()[..], expected.as_bytes());
         }
         std::fs::write(&path, "\n").unwrap();
-        assert!(first_line(&path).unwrap_err().message.ends_with("the passphrase is empty"));
+        assert!(first_line(&path).unwrap_err().message.ends_with(": the passphrase is empty"));
+        // Cut off, it would open for everybody who knows its beginning.
+        std::fs::write(&path, "x".repeat(LONGEST) + "\n").unwrap();
+        assert_eq!(first_line(&path).unwrap().len(), LONGEST);
+        std::fs::write(&path, "x".repeat(LONGEST + 1)).unwrap();
+        assert!(first_line(&path).unwrap_err().message.ends_with(": the passphrase is longer than 4096 bytes"));
     }
 }
