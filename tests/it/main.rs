@@ -10,6 +10,7 @@ mod config;
 mod format;
 mod fs_model;
 mod git;
+mod keyring;
 mod keys;
 mod kill9;
 mod layers;
