@@ -8,7 +8,7 @@ const FILES_EACH: usize = 50;
 
 #[test]
 fn twenty_thousand_files_come_in_and_go_again() {
-    let store = Store::new();
+    let store = Store::on_tmpfs();
     for dir in 0..DIRS {
         let path = store.path(&format!("tree/module-{}/part-{}", dir % 20, dir / 20));
         fs::create_dir_all(&path).unwrap();

@@ -263,7 +263,9 @@ impl Mount<'_> {
 
     #[track_caller]
     fn take_down(&mut self) {
-        unmount(self.store.mountpoint(), UnmountFlags::empty()).expect("nobody uses the mount");
+        // A process that another test is just starting has our descriptors until it is the program it becomes.
+        let unmounted = wait_until(|| unmount(self.store.mountpoint(), UnmountFlags::empty()).is_ok());
+        assert!(unmounted, "somebody uses the mount");
         let status = self.child.take().expect("only taken down once").wait().unwrap();
         assert!(status.success(), "the daemon ended with {status}:\n{}", self.store.log());
     }
