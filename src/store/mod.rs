@@ -223,13 +223,13 @@ fn take_lock(root: &dyn backend::Dir, access: Access) -> Result<Arc<dyn File>> {
         if error.kind() != std::io::ErrorKind::WouldBlock {
             return Err(error.into());
         }
-        let mut text = [0; 16];
+        let mut text = [0; parameters::OWNER];
         let read = lock.read_at(&mut text, 0).unwrap_or(0);
         return Err(Error::InUse(String::from_utf8_lossy(&text[..read]).trim().parse().ok()));
     }
     if access == Access::ReadWrite {
-        lock.set_len(0)?;
-        lock.write_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
+        // In place, so that a full disk can be mounted.
+        lock.write_at(&parameters::owner(std::process::id()), 0)?;
     }
     Ok(lock)
 }

@@ -23,6 +23,17 @@ pub struct Parameters {
     pub region: String,
 }
 
+/// Bytes of the lock file.
+pub(super) const OWNER: usize = 16;
+
+/// What the lock file says: the pid in decimal, filled up with line feeds.
+pub(super) fn owner(pid: u32) -> [u8; OWNER] {
+    let mut text = [b'\n'; OWNER];
+    let digits = pid.to_string();
+    text[..digits.len()].copy_from_slice(digits.as_bytes());
+    text
+}
+
 #[derive(Serialize, Deserialize)]
 struct Json {
     format_version: u16,
@@ -42,7 +53,7 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters) -> Result<()> {
     }
     // The mount's root shows this mode; who may come as far as here is the store directory's matter.
     root.make_dir(OsStr::new(BUCKETS), &NewNode { mode: 0o755, ..PRIVATE_DIR })?;
-    root.create_file(OsStr::new(LOCK), &PRIVATE_FILE)?;
+    root.create_file(OsStr::new(LOCK), &PRIVATE_FILE)?.write_at(&owner(std::process::id()), 0)?;
     log::create(root.open_dir(OsStr::new(LOG))?.as_ref())?;
     let json = Json {
         format_version: format::VERSION,
