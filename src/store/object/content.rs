@@ -216,10 +216,11 @@ impl Object {
         state.length = PlainLen(0);
         state.cut = 0;
         state.changed();
-        let rekeyed = key.is_some();
         let mut freed = None;
         if let Some((data_key, wrapped)) = key {
             freed = state.rekey(&self.store, self.ino, data_key, wrapped)?;
+            // The header may name another place from here on: whatever is committed next brings the record along.
+            state.record_unwritten = true;
         }
         let end = data.len() as u64;
         self.edit(&mut state, Some(&permit), PlainLen(end), &chunks_of(0, end), |chunk, bytes| {
@@ -231,7 +232,7 @@ impl Object {
             Blocked::Failed(error) => error,
             Blocked::Log => Error::Errno(libc::EIO),
         })?;
-        self.commit_state(&mut state, &permit, rekeyed)?;
+        self.commit_state(&mut state, &permit, false)?;
         if let Some(place) = freed {
             self.store.abandon(state.id, place);
         }
