@@ -6,7 +6,7 @@ use super::mountpoint;
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
 use crate::fs::{Fs, FsOptions};
-use crate::kms::{self, LocalKms, Unlock};
+use crate::kms::{self, KeyringParameters, LocalKms, Unlock};
 use crate::sse::KeyService;
 use crate::store::backend::{Backend, RealBackend};
 use crate::store::{self, Parameters, Store, StoreOptions};
@@ -42,10 +42,11 @@ pub fn default_keyring(store: &Path) -> PathBuf {
 /// Makes the keyring in `keyring` and the store in `path`, both empty directories, and makes them durable.
 pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Account) -> Result<(), Failure> {
     let secret = unlock.read_new()?;
-    LocalKms::create(keyring, &account.id, &account.region, &secret).map_err(|e| explain_keyring(keyring, &e))?;
+    let (store_id, account_id, region) = (rand::random(), account.id.clone(), account.region.clone());
+    let of_keyring = KeyringParameters { store_id, account_id: account_id.clone(), region: region.clone() };
+    LocalKms::create(keyring, &of_keyring, &secret).map_err(|e| explain_keyring(keyring, &e))?;
     let backend = open_backend(path)?;
-    let parameters =
-        Parameters { store_id: rand::random(), account_id: account.id.clone(), region: account.region.clone() };
+    let parameters = Parameters { store_id, account_id, region };
     store::create(&*backend, &parameters).map_err(|e| explain(path, &e))?;
     backend.sync_all().map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
 }
@@ -54,8 +55,9 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
 pub fn open(path: &Path, keyring: &Path, secret: &Unlock, read_only: bool) -> Result<Arc<Store>, Failure> {
     let backend = open_backend(path)?;
     // Says what is wrong with a directory that is no store before anybody is asked about its keys.
-    store::read_parameters(&*backend).map_err(|e| explain(path, &e))?;
-    let keys = open_keyring(keyring, secret)?;
+    let parameters = store::read_parameters(&*backend).map_err(|e| explain(path, &e))?;
+    let kms = open_keyring(keyring, secret, &parameters)?;
+    let keys = Arc::new(KeyService::new(kms.clone(), kms));
     let since = Instant::now();
     loop {
         let options = StoreOptions { read_only, ..StoreOptions::default() };
@@ -74,9 +76,15 @@ fn is_mounted(store: &Path) -> bool {
     mountpoint::is_mounted(store).unwrap_or(true)
 }
 
-fn open_keyring(keyring: &Path, secret: &Unlock) -> Result<Arc<KeyService>, Failure> {
-    let kms = LocalKms::open(keyring, secret).map_err(|e| explain_keyring(keyring, &e))?;
-    Ok(Arc::new(KeyService::new(kms.clone(), kms)))
+/// Opens the keyring alone, to administer its keys while the store may be in use.
+pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock) -> Result<Arc<LocalKms>, Failure> {
+    let parameters = store::read_parameters(&*open_backend(path)?).map_err(|e| explain(path, &e))?;
+    open_keyring(keyring, secret, &parameters)
+}
+
+fn open_keyring(keyring: &Path, secret: &Unlock, store: &Parameters) -> Result<Arc<LocalKms>, Failure> {
+    let kms = LocalKms::open(keyring, secret).and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
+    kms.map_err(|e| explain_keyring(keyring, &e))
 }
 
 /// Only root can give files to somebody else.

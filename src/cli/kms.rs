@@ -1,9 +1,9 @@
 //! `kmsfs kms`: names, options, answers, messages and exit codes of `aws kms`.
 
-use super::exit::{Exit, describe};
+use super::exit::{Exit, Failure, describe};
 use super::unlock::UnlockArgs;
 use super::{assembly, text};
-use crate::kms::{AliasEntry, Code, Error, KeyManager, KeyMetadata, KeyOrigin, KeyState, LocalKms, OpenError};
+use crate::kms::{AliasEntry, Code, Error, KeyManager, KeyMetadata, KeyOrigin, KeyState, LocalKms};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
@@ -102,9 +102,9 @@ pub fn run(args: KmsArgs) -> ExitCode {
     super::harden::forbid_dumps();
     let kms = match open(&args) {
         Ok(kms) => kms,
-        Err((exit, message)) => {
-            eprintln!("kmsfs: {message}");
-            return exit.into();
+        Err(failure) => {
+            eprintln!("kmsfs: {failure}");
+            return failure.exit.into();
         }
     };
     match answer(&kms, &args.operation) {
@@ -125,18 +125,14 @@ pub fn run(args: KmsArgs) -> ExitCode {
     }
 }
 
-fn open(args: &KmsArgs) -> Result<Arc<LocalKms>, (Exit, String)> {
+fn open(args: &KmsArgs) -> Result<Arc<LocalKms>, Failure> {
     let mut unlock = args.unlock.clone();
     if unlock.key_file.is_none() && unlock.passphrase_file.is_none() {
         unlock.key_file = std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     }
-    let store = assembly::find_store(&args.store).map_err(|failure| (failure.exit, failure.message))?;
+    let store = assembly::find_store(&args.store)?;
     let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&store));
-    let secret = unlock.read().map_err(|failure| (failure.exit, failure.message))?;
-    LocalKms::open(&keyring, &secret).map_err(|error| match error {
-        OpenError::WrongKey => (Exit::WrongKey, error.to_string()),
-        OpenError::Other(why) => (Exit::Failure, format!("keyring {}: {why}", text::shown(&keyring))),
-    })
+    assembly::open_kms(&store, &keyring, &unlock.read()?)
 }
 
 fn answer(kms: &LocalKms, operation: &Operation) -> Result<Option<Value>, Error> {

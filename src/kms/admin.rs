@@ -152,7 +152,7 @@ fn describe(contents: &Contents, key: &Key) -> KeyMetadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kms::Unlock;
+    use crate::kms::{KeyringParameters, Unlock};
     use std::sync::Arc;
 
     const PREFIX: &str = "arn:aws:kms:us-east-1:000000000000:";
@@ -162,7 +162,8 @@ mod tests {
         crate::crypto::key_file::create(&path).unwrap();
         let unlock = Unlock::KeyFile(crate::crypto::key_file::read(&path).unwrap());
         let place = dir.path().join("keyring");
-        LocalKms::create(&place, "000000000000", "us-east-1", &unlock).unwrap();
+        let (account_id, region) = ("000000000000".into(), "us-east-1".into());
+        LocalKms::create(&place, &KeyringParameters { store_id: [1; 16], account_id, region }, &unlock).unwrap();
         LocalKms::open(&place, &unlock).unwrap()
     }
 

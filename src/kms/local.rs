@@ -2,7 +2,7 @@
 
 use super::admin;
 use super::blob::{self, Names};
-use super::keyring::{Contents, Key, KeyState, Keyring, OpenError, Stamp, Unlock};
+use super::keyring::{Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
 use super::lookup::AWS_S3;
 use super::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
 use crate::crypto::SecretKey;
@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Another process' change takes effect within a second: the keyring's file is looked at this often, at most.
 const LOOK: Duration = Duration::from_millis(200);
@@ -55,8 +56,8 @@ pub struct KmsCalls {
 
 impl LocalKms {
     /// Makes a keyring in a directory that is missing or empty. A passphrase costs what suits this machine.
-    pub fn create(dir: &Path, account_id: &str, region: &str, unlock: &Unlock) -> Result<(), OpenError> {
-        Keyring::create(dir, account_id, region, unlock, Cost::for_this_machine())
+    pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock) -> Result<(), OpenError> {
+        Keyring::create(dir, parameters, unlock, Cost::for_this_machine())
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
@@ -65,6 +66,17 @@ impl LocalKms {
         let state = State { contents: keyring.read()?, stamp, materials: HashMap::new(), broken: None };
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
         Ok(Arc::new(Self { keyring, state, looked, reloading: Mutex::new(()), calls: Calls::default() }))
+    }
+
+    /// Refuses the keyring of another store: its keys open nothing there.
+    pub fn check_store(&self, store_id: &[u8; 16]) -> Result<(), OpenError> {
+        match self.state.read().contents.store_id() {
+            Some(of) if of != *store_id => {
+                let [of, not] = [of, *store_id].map(Uuid::from_bytes);
+                Err(OpenError::Other(format!("it belongs to another store: {of}, and this one is {not}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn calls(&self) -> KmsCalls {
@@ -286,7 +298,8 @@ mod tests {
     const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 
     fn open(dir: &Path, key: impl Fn() -> Unlock) -> Arc<LocalKms> {
-        LocalKms::create(dir, "111122223333", "eu-central-1", &key()).unwrap();
+        let (account_id, region) = ("111122223333".into(), "eu-central-1".into());
+        LocalKms::create(dir, &KeyringParameters { store_id: [1; 16], account_id, region }, &key()).unwrap();
         LocalKms::open(dir, &key()).unwrap()
     }
 
@@ -359,6 +372,16 @@ mod tests {
     }
 
     #[test]
+    fn the_keyring_of_another_store_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = open(&dir.path().join("keyring"), unlock(dir.path()));
+        assert_eq!(kms.check_store(&[1; 16]), Ok(()));
+        let text = "it belongs to another store: 01010101-0101-0101-0101-010101010101, \
+                    and this one is 02020202-0202-0202-0202-020202020202";
+        assert_eq!(kms.check_store(&[2; 16]), Err(OpenError::Other(text.into())));
+    }
+
+    #[test]
     fn a_blob_opens_unchanged_under_its_key_and_with_its_context_only() {
         let dir = tempfile::tempdir().unwrap();
         let kms = open(&dir.path().join("keyring"), unlock(dir.path()));
@@ -394,7 +417,7 @@ mod tests {
         assert_eq!(code(ServiceKey::decrypt(&*kms, &of_key.ciphertext_blob, &EncryptionContext::new())), invalid);
         assert!(ServiceKey::decrypt(&*kms, &of_service, &EncryptionContext::new()).is_ok());
         assert_eq!(code(ServiceKey::decrypt(&*kms, &of_service, &context(&[("x", "y")]))), invalid);
-        let by_its_id = uuid::Uuid::from_bytes(SERVICE).to_string();
+        let by_its_id = Uuid::from_bytes(SERVICE).to_string();
         assert_eq!(code(kms.describe_key(&by_its_id)).0, Code::NotFound);
         assert_eq!(kms.list_keys().unwrap(), [of_key.key_arn]);
     }

@@ -7,7 +7,7 @@ mod local;
 mod lookup;
 
 pub use admin::{AliasEntry, KeyMetadata};
-pub use keyring::{KeyManager, KeyOrigin, KeyState, OpenError, Unlock};
+pub use keyring::{KeyManager, KeyOrigin, KeyState, KeyringParameters, OpenError, Unlock};
 pub use local::{KmsCalls, LocalKms};
 
 use crate::crypto::SecretKey;

@@ -172,6 +172,18 @@ fn a_process_that_is_killed_while_it_changes_it_damages_nothing() {
 }
 
 #[test]
+fn the_keyring_of_another_store_is_refused_though_its_key_file_fits() {
+    let store = Store::on_tmpfs();
+    store.sh("kmsfs init --key-file $KEY other");
+    let text = "it belongs to another store: ";
+    let other = store.path("other/keyring");
+    store.try_mount(&format!("keyring={}", other.display())).err().expect("it is refused").expect_failure(1, text);
+    let kms = store.try_sh("kmsfs kms --store $STORE --keyring other/keyring --key-file $KEY list-keys");
+    kms.expect_failure(1, text);
+    assert_eq!(store.sh("kmsfs kms --store other --key-file $KEY list-keys").matches("KeyArn").count(), 0);
+}
+
+#[test]
 fn what_is_refused_is_told_as_aws_tells_it() {
     let store = Store::on_tmpfs();
     let key = store.create_key("alias/x");

@@ -2,7 +2,7 @@
 
 use crate::harness::noise;
 use kmsfs::crypto::key_file;
-use kmsfs::kms::{Caller, EncryptionContext, KmsCalls, LocalKms, Unlock};
+use kmsfs::kms::{Caller, EncryptionContext, KeyringParameters, KmsCalls, LocalKms, Unlock};
 use kmsfs::sse::{Algorithm, Encryption, KeyService};
 use kmsfs::store::backend::{NewNode, RealBackend};
 use kmsfs::store::{self, Dir, Error, Parameters, Store, StoreOptions};
@@ -24,9 +24,10 @@ impl Parts {
         let parts = Self { dir: tempfile::tempdir_in("/dev/shm").unwrap() };
         fs::create_dir(parts.path("store")).unwrap();
         key_file::create(&parts.path("key")).unwrap();
-        LocalKms::create(&parts.path("ring"), "000000000000", "us-east-1", &parts.unlock()).unwrap();
-        let parameters =
-            Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
+        let (store_id, account_id, region) = ([1; 16], "000000000000".to_owned(), "us-east-1".to_owned());
+        let of_keyring = KeyringParameters { store_id, account_id: account_id.clone(), region: region.clone() };
+        LocalKms::create(&parts.path("ring"), &of_keyring, &parts.unlock()).unwrap();
+        let parameters = Parameters { store_id, account_id, region };
         store::create(&*RealBackend::open(&parts.path("store")).unwrap(), &parameters).unwrap();
         parts
     }

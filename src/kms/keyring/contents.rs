@@ -5,10 +5,31 @@ use super::OpenError;
 use crate::crypto::{SecretKey, envelope};
 use bincode::Options;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// Of the bytes below.
 pub const VERSION: u16 = 1;
+/// Bytes of the contents. A key takes about 150 and its description, which has 8192 characters at most.
+const MOST: u64 = 64 << 20;
+
+/// What is fixed when a keyring is made: whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyringParameters {
+    /// The store that it belongs to.
+    pub store_id: [u8; 16],
+    /// Twelve digits.
+    pub account_id: String,
+    pub region: String,
+}
+
+/// What the other fields have no room for (a later kmsfs may keep policies, deletion dates, tags), by what it is of, a key's
+/// or a material's id or `KEYRING`, and a name. A kmsfs that does not know one refuses the keyring: a policy that is not
+/// understood must not be passed over.
+type Attributes = BTreeMap<([u8; 16], String), Vec<u8>>;
+
+const KEYRING: [u8; 16] = [0; 16];
+const STORE_ID: &str = "store-id";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Contents {
@@ -21,6 +42,9 @@ pub struct Contents {
     pub aliases: Vec<Alias>,
     /// Material of the service's own key (SSE-S3), the newest last.
     pub service: Vec<Material>,
+    /// Behind the rest, and left out where there are none.
+    #[serde(skip)]
+    attributes: Attributes,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,15 +97,22 @@ pub enum KeyOrigin {
 }
 
 impl Contents {
-    pub fn new(account_id: &str, region: &str, root: &SecretKey, now: i64) -> Self {
+    pub fn new(parameters: &KeyringParameters, root: &SecretKey, now: i64) -> Self {
+        let store_id = ((KEYRING, STORE_ID.to_string()), parameters.store_id.to_vec());
         Self {
-            account_id: account_id.into(),
-            region: region.into(),
+            account_id: parameters.account_id.clone(),
+            region: parameters.region.clone(),
             generation: 1,
             keys: Vec::new(),
             aliases: Vec::new(),
             service: vec![Material::random(root, now)],
+            attributes: Attributes::from([store_id]),
         }
+    }
+
+    /// The first keyrings do not say it.
+    pub fn store_id(&self) -> Option<[u8; 16]> {
+        self.attributes.get(&(KEYRING, STORE_ID.to_string()))?[..].try_into().ok()
     }
 
     pub fn key(&self, id: &[u8; 16]) -> Option<&Key> {
@@ -99,13 +130,29 @@ impl Contents {
         usable.any(|usable| usable.id == *material)
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
-        // Serializing into memory fails only past the limit, which is beyond any keyring.
-        encoding().serialize(self).expect("a keyring can be serialized")
+    pub(super) fn encode(&self) -> Result<Vec<u8>, OpenError> {
+        // Serializing into memory fails only past the limit.
+        let bytes = if self.attributes.is_empty() {
+            encoding().serialize(self)
+        } else {
+            encoding().serialize(&(self, &self.attributes))
+        };
+        bytes.map_err(|_| OpenError::Other(format!("it would be larger than {MOST} bytes")))
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
-        encoding().deserialize(bytes).map_err(|error| OpenError::Other(format!("its contents do not decode: {error}")))
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, OpenError> {
+        let fail = |error: bincode::Error| OpenError::Other(format!("its contents do not decode: {error}"));
+        let mut contents: Self = encoding().deserialize_from(&mut bytes).map_err(fail)?;
+        if !bytes.is_empty() {
+            contents.attributes = encoding().deserialize(bytes).map_err(fail)?;
+        }
+        let is_known = |(of, name): &&([u8; 16], String)| *of == KEYRING && name == STORE_ID;
+        match contents.attributes.keys().find(|key| !is_known(key)) {
+            None => Ok(contents),
+            Some((_, name)) => {
+                Err(OpenError::Other(format!("it has '{name}', which this kmsfs does not know: use a newer kmsfs")))
+            }
+        }
     }
 }
 
@@ -143,11 +190,7 @@ fn bound_to(id: &[u8; 16]) -> Vec<u8> {
 }
 
 fn encoding() -> impl Options {
-    bincode::DefaultOptions::new()
-        .with_fixint_encoding()
-        .with_little_endian()
-        .reject_trailing_bytes()
-        .with_limit(64 << 20)
+    bincode::DefaultOptions::new().with_fixint_encoding().with_little_endian().reject_trailing_bytes().with_limit(MOST)
 }
 
 #[cfg(test)]
@@ -158,7 +201,7 @@ mod tests {
     #[test]
     fn the_bytes_are_those_of_the_format() {
         let material = |byte: u8| Material { id: [byte; 16], created: 5, wrapped: vec![byte + 1; envelope::LEN] };
-        let contents = Contents {
+        let mut contents = Contents {
             account_id: "000000000000".into(),
             region: "us-east-1".into(),
             generation: 7,
@@ -173,6 +216,7 @@ mod tests {
             }],
             aliases: vec![Alias { name: "alias/x".into(), key: [1; 16], created: 3, updated: 4 }],
             service: vec![material(8)],
+            attributes: Attributes::new(),
         };
         let number = |number: u64| number.to_le_bytes().to_vec();
         let text = |text: &str| [number(text.len() as u64), text.into()].concat();
@@ -197,12 +241,47 @@ mod tests {
             material(8),
         ]
         .concat();
-        assert_eq!(contents.encode(), expected);
-        assert_eq!(Contents::decode(&expected).unwrap().encode(), expected);
-        assert!(Contents::decode(&[&expected[..], &[0]].concat()).is_err());
-        for len in 0..expected.len() {
-            assert!(Contents::decode(&expected[..len]).is_err(), "{len} bytes");
+        let decoded = |bytes: &[u8]| Contents::decode(bytes).map(|contents| contents.encode().unwrap());
+        assert_eq!(contents.encode().unwrap(), expected);
+        assert_eq!(decoded(&expected).unwrap(), expected);
+        let attributes = [number(1), vec![0; 16], text("store-id"), number(16), vec![6; 16]].concat();
+        contents.attributes.insert((KEYRING, STORE_ID.into()), vec![6; 16]);
+        let longer = [&expected[..], &attributes].concat();
+        assert_eq!(contents.encode().unwrap(), longer);
+        assert_eq!(decoded(&longer).unwrap(), longer);
+        assert_eq!(Contents::decode(&longer).unwrap().store_id(), Some([6; 16]));
+        assert_eq!(Contents::decode(&expected).unwrap().store_id(), None);
+        assert!(Contents::decode(&[&longer[..], &[0]].concat()).is_err());
+        for len in (0..longer.len()).filter(|&len| len != expected.len()) {
+            assert!(Contents::decode(&longer[..len]).is_err(), "{len} bytes");
         }
+    }
+
+    fn parameters() -> KeyringParameters {
+        KeyringParameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() }
+    }
+
+    #[test]
+    fn what_a_later_version_keeps_is_refused_by_its_name() {
+        let mut contents = Contents::new(&parameters(), &SecretKey::random(), 0);
+        assert!(Contents::decode(&contents.encode().unwrap()).is_ok());
+        for of in [KEYRING, [7; 16]] {
+            let name = if of == KEYRING { "policy" } else { STORE_ID };
+            contents.attributes.insert((of, name.into()), vec![1]);
+            let text = format!("it has '{name}', which this kmsfs does not know: use a newer kmsfs");
+            let error = Contents::decode(&contents.encode().unwrap()).err();
+            assert_eq!(error, Some(OpenError::Other(text)));
+            contents.attributes.remove(&(of, name.into()));
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_it_is_written() {
+        let root = SecretKey::random();
+        let mut contents = Contents::new(&parameters(), &root, 0);
+        contents.keys.push(Key::new(&"x".repeat(MOST as usize), KeyManager::Customer, &root, 0));
+        let text = format!("it would be larger than {MOST} bytes");
+        assert_eq!(contents.encode(), Err(OpenError::Other(text)));
     }
 
     #[test]

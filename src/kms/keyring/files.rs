@@ -1,7 +1,7 @@
 //! The keyring's files: `slots.json`, `keyring`, the generation before it, and a lock for those who change it.
 
 use super::OpenError;
-use super::contents::{Contents, VERSION};
+use super::contents::{Contents, KeyringParameters, VERSION};
 use super::slots::{Slots, Unlock};
 use crate::crypto::passphrase::Cost;
 use crate::crypto::{SecretKey, sealed};
@@ -37,15 +37,14 @@ pub struct Stamp {
 
 impl Keyring {
     /// Makes a keyring in a directory that is missing or empty.
-    pub fn create(dir: &Path, account_id: &str, region: &str, unlock: &Unlock, cost: Cost) -> Result<(), OpenError> {
+    pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock, cost: Cost) -> Result<(), OpenError> {
         let fail = |error: &io::Error| OpenError::io("it cannot be made", error);
         private_empty_dir(dir).map_err(|error| fail(&error))?;
         let root = SecretKey::random();
         let slots = Slots::new(&root, unlock, cost)?;
         let keyring = Self { dir: dir.to_path_buf(), root };
-        let contents = Contents::new(account_id, region, &keyring.root, now());
-        let made =
-            keyring.replace(SLOTS, &slots.encode()).and_then(|()| keyring.replace(KEYRING, &keyring.seal(&contents)));
+        let sealed = keyring.seal(&Contents::new(parameters, &keyring.root, now()))?;
+        let made = keyring.replace(SLOTS, &slots.encode()).and_then(|()| keyring.replace(KEYRING, &sealed));
         // The directory's own name too.
         made.and_then(|()| Ok(rustix::fs::syncfs(File::open(dir)?)?)).map_err(|error| fail(&error))
     }
@@ -91,17 +90,18 @@ impl Keyring {
         let mut contents = self.read()?;
         let answer = change(&mut contents)?;
         contents.generation += 1;
-        let written = self.keep_previous().and_then(|()| self.replace(KEYRING, &self.seal(&contents)));
+        let sealed = self.seal(&contents)?;
+        let written = self.keep_previous().and_then(|()| self.replace(KEYRING, &sealed));
         written.map_err(|error| OpenError::io("it cannot be written", &error))?;
         Ok(answer)
     }
 
-    fn seal(&self, contents: &Contents) -> Vec<u8> {
+    fn seal(&self, contents: &Contents) -> Result<Vec<u8>, OpenError> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        let text = sealed::seal(&self.root, &contents.encode(), &bytes);
+        let text = sealed::seal(&self.root, &contents.encode()?, &bytes);
         bytes.extend_from_slice(&text);
-        bytes
+        Ok(bytes)
     }
 
     /// Held until the file is dropped.
@@ -167,8 +167,12 @@ mod tests {
         Unlock::Passphrase(Zeroizing::new(text.into()))
     }
 
+    fn parameters() -> KeyringParameters {
+        KeyringParameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() }
+    }
+
     fn keyring(dir: &Path) -> Keyring {
-        Keyring::create(dir, "000000000000", "us-east-1", &passphrase("right"), CHEAP).unwrap();
+        Keyring::create(dir, &parameters(), &passphrase("right"), CHEAP).unwrap();
         Keyring::open(dir, &passphrase("right")).unwrap()
     }
 
@@ -244,7 +248,7 @@ mod tests {
         names.sort();
         assert_eq!(names, [KEYRING, PREVIOUS, LOCK, SLOTS]);
         assert!(names.iter().all(|name| mode(&dir.path().join(name)) == 0o600));
-        let again = Keyring::create(dir.path(), "000000000000", "us-east-1", &passphrase("right"), CHEAP);
+        let again = Keyring::create(dir.path(), &parameters(), &passphrase("right"), CHEAP);
         assert_eq!(again, Err(OpenError::Other("it cannot be made: directory not empty".into())));
     }
 

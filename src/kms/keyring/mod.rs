@@ -4,7 +4,7 @@ mod contents;
 mod files;
 mod slots;
 
-pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState};
+pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters};
 pub use files::{Keyring, Stamp, now};
 pub use slots::Unlock;
 
