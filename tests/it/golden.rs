@@ -15,11 +15,12 @@ fn large() -> Vec<u8> {
     numbers.into_bytes()
 }
 
-/// A copy of a golden store in the place of a new one.
+/// A copy of a golden store in the place of a new one. (git keeps no modes and no hard links.)
 fn golden(name: &str) -> Store {
     let store = Store::new();
     store.sh(&format!(
-        "rm -rf $STORE $KEY; cp -a {DATA}/{name} $STORE; cp {DATA}/store-v1.key $KEY; chmod 600 $KEY; chmod 700 $STORE"
+        "rm -rf $STORE $KEY; cp -a {DATA}/{name} $STORE; cp {DATA}/store-v1.key $KEY; chmod 600 $KEY; chmod 700 $STORE; \
+         ln -f $STORE/buckets/plain/object $STORE/buckets/plain/dir/hard"
     ));
     store
 }

@@ -256,9 +256,13 @@ fn truncation_and_growth_are_found_at_every_place() {
         .for_each(|longer| check("small", &small, longer));
     let len = at(330) + 17;
     for block in [1, 2, 64, 65, 66, 193, 194, 195, 196, 300] {
-        [0, 1, 4095].into_iter().for_each(|more| check("large", &large, block * 4096 + more));
+        for more in [0, 1, 4095] {
+            check("large", &large, block * 4096 + more);
+        }
     }
-    [len - 17, len - 1, len + 1, len + 4079, len + (129 << 12)].into_iter().for_each(|len| check("large", &large, len));
+    for len in [len - 17, len - 1, len + 1, len + 4079, len + (129 << 12)] {
+        check("large", &large, len);
+    }
 }
 
 #[test]
@@ -269,9 +273,9 @@ fn zeroed_chunks_pages_nodes_and_entries_are_no_holes() {
         let damaged = victim.copy();
         let file = damaged.object("a");
         if punched {
-            file.punch(offset, len as u64).unwrap()
+            file.punch(offset, len as u64).unwrap();
         } else {
-            file.write_at(&vec![0; len], offset).unwrap()
+            file.write_at(&vec![0; len], offset).unwrap();
         }
         damaged.unreadable("a", &data)
     };
@@ -410,11 +414,15 @@ fn unlinking_a_copy_leaves_the_original_readable_whether_it_was_open_or_not() {
                 let dir = bucket(store);
                 let object = opened.then(|| open_object(store, &dir, "copy"));
                 if !still_open {
-                    object.iter().for_each(|object| store.release(object));
+                    if let Some(object) = &object {
+                        store.release(object);
+                    }
                 }
                 store.unlink(&dir, OsStr::new("copy")).unwrap();
                 if still_open {
-                    object.iter().for_each(|object| store.release(object));
+                    if let Some(object) = &object {
+                        store.release(object);
+                    }
                 }
                 store.checkpoint().unwrap();
             });

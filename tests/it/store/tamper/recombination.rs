@@ -71,7 +71,9 @@ fn whatever_is_recombined_only_sealed_contents_are_read() {
     let moments: Vec<Victim> =
         points.iter().step_by(4).map(|point| Victim { disk: point.disk.kill(), keys: keys.clone() }).collect();
     // Recovered and closed, so that all there is lies in the files.
-    moments.iter().for_each(|victim| victim.mounted(|_| ()));
+    for victim in &moments {
+        victim.mounted(|_| ());
+    }
     let views: Vec<View> = moments.iter().map(view).collect();
     let mut rng = StdRng::seed_from_u64(7);
     let (mut whole, mut partly, mut refused) = (0, 0, 0);
