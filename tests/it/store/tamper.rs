@@ -413,16 +413,12 @@ fn unlinking_a_copy_leaves_the_original_readable_whether_it_was_open_or_not() {
             victim.mounted(|store| {
                 let dir = bucket(store);
                 let object = opened.then(|| open_object(store, &dir, "copy"));
-                if !still_open {
-                    if let Some(object) = &object {
-                        store.release(object);
-                    }
+                if !still_open && let Some(object) = &object {
+                    store.release(object);
                 }
                 store.unlink(&dir, OsStr::new("copy")).unwrap();
-                if still_open {
-                    if let Some(object) = &object {
-                        store.release(object);
-                    }
+                if still_open && let Some(object) = &object {
+                    store.release(object);
                 }
                 store.checkpoint().unwrap();
             });
