@@ -63,6 +63,11 @@ impl Fs {
         } else {
             self.store.open_object(&dir, &name, caller)?
         };
+        if object.ino() != ino {
+            // The name has just become another inode's: whoever resolved it has to do so again.
+            self.store.release(&object);
+            return errno(libc::ESTALE);
+        }
         self.opened(object, truncate, caller)
     }
 

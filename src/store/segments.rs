@@ -79,10 +79,10 @@ impl Segments {
     pub fn take(&self, units: u16) -> Result<Place> {
         let mut state = self.units.lock();
         while let Some(place) = state.pop_free(units) {
-            if self.read(place)?.iter().all(|byte| *byte == 0) {
+            if self.read(place).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
                 return Ok(place);
             }
-            // The hint was stale: somebody's record is there.
+            // The hint was stale: somebody's record is there, or no segment.
         }
         if state.end + u32::from(units) > SEGMENT_UNITS {
             state.last = state.last.checked_add(1).ok_or(Error::Errno(libc::ENOSPC))?;

@@ -30,6 +30,9 @@ impl Object {
 
     pub(super) fn commit_state(&self, state: &mut State, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {
         let with_sidecar = with_sidecar || state.record_unwritten;
+        if state.dirty || with_sidecar {
+            self.append_overtaken(state, permit)?;
+        }
         let first = !state.committed;
         let mut log = Vec::new();
         if state.dirty || first {
@@ -194,7 +197,8 @@ impl State {
             && chunk.0 < self.seal.length.chunks()
             && (chunk.0 >= self.cut || self.tables.committed_refers(chunk));
         let dropping = self.dropped.iter().any(|dropped| dropped.chunks.contains(&chunk.0));
-        !(referred || dropping || self.logged.chunks.contains_key(&chunk.0))
+        let logged = self.logged.chunks.contains_key(&chunk.0) || self.logged.overtaken.contains(&chunk.0);
+        !(referred || dropping || logged)
     }
 
     pub(super) fn drops_many(&self) -> bool {

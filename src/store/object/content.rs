@@ -1,11 +1,10 @@
 //! Reading and changing an object's content.
 
 use super::{Home, Keys, Object, State};
-use crate::crypto::{ChunkCipher, ChunkTag, SecretKey};
+use crate::crypto::{ChunkCipher, ChunkTag};
 use crate::format::entry::Entry;
 use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, MAX_PLAIN, PAGE_CHUNKS, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
-use crate::sse::WrappedDataKey;
 use crate::store::checkpoint::Permit;
 use crate::store::log::Log;
 use crate::store::{Error, Result};
@@ -30,7 +29,7 @@ pub enum SeekTo {
 }
 
 /// Why a change was not begun.
-enum Blocked {
+pub(super) enum Blocked {
     /// It has to go through the log, so a permit to append is needed first.
     Log,
     Failed(Error),
@@ -206,39 +205,6 @@ impl Object {
         })
     }
 
-    /// Other content, in one commit; with a new data key where one is given. For content that fits in memory.
-    pub fn rewrite(&self, data: &[u8], key: Option<(SecretKey, WrappedDataKey)>) -> Result<()> {
-        self.store.writable()?;
-        let permit = self.store.permit()?;
-        let mut state = self.state.write();
-        state.prepare_cut(PlainLen(0))?;
-        state.resize(PlainLen(0))?;
-        state.length = PlainLen(0);
-        state.cut = 0;
-        state.changed();
-        let mut freed = None;
-        if let Some((data_key, wrapped)) = key {
-            freed = state.rekey(&self.store, self.ino, data_key, wrapped)?;
-            // The header may name another place from here on: whatever is committed next brings the record along.
-            state.record_unwritten = true;
-        }
-        let end = data.len() as u64;
-        self.edit(&mut state, Some(&permit), PlainLen(end), &chunks_of(0, end), |chunk, bytes| {
-            let begin = (chunk.0 * CHUNK) as usize;
-            bytes.copy_from_slice(&data[begin..begin + bytes.len()]);
-            Covered(0..bytes.len())
-        })
-        .map_err(|blocked| match blocked {
-            Blocked::Failed(error) => error,
-            Blocked::Log => Error::Errno(libc::EIO),
-        })?;
-        self.commit_state(&mut state, &permit, false)?;
-        if let Some(place) = freed {
-            self.store.abandon(state.id, place);
-        }
-        Ok(())
-    }
-
     /// Zeros in `offset..offset + len`, within the present length; whole chunks become holes.
     pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
         self.change(|state, permit| {
@@ -341,7 +307,7 @@ impl Object {
 
     /// Encrypts again the chunks of a range, and a partial last chunk that the new length reaches beyond (W4); `fill`
     /// writes plaintext into a chunk and answers what it covered. The object gets the new length, if it is greater.
-    fn edit(
+    pub(super) fn edit(
         &self,
         state: &mut State,
         permit: Option<&Permit<'_>>,
@@ -464,32 +430,39 @@ impl Object {
         Ok(())
     }
 
-    fn log_chunks(&self, state: &mut State, _permit: &Permit<'_>, first: ChunkIndex, bytes: &[u8]) -> Result<()> {
+    pub(super) fn log_chunks(
+        &self,
+        state: &mut State,
+        _permit: &Permit<'_>,
+        first: ChunkIndex,
+        bytes: &[u8],
+    ) -> Result<()> {
         let hint = state.hint();
         let record = Record { object_id: state.id, hint: &hint, body: Body::Object { offset: first.offset(), bytes } };
         let position = append_one(&self.store.log, record)?;
         state.logged.hinted = true;
         for (n, chunk) in bytes.chunks(CHUNK as usize).enumerate() {
             state.logged.chunks.insert(first.0 + n as u64, (position + n as u64 * CHUNK, chunk.len()));
+            state.logged.overtaken.remove(&(first.0 + n as u64));
         }
         Ok(())
     }
 }
 
 /// Range of a chunk that `fill` wrote.
-struct Covered(Range<usize>);
+pub(super) struct Covered(pub(super) Range<usize>);
 
 fn append_one(log: &Log, record: Record<'_>) -> Result<u64> {
     Ok(log.append(&[record])?[0])
 }
 
-fn chunks_of(offset: u64, end: u64) -> Range<u64> {
+pub(super) fn chunks_of(offset: u64, end: u64) -> Range<u64> {
     offset / CHUNK..end.div_ceil(CHUNK)
 }
 
 impl State {
     /// Brings the pages of a range of chunks.
-    fn bring(&mut self, chunks: Range<u64>) -> Result<()> {
+    pub(super) fn bring(&mut self, chunks: Range<u64>) -> Result<()> {
         let home = self.home()?.clone();
         let mut chunk = chunks.start;
         while chunk < chunks.end {
@@ -505,7 +478,7 @@ impl State {
         Ok(())
     }
 
-    fn resize(&mut self, new: PlainLen) -> Result<()> {
+    pub(super) fn resize(&mut self, new: PlainLen) -> Result<()> {
         let home = self.home()?.clone();
         let old = self.length;
         self.tables.resize(old, new, &|offset, block| home.read_block(offset, block))
@@ -517,7 +490,7 @@ impl State {
         self.tables.resize(grown, to, &|offset, block| home.read_block(offset, block))
     }
 
-    fn prepare_cut(&mut self, new: PlainLen) -> Result<()> {
+    pub(super) fn prepare_cut(&mut self, new: PlainLen) -> Result<()> {
         let home = self.home()?.clone();
         self.tables.prepare_cut(new, &|offset, block| home.read_block(offset, block))
     }
@@ -553,7 +526,7 @@ impl State {
         Ok(())
     }
 
-    fn changed(&mut self) {
+    pub(super) fn changed(&mut self) {
         self.dirty = true;
         self.seal.md5 = None;
     }

@@ -58,7 +58,7 @@ impl Object {
             home: Some(Home { file, patch: None }),
             id,
             suite: Suite::Aes256Gcm,
-            keys: Keys::new(vec![(FIRST_EPOCH, keys)]),
+            keys: Arc::new(Keys::new(vec![(FIRST_EPOCH, keys)])),
             sidecar,
             place,
             record,
@@ -132,7 +132,7 @@ impl Object {
             home: Some(home),
             id: header.object_id,
             suite: header.suite,
-            keys,
+            keys: Arc::new(keys),
             record_ino: record.inode,
             record_unwritten: false,
             record: record.write(header.sidecar.units),
@@ -202,7 +202,7 @@ impl State {
         let keys = ObjectKeys::new(data_key, parameters(self.id, self.suite), first_epoch);
         let key = EpochKey { first_epoch, wrapped, commitment: *keys.commitment() };
         let sidecar = Sidecar { keys: vec![key], ..self.sidecar.clone() };
-        let before = std::mem::replace(&mut self.keys, Keys::new(vec![(first_epoch, keys)]));
+        let before = std::mem::replace(&mut self.keys, Arc::new(Keys::new(vec![(first_epoch, keys)])));
         match self.replace_record(store, ino, sidecar) {
             Ok(place) => {
                 self.seal.epoch = first_epoch;

@@ -4,6 +4,7 @@ mod commit;
 mod content;
 mod home;
 mod load;
+mod rewrite;
 mod tables;
 
 use super::backend::{self, File};
@@ -20,7 +21,7 @@ pub use content::{ENCRYPTIONS, SeekTo};
 pub(super) use home::Home;
 pub(super) use load::{NewObject, read_header};
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) use tables::Tables;
@@ -43,7 +44,7 @@ pub(super) struct State {
     home: Option<Home>,
     pub(super) id: ObjectId,
     suite: Suite,
-    keys: Keys,
+    keys: Arc<Keys>,
     pub(super) sidecar: Sidecar,
     pub(super) place: Place,
     /// The sidecar's record, as it is on disk or will be.
@@ -93,6 +94,8 @@ pub(super) struct Logged {
     hinted: bool,
     /// Newest position of each chunk's ciphertext, and its length.
     chunks: HashMap<u64, (u64, usize)>,
+    /// Chunks whose newest record in the log is not what they are: a change failed after it had been appended.
+    overtaken: BTreeSet<u64>,
     /// Header block, pages and nodes: offset in the object file, position, length; in order.
     ranges: Vec<(u64, u64, usize)>,
     sidecar: bool,

@@ -15,6 +15,7 @@ const HEADER_ENTRIES: usize = HEADER_CHUNKS as usize * ENTRY;
 pub type Block = [u8; BLOCK as usize];
 
 /// A table page or inner node in memory.
+#[derive(Clone)]
 pub struct Table {
     pub now: Box<Block>,
     /// As of the latest commit, where `now` may differ. `None` in a dirty table: it was not there, or empty.
@@ -25,6 +26,7 @@ pub struct Table {
 }
 
 /// The tables of the present state, those of the committed one beside them where they differ.
+#[derive(Clone)]
 pub struct Tables {
     pub pages: u64,
     header: Box<[u8; HEADER_ENTRIES]>,

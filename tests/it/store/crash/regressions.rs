@@ -220,3 +220,41 @@ fn recovery_writes_home_only_what_is_durable_in_the_log() {
         }
     }
 }
+
+/// Length and keys had changed before the new content was written, and the next commit sealed what there was of it.
+#[test]
+fn a_change_of_the_data_key_that_fails_leaves_the_content_as_it_was() {
+    let keys = keys();
+    for nth in 1..=4 {
+        for call in [Call::Write, Call::Read, Call::Stat] {
+            let (disk, _) = new_disk();
+            let store = open(&disk, &keys);
+            let object = create(&store, &bucket(&store), "a");
+            let data = pattern(1, 70 * 4096 + 9);
+            object.write(0, &data).unwrap();
+            object.fsync().unwrap();
+            disk.fail(FaultPlan::nth(nth, libc::EIO).of(&[call]));
+            let changed = store.rewrap(&object, &aes256(), "a", &CALLER);
+            disk.heal();
+            assert!(content(&object) == data, "{call:?} {nth}: {changed:?}");
+            object.write(0, &data[..1]).unwrap();
+            object.commit().unwrap();
+            store.release(&object);
+            let killed = disk.crash_point().kill();
+            store.close().unwrap();
+            for disk in [disk, killed] {
+                let store = open(&disk, &keys);
+                let object = open_object(&store, &bucket(&store), "a");
+                assert!(content(&object) == data, "{call:?} {nth}: {changed:?}");
+                store.release(&object);
+                store.close().unwrap();
+            }
+        }
+    }
+}
+
+/// There was no segment of sidecars yet, and the checkpoint that looked for the dead object's failed.
+#[test]
+fn an_object_unlinked_before_any_was_committed_is_in_nobodys_way() {
+    check("create a; write a 0 2; unlink a; checkpoint; create b; write b 0 2; fsync b; checkpoint");
+}

@@ -1,0 +1,134 @@
+//! Other content in one go: all of it or nothing.
+
+use super::content::{Blocked, Covered, chunks_of};
+use super::{Keys, Object, State, Tables};
+use crate::crypto::SecretKey;
+use crate::format::header::Seal;
+use crate::format::layout::{CHUNK, ChunkIndex, PlainLen};
+use crate::format::sidecar::{Place, Sidecar};
+use crate::sse::WrappedDataKey;
+use crate::store::checkpoint::Permit;
+use crate::store::{Error, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl Object {
+    /// Other content, in one commit; with a new data key where one is given. For content that fits in memory. On an
+    /// error the object is what it was.
+    pub fn rewrite(&self, data: &[u8], key: Option<(SecretKey, WrappedDataKey)>) -> Result<()> {
+        self.store.writable()?;
+        let permit = self.store.permit()?;
+        let mut state = self.state.write();
+        if state.length.0 > 0 {
+            // What is not committed may lie where the new content would be written straight home.
+            self.commit_state(&mut state, &permit, false)?;
+        }
+        let before = Before::of(&state);
+        let moved = self.replace(&mut state, &permit, data, key).inspect_err(|_| before.restore(&mut state))?;
+        if let Some(place) = moved {
+            self.store.abandon(state.id, place);
+        }
+        Ok(())
+    }
+
+    fn replace(
+        &self,
+        state: &mut State,
+        permit: &Permit<'_>,
+        data: &[u8],
+        key: Option<(SecretKey, WrappedDataKey)>,
+    ) -> Result<Option<Place>> {
+        state.prepare_cut(PlainLen(0))?;
+        state.resize(PlainLen(0))?;
+        state.length = PlainLen(0);
+        state.cut = 0;
+        state.changed();
+        let rekeyed = key.is_some();
+        let mut moved = None;
+        if let Some((data_key, wrapped)) = key {
+            moved = state.rekey(&self.store, self.ino, data_key, wrapped)?;
+        }
+        let end = data.len() as u64;
+        self.edit(state, Some(permit), PlainLen(end), &chunks_of(0, end), |chunk, bytes| {
+            let begin = (chunk.0 * CHUNK) as usize;
+            bytes.copy_from_slice(&data[begin..begin + bytes.len()]);
+            Covered(0..bytes.len())
+        })
+        .map_err(|blocked| match blocked {
+            Blocked::Failed(error) => error,
+            Blocked::Log => Error::Errno(libc::EIO),
+        })?;
+        self.commit_state(state, permit, rekeyed)?;
+        Ok(moved)
+    }
+
+    /// A mark commits every record before it, those too that were appended in vain: the chunks that they overtook are
+    /// appended again as they are.
+    pub(super) fn append_overtaken(&self, state: &mut State, permit: &Permit<'_>) -> Result<()> {
+        for chunk in state.logged.overtaken.clone() {
+            state.bring(chunk..chunk + 1)?;
+            let index = ChunkIndex(chunk);
+            if !state.tables.is_present(index) {
+                // Whatever comes there goes through the log.
+                continue;
+            }
+            let mut bytes = vec![0; state.length.bytes_in(index)];
+            match state.logged.chunks.get(&chunk) {
+                Some((position, _)) => self.store.log.read(*position, &mut bytes)?,
+                None => drop(state.home()?.read(index.offset(), &mut bytes)?),
+            }
+            self.log_chunks(state, permit, index, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// An object as it was committed before a change that may fail halfway.
+struct Before {
+    length: PlainLen,
+    tables: Tables,
+    keys: Arc<Keys>,
+    sidecar: Sidecar,
+    record: Vec<u8>,
+    place: Place,
+    dirty: bool,
+    seal: Seal,
+    cut: u64,
+    chunks: HashMap<u64, (u64, usize)>,
+}
+
+impl Before {
+    fn of(state: &State) -> Self {
+        Self {
+            length: state.length,
+            tables: state.tables.clone(),
+            keys: state.keys.clone(),
+            sidecar: state.sidecar.clone(),
+            record: state.record.clone(),
+            place: state.place,
+            dirty: state.dirty,
+            seal: state.seal,
+            cut: state.cut,
+            chunks: state.logged.chunks.clone(),
+        }
+    }
+
+    fn restore(self, state: &mut State) {
+        if state.seal.sequence != self.seal.sequence {
+            // It was committed; what failed came after that.
+            return;
+        }
+        let anew = state.logged.chunks.iter().filter(|(chunk, at)| self.chunks.get(chunk) != Some(at));
+        state.logged.overtaken.extend(anew.map(|(chunk, _)| *chunk));
+        state.logged.chunks = self.chunks;
+        state.length = self.length;
+        state.tables = self.tables;
+        state.keys = self.keys;
+        state.sidecar = self.sidecar;
+        state.record = self.record;
+        state.place = self.place;
+        state.dirty = self.dirty;
+        state.seal = self.seal;
+        state.cut = self.cut;
+    }
+}
