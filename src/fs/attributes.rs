@@ -2,7 +2,7 @@
 
 use super::error::errno;
 use super::virtual_attributes::Virtual;
-use super::{Error, Fs, Reached, Result};
+use super::{Fs, Result};
 use crate::kms::Caller;
 use crate::store::backend::XattrFlags;
 use crate::store::{Attr, Object, SetAttr};
@@ -97,16 +97,9 @@ impl Fs {
 
     /// The object of an inode with a handle of its own, which wants a release.
     pub(super) fn open_for_attribute(&self, ino: u64, caller: &Caller) -> Result<Arc<Object>> {
-        if let Some(object) = self.handles.object(ino)
-            && self.store.reopen(&object, caller)?
-        {
-            return Ok(object);
+        if self.inodes.kind(ino) != Some(libc::S_IFREG) {
+            return errno(libc::ENODATA);
         }
-        match self.reach(ino)? {
-            Reached::Name(dir, name) if self.inodes.kind(ino) == Some(libc::S_IFREG) => {
-                Ok(self.store.open_object(&dir, &name, caller)?)
-            }
-            Reached::Name(..) | Reached::Dir(_) => Err(Error::Errno(libc::ENODATA)),
-        }
+        self.object_of(ino, caller, |dir, name| Ok(self.store.open_object(dir, name, caller)?))
     }
 }

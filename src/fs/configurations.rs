@@ -8,6 +8,7 @@ use super::handles::Handle;
 use super::{Creation, Error, Fs, Result};
 use crate::kms::{Caller, EncryptionContext};
 use crate::sse::{Algorithm, Configuration, Encryption};
+use crate::store::backend::Rename;
 use crate::store::{Attr, Dir, Object, Target};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -28,6 +29,9 @@ pub struct Configurations {
 }
 
 type SharedDraft = (Arc<Mutex<Draft>>, usize);
+
+/// A directory and a name in it.
+type Place<'a> = (&'a Arc<Dir>, &'a OsStr);
 
 impl Configurations {
     pub fn forget(&self, dir: u64) {
@@ -163,8 +167,8 @@ impl Fs {
 
     pub(super) fn open_configuration(
         &self,
-        dir: &Arc<Dir>,
-        name: &OsStr,
+        ino: u64,
+        (dir, name): Place,
         truncate: bool,
         write: bool,
         caller: &Caller,
@@ -179,6 +183,10 @@ impl Fs {
             }
             opened => opened?,
         };
+        if object.ino() != ino {
+            self.store.release(&object);
+            return errno(libc::ESTALE);
+        }
         let draft = if write || truncate {
             let draft = self.draft(&object).inspect_err(|_| self.store.release(&object))?;
             if truncate {
@@ -267,44 +275,62 @@ impl Fs {
         }
     }
 
-    /// Before a rename or link: a file that becomes a configuration is validated and gets the service's key, one that
-    /// ceases to be one gets what its directory says.
-    pub(super) fn adopt_configuration(
-        &self,
-        from: &Arc<Dir>,
-        name: &OsStr,
-        to: &Arc<Dir>,
-        to_name: &OsStr,
-        caller: &Caller,
-    ) -> Result<()> {
-        let (was, becomes) = (Self::is_configuration(name), Self::is_configuration(to_name));
-        if was == becomes {
-            return Ok(());
+    /// Before a rename: a file that becomes a configuration is validated and gets the service's key, one that ceases to
+    /// be one gets what its directory says.
+    pub(super) fn adopt_configuration(&self, from: Place, to: Place, how: Rename, caller: &Caller) -> Result<()> {
+        match (Self::is_configuration(from.1), Self::is_configuration(to.1)) {
+            (false, true) => {
+                self.become_configuration(from, to, caller)?;
+                if how == Rename::Exchange { self.become_ordinary(to, from, caller) } else { Ok(()) }
+            }
+            (true, false) => {
+                if how == Rename::Exchange {
+                    self.become_configuration(to, from, caller)?;
+                }
+                self.become_ordinary(from, to, caller)
+            }
+            (true, true) | (false, false) => Ok(()),
         }
-        let attr = self.store.stat(Target::Name(from, name))?;
-        if attr.mode & libc::S_IFMT != libc::S_IFREG {
-            return if becomes { Self::refuse_as_configuration(to, to_name) } else { Ok(()) };
-        }
-        let object = self.store.open_object(from, name, caller)?;
-        let done = self.adopt(&object, becomes, to, to_name, caller);
-        self.store.release(&object);
-        done
     }
 
-    fn adopt(&self, object: &Arc<Object>, becomes: bool, to: &Arc<Dir>, name: &OsStr, caller: &Caller) -> Result<()> {
-        if !becomes {
-            let want = self.encryption_for(to, name, None)?;
-            return Ok(self.store.rewrap(object, &want, &to.key_of(name), caller)?);
+    pub(super) fn become_configuration(&self, from: Place, to: Place, caller: &Caller) -> Result<()> {
+        if !self.is_regular(from)? {
+            return Self::refuse_as_configuration(to.0, to.1);
         }
-        let content = Self::content_of(object)?;
-        if let Err(refused) = Configuration::parse(&content) {
-            log::warn!("{}: {}; what was there stays in force", to.show(name), refused.log_text());
-            return Err(refused.into());
+        self.with_opened(from, caller, |object| {
+            if let Err(refused) = Configuration::parse(&Self::content_of(object)?) {
+                log::warn!("{}: {}; what was there stays in force", to.0.show(to.1), refused.log_text());
+                return Err(refused.into());
+            }
+            if object.encryption().algorithm != Algorithm::Aes256 {
+                self.store.rewrap(object, &service_encryption(), &to.0.key_of(to.1), caller)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn become_ordinary(&self, from: Place, to: Place, caller: &Caller) -> Result<()> {
+        if !self.is_regular(from)? {
+            return Ok(());
         }
-        if object.encryption().algorithm != Algorithm::Aes256 {
-            self.store.rewrap(object, &service_encryption(), &to.key_of(name), caller)?;
-        }
-        Ok(())
+        let want = self.encryption_for(to.0, to.1, None)?;
+        self.with_opened(from, caller, |object| Ok(self.store.rewrap(object, &want, &to.0.key_of(to.1), caller)?))
+    }
+
+    fn is_regular(&self, (dir, name): Place) -> Result<bool> {
+        Ok(self.store.stat(Target::Name(dir, name))?.mode & libc::S_IFMT == libc::S_IFREG)
+    }
+
+    fn with_opened(
+        &self,
+        (dir, name): Place,
+        caller: &Caller,
+        with: impl FnOnce(&Arc<Object>) -> Result<()>,
+    ) -> Result<()> {
+        let object = self.store.open_object(dir, name, caller)?;
+        let done = with(&object);
+        self.store.release(&object);
+        done
     }
 
     /// An empty object with the encryption that a request names, for `kmsfs put`.

@@ -5,7 +5,7 @@ use super::handles::Handle;
 use super::{Creation, Entry, Error, Fs, Result};
 use crate::kms::Caller;
 use crate::sse::{Encryption, Request};
-use crate::store::{Dir, Object, SeekTo, SetAttr, Target};
+use crate::store::{self, Dir, Object, SeekTo, SetAttr, Target};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -44,31 +44,52 @@ impl Fs {
         Ok((object, self.entry(dir, name, attr)))
     }
 
-    /// `truncate` is O_TRUNC, `write` whether the handle is for writing too.
+    /// `truncate` is O_TRUNC, `write` whether the handle is for writing too. ESTALE if no name is the inode's any more:
+    /// whoever resolved one has to do so again.
     pub fn open(&self, ino: u64, truncate: bool, write: bool, caller: &Caller) -> Result<u64> {
         let names = self.inodes.names(ino);
         if let Some((parent, name)) = names.iter().find(|(_, name)| Self::is_configuration(name)) {
-            return self.open_configuration(&self.dir(*parent)?, name, truncate, write, caller);
+            return self.open_configuration(ino, (&self.dir(*parent)?, name), truncate, write, caller);
         }
+        let object = self.object_of(ino, caller, |dir, name| {
+            let opened = self.store.open_object(dir, name, caller);
+            match opened {
+                Err(store::Error::Corrupt(_) | store::Error::Sse(_)) if truncate => {
+                    let want = self.encryption_for(dir, name, None)?;
+                    Ok(self.store.open_truncated(dir, name, &want, &dir.key_of(name), caller)?)
+                }
+                opened => Ok(opened?),
+            }
+        })?;
+        self.opened(object, truncate, caller)
+    }
+
+    /// The object of an inode with one handle more: the one that is open already, or what `open` finds under one of the
+    /// inode's names. A name may become another inode's just before it is opened, and never answers for this one then.
+    pub(super) fn object_of(
+        &self,
+        ino: u64,
+        caller: &Caller,
+        open: impl Fn(&Arc<Dir>, &OsStr) -> Result<Arc<Object>>,
+    ) -> Result<Arc<Object>> {
         if let Some(object) = self.handles.object(ino)
             && self.store.reopen(&object, caller)?
         {
-            return self.opened(object, truncate, caller);
+            return Ok(object);
         }
-        let (parent, name) = names.into_iter().next().ok_or(Error::Errno(libc::ESTALE))?;
-        let dir = self.dir(parent)?;
-        let object = if truncate {
-            let want = self.encryption_for(&dir, &name, None)?;
-            self.store.open_truncated(&dir, &name, &want, &dir.key_of(&name), caller)?
-        } else {
-            self.store.open_object(&dir, &name, caller)?
-        };
-        if object.ino() != ino {
-            // The name has just become another inode's: whoever resolved it has to do so again.
-            self.store.release(&object);
-            return errno(libc::ESTALE);
+        // A name that has just moved is found on the second try.
+        for _ in 0..2 {
+            for (parent, name) in self.inodes.names(ino) {
+                let Ok(dir) = self.dir(parent) else { continue };
+                match open(&dir, &name) {
+                    Ok(object) if object.ino() == ino => return Ok(object),
+                    Ok(other) => self.store.release(&other),
+                    Err(error) if error.errno() == libc::ENOENT => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        self.opened(object, truncate, caller)
+        errno(libc::ESTALE)
     }
 
     fn opened(&self, object: Arc<Object>, truncate: bool, caller: &Caller) -> Result<u64> {
@@ -175,7 +196,7 @@ impl Fs {
     }
 
     /// fallocate(2), `mode` as there.
-    pub fn fallocate(&self, handle: u64, range: Range, mode: i32) -> Result<()> {
+    pub fn fallocate(&self, handle: u64, range: Range, mode: i32, caller: &Caller) -> Result<()> {
         const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE;
         const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
@@ -204,7 +225,7 @@ impl Fs {
                 object.truncate(end)?;
             }
         }
-        Ok(())
+        self.drop_set_id(object, caller)
     }
 
     pub fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {
@@ -213,7 +234,7 @@ impl Fs {
     }
 
     /// Copies inside the daemon; holes stay holes. Answers how many bytes, fewer after an error in the middle.
-    pub fn copy(&self, from: u64, offset: u64, to: u64, to_offset: u64, len: u64) -> Result<u64> {
+    pub fn copy(&self, from: u64, offset: u64, to: u64, to_offset: u64, len: u64, caller: &Caller) -> Result<u64> {
         let (source, target) = (self.handle(from)?, self.handle(to)?);
         if source.draft.is_some() || target.draft.is_some() {
             return errno(libc::EXDEV);
@@ -231,6 +252,9 @@ impl Fs {
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
             }
+        }
+        if done > 0 {
+            self.drop_set_id(&target.object, caller)?;
         }
         Ok(done)
     }

@@ -140,8 +140,9 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
+        // Alone, so that nobody opens it again before its number can be another directory's.
+        let _tree = self.tree.write();
         self.losing(parent, name, attr, || {
-            // Before its number can be another directory's.
             self.dirs.drop_one(attr.ino);
             self.configurations.forget(attr.ino);
             self.store.remove_dir(&dir, name)
@@ -169,7 +170,12 @@ impl Fs {
         let (from, from_name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ENOENT))?;
         let from = self.dir(from)?;
         Self::same_bucket(&from, &dir)?;
-        self.adopt_configuration(&from, &from_name, &dir, name, caller)?;
+        if self.store.stat(Target::Name(&dir, name)).is_ok() {
+            return errno(libc::EEXIST);
+        }
+        if Self::is_configuration(name) {
+            self.become_configuration((&from, &from_name), (&dir, name), caller)?;
+        }
         let attr = self.store.link(&from, &from_name, &dir, name)?;
         self.configuration_changed(&dir, name);
         Ok(self.entry(&dir, name, attr))
@@ -190,14 +196,17 @@ impl Fs {
         Self::same_bucket(&from, &to)?;
         let source = self.store.stat(Target::Name(&from, name))?;
         let target = self.store.stat(Target::Name(&to, to_name)).ok();
-        if target.is_some_and(|target| target.ino == source.ino) && how == Rename::Replace {
-            return Ok(());
-        }
-        if how != Rename::NoReplace || target.is_none() {
-            self.adopt_configuration(&from, name, &to, to_name, caller)?;
-        }
         let is_dir = |attr: &Attr| attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let dirs = is_dir(&source) || target.as_ref().is_some_and(is_dir);
+        match (how, target) {
+            (Rename::NoReplace, Some(_)) => return errno(libc::EEXIST),
+            (Rename::Exchange, None) => return errno(libc::ENOENT),
+            (_, Some(target)) if target.ino == source.ino => return Ok(()),
+            (Rename::Replace, Some(target)) if is_dir(&target) && !is_dir(&source) => return errno(libc::EISDIR),
+            (Rename::Replace, Some(target)) if is_dir(&source) && !is_dir(&target) => return errno(libc::ENOTDIR),
+            _ => {}
+        }
+        self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
         let tree = dirs.then(|| self.tree.write());
         let rename = || self.store.rename(&from, name, &to, to_name, how);
         match target {

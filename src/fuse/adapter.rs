@@ -454,7 +454,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -462,7 +462,8 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply_empty(reply, attempt("fallocate", || self.fs.fallocate(handle.0, Range { offset, len }, mode)));
+        let range = Range { offset, len };
+        reply_empty(reply, attempt("fallocate", || self.fs.fallocate(handle.0, range, mode, &caller(request))));
     }
 
     fn lseek(
@@ -488,7 +489,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino_in: INodeNo,
         from: FileHandle,
         offset: u64,
@@ -501,7 +502,9 @@ impl Filesystem for Adapter {
     ) {
         // The answer has 32 bits; the caller comes again for the rest.
         let len = len.min(1 << 30);
-        match attempt("copy_file_range", || self.fs.copy(from.0, offset, to.0, to_offset, len)) {
+        let copied =
+            attempt("copy_file_range", || self.fs.copy(from.0, offset, to.0, to_offset, len, &caller(request)));
+        match copied {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(error),
         }
