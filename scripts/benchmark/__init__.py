@@ -1,0 +1,1 @@
+"""What scripts/bench is made of: preparing, systems, workloads, running, reporting."""
