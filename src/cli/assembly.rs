@@ -51,8 +51,13 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
     backend.sync_all().map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
 }
 
-/// Opens keyring and store.
+/// Opens keyring and store, to mount it.
 pub fn open(path: &Path, keyring: &Path, secret: &Unlock, read_only: bool) -> Result<Arc<Store>, Failure> {
+    open_with(path, keyring, secret, &StoreOptions { read_only, ..StoreOptions::default() })
+}
+
+/// Opens keyring and store.
+pub fn open_with(path: &Path, keyring: &Path, secret: &Unlock, options: &StoreOptions) -> Result<Arc<Store>, Failure> {
     let backend = open_backend(path)?;
     // Says what is wrong with a directory that is no store before anybody is asked about its keys.
     let parameters = store::read_parameters(&*backend).map_err(|e| explain(path, &e))?;
@@ -60,15 +65,14 @@ pub fn open(path: &Path, keyring: &Path, secret: &Unlock, read_only: bool) -> Re
     let keys = Arc::new(KeyService::new(kms.clone(), kms));
     let since = Instant::now();
     loop {
-        let options = StoreOptions { read_only, ..StoreOptions::default() };
-        match Store::open(backend.clone(), Arc::clone(&keys), options) {
+        match Store::open(backend.clone(), Arc::clone(&keys), options.clone()) {
             Err(store::Error::InUse(_)) if since.elapsed() < PATIENCE && !is_mounted(path) => thread::sleep(RETRY),
             result => return result.map_err(|e| explain(path, &e)),
         }
     }
 }
 
-fn open_backend(path: &Path) -> Result<Arc<RealBackend>, Failure> {
+pub fn open_backend(path: &Path) -> Result<Arc<RealBackend>, Failure> {
     RealBackend::open(path).map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
 }
 

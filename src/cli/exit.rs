@@ -22,6 +22,7 @@ Exit codes:
   4    another process has the store open; standard error names its pid
   252  kmsfs kms: wrong usage, as aws
   254  kmsfs kms: the call was answered with an error, as aws
+kmsfs fsck answers with e2fsck's: 0 no errors, 1 mended, 4 errors left, 8 it failed, 16 wrong usage, 32 interrupted.
 As mount.kmsfs it answers with mount(8)'s: 0 mounted, 1 wrong usage, 32 the mount failed.";
 
 /// A command failed: the exit code and the line for standard error, without the leading `kmsfs: `.

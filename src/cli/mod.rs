@@ -3,6 +3,7 @@
 mod assembly;
 mod daemon;
 mod exit;
+mod fsck;
 mod harden;
 mod init;
 mod kms;
@@ -48,6 +49,7 @@ enum Command {
     Put(put::PutArgs),
     Stat(stat::StatArgs),
     Kms(kms::KmsArgs),
+    Fsck(fsck::FsckArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -87,14 +89,19 @@ pub fn main() -> ExitCode {
         Command::Put(args) => put::run(args),
         Command::Stat(args) => return stat::run(&args),
         Command::Kms(args) => return kms::run(args),
+        Command::Fsck(args) => return fsck::run(&args),
     };
     result.unwrap_or_else(|failure| tell(&failure).into())
 }
 
-/// `kmsfs kms` answers wrong usage as aws does, everything else as most programs do.
+/// `kmsfs kms` answers wrong usage as aws does, `kmsfs fsck` as e2fsck, everything else as most programs do.
 fn usage_code() -> u8 {
     const AWS_USAGE: u8 = 252;
-    if std::env::args_os().nth(1).is_some_and(|word| word == "kms") { AWS_USAGE } else { Exit::Usage as u8 }
+    match std::env::args_os().nth(1) {
+        Some(word) if word == "kms" => AWS_USAGE,
+        Some(word) if word == "fsck" => fsck::USAGE,
+        _ => Exit::Usage as u8,
+    }
 }
 
 fn as_mount_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {

@@ -22,17 +22,19 @@ impl Store {
     /// Leave to append. Makes room first, if the log is full.
     pub(super) fn permit(&self) -> Result<Permit<'_>> {
         if self.log.is_full() || self.has_many_pinned() {
-            self.checkpoint()?;
+            self.run_checkpoint(false)?;
         }
         Ok(Permit(Gate::Shared(self.gate.read())))
     }
 
-    /// Commits everything, writes the log home, makes all of it durable.
+    /// Commits everything, writes the log home, makes all of it durable. An error also where an object could not be
+    /// committed: the rest is durable then.
     pub fn checkpoint(&self) -> Result<()> {
-        self.run_checkpoint(false)
+        self.run_checkpoint(false)?.map_or(Ok(()), Err)
     }
 
-    pub(super) fn run_checkpoint(&self, clean: bool) -> Result<()> {
+    /// Answers why an object was left behind, which hinders nobody else.
+    pub(super) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
         self.writable()?;
         // Appends wait from here to the end, before taking any object's lock (K1).
         let permit = Permit(Gate::Checkpoint(self.gate.write()));
@@ -40,12 +42,14 @@ impl Store {
         let names = self.name_changes();
         let living = self.living();
         let mut noted = Vec::with_capacity(living.len());
+        let mut left_behind = None;
         for object in living {
             let note = match object.note(&permit) {
                 Ok(note) => note,
                 // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was told.
                 Err(error) if !object.is_logged() => {
                     ::log::error!("{}: cannot be committed: {error}", object.show());
+                    left_behind.get_or_insert(error);
                     continue;
                 }
                 Err(error) => {
@@ -73,7 +77,8 @@ impl Store {
             }
             self.backend.sync_all()?;
         }
-        self.log.raise_epoch(self.backend.now(), clean)?; // K6
+        // What was left behind may be torn, which only a crash excuses.
+        self.log.raise_epoch(self.backend.now(), clean && left_behind.is_none())?; // K6
         for (object, note) in &noted {
             object.checkpointed(note);
         }
@@ -85,7 +90,7 @@ impl Store {
         for (object, _) in noted {
             self.let_go(&object);
         }
-        Ok(())
+        Ok(left_behind)
     }
 
     /// K4: the segments, each object file written to, the directories of the names of the dead.
@@ -117,7 +122,7 @@ impl Store {
             }
         }
         if self.is_checkpoint_due()
-            && let Err(error) = self.checkpoint()
+            && let Err(error) = self.run_checkpoint(false)
         {
             ::log::error!("the checkpoint failed and will be tried again: {error}");
         }

@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod backend;
+pub mod check;
 mod checkpoint;
 mod dir;
 mod error;
@@ -49,6 +50,8 @@ pub struct Store {
     read_only: AtomicBool,
     /// Object files changed in this span may be longer than their seal says.
     untidy: Option<(i64, i64)>,
+    /// What is wrong with the redo log.
+    damage: Option<String>,
     last_checkpoint: AtomicI64,
     max_pinned: usize,
     table_bytes: usize,
@@ -60,6 +63,8 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     pub read_only: bool,
+    /// Go on with what a damaged log holds up to the damage: for a repair.
+    pub cut_damaged_log: bool,
     /// Bytes that the redo log may hold before a checkpoint; requests under way may go beyond it.
     pub log_bound: u64,
     /// Closed objects that keep a descriptor, at most, because the log holds something of them.
@@ -74,6 +79,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             read_only: false,
+            cut_damaged_log: false,
             log_bound: log::DEFAULT_BOUND,
             max_pinned: 256,
             table_bytes: 4 << 20,
@@ -113,7 +119,7 @@ impl Store {
                 .map_err(|error| Error::Unusable(format!("{name} cannot be opened ({error}): the store is damaged")))
         };
         let found = log::find(open(LOG)?.as_ref(), access)?;
-        let outcome = recovery::recover(backend.as_ref(), &found, access)?;
+        let outcome = recovery::recover(backend.as_ref(), &found, access, options.cut_damaged_log)?;
         if let Some(damage) = &outcome.corrupt {
             ::log::error!("{damage}: the store is read-only; restore it from a backup");
         }
@@ -135,6 +141,7 @@ impl Store {
             replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
             untidy: outcome.header.untidy,
+            damage: outcome.corrupt,
             last_checkpoint: AtomicI64::new(backend.now()),
             max_pinned: options.max_pinned,
             table_bytes: options.table_bytes,
@@ -145,13 +152,14 @@ impl Store {
         }))
     }
 
-    /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed.
+    /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed; an error where one
+    /// could not be.
     pub fn close(&self) -> Result<()> {
-        let done = if self.read_only() { Ok(()) } else { self.run_checkpoint(true) };
+        let done = if self.read_only() { Ok(None) } else { self.run_checkpoint(true) };
         self.read_only.store(true, Ordering::SeqCst);
         self.forget_all();
         self.lock.lock().take();
-        done
+        done?.map_or(Ok(()), Err)
     }
 
     pub fn root(&self) -> &Arc<Dir> {
@@ -171,6 +179,11 @@ impl Store {
         self.read_only.load(Ordering::SeqCst)
     }
 
+    /// What is wrong with the redo log, for which the store is read-only.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
     fn writable(&self) -> Result<()> {
         if self.read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
@@ -188,6 +201,17 @@ impl Store {
         bytes.resize(place.bytes(), 0);
         patch.lay_over(place.offset(), &mut bytes, read);
         Some(bytes)
+    }
+
+    /// Everything that is in a segment, with what a read-only recovery lays over it.
+    fn whole_segment(&self, segment: u32) -> Result<Vec<u8>> {
+        let mut bytes = self.segments.read_whole(segment)?;
+        if let Some(patch) = self.replayed.segments.get(&segment) {
+            let read = bytes.len();
+            bytes.resize(segments::BYTES.max(read), 0);
+            patch.lay_over(0, &mut bytes, read);
+        }
+        Ok(bytes)
     }
 
     /// The clock that the backing file system stamps changes with, nanoseconds since 1970.

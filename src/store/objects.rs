@@ -272,6 +272,13 @@ impl Store {
         self.objects.dead.lock().push(Dead { record: Some((id, place)), dir: None });
     }
 
+    /// A new object under a name that the caller has made: it can be used from now on.
+    pub(super) fn adopt_new(&self, object: &Arc<Object>, dir: &Arc<Dir>) {
+        let _settling = self.settling(object.ino());
+        self.objects.insert(object);
+        self.name_changed(object.ino(), dir);
+    }
+
     // ---- the table
 
     pub(super) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {

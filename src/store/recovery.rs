@@ -66,8 +66,10 @@ struct Committed<'a> {
     records: Vec<Record<'a>>,
 }
 
-pub fn recover(backend: &dyn Backend, found: &Found, access: Access) -> Result<Outcome> {
+/// `cut`: a damaged log counts as if it ended where the damage is.
+pub fn recover(backend: &dyn Backend, found: &Found, access: Access, cut: bool) -> Result<Outcome> {
     let (records, end, corrupt) = valid_prefix(found);
+    let corrupt = corrupt.filter(|_| !cut);
     if access == Access::ReadWrite && corrupt.is_none() && end > RECORDS_AT {
         // A sync of the log may have failed before the crash: then the page cache has records that no sync would write
         // any more, unless they are written anew. What goes home must have a durable record first.

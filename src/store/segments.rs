@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Units in a segment: 16 MiB.
 const SEGMENT_UNITS: u32 = 1 << 15;
+/// Bytes of a whole segment.
+pub const BYTES: usize = SEGMENT_UNITS as usize * UNIT;
 const FREE_LIST: &str = "free";
 
 pub struct Segments {
@@ -35,11 +37,7 @@ struct Units {
 
 impl Segments {
     pub fn open(dir: Arc<dyn Dir>, access: Access) -> Result<Self> {
-        let mut last = 0;
-        dir.read(0, &mut |entry| {
-            last = last.max(segment_number(entry.name).unwrap_or(0));
-            true
-        })?;
+        let last = numbers(dir.as_ref())?.last().copied().unwrap_or(0);
         let segments = Self {
             dir,
             access,
@@ -51,6 +49,27 @@ impl Segments {
         }
         segments.load_free_list();
         Ok(segments)
+    }
+
+    /// Of all segments, in order.
+    pub fn numbers(&self) -> Result<Vec<u32>> {
+        numbers(self.dir.as_ref())
+    }
+
+    pub fn read_whole(&self, segment: u32) -> Result<Vec<u8>> {
+        let file = self.file(segment)?;
+        let mut bytes = vec![0; (file.metadata()?.len as usize).min(BYTES)];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// Replaces the list of free units.
+    pub fn set_free(&self, runs: Vec<Place>) {
+        self.units.lock().free.clear();
+        for run in runs {
+            self.give_back(run);
+        }
     }
 
     pub fn read(&self, place: Place) -> Result<Vec<u8>> {
@@ -185,6 +204,16 @@ impl Units {
 
 fn segment_name(segment: u32) -> OsString {
     format!("{segment:08x}").into()
+}
+
+fn numbers(dir: &dyn Dir) -> Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    dir.read(0, &mut |entry| {
+        numbers.extend(segment_number(entry.name));
+        true
+    })?;
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 fn segment_number(name: &OsStr) -> Option<u32> {

@@ -548,7 +548,7 @@ impl Keys {
     }
 
     /// Of the data key that serves this epoch.
-    fn cipher(&self, epoch: u16) -> Result<Arc<ChunkCipher>> {
+    pub(super) fn cipher(&self, epoch: u16) -> Result<Arc<ChunkCipher>> {
         if let Some(cipher) = self.ciphers.read().get(&epoch) {
             return Ok(cipher.clone());
         }

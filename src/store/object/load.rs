@@ -176,6 +176,14 @@ impl State {
         (self.record_ino == ino).then_some(self.place)
     }
 
+    /// The record names this inode again: the object is the only one with its id, and the file was copied or restored.
+    pub(in crate::store) fn adopt(&mut self, store: &Store, ino: u64) -> Result<()> {
+        self.record_ino = ino;
+        let sidecar = self.sidecar.clone();
+        // It is as long as before.
+        self.replace_record(store, ino, sidecar).map(|_| ())
+    }
+
     /// Another wrapping of the newest data key. The record must fit where the old one is exactly, or it gets a new place,
     /// which the next commit writes into the header.
     pub(in crate::store) fn rewrap(
@@ -249,7 +257,11 @@ fn write_record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) ->
     Ok((record.write(units), units))
 }
 
-fn read_sidecar(segments: &Segments, patched: Option<Vec<u8>>, header: &Header) -> Result<(Sidecar, Record)> {
+pub(super) fn read_sidecar(
+    segments: &Segments,
+    patched: Option<Vec<u8>>,
+    header: &Header,
+) -> Result<(Sidecar, Record)> {
     let bytes = match patched {
         Some(bytes) => bytes,
         None => segments.read(header.sidecar).map_err(|error| match error {
@@ -264,7 +276,7 @@ fn read_sidecar(segments: &Segments, patched: Option<Vec<u8>>, header: &Header) 
     Ok((Sidecar::decode(&record.body)?, record))
 }
 
-fn unwrap_keys(store: &Store, sidecar: &Sidecar, header: &Header, caller: &Caller) -> Result<Keys> {
+pub(super) fn unwrap_keys(store: &Store, sidecar: &Sidecar, header: &Header, caller: &Caller) -> Result<Keys> {
     let mut keys = Vec::with_capacity(sidecar.keys.len());
     for key in &sidecar.keys {
         let data_key = store.keys.unwrap(&key.wrapped, caller)?;

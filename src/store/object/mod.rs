@@ -5,6 +5,7 @@ mod content;
 mod home;
 mod load;
 mod rewrite;
+mod salvage;
 mod tables;
 
 use super::backend::{self, File};
@@ -21,6 +22,7 @@ pub use content::{ENCRYPTIONS, SeekTo};
 pub(super) use home::Home;
 pub(super) use load::{NewObject, read_header};
 use parking_lot::{Mutex, RwLock};
+pub(super) use salvage::{Remains, Salvaged};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

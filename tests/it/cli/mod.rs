@@ -1,5 +1,6 @@
 //! The command line as users and mount(8) call it: exit codes, what it says, what it leaves behind.
 
+mod fsck;
 mod input;
 mod mount8;
 mod mounting;

@@ -1,6 +1,7 @@
 //! Somebody who can write the store but has no key: whatever he does to a closed store's files is refused, as a whole or
 //! a chunk at a time, and never read as other bytes. The seven ways of docs/ARCHITECTURE.md, and copies.
 
+mod check;
 mod recombination;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Crashes workloads everywhere, and judges what each crash leaves.
 
-use super::looking::look;
+use super::looking::{disagreements, look};
 use super::told::Told;
 use super::workloads::random_workload;
 use super::world::{Chunks, Point, SPREAD, World};
@@ -124,6 +124,10 @@ impl Campaign {
                 disk.unwatch();
                 let found = look(disk, &store, self.chunks);
                 let mut wrong = told.violations(&found, killed);
+                if self.rng.random_bool(0.2) {
+                    self.count("checks");
+                    wrong.extend(disagreements(&store, &found));
+                }
                 wrong.extend(store.close().err().map(|error| format!("close: {error}")));
                 wrong
             }

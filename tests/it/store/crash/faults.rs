@@ -198,6 +198,26 @@ fn a_write_may_fail_halfway() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_commit_an_object_says_so_and_does_the_rest() {
+    let world = World::new(&keys(), SPREAD, true);
+    "create a; write a 0 2; fsync a; write a 0 1; create b; write b 0 2".split("; ").for_each(|op| {
+        world.try_step(op).unwrap();
+    });
+    // b's first commit writes straight home; a's goes through the log.
+    world.disk.fail(FaultPlan::nth(2, libc::EIO).of(&[Call::Write]).after_sectors(1));
+    let calls = world.disk.calls();
+    let failed = world.store.checkpoint();
+    assert_eq!(
+        failed,
+        Err(Error::Errno(libc::EIO)),
+        "{:?}",
+        world.disk.calls().since(&calls).iter().collect::<Vec<_>>()
+    );
+    world.disk.heal();
+    world.store.checkpoint().unwrap();
+}
+
+#[test]
 fn a_failed_sync_may_lose_what_it_was_to_write() {
     fail_each(|call| call == Call::SyncData, libc::EIO, FaultPlan::losing_writes, |_| true);
 }

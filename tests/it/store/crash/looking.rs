@@ -4,7 +4,9 @@ use super::told::{Content, Found, Reading, SECTORS, Value};
 use super::world::{CHUNK, Chunks, SECTOR, World, offset, plain_len};
 use crate::store::*;
 use kmsfs::store::backend;
+use kmsfs::store::check::{CheckOptions, Severity, check};
 use kmsfs::store::{Error, SeekTo, Target};
+use std::collections::BTreeSet;
 
 impl World {
     /// A live store reads what was written.
@@ -80,6 +82,33 @@ fn check_holes(object: &Object, chunks: Chunks, size: u64) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// Where a check of the store and what was read disagree about which objects are damaged.
+pub fn disagreements(store: &Arc<Store>, found: &Found) -> Vec<String> {
+    let options = CheckOptions { scrub: true, repair: false };
+    let report = match check(store, options, &CALLER, &mut |_| true) {
+        Ok(report) => report,
+        Err(error) => return vec![format!("the check fails: {error}")],
+    };
+    let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let (mut told, mut wrong) = (BTreeSet::new(), Vec::new());
+    for finding in errors {
+        let path = finding.place.strip_prefix("bucket/").unwrap_or("not in the bucket");
+        match found.names.get(path) {
+            Some(ino) => drop(told.insert(*ino)),
+            None => wrong.push(format!("the check finds {finding:?}")),
+        }
+    }
+    let damaged = found.objects.iter().filter(|(_, object)| match object {
+        Ok(reading) => reading.sectors.iter().any(Option::is_none),
+        Err(_) => true,
+    });
+    let damaged: BTreeSet<u64> = damaged.map(|(ino, _)| *ino).collect();
+    if told != damaged {
+        wrong.push(format!("the check calls {told:?} damaged, and reading {damaged:?}: {:?}", report.findings));
+    }
+    wrong
 }
 
 /// Reads everything in the bucket.

@@ -6,8 +6,14 @@ use super::world::{SPREAD, World};
 use crate::store::*;
 use kmsfs::store::Error;
 
-const READ_ONLY: StoreOptions =
-    StoreOptions { read_only: true, log_bound: 64 << 20, max_pinned: 256, table_bytes: 4 << 20, encryptions: 1 << 32 };
+const READ_ONLY: StoreOptions = StoreOptions {
+    read_only: true,
+    cut_damaged_log: false,
+    log_bound: 64 << 20,
+    max_pinned: 256,
+    table_bytes: 4 << 20,
+    encryptions: 1 << 32,
+};
 
 fn open_read_only(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {
     disk.watch(|_| panic!("a read-only store was written"));

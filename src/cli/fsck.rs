@@ -1,0 +1,199 @@
+//! `kmsfs fsck`: checks a store that is not mounted, and mends it. Exit codes are e2fsck's.
+
+use super::exit::Failure;
+use super::text::{escape, pretty};
+use super::unlock::UnlockArgs;
+use super::{assembly, harden};
+use crate::kms::Caller;
+use crate::store::check::{self, CheckOptions, Finding, Progress, Report, Severity};
+use crate::store::{self, Store, StoreOptions};
+use crate::sys::Signals;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// Check a store, and mend it
+///
+/// The store must not be mounted, or only read-only. Checked are the redo log, every name, object and
+/// sidecar, lengths and seals; with --scrub every chunk is read and authenticated. Nothing is changed
+/// unless --repair is given, which writes the redo log home, collects the space of sidecars without an
+/// object, writes a damaged object anew with all of it that can be read, and moves what it cannot
+/// explain, or cannot read at all, to lost+found/ in the store. It deletes nothing.
+#[derive(Args)]
+#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+pub struct FsckArgs {
+    #[command(flatten)]
+    unlock: UnlockArgs,
+    /// The keyring, if it is not in the store
+    #[arg(long, value_name = "DIR")]
+    keyring: Option<PathBuf>,
+    /// Read and authenticate every chunk
+    #[arg(long)]
+    scrub: bool,
+    /// Mend what can be mended
+    #[arg(long)]
+    repair: bool,
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+    store: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmsfs fsck --key-file /root/kmsfs.key /srv/store
+  kmsfs fsck --key-file /root/kmsfs.key --scrub --json /srv/store
+  kmsfs fsck --key-file /root/kmsfs.key --scrub --repair /srv/store
+
+Exit codes, as e2fsck's:
+  0   no errors
+  1   errors were mended
+  4   errors are left
+  8   it failed; standard error says why
+  16  wrong usage
+  32  interrupted";
+
+const MENDED: u8 = 1;
+const ERRORS_LEFT: u8 = 4;
+const FAILED: u8 = 8;
+pub const USAGE: u8 = 16;
+const INTERRUPTED: u8 = 32;
+
+pub fn run(args: &FsckArgs) -> ExitCode {
+    harden::forbid_dumps();
+    harden::raise_descriptor_limit();
+    match fsck(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("kmsfs: {failure}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
+    let path = assembly::find_store(&args.store)?;
+    let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&path));
+    let secret = args.unlock.read()?;
+    let open = |options: &StoreOptions| assembly::open_with(&path, &keyring, &secret, options);
+    let looking = StoreOptions { read_only: true, ..StoreOptions::default() };
+    let mut store = open(&if args.repair { StoreOptions::default() } else { looking })?;
+    let damage = log_finding(&store);
+    let mut kept = None;
+    if let (Some(_), true) = (&damage, args.repair) {
+        // Read-only as it is, closing it writes nothing.
+        let _ = store.close();
+        let backend = assembly::open_backend(&path)?;
+        kept = Some(check::keep_log(backend.as_ref()).map_err(|error| assembly::explain(&path, &error))?);
+        store = open(&StoreOptions { cut_damaged_log: true, ..StoreOptions::default() })?;
+    }
+    let options = CheckOptions { scrub: args.scrub, repair: args.repair };
+    let checked = check_with_progress(&store, options);
+    let closed = store.close();
+    let mut report = match checked {
+        Err(store::Error::Errno(libc::EINTR)) => {
+            eprintln!("kmsfs: interrupted");
+            return Ok(INTERRUPTED);
+        }
+        report => report.map_err(|error| assembly::explain(&path, &error))?,
+    };
+    closed.map_err(|error| assembly::explain(&path, &error))?;
+    if let Some(mut finding) = damage {
+        finding.repaired = kept.map(|kept| format!("what comes before is written home; all of it is {kept}"));
+        report.findings.insert(0, finding);
+    }
+    print(&report, args);
+    Ok(match (report.errors_left(), report.repaired()) {
+        (0, 0) => 0,
+        (0, _) => MENDED,
+        _ => ERRORS_LEFT,
+    })
+}
+
+fn log_finding(store: &Store) -> Option<Finding> {
+    let what = store.damage()?.to_string();
+    Some(Finding { severity: Severity::Error, place: "log/redo".into(), what, repaired: None })
+}
+
+fn check_with_progress(store: &Arc<Store>, options: CheckOptions) -> Result<Report, store::Error> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    if let Ok(signals) = Signals::block(&[libc::SIGINT, libc::SIGTERM]) {
+        let interrupted = Arc::clone(&interrupted);
+        thread::spawn(move || {
+            let _ = signals.wait();
+            interrupted.store(true, Ordering::Release);
+        });
+    }
+    // Draws nothing unless standard error is a terminal.
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} objects {msg} {eta}") {
+        bar.set_style(style);
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    let caller = Caller { uid, gid, pid: std::process::id() };
+    let report = check::check(store, options, &caller, &mut |Progress { seen, expected, scrubbed }| {
+        bar.set_length(expected.max(seen));
+        bar.set_position(seen);
+        if options.scrub {
+            bar.set_message(format!("{} MiB read", scrubbed >> 20));
+        }
+        !interrupted.load(Ordering::Acquire)
+    });
+    bar.finish_and_clear();
+    report
+}
+
+fn print(report: &Report, args: &FsckArgs) {
+    if args.json {
+        print!("{}", pretty(&as_json(report)));
+        return;
+    }
+    for finding in &report.findings {
+        let kind = match finding.severity {
+            Severity::Note => "note",
+            Severity::Error => "ERROR",
+        };
+        println!("{kind}: {}: {}", escape(&finding.place), escape(&finding.what));
+        if let Some(repaired) = &finding.repaired {
+            println!("  mended: {}", escape(repaired));
+        }
+    }
+    let Report { buckets, directories, objects, symlinks, special, records, scrubbed, .. } = report;
+    println!(
+        "{buckets} buckets, {directories} directories, {objects} objects, {symlinks} symlinks, {special} special files, \
+         {records} sidecar records"
+    );
+    if args.scrub {
+        println!("{scrubbed} bytes read and authenticated");
+    }
+    println!("{} errors left, {} findings mended", report.errors_left(), report.repaired());
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let finding = |finding: &Finding| {
+        json!({
+            "Severity": match finding.severity { Severity::Note => "note", Severity::Error => "error" },
+            "Place": finding.place,
+            "Finding": finding.what,
+            "Mended": finding.repaired,
+        })
+    };
+    json!({
+        "Buckets": report.buckets,
+        "Directories": report.directories,
+        "Objects": report.objects,
+        "Symlinks": report.symlinks,
+        "SpecialFiles": report.special,
+        "SidecarRecords": report.records,
+        "BytesScrubbed": report.scrubbed,
+        "ErrorsLeft": report.errors_left(),
+        "FindingsMended": report.repaired(),
+        "Findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,137 @@
+//! What can still be read of an object that does not open: chunk by chunk, each by its own tag.
+//!
+//! A chunk's tag vouches for its object, its place and its key epoch, not for its age: what is salvaged may be older than
+//! what was committed last. That is why only a repair reads in this way.
+
+use super::load::{read_sidecar, unwrap_keys};
+use super::{Home, Keys, read_header};
+use crate::crypto::{ChunkTag, Suite};
+use crate::format::ObjectId;
+use crate::format::entry::Entry;
+use crate::format::header::{ENTRIES_AT, Header, Seal};
+use crate::format::layout::{BLOCK, ChunkIndex, CipherLen, EntrySlot, PlainLen};
+use crate::format::sidecar::{Kind, Place, Record, Sidecar};
+use crate::kms::Caller;
+use crate::store::{Error, Result, Store};
+
+/// The remains of one object.
+pub struct Remains {
+    home: Home,
+    keys: Keys,
+    pub sidecar: Sidecar,
+    pub length: PlainLen,
+    header: Vec<u8>,
+    /// The table page that was read last, and where it is.
+    page: (u64, Vec<u8>),
+}
+
+pub enum Salvaged {
+    Hole,
+    /// So many bytes at the beginning of the buffer.
+    Data(usize),
+    Lost,
+}
+
+impl Remains {
+    /// `known` is where the record of this inode is, and whose it says it is: for an object whose header is gone.
+    pub fn find(store: &Store, home: Home, known: Option<(ObjectId, Place)>, caller: &Caller) -> Result<Self> {
+        let known = known.map(|(id, place)| stand_in(id, place));
+        let own = read_header(home.file.as_ref());
+        let mut found = Err(Error::Corrupt("neither its header nor a sidecar says which object it is".into()));
+        for header in own.iter().chain(&known) {
+            found = keys_of(store, header, caller);
+            if found.is_ok() {
+                break;
+            }
+        }
+        let (sidecar, keys) = found?;
+        let mut block = vec![0; BLOCK as usize];
+        home.read(0, &mut block)?;
+        let sealed = own.ok().filter(|header| keys.newest().verify_seal(Header::sealed(&block), &header.mac).is_ok());
+        let length = match sealed {
+            Some(header) => header.seal.length,
+            None => longest(home.len()?),
+        };
+        Ok(Self { home, keys, sidecar, length, header: block, page: (0, Vec::new()) })
+    }
+
+    /// One chunk, into a buffer of a chunk's length.
+    pub fn chunk(&mut self, chunk: ChunkIndex, bytes: &mut [u8]) -> Result<Salvaged> {
+        let have = self.length.bytes_in(chunk);
+        let entry = match chunk.slot() {
+            EntrySlot::Header(n) => Entry::read(&self.header[ENTRIES_AT..], n),
+            EntrySlot::Page(page, n) => Entry::read(self.page(page.table().offset())?, n),
+        };
+        let entry = match entry {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(Salvaged::Hole),
+            Err(_) => return Ok(Salvaged::Lost),
+        };
+        if self.home.read(chunk.offset(), &mut bytes[..have])? < have {
+            return Ok(Salvaged::Lost);
+        }
+        let Ok(cipher) = self.keys.cipher(entry.epoch) else { return Ok(Salvaged::Lost) };
+        let tag = ChunkTag { nonce: entry.nonce, tag: entry.tag };
+        Ok(match cipher.open(chunk.0, &tag, &mut bytes[..have]) {
+            Ok(()) => Salvaged::Data(have),
+            Err(_) => Salvaged::Lost,
+        })
+    }
+
+    fn page(&mut self, offset: u64) -> Result<&[u8]> {
+        if self.page.0 != offset {
+            let mut page = vec![0; BLOCK as usize];
+            let read = self.home.read(offset, &mut page)?;
+            page[read..].fill(0);
+            self.page = (offset, page);
+        }
+        Ok(&self.page.1)
+    }
+}
+
+/// A header for an object file that has none, as far as it is needed to find the keys.
+fn stand_in(object_id: ObjectId, sidecar: Place) -> Header {
+    let seal =
+        Seal { sequence: 0, length: PlainLen(0), entries: [0; 32], top: [0; 32], epoch: 0, encryptions: 0, md5: None };
+    Header { object_id, suite: Suite::Aes256Gcm, seal, mac: [0; 32], sidecar }
+}
+
+fn keys_of(store: &Store, header: &Header, caller: &Caller) -> Result<(Sidecar, Keys)> {
+    let (sidecar, record) = read_sidecar(&store.segments, store.patched(header.sidecar), header)?;
+    let keys = unwrap_keys(store, &sidecar, header, caller)?;
+    let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
+    keys.newest().verify_sidecar(&authenticated, &record.mac).map_err(|why| Error::corrupt("sidecar", why))?;
+    Ok((sidecar, keys))
+}
+
+/// The longest object that a file of this length has room for.
+fn longest(len: u64) -> PlainLen {
+    let mut len = len;
+    loop {
+        match CipherLen(len).plain() {
+            Ok(plain) => return plain,
+            Err(_) if len < BLOCK => return PlainLen(0),
+            // Inside a page or a node: back to the block before.
+            Err(_) => len = (len - 1) / BLOCK * BLOCK,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_no_writer_makes_is_taken_back_to_one() {
+        assert_eq!(longest(0), PlainLen(0));
+        assert_eq!(longest(100), PlainLen(0));
+        assert_eq!(longest(4096), PlainLen(0));
+        assert_eq!(longest(4097), PlainLen(1));
+        // Inside the first table page, and at its end.
+        assert_eq!(longest(266_241), PlainLen(262_144));
+        assert_eq!(longest(270_336), PlainLen(262_144));
+        assert_eq!(longest(270_337), PlainLen(262_145));
+        // Inside a node and the page behind it.
+        assert_eq!(longest(802_816), PlainLen(786_432));
+    }
+}
