@@ -1,6 +1,6 @@
 //! Each FUSE request, decoded, as one call of `fs`.
 
-use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nanoseconds};
+use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, requested};
 use super::workers::Workers;
 use crate::fs::{Changes, Creation, Entry, Error, Fs, Range};
 use crate::kms::Caller;
@@ -163,8 +163,9 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let time = |time: TimeOrNow| match time {
-            TimeOrNow::SpecificTime(time) => nanoseconds(time),
-            TimeOrNow::Now => nanoseconds(SystemTime::now()),
+            TimeOrNow::SpecificTime(time) => requested(time),
+            // The clock that stamps what is written: no file that is touched after another looks older.
+            TimeOrNow::Now => self.fs.store().now(),
         };
         let changes = Changes { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
         let handle = handle.map(|handle| handle.0);

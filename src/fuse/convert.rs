@@ -87,6 +87,18 @@ fn time(nanoseconds: i64) -> SystemTime {
     if nanoseconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
+/// A time as fuser hands it over, which is wrong before 1970: the kernel's nanoseconds count upwards from its seconds, and
+/// fuser counts them downwards.
+pub fn requested(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(_) => nanoseconds(time),
+        Err(before) => {
+            let seconds = i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX);
+            seconds.saturating_neg().saturating_mul(1_000_000_000) + i64::from(before.duration().subsec_nanos())
+        }
+    }
+}
+
 /// Nanoseconds since 1970, clamped to what 64 bits hold.
 pub fn nanoseconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
@@ -104,6 +116,15 @@ mod tests {
         for at in [0, 1, -1, 1_700_000_000_123_456_789, -5_000_000_001] {
             assert_eq!(nanoseconds(time(at)), at);
         }
+    }
+
+    #[test]
+    fn times_before_1970_are_what_the_kernel_meant() {
+        // The kernel's -3600 s and 500 ms, as fuser makes a time of them.
+        assert_eq!(requested(UNIX_EPOCH - Duration::new(3600, 500_000_000)), -3_599_500_000_000);
+        assert_eq!(requested(UNIX_EPOCH - Duration::new(1, 0)), -1_000_000_000);
+        assert_eq!(requested(UNIX_EPOCH + Duration::new(1, 5)), 1_000_000_005);
+        assert!(requested(UNIX_EPOCH - Duration::new(1 << 40, 1)) < 0);
     }
 
     #[test]
