@@ -10,6 +10,13 @@ use rustix::mount::{MountFlags, mount_remount};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long files that were closed just now may still count as open for writing: the kernel tells kmsfs of the last close
+/// after close(2) has returned, and refuses `ro` until it is answered.
+const CLOSING: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(10);
 
 /// mount(8) passes all options of the mount as it is, changed by those of its command line.
 pub fn run(mountpoint: &Path, options: &Options) -> Result<(), Failure> {
@@ -20,7 +27,7 @@ pub fn run(mountpoint: &Path, options: &Options) -> Result<(), Failure> {
     if let Some(option) = unchangeable(&mount, options) {
         return Err(refused(&format!("'{option}' cannot be changed: unmount it and mount it again")));
     }
-    let set = |flags| mount_remount(&target, flags, "").map_err(|errno| refused(&describe(&errno.into())));
+    let set = |flags| set_flags(&target, flags).map_err(|e| refused(&describe(&e)));
     let flags = flags(options);
     set(flags)?;
     if has_own_options(options) {
@@ -31,6 +38,16 @@ pub fn run(mountpoint: &Path, options: &Options) -> Result<(), Failure> {
         return Err(refused("it was mounted read-only: unmount it and mount it again to write"));
     }
     Ok(())
+}
+
+fn set_flags(target: &Path, flags: MountFlags) -> io::Result<()> {
+    let since = Instant::now();
+    loop {
+        match mount_remount(target, flags, "") {
+            Err(rustix::io::Errno::BUSY) if since.elapsed() < CLOSING => thread::sleep(RETRY),
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// The kernel takes these from the first mount only, and would say nothing.
