@@ -58,7 +58,7 @@ git_remounted() { remount; git_fsck; test -z "$(git -C "$work/clone" status --po
 
 suite_sqlite() {
     transactions=100000
-    [ "$short" = no ] || transactions=2000
+    [ "$short" = no ] || transactions=1000
     mount_fresh
     steps "sqlite3 $(sqlite3 --version | awk '{ print $1 }')" "$transactions transactions in each mode" \
         sqlite_delete sqlite_wal sqlite_concurrent sqlite_remounted
