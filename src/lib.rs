@@ -8,6 +8,8 @@ pub mod crypto;
 pub mod format;
 pub mod fs;
 pub mod fuse;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kms;
 pub mod sse;
 pub mod store;

@@ -104,6 +104,14 @@ fn usage_code() -> u8 {
     }
 }
 
+/// For fuzzing: the words of `-o`, each way that they are read.
+pub(crate) fn mount_options(text: &str) {
+    for sloppy in [false, true] {
+        let _ = options::Options::parse([text], sloppy);
+    }
+    let _ = mount8::parse(text.split(' ').map(OsString::from));
+}
+
 fn as_mount_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
     if arguments.iter().any(|argument| argument == "-h" || argument == "--help") {

@@ -111,6 +111,25 @@ impl Error {
     }
 }
 
+/// For fuzzing: reads a keyring's contents, and writes what was read again.
+pub(crate) fn decode_keyring(bytes: &[u8]) {
+    if let Ok(contents) = keyring::Contents::decode(bytes) {
+        assert_eq!(contents.encode().as_deref(), Ok(bytes));
+    }
+}
+
+/// For fuzzing, as `decode_keyring`.
+pub(crate) fn decode_slots(bytes: &[u8]) {
+    if let Ok(slots) = keyring::Slots::decode(bytes) {
+        assert_eq!(slots.encode(), bytes);
+    }
+}
+
+/// For fuzzing: whether a ciphertext blob opens under this material.
+pub(crate) fn open_blob(bytes: &[u8], material: &SecretKey, context: &EncryptionContext) -> bool {
+    blob::names(bytes).is_some() && blob::unwrap(bytes, material, context).is_some()
+}
+
 impl From<OpenError> for Error {
     fn from(error: OpenError) -> Self {
         Self::new(Code::KmsInternal, format!("the keyring: {error}"))

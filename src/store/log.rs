@@ -57,6 +57,9 @@ pub fn create(dir: &dyn Dir) -> Result<()> {
     Ok(file.sync()?)
 }
 
+/// Bytes that a log never has: it would have been checkpointed long before.
+const LONGEST: u64 = 4 << 30;
+
 /// The log as it was found, for recovery.
 pub struct Found {
     pub header: LogHeader,
@@ -80,6 +83,9 @@ pub fn find(dir: &dyn Dir, access: Access) -> Result<Found> {
     let mut bytes = Vec::new();
     if !header.clean {
         let len = file.metadata()?.len;
+        if len > LONGEST {
+            return Err(Error::Unusable(format!("log/{FILE} is longer than any log: restore it from a backup")));
+        }
         bytes = if len <= 1 << 20 { read_file(dir, name)? } else { read_all(file.as_ref(), len)? };
     }
     Ok(Found { header, bytes, file })

@@ -9,6 +9,7 @@ mod bigfile;
 mod config;
 mod format;
 mod fs_model;
+mod fuzz_corpus;
 mod git;
 mod keyring;
 mod keys;

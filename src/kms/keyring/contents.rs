@@ -130,7 +130,7 @@ impl Contents {
         usable.any(|usable| usable.id == *material)
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, OpenError> {
+    pub(in crate::kms) fn encode(&self) -> Result<Vec<u8>, OpenError> {
         // Serializing into memory fails only past the limit.
         let bytes = if self.attributes.is_empty() {
             encoding().serialize(self)
@@ -140,7 +140,7 @@ impl Contents {
         bytes.map_err(|_| OpenError::Other(format!("it would be larger than {MOST} bytes")))
     }
 
-    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, OpenError> {
+    pub(in crate::kms) fn decode(mut bytes: &[u8]) -> Result<Self, OpenError> {
         let fail = |error: bincode::Error| OpenError::Other(format!("its contents do not decode: {error}"));
         let mut contents: Self = encoding().deserialize_from(&mut bytes).map_err(fail)?;
         if !bytes.is_empty() {

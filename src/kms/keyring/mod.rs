@@ -6,6 +6,7 @@ mod slots;
 
 pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters};
 pub use files::{Keyring, Stamp, now};
+pub(super) use slots::Slots;
 pub use slots::Unlock;
 
 /// Why a keyring cannot be opened or changed.

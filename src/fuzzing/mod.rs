@@ -1,0 +1,42 @@
+//! Entry points for fuzzing: each takes any bytes, and must neither panic nor take anything for what was not written.
+//!
+//! `fuzz/` runs them under cargo-fuzz, and the tests run them over the corpus that is kept there.
+
+mod operations;
+mod parsers;
+mod victim;
+
+/// Takes any bytes, and panics where something is wrong.
+type Target = fn(&[u8]);
+
+/// Every target, by the name of its corpus.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("object_header", parsers::object_header),
+    ("sidecar_record", parsers::sidecar_record),
+    ("tag_entries", parsers::tag_entries),
+    ("log_record", parsers::log_record),
+    ("keyring_contents", parsers::keyring_contents),
+    ("keyring_slots", parsers::keyring_slots),
+    ("ciphertext_blob", parsers::ciphertext_blob),
+    ("encryption_configuration", parsers::encryption_configuration),
+    ("request_header", parsers::request_header),
+    ("bucket_name", parsers::bucket_name),
+    ("mount_options", parsers::mount_options),
+    ("store_json", |bytes| victim::open_with("store.json", bytes)),
+    ("bucket_record", |bytes| victim::open_with("meta/bucket", bytes)),
+    ("free_list", |bytes| victim::open_with("sidecars/free", bytes)),
+    ("segment", |bytes| victim::open_with("sidecars/00000000", bytes)),
+    ("object_file", |bytes| victim::open_with("buckets/bucket/object", bytes)),
+    ("redo_log", victim::open_with_log),
+    ("symlink_text", victim::open_with_symlink),
+    ("store_operations", operations::run),
+];
+
+/// Runs one target.
+///
+/// # Panics
+/// If there is none of that name, or if it finds something.
+pub fn run(name: &str, bytes: &[u8]) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of that name");
+    target(bytes);
+}
