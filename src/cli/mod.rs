@@ -14,8 +14,10 @@ mod mountpoint;
 mod options;
 mod put;
 mod remount;
+mod scrub;
 mod serve;
 mod stat;
+mod sync;
 mod text;
 mod unlock;
 mod xattr;
@@ -50,6 +52,8 @@ enum Command {
     Stat(stat::StatArgs),
     Kms(kms::KmsArgs),
     Fsck(fsck::FsckArgs),
+    Scrub(scrub::ScrubArgs),
+    Sync(sync::SyncArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -90,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Stat(args) => return stat::run(&args),
         Command::Kms(args) => return kms::run(args),
         Command::Fsck(args) => return fsck::run(&args),
+        Command::Scrub(args) => scrub::run(&args),
+        Command::Sync(args) => sync::run(&args),
     };
     result.unwrap_or_else(|failure| tell(&failure).into())
 }

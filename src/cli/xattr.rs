@@ -16,6 +16,9 @@ pub const CONTENT_MD5: &str = "user.x-kmsfs-content-md5";
 /// Of a directory: the encryption configuration in force there and where it comes from, as JSON.
 pub const CONFIGURATION: &str = "user.x-kmsfs-encryption";
 
+/// Set on the root of a mount: everything is committed, written home and made durable.
+pub const SYNC: &str = "user.x-kmsfs-sync";
+
 /// Linux's bound on any attribute's value.
 const MAX_VALUE: usize = 64 << 10;
 

@@ -21,6 +21,8 @@ pub enum Virtual {
     Encryption,
     /// Of directories, set only: a PUT's new object.
     Create,
+    /// Of the root, set only: a checkpoint.
+    Sync,
 }
 
 impl Virtual {
@@ -32,6 +34,7 @@ impl Virtual {
             "x-kmsfs-content-md5" => Some(Self::ContentMd5),
             "x-kmsfs-encryption" => Some(Self::Encryption),
             "x-kmsfs-create" => Some(Self::Create),
+            "x-kmsfs-sync" => Some(Self::Sync),
             name => headers.into_iter().find(|header| *header == name).map(Self::Header),
         }
     }
@@ -41,7 +44,7 @@ impl Fs {
     pub(super) fn get_virtual(&self, ino: u64, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
         match name {
             Virtual::Encryption => self.directory_encryption(ino),
-            Virtual::Create | Virtual::ContentMd5 | Virtual::Header(CONTEXT) => errno(libc::ENODATA),
+            Virtual::Create | Virtual::Sync | Virtual::ContentMd5 | Virtual::Header(CONTEXT) => errno(libc::ENODATA),
             Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
             Virtual::Header(header) => self.with_object(ino, caller, |object| {
                 let encryption = object.encryption();
@@ -81,6 +84,7 @@ impl Fs {
         match name {
             Virtual::Etag | Virtual::Encryption => errno(libc::EPERM),
             Virtual::Create => self.create_with(ino, value, caller),
+            Virtual::Sync => self.sync(ino, caller),
             Virtual::ContentMd5 => {
                 let md5 = std::str::from_utf8(value).ok().filter(|text| text.len() == 32);
                 let md5 = md5.and_then(|text| u128::from_str_radix(text, 16).ok());
@@ -88,6 +92,17 @@ impl Fs {
                 self.with_object(ino, caller, |object| Ok(object.set_content_md5(md5)?))
             }
             Virtual::Header(header) => self.request(ino, header, value, caller),
+        }
+    }
+
+    /// Root's affair, and that of whoever runs the mount.
+    fn sync(&self, ino: u64, caller: &Caller) -> Result<()> {
+        let own = caller.uid == rustix::process::geteuid().as_raw();
+        match (ino == self.root(), caller.uid == 0 || own) {
+            (false, _) => errno(libc::ENODATA),
+            (true, false) => errno(libc::EPERM),
+            (true, true) if self.store.read_only() => Ok(()),
+            (true, true) => Ok(self.store.checkpoint()?),
         }
     }
 

@@ -4,6 +4,7 @@ mod fsck;
 mod input;
 mod mount8;
 mod mounting;
+mod scrub;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -99,7 +100,7 @@ impl Drop for Place {
 }
 
 /// How a command ended and what it said.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Answer {
     code: i32,
     out: String,
