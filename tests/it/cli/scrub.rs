@@ -66,7 +66,7 @@ fn damage_beneath_what_the_kernel_has_cached_is_found_and_named_without_driving_
 fn a_scrub_goes_on_where_an_earlier_one_was() {
     let place = filled();
     let state = place.shown("state");
-    let hex = |path: PathBuf| path.to_str().unwrap().bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |path: PathBuf| hex::encode(path.to_str().unwrap());
     let earlier = serde_json::json!({
         "root": hex(place.path("mnt")), "done": hex(place.path("mnt/my-bucket/sparse")),
         "objects": 2, "bytes": 10_003, "unreadable": 0, "damaged": [],
