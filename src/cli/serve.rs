@@ -23,6 +23,9 @@ use std::time::Duration;
 /// What was modified is committed this often (see docs/ARCHITECTURE.md, durability).
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Keys that were taken away or given back are noticed within a second; looking costs a stat(2).
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Takes this process from here to the end of the mount. `caller` waits for it in the background.
 pub fn serve(plan: Plan, caller: Option<daemon::Waiting>) -> Result<ExitCode, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -65,12 +68,20 @@ fn serve_store(
 ) -> Result<(), Failure> {
     let fs = assembly::file_system(store, plan.options.read_only);
     let mounted = stop
-        .mount(|| fuse::mount(fs, &plan.mount_options()))
+        .mount(|| fuse::mount(fs.clone(), &plan.mount_options()))
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
-    let ticker = Ticker::start(Arc::clone(store));
+    let store = Arc::clone(store);
+    let ticker = Ticker::start(COMMIT_INTERVAL, move || {
+        store.commit_all();
+        store.keys().drop_expired();
+    });
+    let watched = Arc::clone(&fs);
+    let watcher = Ticker::start(WATCH_INTERVAL, move || watched.watch_keys());
     let answers = announce(plan, caller, Arc::clone(stop));
     let served = mounted.run();
     stop.unmounted();
+    watcher.stop();
+    fs.stop_draining();
     ticker.stop();
     if !answers.load(Ordering::Acquire) && !stop.was_asked() {
         return Err(Failure::new(format!("{} was unmounted before it answered", shown(&plan.target))));
@@ -158,18 +169,18 @@ impl Stop {
     }
 }
 
-/// Commits what was modified every five seconds.
+/// Does something again and again.
 struct Ticker {
     stop: mpsc::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Ticker {
-    fn start(store: Arc<Store>) -> Self {
+    fn start(interval: Duration, act: impl Fn() + Send + 'static) -> Self {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
-            while stopped.recv_timeout(COMMIT_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
-                store.commit_all();
+            while stopped.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
+                act();
             }
         });
         Self { stop, thread }

@@ -63,10 +63,7 @@ impl ObjectKeys {
 
     pub fn chunk_cipher(&self, epoch: u16) -> ChunkCipher {
         let key = derive(&self.data_key, &self.parameters, epoch, "kmsfs chunk");
-        ChunkCipher {
-            key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.expose()).expect("the key has AES-256's length")),
-            aad: ChunkAad::new(&self.parameters, epoch),
-        }
+        ChunkCipher { key: Box::new(expanded(key.expose())), aad: ChunkAad::new(&self.parameters, epoch) }
     }
 
     pub fn mac_seal(&self, sealed: &[u8]) -> [u8; 32] {
@@ -88,8 +85,21 @@ impl ObjectKeys {
 
 /// Encrypts and decrypts the chunks of one object in one key epoch.
 pub struct ChunkCipher {
-    key: LessSafeKey,
+    /// Boxed, so that moving the cipher leaves no copy behind.
+    key: Box<LessSafeKey>,
     aad: ChunkAad,
+}
+
+impl Drop for ChunkCipher {
+    /// ring does not wipe its expanded keys: another one takes the place of this one, so that it is not left in memory.
+    fn drop(&mut self) {
+        *self.key = expanded(&[0; SecretKey::LEN]);
+        std::hint::black_box(&self.key);
+    }
+}
+
+fn expanded(key: &[u8; SecretKey::LEN]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has AES-256's length"))
 }
 
 impl ChunkCipher {

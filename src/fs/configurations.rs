@@ -4,9 +4,9 @@
 //! draft becomes the content only after it was validated as a whole, at flush or fsync.
 
 use super::error::errno;
-use super::handles::Handle;
+use super::handles::{Handle, Opener};
 use super::{Creation, Error, Fs, Result};
-use crate::kms::{Caller, EncryptionContext};
+use crate::kms::{Caller, EncryptionContext, Operation};
 use crate::sse::{Algorithm, Configuration, Encryption};
 use crate::store::backend::Rename;
 use crate::store::{Attr, Dir, Object, Target};
@@ -98,9 +98,10 @@ impl Fs {
         name == NAME
     }
 
-    /// Whether what the kernel keeps of an inode's content can go wrong: of configurations.
+    /// Whether what the kernel keeps of an inode's content can go wrong: of configurations, and of objects that some may
+    /// read no longer.
     pub fn is_volatile(&self, ino: u64) -> bool {
-        self.inodes.names(ino).iter().any(|(_, name)| Self::is_configuration(name))
+        self.is_revoked(ino) || self.inodes.names(ino).iter().any(|(_, name)| Self::is_configuration(name))
     }
 
     /// A directory, symlink or special file of that name would be a configuration that nobody can read.
@@ -196,7 +197,9 @@ impl Fs {
         } else {
             None
         };
-        Ok(self.handles.insert(Handle { object, draft }))
+        // AES256, which no KMS key stands behind: there is nothing to take away.
+        let opener = Opener { caller: *caller, operation: Operation::Decrypt, write };
+        Ok(self.handles.insert(Handle::new(object, draft, opener)).0)
     }
 
     pub(super) fn new_draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {

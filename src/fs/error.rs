@@ -18,6 +18,7 @@ impl Error {
             Self::Errno(errno) | Self::Store(store::Error::Errno(errno)) => *errno,
             Self::Store(store::Error::Corrupt(_) | store::Error::InUse(_) | store::Error::Unusable(_)) => libc::EIO,
             Self::Store(store::Error::Sse(refused)) => refused.errno(),
+            Self::Store(store::Error::Locked) => libc::EACCES,
             Self::Store(store::Error::NeedsReencryption) => libc::EOPNOTSUPP,
             Self::Store(store::Error::ReadOnly) => libc::EROFS,
         }
@@ -26,7 +27,9 @@ impl Error {
     /// What an errno does not tell, for the log.
     pub fn log_text(&self) -> Option<String> {
         match self {
-            Self::Errno(_) | Self::Store(store::Error::Errno(_) | store::Error::ReadOnly) => None,
+            Self::Errno(_) | Self::Store(store::Error::Errno(_) | store::Error::ReadOnly | store::Error::Locked) => {
+                None
+            }
             Self::Store(store::Error::Sse(refused)) => Some(refused.log_text()),
             Self::Store(
                 error @ (store::Error::Corrupt(_)

@@ -1,11 +1,12 @@
 //! Open files: content, locks on it being the kernel's matter.
 
 use super::error::errno;
-use super::handles::Handle;
+use super::handles::{Handle, Opener};
 use super::{Creation, Entry, Error, Fs, Result};
-use crate::kms::Caller;
+use crate::kms::{Caller, Operation};
 use crate::sse::{Encryption, Request};
 use crate::store::{self, Dir, Object, SeekTo, SetAttr, Target};
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -24,9 +25,11 @@ impl Fs {
     pub fn create(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<(Entry, u64)> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
+        let judged = self.judged();
         let (object, entry) = self.make_object(&dir, name, creation, None)?;
         let draft = if Self::is_configuration(name) { Some(self.new_draft(&object)?) } else { None };
-        Ok((entry, self.handles.insert(Handle { object, draft })))
+        let opener = Opener { caller: creation.caller, operation: Operation::GenerateDataKey, write: true };
+        Ok((entry, self.admit(Handle::new(object, draft, opener), judged)))
     }
 
     /// Encrypted as the request says, else as the nearest configuration does.
@@ -51,17 +54,21 @@ impl Fs {
         if let Some((parent, name)) = names.iter().find(|(_, name)| Self::is_configuration(name)) {
             return self.open_configuration(ino, (&self.dir(*parent)?, name), truncate, write, caller);
         }
+        let judged = self.judged();
+        let operation = Cell::new(Operation::Decrypt);
         let object = self.object_of(ino, caller, |dir, name| {
             let opened = self.store.open_object(dir, name, caller);
             match opened {
                 Err(store::Error::Corrupt(_) | store::Error::Sse(_)) if truncate => {
+                    operation.set(Operation::GenerateDataKey);
                     let want = self.encryption_for(dir, name, None)?;
                     Ok(self.store.open_truncated(dir, name, &want, &dir.key_of(name), caller)?)
                 }
                 opened => Ok(opened?),
             }
         })?;
-        self.opened(object, truncate, caller)
+        let opener = Opener { caller: *caller, operation: operation.get(), write };
+        self.opened(object, truncate, opener, judged)
     }
 
     /// The object of an inode with one handle more: the one that is open already, or what `open` finds under one of the
@@ -92,15 +99,16 @@ impl Fs {
         errno(libc::ESTALE)
     }
 
-    fn opened(&self, object: Arc<Object>, truncate: bool, caller: &Caller) -> Result<u64> {
+    fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judged: u64) -> Result<u64> {
         if truncate {
-            let done = object.truncate(0).map_err(Error::from).and_then(|()| self.drop_set_id(&object, caller));
+            let done = object.truncate(0).map_err(Error::from);
+            let done = done.and_then(|()| self.drop_set_id(&object, &opener.caller));
             if let Err(error) = done {
                 self.store.release(&object);
                 return Err(error);
             }
         }
-        Ok(self.handles.insert(Handle { object, draft: None }))
+        Ok(self.admit(Handle::new(object, None, opener), judged))
     }
 
     pub(super) fn handle(&self, id: u64) -> Result<Arc<Handle>> {
@@ -109,20 +117,24 @@ impl Fs {
 
     /// Bytes read; fewer than asked for only at the end.
     pub fn read(&self, handle: u64, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        let handle = self.handle(handle)?;
+        let handle = self.permitted(handle)?;
         match &handle.draft {
             Some(draft) => Ok(draft.lock().read(offset, bytes)),
-            None => Ok(handle.object.read(offset, bytes)?),
+            None => self.with_keys(&handle, |object| object.read(offset, bytes)),
         }
     }
 
     /// `drop_set_id`: the writer may not keep set-id bits.
     pub fn write(&self, handle: u64, offset: u64, data: &[u8], drop_set_id: bool) -> Result<()> {
-        let handle = self.handle(handle)?;
+        let handle = self.permitted(handle)?;
+        self.write_through(&handle, offset, data, drop_set_id)
+    }
+
+    pub(super) fn write_through(&self, handle: &Handle, offset: u64, data: &[u8], drop_set_id: bool) -> Result<()> {
         if let Some(draft) = &handle.draft {
             return draft.lock().write(offset, data);
         }
-        handle.object.write(offset, data)?;
+        self.with_keys(handle, |object| object.write(offset, data))?;
         if drop_set_id {
             self.clear_set_id(&handle.object)?;
         }
@@ -147,6 +159,7 @@ impl Fs {
                 self.drop_draft(&handle.object);
             }
             self.store.release(&handle.object);
+            self.released(&handle);
         }
     }
 
@@ -164,10 +177,11 @@ impl Fs {
     /// Another length, through a handle or by inode.
     pub fn truncate(&self, ino: u64, handle: Option<u64>, len: u64, caller: &Caller) -> Result<()> {
         if let Some(handle) = handle.and_then(|id| self.handles.get(id)) {
+            Self::check(&handle)?;
             if let Some(draft) = &handle.draft {
                 return draft.lock().truncate(len);
             }
-            handle.object.truncate(len)?;
+            self.with_keys(&handle, |object| object.truncate(len))?;
             return self.drop_set_id(&handle.object, caller);
         }
         let id = self.open(ino, false, true, caller)?;
@@ -200,7 +214,7 @@ impl Fs {
         const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE;
         const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
-        let handle = self.handle(handle)?;
+        let handle = self.permitted(handle)?;
         let object = &handle.object;
         let Range { offset, len } = range;
         if handle.draft.is_some() {
@@ -213,7 +227,7 @@ impl Fs {
             return errno(libc::EOPNOTSUPP);
         }
         if mode & (PUNCH | ZERO) != 0 {
-            object.punch(offset, len)?;
+            self.with_keys(&handle, |object| object.punch(offset, len))?;
         }
         if mode & PUNCH == 0 {
             match object.allocate(offset, len) {
@@ -222,20 +236,20 @@ impl Fs {
                 done => done?,
             }
             if mode & KEEP == 0 && end > size {
-                object.truncate(end)?;
+                self.with_keys(&handle, |object| object.truncate(end))?;
             }
         }
         self.drop_set_id(object, caller)
     }
 
     pub fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {
-        let handle = self.handle(handle)?;
+        let handle = self.permitted(handle)?;
         Ok(handle.object.seek(offset, to)?)
     }
 
     /// Copies inside the daemon; holes stay holes. Answers how many bytes, fewer after an error in the middle.
     pub fn copy(&self, from: u64, offset: u64, to: u64, to_offset: u64, len: u64, caller: &Caller) -> Result<u64> {
-        let (source, target) = (self.handle(from)?, self.handle(to)?);
+        let (source, target) = (self.permitted(from)?, self.permitted(to)?);
         if source.draft.is_some() || target.draft.is_some() {
             return errno(libc::EXDEV);
         }
@@ -244,8 +258,7 @@ impl Fs {
         let mut buffer = vec![0; COPY.min(len as usize)];
         let mut done = 0;
         while done < len {
-            let step =
-                copy_some(&source.object, offset + done, &target.object, to_offset + done, len - done, &mut buffer);
+            let step = self.copy_some(&source, offset + done, &target, to_offset + done, len - done, &mut buffer);
             match step {
                 Ok(0) => break,
                 Ok(count) => done += count,
@@ -259,6 +272,36 @@ impl Fs {
         Ok(done)
     }
 
+    /// A hole, or as much data as the buffer holds.
+    fn copy_some(
+        &self,
+        source: &Handle,
+        offset: u64,
+        target: &Handle,
+        to_offset: u64,
+        left: u64,
+        buffer: &mut [u8],
+    ) -> Result<u64> {
+        let data = match source.object.seek(offset, SeekTo::Data) {
+            Ok(data) => data,
+            Err(error) if error.is_errno(rustix::io::Errno::NXIO) => offset + left,
+            Err(error) => return Err(error.into()),
+        };
+        let hole = (data - offset).min(left);
+        if hole > 0 {
+            let size = target.object.attr()?.size;
+            if to_offset + hole > size {
+                self.with_keys(target, |object| object.truncate(to_offset + hole))?;
+            }
+            self.with_keys(target, |object| object.punch(to_offset, hole))?;
+            return Ok(hole);
+        }
+        let count = (buffer.len() as u64).min(left) as usize;
+        let read = self.with_keys(source, |object| object.read(offset, &mut buffer[..count]))?;
+        self.with_keys(target, |object| object.write(to_offset, &buffer[..read]))?;
+        Ok(read as u64)
+    }
+
     pub(super) fn encryption_for(&self, dir: &Arc<Dir>, name: &OsStr, request: Option<&Request>) -> Result<Encryption> {
         if Self::is_configuration(name) {
             return Ok(super::configurations::service_encryption());
@@ -266,33 +309,4 @@ impl Fs {
         let configuration = self.configuration_in_force(dir)?;
         Ok(crate::sse::resolve(request, configuration.as_ref().map(|found| &found.encryption))?)
     }
-}
-
-/// A hole, or as much data as the buffer holds.
-fn copy_some(
-    source: &Object,
-    offset: u64,
-    target: &Object,
-    to_offset: u64,
-    left: u64,
-    buffer: &mut [u8],
-) -> Result<u64> {
-    let data = match source.seek(offset, SeekTo::Data) {
-        Ok(data) => data,
-        Err(error) if error.is_errno(rustix::io::Errno::NXIO) => offset + left,
-        Err(error) => return Err(error.into()),
-    };
-    let hole = (data - offset).min(left);
-    if hole > 0 {
-        let size = target.attr()?.size;
-        if to_offset + hole > size {
-            target.truncate(to_offset + hole)?;
-        }
-        target.punch(to_offset, hole)?;
-        return Ok(hole);
-    }
-    let count = (buffer.len() as u64).min(left) as usize;
-    let read = source.read(offset, &mut buffer[..count])?;
-    target.write(to_offset, &buffer[..read])?;
-    Ok(read as u64)
 }

@@ -8,12 +8,14 @@ mod files;
 mod handles;
 mod inodes;
 mod names;
+mod revocation;
 mod virtual_attributes;
 
 pub use attributes::Changes;
 pub use error::{Error, Result};
 pub use files::Range;
 pub use names::{DirEntry, Entry};
+pub use revocation::KernelCache;
 
 use crate::kms::Caller;
 use crate::store::backend::NewNode;
@@ -24,6 +26,7 @@ use error::errno;
 use handles::Handles;
 use inodes::Inodes;
 use parking_lot::RwLock;
+use revocation::Revocations;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -38,6 +41,7 @@ pub struct Fs {
     dirs: Dirs,
     handles: Handles,
     configurations: Configurations,
+    revocations: Revocations,
     /// Renames of directories take it alone, walks share it.
     tree: RwLock<()>,
     invalidate: RwLock<Option<Invalidate>>,
@@ -89,6 +93,7 @@ impl Fs {
             inodes: Inodes::default(),
             handles: Handles::default(),
             configurations: Configurations::default(),
+            revocations: Revocations::default(),
             tree: RwLock::new(()),
             invalidate: RwLock::new(None),
         })

@@ -14,7 +14,8 @@ use std::sync::Arc;
 pub struct Entry {
     pub attr: Attr,
     pub generation: u64,
-    /// Attributes that change without the kernel's doing: of configurations.
+    /// The kernel has to ask for the attributes each time: of configurations, which change without its doing, and where
+    /// a handle is refused, which is told by that.
     pub volatile: bool,
 }
 
@@ -42,7 +43,7 @@ impl Fs {
 
     pub(super) fn entry(&self, dir: &Dir, name: &OsStr, attr: Attr) -> Entry {
         let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()));
-        Entry { attr, generation, volatile: Self::is_configuration(name) }
+        Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(attr.ino) }
     }
 
     pub fn forget(&self, ino: u64, lookups: u64) {

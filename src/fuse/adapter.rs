@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Largest request that the kernel sends here.
 pub const MAX_REQUEST: u32 = 1 << 20;
@@ -137,9 +137,12 @@ impl Filesystem for Adapter {
         self.fs.forget(self.numbers.backing(ino), lookups);
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        match attempt("getattr", || self.fs.getattr(self.numbers.backing(ino))) {
-            Ok(attr) => reply.attr(&FOR_EVER, &self.numbers.attr(&attr)),
+    fn getattr(&self, _request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        let ino = self.numbers.backing(ino);
+        // With a handle it is a read or write that the kernel asks for; fstat(2) comes without.
+        let permitted = handle.map_or(Ok(()), |handle| attempt("getattr", || self.fs.check_handle(handle.0)));
+        match permitted.and_then(|()| attempt("getattr", || self.fs.getattr(ino))) {
+            Ok(attr) => reply.attr(&self.ttl(ino), &self.numbers.attr(&attr)),
             Err(error) => reply.error(error),
         }
     }
@@ -168,9 +171,9 @@ impl Filesystem for Adapter {
             TimeOrNow::Now => self.fs.store().now(),
         };
         let changes = Changes { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
-        let handle = handle.map(|handle| handle.0);
-        match attempt("setattr", || self.fs.setattr(self.numbers.backing(ino), handle, &changes, &caller(request))) {
-            Ok(attr) => reply.attr(&FOR_EVER, &self.numbers.attr(&attr)),
+        let (handle, ino) = (handle.map(|handle| handle.0), self.numbers.backing(ino));
+        match attempt("setattr", || self.fs.setattr(ino, handle, &changes, &caller(request))) {
+            Ok(attr) => reply.attr(&self.ttl(ino), &self.numbers.attr(&attr)),
             Err(error) => reply.error(error),
         }
     }
@@ -312,7 +315,15 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match attempt("write", || self.fs.write(handle.0, offset, data, drop_set_id)) {
+        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let done = attempt("write", || {
+            if from_cache {
+                self.fs.write_back(handle.0, offset, data, drop_set_id)
+            } else {
+                self.fs.write(handle.0, offset, data, drop_set_id)
+            }
+        });
+        match done {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(error),
         }
@@ -519,6 +530,11 @@ impl Adapter {
         let dot_dot = offset == 0 || offset == AFTER_DOT;
         let dot_dot = dot_dot.then(|| (AFTER_DOT_DOT, "..", self.numbers.shown(self.fs.parent(ino))));
         dot.into_iter().chain(dot_dot)
+    }
+
+    /// How long the kernel may keep the attributes.
+    fn ttl(&self, ino: u64) -> Duration {
+        if self.fs.is_revoked(ino) { AT_ONCE } else { FOR_EVER }
     }
 
     /// Pages are kept across opens; but a configuration's content changes by the daemon's doing.

@@ -3,7 +3,7 @@
 use super::adapter::Adapter;
 use super::convert::Numbers;
 use super::mountinfo::mounted_at;
-use crate::fs::Fs;
+use crate::fs::{Fs, KernelCache};
 use fuser::{Config, MountOption, Notifier, Session, SessionACL};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{getgid, getuid};
@@ -73,6 +73,7 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions) -> io::Result<Mounted> {
         Err(error) => return Err(error),
     };
     send_invalidations(&fs, session.notifier());
+    drop_what_is_revoked(&fs, session.notifier());
     Ok(Mounted { session, place: Place::of(&mountpoint) })
 }
 
@@ -189,4 +190,39 @@ fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) {
     fs.on_invalidate(Box::new(move |parent, name| {
         let _ = queue.send((parent, name.to_owned()));
     }));
+}
+
+/// The kernel's cache of a mount.
+struct Cache {
+    notifier: Notifier,
+    numbers: Numbers,
+}
+
+impl KernelCache for Cache {
+    fn forget_attributes(&self, ino: u64) {
+        // A negative offset is for attributes alone.
+        self.tell(ino, -1);
+    }
+
+    fn drop_pages(&self, ino: u64) {
+        self.tell(ino, 0);
+    }
+}
+
+impl Cache {
+    fn tell(&self, ino: u64, offset: i64) {
+        if let Err(error) = self.notifier.inval_inode(self.numbers.shown(ino), offset, 0) {
+            log::warn!("the kernel may keep content that is no longer to be read: {error}");
+        }
+    }
+}
+
+/// From a thread of its own: the kernel writes back what is dirty before it drops it, and waits for the answers.
+fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier) {
+    fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs) }));
+    let drained = Arc::clone(fs);
+    let started = thread::Builder::new().name("kmsfs-revoke".into()).spawn(move || drained.drain_forever());
+    if let Err(error) = started {
+        log::error!("no thread for keys that are taken away: {error}");
+    }
 }

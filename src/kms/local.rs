@@ -33,6 +33,8 @@ pub struct LocalKms {
 struct State {
     contents: Contents,
     stamp: Option<Stamp>,
+    /// How often contents were read anew.
+    version: u64,
     /// Unwrapped materials, by their id.
     materials: HashMap<[u8; 16], Arc<SecretKey>>,
     /// The keyring cannot be read: why. Nothing is answered until it can.
@@ -63,7 +65,7 @@ impl LocalKms {
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
         let keyring = Keyring::open(dir, unlock)?;
         let stamp = keyring.stamp().ok();
-        let state = State { contents: keyring.read()?, stamp, materials: HashMap::new(), broken: None };
+        let state = State { contents: keyring.read()?, stamp, version: 0, materials: HashMap::new(), broken: None };
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
         Ok(Arc::new(Self { keyring, state, looked, reloading: Mutex::new(()), calls: Calls::default() }))
     }
@@ -127,6 +129,10 @@ impl LocalKms {
             }
             *looked = Instant::now();
         }
+        self.look_now();
+    }
+
+    fn look_now(&self) {
         let stamp = self.keyring.stamp().ok();
         let state = self.state.read();
         let same = stamp.is_some() && stamp == state.stamp && state.broken.is_none();
@@ -145,6 +151,7 @@ impl LocalKms {
         match read {
             Ok(contents) => {
                 state.materials.retain(|id, _| contents.may_use(id));
+                state.version += 1;
                 state.contents = contents;
                 state.stamp = stamp;
                 if state.broken.take().is_some() {
@@ -173,7 +180,10 @@ impl LocalKms {
         }
         let mut state = self.state.write();
         let material = self.material(&state.contents, names).ok_or_else(Error::invalid_ciphertext)?;
-        state.materials.insert(names.material, material.clone());
+        // Not if its key was disabled a moment ago: nobody would drop it again.
+        if state.contents.may_use(&names.material) {
+            state.materials.insert(names.material, material.clone());
+        }
         Ok(material)
     }
 
@@ -263,6 +273,12 @@ impl Kms for LocalKms {
 
     fn authorize(&self, key_arn: &str, _operation: Operation, _caller: &Caller) -> Result<(), Error> {
         self.ask_twice(|contents| check_usable(contents, contents.find(key_arn)?))
+    }
+
+    fn version(&self) -> u64 {
+        *self.looked.lock() = Instant::now();
+        self.look_now();
+        self.state.read().version
     }
 }
 

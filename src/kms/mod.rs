@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub type EncryptionContext = BTreeMap<String, String>;
 
 /// The Linux process on whose behalf a key is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller {
     pub uid: u32,
     pub gid: u32,
@@ -63,9 +63,15 @@ pub trait Kms: Send + Sync {
     /// Whether a `Decrypt` (or `GenerateDataKey`) by this caller would be answered now: state and policy of the key,
     /// without using it. For data keys that a cached bucket key protects.
     fn authorize(&self, key_arn: &str, operation: Operation, caller: &Caller) -> Result<(), Error>;
+
+    /// Looks whether somebody changed keys or who may use them, and answers a number that grows whenever that was so.
+    /// Cheap: a mount asks several times a second. The default is for a KMS whose keys never change.
+    fn version(&self) -> u64 {
+        0
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     Decrypt,
     GenerateDataKey,
@@ -103,6 +109,11 @@ impl Error {
     /// AWS says no more about a blob that does not open, or not with this context.
     fn invalid_ciphertext() -> Self {
         Self::new(Code::InvalidCiphertext, "")
+    }
+
+    /// Whether KMS could not answer, rather than refuse: who was allowed before is not denied by that.
+    pub fn is_outage(&self) -> bool {
+        matches!(self.code, Code::KmsInternal | Code::LimitExceeded)
     }
 
     fn incorrect_key() -> Self {

@@ -1,6 +1,7 @@
 //! Bucket keys in memory: each for a limited time and a limited number of uses.
 
 use crate::crypto::{SecretKey, Tampered, envelope};
+use crate::kms::Caller;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,6 +14,8 @@ pub(super) struct BucketKey {
     pub secret: SecretKey,
     /// The bucket key wrapped by the KMS key.
     pub ciphertext_blob: Vec<u8>,
+    /// For whom KMS made or decrypted it.
+    pub caller: Caller,
 }
 
 impl BucketKey {
@@ -105,6 +108,19 @@ impl<K: Hash + Eq + Clone> BucketKeys<K> {
         self.state.lock().sweep(|entry| self.is_usable(entry, now));
     }
 
+    /// Zeroizes those that are no longer to be kept, as soon as nobody is using them.
+    pub fn retain(&self, keep: impl Fn(&BucketKey) -> bool) {
+        // Asking may take long, and whoever wants a key meanwhile need not wait.
+        let slots: Vec<_> =
+            self.state.lock().slots.iter().map(|(key, slot)| (key.clone(), slot.entry.clone())).collect();
+        for (key, slot) in slots {
+            let held = slot.lock().as_ref().map(|entry| entry.bucket_key.clone());
+            if held.is_some_and(|bucket_key| !keep(&bucket_key)) {
+                self.forget(&key);
+            }
+        }
+    }
+
     fn is_usable(&self, entry: &Entry, now: Instant) -> bool {
         now.saturating_duration_since(entry.made) < self.limits.lifetime && entry.uses < self.limits.uses
     }
@@ -153,7 +169,8 @@ mod tests {
     const LIMITS: Limits = Limits { lifetime: Duration::from_secs(300), uses: 1000, kept: 3 };
 
     fn bucket_key() -> BucketKey {
-        BucketKey { key_arn: "arn".into(), secret: SecretKey::random(), ciphertext_blob: vec![1] }
+        let caller = Caller { uid: 0, gid: 0, pid: 1 };
+        BucketKey { key_arn: "arn".into(), secret: SecretKey::random(), ciphertext_blob: vec![1], caller }
     }
 
     struct Fixture {

@@ -16,16 +16,16 @@ const LIMITS: Limits = Limits { lifetime: Duration::from_secs(5 * 60), uses: 1 <
 
 /// Makes and unwraps data keys: directly under a KMS key, under a bucket key, or under the service's own key.
 pub struct KeyService {
-    kms: Arc<dyn Kms>,
+    pub(super) kms: Arc<dyn Kms>,
     service: Arc<dyn ServiceKey>,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
-    for_new: BucketKeys<Requested>,
-    for_existing: BucketKeys<Stored>,
+    pub(super) for_new: BucketKeys<Requested>,
+    pub(super) for_existing: BucketKeys<Stored>,
 }
 
 /// What a bucket key for new objects is kept under: one per requester and KMS key, as S3 has it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Requested {
+pub(super) struct Requested {
     /// As named in the request or configuration; an alias is resolved when the bucket key is made.
     key_id: String,
     context: EncryptionContext,
@@ -35,7 +35,7 @@ struct Requested {
 /// What a bucket key of existing objects is kept under: exactly what KMS was shown when it decrypted it, so that a
 /// sidecar that names another key or context does not find it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Stored {
+pub(super) struct Stored {
     key_arn: String,
     context: EncryptionContext,
     ciphertext_blob: Vec<u8>,
@@ -155,6 +155,7 @@ impl KeyService {
                 key_arn: generated.key_arn,
                 secret: generated.plaintext,
                 ciphertext_blob: generated.ciphertext_blob,
+                caller: *caller,
             })
         })?;
         let bucket_key = found.bucket_key;
@@ -180,8 +181,8 @@ impl KeyService {
         };
         let found = self.for_existing.get(&stored, (self.clock)(), || {
             let secret = self.kms.decrypt(key_arn, ciphertext_blob, context, caller)?;
-            let bucket_key = BucketKey { key_arn: key_arn.clone(), secret, ciphertext_blob: ciphertext_blob.clone() };
-            Ok::<_, RequestError>(bucket_key)
+            let (key_arn, ciphertext_blob) = (key_arn.clone(), ciphertext_blob.clone());
+            Ok::<_, RequestError>(BucketKey { key_arn, secret, ciphertext_blob, caller: *caller })
         })?;
         if found.cached {
             self.kms

@@ -7,6 +7,7 @@ mod configuration;
 mod error;
 mod json;
 mod key_service;
+mod permission;
 pub mod request;
 
 pub use bucket_name::{BucketName, BucketNameError};

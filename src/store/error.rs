@@ -12,6 +12,9 @@ pub enum Error {
     Corrupt(String),
     /// The KMS or the request was refused.
     Sse(RequestError),
+    /// The object's data keys are not in memory: they were zeroized because nobody who has it open may use its KMS key.
+    /// `Store::unlock` asks for them.
+    Locked,
     /// The change needs a new data key for an object that has content.
     NeedsReencryption,
     /// Another process has the store open: its pid, where it is known.
@@ -64,6 +67,7 @@ impl fmt::Display for Error {
             Self::Errno(errno) => write!(f, "{}", io::Error::from_raw_os_error(*errno)),
             Self::Corrupt(finding) => f.write_str(finding),
             Self::Sse(error) => write!(f, "{error:?}"),
+            Self::Locked => f.write_str("the object's data key has been given up"),
             Self::NeedsReencryption => f.write_str("the change needs a new data key, and the object has content"),
             Self::InUse(Some(pid)) => write!(f, "the store is in use by process {pid}"),
             Self::InUse(None) => f.write_str("the store is in use by another process"),

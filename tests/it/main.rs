@@ -22,6 +22,7 @@ mod parts;
 mod plaintext;
 mod processes;
 mod readme;
+mod revocation;
 mod semantics;
 mod sqlite;
 mod store;

@@ -39,8 +39,9 @@ impl Object {
             let home = state.home()?.clone();
             let (entries, top) = state.tables.rehash(&|offset, block| home.read_block(offset, block))?;
             let seal = Seal { sequence: state.seal.sequence + 1, length: state.length, entries, top, ..state.seal };
-            let half =
-                Header::write(state.id, state.suite, &seal, state.place, |sealed| state.keys.newest().mac_seal(sealed));
+            let keys = state.keys.clone();
+            let key = keys.newest()?;
+            let half = Header::write(state.id, state.suite, &seal, state.place, |sealed| key.mac_seal(sealed));
             if first {
                 self.commit_home(state, &half)?;
             } else {

@@ -285,6 +285,8 @@ impl Object {
     ) -> Result<()> {
         self.store.writable()?;
         let mut state = self.state.write();
+        // Even what needs none could not be committed.
+        state.keys.are_there()?;
         match change(&mut state, None) {
             Ok(()) => return Ok(()),
             Err(Blocked::Failed(error)) => return Err(error),
@@ -297,7 +299,9 @@ impl Object {
             // Large files that are written anew: the truncation is made durable, which makes the blocks quiet.
             self.sync_content(&permit)?;
         }
-        match change(&mut self.state.write(), Some(&permit)) {
+        let mut state = self.state.write();
+        state.keys.are_there()?;
+        match change(&mut state, Some(&permit)) {
             Ok(()) => Ok(()),
             Err(Blocked::Failed(error)) => Err(error),
             // Never with a permit.
@@ -543,8 +547,13 @@ impl State {
 }
 
 impl Keys {
+    /// Without any, the object is locked.
     pub(super) fn new(keys: Vec<(u16, crate::crypto::ObjectKeys)>) -> Self {
         Self { keys, ciphers: parking_lot::RwLock::default() }
+    }
+
+    pub(super) fn are_there(&self) -> Result<()> {
+        if self.keys.is_empty() { Err(Error::Locked) } else { Ok(()) }
     }
 
     /// Of the data key that serves this epoch.
@@ -552,6 +561,7 @@ impl Keys {
         if let Some(cipher) = self.ciphers.read().get(&epoch) {
             return Ok(cipher.clone());
         }
+        self.are_there()?;
         let key = self.keys.iter().rev().find(|(first, _)| *first <= epoch);
         let (_, key) = key.ok_or_else(|| Error::Corrupt(format!("a chunk of key epoch {epoch}, which has no key")))?;
         let cipher = Arc::new(key.chunk_cipher(epoch));
@@ -560,7 +570,7 @@ impl Keys {
     }
 
     /// The newest data key's: it authenticates seal and sidecar.
-    pub(super) fn newest(&self) -> &crate::crypto::ObjectKeys {
-        &self.keys.last().expect("a sidecar has a key").1
+    pub(super) fn newest(&self) -> Result<&crate::crypto::ObjectKeys> {
+        Ok(&self.keys.last().ok_or(Error::Locked)?.1)
     }
 }

@@ -107,17 +107,15 @@ impl Object {
         if sidecar.bucket != bucket {
             return Err(corrupt(&format_args!("it belongs to the bucket {}", sidecar.bucket)));
         }
-        let keys = unwrap_keys(store, &sidecar, &header, caller).map_err(|error| match error {
-            Error::Corrupt(finding) => corrupt(&finding),
-            error => error,
-        })?;
+        let keys =
+            unwrap_keys(store, &sidecar, header.object_id, header.suite, caller).map_err(|error| match error {
+                Error::Corrupt(finding) => corrupt(&finding),
+                error => error,
+            })?;
         let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
-        keys.newest()
-            .verify_sidecar(&authenticated, &record.mac)
-            .map_err(|why| corrupt(&format_args!("sidecar: {why}")))?;
-        keys.newest()
-            .verify_seal(Header::sealed(&first), &header.mac)
-            .map_err(|why| corrupt(&format_args!("seal: {why}")))?;
+        let key = keys.newest()?;
+        key.verify_sidecar(&authenticated, &record.mac).map_err(|why| corrupt(&format_args!("sidecar: {why}")))?;
+        key.verify_seal(Header::sealed(&first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
         check_length(store, &home, header.seal.length, metadata.ctime).map_err(|finding| corrupt(&finding))?;
         let entries = &first[ENTRIES_AT..BLOCK as usize];
         let tables = Tables::load(entries, header.seal.length, &header.seal).map_err(|error| match error {
@@ -227,7 +225,7 @@ impl State {
 
     /// Answers the place that is no longer used, if the record has moved.
     fn replace_record(&mut self, store: &Store, ino: u64, sidecar: Sidecar) -> Result<Option<Place>> {
-        let (record, needed) = write_record(&sidecar, self.id, self.record_ino, self.keys.newest())?;
+        let (record, needed) = write_record(&sidecar, self.id, self.record_ino, self.keys.newest()?)?;
         let mut moved = None;
         if needed != self.place.units {
             let place = store.segments.take(needed)?;
@@ -276,11 +274,17 @@ pub(super) fn read_sidecar(
     Ok((Sidecar::decode(&record.body)?, record))
 }
 
-pub(super) fn unwrap_keys(store: &Store, sidecar: &Sidecar, header: &Header, caller: &Caller) -> Result<Keys> {
+pub(super) fn unwrap_keys(
+    store: &Store,
+    sidecar: &Sidecar,
+    id: ObjectId,
+    suite: Suite,
+    caller: &Caller,
+) -> Result<Keys> {
     let mut keys = Vec::with_capacity(sidecar.keys.len());
     for key in &sidecar.keys {
         let data_key = store.keys.unwrap(&key.wrapped, caller)?;
-        let object_keys = ObjectKeys::new(data_key, parameters(header.object_id, header.suite), key.first_epoch);
+        let object_keys = ObjectKeys::new(data_key, parameters(id, suite), key.first_epoch);
         if *object_keys.commitment() != key.commitment {
             return Err(Error::Corrupt("the data key is not the one that the sidecar commits to".into()));
         }

@@ -4,6 +4,7 @@ mod commit;
 mod content;
 mod home;
 mod load;
+mod lock;
 mod rewrite;
 mod salvage;
 mod tables;
@@ -15,7 +16,6 @@ use crate::format::ObjectId;
 use crate::format::header::Seal;
 use crate::format::layout::PlainLen;
 use crate::format::sidecar::{Place, Sidecar};
-use crate::kms::Caller;
 use crate::sse::Algorithm;
 pub(super) use commit::Noted;
 pub use content::{ENCRYPTIONS, SeekTo};
@@ -194,19 +194,13 @@ impl Object {
     /// Says what a PUT under AES256 found the content's MD5 to be; the next change forgets it.
     pub fn set_content_md5(&self, md5: [u8; 16]) -> Result<()> {
         let mut state = self.state.write();
+        state.keys.are_there()?;
         if state.sidecar.newest().wrapped.algorithm == Algorithm::Aes256 {
             state.seal.md5 = Some(md5);
             state.dirty = true;
         }
         drop(state);
         self.commit()
-    }
-
-    /// Asks for the data key on behalf of a caller, as every open does.
-    pub(super) fn authorize(&self, caller: &Caller) -> Result<()> {
-        let wrapped = self.state.read().sidecar.newest().wrapped.clone();
-        self.store.keys.unwrap(&wrapped, caller)?;
-        Ok(())
     }
 
     /// The object has a descriptor again, or has one still.

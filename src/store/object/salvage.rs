@@ -47,7 +47,8 @@ impl Remains {
         let (sidecar, keys) = found?;
         let mut block = vec![0; BLOCK as usize];
         home.read(0, &mut block)?;
-        let sealed = own.ok().filter(|header| keys.newest().verify_seal(Header::sealed(&block), &header.mac).is_ok());
+        let key = keys.newest()?;
+        let sealed = own.ok().filter(|header| key.verify_seal(Header::sealed(&block), &header.mac).is_ok());
         let length = match sealed {
             Some(header) => header.seal.length,
             None => longest(home.len()?),
@@ -98,9 +99,9 @@ fn stand_in(object_id: ObjectId, sidecar: Place) -> Header {
 
 fn keys_of(store: &Store, header: &Header, caller: &Caller) -> Result<(Sidecar, Keys)> {
     let (sidecar, record) = read_sidecar(&store.segments, store.patched(header.sidecar), header)?;
-    let keys = unwrap_keys(store, &sidecar, header, caller)?;
+    let keys = unwrap_keys(store, &sidecar, header.object_id, header.suite, caller)?;
     let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
-    keys.newest().verify_sidecar(&authenticated, &record.mac).map_err(|why| Error::corrupt("sidecar", why))?;
+    keys.newest()?.verify_sidecar(&authenticated, &record.mac).map_err(|why| Error::corrupt("sidecar", why))?;
     Ok((sidecar, keys))
 }
 

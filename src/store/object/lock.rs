@@ -1,0 +1,80 @@
+//! Data keys leaving memory when nobody who has the object open may use them, and coming back.
+
+use super::load::unwrap_keys;
+use super::{Keys, Object};
+use crate::kms::Caller;
+use crate::sse::Algorithm;
+use crate::store::{Result, Store};
+use std::sync::Arc;
+
+impl Object {
+    /// Asks for the data key on behalf of a caller, as every open does. A locked object has its keys again afterwards.
+    pub(in crate::store) fn authorize(&self, caller: &Caller) -> Result<()> {
+        let (sidecar, id, suite) = {
+            let state = self.state.read();
+            if state.keys.are_there().is_ok() {
+                let wrapped = state.sidecar.newest().wrapped.clone();
+                drop(state);
+                self.store.keys.unwrap(&wrapped, caller)?;
+                return Ok(());
+            }
+            (state.sidecar.clone(), state.id, state.suite)
+        };
+        let keys = unwrap_keys(&self.store, &sidecar, id, suite, caller)?;
+        let mut state = self.state.write();
+        // Somebody else may have brought them, or even others, meanwhile.
+        if state.keys.are_there().is_err() && state.sidecar.keys == sidecar.keys {
+            state.keys = Arc::new(keys);
+        }
+        Ok(())
+    }
+
+    /// Commits, then zeroizes the data keys. Whoever needs them is answered `Error::Locked`.
+    pub fn lock(&self) -> Result<()> {
+        if self.state.read().keys.are_there().is_err() {
+            return Ok(());
+        }
+        let permit = self.store.permit()?;
+        let mut state = self.state.write();
+        if state.dirty && !self.store.read_only() {
+            self.commit_state(&mut state, &permit, false)?;
+        }
+        state.keys = Arc::new(Keys::new(Vec::new()));
+        drop(state);
+        self.ahead.lock().clear();
+        Ok(())
+    }
+
+    pub fn is_locked(&self) -> bool {
+        self.state.read().keys.are_there().is_err()
+    }
+
+    /// The KMS keys that have to be usable for the object to be read.
+    pub fn key_arns(&self) -> Vec<String> {
+        let state = self.state.read();
+        let wrapped = state.sidecar.keys.iter().map(|key| &key.wrapped);
+        wrapped
+            .filter(|wrapped| wrapped.algorithm != Algorithm::Aes256)
+            .map(|wrapped| wrapped.key_arn.clone())
+            .collect()
+    }
+}
+
+impl Store {
+    /// Zeroizes the data keys of the closed objects that a KMS key protects: whoever opens one asks for them anyway.
+    pub fn lock_closed(&self) {
+        for object in self.living() {
+            if !object.has_handles()
+                && !object.key_arns().is_empty()
+                && let Err(error) = object.lock()
+            {
+                ::log::error!("{}: its data key stays in memory: {error}", object.show());
+            }
+        }
+    }
+
+    /// Brings back the data keys of a locked object, on behalf of a caller.
+    pub fn unlock(&self, object: &Object, caller: &Caller) -> Result<()> {
+        object.authorize(caller)
+    }
+}

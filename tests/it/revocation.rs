@@ -1,0 +1,251 @@
+//! Keys disabled and enabled while programs have files open: what fails, when, and what is kept.
+
+use crate::harness::{KMS, Mount, Store, errno, kms_with, wait_until};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const CHUNK: usize = 4096;
+
+/// A bucket whose objects a key protects that can be disabled.
+struct World<'a> {
+    store: &'a Store,
+    mount: Mount<'a>,
+    bucket: PathBuf,
+    arn: String,
+}
+
+impl<'a> World<'a> {
+    fn new(store: &'a Store, options: &str, bucket_key: bool) -> Self {
+        let arn = store.create_key("alias/customer");
+        let mount = store.mount_with(options);
+        let bucket = mount.bucket("bucket");
+        mount.set_default("bucket", &kms_with("alias/customer"), bucket_key);
+        Self { store, mount, bucket, arn }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.bucket.join(name)
+    }
+
+    fn make(&self, name: &str, content: &[u8]) {
+        fs::write(self.at(name), content).unwrap();
+    }
+
+    fn open(&self, name: &str) -> File {
+        OpenOptions::new().read(true).write(true).open(self.at(name)).unwrap()
+    }
+
+    fn disable(&self) {
+        self.store.disable_key(&self.arn);
+    }
+
+    fn enable(&self) {
+        self.store.enable_key(&self.arn);
+    }
+
+    /// Until that handle is refused, and the kernel has nothing more of the file.
+    #[track_caller]
+    fn wait_until_refused(&self, file: &File) {
+        assert!(wait_until(|| file.read_at(&mut [0; 10], 0).is_err()), "still readable:\n{}", self.store.log());
+    }
+
+    #[track_caller]
+    fn wait_until_allowed(&self, file: &File) {
+        assert!(wait_until(|| file.read_at(&mut [0; 10], 0).is_ok()), "still refused:\n{}", self.store.log());
+    }
+}
+
+fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|at| seed.wrapping_add((at / 7) as u8)).collect()
+}
+
+#[test]
+fn a_reader_in_a_loop_fails_and_goes_on_after_enabling() {
+    for (options, bucket_key) in [("", false), ("", true), ("nowriteback", false)] {
+        let store = Store::new();
+        let world = World::new(&store, options, bucket_key);
+        let content = pattern(200_000, 1);
+        world.make("object", &content);
+        let file = File::open(world.at("object")).unwrap();
+        let mut read = vec![0; content.len()];
+        for _ in 0..2 {
+            file.read_exact_at(&mut read, 0).unwrap();
+            assert_eq!(read, content);
+            world.disable();
+            // The whole file is in the page cache until the kernel is told to drop it.
+            world.wait_until_refused(&file);
+            for at in (0..content.len() as u64).step_by(CHUNK) {
+                assert_eq!(errno(file.read_at(&mut [0; 10], at)), Errno::ACCESS, "{at}, {options:?}, {bucket_key}");
+            }
+            assert_eq!(errno(File::open(world.at("object"))), Errno::ACCESS);
+            assert_eq!(errno(File::create_new(world.at("new"))), Errno::ACCESS);
+            world.enable();
+            world.wait_until_allowed(&file);
+        }
+    }
+}
+
+#[test]
+fn what_was_dirty_is_kept_and_what_comes_later_fails() {
+    for options in ["", "nowriteback"] {
+        let store = Store::new();
+        let mut world = World::new(&store, options, false);
+        world.make("object", &pattern(20 * CHUNK, 1));
+        let file = world.open("object");
+        let before = pattern(10 * CHUNK + 100, 2);
+        file.write_all_at(&before, 5).unwrap();
+        let new = File::create_new(world.at("new")).unwrap();
+        new.write_all_at(&before, 0).unwrap();
+        world.disable();
+        world.wait_until_refused(&file);
+        // Whole pages, a part of one, beyond the end: the kernel could take the first into its cache.
+        for (at, len) in [(0, CHUNK), (CHUNK as u64 + 1, 10), (30 * CHUNK as u64, 2 * CHUNK)] {
+            assert_eq!(errno(file.write_at(&vec![b'!'; len], at)), Errno::ACCESS, "{at}, {options:?}");
+            assert_eq!(errno(new.write_at(&vec![b'!'; len], at)), Errno::ACCESS, "{at}, {options:?}");
+            fs::metadata(world.at("object")).unwrap();
+        }
+        assert_eq!(errno(file.set_len(0)), Errno::ACCESS);
+        assert_eq!(errno(OpenOptions::new().write(true).open(world.at("object"))), Errno::ACCESS);
+        file.sync_all().unwrap();
+        world.enable();
+        world.wait_until_allowed(&file);
+        let mut expected = pattern(20 * CHUNK, 1);
+        expected[5..5 + before.len()].copy_from_slice(&before);
+        for fresh in [false, true] {
+            assert_eq!(fs::read(world.at("object")).unwrap(), expected, "{options:?}, {fresh}");
+            assert_eq!(fs::read(world.at("new")).unwrap(), before, "{options:?}, {fresh}");
+            if !fresh {
+                file.write_all_at(b"again", 0).unwrap();
+                expected[..5].copy_from_slice(b"again");
+            }
+        }
+        drop((file, new));
+        world.mount.remount();
+        assert!(wait_until(|| File::open(world.at("object")).is_ok()));
+        assert_eq!(fs::read(world.at("object")).unwrap(), expected);
+        assert_eq!(fs::read(world.at("new")).unwrap(), before);
+    }
+}
+
+#[test]
+fn what_needs_no_key_goes_on() {
+    let store = Store::new();
+    let world = World::new(&store, "", false);
+    world.make("object", &pattern(9000, 1));
+    world.make("gone", b"x");
+    let file = world.open("object");
+    let gone = world.open("gone");
+    world.disable();
+    world.wait_until_refused(&file);
+    assert_eq!(fs::metadata(world.at("object")).unwrap().len(), 9000);
+    assert_eq!(file.metadata().unwrap().len(), 9000);
+    fs::rename(world.at("object"), world.at("renamed")).unwrap();
+    fs::hard_link(world.at("renamed"), world.at("linked")).unwrap();
+    fs::set_permissions(world.at("renamed"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::remove_file(world.at("gone")).unwrap();
+    assert_eq!(errno(gone.read_at(&mut [0], 0)), Errno::ACCESS);
+    assert_eq!(errno(fs::write(world.at("other"), "x")), Errno::ACCESS);
+    // Others' objects too.
+    let free = world.mount.bucket("free");
+    world.mount.set_default("free", KMS, false);
+    fs::write(free.join("object"), "free").unwrap();
+    assert_eq!(fs::read(free.join("object")).unwrap(), b"free");
+    world.enable();
+    world.wait_until_allowed(&file);
+    let mut byte = [0];
+    gone.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(byte, *b"x");
+    assert_eq!(fs::read(world.at("linked")).unwrap(), pattern(9000, 1));
+}
+
+#[test]
+fn a_thousand_open_handles_are_refused_and_come_back() {
+    let store = Store::on_tmpfs();
+    let world = World::new(&store, "", true);
+    let files: Vec<_> = (0..1000)
+        .map(|n| {
+            let file = File::create_new(world.at(&n.to_string())).unwrap();
+            drop(file);
+            let mut file = world.open(&n.to_string());
+            write!(file, "content {n}").unwrap();
+            file
+        })
+        .collect();
+    world.disable();
+    for file in &files {
+        world.wait_until_refused(file);
+    }
+    world.enable();
+    for (n, file) in files.iter().enumerate() {
+        world.wait_until_allowed(file);
+        let mut read = vec![0; format!("content {n}").len()];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(read, format!("content {n}").as_bytes());
+    }
+}
+
+/// Maps a file, says so, touches it in a loop until it dies of SIGBUS or a byte is as it should be.
+const MAPPED: &str = "import mmap, sys\n\
+    f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0)\n\
+    m[10] = 66\n\
+    print('mapped', flush=True)\n\
+    while True: m[10], m[50_000]\n";
+
+/// The same, but SIGBUS is counted as a refusal and reading is tried again in a child until it goes well.
+const TRIES_AGAIN: &str = "import mmap, os, sys, time\n\
+    f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); m[20] = 67\n\
+    print('mapped', flush=True)\n\
+    def works():\n\
+    \x20   pid = os.fork()\n\
+    \x20   if pid == 0:\n\
+    \x20       m[20], m[50_000]; os._exit(0)\n\
+    \x20   return os.waitpid(pid, 0)[1] == 0\n\
+    while works(): time.sleep(0.005)\n\
+    print('faults', flush=True)\n\
+    while not works(): time.sleep(0.005)\n\
+    assert m[20] == 67\n\
+    m[21] = 68; m.flush()\n\
+    print('works', flush=True)\n";
+
+fn python(script: &str, path: &Path) -> Child {
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(path).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+#[track_caller]
+fn expect_line(lines: &mut impl Iterator<Item = std::io::Result<String>>, expected: &str) {
+    assert_eq!(lines.next().expect("a line").unwrap(), expected);
+}
+
+#[test]
+fn a_program_with_the_file_mapped_faults_and_its_stores_are_kept() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    for options in ["", "nowriteback"] {
+        let store = Store::new();
+        let mut world = World::new(&store, options, false);
+        world.make("object", &vec![b'a'; 100_000]);
+        let mut dies = python(MAPPED, &world.at("object"));
+        let mut lives = python(TRIES_AGAIN, &world.at("object"));
+        let mut died = BufReader::new(dies.stdout.take().unwrap()).lines();
+        let mut lived = BufReader::new(lives.stdout.take().unwrap()).lines();
+        expect_line(&mut died, "mapped");
+        expect_line(&mut lived, "mapped");
+        world.disable();
+        let killed_by = dies.wait().unwrap().signal();
+        assert_eq!(killed_by, Some(libc::SIGBUS), "{options:?}");
+        expect_line(&mut lived, "faults");
+        world.enable();
+        expect_line(&mut lived, "works");
+        assert!(lives.wait().unwrap().success());
+        world.mount.remount();
+        assert!(wait_until(|| File::open(world.at("object")).is_ok()));
+        let mut expected = vec![b'a'; 100_000];
+        (expected[10], expected[20], expected[21]) = (66, 67, 68);
+        assert!(fs::read(world.at("object")).unwrap() == expected, "{options:?}");
+    }
+}
