@@ -1,6 +1,6 @@
 //! README.md: its commands run and answer what it shows; its tables name what the program knows.
 
-use crate::harness::{Store, mounts_below};
+use crate::harness::{Answer, Store, mounts_below};
 use std::fs;
 use std::path::Path;
 
@@ -10,13 +10,17 @@ fn readme() -> String {
 
 /// Contents of the fenced blocks of that kind.
 fn blocks(kind: &str) -> Vec<String> {
-    let text = readme();
+    blocks_of("README.md", kind)
+}
+
+pub fn blocks_of(document: &str, kind: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
     let fence = format!("\n```{kind}\n");
     text.split(&fence).skip(1).map(|rest| rest.split_once("\n```").expect("a closed block").0.to_owned()).collect()
 }
 
 /// Commands of a console block and what they answer.
-fn commands(block: &str) -> Vec<(String, String)> {
+pub fn commands(block: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     for line in block.lines() {
         if let Some(command) = line.strip_prefix("$ ") {
@@ -50,12 +54,7 @@ fn its_commands_answer_what_it_shows() {
         } else {
             store.try_sh(&format!("{variables}{command}"))
         };
-        // A machine may have no syslog; that is then said, and nothing that README.md can show.
-        let said: String = (answer.out.clone() + &answer.err)
-            .split_inclusive('\n')
-            .filter(|line| !line.contains("no syslog"))
-            .collect();
-        assert!(matches(&said, &expected), "$ {command}\n{said}\nREADME.md has:\n{expected}");
+        assert_answers(&command, &answer, &expected);
         let shows_a_refusal = expected.contains("denied");
         assert_eq!(answer.code == 0, !shows_a_refusal, "$ {command}: {answer:?}");
         run += 1;
@@ -118,6 +117,14 @@ fn it_names_every_option_and_exit_code() {
             "{code}"
         );
     }
+}
+
+/// A machine may have no syslog; that is then said, and nothing that a document can show.
+#[track_caller]
+pub fn assert_answers(command: &str, answer: &Answer, expected: &str) {
+    let said = answer.out.clone() + &answer.err;
+    let said: String = said.split_inclusive('\n').filter(|line| !line.contains("no syslog")).collect();
+    assert!(matches(&said, expected), "$ {command}\n{said}\nthe document has:\n{expected}");
 }
 
 /// Whether `text` is as `pattern` says, where `…` stands for anything, lines included.
