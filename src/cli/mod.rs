@@ -14,12 +14,14 @@ mod mountpoint;
 mod options;
 mod put;
 mod remount;
+mod sandbox;
 mod scrub;
 mod serve;
 mod stat;
 mod sync;
 mod text;
 mod unlock;
+mod unmounter;
 mod xattr;
 
 use clap::{Parser, Subcommand};
@@ -78,6 +80,9 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     if arguments.next().is_some_and(|argv0| mount8::is_helper(&argv0)) {
         return as_mount_helper(arguments);
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == unmounter::WORD) {
+        return unmounter::run();
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

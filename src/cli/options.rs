@@ -21,6 +21,8 @@ pub struct Options {
     pub writeback: bool,
     /// Threads that answer the kernel, 1 to 64.
     pub threads: usize,
+    /// The serving process gives up privileges and paths.
+    pub sandbox: bool,
     /// Change the flags of a mount that is there.
     pub remount: bool,
     pub key_file: Option<PathBuf>,
@@ -82,6 +84,8 @@ Options for -o:
   log_file=F, log_level=L   log to this file; error, warn, info (default), debug or trace
   writeback, nowriteback    the kernel's writeback cache: on by default; off, every write(2) reaches kmsfs at once
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
+  sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the
+                            user database lies in unusual places
   suid, nosuid, dev, nodev, exec, noexec, sync, async, dirsync, atime, noatime
                             as mount(8) has them; nosuid and nodev are the default for anybody but root
   remount                   change ro, rw, suid, dev, exec, sync or noatime of a mount that is there (root only)
@@ -102,6 +106,7 @@ impl Default for Options {
             dirsync: false,
             writeback: true,
             threads: THREADS,
+            sandbox: true,
             remount: false,
             key_file: None,
             passphrase_file: None,
@@ -152,6 +157,8 @@ impl Options {
             "dirsync" => self.dirsync = true,
             "writeback" => self.writeback = true,
             "nowriteback" => self.writeback = false,
+            "sandbox" => self.sandbox = true,
+            "nosandbox" => self.sandbox = false,
             "remount" => self.remount = true,
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}

@@ -2,11 +2,13 @@
 
 use super::assembly;
 use super::daemon;
-use super::exit::{Exit, Failure, describe};
+use super::exit::{Failure, describe};
 use super::harden;
 use super::logging;
 use super::mount::Plan;
+use super::sandbox;
 use super::text::shown;
+use super::unmounter::Unmounter;
 use crate::fuse;
 use crate::store::Store;
 use crate::sys::Signals;
@@ -31,6 +33,8 @@ pub fn serve(plan: Plan, caller: Option<daemon::Waiting>) -> Result<ExitCode, Fa
     rustix::process::umask(Mode::from_raw_mode(0o077));
     harden::raise_descriptor_limit();
     let locked = harden::lock_memory();
+    let unmounter = Unmounter::start();
+    let unmounter = unmounter.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
     // The terminal and the signals are the caller's until the passphrase has been read.
     let secret = plan.unlock.read()?;
     if caller.is_some() {
@@ -49,9 +53,10 @@ pub fn serve(plan: Plan, caller: Option<daemon::Waiting>) -> Result<ExitCode, Fa
         plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     }
 
-    let stop = Stop::on_signals().map_err(|e| Failure::new(describe(&e)))?;
+    // A signal that comes before the mount ends the process, which the redo log bears.
     let store = assembly::open(&plan.store, &plan.keyring, &secret, plan.options.read_only)?;
     drop(secret);
+    let stop = Stop::new(unmounter).map_err(|e| Failure::new(describe(&e)))?;
     let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop);
     let closed = store.close();
     result?;
@@ -68,8 +73,9 @@ fn serve_store(
 ) -> Result<(), Failure> {
     let fs = assembly::file_system(store, plan.options.read_only);
     let mounted = stop
-        .mount(|| fuse::mount(fs.clone(), &plan.mount_options()))
+        .mount(|| fuse::mount(fs.clone(), &plan.mount_options(), || confine(plan)))
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
+    stop.listen();
     let store = Arc::clone(store);
     let ticker = Ticker::start(COMMIT_INTERVAL, move || {
         store.commit_all();
@@ -87,6 +93,18 @@ fn serve_store(
         return Err(Failure::new(format!("{} was unmounted before it answered", shown(&plan.target))));
     }
     served.map_err(|e| logged(Failure::new(format!("{}: {}", shown(&plan.target), describe(&e)))))
+}
+
+/// Gives up what serving does not take, unless it was told not to.
+fn confine(plan: &Plan) {
+    if !plan.options.sandbox {
+        return;
+    }
+    let own = vec![plan.store.clone(), plan.keyring.clone()];
+    let logs = plan.options.log_file.iter().cloned().collect();
+    if let Err(reason) = sandbox::enter(&sandbox::Paths { own, logs }) {
+        log::warn!("{reason}");
+    }
 }
 
 /// For failures after the caller has gone, when standard error may be /dev/null.
@@ -115,53 +133,52 @@ fn announce(plan: &Plan, caller: Option<(daemon::Waiting, bool)>, stop: Arc<Stop
     answers
 }
 
-type Unmounter = Box<dyn Fn() -> io::Result<()> + Send>;
-
 /// Ends the mount when a signal says so.
 struct Stop {
-    unmounter: Mutex<Option<Unmounter>>,
+    signals: Signals,
+    unmounter: Unmounter,
+    mount: Mutex<Option<fuse::Place>>,
     asked: AtomicBool,
 }
 
 impl Stop {
-    /// SIGHUP too: in the foreground it says that the terminal has gone.
-    fn on_signals() -> io::Result<Arc<Self>> {
+    /// SIGHUP too: in the foreground it says that the terminal has gone. Until `listen` they wait.
+    fn new(unmounter: Unmounter) -> io::Result<Arc<Self>> {
         let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
-        let stop = Arc::new(Self { unmounter: Mutex::new(None), asked: AtomicBool::new(false) });
-        let stopped = Arc::clone(&stop);
-        thread::spawn(move || {
-            while let Ok(signal) = signals.wait() {
-                log::info!("signal {signal}: unmounting");
-                stopped.unmount();
-            }
-        });
-        Ok(stop)
+        Ok(Arc::new(Self { signals, unmounter, mount: Mutex::new(None), asked: AtomicBool::new(false) }))
     }
 
-    /// Mounts so that no signal falls between the mount and knowing how to end it.
     fn mount(&self, mount: impl FnOnce() -> io::Result<fuse::Mounted>) -> io::Result<fuse::Mounted> {
-        let mut unmounter = self.unmounter.lock();
-        let mut mounted = mount()?;
-        *unmounter = Some(mounted.unmounter());
+        let mounted = mount()?;
+        *self.mount.lock() = Some(mounted.place());
         Ok(mounted)
     }
 
-    /// Before there is a mount the process just ends: the redo log bears that.
+    fn listen(self: &Arc<Self>) {
+        let stop = Arc::clone(self);
+        thread::spawn(move || {
+            while let Ok(signal) = stop.signals.wait() {
+                log::info!("signal {signal}: unmounting");
+                stop.unmount();
+            }
+        });
+    }
+
     fn unmount(&self) {
-        let unmounter = self.unmounter.lock();
         self.asked.store(true, Ordering::Release);
-        let Some(unmount) = &*unmounter else {
-            eprintln!("kmsfs: interrupted");
-            std::process::exit(Exit::Failure as i32);
-        };
-        if let Err(error) = unmount() {
+        if let Some(place) = &*self.mount.lock()
+            && let Err(error) = self.unmounter.unmount(place, false)
+        {
             log::error!("cannot unmount: {}", describe(&error));
         }
     }
 
-    /// From now on a signal has nothing to end: closing the store goes on to its end.
+    /// From now on a signal has nothing to end: closing the store goes on to its end. A mount that is still there,
+    /// because serving it failed, is taken away.
     fn unmounted(&self) {
-        *self.unmounter.lock() = Some(Box::new(|| Ok(())));
+        if let Some(place) = self.mount.lock().take() {
+            let _ = self.unmounter.unmount(&place, true);
+        }
     }
 
     fn was_asked(&self) -> bool {

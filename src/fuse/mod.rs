@@ -6,5 +6,5 @@ mod mount;
 mod mountinfo;
 mod workers;
 
-pub use mount::{MountOptions, Mounted, TYPE, mount};
+pub use mount::{MountOptions, Mounted, Place, TYPE, mount};
 pub use mountinfo::{Mount, mounted_at, mounts};

@@ -52,13 +52,16 @@ pub struct Mounted {
 
 /// Where something is mounted, and that it is ours: somebody else may mount there once it is gone.
 #[derive(Clone)]
-struct Place {
-    mountpoint: PathBuf,
-    device: Option<(u32, u32)>,
+pub struct Place {
+    pub mountpoint: PathBuf,
+    /// Major and minor number of the mounted file system.
+    pub device: Option<(u32, u32)>,
 }
 
 /// Mounts (directly as root, else through fusermount3) and answers the kernel's INIT.
-pub fn mount(fs: Arc<Fs>, options: &MountOptions) -> io::Result<Mounted> {
+///
+/// `before_threads` is called once it is mounted, before there is any thread but the caller's.
+pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce()) -> io::Result<Mounted> {
     let mountpoint = options.mountpoint.canonicalize()?;
     let mut config = Config::default();
     config.mount_options = kernel_options(options);
@@ -72,9 +75,12 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions) -> io::Result<Mounted> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Session::new(adapter, &mountpoint, &config)?,
         Err(error) => return Err(error),
     };
+    let place = Place::of(&mountpoint);
+    place.raise_read_ahead();
+    before_threads();
     send_invalidations(&fs, session.notifier());
     drop_what_is_revoked(&fs, session.notifier());
-    Ok(Mounted { session, place: Place::of(&mountpoint) })
+    Ok(Mounted { session, place })
 }
 
 /// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
@@ -102,17 +108,12 @@ fn mount_directly(options: &MountOptions, mountpoint: &Path) -> io::Result<Owned
 impl Mounted {
     /// Serves until somebody unmounts.
     pub fn run(self) -> io::Result<()> {
-        self.place.raise_read_ahead();
-        let served = self.session.run();
-        // Still there only if serving failed.
-        let _ = self.place.unmount_lazily();
-        served
+        self.session.run()
     }
 
-    /// Can be called from another thread: unmounts (lazily if it is busy), which ends `run`.
-    pub fn unmounter(&mut self) -> Box<dyn Fn() -> io::Result<()> + Send> {
-        let place = self.place.clone();
-        Box::new(move || place.unmount())
+    /// Unmounting it ends `run`.
+    pub fn place(&self) -> Place {
+        self.place.clone()
     }
 }
 
@@ -126,8 +127,9 @@ impl Place {
         mounted_at(&self.mountpoint).is_ok_and(|mount| mount.is_some_and(|mount| Some(mount.device) == self.device))
     }
 
-    fn unmount(&self) -> io::Result<()> {
-        if self.is_mounted() && unmount(&self.mountpoint, UnmountFlags::NOFOLLOW).is_err() {
+    /// Unmounts, lazily if it is busy or so told. Does nothing if it is not mounted any more.
+    pub fn unmount(&self, lazily: bool) -> io::Result<()> {
+        if lazily || (self.is_mounted() && unmount(&self.mountpoint, UnmountFlags::NOFOLLOW).is_err()) {
             return self.unmount_lazily();
         }
         Ok(())

@@ -24,6 +24,7 @@ mod plaintext;
 mod processes;
 mod readme;
 mod revocation;
+mod sandbox;
 mod semantics;
 mod sqlite;
 mod store;

@@ -1,0 +1,85 @@
+//! A process of its own that unmounts: the one that serves may not, once it has given up what it does not need.
+//!
+//! It is started before any key is read, holds nothing, does as told on its standard input, and ends with it.
+
+use crate::fuse;
+use crate::sys::Signals;
+use parking_lot::Mutex;
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+
+/// What the process is called with, which nobody else should.
+pub const WORD: &str = "__unmount";
+
+pub struct Unmounter(Mutex<Talk>);
+
+struct Talk {
+    /// Kept so that it is known not to be somebody else.
+    _process: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Unmounter {
+    pub fn start() -> io::Result<Self> {
+        let mut process = Command::new("/proc/self/exe")
+            .arg(WORD)
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin:/usr/local/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let none = || io::Error::other("the unmounting process has no pipes");
+        let orders = process.stdin.take().ok_or_else(none)?;
+        let answers = BufReader::new(process.stdout.take().ok_or_else(none)?);
+        Ok(Self(Mutex::new(Talk { _process: process, orders, answers })))
+    }
+
+    /// Unmounts what is mounted there, if it still is that file system.
+    pub fn unmount(&self, place: &fuse::Place, lazily: bool) -> io::Result<()> {
+        let mut talk = self.0.lock();
+        let (major, minor) = place.device.unwrap_or_default();
+        let path = hex::encode(place.mountpoint.as_os_str().as_bytes());
+        writeln!(talk.orders, "{path} {major} {minor} {}", u8::from(lazily))?;
+        let mut answer = String::new();
+        talk.answers.read_line(&mut answer)?;
+        match answer.trim().parse() {
+            Ok(0) => Ok(()),
+            Ok(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Err(_) => Err(io::Error::other("the unmounting process has ended")),
+        }
+    }
+}
+
+/// The process itself.
+pub fn run() -> ExitCode {
+    // What a terminal sends is for those who decide.
+    let _ = Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
+    for order in io::stdin().lock().lines().map_while(Result::ok) {
+        let errno = match parse(&order) {
+            Some((place, lazily)) => match place.unmount(lazily) {
+                Ok(()) => 0,
+                Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+            },
+            None => libc::EINVAL,
+        };
+        if writeln!(io::stdout(), "{errno}").is_err() {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn parse(order: &str) -> Option<(fuse::Place, bool)> {
+    let mut words = order.split(' ');
+    let path = OsString::from_vec(hex::decode(words.next()?).ok()?);
+    let mut number = || words.next()?.parse::<u32>().ok();
+    let (major, minor, lazily) = (number()?, number()?, number()?);
+    let mountpoint: PathBuf = Path::new(&path).into();
+    Some((fuse::Place { mountpoint, device: Some((major, minor)) }, lazily == 1))
+}

@@ -1,0 +1,69 @@
+//! What the serving process has given up once the file system is mounted.
+
+use crate::harness::{Store, wait_until};
+use std::fs;
+
+/// `CapEff`, `CapPrm` and `NoNewPrivs` of every thread of the process.
+fn privileges(pid: u32) -> Vec<(String, String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let field = |status: &str, name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    tasks
+        .map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+        .map(|status| (field(&status, "CapEff:"), field(&status, "CapPrm:"), field(&status, "NoNewPrivs:")))
+        .collect()
+}
+
+#[test]
+fn every_thread_keeps_only_the_capabilities_that_serving_takes() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    fs::write(bucket.join("f"), b"x").unwrap();
+    fs::File::open(bucket.join("f")).unwrap().sync_all().unwrap();
+    // chown, dac_override, dac_read_search, fowner, fsetid, ipc_lock, sys_admin, mknod, setfcap.
+    let kept: u64 = [0, 1, 2, 3, 4, 14, 21, 27, 31].iter().map(|bit| 1_u64 << bit).sum();
+    for (effective, permitted, no_new_privileges) in privileges(mount.pid()) {
+        for set in [effective, permitted] {
+            let set = u64::from_str_radix(&set, 16).unwrap();
+            assert_eq!(set & !kept, 0, "{set:x} is more than {kept:x}");
+        }
+        assert_eq!(no_new_privileges, "1");
+    }
+}
+
+#[test]
+fn a_path_that_is_not_the_mounts_own_cannot_be_opened_any_more() {
+    let store = Store::new();
+    let mount = store.mount();
+    mount.bucket("bucket");
+    // The keyring is looked at again and again; put elsewhere, it is out of reach though the name is there.
+    store.sh("cp -a store/keyring moved && mv store/keyring store/aside && ln -s ../moved store/keyring");
+    store.sh("touch moved/keyring");
+    assert!(wait_until(|| store.log().contains("the keyring cannot be read")), "{}", store.log());
+    assert!(store.log().contains("Permission denied"), "{}", store.log());
+    store.sh("rm store/keyring && mv store/aside store/keyring && touch store/keyring/keyring");
+    assert!(wait_until(|| store.log().contains("the keyring can be read again")), "{}", store.log());
+}
+
+#[test]
+fn without_the_sandbox_nothing_is_given_up() {
+    let store = Store::new();
+    let mount = store.mount_with("nosandbox");
+    let mine = privileges(std::process::id());
+    assert!(privileges(mount.pid()).iter().all(|(effective, _, none)| *effective == mine[0].0 && none == "0"));
+}
+
+#[test]
+fn the_process_that_unmounts_has_no_key_and_no_path_in_its_arguments_and_ends_with_the_mount() {
+    let store = Store::new();
+    let mount = store.mount();
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", mount.pid())).unwrap();
+    let helper: u32 = children.trim().parse().unwrap();
+    let arguments = fs::read(format!("/proc/{helper}/cmdline")).unwrap();
+    assert_eq!(arguments, b"/proc/self/exe\0__unmount\0");
+    drop(mount);
+    assert!(wait_until(|| !fs::exists(format!("/proc/{helper}")).unwrap()));
+}
