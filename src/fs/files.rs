@@ -118,10 +118,12 @@ impl Fs {
     /// Bytes read; fewer than asked for only at the end.
     pub fn read(&self, handle: u64, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         let handle = self.permitted(handle)?;
-        match &handle.draft {
-            Some(draft) => Ok(draft.lock().read(offset, bytes)),
-            None => self.with_keys(&handle, |object| object.read(offset, bytes)),
+        if let Some(draft) = &handle.draft {
+            return Ok(draft.lock().read(offset, bytes));
         }
+        let read = self.with_keys(&handle, |object| object.read(offset, bytes))?;
+        self.was_read(&handle);
+        Ok(read)
     }
 
     /// `drop_set_id`: the writer may not keep set-id bits.

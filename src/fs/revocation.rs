@@ -10,22 +10,33 @@ use super::{Fs, Result};
 use crate::kms::{Caller, Operation};
 use crate::store::{self, Object};
 use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the kernel keeps of files. Called without locks, and never by a thread that serves requests: `drop_pages` waits
+/// What the kernel keeps of files. Called without locks, and never by a thread that serves requests: the last two wait
 /// for the kernel's own requests to be answered.
 pub trait KernelCache: Send + Sync {
-    /// The next use of the inode asks for its attributes.
+    /// The next use of the inode that needs attributes asks for them.
     fn forget_attributes(&self, ino: u64);
-    /// Writes back what is dirty and drops all pages; mappings fault at their next use.
+    /// Has the attributes asked for now. The path is relative to the mount.
+    fn ask_attributes(&self, path: &Path);
+    /// Writes back what is dirty and drops all pages, but for those that some program is just reading; mappings fault at
+    /// their next use.
     fn drop_pages(&self, ino: u64);
 }
 
 /// Permission may also end by itself, by a policy's date or a material's expiry: everything is judged again so often.
 const ANYWAY: Duration = Duration::from_secs(10);
+
+/// A page that is just being read stays, and the kernel does not tell: pages are dropped again for so long, so often, with
+/// so much time in between for each inode.
+const AGAIN: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_EACH: Duration = Duration::from_micros(50);
 
 /// Objects synced one by one; beyond that a checkpoint does it for all.
 const FEW: usize = 16;
@@ -46,26 +57,37 @@ pub struct Revocations {
 #[derive(Default)]
 struct Queue {
     inodes: BTreeSet<u64>,
+    /// Inodes whose pages are dropped again, and until when.
+    again: HashMap<u64, Instant>,
     closed: bool,
 }
 
 /// Answers of the KMS, each asked for once in a judgement.
 #[derive(Default)]
-struct Verdicts(HashMap<(String, Operation, Caller), bool>);
+struct Verdicts(HashMap<(String, Operation, Caller), Option<bool>>);
 
 impl Verdicts {
-    fn of(&mut self, store: &store::Store, handle: &Handle) -> bool {
+    /// `None` if the KMS cannot tell.
+    fn of(&mut self, store: &store::Store, handle: &Handle) -> Option<bool> {
         let (operation, caller) = (handle.opener.operation, handle.opener.caller);
-        handle.object.key_arns().into_iter().all(|key_arn| {
-            let ask = |key_arn: &str| store.keys().permits(key_arn, operation, &caller);
+        let mut known = true;
+        for key_arn in handle.object.key_arns() {
             let asked = (key_arn, operation, caller);
-            if let Some(known) = self.0.get(&asked) {
-                return *known;
+            let answer = match self.0.entry(asked) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    let (key_arn, ..) = new.key();
+                    let answer = store.keys().permits(key_arn, operation, &caller);
+                    *new.insert(answer)
+                }
+            };
+            match answer {
+                Some(true) => {}
+                Some(false) => return Some(false),
+                None => known = false,
             }
-            let answer = ask(&asked.0);
-            self.0.insert(asked, answer);
-            answer
-        })
+        }
+        known.then_some(true)
     }
 }
 
@@ -91,23 +113,25 @@ impl Fs {
             self.store.keys().drop_refused();
             self.store.lock_closed();
         }
-        self.judge_all();
+        self.judge(self.handles.all());
     }
 
-    fn judge_all(&self) {
+    fn judge(&self, handles: Vec<Arc<Handle>>) {
         let mut verdicts = Verdicts::default();
         let (mut refused, mut allowed) = (BTreeSet::new(), BTreeSet::new());
         let mut count = 0;
-        for handle in self.handles.all() {
+        for handle in handles {
             let ino = handle.object.ino();
-            if verdicts.of(&self.store, &handle) {
-                if !handle.is_allowed() {
+            match verdicts.of(&self.store, &handle) {
+                Some(true) if !handle.is_allowed() => {
                     handle.allow();
                     allowed.insert(ino);
                 }
-            } else if handle.turn(Standing::Allowed, Standing::Draining) {
-                refused.insert(ino);
-                count += 1;
+                Some(false) if handle.turn(Standing::Allowed, Standing::Draining) => {
+                    refused.insert(ino);
+                    count += 1;
+                }
+                _ => {}
             }
         }
         for ino in allowed {
@@ -124,12 +148,8 @@ impl Fs {
         for &ino in inodes {
             self.revocation_changed(ino);
         }
-        if let Some(kernel) = self.revocations.kernel.read().as_ref() {
-            for &ino in inodes {
-                // A write(2) into the kernel's cache asks for attributes then, which is where it is refused.
-                kernel.forget_attributes(ino);
-            }
-        }
+        // A write(2) into the kernel's cache asks for attributes then, which is where it is refused.
+        self.with_kernel(|kernel| inodes.iter().for_each(|ino| kernel.forget_attributes(*ino)));
         self.revocations.queue.lock().inodes.extend(inodes);
         self.revocations.queued.notify_all();
     }
@@ -138,18 +158,25 @@ impl Fs {
     pub fn drain_revoked(&self) -> bool {
         let inodes = std::mem::take(&mut self.revocations.queue.lock().inodes);
         for &ino in &inodes {
-            self.drop_pages(ino);
+            self.with_kernel(|kernel| {
+                if let Some(path) = self.path(ino) {
+                    kernel.ask_attributes(&path);
+                }
+                kernel.drop_pages(ino);
+            });
         }
         let written: Vec<_> = inodes.iter().filter_map(|ino| self.written(*ino)).collect();
         self.make_durable(&written);
         for &ino in &inodes {
-            for handle in self.handles.of(ino) {
-                handle.turn(Standing::Draining, Standing::Refused);
+            let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
+            if self.handles.of(ino).iter().filter(turn).count() > 0 {
+                // What came meanwhile through a mapping is no longer taken.
+                self.with_kernel(|kernel| kernel.drop_pages(ino));
             }
-            // What came between the two: nothing that a refused handle may do, but pages that others read for it.
-            self.drop_pages(ino);
             self.lock_unused(ino);
         }
+        let until = Instant::now() + AGAIN;
+        self.revocations.queue.lock().again.extend(inodes.iter().map(|ino| (*ino, until)));
         !inodes.is_empty()
     }
 
@@ -157,14 +184,36 @@ impl Fs {
     pub fn drain_forever(&self) {
         loop {
             let mut queue = self.revocations.queue.lock();
-            while queue.inodes.is_empty() {
-                if queue.closed {
-                    return;
-                }
+            while queue.inodes.is_empty() && queue.again.is_empty() && !queue.closed {
                 self.revocations.queued.wait(&mut queue);
+            }
+            if queue.closed {
+                return;
+            }
+            let pause = PAUSE.max(PAUSE_EACH * u32::try_from(queue.again.len()).unwrap_or(u32::MAX));
+            if queue.inodes.is_empty() {
+                let _ = self.revocations.queued.wait_for(&mut queue, pause);
             }
             drop(queue);
             self.drain_revoked();
+            self.drop_again();
+        }
+    }
+
+    fn drop_again(&self) {
+        let inodes: Vec<u64> = self.revocations.queue.lock().again.keys().copied().collect();
+        for ino in inodes {
+            if self.is_revoked(ino) {
+                self.with_kernel(|kernel| kernel.drop_pages(ino));
+            }
+        }
+        let now = Instant::now();
+        self.revocations.queue.lock().again.retain(|ino, until| now < *until && self.is_revoked(*ino));
+    }
+
+    fn with_kernel(&self, act: impl FnOnce(&dyn KernelCache)) {
+        if let Some(kernel) = self.revocations.kernel.read().as_ref() {
+            act(kernel.as_ref());
         }
     }
 
@@ -172,19 +221,15 @@ impl Fs {
         let mut queue = self.revocations.queue.lock();
         queue.closed = true;
         queue.inodes.clear();
+        queue.again.clear();
         self.revocations.queued.notify_all();
     }
 
-    fn drop_pages(&self, ino: u64) {
-        if let Some(kernel) = self.revocations.kernel.read().as_ref() {
-            kernel.drop_pages(ino);
-        }
-    }
-
-    /// The object, if programs could write through one of the refused handles.
+    /// The object, if programs could write until now through a handle that is refused.
     fn written(&self, ino: u64) -> Option<Arc<Object>> {
         let handles = self.handles.of(ino);
-        handles.iter().find(|handle| handle.opener.write && !handle.is_allowed()).map(|handle| handle.object.clone())
+        let written = handles.iter().find(|handle| handle.opener.write && handle.standing() == Standing::Draining);
+        written.map(|handle| handle.object.clone())
     }
 
     fn make_durable(&self, objects: &[Arc<Object>]) {
@@ -225,7 +270,7 @@ impl Fs {
     pub(super) fn admit(&self, handle: Handle, judged: u64) -> u64 {
         let (id, handle) = self.handles.insert(handle);
         if self.judged() != judged
-            && !Verdicts::default().of(&self.store, &handle)
+            && Verdicts::default().of(&self.store, &handle) == Some(false)
             && handle.turn(Standing::Allowed, Standing::Draining)
         {
             self.refuse(&BTreeSet::from([handle.object.ino()]));
@@ -240,8 +285,7 @@ impl Fs {
         }
         if handle.is_allowed() && self.is_revoked(ino) {
             // Its opener may have been the last one who was allowed.
-            self.revocations.queue.lock().inodes.insert(ino);
-            self.revocations.queued.notify_all();
+            self.drain_soon(ino);
         }
     }
 
@@ -285,11 +329,44 @@ impl Fs {
         }
     }
 
+    /// A read went well. What others read lies in the kernel's cache, where a refused handle would find it.
+    pub(super) fn was_read(&self, handle: &Handle) {
+        let ino = handle.object.ino();
+        if self.is_revoked(ino) {
+            self.drain_soon(ino);
+        }
+    }
+
+    /// Somebody used the object without a handle: its keys may have come back for that, or be others now.
+    pub(super) fn was_used(&self, ino: u64) {
+        if self.is_revoked(ino) {
+            self.judge(self.handles.of(ino));
+            self.drain_soon(ino);
+        }
+    }
+
+    fn drain_soon(&self, ino: u64) {
+        self.revocations.queue.lock().inodes.insert(ino);
+        self.revocations.queued.notify_all();
+    }
+
     // ---- inodes
 
     /// Whether a handle of the inode is refused.
     pub fn is_revoked(&self, ino: u64) -> bool {
         self.revocations.any.load(Ordering::SeqCst) && self.revocations.inodes.read().contains(&ino)
+    }
+
+    /// A path of the inode, relative to the mount.
+    fn path(&self, ino: u64) -> Option<PathBuf> {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != self.root() {
+            let (parent, name) = self.inodes.name(at)?;
+            names.push(name);
+            at = parent;
+        }
+        Some(names.into_iter().rev().collect())
     }
 
     fn revocation_changed(&self, ino: u64) {

@@ -62,6 +62,7 @@ impl Fs {
         let object = self.open_for_attribute(ino, caller)?;
         let done = with(&object);
         self.store.release(&object);
+        self.was_used(ino);
         done
     }
 

@@ -5,6 +5,7 @@ use super::convert::Numbers;
 use super::mountinfo::mounted_at;
 use crate::fs::{Fs, KernelCache};
 use fuser::{Config, MountOption, Notifier, Session, SessionACL};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{getgid, getuid};
 use std::ffi::{CString, OsString};
@@ -79,7 +80,7 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce())
     place.raise_read_ahead();
     before_threads();
     send_invalidations(&fs, session.notifier());
-    drop_what_is_revoked(&fs, session.notifier());
+    drop_what_is_revoked(&fs, session.notifier(), mountpoint);
     Ok(Mounted { session, place })
 }
 
@@ -198,12 +199,19 @@ fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) {
 struct Cache {
     notifier: Notifier,
     numbers: Numbers,
+    mountpoint: PathBuf,
 }
 
 impl KernelCache for Cache {
     fn forget_attributes(&self, ino: u64) {
         // A negative offset is for attributes alone.
         self.tell(ino, -1);
+    }
+
+    fn ask_attributes(&self, path: &Path) {
+        let how = AtFlags::STATX_FORCE_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        // If it has just moved, the next open or write(2) asks.
+        let _ = statx(CWD, self.mountpoint.join(path), how, StatxFlags::MODE);
     }
 
     fn drop_pages(&self, ino: u64) {
@@ -220,8 +228,8 @@ impl Cache {
 }
 
 /// From a thread of its own: the kernel writes back what is dirty before it drops it, and waits for the answers.
-fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier) {
-    fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs) }));
+fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier, mountpoint: PathBuf) {
+    fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs), mountpoint }));
     let drained = Arc::clone(fs);
     let started = thread::Builder::new().name("kmsfs-revoke".into()).spawn(move || drained.drain_forever());
     if let Err(error) = started {

@@ -1,6 +1,7 @@
 //! Who may still use a key whose data keys are in memory.
 
 use super::KeyService;
+use super::bucket_keys::BucketKey;
 use crate::kms::{Caller, Operation};
 
 impl KeyService {
@@ -9,15 +10,23 @@ impl KeyService {
         self.kms.version()
     }
 
-    /// Whether KMS would let this caller use that key now, without using it. A KMS that cannot be asked refuses nobody
-    /// here: what it is asked for next will fail.
-    pub fn permits(&self, key_arn: &str, operation: Operation, caller: &Caller) -> bool {
-        self.kms.authorize(key_arn, operation, caller).map_or_else(|error| error.is_outage(), |()| true)
+    /// Whether KMS would let this caller use that key now, without using it. `None` if KMS cannot be asked: then
+    /// nothing changes, neither for those who were allowed nor for those who were not.
+    pub fn permits(&self, key_arn: &str, operation: Operation, caller: &Caller) -> Option<bool> {
+        match self.kms.authorize(key_arn, operation, caller) {
+            Ok(()) => Some(true),
+            Err(error) if error.is_outage() => None,
+            Err(_) => Some(false),
+        }
     }
 
     /// Zeroizes the bucket keys that their users may no longer use.
     pub fn drop_refused(&self) {
-        self.for_new.retain(|held| self.permits(&held.key_arn, Operation::GenerateDataKey, &held.caller));
-        self.for_existing.retain(|held| self.permits(&held.key_arn, Operation::Decrypt, &held.caller));
+        self.for_new.retain(|held| self.keeps(held, Operation::GenerateDataKey));
+        self.for_existing.retain(|held| self.keeps(held, Operation::Decrypt));
+    }
+
+    fn keeps(&self, held: &BucketKey, operation: Operation) -> bool {
+        self.permits(&held.key_arn, operation, &held.caller) != Some(false)
     }
 }

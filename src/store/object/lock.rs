@@ -4,7 +4,8 @@ use super::load::unwrap_keys;
 use super::{Keys, Object};
 use crate::kms::Caller;
 use crate::sse::Algorithm;
-use crate::store::{Result, Store};
+use crate::store::{Dir, Result, Store};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 impl Object {
@@ -71,6 +72,11 @@ impl Store {
                 ::log::error!("{}: its data key stays in memory: {error}", object.show());
             }
         }
+    }
+
+    /// The object of that name if it is in memory, open or not.
+    pub fn known(&self, dir: &Dir, name: &OsStr) -> Option<Arc<Object>> {
+        self.loaded(dir.backing.stat(name).ok()?.ino)
     }
 
     /// Brings back the data keys of a locked object, on behalf of a caller.

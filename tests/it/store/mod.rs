@@ -19,7 +19,7 @@ pub const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
 pub const BUCKET: &str = "bucket";
 
 /// One key for everything, and an answer to every call.
-struct OneKey(SecretKey);
+pub struct OneKey(pub SecretKey);
 
 impl OneKey {
     fn bound_to(context: &EncryptionContext) -> Vec<u8> {

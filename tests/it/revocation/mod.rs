@@ -1,5 +1,8 @@
 //! Keys disabled and enabled while programs have files open: what fails, when, and what is kept.
 
+mod judged;
+mod users;
+
 use crate::harness::{KMS, Mount, Store, errno, kms_with, wait_until};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};

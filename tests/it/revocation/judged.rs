@@ -1,0 +1,384 @@
+//! The file system without FUSE over a KMS that can deny a user, and with a kernel's cache that is played by the test.
+
+use crate::store::{NODE, OneKey};
+use kmsfs::crypto::SecretKey;
+use kmsfs::fs::{Creation, Error, Fs, FsOptions, KernelCache};
+use kmsfs::kms::{self, Caller, Code, EncryptionContext, GeneratedDataKey, Kms, Operation, ServiceKey};
+use kmsfs::sse::KeyService;
+use kmsfs::store::backend::Backend;
+use kmsfs::store::backend::simulated::SimulatedDisk;
+use kmsfs::store::{Object, Parameters, Store, StoreOptions};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+pub const ANN: Caller = Caller { uid: 1000, gid: 1000, pid: 10 };
+pub const BOB: Caller = Caller { uid: 2000, gid: 2000, pid: 20 };
+const CONFIGURATION: &[u8] =
+    br#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"aws:kms"},"BucketKeyEnabled":BUCKET_KEY}]}"#;
+
+/// Answers by user and operation, and can be out of order.
+pub struct Rules {
+    key: OneKey,
+    denied: Mutex<HashSet<(u32, Operation)>>,
+    outage: Mutex<bool>,
+    version: AtomicU64,
+    /// Called once, after the next answer to Decrypt.
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Rules {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            key: OneKey(SecretKey::random()),
+            denied: Mutex::default(),
+            outage: Mutex::default(),
+            version: AtomicU64::default(),
+            then: Mutex::default(),
+        })
+    }
+
+    pub fn deny(&self, caller: &Caller) {
+        self.denied.lock().extend([Operation::Decrypt, Operation::GenerateDataKey].map(|op| (caller.uid, op)));
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn deny_decrypt(&self, caller: &Caller) {
+        self.denied.lock().insert((caller.uid, Operation::Decrypt));
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn allow_all(&self) {
+        self.denied.lock().clear();
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn check(&self, operation: Operation, caller: &Caller) -> Result<(), kms::Error> {
+        if *self.outage.lock() {
+            return Err(kms::Error::new(Code::KmsInternal, "out of order"));
+        }
+        if self.denied.lock().contains(&(caller.uid, operation)) {
+            return Err(kms::Error::new(Code::AccessDenied, "no"));
+        }
+        Ok(())
+    }
+}
+
+impl Kms for Rules {
+    fn generate_data_key(
+        &self,
+        key_id: &str,
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<GeneratedDataKey, kms::Error> {
+        self.check(Operation::GenerateDataKey, caller)?;
+        Kms::generate_data_key(&self.key, key_id, context, caller)
+    }
+
+    fn encrypt(
+        &self,
+        key_id: &str,
+        plaintext: &SecretKey,
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<(String, Vec<u8>), kms::Error> {
+        Kms::encrypt(&self.key, key_id, plaintext, context, caller)
+    }
+
+    fn decrypt(
+        &self,
+        key_arn: &str,
+        blob: &[u8],
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<SecretKey, kms::Error> {
+        self.check(Operation::Decrypt, caller)?;
+        let answer = Kms::decrypt(&self.key, key_arn, blob, context, caller);
+        if let Some(then) = self.then.lock().take() {
+            then();
+        }
+        answer
+    }
+
+    fn authorize(&self, _key_arn: &str, operation: Operation, caller: &Caller) -> Result<(), kms::Error> {
+        self.check(operation, caller)
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+}
+
+pub struct World {
+    pub rules: Arc<Rules>,
+    keys: Arc<KeyService>,
+    pub fs: Arc<Fs>,
+    bucket: u64,
+}
+
+impl World {
+    fn new(bucket_key: bool) -> Self {
+        Self::over(Arc::new(SimulatedDisk::new()), bucket_key)
+    }
+
+    pub fn over(disk: Arc<dyn Backend>, bucket_key: bool) -> Self {
+        let rules = Rules::new();
+        let parameters =
+            Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
+        kmsfs::store::create(&*disk, &parameters).unwrap();
+        let service: Arc<dyn ServiceKey> = Arc::new(OneKey(SecretKey::random()));
+        let keys = Arc::new(KeyService::new(rules.clone(), service));
+        let fs = open(disk, &keys);
+        let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
+        let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
+        let world = Self { rules, keys, fs, bucket };
+        let (_, handle) = world.create(".encryption.json", &ANN);
+        world.fs.write(handle, 0, configuration.as_bytes(), false).unwrap();
+        world.fs.flush(handle).unwrap();
+        world.fs.release(handle);
+        world
+    }
+
+    fn create(&self, name: &str, caller: &Caller) -> (u64, u64) {
+        let (entry, handle) = self.fs.create(self.bucket, OsStr::new(name), &creation(0o666, caller)).unwrap();
+        (entry.attr.ino, handle)
+    }
+
+    /// A closed object with that content.
+    pub fn make(&self, name: &str, content: &[u8]) -> u64 {
+        let (ino, handle) = self.create(name, &ANN);
+        self.fs.write(handle, 0, content, false).unwrap();
+        self.fs.flush(handle).unwrap();
+        self.fs.release(handle);
+        ino
+    }
+
+    fn open(&self, ino: u64, caller: &Caller) -> u64 {
+        self.fs.open(ino, false, true, caller).unwrap()
+    }
+
+    fn read(&self, handle: u64) -> Result<Vec<u8>, i32> {
+        let mut bytes = vec![0; 100];
+        let read = self.fs.read(handle, 0, &mut bytes).map_err(|error| error.errno())?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// What both threads do.
+    fn notice(&self) {
+        self.fs.watch_keys();
+        self.fs.drain_revoked();
+    }
+
+    /// The object in memory. It has a handle, so that a second one for a moment changes nothing.
+    fn is_locked(&self, name: &str) -> bool {
+        let store = self.fs.store();
+        let dir = store.open_dir(store.root(), OsStr::new("bucket")).unwrap();
+        let object: Option<Arc<Object>> = store.known(&dir, OsStr::new(name));
+        object.expect("it is in memory").is_locked()
+    }
+}
+
+fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>) -> Arc<Fs> {
+    let store = Store::open(disk, keys.clone(), StoreOptions::default()).unwrap();
+    Fs::new(store, FsOptions { read_only: false, keep_owners: false, open_dirs: 16 })
+}
+
+fn creation(mode: u32, caller: &Caller) -> Creation {
+    Creation { mode: NODE.mode | mode, umask: 0, caller: *caller }
+}
+
+fn errno<T: std::fmt::Debug>(done: Result<T, Error>) -> i32 {
+    done.unwrap_err().errno()
+}
+
+#[test]
+fn only_the_handles_of_the_user_who_is_denied_fail() {
+    for bucket_key in [false, true] {
+        let world = World::new(bucket_key);
+        let ino = world.make("object", b"content");
+        let other = world.make("other", b"other");
+        let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
+        let source = world.open(other, &BOB);
+        world.rules.deny(&ANN);
+        world.notice();
+        let fs = &world.fs;
+        assert_eq!(world.read(ann), Err(libc::EACCES));
+        assert_eq!(errno(fs.write(ann, 0, b"x", false)), libc::EACCES);
+        assert_eq!(errno(fs.truncate(ino, Some(ann), 0, &ANN)), libc::EACCES);
+        assert_eq!(errno(fs.truncate(ino, None, 0, &ANN)), libc::EACCES);
+        let range = kmsfs::fs::Range { offset: 0, len: 10 };
+        assert_eq!(errno(fs.fallocate(ann, range, 0, &ANN)), libc::EACCES);
+        assert_eq!(errno(fs.seek(ann, 0, kmsfs::store::SeekTo::Data)), libc::EACCES);
+        assert_eq!(errno(fs.copy(source, 0, ann, 0, 5, &BOB)), libc::EACCES);
+        assert_eq!(errno(fs.copy(ann, 0, source, 0, 5, &BOB)), libc::EACCES);
+        assert_eq!(errno(fs.check_handle(ann)), libc::EACCES);
+        for (inode, write) in [(ino, false), (ino, true), (other, false)] {
+            assert_eq!(errno(fs.open(inode, false, write, &ANN)), libc::EACCES, "{inode} {write}");
+        }
+        assert_eq!(errno(fs.create(world.bucket, OsStr::new("new"), &creation(0, &ANN))), libc::EACCES);
+        assert_eq!(errno(fs.create(world.bucket, OsStr::new("new"), &creation(0, &ANN))), libc::EACCES);
+        // What is committed already needs nothing.
+        fs.flush(ann).unwrap();
+        fs.fsync(ann).unwrap();
+        assert_eq!(fs.getattr(ino).unwrap().size, 7);
+        assert!(fs.is_revoked(ino) && !fs.is_revoked(other));
+        // Bob goes on, also for what the kernel names Ann's handle for.
+        assert_eq!(world.read(bob), Ok(b"content".to_vec()));
+        fs.write(bob, 0, b"C", false).unwrap();
+        fs.write_back(ann, 1, b"O", false).unwrap();
+        assert_eq!(world.read(world.open(ino, &BOB)), Ok(b"COntent".to_vec()));
+        assert!(!world.is_locked("object"));
+        world.rules.allow_all();
+        world.notice();
+        assert!(!fs.is_revoked(ino));
+        assert_eq!(world.read(ann), Ok(b"COntent".to_vec()));
+        fs.write(ann, 0, b"c", false).unwrap();
+        assert_eq!(world.read(bob), Ok(b"cOntent".to_vec()));
+    }
+}
+
+/// A kernel with dirty pages: writes them back when it is told to drop them, and says what it was told.
+struct Kernel {
+    fs: Weak<Fs>,
+    dirty: Mutex<Vec<(u64, u64, &'static [u8])>>,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+impl KernelCache for Kernel {
+    fn forget_attributes(&self, ino: u64) {
+        self.told.lock().push(format!("attributes {ino}"));
+    }
+
+    fn ask_attributes(&self, path: &Path) {
+        self.told.lock().push(format!("attributes of {}", path.display()));
+    }
+
+    fn drop_pages(&self, ino: u64) {
+        let fs = self.fs.upgrade().unwrap();
+        for (handle, offset, data) in self.dirty.lock().drain(..) {
+            // By now nothing new is accepted, and that has to be.
+            assert_eq!(errno(fs.write(handle, offset, data, false)), libc::EACCES);
+            fs.write_back(handle, offset, data, false).unwrap();
+        }
+        self.told.lock().push(format!("pages {ino}"));
+    }
+}
+
+#[test]
+fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
+    let simulated = SimulatedDisk::new();
+    let world = World::over(Arc::new(simulated.clone()), false);
+    let ino = world.make("object", b"content");
+    let handle = world.open(ino, &ANN);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let dirty = Mutex::new(vec![(handle, 0, &b"DIRTY"[..]), (handle, 7, b"!")]);
+    world.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&world.fs), dirty, told: told.clone() }));
+    world.rules.deny(&ANN);
+    world.fs.watch_keys();
+    assert_eq!(world.read(handle), Err(libc::EACCES), "at once");
+    assert!(!world.is_locked("object"), "what is dirty needs the key");
+    assert!(world.fs.drain_revoked());
+    assert!(world.is_locked("object"));
+    let pages = format!("pages {ino}");
+    let expected = [&format!("attributes {ino}"), "attributes of bucket/object", &pages, &pages];
+    assert_eq!(*told.lock(), expected);
+    assert_eq!(errno(world.fs.write_back(handle, 0, b"late", false)), libc::EACCES);
+    // The power goes: what was written back is there.
+    world.rules.allow_all();
+    for disk in simulated.crash_point().power_cuts(8, 1) {
+        let fs = open(Arc::new(disk), &world.keys);
+        let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
+        let found = fs.lookup(bucket, OsStr::new("object")).unwrap().attr.ino;
+        let again = fs.open(found, false, false, &ANN).unwrap();
+        let mut bytes = [0; 20];
+        let read = fs.read(again, 0, &mut bytes).unwrap();
+        assert_eq!(&bytes[..read], b"DIRTYnt!");
+    }
+    world.notice();
+    assert!(world.is_locked("object"), "until somebody uses it");
+    assert_eq!(world.read(handle), Ok(b"DIRTYnt!".to_vec()));
+    assert!(!world.is_locked("object"));
+    world.fs.write(handle, 0, b"dirty", false).unwrap();
+    world.fs.fsync(handle).unwrap();
+}
+
+#[test]
+fn a_handle_that_comes_while_everything_is_judged_is_judged_too() {
+    let world = World::new(false);
+    let ino = world.make("object", b"content");
+    let (rules, fs) = (world.rules.clone(), Arc::downgrade(&world.fs));
+    // Ann is denied right after she was answered, and everybody else is judged before she has her handle.
+    *world.rules.then.lock() = Some(Box::new(move || {
+        rules.deny(&ANN);
+        fs.upgrade().unwrap().watch_keys();
+    }));
+    let handle = world.open(ino, &ANN);
+    assert_eq!(world.read(handle), Err(libc::EACCES));
+    assert!(world.fs.drain_revoked());
+    assert!(world.is_locked("object"));
+}
+
+#[test]
+fn an_outage_refuses_nobody_who_was_allowed() {
+    let world = World::new(false);
+    let ino = world.make("object", b"content");
+    let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
+    world.rules.deny(&ANN);
+    world.notice();
+    *world.rules.outage.lock() = true;
+    world.rules.version.fetch_add(1, Ordering::SeqCst);
+    world.notice();
+    assert_eq!(world.read(bob), Ok(b"content".to_vec()));
+    assert_eq!(world.read(ann), Err(libc::EACCES), "nor does it allow anybody who was denied");
+    assert_eq!(errno(world.fs.open(ino, false, false, &BOB)), libc::EIO);
+    *world.rules.outage.lock() = false;
+    world.rules.version.fetch_add(1, Ordering::SeqCst);
+    world.notice();
+    assert_eq!(world.read(ann), Err(libc::EACCES), "she is still denied");
+}
+
+#[test]
+fn whoever_made_an_object_goes_on_without_decrypt() {
+    let world = World::new(false);
+    let (_, handle) = world.create("object", &ANN);
+    world.rules.deny_decrypt(&ANN);
+    world.notice();
+    world.fs.write(handle, 0, b"log line", false).unwrap();
+    world.fs.flush(handle).unwrap();
+    world.rules.deny(&ANN);
+    world.notice();
+    assert_eq!(errno(world.fs.write(handle, 0, b"x", false)), libc::EACCES);
+}
+
+#[test]
+fn closed_objects_keep_no_keys_over_a_change_and_answer_nobody_who_is_denied() {
+    let world = World::new(true);
+    let ino = world.make("object", b"content");
+    world.fs.store().checkpoint().unwrap();
+    assert!(!world.is_locked("object"), "kept for the next open");
+    world.rules.deny(&ANN);
+    world.notice();
+    assert!(world.is_locked("object"));
+    assert_eq!(errno(world.fs.open(ino, false, false, &ANN)), libc::EACCES);
+    assert!(world.is_locked("object"));
+    assert_eq!(world.read(world.open(ino, &BOB)), Ok(b"content".to_vec()));
+}
+
+#[test]
+fn keys_go_with_the_last_handle_that_may_use_them() {
+    let world = World::new(false);
+    let ino = world.make("object", b"content");
+    let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
+    world.rules.deny(&ANN);
+    world.notice();
+    assert!(!world.is_locked("object"));
+    world.fs.release(bob);
+    world.fs.drain_revoked();
+    assert!(world.is_locked("object"));
+    world.fs.release(ann);
+    assert!(!world.fs.is_revoked(ino));
+}
