@@ -71,7 +71,7 @@ fn serve_store(
     caller: Option<(daemon::Waiting, bool)>,
     stop: &Arc<Stop>,
 ) -> Result<(), Failure> {
-    let fs = assembly::file_system(store, plan.options.read_only);
+    let fs = assembly::file_system(store, plan.options.read_only, plan.options.noatime);
     let mounted = stop
         .mount(|| fuse::mount(fs.clone(), &plan.mount_options(), || confine(plan)))
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;

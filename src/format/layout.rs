@@ -69,6 +69,20 @@ impl PlainLen {
         self.0.saturating_sub(chunk.0 * CHUNK).min(CHUNK) as usize
     }
 
+    /// The most that an object file of at most so many bytes holds.
+    pub fn longest_within(file: u64) -> Self {
+        let (mut fits, mut beyond) = (0, MAX_PLAIN + 1);
+        while beyond - fits > 1 {
+            let middle = fits + (beyond - fits) / 2;
+            if Self(middle).cipher().0 <= file {
+                fits = middle;
+            } else {
+                beyond = middle;
+            }
+        }
+        Self(fits)
+    }
+
     pub fn cipher(self) -> CipherLen {
         match self.chunks() {
             0 => CipherLen(BLOCK),
@@ -241,6 +255,16 @@ mod tests {
             blocks.extend((0..PAGE_CHUNKS).map(|n| ("chunk", 0, HEADER_CHUNKS + page * PAGE_CHUNKS + n)));
         }
         blocks
+    }
+
+    #[test]
+    fn the_longest_object_that_a_file_can_hold_fits_and_one_byte_more_does_not() {
+        for file in [BLOCK, BLOCK + 1, 1 << 20, (1 << 44) - 4096, i64::MAX as u64] {
+            let longest = PlainLen::longest_within(file);
+            assert!(longest.cipher().0 <= file || longest.0 == 0, "{file}");
+            assert!(longest.0 == MAX_PLAIN || PlainLen(longest.0 + 1).cipher().0 > file, "{file}");
+        }
+        assert_eq!(PlainLen::longest_within(u64::MAX).0, MAX_PLAIN);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 /// What setattr is asked to change.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
     pub mode: Option<u32>,
     pub uid: Option<u32>,
@@ -33,6 +33,11 @@ impl Fs {
             atime: changes.atime,
             mtime: changes.mtime,
         };
+        let mut set = set;
+        if *changes == Changes::default() && self.inodes.kind(ino) == Some(libc::S_IFREG) {
+            // chown(2) to nobody else: that is how set-id bits are dropped, and the change time moves.
+            set.uid = Some(self.getattr(ino)?.uid);
+        }
         if set == SetAttr::default() {
             return self.getattr(ino);
         }

@@ -126,6 +126,15 @@ impl Fs {
         Ok(read)
     }
 
+    /// The reader of a handle may be seen in the access time.
+    pub fn accessed(&self, handle: u64) -> Result<()> {
+        let handle = self.handle(handle)?;
+        if handle.draft.is_none() && !self.options.noatime {
+            handle.object.accessed();
+        }
+        Ok(())
+    }
+
     /// `drop_set_id`: the writer may not keep set-id bits.
     pub fn write(&self, handle: u64, offset: u64, data: &[u8], drop_set_id: bool) -> Result<()> {
         let handle = self.permitted(handle)?;
@@ -242,6 +251,11 @@ impl Fs {
             }
         }
         self.drop_set_id(object, caller)
+    }
+
+    /// Whether somebody has the inode open for writing, so that the kernel may have content that was not written yet.
+    pub fn has_writers(&self, ino: u64) -> bool {
+        self.handles.has_writers(ino)
     }
 
     pub fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {

@@ -83,6 +83,10 @@ impl Handles {
         (id, handle)
     }
 
+    pub fn has_writers(&self, ino: u64) -> bool {
+        self.objects.lock().get(&ino).is_some_and(|(_, handles)| handles.iter().any(|handle| handle.opener.write))
+    }
+
     pub fn get(&self, id: u64) -> Option<Arc<Handle>> {
         self.open.read().get(&id).cloned()
     }

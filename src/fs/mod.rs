@@ -56,6 +56,8 @@ pub struct FsOptions {
     pub read_only: bool,
     /// New files belong to whoever makes them; otherwise to whoever runs the mount.
     pub keep_owners: bool,
+    /// Reading leaves access times alone.
+    pub noatime: bool,
     /// Directories held open at most.
     pub open_dirs: usize,
 }

@@ -229,7 +229,11 @@ impl Fs {
     }
 
     pub fn fsync_dir(&self, ino: u64) -> Result<()> {
-        Ok(self.store.fsync_dir(&self.dir(ino)?)?)
+        match self.dir(ino) {
+            // Nothing is left of it that could be synced.
+            Err(_) if self.inodes.remembered(ino).is_some() => Ok(()),
+            dir => Ok(self.store.fsync_dir(&dir?)?),
+        }
     }
 
     pub fn statfs(&self) -> Result<backend::Space> {

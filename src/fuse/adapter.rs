@@ -8,9 +8,9 @@ use crate::store::SeekTo;
 use crate::store::backend::{Rename, XattrFlags};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    KernelConfig, LockOwner, Notifier, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 /// Largest request that the kernel sends here.
@@ -36,12 +36,14 @@ pub struct Adapter {
     fs: Arc<Fs>,
     numbers: Numbers,
     workers: Workers,
+    /// Set once the session is there.
+    notifier: Arc<OnceLock<Notifier>>,
     writeback_cache: bool,
 }
 
 impl Adapter {
-    pub fn new(fs: Arc<Fs>, writeback_cache: bool) -> Self {
-        Self { numbers: Numbers::of(&fs), fs, workers: Workers::new(), writeback_cache }
+    pub fn new(fs: Arc<Fs>, notifier: Arc<OnceLock<Notifier>>, writeback_cache: bool) -> Self {
+        Self { numbers: Numbers::of(&fs), fs, workers: Workers::new(), notifier, writeback_cache }
     }
 
     fn reply_entry(&self, reply: ReplyEntry, entry: Result<Entry, Errno>) {
@@ -290,7 +292,7 @@ impl Filesystem for Adapter {
         handle: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
@@ -298,7 +300,14 @@ impl Filesystem for Adapter {
             if buffer.len() < size as usize {
                 buffer.resize(size as usize, 0);
             }
-            match attempt("read", || self.fs.read(handle.0, offset, &mut buffer[..size as usize])) {
+            let read = attempt("read", || {
+                let read = self.fs.read(handle.0, offset, &mut buffer[..size as usize])?;
+                if flags.0 & libc::O_NOATIME == 0 {
+                    self.fs.accessed(handle.0)?;
+                }
+                Ok(read)
+            });
+            match read {
                 Ok(read) => reply.data(&buffer[..read]),
                 Err(error) => reply.error(error),
             }
@@ -459,8 +468,12 @@ impl Filesystem for Adapter {
         reply_bytes(reply, size, attempt("getxattr", || self.fs.get_xattr(ino, name, &caller(request))));
     }
 
-    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        reply_bytes(reply, size, attempt("listxattr", || self.fs.list_xattr(self.numbers.backing(ino))));
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = attempt("listxattr", || self.fs.list_xattr(self.numbers.backing(ino)));
+        // As any file system does it: who may not read these does not see them.
+        let shown = |name: &&[u8]| request.uid() == 0 || !name.starts_with(b"trusted.");
+        let names = names.map(|all| all.split_inclusive(|byte| *byte == 0).filter(shown).flatten().copied().collect());
+        reply_bytes(reply, size, names);
     }
 
     fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -481,25 +494,30 @@ impl Filesystem for Adapter {
         reply_empty(reply, attempt("fallocate", || self.fs.fallocate(handle.0, range, mode, &caller(request))));
     }
 
-    fn lseek(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        handle: FileHandle,
-        offset: i64,
-        whence: i32,
-        reply: ReplyLseek,
-    ) {
+    fn lseek(&self, _request: &Request, ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let to = match whence {
             libc::SEEK_DATA => SeekTo::Data,
             libc::SEEK_HOLE => SeekTo::Hole,
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        match attempt("lseek", || self.fs.seek(handle.0, offset, to)) {
+        let fs = self.fs.clone();
+        let seek = move || match attempt("lseek", || fs.seek(handle.0, offset, to)) {
             Ok(found) => reply.offset(found.cast_signed()),
             Err(error) => reply.error(error),
+        };
+        if !self.fs.has_writers(self.numbers.backing(ino)) {
+            return seek();
         }
+        // What the kernel has not written yet counts as data, and it does not write it before it asks. Invalidating makes
+        // it, and waits for the event loops to take the writes: so not from one of them.
+        let notifier = self.notifier.clone();
+        self.workers.run(Box::new(move || {
+            if let Some(Err(error)) = notifier.get().map(|notifier| notifier.inval_inode(ino, 0, 0)) {
+                log::debug!("the kernel does not write what it has of a file before lseek: {error}");
+            }
+            seek();
+        }));
     }
 
     fn copy_file_range(

@@ -14,8 +14,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 /// How the kernel mounts it.
@@ -68,7 +68,8 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce())
     config.mount_options = kernel_options(options);
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
-    let adapter = Adapter::new(fs.clone(), options.writeback_cache && !options.read_only);
+    let notifier = Arc::new(OnceLock::new());
+    let adapter = Adapter::new(fs.clone(), notifier.clone(), options.writeback_cache && !options.read_only);
     let session = match mount_directly(options, &mountpoint) {
         Ok(device) => Session::from_fd(adapter, device, config.acl, config)
             .inspect_err(|_| drop(Place::of(&mountpoint).unmount_lazily()))?,
@@ -79,6 +80,7 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce())
     let place = Place::of(&mountpoint);
     place.raise_read_ahead();
     before_threads();
+    let _ = notifier.set(session.notifier());
     send_invalidations(&fs, session.notifier());
     drop_what_is_revoked(&fs, session.notifier(), mountpoint);
     Ok(Mounted { session, place })

@@ -75,6 +75,10 @@ impl Store {
         let mut value = value;
         if is_user(attribute) {
             sealed = self.cipher_for(at, |bucket, _| Ok(bucket.metadata.seal(attribute.as_bytes(), value)))?;
+            if sealed.len() > XATTR_MAX {
+                // Longer than the attribute that was asked for: where it is too long for Linux, that says E2BIG.
+                return Err(Error::Errno(if value.len() > XATTR_MAX { libc::E2BIG } else { libc::ENOSPC }));
+            }
             value = &sealed;
         }
         match at {
@@ -121,6 +125,9 @@ impl Store {
         }
     }
 }
+
+/// Linux's bound on a value.
+const XATTR_MAX: usize = 64 << 10;
 
 fn is_user(attribute: &OsStr) -> bool {
     attribute.as_bytes().starts_with(b"user.")

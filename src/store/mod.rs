@@ -21,6 +21,7 @@ pub use error::{Error, Result};
 pub use object::{Object, ObjectEncryption, SeekTo};
 pub use parameters::{Parameters, create, read_parameters};
 
+use crate::format::layout::PlainLen;
 use crate::format::sidecar::Place;
 use crate::sse::KeyService;
 use backend::{Access, Backend, File, Space};
@@ -56,6 +57,8 @@ pub struct Store {
     max_pinned: usize,
     table_bytes: usize,
     encryptions: u64,
+    /// Most plaintext bytes of an object: what the backing file system takes, less headers.
+    longest: u64,
     /// Held while the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
 }
@@ -146,6 +149,7 @@ impl Store {
             max_pinned: options.max_pinned,
             table_bytes: options.table_bytes,
             encryptions: options.encryptions,
+            longest: PlainLen::longest_within(lock.max_len()).0,
             backend,
             keys,
             lock: Mutex::new(Some(lock)),

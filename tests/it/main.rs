@@ -21,6 +21,7 @@ mod mounting;
 mod names;
 mod parts;
 mod plaintext;
+mod posix;
 mod processes;
 mod readme;
 mod revocation;

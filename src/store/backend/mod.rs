@@ -88,6 +88,11 @@ pub trait File: Send + Sync {
     fn set_xattr(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()>;
     fn list_xattr(&self) -> io::Result<Vec<u8>>;
     fn remove_xattr(&self, attribute: &OsStr) -> io::Result<()>;
+    /// The content was read on behalf of somebody: moves the access time if the mount's rule (relatime, usually) says so,
+    /// and no other time. All other reading leaves it alone.
+    fn accessed(&self) -> io::Result<()>;
+    /// Length in bytes that no file of this file system can pass.
+    fn max_len(&self) -> u64;
     /// Takes an advisory lock without waiting (flock LOCK_NB); it is held until the file is dropped.
     /// `EWOULDBLOCK` if somebody else holds it.
     fn try_lock(&self, exclusive: bool) -> io::Result<()>;

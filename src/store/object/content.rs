@@ -3,7 +3,7 @@
 use super::{Home, Keys, Object, State};
 use crate::crypto::{ChunkCipher, ChunkTag};
 use crate::format::entry::Entry;
-use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, MAX_PLAIN, PAGE_CHUNKS, PageIndex, PlainLen};
+use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, PAGE_CHUNKS, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
 use crate::store::checkpoint::Permit;
 use crate::store::log::Log;
@@ -157,7 +157,7 @@ impl Object {
     }
 
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= MAX_PLAIN);
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= self.store.longest);
         let end = end.ok_or(Error::Errno(libc::EFBIG))?;
         if data.is_empty() {
             return Ok(());
@@ -176,11 +176,13 @@ impl Object {
     }
 
     pub fn truncate(&self, len: u64) -> Result<()> {
-        if len > MAX_PLAIN {
+        if len > self.store.longest {
             return Err(Error::Errno(libc::EFBIG));
         }
         self.change(|state, permit| {
             let (old, new) = (state.length, PlainLen(len));
+            // Also where the length stays: POSIX counts that as a modification.
+            state.mtime = Some(self.store.now());
             if new >= old {
                 return self.edit(state, permit, new, &(0..0), |_, _| Covered(0..0));
             }
@@ -231,6 +233,7 @@ impl Object {
             }
             state.clear(whole)?;
             state.changed();
+            state.mtime = Some(self.store.now());
             Ok(())
         })
     }
@@ -239,7 +242,7 @@ impl Object {
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
         self.store.writable()?;
         let state = self.state.read();
-        let end = offset.checked_add(len).filter(|end| *end <= MAX_PLAIN).ok_or(Error::Errno(libc::EFBIG))?;
+        let end = offset.checked_add(len).filter(|end| *end <= self.store.longest).ok_or(Error::Errno(libc::EFBIG))?;
         let from = ChunkIndex::at(offset).offset();
         Ok(state.home()?.file.allocate(from, PlainLen(end).cipher().0.saturating_sub(from))?)
     }
@@ -284,9 +287,11 @@ impl Object {
         change: impl Fn(&mut State, Option<&Permit<'_>>) -> std::result::Result<(), Blocked>,
     ) -> Result<()> {
         self.store.writable()?;
+        self.asked.again();
         let mut state = self.state.write();
         // Even what needs none could not be committed.
         state.keys.are_there()?;
+        state.changed_at = self.store.now();
         match change(&mut state, None) {
             Ok(()) => return Ok(()),
             Err(Blocked::Failed(error)) => return Err(error),

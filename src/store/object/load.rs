@@ -77,6 +77,7 @@ impl Object {
             home_synced: 0,
             logged: Logged::default(),
             mtime: None,
+            changed_at: 0,
             path: new.path,
             unlinked: false,
             buried: false,
@@ -150,6 +151,7 @@ impl Object {
             home_synced: 0,
             logged: Logged::default(),
             mtime: None,
+            changed_at: 0,
             path,
             unlinked: false,
             buried: false,
@@ -164,6 +166,7 @@ impl Object {
             handles: AtomicUsize::new(1),
             state: RwLock::new(state),
             ahead: Mutex::new(ahead),
+            asked: super::atime::Asked::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 impl Object {
     /// Asks for the data key on behalf of a caller, as every open does. A locked object has its keys again afterwards.
     pub(in crate::store) fn authorize(&self, caller: &Caller) -> Result<()> {
+        self.asked.again();
         let (sidecar, id, suite) = {
             let state = self.state.read();
             if state.keys.are_there().is_ok() {

@@ -1,5 +1,6 @@
 //! One object: its content, tables, seal and keys, from when it is opened until nothing in the log is its any more.
 
+mod atime;
 mod commit;
 mod content;
 mod home;
@@ -37,6 +38,7 @@ pub struct Object {
     pub(super) state: RwLock<State>,
     /// Ciphertext that was read along with the header, for the first READ.
     ahead: Mutex<Vec<u8>>,
+    asked: atime::Asked,
 }
 
 // Each is a fact of its own.
@@ -76,6 +78,8 @@ pub(super) struct State {
     pub(super) logged: Logged,
     /// A modification time that the inode does not have yet, or that a write home would undo.
     mtime: Option<i64>,
+    /// When content or length changed last, which the inode may not show yet.
+    changed_at: i64,
     /// Path below `buckets/`, as a hint for recovery.
     pub(super) path: Vec<u8>,
     /// No name is left.
@@ -152,6 +156,7 @@ impl Object {
     }
 
     pub(super) fn set_attr(&self, changes: &SetAttr) -> Result<Attr> {
+        self.asked.again();
         let mut state = self.state.write();
         let file = state.home()?.file.clone();
         if changes.uid.is_some() || changes.gid.is_some() {
@@ -258,6 +263,7 @@ impl State {
         if let Some(mtime) = self.mtime {
             attr.mtime = mtime;
         }
+        attr.ctime = attr.ctime.max(self.changed_at);
     }
 
     fn show(&self) -> String {

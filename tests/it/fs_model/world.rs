@@ -65,7 +65,7 @@ impl World {
         let options =
             StoreOptions { log_bound: 1 << 20, max_pinned: 4, table_bytes: 1 << 16, ..StoreOptions::default() };
         let store = Store::open(backend.clone(), keys.clone(), options).unwrap();
-        Fs::new(store, FsOptions { read_only: false, keep_owners: true, open_dirs: 2 })
+        Fs::new(store, FsOptions { read_only: false, keep_owners: true, noatime: false, open_dirs: 2 })
     }
 
     pub fn run(&mut self, ops: &[Op]) {

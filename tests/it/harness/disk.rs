@@ -12,7 +12,7 @@ pub struct Disk {
 impl Disk {
     pub fn new(mebibytes: u32) -> Self {
         let disk = Self { dir: tempfile::tempdir().unwrap() };
-        disk.sh(&format!("truncate -s {mebibytes}M image && mkfs.ext4 -q -m 0 image && mkdir mnt"));
+        disk.sh(&format!("truncate -s {mebibytes}M image && mkfs.ext4 -q -b 4096 -m 0 image && mkdir mnt"));
         disk.sh("mount -o loop image mnt && rmdir mnt/lost+found");
         disk
     }

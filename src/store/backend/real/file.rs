@@ -5,6 +5,7 @@ use super::xattr::Carrier;
 use super::{component, magic_link, metadata, timestamps};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{SeekFrom, fcntl_getfl, fcntl_setfl, seek};
 use rustix::fs::{chmod, fallocate, fchmod, fchown, fdatasync, flock, fstat, fsync, ftruncate, futimens, openat};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::process::{Gid, Uid, geteuid};
@@ -141,6 +142,37 @@ impl File for RealFile {
 
     fn remove_xattr(&self, attribute: &OsStr) -> io::Result<()> {
         Carrier::File(&self.fd).remove(attribute)
+    }
+
+    /// One byte is read without `O_NOATIME`, and the kernel does as its mount says.
+    fn accessed(&self) -> io::Result<()> {
+        let flags = fcntl_getfl(&self.fd)?;
+        if !flags.contains(OFlags::NOATIME) {
+            return Ok(());
+        }
+        fcntl_setfl(&self.fd, flags.difference(OFlags::NOATIME))?;
+        let read = pread(&self.fd, &mut [0; 1], 0);
+        fcntl_setfl(&self.fd, flags)?;
+        read?;
+        Ok(())
+    }
+
+    /// The file's position, which nothing here uses, can be set to what a file's length can be: found by halving.
+    fn max_len(&self) -> u64 {
+        let can_be = |len: u64| seek(&self.fd, SeekFrom::Start(len)).is_ok();
+        let (mut least, mut most) = (0, i64::MAX as u64);
+        if can_be(most) {
+            return most;
+        }
+        while most - least > 1 {
+            let middle = least + (most - least) / 2;
+            if can_be(middle) {
+                least = middle;
+            } else {
+                most = middle;
+            }
+        }
+        least
     }
 
     fn try_lock(&self, exclusive: bool) -> io::Result<()> {

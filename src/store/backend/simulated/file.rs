@@ -174,6 +174,14 @@ impl File for SimulatedFile {
         self.shared.change(Call::RemoveXattr, remove)
     }
 
+    fn accessed(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn max_len(&self) -> u64 {
+        LARGEST
+    }
+
     fn try_lock(&self, exclusive: bool) -> io::Result<()> {
         self.shared.look_mut(Call::Lock, |state| state.lock(self.ino, self.handle, exclusive))
     }

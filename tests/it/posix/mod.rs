@@ -1,0 +1,107 @@
+//! Programs cannot tell a mount from ext4: calls with every flag and corner do the same in both, and answer the same.
+//! `calls.py` has a case a function; what differs is listed here with its reason, and in docs/SEMANTICS.md.
+
+use crate::harness::{Disk, Store};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Runs a group of cases on ext4 and in mounts of stores on the same ext4, with and without writeback caching.
+#[track_caller]
+fn same(group: &str) {
+    let disk = Disk::new(256);
+    let plain = disk.path().join("plain");
+    fs::create_dir(&plain).unwrap();
+    let expected = answers(&plain, group);
+    assert!(!expected.is_empty());
+    for options in ["allow_other", "allow_other,nowriteback"] {
+        let store = Store::at(&disk.path().join(options.replace(',', "-")));
+        store.open_to_all();
+        let mount = store.mount_with(options);
+        let found = answers(&mount.bucket("bucket"), group);
+        for (name, answer) in &expected {
+            assert_eq!(&found[name], answer, "{name}, with {options}");
+        }
+        mount.unmount();
+    }
+}
+
+fn answers(dir: &Path, group: &str) -> BTreeMap<String, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/posix/calls.py");
+    let run = Command::new("timeout").args(["600", "python3", script]).arg(dir).arg(group).output().unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(run.status.success(), "{}\n{text}", String::from_utf8_lossy(&run.stderr));
+    text.lines().map(|line| line.split_once(": ").unwrap()).map(|(name, answer)| (name.into(), answer.into())).collect()
+}
+
+#[test]
+fn open_takes_every_flag() {
+    same("open");
+}
+
+#[test]
+fn content_is_where_it_was_put() {
+    same("content");
+}
+
+#[test]
+fn names_are_made_moved_and_removed() {
+    same("names");
+}
+
+#[test]
+fn directories_are_read_while_they_change() {
+    same("directories");
+}
+
+#[test]
+fn owners_modes_and_attributes_are_enforced() {
+    same("owners");
+}
+
+#[test]
+fn locks_and_notifications_work() {
+    same("locks");
+}
+
+#[test]
+fn times_move_when_they_have_to() {
+    same("times");
+}
+
+#[test]
+fn the_file_system_tells_of_itself() {
+    same("system");
+}
+
+/// The first read after a modification, or after a day, moves it; no other does. (What the kernel answers from its own
+/// cache is not seen, so the mounts are fresh.)
+#[test]
+fn reading_moves_the_access_time_as_relatime_has_it() {
+    let disk = Disk::new(256);
+    let store = Store::at(&disk.path().join("store"));
+    let mount = store.mount();
+    mount.bucket("bucket");
+    store.sh("cd $MNT/bucket; for f in read noatime; do echo text >$f; touch -a -d 2001-01-01 $f; done");
+    mount.unmount();
+    let accessed = |name: &str| store.sh(&format!("stat -c %x:%z $MNT/bucket/{name}"));
+    let mount = store.mount_with("noatime");
+    let before = accessed("read");
+    store.sh("cat $MNT/bucket/read");
+    assert_eq!(accessed("read"), before, "the mount is noatime");
+    mount.unmount();
+    let mount = store.mount();
+    assert_eq!(accessed("read"), before);
+    store.sh("cat $MNT/bucket/read");
+    let after = accessed("read");
+    assert_ne!(after, before);
+    let change = |times: &str| times.rsplit_once(':').unwrap().1.to_owned();
+    assert_eq!(change(&after), change(&before), "the change time is not the reader's to move");
+    store.sh("python3 -c 'import os, sys; os.read(os.open(sys.argv[1], os.O_NOATIME), 9)' $MNT/bucket/noatime");
+    assert!(accessed("noatime").starts_with("2001-01-01"));
+    mount.unmount();
+    let _mount = store.mount();
+    store.sh("cat $MNT/bucket/read");
+    assert_eq!(accessed("read"), after, "nothing has changed since");
+}
