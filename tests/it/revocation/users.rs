@@ -18,7 +18,7 @@ use tempfile::TempDir;
 struct Served {
     world: World,
     dir: TempDir,
-    unmount: Box<dyn Fn() -> std::io::Result<()> + Send>,
+    place: fuse::Place,
     ended: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -45,8 +45,8 @@ impl Served {
             sync: false,
             dirsync: false,
         };
-        let mut mounted = fuse::mount(world.fs.clone(), &options).unwrap();
-        let unmount = mounted.unmounter();
+        let mounted = fuse::mount(world.fs.clone(), &options, || ()).unwrap();
+        let place = mounted.place();
         let ended = Arc::new(AtomicBool::new(false));
         let (fs, stop) = (world.fs.clone(), ended.clone());
         let served = thread::spawn(move || mounted.run().unwrap());
@@ -56,7 +56,7 @@ impl Served {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        Self { world, dir, unmount, ended, threads: vec![served, watched] }
+        Self { world, dir, place, ended, threads: vec![served, watched] }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -67,7 +67,7 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        (self.unmount)().unwrap();
+        self.place.unmount(false).unwrap();
         for thread in self.threads.drain(..) {
             thread.join().unwrap();
         }
