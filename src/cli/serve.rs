@@ -79,7 +79,7 @@ fn serve_store(
     let store = Arc::clone(store);
     let ticker = Ticker::start(COMMIT_INTERVAL, move || {
         store.commit_all();
-        store.keys().drop_expired();
+        store.keys().tick();
     });
     let watched = Arc::clone(&fs);
     let watcher = Ticker::start(WATCH_INTERVAL, move || watched.watch_keys());

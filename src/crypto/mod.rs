@@ -1,6 +1,7 @@
 //! Keys, AEAD and key derivation. The only layer that touches key bytes; it knows nothing of files.
 
 pub mod envelope;
+pub mod import_key;
 pub mod key_file;
 mod metadata;
 mod object;

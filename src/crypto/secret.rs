@@ -20,6 +20,17 @@ impl SecretKey {
         Self(bytes)
     }
 
+    /// A key of 256 bits from what a KMS call answered; `None` for any other length.
+    pub fn from_plaintext(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
+        Some(Self(Box::new(*bytes)))
+    }
+
+    /// The bytes, for the answer of a call whose purpose they are.
+    pub fn into_plaintext(self) -> zeroize::Zeroizing<Vec<u8>> {
+        zeroize::Zeroizing::new(self.0.to_vec())
+    }
+
     pub(in crate::crypto) fn expose(&self) -> &[u8; 32] {
         &self.0
     }

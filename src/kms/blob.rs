@@ -1,12 +1,18 @@
 //! Ciphertext blobs: a key wrapped under a key material, self-describing. docs/FORMAT.md has the bytes.
 
 use super::EncryptionContext;
-use crate::crypto::{SecretKey, envelope};
+use crate::crypto::{SecretKey, envelope, sealed};
+use zeroize::Zeroizing;
 
-const VERSION: u8 = 1;
+/// Wraps a key of 256 bits.
+const KEY: u8 = 1;
+/// Seals bytes of any length.
+const BYTES: u8 = 2;
 /// Version, key id, material id.
 const HEADER: usize = 33;
 pub const LEN: usize = HEADER + envelope::LEN;
+/// What sealing adds to bytes.
+const OVERHEAD: usize = 32;
 
 /// Which key and which of its materials a blob names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,25 +22,53 @@ pub struct Names {
 }
 
 pub fn wrap(names: Names, material: &SecretKey, plaintext: &SecretKey, context: &EncryptionContext) -> Vec<u8> {
-    let mut blob = vec![VERSION];
-    blob.extend_from_slice(&names.key);
-    blob.extend_from_slice(&names.material);
+    let mut blob = header(KEY, names);
     let bound_to = bound_to(&blob, context);
     blob.extend_from_slice(&envelope::wrap(material, plaintext, &bound_to));
     blob
 }
 
+/// Bytes of any length.
+pub fn seal(names: Names, material: &SecretKey, plaintext: &[u8], context: &EncryptionContext) -> Vec<u8> {
+    let mut blob = header(BYTES, names);
+    let bound_to = bound_to(&blob, context);
+    blob.extend_from_slice(&sealed::seal(material, plaintext, &bound_to));
+    blob
+}
+
+fn header(version: u8, names: Names) -> Vec<u8> {
+    let mut blob = vec![version];
+    blob.extend_from_slice(&names.key);
+    blob.extend_from_slice(&names.material);
+    blob
+}
+
 /// `None` for anything that is not a blob.
 pub fn names(blob: &[u8]) -> Option<Names> {
-    if blob.len() != LEN || blob[0] != VERSION {
-        return None;
+    match *blob.first()? {
+        KEY if blob.len() == LEN => {}
+        BYTES if blob.len() > HEADER + OVERHEAD => {}
+        _ => return None,
     }
     Some(Names { key: blob[1..17].try_into().ok()?, material: blob[17..HEADER].try_into().ok()? })
 }
 
+/// A key, whichever way it was wrapped.
 pub fn unwrap(blob: &[u8], material: &SecretKey, context: &EncryptionContext) -> Option<SecretKey> {
-    let (header, envelope) = blob.split_at_checked(HEADER)?;
-    envelope::unwrap(material, envelope, &bound_to(header, context)).ok()
+    let (header, wrapped) = blob.split_at_checked(HEADER)?;
+    match header[0] {
+        KEY => envelope::unwrap(material, wrapped, &bound_to(header, context)).ok(),
+        _ => SecretKey::from_plaintext(&open(blob, material, context)?),
+    }
+}
+
+/// The bytes that a blob of either kind holds.
+pub fn open(blob: &[u8], material: &SecretKey, context: &EncryptionContext) -> Option<Zeroizing<Vec<u8>>> {
+    let (header, sealed) = blob.split_at_checked(HEADER)?;
+    match header[0] {
+        KEY => Some(unwrap(blob, material, context)?.into_plaintext()),
+        _ => sealed::open(material, sealed, &bound_to(header, context)).ok(),
+    }
 }
 
 /// Header and context, each string with its length before it, so that no two contexts are written alike.

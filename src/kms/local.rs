@@ -2,7 +2,7 @@
 
 use super::admin;
 use super::blob::{self, Names};
-use super::keyring::{Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
+use super::keyring::{self, Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
 use super::lookup::AWS_S3;
 use super::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
 use crate::crypto::SecretKey;
@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -21,13 +21,19 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The service's own key has this id in its blobs.
 const SERVICE: [u8; 16] = *b"kmsfs service\0\0\0";
 
+/// Tells the time, in nanoseconds since 1970.
+pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
+
 pub struct LocalKms {
     keyring: Keyring,
+    clock: Clock,
     state: RwLock<State>,
     looked: Mutex<Instant>,
     /// Held from reading the keyring until its contents are in `state`, so that older contents never replace newer.
     reloading: Mutex<()>,
     calls: Calls,
+    /// Something is due and could not be done; it has been said.
+    overdue: AtomicBool,
 }
 
 struct State {
@@ -63,11 +69,20 @@ impl LocalKms {
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
+        Self::open_at(dir, unlock, Box::new(keyring::now))
+    }
+
+    /// As `open`, at any time. What is due then (deletions, rotations) is done.
+    pub fn open_at(dir: &Path, unlock: &Unlock, clock: Clock) -> Result<Arc<Self>, OpenError> {
         let keyring = Keyring::open(dir, unlock)?;
         let stamp = keyring.stamp().ok();
         let state = State { contents: keyring.read()?, stamp, version: 0, materials: HashMap::new(), broken: None };
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
-        Ok(Arc::new(Self { keyring, state, looked, reloading: Mutex::new(()), calls: Calls::default() }))
+        let reloading = Mutex::new(());
+        let (calls, overdue) = (Calls::default(), AtomicBool::new(false));
+        let kms = Arc::new(Self { keyring, clock, state, looked, reloading, calls, overdue });
+        kms.tick();
+        Ok(kms)
     }
 
     /// Refuses the keyring of another store: its keys open nothing there.
@@ -116,9 +131,52 @@ impl LocalKms {
         &self,
         change: impl FnOnce(&mut Contents, &SecretKey) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let answer = self.keyring.change(|contents| change(contents, self.keyring.root()))?;
+        let answer = self.keyring.change(|contents| {
+            let answer = change(contents, self.keyring.root())?;
+            admin::settle(contents, self.keyring.root(), self.now());
+            Ok::<_, Error>(answer)
+        })?;
         self.reload();
         Ok(answer)
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        (self.clock)()
+    }
+
+    pub(super) fn root(&self) -> &SecretKey {
+        self.keyring.root()
+    }
+
+    /// The key that is named, usable by this caller for that (an action of a policy), with its newest material.
+    pub(super) fn usable_for(
+        &self,
+        key_id: &str,
+        _action: &str,
+        _context: &EncryptionContext,
+        _caller: &Caller,
+    ) -> Result<(String, Names), Error> {
+        self.usable(key_id)
+    }
+
+    /// The ARN of the key that a blob names, usable by this caller for that; `key_id` is what it has to be, if given.
+    pub(super) fn named_by(
+        &self,
+        names: Names,
+        key_id: Option<&str>,
+        _action: &str,
+        _context: &EncryptionContext,
+        _caller: &Caller,
+    ) -> Result<String, Error> {
+        self.ask_twice(|contents| {
+            let named = contents.key(&names.key).ok_or_else(Error::invalid_ciphertext)?;
+            let key = key_id.map_or(Ok(named), |key_id| contents.find(key_id))?;
+            if key.id != named.id {
+                return Err(Error::incorrect_key());
+            }
+            check_usable(contents, key)?;
+            Ok(contents.key_arn(&key.id))
+        })
     }
 
     fn look(&self) {
@@ -174,7 +232,7 @@ impl LocalKms {
     }
 
     /// Unwrapped once and kept.
-    fn unwrapped(&self, names: Names) -> Result<Arc<SecretKey>, Error> {
+    pub(super) fn unwrapped(&self, names: Names) -> Result<Arc<SecretKey>, Error> {
         if let Some(known) = self.state.read().materials.get(&names.material) {
             return Ok(known.clone());
         }
@@ -198,7 +256,7 @@ impl LocalKms {
         match self.ask_twice(find) {
             Err(error) if error.code == Code::NotFound && self.is_aws_s3(key_id)? => {
                 self.change(|contents, root| {
-                    admin::make_aws_s3(contents, root);
+                    admin::make_aws_s3(contents, root, self.now());
                     Ok(())
                 })?;
                 self.ask(find)
@@ -273,6 +331,24 @@ impl Kms for LocalKms {
 
     fn authorize(&self, key_arn: &str, _operation: Operation, _caller: &Caller) -> Result<(), Error> {
         self.ask_twice(|contents| check_usable(contents, contents.find(key_arn)?))
+    }
+
+    fn tick(&self) {
+        let due = self.ask(|contents| Ok(admin::is_due(contents, self.now())));
+        if due != Ok(true) {
+            return;
+        }
+        match self.change(|_, _| Ok(())) {
+            Ok(()) => self.overdue.store(false, Ordering::Relaxed),
+            Err(error) => {
+                if !self.overdue.swap(true, Ordering::Relaxed) {
+                    log::error!(
+                        "what is due in the keyring, a deletion or rotation, cannot be done: {}",
+                        error.message
+                    );
+                }
+            }
+        }
     }
 
     fn version(&self) -> u64 {

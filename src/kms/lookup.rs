@@ -36,13 +36,6 @@ impl Contents {
         self.key(id.as_bytes()).ok_or_else(missing)
     }
 
-    /// As `find`, to change it; `key_id` has been found before.
-    pub fn find_mut(&mut self, key_id: &str) -> Result<&mut Key, Error> {
-        let id = self.find(key_id)?.id;
-        let missing = Error::new(Code::KmsInternal, "the keyring changed in between");
-        self.keys.iter_mut().find(|key| key.id == id).ok_or(missing)
-    }
-
     /// What follows the account in an ARN, or the name itself.
     fn resource<'a>(&self, key_id: &'a str) -> Result<&'a str, Error> {
         if !key_id.starts_with("arn:") {

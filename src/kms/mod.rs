@@ -6,9 +6,13 @@ mod keyring;
 mod local;
 mod lookup;
 
-pub use admin::{AliasEntry, KeyMetadata};
+pub use admin::{
+    Administrator, AliasEntry, Ciphertext, DataKeySpec, Deletion, Expiration, ImportParameters, ImportRequest,
+    Imported, KeyMetadata, NewKey, Page, PageRequest, Plaintext, Rotation, RotationKind, RotationStatus, Tag,
+    WrappingKeySpec,
+};
 pub use keyring::{KeyManager, KeyOrigin, KeyState, KeyringParameters, OpenError, Unlock};
-pub use local::{KmsCalls, LocalKms};
+pub use local::{Clock, KmsCalls, LocalKms};
 
 use crate::crypto::SecretKey;
 use std::collections::BTreeMap;
@@ -64,6 +68,10 @@ pub trait Kms: Send + Sync {
     /// without using it. For data keys that a cached bucket key protects.
     fn authorize(&self, key_arn: &str, operation: Operation, caller: &Caller) -> Result<(), Error>;
 
+    /// Does what time has brought (deletions, rotations): a mount calls it every few seconds. The default is for a KMS that
+    /// does so by itself.
+    fn tick(&self) {}
+
     /// Looks whether somebody changed keys or who may use them, and answers a number that grows whenever that was so.
     /// Cheap: a mount asks several times a second. The default is for a KMS whose keys never change.
     fn version(&self) -> u64 {
@@ -98,6 +106,13 @@ pub enum Code {
     LimitExceeded,
     Validation,
     UnsupportedOperation,
+    Tag,
+    InvalidMarker,
+    InvalidImportToken,
+    ExpiredImportToken,
+    IncorrectKeyMaterial,
+    InvalidKeyUsage,
+    KeyUnavailable,
     KmsInternal,
 }
 

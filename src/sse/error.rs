@@ -76,6 +76,13 @@ fn s3_code(code: kms::Code) -> &'static str {
         Code::LimitExceeded => "KMS.LimitExceededException",
         Code::Validation => "KMS.ValidationException",
         Code::UnsupportedOperation => "KMS.UnsupportedOperationException",
+        Code::Tag => "KMS.TagException",
+        Code::InvalidMarker => "KMS.InvalidMarkerException",
+        Code::InvalidImportToken => "KMS.InvalidImportTokenException",
+        Code::ExpiredImportToken => "KMS.ExpiredImportTokenException",
+        Code::IncorrectKeyMaterial => "KMS.IncorrectKeyMaterialException",
+        Code::InvalidKeyUsage => "KMS.InvalidKeyUsageException",
+        Code::KeyUnavailable => "KMS.KeyUnavailableException",
         Code::KmsInternal => "KMS.KMSInternalException",
     }
 }
@@ -83,11 +90,20 @@ fn s3_code(code: kms::Code) -> &'static str {
 fn kms_errno(error: &kms::Error) -> i32 {
     use kms::Code;
     match error.code {
-        Code::Disabled | Code::KmsInvalidState | Code::AccessDenied => libc::EACCES,
+        Code::Disabled | Code::KmsInvalidState | Code::AccessDenied | Code::InvalidKeyUsage | Code::KeyUnavailable => {
+            libc::EACCES
+        }
         // KMS has one code for a key that is not there and for a name that no key can have.
         Code::NotFound if is_malformed_name(&error.message) => libc::EINVAL,
         Code::NotFound => libc::ENOKEY,
-        Code::InvalidArn | Code::InvalidAliasName | Code::Validation => libc::EINVAL,
+        Code::InvalidArn
+        | Code::InvalidAliasName
+        | Code::Validation
+        | Code::Tag
+        | Code::InvalidMarker
+        | Code::InvalidImportToken
+        | Code::ExpiredImportToken
+        | Code::IncorrectKeyMaterial => libc::EINVAL,
         // The blob is not what KMS made for this context, or is another key's: what the sidecar says is not true.
         Code::InvalidCiphertext | Code::IncorrectKey | Code::KmsInternal => libc::EIO,
         Code::LimitExceeded => libc::EAGAIN,

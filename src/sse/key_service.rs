@@ -131,8 +131,10 @@ impl KeyService {
         &*self.service
     }
 
-    /// Zeroizes the bucket keys whose time is over. Worth calling now and then: a mount that is idle asks for nothing.
-    pub fn drop_expired(&self) {
+    /// Zeroizes the bucket keys whose time is over, and lets the KMS do what is due. To be called every few seconds: a mount
+    /// that is idle asks for nothing.
+    pub fn tick(&self) {
+        self.kms.tick();
         let now = (self.clock)();
         self.for_new.drop_expired(now);
         self.for_existing.drop_expired(now);

@@ -5,7 +5,7 @@
 
 use crate::harness::{KMS, KMSFS, Store};
 use kmsfs::crypto::{SecretKey, key_file, sealed};
-use kmsfs::kms::{Caller, Code, EncryptionContext, Kms, LocalKms, OpenError, ServiceKey, Unlock};
+use kmsfs::kms::{Caller, Code, EncryptionContext, Kms, LocalKms, OpenError, PageRequest, ServiceKey, Unlock};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +41,8 @@ impl Golden {
     }
 
     fn open(&self, unlock: &Unlock) -> Result<Arc<LocalKms>, OpenError> {
-        LocalKms::open(self.0.path(), unlock)
+        // When it was made: its keys rotate in time.
+        LocalKms::open_at(self.0.path(), unlock, Box::new(|| 1_795_453_106_088_291_306))
     }
 }
 
@@ -69,12 +70,18 @@ fn a_keyring_of_version_1_is_opened_by_each_of_its_slots() {
     let golden = Golden::new();
     for unlock in [golden.key(), passphrase("correct horse")] {
         let kms = golden.open(&unlock).unwrap();
-        let keys = kms.list_keys().unwrap();
+        let keys = kms.administer(CALLER).list_keys(&PageRequest::default()).unwrap().entries;
         assert_eq!(keys, [ROTATED, DISABLED, AWS_S3].map(|id| format!("{PREFIX}{id}")));
-        let aliases = kms.list_aliases(None).unwrap().into_iter().map(|alias| (alias.name, alias.key_id));
+        let aliases = kms
+            .administer(CALLER)
+            .list_aliases(None, &PageRequest::default())
+            .unwrap()
+            .entries
+            .into_iter()
+            .map(|alias| (alias.name, alias.key_id));
         let expected = [("alias/aws/s3", AWS_S3), ("alias/golden", ROTATED)];
         assert_eq!(aliases.collect::<Vec<_>>(), expected.map(|(name, id)| (name.to_owned(), id.to_owned())));
-        let rotated = kms.describe_key("alias/golden").unwrap();
+        let rotated = kms.administer(CALLER).describe_key("alias/golden").unwrap();
         assert_eq!((rotated.description.as_str(), rotated.created), ("rotated once", 1_795_453_106_088_291_306));
         assert_eq!(rotated.material_id.as_deref(), Some("c8313a1485c29a679c1ac0a0ab1cc2e8"));
     }
@@ -101,7 +108,7 @@ fn blobs_of_version_1_give_their_data_keys() {
 fn a_keyring_of_version_1_can_be_changed() {
     let golden_ring = Golden::new();
     let kms = golden_ring.open(&golden_ring.key()).unwrap();
-    kms.set_enabled(DISABLED, true).unwrap();
+    kms.administer(CALLER).set_enabled(DISABLED, true).unwrap();
     assert_eq!(fs::read(golden_ring.0.path().join("keyring.previous")).unwrap(), golden("keyring"));
     let kms = golden_ring.open(&passphrase("correct horse")).unwrap();
     assert!(Kms::generate_data_key(&*kms, DISABLED, &context(), &CALLER).is_ok());

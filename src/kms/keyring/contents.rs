@@ -5,7 +5,7 @@ use super::OpenError;
 use crate::crypto::{SecretKey, envelope};
 use bincode::Options;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Of the bytes below.
@@ -30,6 +30,9 @@ type Attributes = BTreeMap<([u8; 16], String), Vec<u8>>;
 
 const KEYRING: [u8; 16] = [0; 16];
 const STORE_ID: &str = "store-id";
+const PENDING_MATERIAL: &str = "pending-material";
+/// What keys and materials may have.
+const OF_KEYS: [&str; 6] = ["deletion", "imported", PENDING_MATERIAL, "rotation", "rotation-type", "tags"];
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Contents {
@@ -123,6 +126,49 @@ impl Contents {
         self.aliases.iter().find(|alias| alias.name == name)
     }
 
+    pub fn key_mut(&mut self, id: &[u8; 16]) -> Option<&mut Key> {
+        self.keys.iter_mut().find(|key| key.id == *id)
+    }
+
+    /// A key with its aliases, materials, and everything that was kept of them.
+    pub fn remove_key(&mut self, id: &[u8; 16]) {
+        let materials: Vec<_> = self.key(id).into_iter().flat_map(|key| &key.materials).map(|one| one.id).collect();
+        self.keys.retain(|key| key.id != *id);
+        self.aliases.retain(|alias| alias.key != *id);
+        self.attributes.retain(|(of, _), _| of != id && !materials.contains(of));
+    }
+
+    pub fn attribute(&self, of: &[u8; 16], name: &str) -> Option<&[u8]> {
+        self.attributes.get(&(*of, name.to_string())).map(Vec::as_slice)
+    }
+
+    /// No bytes: it is left out.
+    pub fn set_attribute(&mut self, of: &[u8; 16], name: &str, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            self.attributes.remove(&(*of, name.to_string()));
+        } else {
+            self.attributes.insert((*of, name.to_string()), bytes);
+        }
+    }
+
+    /// An attribute that is JSON.
+    pub fn json<T: for<'de> Deserialize<'de>>(&self, of: &[u8; 16], name: &str) -> Option<T> {
+        serde_json::from_slice(self.attribute(of, name)?).ok()
+    }
+
+    pub fn set_json<T: Serialize>(&mut self, of: &[u8; 16], name: &str, value: Option<&T>) {
+        let bytes = value.map(|value| serde_json::to_vec(value).expect("strings and numbers can be serialized"));
+        self.set_attribute(of, name, bytes.unwrap_or_default());
+    }
+
+    /// Key materials as they are wrapped: what must be nowhere once it was destroyed.
+    pub fn wrapped_materials(&self) -> BTreeSet<Vec<u8>> {
+        let materials = self.keys.iter().flat_map(|key| &key.materials).chain(&self.service);
+        let there = materials.filter(|material| material.is_there()).map(|material| material.wrapped.clone());
+        let waiting = self.attributes.iter().filter(|((_, name), _)| name == PENDING_MATERIAL);
+        there.chain(waiting.map(|(_, bytes)| bytes.clone())).collect()
+    }
+
     /// Whether a material is the service's or an enabled key's.
     pub fn may_use(&self, material: &[u8; 16]) -> bool {
         let enabled = self.keys.iter().filter(|key| key.state == KeyState::Enabled);
@@ -146,7 +192,9 @@ impl Contents {
         if !bytes.is_empty() {
             contents.attributes = encoding().deserialize(bytes).map_err(fail)?;
         }
-        let is_known = |(of, name): &&([u8; 16], String)| *of == KEYRING && name == STORE_ID;
+        let is_known = |(of, name): &&([u8; 16], String)| {
+            if *of == KEYRING { name == STORE_ID } else { OF_KEYS.contains(&name.as_str()) }
+        };
         match contents.attributes.keys().find(|key| !is_known(key)) {
             None => Ok(contents),
             Some((_, name)) => {
@@ -178,6 +226,25 @@ impl Material {
     pub fn random(root: &SecretKey, now: i64) -> Self {
         let id: [u8; 16] = rand::random();
         Self { id, created: now, wrapped: envelope::wrap(root, &SecretKey::random(), &bound_to(&id)) }
+    }
+
+    /// One that was brought in.
+    pub fn of(key: &SecretKey, root: &SecretKey, now: i64) -> Self {
+        let id: [u8; 16] = rand::random();
+        Self { id, created: now, wrapped: envelope::wrap(root, key, &bound_to(&id)) }
+    }
+
+    /// False once imported material was deleted, or has expired.
+    pub fn is_there(&self) -> bool {
+        !self.wrapped.is_empty()
+    }
+
+    pub fn destroy(&mut self) {
+        self.wrapped.clear();
+    }
+
+    pub fn put_back(&mut self, key: &SecretKey, root: &SecretKey) {
+        self.wrapped = envelope::wrap(root, key, &bound_to(&self.id));
     }
 
     pub fn unwrap(&self, root: &SecretKey) -> Option<SecretKey> {
@@ -266,7 +333,7 @@ mod tests {
         let mut contents = Contents::new(&parameters(), &SecretKey::random(), 0);
         assert!(Contents::decode(&contents.encode().unwrap()).is_ok());
         for of in [KEYRING, [7; 16]] {
-            let name = if of == KEYRING { "policy" } else { STORE_ID };
+            let name = if of == KEYRING { "rotation" } else { STORE_ID };
             contents.attributes.insert((of, name.into()), vec![1]);
             let text = format!("it has '{name}', which this kmsfs does not know: use a newer kmsfs");
             let error = Contents::decode(&contents.encode().unwrap()).err();

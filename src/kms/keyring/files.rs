@@ -84,14 +84,19 @@ impl Keyring {
         Contents::decode(&text)
     }
 
-    /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed.
+    /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed. What key
+    /// material a change destroys is in no kept generation afterwards.
     pub fn change<T, E: From<OpenError>>(&self, change: impl FnOnce(&mut Contents) -> Result<T, E>) -> Result<T, E> {
         let _lock = self.lock().map_err(|error| OpenError::io("it cannot be locked", &error))?;
         let mut contents = self.read()?;
+        let before = contents.wrapped_materials();
         let answer = change(&mut contents)?;
         contents.generation += 1;
         let sealed = self.seal(&contents)?;
-        let written = self.keep_previous().and_then(|()| self.replace(KEYRING, &sealed));
+        let destroys = !before.is_subset(&contents.wrapped_materials());
+        // The kept generation first: until the other is replaced, what is to go is there to be destroyed again.
+        let kept = if destroys { self.replace(PREVIOUS, &sealed) } else { self.keep_previous() };
+        let written = kept.and_then(|()| self.replace(KEYRING, &sealed));
         written.map_err(|error| OpenError::io("it cannot be written", &error))?;
         Ok(answer)
     }

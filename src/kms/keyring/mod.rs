@@ -4,7 +4,7 @@ mod contents;
 mod files;
 mod slots;
 
-pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters};
+pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters, Material};
 pub use files::{Keyring, Stamp, now};
 pub(super) use slots::Slots;
 pub use slots::Unlock;

@@ -1,0 +1,227 @@
+//! `kmsfs kms`: names, options, answers, messages and exit codes of `aws kms`.
+
+mod aliases;
+mod cryptography;
+mod import;
+mod input;
+mod keys;
+mod rotation;
+mod tags;
+
+use super::exit::{Exit, Failure, describe};
+use super::unlock::UnlockArgs;
+use super::{assembly, text};
+use crate::kms::{Administrator, Caller, Code, Error, LocalKms, PageRequest};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// Manage the store's KMS keys, with the names, options and answers of `aws kms`
+///
+/// A change takes effect in a mount of the store within one second.
+#[derive(Args)]
+#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+pub struct KmsArgs {
+    /// The store whose keys they are
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// The keyring, if it is not in the store
+    #[arg(long, value_name = "DIR")]
+    keyring: Option<PathBuf>,
+    #[command(flatten)]
+    unlock: UnlockArgs,
+    #[command(subcommand)]
+    operation: Operation,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmsfs kms --store /srv/store --key-file /root/kmsfs.key create-key --description invoices
+  export KMSFS_KEY_FILE=/root/kmsfs.key
+  kmsfs kms --store /srv/store create-alias --alias-name alias/invoices --target-key-id KEY-ID
+  kmsfs kms --store /srv/store describe-key --key-id alias/invoices
+  kmsfs kms --store /srv/store disable-key --key-id KEY-ID
+
+KMSFS_KEY_FILE names the key file where neither --key-file nor --passphrase-file is given.";
+
+const KEY_FILE_VARIABLE: &str = "KMSFS_KEY_FILE";
+
+#[derive(Subcommand)]
+enum Operation {
+    #[command(flatten)]
+    Keys(keys::Operation),
+    #[command(flatten)]
+    Aliases(aliases::Operation),
+    #[command(flatten)]
+    Tags(tags::Operation),
+    #[command(flatten)]
+    Rotation(rotation::Operation),
+    #[command(flatten)]
+    Import(import::Operation),
+    #[command(flatten)]
+    Cryptography(cryptography::Operation),
+}
+
+impl Operation {
+    /// AWS's name of it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Keys(operation) => operation.name(),
+            Self::Aliases(operation) => operation.name(),
+            Self::Tags(operation) => operation.name(),
+            Self::Rotation(operation) => operation.name(),
+            Self::Import(operation) => operation.name(),
+            Self::Cryptography(operation) => operation.name(),
+        }
+    }
+
+    fn answer(&self, admin: &Administrator<'_>) -> Answer {
+        match self {
+            Self::Keys(operation) => operation.answer(admin),
+            Self::Aliases(operation) => operation.answer(admin),
+            Self::Tags(operation) => operation.answer(admin),
+            Self::Rotation(operation) => operation.answer(admin),
+            Self::Import(operation) => operation.answer(admin),
+            Self::Cryptography(operation) => operation.answer(admin),
+        }
+    }
+}
+
+/// What is printed, or nothing where aws prints nothing.
+type Answer = Result<Option<Value>, Refused>;
+
+enum Refused {
+    /// By the KMS.
+    Service(Error),
+    /// An argument that is none.
+    Usage(String),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Service(error)
+    }
+}
+
+/// How much of a list is wanted.
+#[derive(Args)]
+struct PageArgs {
+    /// Entries at most, 1 to 1000
+    #[arg(long)]
+    limit: Option<u64>,
+    /// NextMarker of the answer before
+    #[arg(long)]
+    marker: Option<String>,
+}
+
+impl PageArgs {
+    fn request(&self) -> PageRequest {
+        PageRequest { limit: self.limit, marker: self.marker.clone() }
+    }
+}
+
+/// A page's end, as aws answers it.
+fn with_page(mut answer: Value, next: Option<String>) -> Value {
+    if let Some(next) = &next {
+        answer["NextMarker"] = next.as_str().into();
+    }
+    answer["Truncated"] = next.is_some().into();
+    answer
+}
+
+/// aws' exit codes for an error that the service answered, and for wrong usage.
+const SERVICE_ERROR: u8 = 254;
+const USAGE: u8 = 252;
+
+pub fn run(args: KmsArgs) -> ExitCode {
+    super::harden::forbid_dumps();
+    let kms = match open(&args) {
+        Ok(kms) => kms,
+        Err(failure) => {
+            eprintln!("kmsfs: {failure}");
+            return failure.exit.into();
+        }
+    };
+    match args.operation.answer(&kms.administer(myself())) {
+        Ok(Some(answer)) => match io::stdout().write_all(text::pretty(&answer).as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("kmsfs: it is done, but the answer cannot be written: {}", describe(&error));
+                Exit::Failure.into()
+            }
+        },
+        Ok(None) => ExitCode::SUCCESS,
+        Err(Refused::Service(error)) => {
+            let (code, operation) = (code(error.code), args.operation.name());
+            eprintln!("\nAn error occurred ({code}) when calling the {operation} operation: {}", error.message);
+            ExitCode::from(SERVICE_ERROR)
+        }
+        Err(Refused::Usage(text)) => {
+            eprintln!("\n{text}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn myself() -> Caller {
+    use rustix::process::{getegid, geteuid};
+    Caller { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid: std::process::id() }
+}
+
+fn open(args: &KmsArgs) -> Result<Arc<LocalKms>, Failure> {
+    let mut unlock = args.unlock.clone();
+    if unlock.key_file.is_none() && unlock.passphrase_file.is_none() {
+        unlock.key_file = std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    }
+    let store = assembly::find_store(&args.store)?;
+    let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&store));
+    assembly::open_kms(&store, &keyring, &unlock.read()?)
+}
+
+/// As aws prints a time: ISO 8601 with microseconds.
+fn date(nanoseconds: i64) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]+00:00");
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanoseconds));
+    time.ok().and_then(|time| time.format(format).ok()).unwrap_or_default()
+}
+
+/// AWS's name of the error.
+fn code(code: Code) -> &'static str {
+    match code {
+        Code::Disabled => "DisabledException",
+        Code::KmsInvalidState => "KMSInvalidStateException",
+        Code::NotFound => "NotFoundException",
+        Code::InvalidArn => "InvalidArnException",
+        Code::IncorrectKey => "IncorrectKeyException",
+        Code::InvalidCiphertext => "InvalidCiphertextException",
+        Code::AccessDenied => "AccessDeniedException",
+        Code::AlreadyExists => "AlreadyExistsException",
+        Code::InvalidAliasName => "InvalidAliasNameException",
+        Code::LimitExceeded => "LimitExceededException",
+        Code::Validation => "ValidationException",
+        Code::UnsupportedOperation => "UnsupportedOperationException",
+        Code::Tag => "TagException",
+        Code::InvalidMarker => "InvalidMarkerException",
+        Code::InvalidImportToken => "InvalidImportTokenException",
+        Code::ExpiredImportToken => "ExpiredImportTokenException",
+        Code::IncorrectKeyMaterial => "IncorrectKeyMaterialException",
+        Code::InvalidKeyUsage => "InvalidKeyUsageException",
+        Code::KeyUnavailable => "KeyUnavailableException",
+        Code::KmsInternal => "KMSInternalException",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_printed_as_aws_does() {
+        assert_eq!(date(1_700_000_000_123_456_789), "2023-11-14T22:13:20.123456+00:00");
+    }
+}

@@ -1,0 +1,58 @@
+//! RSA keys under which key material is brought in: RSAES_OAEP_SHA_256, as AWS KMS takes it.
+
+use super::{SecretKey, Tampered};
+use hmac::{Hmac, KeyInit, Mac};
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
+use rsa::{Oaep, PrivateKey};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modulus {
+    Bits2048,
+    Bits3072,
+    Bits4096,
+}
+
+/// A private key, made for one import.
+pub struct ImportKey(PrivateKey);
+
+impl ImportKey {
+    pub fn generate(modulus: Modulus) -> Result<Self, Tampered> {
+        let bits = match modulus {
+            Modulus::Bits2048 => 2048,
+            Modulus::Bits3072 => 3072,
+            Modulus::Bits4096 => 4096,
+        };
+        PrivateKey::new(&mut rand::rng(), bits).map(Self).map_err(|_| Tampered)
+    }
+
+    /// PKCS #8, DER.
+    pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Tampered> {
+        Ok(self.0.to_pkcs8_der().map_err(|_| Tampered)?.to_bytes())
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Tampered> {
+        PrivateKey::from_pkcs8_der(bytes).map(Self).map_err(|_| Tampered)
+    }
+
+    /// SubjectPublicKeyInfo, DER.
+    pub fn public(&self) -> Result<Vec<u8>, Tampered> {
+        Ok(self.0.to_public_key().to_public_key_der().map_err(|_| Tampered)?.into_vec())
+    }
+
+    /// A key of 256 bits that was encrypted for this one.
+    pub fn unwrap(&self, encrypted: &[u8]) -> Result<SecretKey, Tampered> {
+        let bytes = Zeroizing::new(self.0.decrypt(Oaep::<Sha256>::new(), encrypted).map_err(|_| Tampered)?);
+        let bytes: &[u8; SecretKey::LEN] = bytes[..].try_into().map_err(|_| Tampered)?;
+        Ok(SecretKey::from_box(Box::new(*bytes)))
+    }
+}
+
+/// Tells whether two keys are the same, to whoever has the root key.
+pub fn fingerprint(root: &SecretKey, key: &SecretKey) -> [u8; 32] {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(root.expose()).expect("HMAC takes keys of any length");
+    hmac.update(b"kmsfs fingerprint");
+    hmac.update(key.expose());
+    hmac.finalize().into_bytes().into()
+}

@@ -1,0 +1,81 @@
+//! What the tests of keys begin with.
+
+use super::{KeyMetadata, NewKey, PageRequest};
+use crate::kms::local::LocalKms;
+use crate::kms::{Caller, Code, Error, KeyringParameters, Unlock};
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+
+pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+
+/// A time that is set, nanoseconds since 1970.
+#[derive(Clone)]
+pub struct SetClock(Arc<Mutex<i64>>);
+
+impl SetClock {
+    pub fn pass(&self, days: i64) {
+        *self.0.lock() += days * super::DAY;
+    }
+
+    pub fn now(&self) -> i64 {
+        *self.0.lock()
+    }
+}
+
+pub fn unlock(dir: &Path) -> Unlock {
+    let path = dir.join("key");
+    if !path.exists() {
+        crate::crypto::key_file::create(&path).unwrap();
+    }
+    Unlock::KeyFile(crate::crypto::key_file::read(&path).unwrap())
+}
+
+pub fn kms() -> (tempfile::TempDir, Arc<LocalKms>) {
+    let (dir, kms, _) = kms_with_clock();
+    (dir, kms)
+}
+
+/// A keyring in `keyring/`, and what time it is there.
+pub fn kms_with_clock() -> (tempfile::TempDir, Arc<LocalKms>, SetClock) {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("keyring");
+    let (account_id, region) = ("000000000000".into(), "us-east-1".into());
+    let parameters = KeyringParameters { store_id: [1; 16], account_id, region };
+    LocalKms::create(&place, &parameters, &unlock(dir.path())).unwrap();
+    let clock = SetClock(Arc::new(Mutex::new(crate::kms::keyring::now())));
+    let kms = open(dir.path(), &clock);
+    (dir, kms, clock)
+}
+
+pub fn open(dir: &Path, clock: &SetClock) -> Arc<LocalKms> {
+    let clock = clock.clone();
+    LocalKms::open_at(&dir.join("keyring"), &unlock(dir), Box::new(move || clock.now())).unwrap()
+}
+
+pub fn code<T>(answer: Result<T, Error>) -> Code {
+    answer.err().expect("it is refused").code
+}
+
+/// Short forms, as root.
+impl LocalKms {
+    pub fn create_key(&self, description: &str) -> Result<KeyMetadata, Error> {
+        self.administer(CALLER).create_key(&NewKey { description: description.into(), ..NewKey::default() })
+    }
+
+    pub fn describe_key(&self, key_id: &str) -> Result<KeyMetadata, Error> {
+        self.administer(CALLER).describe_key(key_id)
+    }
+
+    pub fn list_keys(&self) -> Result<Vec<String>, Error> {
+        Ok(self.administer(CALLER).list_keys(&PageRequest::default())?.entries)
+    }
+
+    pub fn create_alias(&self, name: &str, target: &str) -> Result<(), Error> {
+        self.administer(CALLER).create_alias(name, target)
+    }
+
+    pub fn set_enabled(&self, key_id: &str, enabled: bool) -> Result<(), Error> {
+        self.administer(CALLER).set_enabled(key_id, enabled)
+    }
+}
