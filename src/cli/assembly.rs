@@ -88,7 +88,7 @@ pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock) -> Result<Arc<Loca
 
 fn open_keyring(keyring: &Path, secret: &Unlock, store: &Parameters) -> Result<Arc<LocalKms>, Failure> {
     let kms = LocalKms::open(keyring, secret).and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
-    kms.map_err(|e| explain_keyring(keyring, &e))
+    kms.map_err(|e| explain_unlocking(keyring, secret, &e))
 }
 
 /// Only root can give files to somebody else.
@@ -110,7 +110,16 @@ pub fn explain(path: &Path, error: &store::Error) -> Failure {
     Failure::with(exit, format!("{}: {}", shown(path), escape(&text)))
 }
 
-fn explain_keyring(keyring: &Path, error: &kms::OpenError) -> Failure {
+/// A keyring's refusal of what was to open it.
+pub fn explain_unlocking(keyring: &Path, secret: &Unlock, error: &kms::OpenError) -> Failure {
+    let mut failure = explain_keyring(keyring, error);
+    if let (Unlock::RecoveryKey(_), kms::OpenError::WrongKey) = (secret, error) {
+        failure.message = format!("wrong recovery key, typed as it was printed: no slot of {} has it", shown(keyring));
+    }
+    failure
+}
+
+pub fn explain_keyring(keyring: &Path, error: &kms::OpenError) -> Failure {
     let keyring = shown(keyring);
     match error {
         kms::OpenError::WrongKey => Failure::with(

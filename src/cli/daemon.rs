@@ -14,9 +14,9 @@ use std::process::{ExitCode, ExitStatus};
 const READY: u8 = b'R';
 
 /// Which side goes on after [`into_background`].
-pub enum Side {
+pub enum Side<T> {
     /// The daemon-to-be. It calls [`Waiting::release`] when the mount answers, or ends with an exit code.
-    Child(Waiting),
+    Child(Waiting, T),
     /// The process that was called: its exit code.
     Parent(ExitCode),
 }
@@ -24,14 +24,15 @@ pub enum Side {
 /// The parent, as the child sees it.
 pub struct Waiting(File);
 
-/// Forks; only while there is one thread. In the parent it returns when the child is ready or has ended.
-pub fn into_background() -> Result<Side, Failure> {
+/// Forks; only while there is one thread. In the parent it returns when the child is ready or has ended; what the child
+/// is to have is dropped there at once.
+pub fn into_background<T>(for_child: T) -> Result<Side<T>, Failure> {
     let failed = |e: io::Error| Failure::new(format!("cannot go into the background: {}", describe(&e)));
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     match sys::fork().map_err(failed)? {
-        Fork::Child => Ok(Side::Child(Waiting(File::from(writer)))),
+        Fork::Child => Ok(Side::Child(Waiting(File::from(writer)), for_child)),
         Fork::Parent { child } => {
-            drop(writer);
+            drop((writer, for_child));
             Ok(Side::Parent(wait_for(child, File::from(reader))))
         }
     }

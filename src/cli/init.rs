@@ -60,9 +60,7 @@ pub fn run(args: InitArgs) -> Result<ExitCode, Failure> {
         Some(path) => made.empty_directory(path, "keyring")?,
     };
     let mut unlock = args.unlock;
-    for path in [&mut unlock.key_file, &mut unlock.passphrase_file].into_iter().flatten() {
-        *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
-    }
+    unlock.make_absolute()?;
     let new_key_file = unlock.key_file.as_deref().map_or(Ok(false), |path| made.key_file(path))?;
     let account = Account { id: args.account_id, region: args.region };
     assembly::create(&store, &keyring, &unlock, &account)?;
@@ -92,6 +90,12 @@ fn report(store: &Path, keyring: Option<&Path>, unlock: &UnlockArgs, new_key_fil
     if let Some(path) = &unlock.passphrase_file {
         lines.push(format!("  unlocked by the passphrase in {}", shown(path)));
         command.push(format!("--passphrase-file {}", shell_word(path)));
+    }
+    if let Some(line) = &unlock.passphrase_command {
+        command.push(format!("--passphrase-command {}", shell_word(Path::new(line))));
+    }
+    if let Some(name) = &unlock.credential {
+        command.push(format!("--credential {}", shell_word(Path::new(name))));
     }
     command.push(format!("{} MOUNTPOINT", shell_word(store)));
     format!("{}\nMount it with:\n{}\n", lines.join("\n"), command.join(" "))

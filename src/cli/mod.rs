@@ -6,6 +6,7 @@ mod exit;
 mod fsck;
 mod harden;
 mod init;
+mod keyring;
 mod kms;
 mod logging;
 mod mount;
@@ -19,6 +20,7 @@ mod scrub;
 mod serve;
 mod stat;
 mod sync;
+mod terminal;
 mod text;
 mod unlock;
 mod unmounter;
@@ -53,6 +55,7 @@ enum Command {
     Put(put::PutArgs),
     Stat(stat::StatArgs),
     Kms(kms::KmsArgs),
+    Keyring(keyring::KeyringArgs),
     Fsck(fsck::FsckArgs),
     Scrub(scrub::ScrubArgs),
     Sync(sync::SyncArgs),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Put(args) => put::run(args),
         Command::Stat(args) => return stat::run(&args),
         Command::Kms(args) => return kms::run(args),
+        Command::Keyring(args) => keyring::run(args),
         Command::Fsck(args) => return fsck::run(&args),
         Command::Scrub(args) => scrub::run(&args),
         Command::Sync(args) => sync::run(&args),
@@ -156,12 +160,17 @@ mod tests {
     fn every_command_shows_examples_in_its_help() {
         let mut command = Cli::command();
         command.build();
+        expect_examples(&mut command);
+        assert!(command.render_help().to_string().contains("Exit codes:"));
+    }
+
+    fn expect_examples(command: &mut clap::Command) {
         for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
             let name = sub.get_name().to_string();
             let help = sub.render_long_help().to_string();
             assert!(help.contains("Examples:\n  "), "{name}: {help}");
+            expect_examples(sub);
         }
-        assert!(command.render_help().to_string().contains("Exit codes:"));
     }
 
     #[test]

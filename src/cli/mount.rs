@@ -100,9 +100,9 @@ impl From<mount8::Call> for Request {
 }
 
 fn take_unlock(unlock: &mut UnlockArgs, options: &mut Options) {
-    if unlock.key_file.is_none() && unlock.passphrase_file.is_none() {
-        unlock.key_file = options.key_file.take();
-        unlock.passphrase_file = options.passphrase_file.take();
+    let given = std::mem::take(&mut options.unlock);
+    if unlock.is_empty() {
+        *unlock = given;
     }
 }
 
@@ -136,12 +136,16 @@ pub fn run(request: Request) -> Result<ExitCode, Failure> {
     if verbose {
         println!("kmsfs: mounting {} on {}", shown(&plan.store), shown(&plan.target));
     }
+    // Before a key is there; a child of fork(2) has to lock its own.
+    let locked = harden::lock_memory();
+    // While there is one process: what interrupts the question ends all of it.
+    let secret = plan.unlock.read()?;
     if foreground {
-        return serve(plan, None);
+        return serve(plan, secret, locked, None);
     }
-    match daemon::into_background()? {
+    match daemon::into_background(secret)? {
         daemon::Side::Parent(code) => Ok(code),
-        daemon::Side::Child(caller) => serve(plan, Some(caller)),
+        daemon::Side::Child(caller, secret) => serve(plan, secret, harden::lock_memory(), Some(caller)),
     }
 }
 
@@ -151,8 +155,8 @@ impl Plan {
         let mut options = request.options;
         let mut unlock = request.unlock;
         // The daemon changes to `/` before it uses them.
-        let paths = [&mut unlock.key_file, &mut unlock.passphrase_file, &mut options.keyring, &mut options.log_file];
-        for path in paths.into_iter().flatten() {
+        unlock.make_absolute()?;
+        for path in [&mut options.keyring, &mut options.log_file].into_iter().flatten() {
             *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
         }
         let keyring = options.keyring.take().unwrap_or_else(|| assembly::default_keyring(&store));

@@ -86,7 +86,7 @@ mod tests {
     fn takes_what_mount_passes() {
         let call = call(&["/srv/s", "/mnt/m", "-v", "-o", "rw,noexec,key-file=/k", "-t", "fuse.kmsfs"]).unwrap();
         assert_eq!((call.store, call.mountpoint), (PathBuf::from("/srv/s"), PathBuf::from("/mnt/m")));
-        assert_eq!(call.options.key_file, Some(PathBuf::from("/k")));
+        assert_eq!(call.options.unlock.key_file, Some(PathBuf::from("/k")));
         assert!(!call.options.exec && call.verbose && !call.fake);
     }
 

@@ -1,5 +1,6 @@
 //! What stands behind `-o`: the words of mount(8), of FUSE, and kmsfs's own, parsed once into [`Options`].
 
+use super::unlock::UnlockArgs;
 use log::LevelFilter;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -25,8 +26,8 @@ pub struct Options {
     pub sandbox: bool,
     /// Change the flags of a mount that is there.
     pub remount: bool,
-    pub key_file: Option<PathBuf>,
-    pub passphrase_file: Option<PathBuf>,
+    /// The later of two that open the keyring counts alone.
+    pub unlock: UnlockArgs,
     pub keyring: Option<PathBuf>,
     pub log_file: Option<PathBuf>,
     pub log_level: Option<LevelFilter>,
@@ -79,8 +80,9 @@ Options for -o:
   ro, rw                    read only; reading and writing (default)
   allow_other               let every user in, as file modes and owners permit; without it only the user who mounts
                             (root too has to ask, as with other FUSE file systems)
-  key-file=F, passphrase-file=F, keyring=DIR
-                            as --key-file, --passphrase-file and --keyring
+  key-file=F, passphrase-file=F, recovery_key_file=F, credential=NAME, passphrase_command=COMMAND
+                            what opens the keyring, as the command line's --key-file and so on; the last one counts
+  keyring=DIR               as --keyring
   log_file=F, log_level=L   log to this file; error, warn, info (default), debug or trace
   writeback, nowriteback    the kernel's writeback cache: on by default; off, every write(2) reaches kmsfs at once
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
@@ -108,8 +110,7 @@ impl Default for Options {
             threads: THREADS,
             sandbox: true,
             remount: false,
-            key_file: None,
-            passphrase_file: None,
+            unlock: UnlockArgs::default(),
             keyring: None,
             log_file: None,
             log_level: None,
@@ -162,7 +163,8 @@ impl Options {
             "remount" => self.remount = true,
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
-            "key-file" | "passphrase-file" | "keyring" | "log_file" | "log_level" | "threads" => {
+            "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
+            | "log_file" | "log_level" | "threads" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
             _ => return Err(Refused::Unknown),
@@ -172,8 +174,23 @@ impl Options {
 
     fn apply_value(&mut self, name: &str, value: &str) -> Result<(), Refused> {
         match name {
-            "key-file" => self.key_file = Some(path(value)?),
-            "passphrase-file" => self.passphrase_file = Some(path(value)?),
+            "key-file" => {
+                self.unlock = UnlockArgs { key_file: Some(path(value)?), ..UnlockArgs::default() };
+            }
+            "passphrase-file" => {
+                self.unlock = UnlockArgs { passphrase_file: Some(path(value)?), ..UnlockArgs::default() };
+            }
+            "passphrase_command" => {
+                let command = Some(path(value).map_err(|_| Refused::Value("needs a command".into()))?.into());
+                self.unlock = UnlockArgs { passphrase_command: command, ..UnlockArgs::default() };
+            }
+            "credential" => {
+                let name = Some(path(value).map_err(|_| Refused::Value("needs a name".into()))?.into());
+                self.unlock = UnlockArgs { credential: name, ..UnlockArgs::default() };
+            }
+            "recovery_key_file" => {
+                self.unlock = UnlockArgs { recovery_key_file: Some(path(value)?), ..UnlockArgs::default() };
+            }
             "keyring" => self.keyring = Some(path(value)?),
             "log_file" => self.log_file = Some(path(value)?),
             "log_level" => {
@@ -279,7 +296,18 @@ mod tests {
 
     #[test]
     fn commas_in_values_can_be_written() {
-        assert_eq!(parse(r"ro,key-file=/a\,b\\c").unwrap().key_file, Some(PathBuf::from(r"/a,b\c")));
-        assert_eq!(parse(r#"key-file="/a,b",ro"#).unwrap().key_file, Some(PathBuf::from("/a,b")));
+        assert_eq!(parse(r"ro,key-file=/a\,b\\c").unwrap().unlock.key_file, Some(PathBuf::from(r"/a,b\c")));
+        assert_eq!(parse(r#"key-file="/a,b",ro"#).unwrap().unlock.key_file, Some(PathBuf::from("/a,b")));
+    }
+
+    #[test]
+    fn of_several_words_that_open_the_keyring_the_last_counts() {
+        let unlock = |list: &str| parse(list).unwrap().unlock;
+        let credential = UnlockArgs { credential: Some("disk".into()), ..UnlockArgs::default() };
+        assert_eq!(unlock("key-file=/k,passphrase_command=pass show,credential=disk"), credential);
+        assert_eq!(unlock(r#"passphrase_command="a,b""#).passphrase_command, Some("a,b".into()));
+        assert_eq!(unlock("credential=a,recovery_key_file=/r").recovery_key_file, Some("/r".into()));
+        assert_eq!(parse("credential=").unwrap_err(), "mount option 'credential=': needs a name");
+        assert_eq!(parse("passphrase=x").unwrap_err(), "unknown mount option 'passphrase=x'");
     }
 }

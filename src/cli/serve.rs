@@ -10,6 +10,7 @@ use super::sandbox;
 use super::text::shown;
 use super::unmounter::Unmounter;
 use crate::fuse;
+use crate::kms::Unlock;
 use crate::store::Store;
 use crate::sys::Signals;
 use parking_lot::Mutex;
@@ -29,14 +30,16 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Takes this process from here to the end of the mount. `caller` waits for it in the background.
-pub fn serve(plan: Plan, caller: Option<daemon::Waiting>) -> Result<ExitCode, Failure> {
+pub fn serve(
+    plan: Plan,
+    secret: Unlock,
+    locked: Result<(), String>,
+    caller: Option<daemon::Waiting>,
+) -> Result<ExitCode, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
     harden::raise_descriptor_limit();
-    let locked = harden::lock_memory();
     let unmounter = Unmounter::start();
     let unmounter = unmounter.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
-    // The terminal and the signals are the caller's until the passphrase has been read.
-    let secret = plan.unlock.read()?;
     if caller.is_some() {
         daemon::detach();
     }

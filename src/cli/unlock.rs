@@ -1,33 +1,51 @@
-//! How a command gets what opens the keyring: a key file, a file with a passphrase, or a prompt.
+//! How a command gets what opens the keyring: from a file, another program, systemd, or the terminal. Never from an
+//! argument, which every user of the machine can read.
 
 use super::exit::{Exit, Failure, describe};
+use super::terminal::ask;
 use super::text::shown;
+use crate::crypto::recovery_key::RecoveryKey;
 use crate::crypto::{SecretKey, key_file};
 use crate::kms::Unlock;
 use clap::Args;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 /// Longest passphrase, in bytes: a line that is longer is not one.
 const LONGEST: usize = 4096;
+/// The credential that is used where nothing is said.
+const CREDENTIAL: &str = "kmsfs";
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+const KEY_FILE_VARIABLE: &str = "KMSFS_KEY_FILE";
 
-#[derive(Args, Default, Clone, Debug)]
+#[derive(Args, Default, Clone, Debug, PartialEq, Eq)]
+#[group(id = "unlock", multiple = false)]
 pub struct UnlockArgs {
     /// File with the 32-byte key that opens the keyring
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// File whose first line is the passphrase that opens the keyring
-    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// Shell command whose first line of output is the passphrase, for password managers
+    #[arg(long, value_name = "COMMAND")]
+    pub passphrase_command: Option<OsString>,
+    /// systemd credential with a passphrase or a key file's content (`kmsfs` if nothing is given and there is one)
+    #[arg(long, value_name = "NAME")]
+    pub credential: Option<OsString>,
+    /// File with the recovery key; - for standard input or the terminal
+    #[arg(long, value_name = "FILE")]
+    pub recovery_key_file: Option<PathBuf>,
 }
 
 impl UnlockArgs {
     /// What opens a keyring that exists.
     pub fn read(&self) -> Result<Unlock, Failure> {
-        match self.given_in_files()? {
+        match self.given()? {
             Some(unlock) => Ok(unlock),
             None => Ok(Unlock::Passphrase(ask("Passphrase: ")?)),
         }
@@ -35,23 +53,61 @@ impl UnlockArgs {
 
     /// What a new keyring is to be opened with: a passphrase is asked for twice.
     pub fn read_new(&self) -> Result<Unlock, Failure> {
-        if let Some(unlock) = self.given_in_files()? {
-            return Ok(unlock);
-        }
-        let first = ask("New passphrase: ")?;
-        if *first != *ask("The same again: ")? {
-            return Err(Failure::with(Exit::Usage, "the two passphrases differ"));
-        }
-        Ok(Unlock::Passphrase(first))
+        self.given()?.map_or_else(ask_new, Ok)
     }
 
-    fn given_in_files(&self) -> Result<Option<Unlock>, Failure> {
-        if let Some(path) = &self.key_file {
-            let key = key_file::read(path).map_err(|why| refused(path, &why))?;
-            return Ok(Some(Unlock::KeyFile(key)));
-        }
-        self.passphrase_file.as_deref().map(|path| Ok(Unlock::Passphrase(first_line(path)?))).transpose()
+    pub fn is_empty(&self) -> bool {
+        let paths = [&self.key_file, &self.passphrase_file, &self.recovery_key_file];
+        paths.iter().all(|path| path.is_none()) && self.passphrase_command.is_none() && self.credential.is_none()
     }
+
+    /// With the key file of the environment where nothing is given.
+    pub fn or_environment(mut self) -> Self {
+        if self.is_empty() {
+            self.key_file = std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        }
+        self
+    }
+
+    /// For a process that changes its directory.
+    pub fn make_absolute(&mut self) -> Result<(), Failure> {
+        let paths = [&mut self.key_file, &mut self.passphrase_file, &mut self.recovery_key_file];
+        for path in paths.into_iter().flatten().filter(|path| path.as_os_str() != "-") {
+            *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
+        }
+        Ok(())
+    }
+
+    fn given(&self) -> Result<Option<Unlock>, Failure> {
+        if let Some(path) = &self.key_file {
+            return from_key_file(path).map(Some);
+        }
+        if let Some(path) = &self.passphrase_file {
+            return Ok(Some(Unlock::Passphrase(first_line(path, "passphrase file")?)));
+        }
+        if let Some(command) = &self.passphrase_command {
+            return Ok(Some(Unlock::Passphrase(from_command(command)?)));
+        }
+        if let Some(path) = &self.recovery_key_file {
+            return recovery_key(path).map(Some);
+        }
+        match &self.credential {
+            Some(name) => from_credential(name).map(Some),
+            None => default_credential().map(|()| from_credential(CREDENTIAL.as_ref())).transpose(),
+        }
+    }
+}
+
+pub fn ask_new() -> Result<Unlock, Failure> {
+    let first = ask("New passphrase: ")?;
+    if *first != *ask("The same again: ")? {
+        return Err(Failure::with(Exit::Usage, "the two passphrases differ"));
+    }
+    Ok(Unlock::Passphrase(first))
+}
+
+pub fn from_key_file(path: &Path) -> Result<Unlock, Failure> {
+    key_file::read(path).map(Unlock::KeyFile).map_err(|why| refused(path, &why))
 }
 
 /// A file of another size is the wrong key, whatever it is; one that cannot be read may be the right one.
@@ -62,16 +118,82 @@ fn refused(path: &Path, why: &str) -> Failure {
     Failure::new(format!("key file {}: {why}", shown(path)))
 }
 
-fn first_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let fail = |error: io::Error| Failure::new(format!("passphrase file {}: {}", shown(path), describe(&error)));
+pub fn recovery_key(path: &Path) -> Result<Unlock, Failure> {
+    let (line, what) = if path.as_os_str() != "-" {
+        (first_line(path, "recovery key file")?, format!("recovery key file {}", shown(path)))
+    } else if io::IsTerminal::is_terminal(&io::stdin()) {
+        (ask("Recovery key: ")?, "recovery key".into())
+    } else {
+        let line =
+            read_line(io::stdin().lock()).map_err(|e| Failure::new(format!("recovery key: {}", describe(&e))))?;
+        (line, "recovery key".into())
+    };
+    let key = RecoveryKey::parse(&line);
+    let key = key.map_err(|why| Failure::with(Exit::WrongKey, format!("{what}: {why}")))?;
+    Ok(Unlock::RecoveryKey(key.key()))
+}
+
+pub fn first_line(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let fail = |error: io::Error| Failure::new(format!("{what} {}: {}", shown(path), describe(&error)));
     let file = File::open(path).map_err(fail)?;
     let line = read_line(file).map_err(fail)?;
-    usable(line).map_err(|why| Failure::new(format!("passphrase file {}: {why}", shown(path))))
+    usable(line).map_err(|why| Failure::new(format!("{what} {}: {why}", shown(path))))
+}
+
+/// A program's first line. It has this process's terminal and standard error, to ask and to tell.
+pub fn from_command(command: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let fail = |why: String| Failure::new(format!("passphrase command: {why}"));
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command).stdout(Stdio::piped());
+    let mut child = shell.spawn().map_err(|e| fail(format!("/bin/sh: {}", describe(&e))))?;
+    let mut output = child.stdout.take().expect("it is piped");
+    let line = read_line(&mut output);
+    // The rest, which may be secret too, so that the command does not fail over it.
+    let mut rest = Zeroizing::new([0; LONGEST]);
+    while output.read(&mut rest[..]).is_ok_and(|read| read > 0) {}
+    drop(output);
+    let status = child.wait().map_err(|e| fail(describe(&e)))?;
+    // timeout(1)'s own code, which users put before programs that may hang.
+    match status.code() {
+        Some(0) => {}
+        Some(124) => return Err(fail("it ended with exit status 124, as timeout(1) does when time is over".into())),
+        _ => return Err(fail(format!("it ended with {status}"))),
+    }
+    usable(line.map_err(|e| fail(describe(&e)))?).map_err(|why| fail(format!("{why}: its first line of output")))
+}
+
+/// Where systemd has put what LoadCredential= and the like name.
+fn credential_path(name: &OsStr) -> Result<PathBuf, String> {
+    let plain = !name.is_empty() && name != "." && name != ".." && !name.as_encoded_bytes().contains(&b'/');
+    if !plain {
+        return Err("a credential's name is that of a file, without a slash".into());
+    }
+    let directory = std::env::var_os(CREDENTIALS_DIRECTORY).filter(|directory| !directory.is_empty());
+    let none = || format!("there are none: {CREDENTIALS_DIRECTORY} is not set; is LoadCredential= in the unit?");
+    directory.map(|directory| PathBuf::from(directory).join(name)).ok_or_else(none)
+}
+
+fn default_credential() -> Option<()> {
+    credential_path(CREDENTIAL.as_ref()).ok().filter(|path| path.exists()).map(drop)
+}
+
+/// 32 bytes that are no text are a key file's, anything else a passphrase's first line.
+pub fn from_credential(name: &OsStr) -> Result<Unlock, Failure> {
+    let fail = |why: String| Failure::new(format!("credential {}: {why}", shown(Path::new(name))));
+    let path = credential_path(name).map_err(fail)?;
+    let io = |error: io::Error| fail(format!("{}: {}", shown(&path), describe(&error)));
+    let mut content = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
+    let mut file = File::open(&path).map_err(io)?.take(LONGEST as u64 + 2);
+    file.read_to_end(&mut content).map_err(io)?;
+    if let Some(key) = key_file::from_bytes(&content) {
+        return Ok(Unlock::KeyFile(key));
+    }
+    read_line(&content[..]).map_err(io).and_then(|line| usable(line).map_err(fail)).map(Unlock::Passphrase)
 }
 
 /// Up to a newline, which is not part of it, or a byte more than a passphrase has. No copy is left behind: the line has
 /// its full size at once, and nothing is read ahead.
-fn read_line(input: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+pub fn read_line(input: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut line = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
     BufReader::with_capacity(1, input).take(LONGEST as u64 + 1).read_until(b'\n', &mut line)?;
     if line.last() == Some(&b'\n') {
@@ -80,28 +202,12 @@ fn read_line(input: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(line)
 }
 
-fn usable(line: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, String> {
+pub fn usable(line: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, String> {
     match line.len() {
         0 => Err("the passphrase is empty".into()),
         1..=LONGEST => Ok(line),
         _ => Err(format!("the passphrase is longer than {LONGEST} bytes")),
     }
-}
-
-/// Asks on the terminal, which does not show what is typed.
-fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let none = "no key was given: use --key-file or --passphrase-file, or a terminal to type a passphrase";
-    let terminal = File::options().read(true).write(true).open("/dev/tty").map_err(|_| Failure::new(none))?;
-    let before = tcgetattr(&terminal).map_err(|_| Failure::new(none))?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    let _ = (&terminal).write_all(prompt.as_bytes());
-    tcsetattr(&terminal, OptionalActions::Flush, &silent).map_err(|_| Failure::new(none))?;
-    let line = read_line(&terminal);
-    let _ = tcsetattr(&terminal, OptionalActions::Flush, &before);
-    let _ = (&terminal).write_all(b"\n");
-    let line = line.map_err(|error| Failure::new(describe(&error)))?;
-    usable(line).map_err(Failure::new)
 }
 
 #[cfg(test)]
@@ -112,16 +218,36 @@ mod tests {
     fn a_passphrase_is_the_first_line_without_its_newline() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pass");
+        let read = || first_line(&path, "passphrase file");
         for (content, expected) in [("word", "word"), ("word\n", "word"), ("two words \nmore", "two words ")] {
             std::fs::write(&path, content).unwrap();
-            assert_eq!(&first_line(&path).unwrap()[..], expected.as_bytes());
+            assert_eq!(&read().unwrap()[..], expected.as_bytes());
         }
         std::fs::write(&path, "\n").unwrap();
-        assert!(first_line(&path).unwrap_err().message.ends_with(": the passphrase is empty"));
+        assert!(read().unwrap_err().message.ends_with(": the passphrase is empty"));
         // Cut off, it would open for everybody who knows its beginning.
         std::fs::write(&path, "x".repeat(LONGEST) + "\n").unwrap();
-        assert_eq!(first_line(&path).unwrap().len(), LONGEST);
+        assert_eq!(read().unwrap().len(), LONGEST);
         std::fs::write(&path, "x".repeat(LONGEST + 1)).unwrap();
-        assert!(first_line(&path).unwrap_err().message.ends_with(": the passphrase is longer than 4096 bytes"));
+        assert!(read().unwrap_err().message.ends_with(": the passphrase is longer than 4096 bytes"));
+    }
+
+    #[test]
+    fn a_command_gives_its_first_line_or_a_reason() {
+        let run = |command: &str| from_command(command.as_ref());
+        assert_eq!(&run("echo word; seq 100000").unwrap()[..], b"word");
+        let said = |command: &str| run(command).unwrap_err().message;
+        assert_eq!(said("echo word; exit 3"), "passphrase command: it ended with exit status: 3");
+        assert!(said("kill -9 $$").starts_with("passphrase command: it ended with signal: 9"));
+        assert_eq!(said("true"), "passphrase command: the passphrase is empty: its first line of output");
+        let text = "passphrase command: it ended with exit status 124, as timeout(1) does when time is over";
+        assert_eq!(said("timeout 0.1 sleep 60"), text);
+    }
+
+    #[test]
+    fn a_credential_is_named_without_a_path() {
+        for name in ["", ".", "..", "a/b", "/etc/shadow"] {
+            assert!(credential_path(name.as_ref()).unwrap_err().contains("without a slash"), "{name}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A process of its own that unmounts: the one that serves may not, once it has given up what it does not need.
 //!
-//! It is started before any key is read, holds nothing, does as told on its standard input, and ends with it.
+//! It begins anew as a program, so it has nothing of what this one's memory holds; it does as told on its standard input, and
+//! ends with it.
 
 use crate::fuse;
 use crate::sys::Signals;

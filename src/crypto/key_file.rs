@@ -37,6 +37,18 @@ pub fn read(path: &Path) -> Result<SecretKey, String> {
     read.map(|()| key)
 }
 
+/// The key that these bytes of another place, a credential, are; `None` if they are not 32 or are text, which is a
+/// passphrase: random bytes are text once in 10^13.
+pub fn from_bytes(bytes: &[u8]) -> Option<SecretKey> {
+    let is_text = bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    let mut key = Box::new(<[u8; SecretKey::LEN]>::try_from(bytes).ok()?);
+    if is_text {
+        key.fill(0);
+        return None;
+    }
+    Some(SecretKey::from_box(key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +71,12 @@ mod tests {
         for no_file in ["/dev/zero", "/dev/null"].map(Path::new).into_iter().chain([dir.path()]) {
             assert_eq!(read(no_file).unwrap_err(), "it is not a regular file", "{no_file:?}");
         }
+    }
+
+    #[test]
+    fn thirty_two_letters_are_a_passphrase_and_not_a_key() {
+        assert_eq!(from_bytes(&[200; 32]).map(|key| *key.expose()), Some([200; 32]));
+        assert!(from_bytes(&[200; 31]).is_none() && from_bytes(b"").is_none());
+        assert!(from_bytes(b"correct horse battery staple abc").is_none());
     }
 }

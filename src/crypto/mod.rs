@@ -1,11 +1,13 @@
 //! Keys, AEAD and key derivation. The only layer that touches key bytes; it knows nothing of files.
 
 pub mod envelope;
+mod free_memory;
 pub mod import_key;
 pub mod key_file;
 mod metadata;
 mod object;
 pub mod passphrase;
+pub mod recovery_key;
 pub mod sealed;
 mod secret;
 

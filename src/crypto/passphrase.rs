@@ -1,7 +1,9 @@
 //! Keys from passphrases: Argon2id.
 
 use super::SecretKey;
+use super::free_memory::free_memory_kib;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// What stretching a passphrase costs; kept beside what it protects.
@@ -12,20 +14,51 @@ pub struct Cost {
     pub lanes: u32,
 }
 
+const SECONDS: f64 = 1.0;
+/// A new slot's memory and passes are between these.
+const LEAST_KIB: u32 = 32 << 10;
+const MOST_KIB: u32 = 256 << 10;
+const LEAST_PASSES: u32 = 4;
+const MOST_PASSES: u32 = 100;
+
 /// More memory than any keyring asks for: a damaged number must not exhaust the machine.
 const MOST_MEMORY_KIB: u32 = 4 << 20;
 
 impl Cost {
-    /// About a second and 256 MiB (RFC 9106's second recommendation has 64 MiB and 3 passes); less on a machine that
-    /// has less than a GiB free.
+    /// About a second of this machine and at most 256 MiB, a quarter of what is free here: in the machine and in the
+    /// control groups that limit this process. (RFC 9106's second recommendation has 64 MiB and 3 passes.)
     pub fn for_this_machine() -> Self {
-        let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-            line.split_whitespace().nth(1)?.parse::<u32>().ok()
-        });
-        let memory_kib = available.map_or(64 << 10, |kib| (kib / 4).clamp(64 << 10, 256 << 10));
-        Self { memory_kib, passes: 4, lanes: 1 }
+        let free = free_memory_kib().unwrap_or(0);
+        // Between the bounds, which are far below u32::MAX.
+        let memory_kib = (free / 4).clamp(LEAST_KIB.into(), MOST_KIB.into()) as u32 & !1023;
+        let least = Self { memory_kib: LEAST_KIB, passes: LEAST_PASSES, lanes: 1 };
+        let measured = |passes| {
+            let (cost, start) = (Self { memory_kib, passes, lanes: 1 }, Instant::now());
+            stretch(b"", &[0; 16], cost).ok().map(|_| start.elapsed().as_secs_f64())
+        };
+        // Getting the memory takes its time once, each pass takes its own.
+        let (Some(one), Some(three)) = (measured(1), measured(3)) else { return least };
+        let each = ((three - one) / 2.0).max(one / 10.0);
+        Self { memory_kib, passes: 1, lanes: 1 }.lasting(SECONDS, (one - each).max(0.0), each)
     }
+
+    /// Passes enough for that time, given what the memory and each pass take; where they are too few, less memory. In
+    /// seconds.
+    fn lasting(self, time: f64, memory: f64, pass: f64) -> Self {
+        let passes = (time - memory) / pass.max(1e-6);
+        if passes >= f64::from(LEAST_PASSES) {
+            return Self { passes: whole(passes).min(MOST_PASSES), ..self };
+        }
+        let share = time / (memory + pass * f64::from(LEAST_PASSES));
+        let memory_kib = whole(f64::from(self.memory_kib) * share.min(1.0)) & !1023;
+        Self { memory_kib: memory_kib.max(LEAST_KIB), passes: LEAST_PASSES, ..self }
+    }
+}
+
+/// Of what is not negative.
+#[allow(clippy::cast_sign_loss)]
+fn whole(number: f64) -> u32 {
+    number as u32
 }
 
 /// A cost that no keyring has.
@@ -63,5 +96,16 @@ mod tests {
         assert_ne!(key("a", 1).expose(), stretch(b"a", &[1; 16], Cost { passes: 2, ..cost }).unwrap().expose());
         let greedy = Cost { memory_kib: u32::MAX, ..cost };
         assert_eq!(stretch(b"a", &[1; 16], greedy).err(), Some(ImpossibleCost));
+    }
+
+    #[test]
+    fn a_new_cost_takes_a_second_and_a_slow_machine_takes_less_memory() {
+        let once = Cost { memory_kib: 256 << 10, passes: 1, lanes: 1 };
+        assert_eq!(once.lasting(1.0, 0.2, 0.08), Cost { passes: 10, ..once });
+        assert_eq!(once.lasting(1.0, 0.0, 0.0), Cost { passes: 100, ..once });
+        assert_eq!(once.lasting(1.0, 0.4, 0.4), Cost { memory_kib: 128 << 10, passes: 4, lanes: 1 });
+        assert_eq!(once.lasting(1.0, 60.0, 60.0), Cost { memory_kib: 32 << 10, passes: 4, lanes: 1 });
+        let here = Cost::for_this_machine();
+        assert!((LEAST_KIB..=MOST_KIB).contains(&here.memory_kib) && (4..=100).contains(&here.passes), "{here:?}");
     }
 }

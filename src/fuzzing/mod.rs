@@ -17,6 +17,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("log_record", parsers::log_record),
     ("keyring_contents", parsers::keyring_contents),
     ("keyring_slots", parsers::keyring_slots),
+    ("keyring_backup", parsers::keyring_backup),
     ("ciphertext_blob", parsers::ciphertext_blob),
     ("encryption_configuration", parsers::encryption_configuration),
     ("request_header", parsers::request_header),

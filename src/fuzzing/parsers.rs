@@ -63,6 +63,10 @@ pub fn keyring_slots(bytes: &[u8]) {
     kms::decode_slots(bytes);
 }
 
+pub fn keyring_backup(bytes: &[u8]) {
+    kms::decode_backup(bytes);
+}
+
 pub fn ciphertext_blob(bytes: &[u8]) {
     assert!(!kms::open_blob(bytes, &SecretKey::random(), &EncryptionContext::new()), "a key of chance opens it");
 }

@@ -6,14 +6,12 @@ use super::keyring::{self, Contents, Key, KeyState, Keyring, KeyringParameters, 
 use super::lookup::AWS_S3;
 use super::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
 use crate::crypto::SecretKey;
-use crate::crypto::passphrase::Cost;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 
 /// Another process' change takes effect within a second: the keyring's file is looked at this often, at most.
 const LOOK: Duration = Duration::from_millis(200);
@@ -65,7 +63,7 @@ pub struct KmsCalls {
 impl LocalKms {
     /// Makes a keyring in a directory that is missing or empty. A passphrase costs what suits this machine.
     pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock) -> Result<(), OpenError> {
-        Keyring::create(dir, parameters, unlock, Cost::for_this_machine())
+        Keyring::create(dir, parameters, unlock, unlock.cost())
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
@@ -87,13 +85,7 @@ impl LocalKms {
 
     /// Refuses the keyring of another store: its keys open nothing there.
     pub fn check_store(&self, store_id: &[u8; 16]) -> Result<(), OpenError> {
-        match self.state.read().contents.store_id() {
-            Some(of) if of != *store_id => {
-                let [of, not] = [of, *store_id].map(Uuid::from_bytes);
-                Err(OpenError::Other(format!("it belongs to another store: {of}, and this one is {not}")))
-            }
-            _ => Ok(()),
-        }
+        self.state.read().contents.check_store(store_id)
     }
 
     pub fn calls(&self) -> KmsCalls {
@@ -386,6 +378,7 @@ impl ServiceKey for LocalKms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 

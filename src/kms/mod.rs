@@ -11,7 +11,9 @@ pub use admin::{
     Imported, KeyMetadata, NewKey, Page, PageRequest, Plaintext, Rotation, RotationKind, RotationStatus, Tag,
     WrappingKeySpec,
 };
-pub use keyring::{KeyManager, KeyOrigin, KeyState, KeyringParameters, OpenError, Unlock};
+pub use keyring::{
+    Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, SlotInfo, Unlock,
+};
 pub use local::{Clock, KmsCalls, LocalKms};
 
 use crate::crypto::SecretKey;
@@ -148,6 +150,13 @@ pub(crate) fn decode_keyring(bytes: &[u8]) {
 pub(crate) fn decode_slots(bytes: &[u8]) {
     if let Ok(slots) = keyring::Slots::decode(bytes) {
         assert_eq!(slots.encode(), bytes);
+    }
+}
+
+/// For fuzzing, as `decode_keyring`.
+pub(crate) fn decode_backup(bytes: &[u8]) {
+    if let Ok(backup) = keyring::Backup::decode(bytes) {
+        assert_eq!(backup.encode(), bytes);
     }
 }
 

@@ -20,6 +20,7 @@ fn golden(name: &str) -> Store {
     let store = Store::new();
     store.sh(&format!(
         "rm -rf $STORE $KEY; cp -a {DATA}/{name} $STORE; cp {DATA}/store-v1.key $KEY; chmod 600 $KEY; chmod 700 $STORE; \
+         chmod -R go= $STORE/keyring; \
          ln -f $STORE/buckets/plain/object $STORE/buckets/plain/dir/hard"
     ));
     store

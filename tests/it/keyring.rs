@@ -30,9 +30,9 @@ impl Golden {
         let dir = tempfile::tempdir().unwrap();
         for name in ["slots.json", "keyring", "key"] {
             fs::write(dir.path().join(name), golden(name)).unwrap();
+            // git does not keep it.
+            fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o600)).unwrap();
         }
-        // git does not keep it.
-        fs::set_permissions(dir.path().join("key"), Permissions::from_mode(0o600)).unwrap();
         Self(dir)
     }
 

@@ -47,9 +47,7 @@ Examples:
   kmsfs kms --store /srv/store describe-key --key-id alias/invoices
   kmsfs kms --store /srv/store disable-key --key-id KEY-ID
 
-KMSFS_KEY_FILE names the key file where neither --key-file nor --passphrase-file is given.";
-
-const KEY_FILE_VARIABLE: &str = "KMSFS_KEY_FILE";
+KMSFS_KEY_FILE names the key file where nothing that opens the keyring is given.";
 
 #[derive(Subcommand)]
 enum Operation {
@@ -174,13 +172,9 @@ fn myself() -> Caller {
 }
 
 fn open(args: &KmsArgs) -> Result<Arc<LocalKms>, Failure> {
-    let mut unlock = args.unlock.clone();
-    if unlock.key_file.is_none() && unlock.passphrase_file.is_none() {
-        unlock.key_file = std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    }
     let store = assembly::find_store(&args.store)?;
     let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&store));
-    assembly::open_kms(&store, &keyring, &unlock.read()?)
+    assembly::open_kms(&store, &keyring, &args.unlock.clone().or_environment().read()?)
 }
 
 /// As aws prints a time: ISO 8601 with microseconds.

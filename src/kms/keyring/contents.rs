@@ -118,6 +118,17 @@ impl Contents {
         self.attributes.get(&(KEYRING, STORE_ID.to_string()))?[..].try_into().ok()
     }
 
+    /// Refuses the keyring of another store: its keys open nothing there.
+    pub fn check_store(&self, store_id: &[u8; 16]) -> Result<(), OpenError> {
+        match self.store_id() {
+            Some(of) if of != *store_id => {
+                let [of, not] = [of, *store_id].map(Uuid::from_bytes);
+                Err(OpenError::Other(format!("it belongs to another store: {of}, and this one is {not}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn key(&self, id: &[u8; 16]) -> Option<&Key> {
         self.keys.iter().find(|key| key.id == *id)
     }

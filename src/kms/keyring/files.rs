@@ -2,17 +2,20 @@
 
 use super::OpenError;
 use super::contents::{Contents, KeyringParameters, VERSION};
-use super::slots::{Slots, Unlock};
+use super::private::{check_directory, open_private, read_private};
+use super::slot::Unlock;
+use super::slots::Slots;
 use crate::crypto::passphrase::Cost;
 use crate::crypto::{SecretKey, sealed};
 use rustix::fs::FlockOperation;
+use serde_json::Value;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-const SLOTS: &str = "slots.json";
-const KEYRING: &str = "keyring";
+pub(super) const SLOTS: &str = "slots.json";
+pub(super) const KEYRING: &str = "keyring";
 const PREVIOUS: &str = "keyring.previous";
 const LOCK: &str = "lock";
 const MAGIC: &[u8; 8] = b"KMSFSKEY";
@@ -23,8 +26,10 @@ const HEADER: usize = 10;
 
 /// A keyring that has been unlocked.
 pub struct Keyring {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     root: SecretKey,
+    /// What opened it.
+    pub(super) slot: Value,
 }
 
 /// What tells one generation's file from another's.
@@ -41,21 +46,16 @@ impl Keyring {
         let fail = |error: &io::Error| OpenError::io("it cannot be made", error);
         private_empty_dir(dir).map_err(|error| fail(&error))?;
         let root = SecretKey::random();
-        let slots = Slots::new(&root, unlock, cost)?;
-        let keyring = Self { dir: dir.to_path_buf(), root };
-        let sealed = keyring.seal(&Contents::new(parameters, &keyring.root, now()))?;
-        let made = keyring.replace(SLOTS, &slots.encode()).and_then(|()| keyring.replace(KEYRING, &sealed));
+        let slots = Slots::new(&root, unlock, cost, now())?;
+        let sealed = seal(&root, &Contents::new(parameters, &root, now()))?;
+        let made = replace(dir, SLOTS, &slots.encode()).and_then(|()| replace(dir, KEYRING, &sealed));
         // The directory's own name too.
         made.and_then(|()| Ok(rustix::fs::syncfs(File::open(dir)?)?)).map_err(|error| fail(&error))
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, OpenError> {
-        let bytes = fs::read(dir.join(SLOTS)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => OpenError::Other("there is none: it has no slots.json".into()),
-            _ => OpenError::io(SLOTS, &error),
-        })?;
-        let root = Slots::decode(&bytes)?.open(unlock)?;
-        Ok(Self { dir: dir.to_path_buf(), root })
+        let (root, slot) = read_slots(dir)?.open(unlock)?;
+        Ok(Self { dir: dir.to_path_buf(), root, slot })
     }
 
     pub fn root(&self) -> &SecretKey {
@@ -63,58 +63,29 @@ impl Keyring {
     }
 
     pub fn stamp(&self) -> io::Result<Stamp> {
-        let metadata = fs::metadata(self.dir.join(KEYRING))?;
+        let metadata = fs::symlink_metadata(self.dir.join(KEYRING))?;
         Ok(Stamp { ino: metadata.ino(), len: metadata.len(), mtime: (metadata.mtime(), metadata.mtime_nsec()) })
     }
 
     pub fn read(&self) -> Result<Contents, OpenError> {
-        let bytes = fs::read(self.dir.join(KEYRING)).map_err(|error| OpenError::io(KEYRING, &error))?;
-        let damaged = || OpenError::Other(DAMAGED.into());
-        let (header, text) = bytes.split_at_checked(HEADER).ok_or_else(damaged)?;
-        if &header[..8] != MAGIC {
-            return Err(damaged());
-        }
-        let version = u16::from_le_bytes([header[8], header[9]]);
-        if version > VERSION {
-            return Err(OpenError::Other(format!(
-                "it has version {version} and this kmsfs reads version {VERSION}: use a newer kmsfs"
-            )));
-        }
-        let text = sealed::open(&self.root, text, header).map_err(|_| damaged())?;
-        Contents::decode(&text)
+        unseal(&self.root, &read_private(&self.dir, KEYRING)?)
     }
 
     /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed. What key
     /// material a change destroys is in no kept generation afterwards.
     pub fn change<T, E: From<OpenError>>(&self, change: impl FnOnce(&mut Contents) -> Result<T, E>) -> Result<T, E> {
-        let _lock = self.lock().map_err(|error| OpenError::io("it cannot be locked", &error))?;
+        let _lock = lock(&self.dir)?;
         let mut contents = self.read()?;
         let before = contents.wrapped_materials();
         let answer = change(&mut contents)?;
         contents.generation += 1;
-        let sealed = self.seal(&contents)?;
+        let sealed = seal(&self.root, &contents)?;
         let destroys = !before.is_subset(&contents.wrapped_materials());
         // The kept generation first: until the other is replaced, what is to go is there to be destroyed again.
-        let kept = if destroys { self.replace(PREVIOUS, &sealed) } else { self.keep_previous() };
-        let written = kept.and_then(|()| self.replace(KEYRING, &sealed));
+        let kept = if destroys { replace(&self.dir, PREVIOUS, &sealed) } else { self.keep_previous() };
+        let written = kept.and_then(|()| replace(&self.dir, KEYRING, &sealed));
         written.map_err(|error| OpenError::io("it cannot be written", &error))?;
         Ok(answer)
-    }
-
-    fn seal(&self, contents: &Contents) -> Result<Vec<u8>, OpenError> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        let text = sealed::seal(&self.root, &contents.encode()?, &bytes);
-        bytes.extend_from_slice(&text);
-        Ok(bytes)
-    }
-
-    /// Held until the file is dropped.
-    fn lock(&self) -> io::Result<File> {
-        let path = self.dir.join(LOCK);
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(lock)
     }
 
     fn keep_previous(&self) -> io::Result<()> {
@@ -128,21 +99,70 @@ impl Keyring {
         })?;
         fs::rename(temporary, self.dir.join(PREVIOUS))
     }
+}
 
-    /// Old or new after a crash, and durable.
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.dir.join(format!("{name}.new"));
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, self.dir.join(name))?;
-        File::open(&self.dir)?.sync_all()
+pub(super) fn read_slots(dir: &Path) -> Result<Slots, OpenError> {
+    if matches!(fs::symlink_metadata(dir.join(SLOTS)), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+        return Err(OpenError::Other("there is none: it has no slots.json".into()));
     }
+    check_directory(dir)?;
+    Slots::decode(&read_private(dir, SLOTS)?)
+}
+
+fn seal(root: &SecretKey, contents: &Contents) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    let text = sealed::seal(root, &contents.encode()?, &bytes);
+    bytes.extend_from_slice(&text);
+    Ok(bytes)
+}
+
+pub(super) fn unseal(root: &SecretKey, bytes: &[u8]) -> Result<Contents, OpenError> {
+    let (header, text) = split_header(bytes)?;
+    let text = sealed::open(root, text, header).map_err(|_| OpenError::Other(DAMAGED.into()))?;
+    Contents::decode(&text)
+}
+
+/// What can be seen of a keyring without its key: whether this version can read it.
+pub(super) fn split_header(bytes: &[u8]) -> Result<(&[u8], &[u8]), OpenError> {
+    let damaged = || OpenError::Other(DAMAGED.into());
+    let (header, text) = bytes.split_at_checked(HEADER).ok_or_else(damaged)?;
+    if &header[..8] != MAGIC {
+        return Err(damaged());
+    }
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    if version > VERSION {
+        return Err(OpenError::Other(format!(
+            "it has version {version} and this kmsfs reads version {VERSION}: use a newer kmsfs"
+        )));
+    }
+    Ok((header, text))
+}
+
+/// Held until the file is dropped.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let fail = |error: io::Error| OpenError::io("it cannot be locked", &error);
+    check_directory(dir)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let lock = open_private(dir, LOCK, &options)?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|errno| fail(errno.into()))?;
+    Ok(lock)
+}
+
+/// Old or new after a crash, and durable.
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.new"));
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, dir.join(name))?;
+    File::open(dir)?.sync_all()
 }
 
 /// Makes the directory where there is none, with mode 0700, which one that is there gets too.
-fn private_empty_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn private_empty_dir(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if fs::read_dir(dir)?.next().is_some() {

@@ -1,18 +1,23 @@
 //! The keyring: all KMS keys, sealed under one root key that each unlock slot wraps. docs/FORMAT.md has the bytes.
 
+mod backup;
 mod contents;
 mod files;
+mod private;
+mod slot;
 mod slots;
+mod unlocking;
 
+pub use backup::{Backup, Restored};
 pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters, Material};
 pub use files::{Keyring, Stamp, now};
+pub use slot::{SlotInfo, Unlock};
 pub(super) use slots::Slots;
-pub use slots::Unlock;
 
 /// Why a keyring cannot be opened or changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenError {
-    /// No slot opens with this key file or passphrase.
+    /// No slot opens with this key file, passphrase or recovery key.
     WrongKey,
     /// What is wrong and what to do.
     Other(String),

@@ -1,17 +1,11 @@
-//! Unlock slots, as LUKS has them: each wraps the root key under a key file or a passphrase.
+//! `slots.json`: unlock slots, as LUKS has them. Each wraps the root key under a key of its own.
 
-use super::{OpenError, unhex};
-use crate::crypto::passphrase::{Cost, stretch};
-use crate::crypto::{SecretKey, envelope};
+use super::OpenError;
+use super::slot::{Slot, SlotInfo, Unlock};
+use crate::crypto::SecretKey;
+use crate::crypto::passphrase::Cost;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use zeroize::Zeroizing;
-
-/// What opens a slot.
-pub enum Unlock {
-    KeyFile(SecretKey),
-    Passphrase(Zeroizing<Vec<u8>>),
-}
+use serde_json::{Value, json};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,22 +19,44 @@ pub struct Slots {
     crc32: u32,
 }
 
-/// Further members, a name or a date, are passed over.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-enum Slot {
-    KeyFile { root_key: String },
-    Passphrase { memory_kib: u32, passes: u32, lanes: u32, salt: String, root_key: String },
+/// A slot that is not in a list yet: making one takes a second, which nobody is to wait for.
+pub struct NewSlot {
+    slot: Value,
+    name: Option<String>,
+    created: i64,
 }
 
 const VERSION: u16 = 1;
-const KEY_FILE: &[u8] = b"kmsfs slot key-file";
+/// A wrong passphrase is tried with each, a second apiece.
+const MOST: usize = 32;
+const LONGEST_NAME: usize = 64;
+
+impl NewSlot {
+    pub fn new(root: &SecretKey, unlock: &Unlock, cost: Cost, name: Option<&str>, now: i64) -> Result<Self, OpenError> {
+        if name.is_some_and(|name| {
+            name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control)
+        }) {
+            let text = format!("a slot's name has 1 to {LONGEST_NAME} characters, none of them a control character");
+            return Err(OpenError::Other(text));
+        }
+        let slot = serde_json::to_value(Slot::new(root, unlock, cost)?).expect("numbers and strings can be serialized");
+        Ok(Self { slot, name: name.map(str::to_owned), created: now })
+    }
+
+    fn numbered(mut self, number: u32) -> Value {
+        self.slot["number"] = json!(number);
+        if let Some(name) = self.name {
+            self.slot["name"] = json!(name);
+        }
+        self.slot["created"] = json!(self.created);
+        self.slot
+    }
+}
 
 impl Slots {
     /// One slot, for a new root key.
-    pub fn new(root: &SecretKey, unlock: &Unlock, cost: Cost) -> Result<Self, OpenError> {
-        let slot = serde_json::to_value(Slot::new(root, unlock, cost)?).expect("numbers and strings can be serialized");
-        let slots = vec![slot];
+    pub fn new(root: &SecretKey, unlock: &Unlock, cost: Cost, now: i64) -> Result<Self, OpenError> {
+        let slots = vec![NewSlot::new(root, unlock, cost, None, now)?.numbered(0)];
         Ok(Self { version: VERSION, crc32: checksum(&slots), list: slots })
     }
 
@@ -71,73 +87,107 @@ impl Slots {
         Ok(slots)
     }
 
-    /// The root key, from the first slot that opens.
-    pub fn open(&self, unlock: &Unlock) -> Result<SecretKey, OpenError> {
+    /// The root key, from the first slot that opens, and that slot.
+    pub fn open(&self, unlock: &Unlock) -> Result<(SecretKey, Value), OpenError> {
         let mut refused = OpenError::WrongKey;
-        for slot in self.list.iter().filter_map(|slot| Slot::deserialize(slot).ok()) {
+        for value in &self.list {
+            let Ok(slot) = Slot::deserialize(value) else { continue };
             match slot.open(unlock) {
-                Ok(Some(root)) => return Ok(root),
+                Ok(Some(root)) => return Ok((root, value.clone())),
                 Ok(None) => {}
                 Err(error) => refused = error,
             }
         }
         Err(refused)
     }
-}
 
-impl Slot {
-    fn new(root: &SecretKey, unlock: &Unlock, cost: Cost) -> Result<Self, OpenError> {
-        match unlock {
-            Unlock::KeyFile(key) => Ok(Self::KeyFile { root_key: hex::encode(envelope::wrap(key, root, KEY_FILE)) }),
-            Unlock::Passphrase(passphrase) => {
-                let salt: [u8; 16] = rand::random();
-                let key = stretch(passphrase, &salt, cost).map_err(|_| impossible(cost))?;
-                let Cost { memory_kib, passes, lanes } = cost;
-                let root_key = hex::encode(envelope::wrap(&key, root, &bound_to(cost)));
-                Ok(Self::Passphrase { memory_kib, passes, lanes, salt: hex::encode(salt), root_key })
-            }
-        }
+    /// In order of their numbers, those of later versions too.
+    pub fn infos(&self) -> Vec<SlotInfo> {
+        let numbers = self.numbers().into_iter();
+        let mut infos: Vec<_> = numbers.zip(&self.list).map(|(number, slot)| SlotInfo::of(number, slot)).collect();
+        infos.sort_by_key(|info| info.number);
+        infos
     }
 
-    /// `None` if this is not what opens it.
-    fn open(&self, unlock: &Unlock) -> Result<Option<SecretKey>, OpenError> {
-        match (self, unlock) {
-            (Self::KeyFile { root_key }, Unlock::KeyFile(key)) => Ok(unwrap(key, root_key, KEY_FILE)),
-            (Self::Passphrase { memory_kib, passes, lanes, salt, root_key }, Unlock::Passphrase(passphrase)) => {
-                let cost = Cost { memory_kib: *memory_kib, passes: *passes, lanes: *lanes };
-                let Some(salt) = unhex(salt).and_then(|salt| salt.try_into().ok()) else { return Ok(None) };
-                let key = stretch(passphrase, &salt, cost).map_err(|_| impossible(cost))?;
-                Ok(unwrap(&key, root_key, &bound_to(cost)))
-            }
-            _ => Ok(None),
-        }
+    /// The number of a slot that [`Slots::open`] answered, if it is still as it was then.
+    pub fn number_of(&self, slot: &Value) -> Option<u32> {
+        let same = |other: &&Value| other["kind"] == slot["kind"] && other["root_key"] == slot["root_key"];
+        let at = self.list.iter().position(|other| same(&other))?;
+        Some(self.numbers()[at])
     }
-}
 
-fn unwrap(key: &SecretKey, root_key: &str, bound_to: &[u8]) -> Option<SecretKey> {
-    envelope::unwrap(key, &unhex(root_key)?, bound_to).ok()
-}
+    /// The number that the new slot has. One above the others: a number that somebody still has in mind is not given
+    /// to another slot while a later one is there.
+    pub fn add(&mut self, slot: NewSlot) -> Result<u32, OpenError> {
+        if self.list.len() >= MOST {
+            return Err(OpenError::Other(format!("it has {MOST} slots, which is the most: remove one first")));
+        }
+        let number = self.numbers().into_iter().max().map_or(0, |most| most.saturating_add(1));
+        self.change(|list| list.push(slot.numbered(number)));
+        Ok(number)
+    }
 
-/// Not to be taken for a wrong passphrase.
-fn impossible(Cost { memory_kib, passes, .. }: Cost) -> OpenError {
-    let what = format!("{memory_kib} KiB of memory and {passes} passes");
-    OpenError::Other(format!("to check a passphrase takes {what}, which cannot be had here"))
+    pub fn remove(&mut self, number: u32) -> Result<(), OpenError> {
+        let at = self.find(number)?;
+        let usable = |slot: &Value| Slot::deserialize(slot).is_ok();
+        let others = self.list.iter().enumerate().filter(|(other, slot)| *other != at && usable(slot));
+        if others.count() == 0 {
+            let text = "is the last one: without it nothing can be read again; add another first, or change it";
+            return Err(OpenError::Other(format!("slot {number} {text}")));
+        }
+        self.change(|list| drop(list.remove(at)));
+        Ok(())
+    }
+
+    /// The slot keeps its number, and its name where the new one has none.
+    pub fn replace(&mut self, number: u32, mut new: NewSlot) -> Result<(), OpenError> {
+        let at = self.find(number)?;
+        if new.name.is_none() {
+            new.name = self.list[at]["name"].as_str().map(str::to_owned);
+        }
+        self.change(|list| list[at] = new.numbered(number));
+        Ok(())
+    }
+
+    fn find(&self, number: u32) -> Result<usize, OpenError> {
+        self.numbers().iter().position(|other| *other == number).ok_or_else(|| {
+            let there: Vec<_> = self.infos().iter().map(|info| info.number.to_string()).collect();
+            OpenError::Other(format!("there is no slot {number}: there are {}", there.join(", ")))
+        })
+    }
+
+    /// Slots of the first keyrings do not say their numbers: they have the smallest that are free, in their order.
+    fn numbers(&self) -> Vec<u32> {
+        let mut said: Vec<Option<u32>> = Vec::new();
+        for slot in &self.list {
+            let number = slot["number"].as_u64().and_then(|number| u32::try_from(number).ok());
+            said.push(number.filter(|_| !said.contains(&number)));
+        }
+        let mut free = (0..).filter(|number| !said.contains(&Some(*number)));
+        said.iter().map(|number| number.or_else(|| free.next()).expect("there are more numbers than slots")).collect()
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Value>)) {
+        let numbers = self.numbers();
+        for (slot, number) in self.list.iter_mut().zip(numbers) {
+            // What is no object is nothing that kmsfs wrote, and is left as it is.
+            if let Some(slot) = slot.as_object_mut() {
+                slot.entry("number").or_insert(json!(number));
+            }
+        }
+        change(&mut self.list);
+        self.crc32 = checksum(&self.list);
+    }
 }
 
 fn checksum(slots: &[Value]) -> u32 {
     crc32fast::hash(&serde_json::to_vec(slots).expect("numbers and strings can be serialized"))
 }
 
-fn bound_to(cost: Cost) -> Vec<u8> {
-    let Cost { memory_kib, passes, lanes } = cost;
-    let numbers = [memory_kib, passes, lanes].map(u32::to_le_bytes).concat();
-    [&b"kmsfs slot passphrase"[..], &numbers].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use zeroize::Zeroizing;
 
     const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 
@@ -154,21 +204,21 @@ mod tests {
 
     #[test]
     fn slots_and_members_of_a_later_version_are_passed_over_and_kept() {
-        let slots = Slots::new(&SecretKey::random(), &passphrase(), CHEAP).unwrap();
+        let slots = Slots::new(&SecretKey::random(), &passphrase(), CHEAP, 5).unwrap();
         let bytes = changed(&slots, |list| {
             list[0]["name"] = json!("mine");
-            list.insert(0, json!({"kind": "recovery-key", "root_key": "00"}));
+            list.insert(0, json!({"kind": "tpm2", "root_key": "00"}));
         });
         let later = Slots::decode(&bytes).unwrap();
         assert!(later.open(&passphrase()).is_ok());
         assert_eq!(later.encode(), bytes);
-        let none = Slots::decode(&changed(&slots, |list| list[0]["kind"] = json!("recovery-key"))).unwrap();
+        let none = Slots::decode(&changed(&slots, |list| list[0]["kind"] = json!("tpm2"))).unwrap();
         assert_eq!(none.open(&passphrase()).err(), Some(OpenError::WrongKey));
     }
 
     #[test]
     fn a_passphrase_that_cannot_be_checked_is_not_called_wrong() {
-        let slots = Slots::new(&SecretKey::random(), &passphrase(), CHEAP).unwrap();
+        let slots = Slots::new(&SecretKey::random(), &passphrase(), CHEAP, 5).unwrap();
         let greedy = Slots::decode(&changed(&slots, |list| list[0]["memory_kib"] = json!(u32::MAX))).unwrap();
         let text = "to check a passphrase takes 4294967295 KiB of memory and 1 passes, which cannot be had here";
         assert_eq!(greedy.open(&passphrase()).err(), Some(OpenError::Other(text.into())));
@@ -178,12 +228,78 @@ mod tests {
 
     #[test]
     fn the_same_json_written_otherwise_is_damage() {
-        let slots = Slots::new(&SecretKey::random(), &passphrase(), CHEAP).unwrap();
+        let slots = Slots::new(&SecretKey::random(), &passphrase(), CHEAP, 5).unwrap();
         let text = String::from_utf8(slots.encode()).unwrap();
         for otherwise in [format!("{text}\n"), text.replacen(':', ": ", 1), text.replacen("kind", "\\u006bind", 1)] {
             let error = Slots::decode(otherwise.as_bytes()).err();
             let why = "slots.json is damaged: it is not written as kmsfs does; restore it from a backup";
             assert_eq!(error, Some(OpenError::Other(why.into())), "{otherwise}");
         }
+    }
+
+    fn info(slots: &Slots) -> Vec<(u32, String, Option<String>)> {
+        slots.infos().into_iter().map(|info| (info.number, info.kind, info.name)).collect()
+    }
+
+    #[test]
+    fn a_slot_keeps_its_number_whatever_goes_and_comes() {
+        let root = SecretKey::random();
+        let mut slots = Slots::new(&root, &passphrase(), CHEAP, 5).unwrap();
+        let key = Unlock::KeyFile(SecretKey::random());
+        let recovery = Unlock::RecoveryKey(SecretKey::random());
+        let new = |unlock, name| NewSlot::new(&root, unlock, CHEAP, name, 6).unwrap();
+        assert_eq!(slots.add(new(&key, Some("unit"))), Ok(1));
+        assert_eq!(slots.add(new(&recovery, None)), Ok(2));
+        slots.remove(0).unwrap();
+        let none = OpenError::Other("there is no slot 0: there are 1, 2".into());
+        assert_eq!(slots.remove(0), Err(none));
+        slots.replace(1, new(&passphrase(), None)).unwrap();
+        let expected = [(1, "passphrase".to_owned(), Some("unit".to_owned())), (2, "recovery-key".to_owned(), None)];
+        assert_eq!(info(&slots), expected);
+        let read = Slots::decode(&slots.encode()).unwrap();
+        assert_eq!(info(&read), expected);
+        let number = |unlock: &Unlock| read.open(unlock).ok().map(|(_, slot)| read.number_of(&slot).unwrap());
+        assert_eq!((number(&passphrase()), number(&recovery), number(&key)), (Some(1), Some(2), None));
+        assert_eq!((read.infos()[0].created, read.infos()[0].cost), (Some(6), Some(CHEAP)));
+    }
+
+    #[test]
+    fn the_last_slot_that_can_be_used_stays() {
+        let mut slots = Slots::new(&SecretKey::random(), &passphrase(), CHEAP, 5).unwrap();
+        slots.change(|list| list.push(json!({"kind": "tpm2", "root_key": "00"})));
+        let text = slots.remove(0).unwrap_err().to_string();
+        assert!(text.starts_with("slot 0 is the last one: "), "{text}");
+        slots.remove(1).unwrap();
+        assert!(slots.open(&passphrase()).is_ok());
+    }
+
+    #[test]
+    fn slots_of_the_first_keyrings_have_the_numbers_of_their_order_and_keep_them() {
+        let root = SecretKey::random();
+        let slots = Slots::new(&root, &passphrase(), CHEAP, 5).unwrap();
+        let bytes = changed(&slots, |list| {
+            list[0].as_object_mut().unwrap().retain(|name, _| !["number", "created"].contains(&name.as_str()));
+            list.push(list[0].clone());
+            list[1]["root_key"] = json!("00");
+        });
+        let mut first = Slots::decode(&bytes).unwrap();
+        let numbers = |slots: &Slots| slots.infos().iter().map(|info| info.number).collect::<Vec<_>>();
+        assert_eq!((numbers(&first), first.infos()[0].created), (vec![0, 1], None));
+        first.remove(0).unwrap();
+        assert_eq!(numbers(&Slots::decode(&first.encode()).unwrap()), [1]);
+    }
+
+    #[test]
+    fn names_and_numbers_of_slots_are_bounded() {
+        let root = SecretKey::random();
+        let key = Unlock::KeyFile(SecretKey::random());
+        for name in ["", "a\nb", &"x".repeat(65)] {
+            assert!(NewSlot::new(&root, &key, CHEAP, Some(name), 0).is_err(), "{name:?}");
+        }
+        let mut slots = Slots::new(&root, &key, CHEAP, 0).unwrap();
+        let add = |slots: &mut Slots| slots.add(NewSlot::new(&root, &key, CHEAP, None, 0).unwrap());
+        assert!((1..32).all(|number| add(&mut slots) == Ok(number)));
+        let text = "it has 32 slots, which is the most: remove one first";
+        assert_eq!(add(&mut slots), Err(OpenError::Other(text.into())));
     }
 }

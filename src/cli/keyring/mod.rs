@@ -1,0 +1,219 @@
+//! `kmsfs keyring`: what opens the keyring, and its backups.
+
+mod backup;
+mod report;
+mod secret;
+
+use super::assembly;
+use super::exit::{Exit, Failure};
+use super::harden;
+use super::text::{escape, pretty, shown};
+use super::unlock::{UnlockArgs, recovery_key};
+use crate::kms::{Keyring, OpenError, SlotInfo, Unlock};
+use crate::store;
+use clap::{Args, Subcommand};
+use rustix::fs::Mode;
+use secret::NewSecretArgs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Manage what opens a store's keyring, and back it up
+///
+/// The keyring has slots, as LUKS has: a key file, a passphrase or a recovery key each, and each opens all of it. A
+/// change does not disturb a mount. What to unlock the keyring with stands before the operation; list-slots and
+/// backup need nothing.
+#[derive(Args)]
+#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+pub struct KeyringArgs {
+    /// The store whose keyring it is
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// The keyring, if it is not in the store
+    #[arg(long, value_name = "DIR")]
+    keyring: Option<PathBuf>,
+    #[command(flatten)]
+    unlock: UnlockArgs,
+    #[command(subcommand)]
+    operation: Operation,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmsfs keyring --store /srv/store list-slots
+  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key add-slot --new-recovery-key
+  kmsfs keyring --store /srv/store --recovery-key-file - add-slot --name laptop
+  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key remove-slot 0
+  kmsfs keyring --store /srv/store backup /media/usb/keyring-backup
+
+KMSFS_KEY_FILE names the key file where nothing that opens the keyring is given.";
+
+#[derive(Subcommand)]
+enum Operation {
+    /// Add a slot: a passphrase (asked for), key file, recovery key, credential, or a command's passphrase
+    #[command(after_help = "\
+Examples:
+  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key add-slot --name me
+  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key add-slot --new-key-file /media/usb/kmsfs.key
+  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key add-slot --new-recovery-key > on-paper
+  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key add-slot --new-passphrase-command 'pass show kmsfs'")]
+    AddSlot {
+        #[command(flatten)]
+        new: NewSecretArgs,
+        /// What list-slots shows beside it
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove a slot, but never the last
+    #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key remove-slot 2")]
+    RemoveSlot {
+        /// As list-slots shows it
+        number: u32,
+    },
+    /// Give a slot another secret, in one step; the old one opens nothing from then on
+    #[command(after_help = "\
+Examples:
+  kmsfs keyring --store /srv/store change
+  kmsfs keyring --store /srv/store --key-file old.key change --new-key-file new.key
+  kmsfs keyring --store /srv/store --recovery-key-file - change --slot 0")]
+    Change {
+        /// Which one; without it the one that unlocks the keyring
+        #[arg(long, value_name = "NUMBER")]
+        slot: Option<u32>,
+        #[command(flatten)]
+        new: NewSecretArgs,
+        /// What list-slots shows beside it; without it the name stays
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Show the slots, and nothing that is secret
+    #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store list-slots --json")]
+    ListSlots {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a recovery key: whether it is typed well, and whether it opens the keyring
+    #[command(after_help = "\
+Examples:
+  kmsfs keyring --store /srv/store check-recovery-key
+  kmsfs keyring --store /srv/store check-recovery-key on-paper")]
+    CheckRecoveryKey {
+        /// Its file; - for standard input or the terminal
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Write slots and keys, still sealed, to one new file
+    #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store backup /media/usb/keyring-backup")]
+    Backup {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Put a backup in the keyring's place, and keep what is there beside it
+    #[command(after_help = "\
+Examples:
+  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key restore /media/usb/keyring-backup")]
+    Restore {
+        file: PathBuf,
+        /// Even in the place of a newer keyring or of other slots; a removed slot opens it again then
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Where the keyring is, whose it has to be, and what opens it.
+struct Place {
+    dir: PathBuf,
+    store_id: [u8; 16],
+    unlock: UnlockArgs,
+}
+
+impl Place {
+    fn open(&self) -> Result<Keyring, Failure> {
+        self.open_with(&self.unlock.read()?)
+    }
+
+    fn open_with(&self, secret: &Unlock) -> Result<Keyring, Failure> {
+        let opened = Keyring::open_for(&self.dir, secret, &self.store_id);
+        opened.map_err(|error| assembly::explain_unlocking(&self.dir, secret, &error))
+    }
+
+    fn explain(&self, error: &OpenError) -> Failure {
+        assembly::explain_keyring(&self.dir, error)
+    }
+}
+
+pub fn run(args: KeyringArgs) -> Result<ExitCode, Failure> {
+    harden::forbid_dumps();
+    // Where it is not permitted the mount says so, which has the keys for longer.
+    let _ = harden::lock_memory();
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let store = assembly::find_store(&args.store)?;
+    let parameters = store::read_parameters(&*assembly::open_backend(&store)?);
+    let place = Place {
+        dir: args.keyring.unwrap_or_else(|| assembly::default_keyring(&store)),
+        store_id: parameters.map_err(|error| assembly::explain(&store, &error))?.store_id,
+        unlock: args.unlock.or_environment(),
+    };
+    match args.operation {
+        Operation::AddSlot { new, name } => add(&place, &new, name.as_deref()),
+        Operation::RemoveSlot { number } => remove(&place, number),
+        Operation::Change { slot, new, name } => change(&place, slot, &new, name.as_deref()),
+        Operation::ListSlots { json } => list(&place, json),
+        Operation::CheckRecoveryKey { file } => check(&place, &file),
+        Operation::Backup { file } => backup::write(&place, &file),
+        Operation::Restore { file, force } => backup::restore(&place, &file, force),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add(place: &Place, new: &NewSecretArgs, name: Option<&str>) -> Result<(), Failure> {
+    let keyring = place.open()?;
+    let secret = new.read()?;
+    let slot = keyring.add_slot(secret.unlock(), name).map_err(|error| place.explain(&error))?;
+    tell(secret, "Added", &slot)
+}
+
+fn change(place: &Place, number: Option<u32>, new: &NewSecretArgs, name: Option<&str>) -> Result<(), Failure> {
+    let keyring = place.open()?;
+    let secret = new.read()?;
+    let slot = keyring.change_slot(number, secret.unlock(), name).map_err(|error| place.explain(&error))?;
+    tell(secret, "Changed", &slot)
+}
+
+/// The recovery key alone is on standard output, so that it can be piped to a printer.
+fn tell(secret: secret::NewSecret, what: &str, slot: &SlotInfo) -> Result<(), Failure> {
+    let text = format!("{what} slot {}: {}\n", slot.number, report::describe(slot));
+    let Some(key) = secret.keep() else { return print(&text) };
+    eprintln!("{text}It is shown this once: write it down, and check what you wrote with check-recovery-key.");
+    print(&format!("{}\n", *key)).map_err(|failure| {
+        let text = format!("slot {} is there, but its recovery key cannot be written: remove it", slot.number);
+        Failure::new(format!("{text} ({failure})"))
+    })
+}
+
+fn remove(place: &Place, number: u32) -> Result<(), Failure> {
+    let left = place.open()?.remove_slot(number).map_err(|error| place.explain(&error))?;
+    print(&format!("Removed slot {number}. These remain:\n{}", report::table(&left)))
+}
+
+fn list(place: &Place, json: bool) -> Result<(), Failure> {
+    let slots = Keyring::slots(&place.dir).map_err(|error| place.explain(&error))?;
+    print(&if json { pretty(&report::json(&slots)) } else { report::table(&slots) })
+}
+
+fn check(place: &Place, file: &Path) -> Result<(), Failure> {
+    let keyring = place.open_with(&recovery_key(file)?)?;
+    let slot = keyring.opened_by().map_err(|error| place.explain(&error))?;
+    print(&format!("The recovery key is right: it opens slot {}, {}\n", slot.number, report::describe(&slot)))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::new(format!("standard output: {}", super::exit::describe(&error))))
+}
+
+/// An error about a file that the command line names.
+fn about_file(what: &str, path: &Path, why: &str) -> Failure {
+    Failure::with(Exit::Failure, format!("{what} {}: {}", shown(path), escape(why)))
+}

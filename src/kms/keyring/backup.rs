@@ -1,0 +1,255 @@
+//! A keyring's backup: `slots.json` and `keyring` of one moment in one file, as sealed as they are. docs/FORMAT.md has the
+//! bytes. Making one needs no key; restoring one does, so that nobody finds out later that it does not open.
+
+use super::files::{KEYRING, SLOTS, lock, now, private_empty_dir, read_slots, replace, split_header, unseal};
+use super::private::read_private;
+use super::slots::Slots;
+use super::{Contents, OpenError, Unlock};
+use sha2::{Digest, Sha256};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+const MAGIC: &[u8; 8] = b"KMSFSBKP";
+const VERSION: u16 = 1;
+/// Magic, version, store, time, two lengths.
+const HEADER: usize = 8 + 2 + 16 + 8 + 4 + 4;
+const CHECKSUM: usize = 32;
+
+pub struct Backup {
+    pub store_id: [u8; 16],
+    /// Nanoseconds since 1970.
+    pub made: i64,
+    slots: Vec<u8>,
+    keyring: Vec<u8>,
+}
+
+/// What a restore has done.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub generation: u64,
+    /// Where what was there has been put, if anything was.
+    pub kept: Option<PathBuf>,
+}
+
+impl Backup {
+    /// Of what is there now, both files of the same moment.
+    pub fn of(dir: &Path, store_id: &[u8; 16]) -> Result<Self, OpenError> {
+        let _lock = lock(dir)?;
+        let slots = read_slots(dir)?.encode();
+        let keyring = read_private(dir, KEYRING)?;
+        split_header(&keyring)?;
+        Ok(Self { store_id: *store_id, made: now(), slots, keyring })
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(self.store_id);
+        bytes.extend(self.made.to_le_bytes());
+        for part in [&self.slots, &self.keyring] {
+            bytes.extend((part.len() as u32).to_le_bytes());
+        }
+        bytes.extend(&self.slots);
+        bytes.extend(&self.keyring);
+        bytes.extend(Sha256::digest(&bytes));
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+        let refuse = |why: &str| OpenError::Other(why.into());
+        let damaged = || refuse("it is damaged: use another backup");
+        if bytes.get(..8) != Some(&MAGIC[..]) {
+            return Err(refuse("it is no backup of a keyring"));
+        }
+        let version = bytes.get(8..10).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]])).ok_or_else(damaged)?;
+        if version > VERSION {
+            let text = format!("it has version {version} and this kmsfs reads version {VERSION}: use a newer kmsfs");
+            return Err(OpenError::Other(text));
+        }
+        let (content, checksum) =
+            bytes.len().checked_sub(CHECKSUM).and_then(|at| bytes.split_at_checked(at)).ok_or_else(damaged)?;
+        let (header, parts) = content.split_at_checked(HEADER).ok_or_else(damaged)?;
+        if version != VERSION || Sha256::digest(content)[..] != *checksum {
+            return Err(damaged());
+        }
+        // The header has its length.
+        let length = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes")) as usize;
+        let (slots, keyring) = parts.split_at_checked(length(34)).ok_or_else(damaged)?;
+        if keyring.len() != length(38) {
+            return Err(damaged());
+        }
+        Ok(Self {
+            store_id: header[10..26].try_into().expect("16 bytes"),
+            made: i64::from_le_bytes(header[26..34].try_into().expect("8 bytes")),
+            slots: slots.into(),
+            keyring: keyring.into(),
+        })
+    }
+
+    /// Puts it in the place of what is there, which is kept beside it. Refuses to go back behind a keyring that can be
+    /// read, unless `force` says so.
+    pub fn restore(
+        &self,
+        dir: &Path,
+        store_id: &[u8; 16],
+        unlock: &Unlock,
+        force: bool,
+    ) -> Result<Restored, OpenError> {
+        if self.store_id != *store_id {
+            let [of, not] = [self.store_id, *store_id].map(Uuid::from_bytes);
+            return Err(OpenError::Other(format!("it is of another store: {of}, and this one is {not}")));
+        }
+        let (root, _) = Slots::decode(&self.slots)?.open(unlock)?;
+        let contents = unseal(&root, &self.keyring)?;
+        contents.check_store(store_id)?;
+        let fail = |error: io::Error| OpenError::io("it cannot be written", &error);
+        if !dir.exists() {
+            private_empty_dir(dir).map_err(fail)?;
+        }
+        let _lock = lock(dir)?;
+        if !force {
+            let present = read_private(dir, KEYRING).ok().and_then(|bytes| unseal(&root, &bytes).ok());
+            self.refuse_going_back(dir, &contents, present.as_ref())?;
+        }
+        let kept = keep(dir).map_err(fail)?;
+        replace(dir, SLOTS, &self.slots).and_then(|()| replace(dir, KEYRING, &self.keyring)).map_err(fail)?;
+        Ok(Restored { generation: contents.generation, kept })
+    }
+
+    fn refuse_going_back(&self, dir: &Path, own: &Contents, present: Option<&Contents>) -> Result<(), OpenError> {
+        let Some(present) = present else { return Ok(()) };
+        let (is, would) = (present.generation, own.generation);
+        if is > would {
+            let text = format!("what is there is newer: generation {is}, the backup has {would}; --force goes back");
+            return Err(OpenError::Other(text));
+        }
+        match read_slots(dir) {
+            Ok(slots) if slots.encode() != self.slots => {
+                let text =
+                    "the slots were changed since: a slot that was removed would open it again; --force goes back";
+                Err(OpenError::Other(text.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is there, moved away by hard links or copies, so that it is in its place until it is replaced.
+fn keep(dir: &Path) -> io::Result<Option<PathBuf>> {
+    let there: Vec<_> = [SLOTS, KEYRING].into_iter().filter(|name| dir.join(name).symlink_metadata().is_ok()).collect();
+    if there.is_empty() {
+        return Ok(None);
+    }
+    let mut number = 0;
+    let kept = loop {
+        let kept = dir.join(format!("replaced.{number}"));
+        match DirBuilder::new().mode(0o700).create(&kept) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            made => break made.map(|()| kept)?,
+        }
+    };
+    for name in there {
+        let (from, to) = (dir.join(name), kept.join(name));
+        fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))?;
+    }
+    fs::File::open(&kept)?.sync_all()?;
+    Ok(Some(kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SecretKey;
+    use crate::crypto::passphrase::Cost;
+    use crate::kms::keyring::{Keyring, KeyringParameters};
+
+    const STORE: [u8; 16] = [1; 16];
+
+    fn keyring(dir: &Path, unlock: &Unlock) -> Keyring {
+        let parameters =
+            KeyringParameters { store_id: STORE, account_id: "000000000000".into(), region: "us-east-1".into() };
+        Keyring::create(dir, &parameters, unlock, Cost { memory_kib: 0, passes: 0, lanes: 0 }).unwrap();
+        Keyring::open(dir, unlock).unwrap()
+    }
+
+    fn key() -> Unlock {
+        Unlock::KeyFile(SecretKey::random())
+    }
+
+    fn change(keyring: &Keyring) {
+        keyring.change(|_| Ok::<_, OpenError>(())).unwrap();
+    }
+
+    #[test]
+    fn a_backup_brings_back_what_is_lost_and_keeps_what_it_replaces() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), key());
+        let place = dir.path().join("ring");
+        let ring = keyring(&place, &key);
+        change(&ring);
+        let backup = Backup::decode(&Backup::of(&place, &STORE).unwrap().encode()).unwrap();
+        fs::write(place.join(KEYRING), "damage").unwrap();
+        let kept = Some(place.join("replaced.0"));
+        assert_eq!(backup.restore(&place, &STORE, &key, false), Ok(Restored { generation: 2, kept }));
+        assert_eq!(fs::read(place.join("replaced.0/keyring")).unwrap(), b"damage");
+        assert_eq!(ring.read().unwrap().generation, 2);
+        fs::remove_dir_all(&place).unwrap();
+        assert_eq!(backup.restore(&place, &STORE, &key, false), Ok(Restored { generation: 2, kept: None }));
+        assert_eq!(Keyring::open_for(&place, &key, &STORE).unwrap().read().unwrap().generation, 2);
+    }
+
+    #[test]
+    fn what_is_newer_stays_unless_it_is_forced() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), key());
+        let ring = keyring(dir.path(), &key);
+        let backup = Backup::of(dir.path(), &STORE).unwrap();
+        assert!(backup.restore(dir.path(), &STORE, &key, false).is_ok(), "the same again");
+        change(&ring);
+        let refused = backup.restore(dir.path(), &STORE, &key, false);
+        let text = "what is there is newer: generation 2, the backup has 1; --force goes back";
+        assert_eq!(refused, Err(OpenError::Other(text.into())));
+        assert_eq!(ring.read().unwrap().generation, 2);
+        assert!(backup.restore(dir.path(), &STORE, &key, true).is_ok());
+        assert_eq!(ring.read().unwrap().generation, 1);
+        ring.add_slot(&Unlock::KeyFile(SecretKey::random()), None).unwrap();
+        let text = backup.restore(dir.path(), &STORE, &key, false).unwrap_err().to_string();
+        assert!(text.starts_with("the slots were changed since: "), "{text}");
+        assert_eq!(Keyring::slots(dir.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_other_length_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        keyring(dir.path(), &key());
+        let bytes = Backup::of(dir.path(), &STORE).unwrap().encode();
+        assert_eq!(Backup::decode(&bytes).unwrap().encode(), bytes);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Backup::decode(&damaged).is_err(), "bit {bit}");
+        }
+        assert!((0..bytes.len()).all(|len| Backup::decode(&bytes[..len]).is_err()));
+        assert!(Backup::decode(&[&bytes[..], &[0]].concat()).is_err());
+        let mut newer = bytes.clone();
+        newer[8] = 2;
+        let text = "it has version 2 and this kmsfs reads version 1: use a newer kmsfs";
+        assert_eq!(Backup::decode(&newer).err(), Some(OpenError::Other(text.into())));
+    }
+
+    #[test]
+    fn another_stores_backup_and_a_wrong_key_change_nothing() {
+        let (dir, unlock) = (tempfile::tempdir().unwrap(), key());
+        keyring(dir.path(), &unlock);
+        let backup = Backup::of(dir.path(), &STORE).unwrap();
+        let empty = dir.path().join("empty");
+        let foreign = backup.restore(&empty, &[2; 16], &unlock, true).unwrap_err().to_string();
+        assert!(foreign.starts_with("it is of another store: "), "{foreign}");
+        assert_eq!(backup.restore(&empty, &STORE, &key(), true), Err(OpenError::WrongKey));
+        let lying = Backup { store_id: [2; 16], ..backup };
+        let foreign = lying.restore(&empty, &[2; 16], &unlock, true).unwrap_err().to_string();
+        assert!(foreign.starts_with("it belongs to another store: "), "{foreign}");
+        assert!(!empty.exists());
+    }
+}
