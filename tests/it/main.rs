@@ -32,4 +32,5 @@ mod store;
 mod tampering;
 mod tools;
 mod tree;
+mod unlocking;
 mod walkthrough;

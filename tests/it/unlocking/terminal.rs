@@ -1,0 +1,153 @@
+//! The prompt, on a terminal of its own: what is typed is not shown, and whatever ends the question leaves the terminal as
+//! it was.
+
+use super::done;
+use crate::harness::Store;
+use std::fs;
+
+/// Runs `kmsfs WORDS` as the foreground of a new terminal and does what the script says: `expect TEXT`, `type TEXT`,
+/// `signal NAME` (to the program), `echo` (expects that the terminal shows what is typed), `silent`, `stopped`, `end`.
+/// Prints all that the terminal showed and the program's wait status.
+const DRIVER: &str = r#"
+import os, pty, select, signal, sys, termios, time
+words, steps = sys.argv[1].split('\x1f'), sys.argv[2].split('\x1f')
+pid, terminal = pty.fork()
+if pid == 0:
+    # A stopped program goes on only under a parent of its session.
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        os.tcsetpgrp(0, os.getpid())
+        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        os.execvp(words[0], words)
+    open('child', 'w').write(str(child))
+    status = 0
+    while True:
+        _, status = os.waitpid(child, os.WUNTRACED)
+        if not os.WIFSTOPPED(status): break
+        open('stopped', 'w').write('')
+    open('status', 'w').write(str(status))
+    time.sleep(60)
+    os._exit(0)
+shown = ''
+def until(condition, what):
+    global shown
+    end = time.time() + 60
+    while not condition():
+        if select.select([terminal], [], [], 0.02)[0]: shown += os.read(terminal, 4096).decode()
+        if time.time() > end: sys.exit('waited for ' + what + ', the terminal shows: ' + shown)
+echoes = lambda: bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+seen = 0
+for step in steps:
+    word, _, text = step.partition(' ')
+    if word == 'expect':
+        until(lambda: text in shown[seen:], text); seen = shown.index(text, seen) + len(text)
+    elif word == 'type': os.write(terminal, text.encode() + b'\n')
+    elif word == 'key': os.write(terminal, bytes([int(text)]))
+    elif word == 'signal': os.kill(int(open('child').read()), getattr(signal, text))
+    elif word == 'echo': until(echoes, 'echo')
+    elif word == 'silent': until(lambda: not echoes(), 'silence')
+    elif word == 'stopped': until(lambda: os.path.exists('stopped'), 'the stop'); os.remove('stopped')
+    elif word == 'end': until(lambda: os.path.exists('status'), 'the end')
+if not echoes(): sys.exit('the terminal is left without echo')
+until(lambda: not select.select([terminal], [], [], 0.1)[0], 'quiet')
+print(shown); print('status', open('status').read())
+os.kill(pid, signal.SIGKILL)
+"#;
+
+struct Talk {
+    shown: String,
+    /// As of wait(2).
+    status: i32,
+}
+
+fn talk(store: &Store, words: &[&str], steps: &[&str]) -> Talk {
+    fs::write(store.path("driver.py"), DRIVER).unwrap();
+    fs::write(store.path("words"), words.join("\x1f")).unwrap();
+    fs::write(store.path("steps"), steps.join("\x1f")).unwrap();
+    let said = store.sh("rm -f status stopped; python3 driver.py \"$(cat words)\" \"$(cat steps)\"");
+    let (shown, status) = said.rsplit_once("status ").unwrap();
+    Talk { shown: shown.to_owned(), status: status.trim().parse().unwrap() }
+}
+
+fn with_passphrase() -> Store {
+    let store = Store::on_tmpfs();
+    fs::write(store.path("pass"), "correct horse\n").unwrap();
+    done(&store, "--key-file $KEY add-slot --new-passphrase-file pass");
+    store
+}
+
+#[test]
+fn a_passphrase_is_typed_and_not_shown() {
+    let store = with_passphrase();
+    let words = ["kmsfs", "keyring", "--store", "store", "add-slot"];
+    let steps = [
+        "expect Passphrase: ",
+        "silent",
+        "type correct horse",
+        "expect New passphrase: ",
+        "silent",
+        "type battery staple",
+        "expect The same again: ",
+        "silent",
+        "type battery staple",
+        "end",
+    ];
+    let talk = talk(&store, &words, &steps);
+    assert_eq!(talk.status, 0, "{}", talk.shown);
+    assert!(talk.shown.contains("Added slot 2: passphrase"), "{}", talk.shown);
+    assert!(!talk.shown.contains("horse") && !talk.shown.contains("staple"), "{}", talk.shown);
+    fs::write(store.path("pass"), "battery staple").unwrap();
+    done(&store, "--passphrase-file pass remove-slot 1");
+}
+
+#[test]
+fn signals_at_the_prompt_leave_the_terminal_as_it_was() {
+    let store = with_passphrase();
+    let mount = ["kmsfs", "mount", "-o", "log_file=log", "store", "mnt"];
+    let list = ["kmsfs", "kms", "--store", "store", "list-keys"];
+    let cases: [(&[&str], &str, i32); 6] = [
+        (&list, "key 3", libc::SIGINT),
+        (&mount, "key 3", libc::SIGINT),
+        (&mount, "signal SIGTERM", libc::SIGTERM),
+        (&list, "signal SIGHUP", libc::SIGHUP),
+        (&list, "key 28", libc::SIGQUIT),
+        (&list, "signal SIGINT", libc::SIGINT),
+    ];
+    for (words, how, signal) in cases {
+        let talk = talk(&store, words, &["expect Passphrase: ", "silent", how, "end", "echo"]);
+        assert_eq!(talk.status & 0x7f, signal, "{words:?} {how}: {}", talk.shown);
+    }
+    store.wait_until_closed();
+}
+
+#[test]
+fn a_program_that_is_stopped_at_the_prompt_asks_again() {
+    let store = with_passphrase();
+    let words = ["kmsfs", "kms", "--store", "store", "list-keys"];
+    let steps = [
+        "expect Passphrase: ",
+        "silent",
+        "key 26",
+        "stopped",
+        "echo",
+        "signal SIGCONT",
+        "expect Passphrase: ",
+        "silent",
+        "type correct horse",
+        "end",
+    ];
+    let talk = talk(&store, &words, &steps);
+    assert_eq!(talk.status, 0, "{}", talk.shown);
+    assert!(talk.shown.contains("\"Keys\": []") && !talk.shown.contains("horse"), "{}", talk.shown);
+}
+
+#[test]
+fn without_a_terminal_it_is_said_what_to_use() {
+    let store = Store::on_tmpfs();
+    let none = store.try_sh("setsid -w kmsfs kms --store $STORE list-keys");
+    let text = "no key was given: use --key-file, --passphrase-file, --passphrase-command, --credential or \
+                --recovery-key-file, or a terminal to type a passphrase";
+    none.expect_failure(1, text);
+}
