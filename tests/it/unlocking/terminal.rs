@@ -8,7 +8,7 @@ use std::fs;
 /// Runs `kmsfs WORDS` as the foreground of a new terminal and does what the script says: `expect TEXT`, `type TEXT`,
 /// `signal NAME` (to the program), `echo` (expects that the terminal shows what is typed), `silent`, `stopped`, `end`.
 /// Prints all that the terminal showed and the program's wait status.
-const DRIVER: &str = r#"
+const DRIVER: &str = r"
 import os, pty, select, signal, sys, termios, time
 words, steps = sys.argv[1].split('\x1f'), sys.argv[2].split('\x1f')
 pid, terminal = pty.fork()
@@ -54,7 +54,7 @@ if not echoes(): sys.exit('the terminal is left without echo')
 until(lambda: not select.select([terminal], [], [], 0.1)[0], 'quiet')
 print(shown); print('status', open('status').read())
 os.kill(pid, signal.SIGKILL)
-"#;
+";
 
 struct Talk {
     shown: String,
