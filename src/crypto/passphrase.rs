@@ -17,6 +17,8 @@ pub struct Cost {
 const SECONDS: f64 = 1.0;
 /// A new slot's memory and passes are between these.
 const LEAST_KIB: u32 = 32 << 10;
+/// A busy moment does not make a passphrase easier to guess than RFC 9106 has it.
+const LEAST_FOR_TIME_KIB: u32 = 64 << 10;
 const MOST_KIB: u32 = 256 << 10;
 const LEAST_PASSES: u32 = 4;
 const MOST_PASSES: u32 = 100;
@@ -51,7 +53,8 @@ impl Cost {
         }
         let share = time / (memory + pass * f64::from(LEAST_PASSES));
         let memory_kib = whole(f64::from(self.memory_kib) * share.min(1.0)) & !1023;
-        Self { memory_kib: memory_kib.max(LEAST_KIB), passes: LEAST_PASSES, ..self }
+        let least = LEAST_FOR_TIME_KIB.min(self.memory_kib);
+        Self { memory_kib: memory_kib.max(least), passes: LEAST_PASSES, ..self }
     }
 }
 
@@ -104,7 +107,9 @@ mod tests {
         assert_eq!(once.lasting(1.0, 0.2, 0.08), Cost { passes: 10, ..once });
         assert_eq!(once.lasting(1.0, 0.0, 0.0), Cost { passes: 100, ..once });
         assert_eq!(once.lasting(1.0, 0.4, 0.4), Cost { memory_kib: 128 << 10, passes: 4, lanes: 1 });
-        assert_eq!(once.lasting(1.0, 60.0, 60.0), Cost { memory_kib: 32 << 10, passes: 4, lanes: 1 });
+        assert_eq!(once.lasting(1.0, 60.0, 60.0), Cost { memory_kib: 64 << 10, passes: 4, lanes: 1 });
+        let little = Cost { memory_kib: 32 << 10, ..once };
+        assert_eq!(little.lasting(1.0, 60.0, 60.0), Cost { passes: 4, ..little });
         let here = Cost::for_this_machine();
         assert!((LEAST_KIB..=MOST_KIB).contains(&here.memory_kib) && (4..=100).contains(&here.passes), "{here:?}");
     }

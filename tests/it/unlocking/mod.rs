@@ -1,6 +1,7 @@
 //! What opens a keyring: slots, the ways to give what opens them, backups, and what is refused.
 
 mod backups;
+mod documented;
 mod processes;
 mod refused;
 mod sources;
