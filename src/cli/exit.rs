@@ -18,7 +18,7 @@ Exit codes:
   0    done
   1    it failed; standard error says why
   2    wrong usage: an unknown option, a missing argument, an impossible value
-  3    the key file or passphrase is not the one that opens the keyring
+  3    the key file, passphrase or recovery key is not one that opens the keyring
   4    another process has the store open; standard error names its pid
   252  kmsfs kms: wrong usage, as aws
   254  kmsfs kms: the call was answered with an error, as aws

@@ -17,6 +17,7 @@ use secret::NewSecretArgs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use zeroize::Zeroizing;
 
 /// Manage what opens a store's keyring, and back it up
 ///
@@ -185,7 +186,7 @@ fn tell(secret: secret::NewSecret, what: &str, slot: &SlotInfo) -> Result<(), Fa
     let text = format!("{what} slot {}: {}\n", slot.number, report::describe(slot));
     let Some(key) = secret.keep() else { return print(&text) };
     eprintln!("{text}It is shown this once: write it down, and check what you wrote with check-recovery-key.");
-    print(&format!("{}\n", *key)).map_err(|failure| {
+    print(&Zeroizing::new(format!("{}\n", *key))).map_err(|failure| {
         let text = format!("slot {} is there, but its recovery key cannot be written: remove it", slot.number);
         Failure::new(format!("{text} ({failure})"))
     })
