@@ -2,7 +2,7 @@
 
 use crate::store::Attr;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 
 /// A name of an inode: the directory's inode and the name in it.
@@ -23,6 +23,8 @@ struct Inode {
     lookups: u64,
     /// `S_IFMT` part of the mode.
     kind: u32,
+    /// The number of the key that it was last read under and then closed; 0 if it was not.
+    read_under: u32,
     /// All the hard-link names that the kernel was told.
     names: Vec<Name>,
     /// Once its last name is gone: what it was then.
@@ -40,6 +42,7 @@ impl Inodes {
             generation: 0,
             lookups: 0,
             kind,
+            read_under: 0,
             names: Vec::with_capacity(1),
             unlinked: None,
         });
@@ -48,6 +51,7 @@ impl Inodes {
         if reused {
             inode.generation = next;
             inode.kind = kind;
+            inode.read_under = 0;
             inode.unlinked = None;
             inode.names.clear();
         }
@@ -83,6 +87,17 @@ impl Inodes {
 
     pub fn kind(&self, ino: u64) -> Option<u32> {
         self.0.lock().known.get(&ino).map(|inode| inode.kind)
+    }
+
+    pub fn was_read_under(&self, ino: u64, key: u32) {
+        if let Some(inode) = self.0.lock().known.get_mut(&ino) {
+            inode.read_under = key;
+        }
+    }
+
+    pub fn read_under(&self, keys: &HashSet<u32>) -> Vec<u64> {
+        let state = self.0.lock();
+        state.known.iter().filter(|(_, inode)| keys.contains(&inode.read_under)).map(|(ino, _)| *ino).collect()
     }
 
     /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since its

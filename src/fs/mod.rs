@@ -1,6 +1,7 @@
 //! POSIX meaning over the store: inodes, handles, permissions, S3's rules for names and encryption. No FUSE types.
 
 mod attributes;
+mod closed;
 mod configurations;
 mod dirs;
 mod error;

@@ -4,6 +4,7 @@
 //! one then has the kernel write back and drop what it holds of their objects, and zeroizes data keys (`drain_revoked`):
 //! that takes as long as the writing does. Neither serves requests, which the kernel sends meanwhile.
 
+use super::closed::Closed;
 use super::error::errno;
 use super::handles::{Handle, Standing};
 use super::{Fs, Result};
@@ -38,6 +39,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_EACH: Duration = Duration::from_micros(50);
 
+/// Closed files whose pages are dropped before it is looked whether there is something more urgent.
+const CLOSED_AT_ONCE: usize = 1000;
+
 /// Objects synced one by one; beyond that a checkpoint does it for all.
 const FEW: usize = 16;
 
@@ -50,6 +54,7 @@ pub struct Revocations {
     /// Inodes with a handle that is refused, and whether there are any.
     inodes: RwLock<HashSet<u64>>,
     any: AtomicBool,
+    closed: Closed,
     queue: Mutex<Queue>,
     queued: Condvar,
 }
@@ -59,7 +64,15 @@ struct Queue {
     inodes: BTreeSet<u64>,
     /// Inodes whose pages are dropped again, and until when.
     again: HashMap<u64, Instant>,
+    /// Inodes that nobody has open, whose pages are of no use to anybody and can wait.
+    closed_inodes: Vec<u64>,
     closed: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.again.is_empty() && self.closed_inodes.is_empty()
+    }
 }
 
 /// Answers of the KMS, each asked for once in a judgement.
@@ -72,15 +85,7 @@ impl Verdicts {
         let (operation, caller) = (handle.opener.operation, handle.opener.caller);
         let mut known = true;
         for key_arn in handle.object.key_arns() {
-            let asked = (key_arn, operation, caller);
-            let answer = match self.0.entry(asked) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => {
-                    let (key_arn, ..) = new.key();
-                    let answer = store.keys().permits(key_arn, operation, &caller);
-                    *new.insert(answer)
-                }
-            };
+            let answer = self.ask(store, key_arn, operation, caller);
             match answer {
                 Some(true) => {}
                 Some(false) => return Some(false),
@@ -88,6 +93,17 @@ impl Verdicts {
             }
         }
         known.then_some(true)
+    }
+
+    fn ask(&mut self, store: &store::Store, key_arn: String, operation: Operation, caller: Caller) -> Option<bool> {
+        match self.0.entry((key_arn, operation, caller)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let (key_arn, ..) = new.key();
+                let answer = store.keys().permits(key_arn, operation, &caller);
+                *new.insert(answer)
+            }
+        }
     }
 }
 
@@ -113,11 +129,19 @@ impl Fs {
             self.store.keys().drop_refused();
             self.store.lock_closed();
         }
-        self.judge(self.handles.all());
+        let mut verdicts = Verdicts::default();
+        self.judge(self.handles.all(), &mut verdicts);
+        let left = self.revocations.closed.refused(|key_arn, caller| {
+            verdicts.ask(&self.store, key_arn.to_owned(), Operation::Decrypt, *caller) == Some(false)
+        });
+        if !left.is_empty() {
+            self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(&left));
+            self.revocations.queued.notify_all();
+        }
     }
 
-    fn judge(&self, handles: Vec<Arc<Handle>>) {
-        let mut verdicts = Verdicts::default();
+    /// One at a time, so that an old answer of the KMS is never acted on after a newer one: `at` is locked.
+    fn judge(&self, handles: Vec<Arc<Handle>>, verdicts: &mut Verdicts) {
         let (mut refused, mut allowed) = (BTreeSet::new(), BTreeSet::new());
         let mut count = 0;
         for handle in handles {
@@ -184,19 +208,20 @@ impl Fs {
     pub fn drain_forever(&self) {
         loop {
             let mut queue = self.revocations.queue.lock();
-            while queue.inodes.is_empty() && queue.again.is_empty() && !queue.closed {
+            while queue.is_empty() && !queue.closed {
                 self.revocations.queued.wait(&mut queue);
             }
             if queue.closed {
                 return;
             }
             let pause = PAUSE.max(PAUSE_EACH * u32::try_from(queue.again.len()).unwrap_or(u32::MAX));
-            if queue.inodes.is_empty() {
+            if queue.inodes.is_empty() && queue.closed_inodes.is_empty() {
                 let _ = self.revocations.queued.wait_for(&mut queue, pause);
             }
             drop(queue);
             self.drain_revoked();
             self.drop_again();
+            self.drop_closed();
         }
     }
 
@@ -211,6 +236,17 @@ impl Fs {
         self.revocations.queue.lock().again.retain(|ino, until| now < *until && self.is_revoked(*ino));
     }
 
+    /// Some of what nobody has open any more.
+    pub fn drop_closed(&self) {
+        let mut queue = self.revocations.queue.lock();
+        let rest = queue.closed_inodes.len().saturating_sub(CLOSED_AT_ONCE);
+        let inodes = queue.closed_inodes.split_off(rest);
+        drop(queue);
+        for ino in inodes {
+            self.with_kernel(|kernel| kernel.drop_pages(ino));
+        }
+    }
+
     fn with_kernel(&self, act: impl FnOnce(&dyn KernelCache)) {
         if let Some(kernel) = self.revocations.kernel.read().as_ref() {
             act(kernel.as_ref());
@@ -222,6 +258,7 @@ impl Fs {
         queue.closed = true;
         queue.inodes.clear();
         queue.again.clear();
+        queue.closed_inodes.clear();
         self.revocations.queued.notify_all();
     }
 
@@ -280,6 +317,9 @@ impl Fs {
 
     pub(super) fn released(&self, handle: &Handle) {
         let ino = handle.object.ino();
+        if let Some(key_arn) = handle.object.key_arns().pop() {
+            self.inodes.was_read_under(ino, self.revocations.closed.number(key_arn, &handle.opener.caller));
+        }
         if self.is_revoked(ino) {
             self.revocation_changed(ino);
         }
@@ -340,7 +380,8 @@ impl Fs {
     /// Somebody used the object without a handle: its keys may have come back for that, or be others now.
     pub(super) fn was_used(&self, ino: u64) {
         if self.is_revoked(ino) {
-            self.judge(self.handles.of(ino));
+            let _alone = self.revocations.at.lock();
+            self.judge(self.handles.of(ino), &mut Verdicts::default());
             self.drain_soon(ino);
         }
     }

@@ -36,9 +36,11 @@ impl Object {
         if self.state.read().keys.are_there().is_err() {
             return Ok(());
         }
-        let permit = self.store.permit()?;
+        let permit = if self.store.read_only() { None } else { Some(self.store.permit()?) };
         let mut state = self.state.write();
-        if state.dirty && !self.store.read_only() {
+        if let Some(permit) = permit
+            && state.dirty
+        {
             self.commit_state(&mut state, &permit, false)?;
         }
         state.keys = Arc::new(Keys::new(Vec::new()));

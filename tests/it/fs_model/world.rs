@@ -2,12 +2,13 @@
 
 use super::model::{Answer, BUCKETS, CONFIGURATION, CONFIGURATIONS, Encryption, Id, Kind, Model, Place, ROOT};
 use super::{Op, Path, Request};
+use crate::harness::wait_until;
 use crate::store::keys;
 use kmsfs::fs::{Changes, Creation, Entry, Error, Fs, FsOptions, Range};
 use kmsfs::kms::Caller;
 use kmsfs::sse::KeyService;
 use kmsfs::store::backend::{Backend, XattrFlags};
-use kmsfs::store::{Attr, Parameters, SeekTo, Store, StoreOptions};
+use kmsfs::store::{self, Attr, Parameters, SeekTo, Store, StoreOptions};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -64,7 +65,15 @@ impl World {
     fn open(backend: &Arc<dyn Backend>, keys: &Arc<KeyService>) -> Arc<Fs> {
         let options =
             StoreOptions { log_bound: 1 << 20, max_pinned: 4, table_bytes: 1 << 16, ..StoreOptions::default() };
-        let store = Store::open(backend.clone(), keys.clone(), options).unwrap();
+        // A process that another test is just starting has our lock until it is the program it becomes.
+        let mut opened = Store::open(backend.clone(), keys.clone(), options.clone());
+        wait_until(|| {
+            if matches!(opened, Err(store::Error::InUse(_))) {
+                opened = Store::open(backend.clone(), keys.clone(), options.clone());
+            }
+            !matches!(opened, Err(store::Error::InUse(_)))
+        });
+        let store = opened.unwrap();
         Fs::new(store, FsOptions { read_only: false, keep_owners: true, noatime: false, open_dirs: 2 })
     }
 

@@ -352,6 +352,10 @@ fn whoever_made_an_object_goes_on_without_decrypt() {
     world.rules.deny(&ANN);
     world.notice();
     assert_eq!(errno(world.fs.write(handle, 0, b"x", false)), libc::EACCES);
+    world.rules.denied.lock().remove(&(ANN.uid, Operation::GenerateDataKey));
+    world.rules.version.fetch_add(1, Ordering::SeqCst);
+    world.notice();
+    assert_eq!(errno(world.fs.write(handle, 0, b"x", false)), libc::EACCES, "the data key has to be decrypted now");
 }
 
 #[test]
@@ -381,4 +385,30 @@ fn keys_go_with_the_last_handle_that_may_use_them() {
     assert!(world.is_locked("object"));
     world.fs.release(ann);
     assert!(!world.fs.is_revoked(ino));
+}
+
+#[test]
+fn pages_of_closed_files_are_dropped_too() {
+    let world = World::new(true);
+    let (of_ann, of_bob) = (world.make("ann's", b"content"), world.make("bob's", b"content"));
+    world.fs.release(world.open(of_bob, &BOB));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let dirty = Mutex::default();
+    world.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&world.fs), dirty, told: told.clone() }));
+    world.rules.deny(&ANN);
+    world.notice();
+    world.fs.drop_closed();
+    assert!(told.lock().is_empty(), "the key serves somebody still");
+    world.rules.deny(&BOB);
+    world.notice();
+    world.fs.drop_closed();
+    let mut dropped = std::mem::take(&mut *told.lock());
+    dropped.sort();
+    let mut expected = [of_ann, of_bob].map(|ino| format!("pages {ino}"));
+    expected.sort();
+    assert_eq!(dropped, expected, "once, and not the configuration, which no KMS key protects");
+    world.rules.deny(&BOB);
+    world.notice();
+    world.fs.drop_closed();
+    assert!(told.lock().is_empty(), "they have been dropped");
 }

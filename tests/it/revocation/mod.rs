@@ -166,6 +166,27 @@ fn what_needs_no_key_goes_on() {
 }
 
 #[test]
+fn a_keyring_that_is_away_takes_nothing_from_those_who_have_files_open() {
+    let store = Store::new();
+    let world = World::new(&store, "", false);
+    world.make("object", b"content");
+    let file = world.open("object");
+    let (keyring, away) = (store.store().join("keyring/keyring"), store.path("away"));
+    fs::rename(&keyring, &away).unwrap();
+    store.expect_log("the keyring cannot be read");
+    assert_eq!(errno(File::open(world.at("object"))), Errno::IO);
+    file.write_all_at(b"CON", 0).unwrap();
+    file.sync_all().unwrap();
+    fs::rename(&away, &keyring).unwrap();
+    store.expect_log("the keyring can be read again");
+    world.disable();
+    world.wait_until_refused(&file);
+    world.enable();
+    world.wait_until_allowed(&file);
+    assert_eq!(fs::read(world.at("object")).unwrap(), b"CONtent");
+}
+
+#[test]
 fn a_thousand_open_handles_are_refused_and_come_back() {
     let store = Store::on_tmpfs();
     let world = World::new(&store, "", true);
