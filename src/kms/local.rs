@@ -560,6 +560,26 @@ mod tests {
     }
 
     #[test]
+    fn the_version_grows_with_changes_made_elsewhere_and_with_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = unlock(dir.path());
+        let place = dir.path().join("keyring");
+        let here = open(&place, &key);
+        let before = Kms::version(&*here);
+        assert_eq!(Kms::version(&*here), before);
+        let there = LocalKms::open(&place, &key()).unwrap();
+        let arn = there.create_key("").unwrap().arn;
+        let made = Kms::version(&*here);
+        assert!(made > before, "at once");
+        assert_eq!(here.authorize(&arn, Operation::Decrypt, &CALLER), Ok(()));
+        std::fs::rename(place.join("keyring"), place.join("away")).unwrap();
+        assert_eq!(Kms::version(&*here), made, "that it is away changes no key");
+        assert!(here.authorize(&arn, Operation::Decrypt, &CALLER).unwrap_err().is_outage());
+        std::fs::rename(place.join("away"), place.join("keyring")).unwrap();
+        assert!(Kms::version(&*here) > made);
+    }
+
+    #[test]
     fn changes_at_the_same_time_are_all_kept_and_seen_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let key = unlock(dir.path());

@@ -243,6 +243,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_are_not_retained_leave_memory_unless_they_are_in_use() {
+        let f = Fixture::new(LIMITS);
+        let other = |key_arn: &str| BucketKey { key_arn: key_arn.into(), ..bucket_key() };
+        let in_use = f.keys.get(&"a", f.start, || Ok::<_, Infallible>(other("x"))).unwrap().bucket_key;
+        let unused = Arc::downgrade(&f.keys.get(&"b", f.start, || Ok::<_, Infallible>(other("x"))).unwrap().bucket_key);
+        f.keys.get(&"c", f.start, || Ok::<_, Infallible>(other("y"))).unwrap();
+        f.keys.retain(|held| held.key_arn == "y");
+        assert_eq!((Arc::strong_count(&in_use), unused.strong_count()), (1, 0));
+        assert!(f.get("c", 1));
+        assert!(!f.get("a", 1) && !f.get("b", 1));
+    }
+
+    #[test]
     fn expired_keys_leave_memory() {
         let f = Fixture::new(LIMITS);
         f.get("a", 0);

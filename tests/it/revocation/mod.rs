@@ -10,6 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 const CHUNK: usize = 4096;
 
@@ -79,8 +80,10 @@ fn a_reader_in_a_loop_fails_and_goes_on_after_enabling() {
             file.read_exact_at(&mut read, 0).unwrap();
             assert_eq!(read, content);
             world.disable();
+            let disabled = Instant::now();
             // The whole file is in the page cache until the kernel is told to drop it.
             world.wait_until_refused(&file);
+            println!("refused {} ms after disable-key had ended", disabled.elapsed().as_millis());
             for at in (0..content.len() as u64).step_by(CHUNK) {
                 assert_eq!(errno(file.read_at(&mut [0; 10], at)), Errno::ACCESS, "{at}, {options:?}, {bucket_key}");
             }

@@ -49,7 +49,8 @@ impl World {
     }
 
     pub fn remount(&mut self) {
-        rustix::mount::unmount(self.at(""), rustix::mount::UnmountFlags::empty()).unwrap();
+        // A process that another test is just starting has our descriptors until it is the program it becomes.
+        self.eventually(|| rustix::mount::unmount(self.at(""), rustix::mount::UnmountFlags::empty()).is_ok());
         let status = self.daemon.take().unwrap().wait().unwrap();
         assert!(status.success(), "{status}");
         self.mount_again();
