@@ -33,9 +33,10 @@ pub trait KernelCache: Send + Sync {
 /// Permission may also end by itself, by a policy's date or a material's expiry: everything is judged again so often.
 const ANYWAY: Duration = Duration::from_secs(10);
 
-/// A page that is just being read stays, and the kernel does not tell: pages are dropped again for so long, so often, with
-/// so much time in between for each inode.
-const AGAIN: Duration = Duration::from_secs(1);
+/// A page that is just being read stays when pages are dropped, and a write(2) that was under way may still come into the
+/// cache: for so long pages are dropped again and again, and what they hold is taken.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How often, with so much time in between for each inode.
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_EACH: Duration = Duration::from_micros(50);
 
@@ -178,29 +179,10 @@ impl Fs {
         self.revocations.queued.notify_all();
     }
 
-    /// Does what is queued; answers whether there was anything.
+    /// Does what is queued, to its end; answers whether there was anything.
     pub fn drain_revoked(&self) -> bool {
-        let inodes = std::mem::take(&mut self.revocations.queue.lock().inodes);
-        for &ino in &inodes {
-            self.with_kernel(|kernel| {
-                if let Some(path) = self.path(ino) {
-                    kernel.ask_attributes(&path);
-                }
-                kernel.drop_pages(ino);
-            });
-        }
-        let written: Vec<_> = inodes.iter().filter_map(|ino| self.written(*ino)).collect();
-        self.make_durable(&written);
-        for &ino in &inodes {
-            let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
-            if self.handles.of(ino).iter().filter(turn).count() > 0 {
-                // What came meanwhile through a mapping is no longer taken.
-                self.with_kernel(|kernel| kernel.drop_pages(ino));
-            }
-            self.lock_unused(ino);
-        }
-        let until = Instant::now() + AGAIN;
-        self.revocations.queue.lock().again.extend(inodes.iter().map(|ino| (*ino, until)));
+        let inodes = self.begin_draining();
+        self.end_draining(&inodes);
         !inodes.is_empty()
     }
 
@@ -219,21 +201,54 @@ impl Fs {
                 let _ = self.revocations.queued.wait_for(&mut queue, pause);
             }
             drop(queue);
-            self.drain_revoked();
+            let begun = self.begin_draining();
+            let until = Instant::now() + AGAIN;
+            self.revocations.queue.lock().again.extend(begun.iter().map(|ino| (*ino, until)));
             self.drop_again();
             self.drop_closed();
         }
     }
 
+    /// Has the kernel write back and drop what it holds, and makes that durable.
+    fn begin_draining(&self) -> BTreeSet<u64> {
+        let inodes = std::mem::take(&mut self.revocations.queue.lock().inodes);
+        for &ino in &inodes {
+            self.with_kernel(|kernel| {
+                if let Some(path) = self.path(ino) {
+                    kernel.ask_attributes(&path);
+                }
+                kernel.drop_pages(ino);
+            });
+        }
+        self.make_durable(&inodes);
+        inodes
+    }
+
+    /// Nothing more is taken, and the keys go.
+    fn end_draining(&self, inodes: &BTreeSet<u64>) {
+        self.make_durable(inodes);
+        for &ino in inodes {
+            let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
+            if self.handles.of(ino).iter().filter(turn).count() > 0 {
+                // What came meanwhile through a mapping is no longer taken.
+                self.with_kernel(|kernel| kernel.drop_pages(ino));
+            }
+            self.lock_unused(ino);
+        }
+    }
+
     fn drop_again(&self) {
-        let inodes: Vec<u64> = self.revocations.queue.lock().again.keys().copied().collect();
-        for ino in inodes {
+        let again = self.revocations.queue.lock().again.clone();
+        for &ino in again.keys() {
             if self.is_revoked(ino) {
                 self.with_kernel(|kernel| kernel.drop_pages(ino));
             }
         }
         let now = Instant::now();
-        self.revocations.queue.lock().again.retain(|ino, until| now < *until && self.is_revoked(*ino));
+        let over: BTreeSet<u64> = again.iter().filter(|(_, until)| now >= **until).map(|(ino, _)| *ino).collect();
+        self.end_draining(&over);
+        // Unless it was queued again meanwhile.
+        self.revocations.queue.lock().again.retain(|_, until| now < *until);
     }
 
     /// Some of what nobody has open any more.
@@ -262,15 +277,10 @@ impl Fs {
         self.revocations.queued.notify_all();
     }
 
-    /// The object, if programs could write until now through a handle that is refused.
-    fn written(&self, ino: u64) -> Option<Arc<Object>> {
-        let handles = self.handles.of(ino);
-        let written = handles.iter().find(|handle| handle.opener.write && handle.standing() == Standing::Draining);
-        written.map(|handle| handle.object.clone())
-    }
-
-    fn make_durable(&self, objects: &[Arc<Object>]) {
-        if self.store.read_only() {
+    /// Makes durable what programs could write until now through handles that are refused.
+    fn make_durable(&self, inodes: &BTreeSet<u64>) {
+        let objects: Vec<_> = inodes.iter().filter_map(|ino| self.written(*ino)).collect();
+        if self.store.read_only() || objects.is_empty() {
             return;
         }
         let done = if objects.len() > FEW {
@@ -281,6 +291,12 @@ impl Fs {
         if let Err(error) = done {
             log::error!("what was written before a key was taken away is committed, but may not be durable: {error}");
         }
+    }
+
+    fn written(&self, ino: u64) -> Option<Arc<Object>> {
+        let handles = self.handles.of(ino);
+        let writer = handles.iter().find(|handle| handle.opener.write && handle.standing() == Standing::Draining);
+        writer.filter(|handle| handle.object.is_unsynced()).map(|handle| handle.object.clone())
     }
 
     /// Zeroizes an object's data keys if no handle is left that may use them.

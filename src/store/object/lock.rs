@@ -49,6 +49,12 @@ impl Object {
         Ok(())
     }
 
+    /// Whether something of its content may not be durable.
+    pub fn is_unsynced(&self) -> bool {
+        let state = self.state.read();
+        state.dirty || state.durable_sequence < state.seal.sequence || state.home_synced < state.home_writes
+    }
+
     pub fn is_locked(&self) -> bool {
         self.state.read().keys.are_there().is_err()
     }

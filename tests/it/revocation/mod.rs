@@ -10,7 +10,8 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const CHUNK: usize = 4096;
 
@@ -274,5 +275,67 @@ fn a_program_with_the_file_mapped_faults_and_its_stores_are_kept() {
         let mut expected = vec![b'a'; 100_000];
         (expected[10], expected[20], expected[21]) = (66, 67, 68);
         assert!(fs::read(world.at("object")).unwrap() == expected, "{options:?}");
+    }
+}
+
+/// Appends records until it is stopped; answers how many write(2) took, and how often one was refused.
+fn append_until(file: &File, stop: &AtomicBool) -> (u64, u64) {
+    let (mut taken, mut refused) = (0, 0);
+    while !stop.load(Ordering::SeqCst) {
+        match file.write_all_at(&record(taken), taken * RECORD) {
+            Ok(()) => taken += 1,
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+                refused += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        if taken % 64 == 0 {
+            // So that the file does not grow too fast.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    (taken, refused)
+}
+
+const RECORD: u64 = 1000;
+
+fn record(number: u64) -> Vec<u8> {
+    format!("{number:0width$}", width = RECORD as usize).into_bytes()
+}
+
+#[test]
+fn a_writer_loses_nothing_while_its_key_comes_and_goes() {
+    for options in ["", "nowriteback"] {
+        let store = Store::on_tmpfs();
+        let mut world = World::new(&store, options, true);
+        let files: Vec<_> = (0..3).map(|n| File::create_new(world.at(&n.to_string())).unwrap()).collect();
+        let stop = AtomicBool::new(false);
+        let counts: Vec<_> = std::thread::scope(|scope| {
+            let writers: Vec<_> = files.iter().map(|file| scope.spawn(|| append_until(file, &stop))).collect();
+            let reader = File::open(world.at("0")).unwrap();
+            for _ in 0..6 {
+                world.disable();
+                world.wait_until_refused(&reader);
+                world.enable();
+                world.wait_until_allowed(&reader);
+            }
+            stop.store(true, Ordering::SeqCst);
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        for file in files {
+            file.sync_all().unwrap();
+        }
+        world.mount.remount();
+        assert!(wait_until(|| File::open(world.at("0")).is_ok()));
+        for (n, (taken, refused)) in counts.into_iter().enumerate() {
+            assert!(refused > 0, "{options:?}");
+            let content = fs::read(world.at(&n.to_string())).unwrap();
+            assert!(content.len() as u64 >= taken * RECORD, "{options:?}");
+            for number in 0..taken {
+                let at = (number * RECORD) as usize;
+                assert!(content[at..at + RECORD as usize] == record(number), "{options:?}: record {number} of {taken}");
+            }
+        }
     }
 }
