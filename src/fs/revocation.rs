@@ -152,7 +152,7 @@ impl Fs {
                     handle.allow();
                     allowed.insert(ino);
                 }
-                Some(false) if handle.turn(Standing::Allowed, Standing::Draining) => {
+                Some(false) if self.begin_refusing(&handle) => {
                     refused.insert(ino);
                     count += 1;
                 }
@@ -166,6 +166,16 @@ impl Fs {
             log::info!("keys were taken away: {count} open handles of {} objects are refused", refused.len());
             self.refuse(&refused);
         }
+    }
+
+    /// Answers whether the handle was allowed until now. Its inode is queued before that, so that what was queued for it
+    /// before does not end with what has only just begun, and once more by `refuse`, in case that was taken meanwhile.
+    fn begin_refusing(&self, handle: &Handle) -> bool {
+        if !handle.is_allowed() {
+            return false;
+        }
+        self.revocations.queue.lock().inodes.insert(handle.object.ino());
+        handle.turn(Standing::Allowed, Standing::Draining)
     }
 
     /// Handles of these inodes were refused: new uses fail at once, the rest is for `drain_revoked`.
@@ -228,13 +238,22 @@ impl Fs {
     fn end_draining(&self, inodes: &BTreeSet<u64>) {
         self.make_durable(inodes);
         for &ino in inodes {
-            let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
-            if self.handles.of(ino).iter().filter(turn).count() > 0 {
+            if self.refuse_write_back(ino) {
                 // What came meanwhile through a mapping is no longer taken.
                 self.with_kernel(|kernel| kernel.drop_pages(ino));
             }
             self.lock_unused(ino);
         }
+    }
+
+    /// Answers whether any handle had been draining. Not if the inode is queued again.
+    fn refuse_write_back(&self, ino: u64) -> bool {
+        let queue = self.revocations.queue.lock();
+        if queue.inodes.contains(&ino) {
+            return false;
+        }
+        let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
+        self.handles.of(ino).iter().filter(turn).count() > 0
     }
 
     fn drop_again(&self) {
@@ -324,7 +343,7 @@ impl Fs {
         let (id, handle) = self.handles.insert(handle);
         if self.judged() != judged
             && Verdicts::default().of(&self.store, &handle) == Some(false)
-            && handle.turn(Standing::Allowed, Standing::Draining)
+            && self.begin_refusing(&handle)
         {
             self.refuse(&BTreeSet::from([handle.object.ino()]));
         }
@@ -389,7 +408,11 @@ impl Fs {
     pub(super) fn was_read(&self, handle: &Handle) {
         let ino = handle.object.ino();
         if self.is_revoked(ino) {
-            self.drain_soon(ino);
+            let mut queue = self.revocations.queue.lock();
+            if let Entry::Vacant(new) = queue.again.entry(ino) {
+                new.insert(Instant::now() + AGAIN);
+                self.revocations.queued.notify_all();
+            }
         }
     }
 

@@ -290,7 +290,7 @@ fn append_until(file: &File, stop: &AtomicBool) -> (u64, u64) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        if taken % 64 == 0 {
+        if taken % 4 == 0 {
             // So that the file does not grow too fast.
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -314,7 +314,7 @@ fn a_writer_loses_nothing_while_its_key_comes_and_goes() {
         let counts: Vec<_> = std::thread::scope(|scope| {
             let writers: Vec<_> = files.iter().map(|file| scope.spawn(|| append_until(file, &stop))).collect();
             let reader = File::open(world.at("0")).unwrap();
-            for _ in 0..6 {
+            for _ in 0..4 {
                 world.disable();
                 world.wait_until_refused(&reader);
                 world.enable();
