@@ -412,3 +412,44 @@ fn pages_of_closed_files_are_dropped_too() {
     world.fs.drop_closed();
     assert!(told.lock().is_empty(), "they have been dropped");
 }
+
+/// Does something once while pages are dropped.
+struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl KernelCache for Meanwhile {
+    fn forget_attributes(&self, _ino: u64) {}
+
+    fn ask_attributes(&self, _path: &Path) {}
+
+    fn drop_pages(&self, _ino: u64) {
+        if let Some(act) = self.0.lock().take() {
+            act();
+        }
+    }
+}
+
+#[test]
+fn who_is_refused_anew_while_a_refusal_ends_has_the_same_time_to_write_back() {
+    let world = World::new(false);
+    let ino = world.make("object", b"content");
+    let handle = world.open(ino, &ANN);
+    let (rules, fs) = (world.rules.clone(), Arc::downgrade(&world.fs));
+    let allow_and_deny = move || {
+        rules.allow_all();
+        fs.upgrade().unwrap().watch_keys();
+        rules.deny(&ANN);
+        fs.upgrade().unwrap().watch_keys();
+    };
+    world.fs.on_revocation(Box::new(Meanwhile(Mutex::new(Some(Box::new(allow_and_deny))))));
+    world.rules.deny(&ANN);
+    world.notice();
+    assert_eq!(world.read(handle), Err(libc::EACCES));
+    assert!(!world.is_locked("object"));
+    world.fs.write_back(handle, 0, b"WRITTEN", false).unwrap();
+    assert!(world.fs.drain_revoked(), "it is queued again");
+    assert!(world.is_locked("object"));
+    assert_eq!(errno(world.fs.write_back(handle, 0, b"late", false)), libc::EACCES);
+    world.rules.allow_all();
+    world.notice();
+    assert_eq!(world.read(handle), Ok(b"WRITTEN".to_vec()));
+}
