@@ -107,13 +107,17 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT
             | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
-        // What the writeback cache makes of AUTO_INVAL_DATA: a read(2) of cached pages asks for attributes that are out of
-        // date, as it does nowhere else. That is where a handle is refused whose pages others have read.
-        wanted |= if self.writeback_cache {
-            InitFlags::FUSE_WRITEBACK_CACHE | InitFlags::FUSE_AUTO_INVAL_DATA
+        // With AUTO_INVAL_DATA a read(2) of cached pages asks for attributes that are out of date, as it does nowhere else.
+        // That is where a handle is refused whose pages others have read. Beside the writeback cache, and where nothing
+        // is written, it has no other effect; without, each write would cost all cached pages of the file.
+        wanted |= if self.writeback_cache || self.fs.options().read_only {
+            InitFlags::FUSE_AUTO_INVAL_DATA
         } else {
             InitFlags::FUSE_EXPLICIT_INVAL_DATA
         };
+        if self.writeback_cache {
+            wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
+        }
         let have = wanted & config.capabilities();
         let _ = config.add_capabilities(have);
         // Each of these is clamped to what can be had.
