@@ -5,6 +5,7 @@ mod daemon;
 mod exit;
 mod fsck;
 mod harden;
+mod idle;
 mod init;
 mod keyring;
 mod kms;
@@ -12,6 +13,7 @@ mod logging;
 mod mount;
 mod mount8;
 mod mountpoint;
+mod notify;
 mod options;
 mod put;
 mod remount;
@@ -19,6 +21,7 @@ mod sandbox;
 mod scrub;
 mod serve;
 mod stat;
+mod status;
 mod sync;
 mod terminal;
 mod text;
@@ -58,6 +61,7 @@ enum Command {
     Keyring(keyring::KeyringArgs),
     Fsck(fsck::FsckArgs),
     Scrub(scrub::ScrubArgs),
+    Status(status::StatusArgs),
     Sync(sync::SyncArgs),
 }
 
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Keyring(args) => keyring::run(args),
         Command::Fsck(args) => return fsck::run(&args),
         Command::Scrub(args) => scrub::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Sync(args) => sync::run(&args),
     };
     result.unwrap_or_else(|failure| tell(&failure).into())

@@ -4,6 +4,7 @@ use super::unlock::UnlockArgs;
 use log::LevelFilter;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Mount options, the later of two contradicting words having won.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Options {
     pub threads: usize,
     /// The serving process gives up privileges and paths.
     pub sandbox: bool,
+    /// Unmount when nobody has used it for so long.
+    pub idle_timeout: Option<Duration>,
     /// Change the flags of a mount that is there.
     pub remount: bool,
     /// The later of two that open the keyring counts alone.
@@ -88,6 +91,8 @@ Options for -o:
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
   sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the
                             user database lies in unusual places
+  idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
+                            with s, m, h or d; 0 (default) never does
   suid, nosuid, dev, nodev, exec, noexec, sync, async, dirsync, atime, noatime
                             as mount(8) has them; nosuid and nodev are the default for anybody but root
   remount                   change ro, rw, suid, dev, exec, sync or noatime of a mount that is there (root only)
@@ -109,6 +114,7 @@ impl Default for Options {
             writeback: true,
             threads: THREADS,
             sandbox: true,
+            idle_timeout: None,
             remount: false,
             unlock: UnlockArgs::default(),
             keyring: None,
@@ -164,7 +170,7 @@ impl Options {
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
             "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
-            | "log_file" | "log_level" | "threads" => {
+            | "log_file" | "log_level" | "threads" | "idle_timeout" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
             _ => return Err(Refused::Unknown),
@@ -203,6 +209,7 @@ impl Options {
                 self.threads =
                     threads.ok_or_else(|| Refused::Value(format!("must be a number from 1 to {MAX_THREADS}")))?;
             }
+            "idle_timeout" => self.idle_timeout = duration(value)?,
             _ if WITHOUT_EFFECT_VALUED.contains(&name) || is_private(name) => {}
             _ => return Err(Refused::Unknown),
         }
@@ -222,6 +229,24 @@ fn is_private(name: &str) -> bool {
 
 fn path(value: &str) -> Result<PathBuf, Refused> {
     if value.is_empty() { Err(Refused::Value("needs a path".into())) } else { Ok(PathBuf::from(value)) }
+}
+
+/// Seconds, or a number with its unit; `None` for 0.
+fn duration(value: &str) -> Result<Option<Duration>, Refused> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &value[digits.len()..] {
+        "" | "s" | "sec" => Some(1),
+        "m" | "min" => Some(60),
+        "h" => Some(60 * 60),
+        "d" => Some(24 * 60 * 60),
+        _ => None,
+    };
+    let seconds = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match seconds {
+        Some(0) => Ok(None),
+        Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        None => Err(Refused::Value("must be a number of seconds, or a number with s, m, h or d".into())),
+    }
 }
 
 /// The words between commas. As in libfuse a backslash takes a comma or backslash as it is; as in libmount so does a
@@ -273,6 +298,18 @@ mod tests {
     fn sloppy_leaves_unknown_words_out_but_not_bad_values() {
         assert_eq!(Options::parse(["cipher=none,ro"], true).map(|o| o.read_only), Ok(true));
         assert!(Options::parse(["threads=0"], true).is_err());
+    }
+
+    #[test]
+    fn an_idle_timeout_has_a_unit_or_is_in_seconds() {
+        let timeout = |word: &str| parse(&format!("idle_timeout={word}")).map(|options| options.idle_timeout);
+        let seconds = |n| Ok(Some(Duration::from_secs(n)));
+        assert_eq!((timeout("90"), timeout("5m"), timeout("2h")), (seconds(90), seconds(300), seconds(7200)));
+        assert_eq!(timeout("0"), Ok(None));
+        for wrong in ["", "m", "-1", "5 m", "1y", "99999999999999999d"] {
+            let said = timeout(wrong).unwrap_err();
+            assert!(said.contains("must be a number of seconds"), "{said}");
+        }
     }
 
     #[test]

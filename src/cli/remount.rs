@@ -3,8 +3,9 @@
 use super::exit::{Failure, describe};
 use super::mountpoint;
 use super::options::Options;
+use super::status;
+use super::sync;
 use super::text::shown;
-use super::xattr;
 use crate::fuse::Mount;
 use rustix::mount::{MountFlags, mount_remount};
 use std::fs;
@@ -29,6 +30,10 @@ pub fn run(mountpoint: &Path, options: &Options) -> Result<(), Failure> {
     }
     let set = |flags| set_flags(&target, flags).map_err(|e| refused(&describe(&e)));
     let flags = flags(options);
+    if options.read_only {
+        // Read-only, the store is not written to any more. One that has failed already is made read-only all the same.
+        let _ = sync::sync(&target);
+    }
     set(flags)?;
     if has_own_options(options) {
         eprintln!("kmsfs: threads, writeback and logging stay as they are until the next mount");
@@ -80,10 +85,9 @@ fn flags(options: &Options) -> MountFlags {
     flags
 }
 
-/// Whether the process behind the mount refuses changes: asked with a request that is refused as malformed otherwise.
+/// Whether the process behind the mount refuses changes.
 fn serves_read_only(target: &Path) -> bool {
-    let answer = xattr::set(target, xattr::CREATE, b"");
-    answer.map_err(|e: io::Error| e.raw_os_error()) == Err(Some(libc::EROFS))
+    status::of(target).is_ok_and(|status| status.get("ReadOnly") == Some(&serde_json::Value::Bool(true)))
 }
 
 #[cfg(test)]

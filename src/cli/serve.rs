@@ -4,8 +4,10 @@ use super::assembly;
 use super::daemon;
 use super::exit::{Failure, describe};
 use super::harden;
+use super::idle::Idle;
 use super::logging;
 use super::mount::Plan;
+use super::notify;
 use super::sandbox;
 use super::text::shown;
 use super::unmounter::Unmounter;
@@ -86,9 +88,19 @@ fn serve_store(
     });
     let watched = Arc::clone(&fs);
     let watcher = Ticker::start(WATCH_INTERVAL, move || watched.watch_keys());
+    let idle = plan.options.idle_timeout.map(|timeout| {
+        let stop = Arc::clone(stop);
+        let unmount = Box::new(move || stop.unmount_unless_busy());
+        let idle = Idle::new(timeout, Arc::clone(&fs), mounted.statistics(), unmount);
+        Ticker::start(idle.interval(), move || idle.look())
+    });
     let answers = announce(plan, caller, Arc::clone(stop));
     let served = mounted.run();
     stop.unmounted();
+    notify::stopping();
+    if let Some(idle) = idle {
+        idle.stop();
+    }
     watcher.stop();
     fs.stop_draining();
     ticker.stop();
@@ -126,6 +138,7 @@ fn announce(plan: &Plan, caller: Option<(daemon::Waiting, bool)>, stop: Arc<Stop
             // Before the caller goes on, who may unmount at once.
             answered.store(true, Ordering::Release);
             log::info!("mounted {} on {}", store.display(), target.display());
+            notify::ready(&target);
             caller.map_or(Ok(()), |(caller, keep_stderr)| caller.release(keep_stderr))
         });
         if let Err(error) = ready {
@@ -173,6 +186,13 @@ impl Stop {
             && let Err(error) = self.unmounter.unmount(place, false)
         {
             log::error!("cannot unmount: {}", describe(&error));
+        }
+    }
+
+    fn unmount_unless_busy(&self) -> io::Result<()> {
+        match &*self.mount.lock() {
+            Some(place) => self.unmounter.unmount_unless_busy(place),
+            None => Ok(()),
         }
     }
 

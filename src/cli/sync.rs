@@ -26,7 +26,7 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn sync(mountpoint: &Path) -> Result<(), Failure> {
+pub fn sync(mountpoint: &Path) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::new(format!("{}: {}", shown(mountpoint), describe(error)));
     let target = fs::canonicalize(mountpoint).map_err(|error| failed(&error))?;
     if mountpoint::kmsfs_at(&target).map_err(|error| failed(&error))?.is_none() {

@@ -43,10 +43,19 @@ impl Unmounter {
 
     /// Unmounts what is mounted there, if it still is that file system.
     pub fn unmount(&self, place: &fuse::Place, lazily: bool) -> io::Result<()> {
+        self.order(place, if lazily { How::Lazily } else { How::LazilyIfBusy })
+    }
+
+    /// The same, but `EBUSY` if somebody uses it.
+    pub fn unmount_unless_busy(&self, place: &fuse::Place) -> io::Result<()> {
+        self.order(place, How::UnlessBusy)
+    }
+
+    fn order(&self, place: &fuse::Place, how: How) -> io::Result<()> {
         let mut talk = self.0.lock();
         let (major, minor) = place.device.unwrap_or_default();
         let path = hex::encode(place.mountpoint.as_os_str().as_bytes());
-        writeln!(talk.orders, "{path} {major} {minor} {}", u8::from(lazily))?;
+        writeln!(talk.orders, "{path} {major} {minor} {}", how as u32)?;
         let mut answer = String::new();
         talk.answers.read_line(&mut answer)?;
         match answer.trim().parse() {
@@ -63,10 +72,7 @@ pub fn run() -> ExitCode {
     let _ = Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
     for order in io::stdin().lock().lines().map_while(Result::ok) {
         let errno = match parse(&order) {
-            Some((place, lazily)) => match place.unmount(lazily) {
-                Ok(()) => 0,
-                Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
-            },
+            Some((place, how)) => unmount(&place, how).map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0),
             None => libc::EINVAL,
         };
         if writeln!(io::stdout(), "{errno}").is_err() {
@@ -76,11 +82,27 @@ pub fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn parse(order: &str) -> Option<(fuse::Place, bool)> {
+#[derive(Clone, Copy)]
+enum How {
+    LazilyIfBusy,
+    Lazily,
+    UnlessBusy,
+}
+
+fn unmount(place: &fuse::Place, how: How) -> io::Result<()> {
+    match how {
+        How::LazilyIfBusy => place.unmount(false),
+        How::Lazily => place.unmount(true),
+        How::UnlessBusy => place.unmount_unless_busy(),
+    }
+}
+
+fn parse(order: &str) -> Option<(fuse::Place, How)> {
     let mut words = order.split(' ');
     let path = OsString::from_vec(hex::decode(words.next()?).ok()?);
     let mut number = || words.next()?.parse::<u32>().ok();
-    let (major, minor, lazily) = (number()?, number()?, number()?);
+    let (major, minor, how) = (number()?, number()?, number()?);
+    let how = [How::LazilyIfBusy, How::Lazily, How::UnlessBusy].into_iter().find(|other| *other as u32 == how)?;
     let mountpoint: PathBuf = Path::new(&path).into();
-    Some((fuse::Place { mountpoint, device: Some((major, minor)) }, lazily == 1))
+    Some((fuse::Place { mountpoint, device: Some((major, minor)) }, how))
 }

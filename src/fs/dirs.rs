@@ -77,6 +77,10 @@ impl Dirs {
         }
     }
 
+    pub fn count(&self) -> usize {
+        self.open.lock().by_ino.len()
+    }
+
     pub fn drop_one(&self, ino: u64) {
         self.open.lock().by_ino.remove(&ino);
     }

@@ -83,6 +83,11 @@ impl Handles {
         (id, handle)
     }
 
+    /// Handles, and inodes that they are of.
+    pub fn count(&self) -> (usize, usize) {
+        (self.open.read().len(), self.objects.lock().len())
+    }
+
     pub fn has_writers(&self, ino: u64) -> bool {
         self.objects.lock().get(&ino).is_some_and(|(_, handles)| handles.iter().any(|handle| handle.opener.write))
     }

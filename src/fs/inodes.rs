@@ -65,6 +65,10 @@ impl Inodes {
         generation
     }
 
+    pub fn count(&self) -> usize {
+        self.0.lock().known.len()
+    }
+
     pub fn forget(&self, ino: u64, lookups: u64) {
         let mut state = self.0.lock();
         if let Some(inode) = state.known.get_mut(&ino) {

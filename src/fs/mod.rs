@@ -63,6 +63,19 @@ pub struct FsOptions {
     pub open_dirs: usize,
 }
 
+/// What a mount holds in memory, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    pub handles: usize,
+    /// Inodes with a handle.
+    pub objects: usize,
+    /// Inodes that the kernel knows.
+    pub inodes: usize,
+    pub dirs: usize,
+    /// Objects whose verified state is kept, open or not.
+    pub cached: usize,
+}
+
 /// What a new name is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct Creation {
@@ -113,6 +126,12 @@ impl Fs {
     /// Inode number of the root directory, as attributes show it.
     pub fn root(&self) -> u64 {
         self.store.root().ino()
+    }
+
+    /// How much is in memory.
+    pub fn usage(&self) -> Usage {
+        let (handles, objects) = self.handles.count();
+        Usage { handles, objects, inodes: self.inodes.count(), dirs: self.dirs.count(), cached: self.store.cached() }
     }
 
     pub fn on_invalidate(&self, tell: Invalidate) {

@@ -1,6 +1,8 @@
 //! Each FUSE request, decoded, as one call of `fs`.
 
-use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, requested};
+use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nothing, requested};
+use super::statistics::{Call, Statistics};
+use super::status::{is_status, status};
 use super::workers::Workers;
 use crate::fs::{Changes, Creation, Entry, Error, Fs, Range};
 use crate::kms::Caller;
@@ -16,7 +18,6 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -38,12 +39,28 @@ pub struct Adapter {
     workers: Workers,
     /// Set once the session is there.
     notifier: Arc<OnceLock<Notifier>>,
+    statistics: Arc<Statistics>,
     writeback_cache: bool,
 }
 
 impl Adapter {
+    fn attempt<T>(&self, call: Call, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
+        self.statistics.attempt(call, act)
+    }
+
+    pub fn statistics(&self) -> &Arc<Statistics> {
+        &self.statistics
+    }
+
     pub fn new(fs: Arc<Fs>, notifier: Arc<OnceLock<Notifier>>, writeback_cache: bool) -> Self {
-        Self { numbers: Numbers::of(&fs), fs, workers: Workers::new(), notifier, writeback_cache }
+        Self {
+            numbers: Numbers::of(&fs),
+            fs,
+            workers: Workers::new(),
+            notifier,
+            statistics: Arc::default(),
+            writeback_cache,
+        }
     }
 
     fn reply_entry(&self, reply: ReplyEntry, entry: Result<Entry, Errno>) {
@@ -59,23 +76,6 @@ impl Adapter {
 
 fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
-}
-
-/// Does it, logs what an errno does not tell, and makes an EIO of a panic instead of losing an event loop.
-fn attempt<T>(what: &'static str, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
-    match catch_unwind(AssertUnwindSafe(act)) {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            if let Some(text) = error.log_text() {
-                log::warn!("{what}: {text}");
-            }
-            Err(Errno::from_i32(error.errno()))
-        }
-        Err(_) => {
-            log::error!("{what}: a bug in kmsfs, answered with EIO");
-            Err(Errno::EIO)
-        }
-    }
 }
 
 fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
@@ -132,7 +132,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = attempt("lookup", || self.fs.lookup(self.numbers.backing(parent), name));
+        let found = self.attempt(Call::Lookup, || self.fs.lookup(self.numbers.backing(parent), name));
         match found {
             // A name that is not there: the kernel may remember that too.
             Err(error) if error.code() == libc::ENOENT => {
@@ -149,8 +149,8 @@ impl Filesystem for Adapter {
     fn getattr(&self, _request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
         let ino = self.numbers.backing(ino);
         // With a handle it is a read or write that the kernel asks for; fstat(2) comes without.
-        let permitted = handle.map_or(Ok(()), |handle| attempt("getattr", || self.fs.check_handle(handle.0)));
-        match permitted.and_then(|()| attempt("getattr", || self.fs.getattr(ino))) {
+        let permitted = handle.map_or(Ok(()), |handle| self.attempt(Call::GetAttr, || self.fs.check_handle(handle.0)));
+        match permitted.and_then(|()| self.attempt(Call::GetAttr, || self.fs.getattr(ino))) {
             Ok(attr) => reply.attr(&self.ttl(ino), &self.numbers.attr(&attr)),
             Err(error) => reply.error(error),
         }
@@ -181,14 +181,14 @@ impl Filesystem for Adapter {
         };
         let changes = Changes { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
         let (handle, ino) = (handle.map(|handle| handle.0), self.numbers.backing(ino));
-        match attempt("setattr", || self.fs.setattr(ino, handle, &changes, &caller(request))) {
+        match self.attempt(Call::SetAttr, || self.fs.setattr(ino, handle, &changes, &caller(request))) {
             Ok(attr) => reply.attr(&self.ttl(ino), &self.numbers.attr(&attr)),
             Err(error) => reply.error(error),
         }
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        match attempt("readlink", || self.fs.readlink(self.numbers.backing(ino))) {
+        match self.attempt(Call::ReadLink, || self.fs.readlink(self.numbers.backing(ino))) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(error),
         }
@@ -206,28 +206,30 @@ impl Filesystem for Adapter {
     ) {
         let creation = Creation { mode, umask, caller: caller(request) };
         let (kind, rdev) = (mode & libc::S_IFMT, u64::from(rdev));
-        let made = attempt("mknod", || self.fs.mknod(self.numbers.backing(parent), name, kind, rdev, &creation));
+        let made =
+            self.attempt(Call::MkNod, || self.fs.mknod(self.numbers.backing(parent), name, kind, rdev, &creation));
         self.reply_entry(reply, made);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let creation = Creation { mode, umask, caller: caller(request) };
-        let made = attempt("mkdir", || self.fs.mkdir(self.numbers.backing(parent), name, &creation));
+        let made = self.attempt(Call::MkDir, || self.fs.mkdir(self.numbers.backing(parent), name, &creation));
         self.reply_entry(reply, made);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(reply, attempt("unlink", || self.fs.unlink(self.numbers.backing(parent), name)));
+        reply_empty(reply, self.attempt(Call::Unlink, || self.fs.unlink(self.numbers.backing(parent), name)));
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(reply, attempt("rmdir", || self.fs.rmdir(self.numbers.backing(parent), name)));
+        reply_empty(reply, self.attempt(Call::RmDir, || self.fs.rmdir(self.numbers.backing(parent), name)));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let creation = Creation { mode: 0o777, umask: 0, caller: caller(request) };
         let target = target.as_os_str().as_bytes();
-        let made = attempt("symlink", || self.fs.symlink(self.numbers.backing(parent), name, target, &creation));
+        let made =
+            self.attempt(Call::Symlink, || self.fs.symlink(self.numbers.backing(parent), name, target, &creation));
         self.reply_entry(reply, made);
     }
 
@@ -248,13 +250,14 @@ impl Filesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let (parent, to_parent) = (self.numbers.backing(parent), self.numbers.backing(to_parent));
-        let done = attempt("rename", || self.fs.rename(parent, name, to_parent, to_name, how, &caller(request)));
+        let done =
+            self.attempt(Call::Rename, || self.fs.rename(parent, name, to_parent, to_name, how, &caller(request)));
         reply_empty(reply, done);
     }
 
     fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (ino, parent) = (self.numbers.backing(ino), self.numbers.backing(parent));
-        let made = attempt("link", || self.fs.link(ino, parent, name, &caller(request)));
+        let made = self.attempt(Call::Link, || self.fs.link(ino, parent, name, &caller(request)));
         self.reply_entry(reply, made);
     }
 
@@ -262,7 +265,7 @@ impl Filesystem for Adapter {
         let truncate = flags.0 & libc::O_TRUNC != 0;
         let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let ino = self.numbers.backing(ino);
-        match attempt("open", || self.fs.open(ino, truncate, write, &caller(request))) {
+        match self.attempt(Call::Open, || self.fs.open(ino, truncate, write, &caller(request))) {
             Ok(handle) => reply.opened(FileHandle(handle), self.open_flags(ino)),
             Err(error) => reply.error(error),
         }
@@ -279,7 +282,7 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let creation = Creation { mode, umask, caller: caller(request) };
-        match attempt("create", || self.fs.create(self.numbers.backing(parent), name, &creation)) {
+        match self.attempt(Call::Create, || self.fs.create(self.numbers.backing(parent), name, &creation)) {
             Ok((entry, handle)) => {
                 let attr = self.numbers.attr(&entry.attr);
                 let flags = self.open_flags(entry.attr.ino);
@@ -304,7 +307,7 @@ impl Filesystem for Adapter {
             if buffer.len() < size as usize {
                 buffer.resize(size as usize, 0);
             }
-            let read = attempt("read", || {
+            let read = self.attempt(Call::Read, || {
                 let read = self.fs.read(handle.0, offset, &mut buffer[..size as usize])?;
                 if flags.0 & libc::O_NOATIME == 0 {
                     self.fs.accessed(handle.0)?;
@@ -312,7 +315,10 @@ impl Filesystem for Adapter {
                 Ok(read)
             });
             match read {
-                Ok(read) => reply.data(&buffer[..read]),
+                Ok(read) => {
+                    self.statistics.read(read);
+                    reply.data(&buffer[..read]);
+                }
                 Err(error) => reply.error(error),
             }
         });
@@ -332,7 +338,7 @@ impl Filesystem for Adapter {
     ) {
         let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let done = attempt("write", || {
+        let done = self.attempt(Call::Write, || {
             if from_cache {
                 self.fs.write_back(handle.0, offset, data, drop_set_id)
             } else {
@@ -340,13 +346,16 @@ impl Filesystem for Adapter {
             }
         });
         match done {
-            Ok(()) => reply.written(data.len() as u32),
+            Ok(()) => {
+                self.statistics.written(data.len());
+                reply.written(data.len() as u32);
+            }
             Err(error) => reply.error(error),
         }
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        reply_empty(reply, attempt("close", || self.fs.flush(handle.0)));
+        reply_empty(reply, self.attempt(Call::Close, || self.fs.flush(handle.0)));
     }
 
     fn release(
@@ -360,15 +369,15 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         reply.ok();
-        let _ = attempt("release", || {
+        let _ = self.attempt(Call::Release, || {
             self.fs.release(handle.0);
             Ok(())
         });
     }
 
     fn fsync(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let fs = self.fs.clone();
-        self.workers.run(Box::new(move || reply_empty(reply, attempt("fsync", || fs.fsync(handle.0)))));
+        let (fs, statistics) = (self.fs.clone(), self.statistics.clone());
+        self.workers.run(Box::new(move || reply_empty(reply, statistics.attempt(Call::Fsync, || fs.fsync(handle.0)))));
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -382,7 +391,7 @@ impl Filesystem for Adapter {
         for (after, name, ino) in self.dots(backing, offset) {
             full = full || reply.add(ino, after, fuser::FileType::Directory, name);
         }
-        let done = attempt("readdir", || {
+        let done = self.attempt(Call::ReadDir, || {
             if full {
                 return Ok(());
             }
@@ -411,7 +420,7 @@ impl Filesystem for Adapter {
             let attr = fuser::FileAttr { ino, kind: fuser::FileType::Directory, ..nothing() };
             full = full || reply.add(ino, after, name, &AT_ONCE, &attr, Generation(0));
         }
-        let done = attempt("readdirplus", || {
+        let done = self.attempt(Call::ReadDirPlus, || {
             if full {
                 return Ok(());
             }
@@ -428,12 +437,13 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let (fs, ino) = (self.fs.clone(), self.numbers.backing(ino));
-        self.workers.run(Box::new(move || reply_empty(reply, attempt("fsync of a directory", || fs.fsync_dir(ino)))));
+        let (fs, statistics, ino) = (self.fs.clone(), self.statistics.clone(), self.numbers.backing(ino));
+        let sync = move || reply_empty(reply, statistics.attempt(Call::FsyncDir, || fs.fsync_dir(ino)));
+        self.workers.run(Box::new(sync));
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match attempt("statfs", || self.fs.statfs()) {
+        match self.attempt(Call::StatFs, || self.fs.statfs()) {
             Ok(space) => reply.statfs(
                 space.blocks,
                 space.blocks_free,
@@ -464,16 +474,22 @@ impl Filesystem for Adapter {
             _ => XattrFlags::Any,
         };
         let ino = self.numbers.backing(ino);
-        reply_empty(reply, attempt("setxattr", || self.fs.set_xattr(ino, name, value, flags, &caller(request))));
+        reply_empty(
+            reply,
+            self.attempt(Call::SetXattr, || self.fs.set_xattr(ino, name, value, flags, &caller(request))),
+        );
     }
 
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if ino == INodeNo::ROOT && is_status(name) {
+            return reply_bytes(reply, size, status(&self.fs, &self.statistics, request.uid()));
+        }
         let ino = self.numbers.backing(ino);
-        reply_bytes(reply, size, attempt("getxattr", || self.fs.get_xattr(ino, name, &caller(request))));
+        reply_bytes(reply, size, self.attempt(Call::GetXattr, || self.fs.get_xattr(ino, name, &caller(request))));
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = attempt("listxattr", || self.fs.list_xattr(self.numbers.backing(ino)));
+        let names = self.attempt(Call::ListXattr, || self.fs.list_xattr(self.numbers.backing(ino)));
         // As any file system does it: who may not read these does not see them.
         let shown = |name: &&[u8]| request.uid() == 0 || !name.starts_with(b"trusted.");
         let names = names.map(|all| all.split_inclusive(|byte| *byte == 0).filter(shown).flatten().copied().collect());
@@ -481,7 +497,7 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(reply, attempt("removexattr", || self.fs.remove_xattr(self.numbers.backing(ino), name)));
+        reply_empty(reply, self.attempt(Call::RemoveXattr, || self.fs.remove_xattr(self.numbers.backing(ino), name)));
     }
 
     fn fallocate(
@@ -495,7 +511,10 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let range = Range { offset, len };
-        reply_empty(reply, attempt("fallocate", || self.fs.fallocate(handle.0, range, mode, &caller(request))));
+        reply_empty(
+            reply,
+            self.attempt(Call::Fallocate, || self.fs.fallocate(handle.0, range, mode, &caller(request))),
+        );
     }
 
     fn lseek(&self, _request: &Request, ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -505,8 +524,8 @@ impl Filesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let fs = self.fs.clone();
-        let seek = move || match attempt("lseek", || fs.seek(handle.0, offset, to)) {
+        let (fs, statistics) = (self.fs.clone(), self.statistics.clone());
+        let seek = move || match statistics.attempt(Call::LSeek, || fs.seek(handle.0, offset, to)) {
             Ok(found) => reply.offset(found.cast_signed()),
             Err(error) => reply.error(error),
         };
@@ -540,9 +559,12 @@ impl Filesystem for Adapter {
         // The answer has 32 bits; the caller comes again for the rest.
         let len = len.min(1 << 30);
         let copied =
-            attempt("copy_file_range", || self.fs.copy(from.0, offset, to.0, to_offset, len, &caller(request)));
+            self.attempt(Call::CopyFileRange, || self.fs.copy(from.0, offset, to.0, to_offset, len, &caller(request)));
         match copied {
-            Ok(copied) => reply.written(copied as u32),
+            Ok(copied) => {
+                self.statistics.copied(copied);
+                reply.written(copied as u32);
+            }
             Err(error) => reply.error(error),
         }
     }
@@ -570,25 +592,4 @@ impl Adapter {
 
 fn after_dots(offset: u64) -> u64 {
     if offset == AFTER_DOT || offset == AFTER_DOT_DOT { 0 } else { offset }
-}
-
-/// Attributes of number 0, which tells the kernel that there is nothing.
-fn nothing() -> fuser::FileAttr {
-    fuser::FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: SystemTime::UNIX_EPOCH,
-        mtime: SystemTime::UNIX_EPOCH,
-        ctime: SystemTime::UNIX_EPOCH,
-        crtime: SystemTime::UNIX_EPOCH,
-        kind: fuser::FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
 }

@@ -61,6 +61,27 @@ impl Numbers {
     }
 }
 
+/// Attributes of number 0, which tells the kernel that there is nothing.
+pub fn nothing() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
 pub fn generation(entry: &Entry) -> Generation {
     Generation(entry.generation)
 }

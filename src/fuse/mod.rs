@@ -4,7 +4,11 @@ mod adapter;
 mod convert;
 mod mount;
 mod mountinfo;
+mod statistics;
+mod status;
 mod workers;
 
 pub use mount::{MountOptions, Mounted, Place, TYPE, mount};
 pub use mountinfo::{Mount, mounted_at, mounts};
+pub use statistics::Statistics;
+pub use status::STATUS;

@@ -3,6 +3,7 @@
 use super::adapter::Adapter;
 use super::convert::Numbers;
 use super::mountinfo::mounted_at;
+use super::statistics::Statistics;
 use crate::fs::{Fs, KernelCache};
 use fuser::{Config, MountOption, Notifier, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -49,6 +50,7 @@ pub const TYPE: &str = "fuse.kmsfs";
 pub struct Mounted {
     session: Session<Adapter>,
     place: Place,
+    statistics: Arc<Statistics>,
 }
 
 /// Where something is mounted, and that it is ours: somebody else may mount there once it is gone.
@@ -70,6 +72,7 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce())
     config.n_threads = Some(options.threads.max(1));
     let notifier = Arc::new(OnceLock::new());
     let adapter = Adapter::new(fs.clone(), notifier.clone(), options.writeback_cache && !options.read_only);
+    let statistics = adapter.statistics().clone();
     let session = match mount_directly(options, &mountpoint) {
         Ok(device) => Session::from_fd(adapter, device, config.acl, config)
             .inspect_err(|_| drop(Place::of(&mountpoint).unmount_lazily()))?,
@@ -83,7 +86,7 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce())
     let _ = notifier.set(session.notifier());
     send_invalidations(&fs, session.notifier());
     drop_what_is_revoked(&fs, session.notifier(), mountpoint);
-    Ok(Mounted { session, place })
+    Ok(Mounted { session, place, statistics })
 }
 
 /// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
@@ -114,6 +117,10 @@ impl Mounted {
         self.session.run()
     }
 
+    pub fn statistics(&self) -> Arc<Statistics> {
+        self.statistics.clone()
+    }
+
     /// Unmounting it ends `run`.
     pub fn place(&self) -> Place {
         self.place.clone()
@@ -138,13 +145,23 @@ impl Place {
         Ok(())
     }
 
+    /// Unmounts if nobody uses the mount, `EBUSY` otherwise.
+    pub fn unmount_unless_busy(&self) -> io::Result<()> {
+        if !self.is_mounted() {
+            return Ok(());
+        }
+        match unmount(&self.mountpoint, UnmountFlags::NOFOLLOW) {
+            // Not root: fusermount3 asks the same of the kernel.
+            Err(rustix::io::Errno::PERM) => fusermount(&["-u", "-q"], &self.mountpoint),
+            done => Ok(done?),
+        }
+    }
+
     fn unmount_lazily(&self) -> io::Result<()> {
         if !self.is_mounted() || unmount(&self.mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
             return Ok(());
         }
-        let mut command = Command::new("fusermount3");
-        let done = command.arg("-uz").arg("--").arg(&self.mountpoint).stdin(Stdio::null()).status()?;
-        if done.success() { Ok(()) } else { Err(io::Error::other("fusermount3 -uz failed")) }
+        fusermount(&["-uz"], &self.mountpoint)
     }
 
     /// Where it is permitted; otherwise the mount is slower and nothing else.
@@ -153,6 +170,11 @@ impl Place {
             let _ = fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string());
         }
     }
+}
+
+fn fusermount(words: &[&str], mountpoint: &Path) -> io::Result<()> {
+    let done = Command::new("fusermount3").args(words).arg("--").arg(mountpoint).stdin(Stdio::null()).status()?;
+    if done.success() { Ok(()) } else { Err(io::Error::other(format!("fusermount3 {} failed", words.join(" ")))) }
 }
 
 /// For fusermount3.

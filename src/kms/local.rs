@@ -53,7 +53,7 @@ struct Calls {
 }
 
 /// How often the KMS was asked, the service's own key aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KmsCalls {
     pub generate_data_key: u64,
     pub decrypt: u64,
@@ -341,6 +341,10 @@ impl Kms for LocalKms {
                 }
             }
         }
+    }
+
+    fn calls(&self) -> KmsCalls {
+        LocalKms::calls(self)
     }
 
     fn version(&self) -> u64 {

@@ -79,6 +79,11 @@ pub trait Kms: Send + Sync {
     fn version(&self) -> u64 {
         0
     }
+
+    /// Calls that were answered so far.
+    fn calls(&self) -> KmsCalls {
+        KmsCalls::default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,9 +2,14 @@
 
 use super::KeyService;
 use super::bucket_keys::BucketKey;
-use crate::kms::{Caller, Operation};
+use crate::kms::{Caller, KmsCalls, Operation};
 
 impl KeyService {
+    /// Calls of the KMS so far.
+    pub fn calls(&self) -> KmsCalls {
+        self.kms.calls()
+    }
+
     /// Grows whenever keys, or who may use them, may have changed.
     pub fn version(&self) -> u64 {
         self.kms.version()

@@ -285,6 +285,11 @@ impl Store {
         self.objects.by_ino.lock().get(&ino).cloned()
     }
 
+    /// Objects in memory.
+    pub fn cached(&self) -> usize {
+        self.objects.by_ino.lock().len()
+    }
+
     pub(super) fn living(&self) -> Vec<Arc<Object>> {
         self.objects.by_ino.lock().values().cloned().collect()
     }

@@ -25,6 +25,7 @@ mod posix;
 mod processes;
 mod readme;
 mod revocation;
+mod running;
 mod sandbox;
 mod semantics;
 mod sqlite;

@@ -10,9 +10,15 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// With the small blocks that mkfs gives a small disk.
     pub fn new(mebibytes: u32) -> Self {
+        Self::with_blocks(1024, mebibytes)
+    }
+
+    /// With blocks of so many bytes: 4096 on all but the smallest disks.
+    pub fn with_blocks(block: u32, mebibytes: u32) -> Self {
         let disk = Self { dir: tempfile::tempdir().unwrap() };
-        disk.sh(&format!("truncate -s {mebibytes}M image && mkfs.ext4 -q -b 4096 -m 0 image && mkdir mnt"));
+        disk.sh(&format!("truncate -s {mebibytes}M image && mkfs.ext4 -q -b {block} -m 0 image && mkdir mnt"));
         disk.sh("mount -o loop image mnt && rmdir mnt/lost+found");
         disk
     }

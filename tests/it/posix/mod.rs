@@ -10,7 +10,7 @@ use std::process::Command;
 /// Runs a group of cases on ext4 and in mounts of stores on the same ext4, with and without writeback caching.
 #[track_caller]
 fn same(group: &str) {
-    let disk = Disk::new(256);
+    let disk = Disk::with_blocks(4096, 256);
     let plain = disk.path().join("plain");
     fs::create_dir(&plain).unwrap();
     let expected = answers(&plain, group);
@@ -79,7 +79,7 @@ fn the_file_system_tells_of_itself() {
 /// cache is not seen, so the mounts are fresh.)
 #[test]
 fn reading_moves_the_access_time_as_relatime_has_it() {
-    let disk = Disk::new(256);
+    let disk = Disk::with_blocks(4096, 256);
     let store = Store::at(&disk.path().join("store"));
     let mount = store.mount();
     mount.bucket("bucket");
