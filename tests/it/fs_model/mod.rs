@@ -50,7 +50,8 @@ enum Op {
     Create(Path, u32),
     Mknod(Path, u32),
     Mkdir(Path, u32),
-    Fifo(Path, u32),
+    /// A FIFO, socket or device: `S_IFMT` part, device, permissions.
+    Special(Path, u32, u64, u32),
     Symlink(Path, usize),
     Open(Path, bool),
     Release(usize),
@@ -70,7 +71,10 @@ enum Op {
     Rmdir(Path),
     SetMode(Path, u32),
     SetOwner(Path, u32, u32),
-    SetTime(Path, i64),
+    /// Access and modification time, each perhaps left alone.
+    SetTimes(Path, Option<i64>, Option<i64>),
+    /// chown(2) to nobody else.
+    SetNothing(Path),
     SetXattr(Path, &'static str, usize, XattrFlags),
     RemoveXattr(Path, &'static str),
     /// Of a directory; which of `CONFIGURATIONS`.
@@ -117,6 +121,17 @@ fn mode() -> impl Strategy<Value = u32> {
     prop::sample::select(&[0o644, 0o600, 0o755, 0o4755, 0o2755, 0o2644, 0o1700, 0o000][..])
 }
 
+fn special() -> impl Strategy<Value = (u32, u64)> {
+    let device = libc::makedev(4000, 1_000_000);
+    let block = (libc::S_IFBLK, device);
+    prop::sample::select(vec![(libc::S_IFIFO, 0), (libc::S_IFSOCK, 0), (libc::S_IFCHR, libc::makedev(1, 3)), block])
+}
+
+/// Nanoseconds since 1970, to both sides of it.
+fn time() -> impl Strategy<Value = i64> {
+    -2_000_000_000_000_000_000_i64..2_000_000_000_000_000_000
+}
+
 fn how() -> impl Strategy<Value = Rename> {
     prop_oneof![3 => Just(Rename::Replace), 1 => Just(Rename::NoReplace), 1 => Just(Rename::Exchange)]
 }
@@ -152,7 +167,8 @@ fn names() -> impl Strategy<Value = Op> {
         1 => (path(), mode()).prop_map(|(path, mode)| Op::Mknod(path, mode)),
         // Set-gid directories would hand on their group.
         5 => path().prop_map(|path| Op::Mkdir(path, 0o755)),
-        1 => (path(), mode()).prop_map(|(path, mode)| Op::Fifo(path, mode & 0o777)),
+        1 => (path(), special(), mode())
+            .prop_map(|(path, (kind, device), mode)| Op::Special(path, kind, device, mode & 0o777)),
         2 => (path(), prop_oneof![1_usize..100, 3000_usize..4096]).prop_map(|(path, len)| Op::Symlink(path, len)),
         8 => (path(), path(), how()).prop_map(|(from, to, how)| Op::Rename(from, to, how)),
         3 => (path(), path()).prop_map(|(from, to)| Op::Link(from, to)),
@@ -182,8 +198,9 @@ fn attributes() -> impl Strategy<Value = Op> {
         // Of directories too, so without set-gid.
         (path(), mode()).prop_map(|(path, mode)| Op::SetMode(path, mode & !libc::S_ISGID)),
         (path(), 0_u32..3, 0_u32..3).prop_map(|(path, uid, gid)| Op::SetOwner(path, uid, gid)),
-        (path(), -2_000_000_000_000_000_000_i64..2_000_000_000_000_000_000)
-            .prop_map(|(path, mtime)| Op::SetTime(path, mtime)),
+        (path(), prop::option::of(time()), prop::option::of(time()))
+            .prop_map(|(path, atime, mtime)| Op::SetTimes(path, atime, mtime)),
+        path().prop_map(Op::SetNothing),
         (dir_path(), xattr(), 0_usize..300, flags())
             .prop_map(|(path, name, len, flags)| Op::SetXattr(path, name, len, flags)),
         (dir_path(), xattr()).prop_map(|(path, name)| Op::RemoveXattr(path, name)),

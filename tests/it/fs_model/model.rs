@@ -42,9 +42,13 @@ impl Encryption {
 #[derive(Debug, Clone)]
 pub enum Kind {
     Dir(BTreeMap<String, Id>),
-    File { content: Vec<u8>, encryption: Encryption },
+    File {
+        content: Vec<u8>,
+        encryption: Encryption,
+    },
     Symlink(Vec<u8>),
-    Fifo,
+    /// A FIFO, socket or device: the `S_IFMT` part, and which device.
+    Special(u32, u64),
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +60,8 @@ pub struct Node {
     pub xattrs: BTreeMap<String, Vec<u8>>,
     /// Where it was set and nothing has changed since.
     pub mtime: Option<i64>,
+    /// Of files, where it was set: nothing here counts as an access.
+    pub atime: Option<i64>,
     /// Of directories.
     pub parent: Id,
 }
@@ -386,5 +392,5 @@ impl Model {
 }
 
 fn new_node(kind: Kind) -> Node {
-    Node { kind, mode: 0, owner: (0, 0), xattrs: BTreeMap::new(), mtime: None, parent: ROOT }
+    Node { kind, mode: 0, owner: (0, 0), xattrs: BTreeMap::new(), mtime: None, atime: None, parent: ROOT }
 }

@@ -9,6 +9,7 @@ use kmsfs::kms::Caller;
 use kmsfs::sse::KeyService;
 use kmsfs::store::backend::{Backend, XattrFlags};
 use kmsfs::store::{self, Attr, Parameters, SeekTo, Store, StoreOptions};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -31,6 +32,8 @@ pub struct World {
     pub model: Model,
     kernel: Kernel,
     handles: Vec<(u64, Id)>,
+    /// Change times seen so far: they never go back.
+    changed: RefCell<HashMap<Id, i64>>,
 }
 
 /// What a kernel remembers: which node each number is, in which generation, and how often it was told so.
@@ -54,7 +57,15 @@ impl World {
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         kmsfs::store::create(&*backend, &parameters).unwrap();
         let fs = Self::open(&backend, &keys);
-        let world = Self { backend, keys, fs, model: Model::new(), kernel: Kernel::default(), handles: Vec::new() };
+        let world = Self {
+            backend,
+            keys,
+            fs,
+            model: Model::new(),
+            kernel: Kernel::default(),
+            handles: Vec::new(),
+            changed: RefCell::default(),
+        };
         for bucket in BUCKETS {
             world.fs.mkdir(world.fs.root(), OsStr::new(bucket), &creation(0o755)).unwrap();
         }
@@ -96,13 +107,9 @@ impl World {
                 let kind = Kind::Dir(BTreeMap::new());
                 self.make(path, *mode, Fs::mkdir, Some(kind));
             }
-            Op::Fifo(path, mode) => {
-                self.make(
-                    path,
-                    *mode,
-                    |fs, dir, name, how| fs.mknod(dir, name, libc::S_IFIFO, 0, how),
-                    Some(Kind::Fifo),
-                );
+            Op::Special(path, kind, device, mode) => {
+                let make = |fs: &Fs, dir, name: &OsStr, how: &Creation| fs.mknod(dir, name, *kind, *device, how);
+                self.make(path, *mode, make, Some(Kind::Special(*kind, *device)));
             }
             Op::Symlink(path, len) => {
                 let target = vec![b't'; *len];
@@ -130,7 +137,8 @@ impl World {
             }),
             Op::SetMode(path, mode) => self.set_mode(path, *mode),
             Op::SetOwner(path, uid, gid) => self.set_owner(path, (*uid, *gid)),
-            Op::SetTime(path, mtime) => self.set_time(path, *mtime),
+            Op::SetTimes(path, atime, mtime) => self.set_times(path, *atime, *mtime),
+            Op::SetNothing(path) => self.set_nothing(path),
             Op::SetXattr(path, name, len, flags) => self.set_xattr(path, name, *len, *flags),
             Op::RemoveXattr(path, name) => self.remove_xattr(path, name),
             Op::Configure(path, which) => self.configure(path, *which),
@@ -386,14 +394,28 @@ impl World {
         self.check_attr(id, &attr);
     }
 
-    fn set_time(&mut self, path: &Path, mtime: i64) {
+    fn set_times(&mut self, path: &Path, atime: Option<i64>, mtime: Option<i64>) {
         let Some((ino, id)) = self.find(path) else { return };
-        if self.model.node(id).is_dir() {
+        if self.model.node(id).is_dir() || (atime, mtime) == (None, None) {
             return;
         }
-        self.model.nodes[id].mtime = Some(mtime);
-        let changes = Changes { mtime: Some(mtime), ..Changes::default() };
+        let node = &mut self.model.nodes[id];
+        node.mtime = mtime.or(node.mtime);
+        if node.is_file() {
+            node.atime = atime.or(node.atime);
+        }
+        let changes = Changes { atime, mtime, ..Changes::default() };
         let attr = self.fs.setattr(ino, None, &changes, &ROOT_CALLER).unwrap();
+        self.check_attr(id, &attr);
+    }
+
+    fn set_nothing(&mut self, path: &Path) {
+        let Some((ino, id)) = self.find(path) else { return };
+        if self.model.node(id).is_file() {
+            let owner = self.model.node(id).owner;
+            self.model.set_owner(id, owner);
+        }
+        let attr = self.fs.setattr(ino, None, &Changes::default(), &ROOT_CALLER).unwrap();
         self.check_attr(id, &attr);
     }
 
@@ -511,7 +533,7 @@ impl World {
             Kind::Dir(_) => libc::S_IFDIR,
             Kind::File { .. } => libc::S_IFREG,
             Kind::Symlink(_) => libc::S_IFLNK,
-            Kind::Fifo => libc::S_IFIFO,
+            Kind::Special(kind, _) => *kind,
         };
         assert_eq!(attr.mode, kind | node.mode, "mode");
         assert_eq!((attr.uid, attr.gid), node.owner, "owner");
@@ -521,11 +543,17 @@ impl World {
         match &node.kind {
             Kind::File { content, .. } => assert_eq!(attr.size, content.len() as u64, "size"),
             Kind::Symlink(target) => assert_eq!(attr.size, target.len() as u64, "length of a symlink"),
-            Kind::Dir(_) | Kind::Fifo => {}
+            Kind::Special(_, device) => assert_eq!(attr.rdev, *device, "device"),
+            Kind::Dir(_) => {}
         }
         if let Some(mtime) = node.mtime {
             assert_eq!(attr.mtime, mtime, "mtime");
         }
+        if let Some(atime) = node.atime {
+            assert_eq!(attr.atime, atime, "atime");
+        }
+        let before = self.changed.borrow_mut().insert(id, attr.ctime).unwrap_or(i64::MIN);
+        assert!(attr.ctime >= before, "the change time went back from {before} to {}", attr.ctime);
     }
 
     fn check_handle(&self, handle: u64) {
@@ -602,7 +630,7 @@ impl World {
                 self.fs.release(handle);
             }
             Kind::Symlink(target) => assert_eq!(self.fs.readlink(ino).unwrap(), target),
-            Kind::Fifo => {}
+            Kind::Special(..) => {}
         }
         self.check_xattrs(ino, id);
     }
