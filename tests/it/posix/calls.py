@@ -648,6 +648,31 @@ def set_id_bits_go_where_they_have_to():
 
 
 @case("owners")
+def file_capabilities_go_with_every_change_of_content():
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service, effective
+
+    def left(act):
+        made("capable", b"x" * 10000, 0o755)
+        os.setxattr("capable", "security.capability", capability)
+        act()
+        return tried(lambda: os.getxattr("capable", "security.capability") == capability)
+
+    return [
+        left(lambda: os.close(os.open("capable", os.O_RDWR))),
+        left(lambda: os.pwrite(os.open("capable", os.O_RDWR), b"y", 5000)),
+        left(lambda: os.truncate("capable", 5)),
+        left(lambda: os.truncate("capable", 50000)),
+        left(lambda: os.close(os.open("capable", os.O_RDWR | os.O_TRUNC))),
+        left(lambda: os.chown("capable", 5, 5)),
+        left(lambda: os.chmod("capable", 0o700)),
+        left(lambda: libc.fallocate(os.open("capable", os.O_RDWR), 3, long(0), long(5000))),
+        left(lambda: os.copy_file_range(os.open("file", os.O_RDONLY), os.open("capable", os.O_RDWR), 4)),
+        left(lambda: os.utime("capable")),
+        left(lambda: os.rename("capable", "capable2") or os.rename("capable2", "capable")),
+    ]
+
+
+@case("owners")
 def set_gid_directories_hand_on_their_group():
     os.mkdir("shared")
 
