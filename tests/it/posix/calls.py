@@ -943,6 +943,53 @@ def sizes_and_blocks_agree():
     return status.st_size, status.st_blocks * 512 >= status.st_size
 
 
+# ---- what docs/SEMANTICS.md lists as different
+
+def ioctl(number):
+    return fcntl.ioctl(os.open("file", os.O_RDWR), number, bytearray(64))
+
+
+@case("differences")
+def not_provided():
+    fd = opened("some")
+    os.pwrite(fd, b"z" * 10000, 0)
+    return tried(
+        lambda: os.open(".", os.O_TMPFILE | os.O_RDWR),
+        lambda: os.preadv(fd, [bytearray(9)], 0, os.RWF_NOWAIT),
+        lambda: raw(libc.fallocate, fd, 8, long(0), long(4096)),
+        lambda: raw(libc.fallocate, fd, 0x20, long(0), long(4096)),
+        lambda: ioctl(0x80086601),  # FS_IOC_GETFLAGS
+        lambda: ioctl(0xC020660B),  # FS_IOC_FIEMAP
+    )
+
+
+@case("differences")
+def unaligned_direct_writes_work():
+    fd = opened("direct", CREATE | os.O_DIRECT)
+    return os.pwrite(fd, b"abc", 1), open("direct", "rb").read()
+
+
+@case("differences")
+def birth_time_is_not_told():
+    answer = ctypes.create_string_buffer(256)
+    libc.statx(-100, b"file", 0, 0xFFF, answer)
+    return struct.unpack_from("I", answer)[0] & 0x800
+
+
+@case("differences")
+def what_is_written_too_far_fails_by_the_time_of_fsync():
+    fd = opened("far")
+    return tried(lambda: os.pwrite(fd, b"x", 2**50), lambda: os.fsync(fd), lambda: os.ftruncate(fd, 0))
+
+
+@case("differences")
+def truncating_to_the_same_length():
+    before = os.stat("file").st_mtime_ns
+    time.sleep(0.02)
+    os.truncate("file", os.stat("file").st_size)
+    return os.stat("file").st_mtime_ns > before
+
+
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
     os.umask(0o022)

@@ -75,6 +75,30 @@ fn the_file_system_tells_of_itself() {
     same("system");
 }
 
+/// With the kernel's reasons, the FUSE library's, or our own: docs/SEMANTICS.md has them.
+#[test]
+fn what_differs_is_what_the_document_lists() {
+    let disk = Disk::with_blocks(4096, 256);
+    for writeback in [true, false] {
+        let store = Store::at(&disk.path().join(writeback.to_string()));
+        let mount = store.mount_with(if writeback { "writeback" } else { "nowriteback" });
+        let found = answers(&mount.bucket("bucket"), "differences");
+        let too_far = if writeback { "[1, 'EFBIG', None]" } else { "['EFBIG', None, None]" };
+        let expected = [
+            ("not_provided", "['ENOTSUP', 'ENOTSUP', 'ENOTSUP', 'ENOTSUP', 'ENOTTY', 'ENOTSUP']"),
+            ("unaligned_direct_writes_work", "(3, b'\\x00abc')"),
+            ("birth_time_is_not_told", "0"),
+            ("what_is_written_too_far_fails_by_the_time_of_fsync", too_far),
+            ("truncating_to_the_same_length", if writeback { "False" } else { "True" }),
+        ];
+        for (name, answer) in expected {
+            assert_eq!(found[name], answer, "{name}, writeback: {writeback}");
+        }
+        assert_eq!(found.len(), expected.len());
+        mount.unmount();
+    }
+}
+
 /// The first read after a modification, or after a day, moves it; no other does. (What the kernel answers from its own
 /// cache is not seen, so the mounts are fresh.)
 #[test]
