@@ -129,3 +129,30 @@ fn reading_moves_the_access_time_as_relatime_has_it() {
     store.sh("cat $MNT/bucket/read");
     assert_eq!(accessed("read"), after, "nothing has changed since");
 }
+
+/// SEEK_DATA waits for the kernel to write what it has, and the only event loop has to take that meanwhile.
+#[test]
+fn seeking_while_others_write_never_hangs() {
+    let store = Store::new();
+    let mount = store.mount_with("threads=1");
+    mount.bucket("bucket");
+    let script = r"
+import mmap, os, random, sys, threading
+def work(seed):
+    choose = random.Random(seed)
+    fd = os.open(sys.argv[1] + str(seed % 2), os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, 1 << 22)
+    mapping = mmap.mmap(fd, 1 << 22)
+    for n in range(1500):
+        at = choose.randrange(1 << 22)
+        try:
+            [lambda: os.pwrite(fd, b'x' * 5000, at), lambda: os.lseek(fd, at, os.SEEK_DATA), lambda: os.pread(fd, 5000, at),
+             lambda: os.lseek(fd, at, os.SEEK_HOLE), lambda: mapping.__setitem__(at, 1), lambda: os.fdatasync(fd)][n % 6]()
+        except OSError as e:
+            assert e.errno == 6, e
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]";
+    fs::write(store.path("script.py"), script).unwrap();
+    store.sh("python3 script.py $MNT/bucket/file");
+}
