@@ -8,7 +8,7 @@ use super::closed::Closed;
 use super::error::errno;
 use super::handles::{Handle, Standing};
 use super::{Fs, Result};
-use crate::kms::{Caller, Operation};
+use crate::kms::{Caller, EncryptionContext, Operation};
 use crate::store::{self, Object};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::hash_map::Entry;
@@ -78,15 +78,15 @@ impl Queue {
 
 /// Answers of the KMS, each asked for once in a judgement.
 #[derive(Default)]
-struct Verdicts(HashMap<(String, Operation, Caller), Option<bool>>);
+struct Verdicts(HashMap<((String, EncryptionContext), Operation, Caller), Option<bool>>);
 
 impl Verdicts {
     /// `None` if the KMS cannot tell.
     fn of(&mut self, store: &store::Store, handle: &Handle) -> Option<bool> {
         let (operation, caller) = (handle.opener.operation, handle.opener.caller);
         let mut known = true;
-        for key_arn in handle.object.key_arns() {
-            let answer = self.ask(store, key_arn, operation, caller);
+        for key in handle.object.kms_keys() {
+            let answer = self.ask(store, key, operation, caller);
             match answer {
                 Some(true) => {}
                 Some(false) => return Some(false),
@@ -96,12 +96,18 @@ impl Verdicts {
         known.then_some(true)
     }
 
-    fn ask(&mut self, store: &store::Store, key_arn: String, operation: Operation, caller: Caller) -> Option<bool> {
-        match self.0.entry((key_arn, operation, caller)) {
+    fn ask(
+        &mut self,
+        store: &store::Store,
+        key: (String, EncryptionContext),
+        operation: Operation,
+        caller: Caller,
+    ) -> Option<bool> {
+        match self.0.entry((key, operation, caller)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                let (key_arn, ..) = new.key();
-                let answer = store.keys().permits(key_arn, operation, &caller);
+                let ((key_arn, context), ..) = new.key();
+                let answer = store.keys().permits(key_arn, operation, context, &caller);
                 *new.insert(answer)
             }
         }
@@ -132,8 +138,8 @@ impl Fs {
         }
         let mut verdicts = Verdicts::default();
         self.judge(self.handles.all(), &mut verdicts);
-        let left = self.revocations.closed.refused(|key_arn, caller| {
-            verdicts.ask(&self.store, key_arn.to_owned(), Operation::Decrypt, *caller) == Some(false)
+        let left = self.revocations.closed.refused(|key_arn, context, caller| {
+            verdicts.ask(&self.store, (key_arn.to_owned(), context.clone()), Operation::Decrypt, *caller) == Some(false)
         });
         if !left.is_empty() {
             self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(&left));
@@ -352,8 +358,8 @@ impl Fs {
 
     pub(super) fn released(&self, handle: &Handle) {
         let ino = handle.object.ino();
-        if let Some(key_arn) = handle.object.key_arns().pop() {
-            self.inodes.was_read_under(ino, self.revocations.closed.number(key_arn, &handle.opener.caller));
+        if let Some(key) = handle.object.kms_keys().pop() {
+            self.inodes.was_read_under(ino, self.revocations.closed.number(key, &handle.opener.caller));
         }
         if self.is_revoked(ino) {
             self.revocation_changed(ino);

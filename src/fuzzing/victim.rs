@@ -72,7 +72,13 @@ impl Kms for OneKey {
         ServiceKey::decrypt(self, blob, context)
     }
 
-    fn authorize(&self, _key_arn: &str, _operation: Operation, _caller: &Caller) -> Result<(), KmsError> {
+    fn authorize(
+        &self,
+        _key_arn: &str,
+        _operation: Operation,
+        _context: &EncryptionContext,
+        _caller: &Caller,
+    ) -> Result<(), KmsError> {
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! The KMS over a keyring of this machine.
 
 use super::admin;
+use super::authorization::Ask;
 use super::blob::{self, Names};
 use super::keyring::{self, Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
 use super::lookup::AWS_S3;
+use super::principal::Directory;
 use super::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
 use crate::crypto::SecretKey;
 use parking_lot::{Mutex, RwLock};
@@ -25,6 +27,7 @@ pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
 pub struct LocalKms {
     keyring: Keyring,
     clock: Clock,
+    pub(super) directory: Directory,
     state: RwLock<State>,
     looked: Mutex<Instant>,
     /// Held from reading the keyring until its contents are in `state`, so that older contents never replace newer.
@@ -74,11 +77,13 @@ impl LocalKms {
     pub fn open_at(dir: &Path, unlock: &Unlock, clock: Clock) -> Result<Arc<Self>, OpenError> {
         let keyring = Keyring::open(dir, unlock)?;
         let stamp = keyring.stamp().ok();
-        let state = State { contents: keyring.read()?, stamp, version: 0, materials: HashMap::new(), broken: None };
+        let contents = keyring.read()?;
+        let directory = Directory::new(&contents.account_id, keyring.owner()?);
+        let state = State { contents, stamp, version: 0, materials: HashMap::new(), broken: None };
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
         let reloading = Mutex::new(());
         let (calls, overdue) = (Calls::default(), AtomicBool::new(false));
-        let kms = Arc::new(Self { keyring, clock, state, looked, reloading, calls, overdue });
+        let kms = Arc::new(Self { keyring, clock, directory, state, looked, reloading, calls, overdue });
         kms.tick();
         Ok(kms)
     }
@@ -144,11 +149,11 @@ impl LocalKms {
     pub(super) fn usable_for(
         &self,
         key_id: &str,
-        _action: &str,
-        _context: &EncryptionContext,
-        _caller: &Caller,
+        action: &str,
+        context: &EncryptionContext,
+        caller: &Caller,
     ) -> Result<(String, Names), Error> {
-        self.usable(key_id)
+        self.usable(key_id, &Ask { context: Some(context), ..Ask::direct(action, caller) })
     }
 
     /// The ARN of the key that a blob names, usable by this caller for that; `key_id` is what it has to be, if given.
@@ -156,16 +161,19 @@ impl LocalKms {
         &self,
         names: Names,
         key_id: Option<&str>,
-        _action: &str,
-        _context: &EncryptionContext,
-        _caller: &Caller,
+        action: &str,
+        context: &EncryptionContext,
+        caller: &Caller,
     ) -> Result<String, Error> {
+        let ask = Ask { context: Some(context), ..Ask::direct(action, caller) };
+        let ask = key_id.map_or(ask, |key_id| ask.naming(key_id));
         self.ask_twice(|contents| {
             let named = contents.key(&names.key).ok_or_else(Error::invalid_ciphertext)?;
             let key = key_id.map_or(Ok(named), |key_id| contents.find(key_id))?;
             if key.id != named.id {
                 return Err(Error::incorrect_key());
             }
+            self.permit(contents, key, &ask)?;
             check_usable(contents, key)?;
             Ok(contents.key_arn(&key.id))
         })
@@ -237,10 +245,11 @@ impl LocalKms {
         Ok(material)
     }
 
-    /// The key that is named, usable, with its newest material; `aws/s3` is made where it is missing.
-    fn usable(&self, key_id: &str) -> Result<(String, Names), Error> {
+    /// The key that is named, if the caller may use it and it is usable, with its newest material; `aws/s3` is made where it is missing.
+    fn usable(&self, key_id: &str, ask: &Ask<'_>) -> Result<(String, Names), Error> {
         let find = |contents: &Contents| {
             let key = contents.find(key_id)?;
+            self.permit(contents, key, &ask.naming(key_id))?;
             check_usable(contents, key)?;
             let material = key.newest().ok_or_else(|| Error::new(Code::KmsInternal, "the key has no material"))?;
             Ok((contents.key_arn(&key.id), Names { key: key.id, material: material.id }))
@@ -263,7 +272,7 @@ impl LocalKms {
 }
 
 /// Enabled, or the error for the state that it is in.
-fn check_usable(contents: &Contents, key: &Key) -> Result<(), Error> {
+pub(super) fn check_usable(contents: &Contents, key: &Key) -> Result<(), Error> {
     let arn = contents.key_arn(&key.id);
     match key.state {
         KeyState::Enabled => Ok(()),
@@ -278,10 +287,10 @@ impl Kms for LocalKms {
         &self,
         key_id: &str,
         context: &EncryptionContext,
-        _caller: &Caller,
+        caller: &Caller,
     ) -> Result<GeneratedDataKey, Error> {
         self.calls.generate_data_key.fetch_add(1, Ordering::Relaxed);
-        let (key_arn, names) = self.usable(key_id)?;
+        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("GenerateDataKey", context, caller))?;
         let plaintext = SecretKey::random();
         let ciphertext_blob = blob::wrap(names, &*self.unwrapped(names)?, &plaintext, context);
         Ok(GeneratedDataKey { key_arn, plaintext, ciphertext_blob })
@@ -292,10 +301,10 @@ impl Kms for LocalKms {
         key_id: &str,
         plaintext: &SecretKey,
         context: &EncryptionContext,
-        _caller: &Caller,
+        caller: &Caller,
     ) -> Result<(String, Vec<u8>), Error> {
         self.calls.encrypt.fetch_add(1, Ordering::Relaxed);
-        let (key_arn, names) = self.usable(key_id)?;
+        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("Encrypt", context, caller))?;
         Ok((key_arn, blob::wrap(names, &*self.unwrapped(names)?, plaintext, context)))
     }
 
@@ -304,7 +313,7 @@ impl Kms for LocalKms {
         key_arn: &str,
         ciphertext_blob: &[u8],
         context: &EncryptionContext,
-        _caller: &Caller,
+        caller: &Caller,
     ) -> Result<SecretKey, Error> {
         self.calls.decrypt.fetch_add(1, Ordering::Relaxed);
         let names = blob::names(ciphertext_blob).ok_or_else(Error::invalid_ciphertext)?;
@@ -315,14 +324,29 @@ impl Kms for LocalKms {
                 let known = contents.key(&names.key).is_some();
                 return Err(if known { Error::incorrect_key() } else { Error::invalid_ciphertext() });
             }
+            self.permit(contents, key, &Ask::through_s3("Decrypt", context, caller))?;
             check_usable(contents, key)
         })?;
         let material = self.unwrapped(names)?;
         blob::unwrap(ciphertext_blob, &material, context).ok_or_else(Error::invalid_ciphertext)
     }
 
-    fn authorize(&self, key_arn: &str, _operation: Operation, _caller: &Caller) -> Result<(), Error> {
-        self.ask_twice(|contents| check_usable(contents, contents.find(key_arn)?))
+    fn authorize(
+        &self,
+        key_arn: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let action = match operation {
+            Operation::Decrypt => "Decrypt",
+            Operation::GenerateDataKey => "GenerateDataKey",
+        };
+        self.ask_twice(|contents| {
+            let key = contents.find(key_arn)?;
+            self.permit(contents, key, &Ask::through_s3(action, context, caller))?;
+            check_usable(contents, key)
+        })
     }
 
     fn tick(&self) {
@@ -539,8 +563,8 @@ mod tests {
         assert_eq!(code(generate(&kms, &arn)), disabled);
         assert_eq!(code(Kms::encrypt(&*kms, &arn, &made.plaintext, &EncryptionContext::new(), &CALLER)), disabled);
         assert_eq!(code(decrypt(&kms, &arn, &made.ciphertext_blob)), disabled);
-        assert_eq!(code(kms.authorize(&arn, Operation::Decrypt, &CALLER)), disabled);
-        assert_eq!(code(kms.authorize(&arn, Operation::GenerateDataKey, &CALLER)), disabled);
+        assert_eq!(code(kms.authorize(&arn, Operation::Decrypt, &EncryptionContext::new(), &CALLER)), disabled);
+        assert_eq!(code(kms.authorize(&arn, Operation::GenerateDataKey, &EncryptionContext::new(), &CALLER)), disabled);
         kms.set_enabled(&arn, true).unwrap();
         assert!(decrypt(&kms, &arn, &made.ciphertext_blob).is_ok());
     }
@@ -575,10 +599,10 @@ mod tests {
         let arn = there.create_key("").unwrap().arn;
         let made = Kms::version(&*here);
         assert!(made > before, "at once");
-        assert_eq!(here.authorize(&arn, Operation::Decrypt, &CALLER), Ok(()));
+        assert_eq!(here.authorize(&arn, Operation::Decrypt, &EncryptionContext::new(), &CALLER), Ok(()));
         std::fs::rename(place.join("keyring"), place.join("away")).unwrap();
         assert_eq!(Kms::version(&*here), made, "that it is away changes no key");
-        assert!(here.authorize(&arn, Operation::Decrypt, &CALLER).unwrap_err().is_outage());
+        assert!(here.authorize(&arn, Operation::Decrypt, &EncryptionContext::new(), &CALLER).unwrap_err().is_outage());
         std::fs::rename(place.join("away"), place.join("keyring")).unwrap();
         assert!(Kms::version(&*here) > made);
     }
@@ -619,7 +643,10 @@ mod tests {
             expire(&kms);
             for _ in 0..2 {
                 assert_eq!(code(generate(&kms, &arn)).0, Code::KmsInternal);
-                assert_eq!(code(kms.authorize(&arn, Operation::Decrypt, &CALLER)).0, Code::KmsInternal);
+                assert_eq!(
+                    code(kms.authorize(&arn, Operation::Decrypt, &EncryptionContext::new(), &CALLER)).0,
+                    Code::KmsInternal
+                );
                 let of_service = ServiceKey::generate_data_key(&*kms, &EncryptionContext::new());
                 assert_eq!(code(of_service).0, Code::KmsInternal);
             }

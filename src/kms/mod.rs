@@ -1,16 +1,27 @@
 //! The local KMS: what AWS KMS does, over a keyring in a directory. Names, states, errors and limits are AWS's.
 
 mod admin;
+mod authorization;
 mod blob;
+mod grant_calls;
+mod grants;
+mod key_policies;
 mod keyring;
 mod local;
 mod lookup;
+mod policy;
+mod principal;
+#[cfg(test)]
+mod tests_of_access;
 
 pub use admin::{
     Administrator, AliasEntry, Ciphertext, DataKeySpec, Deletion, Expiration, ImportParameters, ImportRequest,
     Imported, KeyMetadata, NewKey, Page, PageRequest, Plaintext, Rotation, RotationKind, RotationStatus, Tag,
     WrappingKeySpec,
 };
+pub use authorization::Ask;
+pub use grant_calls::{GrantEntry, GrantRequest, Retired};
+pub use grants::{Constraints, Grant};
 pub use keyring::{
     Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, SlotInfo, Unlock,
 };
@@ -67,8 +78,14 @@ pub trait Kms: Send + Sync {
     ) -> Result<SecretKey, Error>;
 
     /// Whether a `Decrypt` (or `GenerateDataKey`) by this caller would be answered now: state and policy of the key,
-    /// without using it. For data keys that a cached bucket key protects.
-    fn authorize(&self, key_arn: &str, operation: Operation, caller: &Caller) -> Result<(), Error>;
+    /// without using it. For data keys that a cached bucket key protects; `context` is the bucket key's.
+    fn authorize(
+        &self,
+        key_arn: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<(), Error>;
 
     /// Does what time has brought (deletions, rotations): a mount calls it every few seconds. The default is for a KMS that
     /// does so by itself.
@@ -120,6 +137,9 @@ pub enum Code {
     IncorrectKeyMaterial,
     InvalidKeyUsage,
     KeyUnavailable,
+    MalformedPolicyDocument,
+    InvalidGrantId,
+    InvalidGrantToken,
     KmsInternal,
 }
 

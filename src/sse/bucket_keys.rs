@@ -1,7 +1,7 @@
 //! Bucket keys in memory: each for a limited time and a limited number of uses.
 
 use crate::crypto::{SecretKey, Tampered, envelope};
-use crate::kms::Caller;
+use crate::kms::{Caller, EncryptionContext};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,6 +14,7 @@ pub(super) struct BucketKey {
     pub secret: SecretKey,
     /// The bucket key wrapped by the KMS key.
     pub ciphertext_blob: Vec<u8>,
+    pub context: EncryptionContext,
     /// For whom KMS made or decrypted it.
     pub caller: Caller,
 }
@@ -170,7 +171,8 @@ mod tests {
 
     fn bucket_key() -> BucketKey {
         let caller = Caller { uid: 0, gid: 0, pid: 1 };
-        BucketKey { key_arn: "arn".into(), secret: SecretKey::random(), ciphertext_blob: vec![1], caller }
+        let (key_arn, context) = ("arn".into(), EncryptionContext::new());
+        BucketKey { key_arn, secret: SecretKey::random(), ciphertext_blob: vec![1], context, caller }
     }
 
     struct Fixture {

@@ -83,6 +83,9 @@ fn s3_code(code: kms::Code) -> &'static str {
         Code::IncorrectKeyMaterial => "KMS.IncorrectKeyMaterialException",
         Code::InvalidKeyUsage => "KMS.InvalidKeyUsageException",
         Code::KeyUnavailable => "KMS.KeyUnavailableException",
+        Code::MalformedPolicyDocument => "KMS.MalformedPolicyDocumentException",
+        Code::InvalidGrantId => "KMS.InvalidGrantIdException",
+        Code::InvalidGrantToken => "KMS.InvalidGrantTokenException",
         Code::KmsInternal => "KMS.KMSInternalException",
     }
 }
@@ -103,7 +106,10 @@ fn kms_errno(error: &kms::Error) -> i32 {
         | Code::InvalidMarker
         | Code::InvalidImportToken
         | Code::ExpiredImportToken
-        | Code::IncorrectKeyMaterial => libc::EINVAL,
+        | Code::IncorrectKeyMaterial
+        | Code::MalformedPolicyDocument
+        | Code::InvalidGrantId
+        | Code::InvalidGrantToken => libc::EINVAL,
         // The blob is not what KMS made for this context, or is another key's: what the sidecar says is not true.
         Code::InvalidCiphertext | Code::IncorrectKey | Code::KmsInternal => libc::EIO,
         Code::LimitExceeded => libc::EAGAIN,

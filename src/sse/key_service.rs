@@ -157,13 +157,14 @@ impl KeyService {
                 key_arn: generated.key_arn,
                 secret: generated.plaintext,
                 ciphertext_blob: generated.ciphertext_blob,
+                context: context.clone(),
                 caller: *caller,
             })
         })?;
         let bucket_key = found.bucket_key;
         if found.cached {
             self.kms
-                .authorize(&bucket_key.key_arn, Operation::GenerateDataKey, caller)
+                .authorize(&bucket_key.key_arn, Operation::GenerateDataKey, &context, caller)
                 .inspect_err(|_| self.for_new.forget(&requested))?;
         }
         let under_bucket_key = bucket_key.wrap(data_key, &arn::object(bucket, key));
@@ -184,11 +185,17 @@ impl KeyService {
         let found = self.for_existing.get(&stored, (self.clock)(), || {
             let secret = self.kms.decrypt(key_arn, ciphertext_blob, context, caller)?;
             let (key_arn, ciphertext_blob) = (key_arn.clone(), ciphertext_blob.clone());
-            Ok::<_, RequestError>(BucketKey { key_arn, secret, ciphertext_blob, caller: *caller })
+            Ok::<_, RequestError>(BucketKey {
+                key_arn,
+                secret,
+                ciphertext_blob,
+                context: context.clone(),
+                caller: *caller,
+            })
         })?;
         if found.cached {
             self.kms
-                .authorize(key_arn, Operation::Decrypt, caller)
+                .authorize(key_arn, Operation::Decrypt, context, caller)
                 .inspect_err(|_| self.for_existing.forget(&stored))?;
         }
         Ok(found.bucket_key)
@@ -323,7 +330,13 @@ mod tests {
             self.unwrap(key_arn, blob, context)
         }
 
-        fn authorize(&self, key_arn: &str, operation: Operation, caller: &Caller) -> Result<(), Error> {
+        fn authorize(
+            &self,
+            key_arn: &str,
+            operation: Operation,
+            _context: &EncryptionContext,
+            caller: &Caller,
+        ) -> Result<(), Error> {
             self.call(&format!("authorize {operation:?}"), key_arn, caller).map(|_| ())
         }
     }

@@ -2,7 +2,7 @@
 
 use super::KeyService;
 use super::bucket_keys::BucketKey;
-use crate::kms::{Caller, KmsCalls, Operation};
+use crate::kms::{Caller, EncryptionContext, KmsCalls, Operation};
 
 impl KeyService {
     /// Calls of the KMS so far.
@@ -17,8 +17,14 @@ impl KeyService {
 
     /// Whether KMS would let this caller use that key now, without using it. `None` if KMS cannot be asked: then
     /// nothing changes, neither for those who were allowed nor for those who were not.
-    pub fn permits(&self, key_arn: &str, operation: Operation, caller: &Caller) -> Option<bool> {
-        match self.kms.authorize(key_arn, operation, caller) {
+    pub fn permits(
+        &self,
+        key_arn: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Option<bool> {
+        match self.kms.authorize(key_arn, operation, context, caller) {
             Ok(()) => Some(true),
             Err(error) if error.is_outage() => None,
             Err(_) => Some(false),
@@ -32,6 +38,6 @@ impl KeyService {
     }
 
     fn keeps(&self, held: &BucketKey, operation: Operation) -> bool {
-        self.permits(&held.key_arn, operation, &held.caller) != Some(false)
+        self.permits(&held.key_arn, operation, &held.context, &held.caller) != Some(false)
     }
 }

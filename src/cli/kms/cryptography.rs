@@ -166,12 +166,12 @@ impl Operation {
             Self::GenerateDataKey(args) => {
                 let context = input::context(args.encryption_context.as_deref())?;
                 let (plaintext, made) =
-                    admin.generate_data_key(&args.key_id, args.spec(), &context, "kms:GenerateDataKey")?;
+                    admin.generate_data_key(&args.key_id, args.spec(), &context, "GenerateDataKey")?;
                 data_key(&made, Some(&plaintext))
             }
             Self::GenerateDataKeyWithoutPlaintext(args) => {
                 let context = input::context(args.encryption_context.as_deref())?;
-                let action = "kms:GenerateDataKeyWithoutPlaintext";
+                let action = "GenerateDataKeyWithoutPlaintext";
                 let (_, made) = admin.generate_data_key(&args.key_id, args.spec(), &context, action)?;
                 data_key(&made, None)
             }

@@ -20,6 +20,12 @@ pub enum Operation {
         /// Where its material comes from
         #[arg(long, value_enum, default_value = "AWS_KMS")]
         origin: Origin,
+        /// Who may use it: JSON, or file://PATH
+        #[arg(long)]
+        policy: Option<String>,
+        /// Take a policy under which you could not put another one
+        #[arg(long)]
+        bypass_policy_lockout_safety_check: bool,
     },
     /// Show a key's metadata
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store describe-key --key-id alias/aws/s3")]
@@ -103,12 +109,19 @@ impl Operation {
 
     pub fn answer(&self, admin: &Administrator<'_>) -> Answer {
         Ok(match self {
-            Self::CreateKey { description, tags, origin } => {
+            Self::CreateKey { description, tags, origin, policy, bypass_policy_lockout_safety_check } => {
                 let origin = match origin {
                     Origin::AwsKms => KeyOrigin::AwsKms,
                     Origin::External => KeyOrigin::External,
                 };
-                let new = NewKey { description: description.clone(), tags: input::tags(tags)?, origin };
+                let policy = policy.as_deref().map(|policy| input::text(policy, "--policy")).transpose()?;
+                let new = NewKey {
+                    description: description.clone(),
+                    tags: input::tags(tags)?,
+                    origin,
+                    policy,
+                    bypass_lockout_check: *bypass_policy_lockout_safety_check,
+                };
                 Some(metadata(&admin.create_key(&new)?))
             }
             Self::DescribeKey { key_id } => Some(metadata(&admin.describe_key(key_id)?)),

@@ -21,7 +21,7 @@ impl Administrator<'_> {
         check_alias_name(name)?;
         let now = self.kms.now();
         self.kms.change(|contents, _| {
-            let id = self.target(contents, target, "kms:CreateAlias")?;
+            let id = self.target(contents, target, "CreateAlias")?;
             if contents.alias(name).is_some() {
                 let text = format!("An alias with the name {} already exists", contents.alias_arn(name));
                 return Err(Error::new(Code::AlreadyExists, text));
@@ -35,10 +35,10 @@ impl Administrator<'_> {
         check_alias_name(name)?;
         let now = self.kms.now();
         self.kms.change(|contents, _| {
-            let id = self.target(contents, target, "kms:UpdateAlias")?;
+            let id = self.target(contents, target, "UpdateAlias")?;
             let missing = not_found(contents, name);
             let before = contents.alias(name).ok_or(missing)?.key;
-            self.key(contents, &contents.key_arn(&before), "kms:UpdateAlias")?;
+            self.key(contents, &contents.key_arn(&before), "UpdateAlias")?;
             for alias in contents.aliases.iter_mut().filter(|alias| alias.name == name) {
                 (alias.key, alias.updated) = (id, now);
             }
@@ -50,7 +50,7 @@ impl Administrator<'_> {
         check_alias_name(name)?;
         self.kms.change(|contents, _| {
             let key = contents.alias(name).ok_or_else(|| not_found(contents, name))?.key;
-            self.key(contents, &contents.key_arn(&key), "kms:DeleteAlias")?;
+            self.key(contents, &contents.key_arn(&key), "DeleteAlias")?;
             contents.aliases.retain(|alias| alias.name != name);
             Ok(())
         })
@@ -60,7 +60,7 @@ impl Administrator<'_> {
     pub fn list_aliases(&self, key_id: Option<&str>, page: &PageRequest) -> Result<Page<AliasEntry>, Error> {
         let entries = self.kms.ask(|contents| {
             let only = match key_id {
-                Some(key_id) => Some(self.key(contents, key_id, "kms:ListAliases")?.id),
+                Some(key_id) => Some(self.key(contents, key_id, "ListAliases")?.id),
                 None => None,
             };
             let wanted = contents.aliases.iter().filter(|alias| only.is_none_or(|only| alias.key == only));

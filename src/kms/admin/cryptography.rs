@@ -48,7 +48,7 @@ impl DataKeySpec {
 impl Administrator<'_> {
     pub fn encrypt(&self, key_id: &str, plaintext: &[u8], context: &EncryptionContext) -> Result<Ciphertext, Error> {
         validation::length(plaintext.len(), "**REDACTED**", "plaintext", PLAINTEXT)?;
-        let (key_arn, names) = self.kms.usable_for(key_id, "kms:Encrypt", context, &self.caller)?;
+        let (key_arn, names) = self.kms.usable_for(key_id, "Encrypt", context, &self.caller)?;
         let material = self.kms.unwrapped(names)?;
         let blob = blob::seal(names, &material, plaintext, context);
         Ok(Ciphertext { key_arn, material_id: hex::encode(names.material), blob })
@@ -56,7 +56,7 @@ impl Administrator<'_> {
 
     /// `key_id`: the key that the blob must name, where it is given.
     pub fn decrypt(&self, blob: &[u8], context: &EncryptionContext, key_id: Option<&str>) -> Result<Plaintext, Error> {
-        self.open(blob, context, key_id, "kms:Decrypt")
+        self.open(blob, context, key_id, "Decrypt")
     }
 
     /// Answers what it was encrypted under before (without its plaintext), and what it is now.
@@ -66,9 +66,9 @@ impl Administrator<'_> {
         source: (&EncryptionContext, Option<&str>),
         destination: (&EncryptionContext, &str),
     ) -> Result<(Plaintext, Ciphertext), Error> {
-        let mut plaintext = self.open(blob, source.0, source.1, "kms:ReEncryptFrom")?;
+        let mut plaintext = self.open(blob, source.0, source.1, "ReEncryptFrom")?;
         let (context, key_id) = destination;
-        let (key_arn, names) = self.kms.usable_for(key_id, "kms:ReEncryptTo", context, &self.caller)?;
+        let (key_arn, names) = self.kms.usable_for(key_id, "ReEncryptTo", context, &self.caller)?;
         let blob = blob::seal(names, &*self.kms.unwrapped(names)?, &plaintext.bytes, context);
         plaintext.bytes = Zeroizing::default();
         Ok((plaintext, Ciphertext { key_arn, material_id: hex::encode(names.material), blob }))
@@ -168,12 +168,12 @@ mod tests {
         let admin = kms.administer(CALLER);
         let key = kms.create_key("").unwrap().arn;
         for (spec, len) in [(DataKeySpec::Aes128, 16), (DataKeySpec::Aes256, 32), (DataKeySpec::Bytes(1024), 1024)] {
-            let (plaintext, made) = admin.generate_data_key(&key, spec, &context("a"), "kms:GenerateDataKey").unwrap();
+            let (plaintext, made) = admin.generate_data_key(&key, spec, &context("a"), "GenerateDataKey").unwrap();
             assert_eq!(plaintext.len(), len);
             assert_eq!(admin.decrypt(&made.blob, &context("a"), None).unwrap().bytes, plaintext);
         }
         for bad in [0, 1025] {
-            let refused = admin.generate_data_key(&key, DataKeySpec::Bytes(bad), &context("a"), "kms:GenerateDataKey");
+            let refused = admin.generate_data_key(&key, DataKeySpec::Bytes(bad), &context("a"), "GenerateDataKey");
             assert_eq!(code(refused), Code::Validation);
             assert_eq!(code(admin.generate_random(bad)), Code::Validation);
         }
@@ -188,8 +188,7 @@ mod tests {
         let key = kms.create_key("").unwrap().arn;
         let generated = Kms::generate_data_key(&*kms, &key, &context("a"), &CALLER).unwrap();
         assert_eq!(admin.decrypt(&generated.ciphertext_blob, &context("a"), None).unwrap().bytes.len(), 32);
-        let (_, made) =
-            admin.generate_data_key(&key, DataKeySpec::Aes256, &context("a"), "kms:GenerateDataKey").unwrap();
+        let (_, made) = admin.generate_data_key(&key, DataKeySpec::Aes256, &context("a"), "GenerateDataKey").unwrap();
         assert!(Kms::decrypt(&*kms, &key, &made.blob, &context("a"), &CALLER).is_ok());
         let (_, blob) = ServiceKey::generate_data_key(&*kms, &context("a")).unwrap();
         assert_eq!(code(admin.decrypt(&blob, &context("a"), None)), Code::InvalidCiphertext);

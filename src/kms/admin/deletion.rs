@@ -24,7 +24,7 @@ impl Administrator<'_> {
         validation::number(window_in_days, "pendingWindowInDays", WINDOW)?;
         let date = self.kms.now() + window_in_days.cast_signed() * DAY;
         self.kms.change(|contents, _| {
-            let key = self.customer_key(contents, key_id, "kms:ScheduleKeyDeletion")?;
+            let key = self.customer_key(contents, key_id, "ScheduleKeyDeletion")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
             contents.key_mut(&id).ok_or_else(gone)?.state = KeyState::PendingDeletion;
@@ -36,7 +36,7 @@ impl Administrator<'_> {
     /// The key is disabled then. Answers its ARN.
     pub fn cancel_key_deletion(&self, key_id: &str) -> Result<String, Error> {
         self.kms.change(|contents, _| {
-            let key = self.customer_key(contents, key_id, "kms:CancelKeyDeletion")?;
+            let key = self.customer_key(contents, key_id, "CancelKeyDeletion")?;
             let arn = contents.key_arn(&key.id);
             if key.state != KeyState::PendingDeletion {
                 return Err(Error::new(Code::KmsInvalidState, format!("{arn} is not pending deletion.")));

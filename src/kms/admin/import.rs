@@ -105,7 +105,7 @@ impl Token {
 impl Administrator<'_> {
     pub fn get_parameters_for_import(&self, key_id: &str, spec: WrappingKeySpec) -> Result<ImportParameters, Error> {
         let (id, key_arn) = self.kms.ask(|contents| {
-            let key = self.external(contents, key_id, "kms:GetParametersForImport")?;
+            let key = self.external(contents, key_id, "GetParametersForImport")?;
             Ok((key.id, contents.key_arn(&key.id)))
         })?;
         let modulus = match spec {
@@ -135,7 +135,7 @@ impl Administrator<'_> {
         let unwrapped =
             ImportKey::from_bytes(&token.private_key).and_then(|key| key.unwrap(request.encrypted_material));
         self.kms.change(|contents, root| {
-            let key = self.external(contents, key_id, "kms:ImportKeyMaterial")?;
+            let key = self.external(contents, key_id, "ImportKeyMaterial")?;
             if key.id != token.key {
                 return Err(invalid_token());
             }
@@ -167,7 +167,7 @@ impl Administrator<'_> {
     /// The material goes, its id stays: it can be imported again. Answers which one went.
     pub fn delete_imported_key_material(&self, key_id: &str, material_id: Option<&str>) -> Result<Imported, Error> {
         self.kms.change(|contents, _| {
-            let key = self.external(contents, key_id, "kms:DeleteImportedKeyMaterial")?;
+            let key = self.external(contents, key_id, "DeleteImportedKeyMaterial")?;
             let id = key.id;
             let material = match material_id {
                 None => key.newest().map(|material| material.id),

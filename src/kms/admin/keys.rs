@@ -17,11 +17,16 @@ pub struct NewKey {
     pub description: String,
     pub tags: Vec<Tag>,
     pub origin: KeyOrigin,
+    /// The default policy where there is none.
+    pub policy: Option<String>,
+    /// Also one under which the caller could not put another.
+    pub bypass_lockout_check: bool,
 }
 
 impl Default for NewKey {
     fn default() -> Self {
-        Self { description: String::new(), tags: Vec::new(), origin: KeyOrigin::AwsKms }
+        let (description, tags, policy) = Default::default();
+        Self { description, tags, origin: KeyOrigin::AwsKms, policy, bypass_lockout_check: false }
     }
 }
 
@@ -59,6 +64,7 @@ impl Administrator<'_> {
         check_description(&new.description)?;
         tags::check(&new.tags)?;
         let now = self.kms.now();
+        let who = self.kms.directory.principals(&self.caller)?;
         self.kms.change(|contents, root| {
             let mut key = Key::new(&new.description, KeyManager::Customer, root, now);
             if new.origin == KeyOrigin::External {
@@ -68,12 +74,16 @@ impl Administrator<'_> {
             let id = key.id;
             contents.keys.push(key);
             tags::put(contents, &id, &new.tags)?;
+            if let Some(policy) = &new.policy {
+                let key = contents.key(&id).ok_or_else(gone)?.clone();
+                contents.set_policy(&key, policy, new.bypass_lockout_check, &who, &self.caller)?;
+            }
             Ok(describe(contents, contents.key(&id).ok_or_else(gone)?))
         })
     }
 
     pub fn describe_key(&self, key_id: &str) -> Result<KeyMetadata, Error> {
-        self.kms.ask(|contents| Ok(describe(contents, self.key(contents, key_id, "kms:DescribeKey")?)))
+        self.kms.ask(|contents| Ok(describe(contents, self.key(contents, key_id, "DescribeKey")?)))
     }
 
     /// ARNs, oldest key first.
@@ -85,7 +95,7 @@ impl Administrator<'_> {
     pub fn update_key_description(&self, key_id: &str, description: &str) -> Result<(), Error> {
         check_description(description)?;
         self.kms.change(|contents, _| {
-            let key = self.customer_key(contents, key_id, "kms:UpdateKeyDescription")?;
+            let key = self.customer_key(contents, key_id, "UpdateKeyDescription")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
             contents.key_mut(&id).ok_or_else(gone)?.description = description.into();
@@ -95,7 +105,7 @@ impl Administrator<'_> {
 
     /// EnableKey and DisableKey.
     pub fn set_enabled(&self, key_id: &str, enabled: bool) -> Result<(), Error> {
-        let action = if enabled { "kms:EnableKey" } else { "kms:DisableKey" };
+        let action = if enabled { "EnableKey" } else { "DisableKey" };
         self.kms.change(|contents, _| {
             let key = self.customer_key(contents, key_id, action)?;
             match key.state {

@@ -25,6 +25,7 @@ pub use tags::Tag;
 pub(super) use keys::make_aws_s3;
 pub(super) use schedule::{is_due, settle};
 
+use super::authorization::Ask;
 use super::keyring::{Contents, Key, KeyManager, KeyState};
 use super::local::LocalKms;
 use super::{Caller, Code, Error};
@@ -35,7 +36,6 @@ pub(super) const DAY: i64 = 24 * 60 * 60 * 1_000_000_000;
 /// The administrative calls, on behalf of somebody.
 pub struct Administrator<'a> {
     kms: &'a LocalKms,
-    #[allow(dead_code)]
     caller: Caller,
 }
 
@@ -46,10 +46,11 @@ impl LocalKms {
 }
 
 impl Administrator<'_> {
-    /// The key that is named, if the caller may do that with it (`action` is one of a policy, `kms:...`).
-    #[allow(clippy::unused_self)]
-    fn key<'c>(&self, contents: &'c Contents, key_id: &str, _action: &str) -> Result<&'c Key, Error> {
-        contents.find(key_id)
+    /// The key that is named, if the caller may do that with it (`action` is AWS's name, as in a policy without `kms:`).
+    fn key<'c>(&self, contents: &'c Contents, key_id: &str, action: &str) -> Result<&'c Key, Error> {
+        let key = contents.find(key_id)?;
+        self.kms.permit(contents, key, &Ask::direct(action, &self.caller).naming(key_id))?;
+        Ok(key)
     }
 
     /// As `key`, by id or ARN only, as AWS wants it for what changes a key.

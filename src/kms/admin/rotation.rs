@@ -62,7 +62,7 @@ impl Administrator<'_> {
         validation::number(period_in_days, "rotationPeriodInDays", PERIOD)?;
         let now = self.kms.now();
         self.kms.change(|contents, _| {
-            let id = self.rotatable(contents, key_id, "kms:EnableKeyRotation")?;
+            let id = self.rotatable(contents, key_id, "EnableKeyRotation")?;
             let since = automatic(contents, contents.key(&id).ok_or_else(gone)?).map_or(now, |before| before.since);
             contents.set_json(&id, AUTOMATIC, Some(&Automatic { period_in_days, since }));
             Ok(())
@@ -71,7 +71,7 @@ impl Administrator<'_> {
 
     pub fn disable_key_rotation(&self, key_id: &str) -> Result<(), Error> {
         self.kms.change(|contents, _| {
-            let id = self.rotatable(contents, key_id, "kms:DisableKeyRotation")?;
+            let id = self.rotatable(contents, key_id, "DisableKeyRotation")?;
             contents.set_json::<Automatic>(&id, AUTOMATIC, None);
             Ok(())
         })
@@ -79,7 +79,7 @@ impl Administrator<'_> {
 
     pub fn get_key_rotation_status(&self, key_id: &str) -> Result<RotationStatus, Error> {
         self.kms.ask(|contents| {
-            let key = self.key_not_alias(contents, key_id, "kms:GetKeyRotationStatus")?;
+            let key = self.key_not_alias(contents, key_id, "GetKeyRotationStatus")?;
             let automatic = automatic(contents, key).map(|automatic| (automatic.period_in_days, automatic.next()));
             Ok(RotationStatus { key_arn: contents.key_arn(&key.id), automatic })
         })
@@ -89,7 +89,7 @@ impl Administrator<'_> {
     pub fn rotate_key_on_demand(&self, key_id: &str) -> Result<String, Error> {
         let now = self.kms.now();
         self.kms.change(|contents, root| {
-            let key = self.customer_key(contents, key_id, "kms:RotateKeyOnDemand")?;
+            let key = self.customer_key(contents, key_id, "RotateKeyOnDemand")?;
             check_state(contents, key)?;
             let on_demand = |material: &&Material| kind(contents, &material.id) == Some(RotationKind::OnDemand);
             if key.materials.iter().filter(on_demand).count() >= MOST_ON_DEMAND {
@@ -112,7 +112,7 @@ impl Administrator<'_> {
     /// Rotations, the newest first; with `all` the first material too.
     pub fn list_key_rotations(&self, key_id: &str, all: bool, page: &PageRequest) -> Result<Page<Rotation>, Error> {
         let rotations = self.kms.ask(|contents| {
-            let key = self.key_not_alias(contents, key_id, "kms:ListKeyRotations")?;
+            let key = self.key_not_alias(contents, key_id, "ListKeyRotations")?;
             let newest = key.newest().map(|material| material.id);
             let rotation = |material: &Material| Rotation {
                 key_arn: contents.key_arn(&key.id),

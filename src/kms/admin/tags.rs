@@ -20,7 +20,7 @@ impl Administrator<'_> {
     pub fn tag_resource(&self, key_id: &str, tags: &[Tag]) -> Result<(), Error> {
         check(tags)?;
         self.kms.change(|contents, _| {
-            let key = self.customer_key(contents, key_id, "kms:TagResource")?;
+            let key = self.customer_key(contents, key_id, "TagResource")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
             let mut all = of(contents, &id);
@@ -36,7 +36,7 @@ impl Administrator<'_> {
 
     pub fn untag_resource(&self, key_id: &str, keys: &[String]) -> Result<(), Error> {
         self.kms.change(|contents, _| {
-            let key = self.customer_key(contents, key_id, "kms:UntagResource")?;
+            let key = self.customer_key(contents, key_id, "UntagResource")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
             let mut all = of(contents, &id);
@@ -47,7 +47,7 @@ impl Administrator<'_> {
 
     pub fn list_resource_tags(&self, key_id: &str, page: &PageRequest) -> Result<Page<Tag>, Error> {
         let tags = self.kms.ask(|contents| {
-            let key = self.key_not_alias(contents, key_id, "kms:ListResourceTags")?;
+            let key = self.key_not_alias(contents, key_id, "ListResourceTags")?;
             Ok(of(contents, &key.id))
         })?;
         page.of(tags)

@@ -63,6 +63,17 @@ impl LocalKms {
         self.administer(CALLER).create_key(&NewKey { description: description.into(), ..NewKey::default() })
     }
 
+    pub fn create_key_with_policy(
+        &self,
+        description: &str,
+        policy: &str,
+        bypass_lockout_check: bool,
+        caller: &Caller,
+    ) -> Result<KeyMetadata, Error> {
+        let (description, policy) = (description.to_owned(), Some(policy.to_owned()));
+        self.administer(*caller).create_key(&NewKey { description, policy, bypass_lockout_check, ..NewKey::default() })
+    }
+
     pub fn describe_key(&self, key_id: &str) -> Result<KeyMetadata, Error> {
         self.administer(CALLER).describe_key(key_id)
     }

@@ -3,6 +3,7 @@
 
 use super::OpenError;
 use crate::crypto::{SecretKey, envelope};
+use crate::kms::authorization::Rules;
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,9 +31,12 @@ type Attributes = BTreeMap<([u8; 16], String), Vec<u8>>;
 
 const KEYRING: [u8; 16] = [0; 16];
 const STORE_ID: &str = "store-id";
+pub(in crate::kms) const POLICY: &str = "policy";
+pub(in crate::kms) const GRANTS: &str = "grants";
 const PENDING_MATERIAL: &str = "pending-material";
-/// What keys and materials may have.
-const OF_KEYS: [&str; 6] = ["deletion", "imported", PENDING_MATERIAL, "rotation", "rotation-type", "tags"];
+/// What keys and materials may have: JSON, but for dates.
+const OF_KEYS: [&str; 8] =
+    ["deletion", GRANTS, "imported", PENDING_MATERIAL, POLICY, "rotation", "rotation-type", "tags"];
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Contents {
@@ -48,6 +52,9 @@ pub struct Contents {
     /// Behind the rest, and left out where there are none.
     #[serde(skip)]
     attributes: Attributes,
+    /// Policies and grants that were read already.
+    #[serde(skip)]
+    pub(in crate::kms) rules: Rules,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,6 +117,7 @@ impl Contents {
             aliases: Vec::new(),
             service: vec![Material::random(root, now)],
             attributes: Attributes::from([store_id]),
+            rules: Rules::default(),
         }
     }
 
@@ -155,6 +163,7 @@ impl Contents {
 
     /// No bytes: it is left out.
     pub fn set_attribute(&mut self, of: &[u8; 16], name: &str, bytes: Vec<u8>) {
+        self.rules = Rules::default();
         if bytes.is_empty() {
             self.attributes.remove(&(*of, name.to_string()));
         } else {
@@ -295,6 +304,7 @@ mod tests {
             aliases: vec![Alias { name: "alias/x".into(), key: [1; 16], created: 3, updated: 4 }],
             service: vec![material(8)],
             attributes: Attributes::new(),
+            rules: Rules::default(),
         };
         let number = |number: u64| number.to_le_bytes().to_vec();
         let text = |text: &str| [number(text.len() as u64), text.into()].concat();

@@ -62,6 +62,11 @@ impl Keyring {
         &self.root
     }
 
+    /// The user whose keyring it is.
+    pub fn owner(&self) -> Result<u32, OpenError> {
+        fs::metadata(&self.dir).map(|metadata| metadata.uid()).map_err(|error| OpenError::io("its directory", &error))
+    }
+
     pub fn stamp(&self) -> io::Result<Stamp> {
         let metadata = fs::symlink_metadata(self.dir.join(KEYRING))?;
         Ok(Stamp { ino: metadata.ino(), len: metadata.len(), mtime: (metadata.mtime(), metadata.mtime_nsec()) })

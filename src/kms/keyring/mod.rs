@@ -10,6 +10,7 @@ mod unlocking;
 
 pub use backup::{Backup, Restored};
 pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters, Material};
+pub(super) use contents::{GRANTS, POLICY};
 pub use files::{Keyring, Stamp, now};
 pub use slot::{SlotInfo, Unlock};
 pub(super) use slots::Slots;

@@ -2,7 +2,7 @@
 
 use super::load::unwrap_keys;
 use super::{Keys, Object};
-use crate::kms::Caller;
+use crate::kms::{Caller, EncryptionContext};
 use crate::sse::Algorithm;
 use crate::store::{Dir, Result, Store};
 use std::ffi::OsStr;
@@ -59,13 +59,13 @@ impl Object {
         self.state.read().keys.are_there().is_err()
     }
 
-    /// The KMS keys that have to be usable for the object to be read.
-    pub fn key_arns(&self) -> Vec<String> {
+    /// The KMS keys that have to be usable for the object to be read, and the encryption context of each.
+    pub fn kms_keys(&self) -> Vec<(String, EncryptionContext)> {
         let state = self.state.read();
         let wrapped = state.sidecar.keys.iter().map(|key| &key.wrapped);
         wrapped
             .filter(|wrapped| wrapped.algorithm != Algorithm::Aes256)
-            .map(|wrapped| wrapped.key_arn.clone())
+            .map(|wrapped| (wrapped.key_arn.clone(), wrapped.context.clone()))
             .collect()
     }
 }
@@ -75,7 +75,7 @@ impl Store {
     pub fn lock_closed(&self) {
         for object in self.living() {
             if !object.has_handles()
-                && !object.key_arns().is_empty()
+                && !object.kms_keys().is_empty()
                 && let Err(error) = object.lock()
             {
                 ::log::error!("{}: its data key stays in memory: {error}", object.show());

@@ -103,7 +103,13 @@ impl Kms for Rules {
         answer
     }
 
-    fn authorize(&self, _key_arn: &str, operation: Operation, caller: &Caller) -> Result<(), kms::Error> {
+    fn authorize(
+        &self,
+        _key_arn: &str,
+        operation: Operation,
+        _context: &EncryptionContext,
+        caller: &Caller,
+    ) -> Result<(), kms::Error> {
         self.check(operation, caller)
     }
 

@@ -75,7 +75,13 @@ impl Kms for OneKey {
         ServiceKey::decrypt(self, blob, context)
     }
 
-    fn authorize(&self, _key_arn: &str, _operation: Operation, _caller: &Caller) -> Result<(), Error> {
+    fn authorize(
+        &self,
+        _key_arn: &str,
+        _operation: Operation,
+        _context: &EncryptionContext,
+        _caller: &Caller,
+    ) -> Result<(), Error> {
         Ok(())
     }
 }
