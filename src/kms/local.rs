@@ -454,7 +454,7 @@ mod tests {
         assert_eq!(first.key_arn, again.unwrap().key_arn);
         assert_eq!(kms.list_keys().unwrap(), vec![first.key_arn.clone()]);
         let refused = code(kms.set_enabled(&first.key_arn, false));
-        assert_eq!(refused.0, Code::UnsupportedOperation);
+        assert_eq!(refused.0, Code::AccessDenied);
         assert!(decrypt(&kms, &first.key_arn, &first.ciphertext_blob).is_ok());
         assert_eq!(kms.calls(), KmsCalls { generate_data_key: 2, decrypt: 1, encrypt: 0 });
     }

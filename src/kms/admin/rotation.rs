@@ -299,8 +299,8 @@ mod tests {
         let (blob, first) = generate(&kms, AWS_S3);
         let (_, of_service) = ServiceKey::generate_data_key(&*kms, &context).unwrap();
         let arn = kms.describe_key(AWS_S3).unwrap().arn;
-        assert_eq!(code(admin.rotate_key_on_demand(&arn)), Code::UnsupportedOperation);
-        assert_eq!(code(admin.enable_key_rotation(&arn, None)), Code::UnsupportedOperation);
+        assert_eq!(code(admin.rotate_key_on_demand(&arn)), Code::AccessDenied);
+        assert_eq!(code(admin.enable_key_rotation(&arn, None)), Code::AccessDenied);
         assert_eq!(admin.get_key_rotation_status(&arn).unwrap().automatic.map(|automatic| automatic.0), Some(365));
         clock.pass(366);
         kms.tick();
