@@ -40,6 +40,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_EACH: Duration = Duration::from_micros(50);
 
+/// The same while handles are refused.
+const LATER: Duration = Duration::from_millis(100);
+const LATER_EACH: Duration = Duration::from_millis(1);
+
 /// Closed files whose pages are dropped before it is looked whether there is something more urgent.
 const CLOSED_AT_ONCE: usize = 1000;
 
@@ -207,7 +211,13 @@ impl Fs {
         loop {
             let mut queue = self.revocations.queue.lock();
             while queue.is_empty() && !queue.closed {
-                self.revocations.queued.wait(&mut queue);
+                let Some(pause) = self.pause_of_revoked() else {
+                    self.revocations.queued.wait(&mut queue);
+                    continue;
+                };
+                if self.revocations.queued.wait_for(&mut queue, pause).timed_out() {
+                    parking_lot::MutexGuard::unlocked(&mut queue, || self.drop_revoked());
+                }
             }
             if queue.closed {
                 return;
@@ -274,6 +284,20 @@ impl Fs {
         self.end_draining(&over);
         // Unless it was queued again meanwhile.
         self.revocations.queue.lock().again.retain(|_, until| now < *until);
+    }
+
+    /// How long to wait until the pages of refused handles are dropped once more, if there are any such handles: a program
+    /// that reads one page without a pause may have had it in use each time.
+    fn pause_of_revoked(&self) -> Option<Duration> {
+        let count = self.revocations.inodes.read().len();
+        (count > 0).then(|| LATER.max(LATER_EACH * u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    fn drop_revoked(&self) {
+        let inodes: Vec<u64> = self.revocations.inodes.read().iter().copied().collect();
+        for ino in inodes {
+            self.with_kernel(|kernel| kernel.drop_pages(ino));
+        }
     }
 
     /// Some of what nobody has open any more.
