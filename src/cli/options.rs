@@ -95,7 +95,7 @@ Options for -o:
                             with s, m, h or d; 0 (default) never does
   suid, nosuid, dev, nodev, exec, noexec, sync, async, dirsync, atime, noatime
                             as mount(8) has them; nosuid and nodev are the default for anybody but root
-  remount                   change ro, rw, suid, dev, exec, sync or noatime of a mount that is there (root only)
+  remount                   change ro, rw, suid, dev, exec or sync of a mount that is there (root only)
   debug                     log_level=debug
 fstab's own words (auto, user, nofail, _netdev, x-..., comment=... and so on) are accepted, unknown ones refused.
 A comma or backslash in a value is written \\, or \\\\.";

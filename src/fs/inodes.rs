@@ -13,7 +13,8 @@ pub struct Inodes(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    known: HashMap<u64, Inode>,
+    /// Boxed, since a table that grows is half empty, and there for a moment twice.
+    known: HashMap<u64, Box<Inode>>,
     /// Of the next inode whose number was met for another one before.
     generation: u64,
 }
@@ -38,13 +39,9 @@ impl Inodes {
         let mut state = self.0.lock();
         let next = state.generation + 1;
         let kind = attr.mode & libc::S_IFMT;
-        let inode = state.known.entry(attr.ino).or_insert_with(|| Inode {
-            generation: 0,
-            lookups: 0,
-            kind,
-            read_under: 0,
-            names: Vec::with_capacity(1),
-            unlinked: None,
+        let inode = state.known.entry(attr.ino).or_insert_with(|| {
+            let names = Vec::with_capacity(1);
+            Box::new(Inode { generation: 0, lookups: 0, kind, read_under: 0, names, unlinked: None })
         });
         inode.lookups += 1;
         let reused = inode.unlinked.is_some() || inode.kind != kind;
