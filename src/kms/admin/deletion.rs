@@ -120,6 +120,9 @@ mod tests {
         kms.tick();
         assert!(kms.describe_key(&key.arn).is_ok());
         let before = files(dir.path());
+        let replaced = dir.path().join("keyring/replaced.0");
+        fs::create_dir(&replaced).unwrap();
+        fs::write(replaced.join("keyring"), &before[0]).unwrap();
         clock.pass(1);
         kms.tick();
         let missing = Error::new(Code::NotFound, format!("Key '{}' does not exist", key.arn));
@@ -127,6 +130,7 @@ mod tests {
         assert_eq!(code(kms.describe_key("alias/gone")), Code::NotFound);
         let decrypted = Kms::decrypt(&*kms, &key.arn, &generated.ciphertext_blob, &context, &CALLER).map(|_| ());
         assert_eq!(decrypted, Err(missing));
+        assert!(!replaced.exists());
         // Both generations are new, and the kept one holds no more than the other.
         let after = files(dir.path());
         let keyrings: Vec<_> = after.iter().filter(|bytes| bytes.starts_with(b"KMSFSKEY")).collect();

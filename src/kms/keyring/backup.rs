@@ -137,6 +137,18 @@ impl Backup {
     }
 }
 
+/// Takes away what restores have put aside: key material that is destroyed must not be in it.
+pub(super) fn drop_replaced(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("replaced.") && entry.file_type()?.is_dir() {
+            log::info!("{}: removed, since it may hold key material that is destroyed", entry.path().display());
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// What is there, moved away by hard links or copies, so that it is in its place until it is replaced.
 fn keep(dir: &Path) -> io::Result<Option<PathBuf>> {
     let there: Vec<_> = [SLOTS, KEYRING].into_iter().filter(|name| dir.join(name).symlink_metadata().is_ok()).collect();

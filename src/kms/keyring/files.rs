@@ -1,6 +1,7 @@
 //! The keyring's files: `slots.json`, `keyring`, the generation before it, and a lock for those who change it.
 
 use super::OpenError;
+use super::backup::drop_replaced;
 use super::contents::{Contents, KeyringParameters, VERSION};
 use super::private::{check_directory, open_private, read_private};
 use super::slot::Unlock;
@@ -87,6 +88,9 @@ impl Keyring {
         let sealed = seal(&self.root, &contents)?;
         let destroys = !before.is_subset(&contents.wrapped_materials());
         // The kept generation first: until the other is replaced, what is to go is there to be destroyed again.
+        if destroys {
+            drop_replaced(&self.dir).map_err(|error| OpenError::io("what a restore replaced", &error))?;
+        }
         let kept = if destroys { replace(&self.dir, PREVIOUS, &sealed) } else { self.keep_previous() };
         let written = kept.and_then(|()| replace(&self.dir, KEYRING, &sealed));
         written.map_err(|error| OpenError::io("it cannot be written", &error))?;
