@@ -2,6 +2,7 @@
 
 mod fsck;
 mod input;
+mod kms;
 mod mount8;
 mod mounting;
 mod scrub;
