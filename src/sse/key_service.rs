@@ -1,6 +1,7 @@
 //! Data keys: made, unwrapped and wrapped anew under KMS keys, bucket keys or the service's own key.
 
 use super::bucket_keys::{BucketKey, BucketKeys, Limits};
+use super::wrapping::{Wrapping, dsse_is_not_implemented};
 use super::{Algorithm, Encryption, RequestError, WrappedDataKey, arn, request};
 use crate::crypto::SecretKey;
 use crate::kms::{self, Caller, EncryptionContext, Kms, Operation, ServiceKey};
@@ -200,31 +201,6 @@ impl KeyService {
         }
         Ok(found.bucket_key)
     }
-}
-
-/// Which key wraps a data key.
-enum Wrapping<'a> {
-    Service,
-    Kms { key_id: &'a str },
-    BucketKey { key_id: &'a str },
-}
-
-impl<'a> Wrapping<'a> {
-    fn of(want: &'a Encryption) -> Result<Self, RequestError> {
-        let key_id = want.key_id.as_deref().unwrap_or(AWS_S3);
-        match want.algorithm {
-            Algorithm::Aes256 => Ok(Self::Service),
-            Algorithm::AwsKms if want.bucket_key => Ok(Self::BucketKey { key_id }),
-            Algorithm::AwsKms => Ok(Self::Kms { key_id }),
-            Algorithm::AwsKmsDsse => Err(dsse_is_not_implemented()),
-        }
-    }
-}
-
-fn dsse_is_not_implemented() -> RequestError {
-    RequestError::not_implemented(
-        "aws:kms:dsse, dual-layer encryption, is not provided by this version of kmsfs: use aws:kms",
-    )
 }
 
 fn invalid_ciphertext(finding: &str) -> RequestError {

@@ -9,6 +9,7 @@ mod json;
 mod key_service;
 mod permission;
 pub mod request;
+mod wrapping;
 
 pub use bucket_name::{BucketName, BucketNameError};
 pub use configuration::Configuration;

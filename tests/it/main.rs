@@ -5,6 +5,7 @@ mod cli;
 mod golden;
 mod harness;
 
+mod access;
 mod backup;
 mod bigfile;
 mod config;

@@ -1,5 +1,6 @@
 //! `kmsfs kms`: names, options, answers, messages and exit codes of `aws kms`.
 
+mod access;
 mod aliases;
 mod cryptography;
 mod import;
@@ -63,6 +64,8 @@ enum Operation {
     Import(import::Operation),
     #[command(flatten)]
     Cryptography(cryptography::Operation),
+    #[command(flatten)]
+    Access(access::Operation),
 }
 
 impl Operation {
@@ -75,6 +78,7 @@ impl Operation {
             Self::Rotation(operation) => operation.name(),
             Self::Import(operation) => operation.name(),
             Self::Cryptography(operation) => operation.name(),
+            Self::Access(operation) => operation.name(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Operation {
             Self::Rotation(operation) => operation.answer(admin),
             Self::Import(operation) => operation.answer(admin),
             Self::Cryptography(operation) => operation.answer(admin),
+            Self::Access(operation) => operation.answer(admin),
         }
     }
 }

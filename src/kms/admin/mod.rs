@@ -39,6 +39,16 @@ pub struct Administrator<'a> {
     caller: Caller,
 }
 
+impl<'a> Administrator<'a> {
+    pub fn kms(&self) -> &'a LocalKms {
+        self.kms
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
 impl LocalKms {
     pub fn administer(&self, caller: Caller) -> Administrator<'_> {
         Administrator { kms: self, caller }
