@@ -128,6 +128,15 @@ impl KeyService {
         }
     }
 
+    /// The KMS key that `want` names, or means, resolved as when something is wrapped under it, which the caller must be
+    /// allowed to do; `None` for AES256.
+    pub fn key_arn(&self, want: &Encryption, bucket: &str, caller: &Caller) -> Result<Option<String>, RequestError> {
+        let (Wrapping::Kms { key_id } | Wrapping::BucketKey { key_id }) = Wrapping::of(want)? else { return Ok(None) };
+        let context = context(want, arn::bucket(bucket))?;
+        let (key_arn, _) = self.kms.encrypt(key_id, &SecretKey::random(), &context, caller)?;
+        Ok(Some(key_arn))
+    }
+
     pub fn service(&self) -> &dyn ServiceKey {
         &*self.service
     }

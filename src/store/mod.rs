@@ -12,6 +12,7 @@ mod object;
 mod objects;
 mod parameters;
 mod recovery;
+mod reencryption;
 mod segments;
 mod symlinks;
 
@@ -20,6 +21,7 @@ pub use dir::Dir;
 pub use error::{Error, Result};
 pub use object::{Object, ObjectEncryption, SeekTo};
 pub use parameters::{Parameters, create, read_parameters};
+pub use reencryption::{Change, Changed};
 
 use crate::format::layout::PlainLen;
 use crate::format::sidecar::Place;
@@ -57,6 +59,7 @@ pub struct Store {
     max_pinned: usize,
     table_bytes: usize,
     encryptions: u64,
+    rewritten: u64,
     /// Most plaintext bytes of an object: what the backing file system takes, less headers.
     longest: u64,
     /// Held while the store is open.
@@ -76,6 +79,8 @@ pub struct StoreOptions {
     pub table_bytes: usize,
     /// Chunk encryptions under one key epoch.
     pub encryptions: u64,
+    /// Content of at most so many bytes gets a new data key in one commit; more than that chunk by chunk.
+    pub rewritten: u64,
 }
 
 impl Default for StoreOptions {
@@ -87,6 +92,7 @@ impl Default for StoreOptions {
             max_pinned: 256,
             table_bytes: 4 << 20,
             encryptions: object::ENCRYPTIONS,
+            rewritten: 16 << 20,
         }
     }
 }
@@ -149,6 +155,7 @@ impl Store {
             max_pinned: options.max_pinned,
             table_bytes: options.table_bytes,
             encryptions: options.encryptions,
+            rewritten: options.rewritten,
             longest: PlainLen::longest_within(lock.max_len()).0,
             backend,
             keys,

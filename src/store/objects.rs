@@ -6,7 +6,7 @@ use crate::crypto::SecretKey;
 use crate::format::ObjectId;
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
-use crate::sse::{Algorithm, Encryption, WrappedDataKey};
+use crate::sse::{Encryption, WrappedDataKey};
 use crate::store::backend::{Access, File, NewNode};
 use crate::store::object::{Home, read_header};
 use parking_lot::Mutex;
@@ -19,8 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const CLOSED: usize = 2048;
 /// Directories held open for names that are not durable, or for the dead.
 const DIRS: usize = 64;
-/// Content that is encrypted again at once, in memory.
-const REWRITTEN: u64 = 16 << 20;
 /// Names that are not durable, at most; then a checkpoint syncs everything.
 const UNSYNCED: usize = 1 << 15;
 
@@ -229,42 +227,6 @@ impl Store {
             drop(closed);
             self.objects.forget_closed(oldest);
         }
-    }
-
-    /// What a request for another encryption does. From AES256 or aws:kms to aws:kms the data key is wrapped again, and
-    /// content, ETag and mtime stay. Anything else needs a new data key: the content is encrypted again, up to
-    /// `REWRITTEN` bytes of it (`Error::NeedsReencryption` beyond). Commits.
-    pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
-        self.writable()?;
-        let (old, bucket, length) = object
-            .with_state(|state| (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.length()));
-        let wrapping_only = want.algorithm == Algorithm::AwsKms
-            && want.context.is_empty()
-            && old.algorithm != Algorithm::AwsKmsDsse
-            && length > 0;
-        if wrapping_only {
-            let wrapped = self.keys.rewrap(&old, want, &bucket, key, caller)?;
-            let permit = self.permit()?;
-            let mut freed = None;
-            object.replace_sidecar(
-                |state| {
-                    freed = state.rewrap(self, object.ino(), wrapped)?;
-                    Ok(())
-                },
-                &permit,
-            )?;
-            if let Some(place) = freed {
-                self.abandon(object.with_state(|state| state.id), place);
-            }
-            return Ok(());
-        }
-        if length > REWRITTEN {
-            return Err(Error::NeedsReencryption);
-        }
-        let key = self.keys.new_data_key(want, &bucket, key, caller)?;
-        let mut content = vec![0; length as usize];
-        object.read(0, &mut content)?;
-        object.rewrite(&content, Some(key))
     }
 
     /// A place that a living object's record has moved away from: freed like the dead's.

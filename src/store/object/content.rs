@@ -362,7 +362,7 @@ impl Object {
         Ok(outcome?)
     }
 
-    fn encrypt(
+    pub(super) fn encrypt(
         &self,
         state: &mut State,
         permit: Option<&Permit<'_>>,
@@ -504,7 +504,7 @@ impl State {
         self.tables.prepare_cut(new, &|offset, block| home.read_block(offset, block))
     }
 
-    fn is_null_page(&mut self, page: PageIndex) -> Result<bool> {
+    pub(super) fn is_null_page(&mut self, page: PageIndex) -> Result<bool> {
         let home = self.home()?.clone();
         self.tables.is_null_page(page, &|offset, block| home.read_block(offset, block))
     }
@@ -554,7 +554,25 @@ impl State {
 impl Keys {
     /// Without any, the object is locked.
     pub(super) fn new(keys: Vec<(u16, crate::crypto::ObjectKeys)>) -> Self {
+        let keys = keys.into_iter().map(|(first, key)| (first, Arc::new(key))).collect();
         Self { keys, ciphers: parking_lot::RwLock::default() }
+    }
+
+    /// These, and a newer one.
+    pub(super) fn and(&self, first_epoch: u16, key: crate::crypto::ObjectKeys) -> Self {
+        let mut keys = self.keys.clone();
+        keys.push((first_epoch, Arc::new(key)));
+        Self { keys, ciphers: parking_lot::RwLock::default() }
+    }
+
+    /// The newest alone.
+    pub(super) fn without_old(&self) -> Self {
+        Self { keys: self.keys.last().cloned().into_iter().collect(), ciphers: parking_lot::RwLock::default() }
+    }
+
+    /// First epoch of the newest data key.
+    pub(super) fn newest_epoch(&self) -> Result<u16> {
+        Ok(self.keys.last().ok_or(Error::Locked)?.0)
     }
 
     pub(super) fn are_there(&self) -> Result<()> {

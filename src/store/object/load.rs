@@ -226,6 +226,36 @@ impl State {
         }
     }
 
+    /// One more data key: what is encrypted from here on is under it.
+    pub(in crate::store) fn add_epoch(
+        &mut self,
+        store: &Store,
+        ino: u64,
+        data_key: SecretKey,
+        wrapped: WrappedDataKey,
+    ) -> Result<Option<Place>> {
+        let first_epoch = self.seal.epoch.checked_add(1).ok_or(Error::Errno(libc::EFBIG))?;
+        let keys = ObjectKeys::new(data_key, parameters(self.id, self.suite), first_epoch);
+        let mut sidecar = self.sidecar.clone();
+        sidecar.keys.push(EpochKey { first_epoch, wrapped, commitment: *keys.commitment() });
+        let all = Arc::new(self.keys.and(first_epoch, keys));
+        let before = std::mem::replace(&mut self.keys, all);
+        let place = self.replace_record(store, ino, sidecar).inspect_err(|_| self.keys = before)?;
+        self.seal.epoch = first_epoch;
+        self.seal.encryptions = 0;
+        self.dirty = true;
+        Ok(place)
+    }
+
+    /// No chunk is under any data key but the newest.
+    pub(in crate::store) fn drop_old_keys(&mut self, store: &Store, ino: u64) -> Result<Option<Place>> {
+        let newest = self.sidecar.newest().clone();
+        let sidecar = Sidecar { keys: vec![newest], ..self.sidecar.clone() };
+        let place = self.replace_record(store, ino, sidecar)?;
+        self.keys = Arc::new(self.keys.without_old());
+        Ok(place)
+    }
+
     /// Answers the place that is no longer used, if the record has moved.
     fn replace_record(&mut self, store: &Store, ino: u64, sidecar: Sidecar) -> Result<Option<Place>> {
         let (record, needed) = write_record(&sidecar, self.id, self.record_ino, self.keys.newest()?)?;

@@ -3,6 +3,7 @@
 mod atime;
 mod commit;
 mod content;
+mod epochs;
 mod home;
 mod load;
 mod lock;
@@ -115,7 +116,7 @@ impl Logged {
 
 /// The data keys by the first key epoch that each serves, and the ciphers of the epochs that were met.
 struct Keys {
-    keys: Vec<(u16, ObjectKeys)>,
+    keys: Vec<(u16, Arc<ObjectKeys>)>,
     ciphers: RwLock<HashMap<u16, Arc<ChunkCipher>>>,
 }
 

@@ -84,7 +84,7 @@ impl Object {
 }
 
 /// An object as it was committed before a change that may fail halfway.
-struct Before {
+pub(super) struct Before {
     length: PlainLen,
     tables: Tables,
     keys: Arc<Keys>,
@@ -98,7 +98,7 @@ struct Before {
 }
 
 impl Before {
-    fn of(state: &State) -> Self {
+    pub(super) fn of(state: &State) -> Self {
         Self {
             length: state.length,
             tables: state.tables.clone(),
@@ -113,7 +113,7 @@ impl Before {
         }
     }
 
-    fn restore(self, state: &mut State) {
+    pub(super) fn restore(self, state: &mut State) {
         if state.seal.sequence != self.seal.sequence {
             // It was committed; what failed came after that.
             return;

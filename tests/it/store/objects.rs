@@ -93,6 +93,56 @@ fn the_key_epoch_rises_at_the_bound_of_encryptions_and_old_chunks_stay_readable(
 }
 
 #[test]
+fn a_large_object_gets_a_new_data_key_chunk_by_chunk_through_a_small_log() {
+    let (disk, keys) = new_disk();
+    let options =
+        || StoreOptions { rewritten: 0, log_bound: 1 << 20, table_bytes: 64 << 10, ..StoreOptions::default() };
+    let store = open_with(&disk, &keys, options());
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "o");
+    let mut expected = pattern(1, 6 << 20);
+    object.write(0, &expected).unwrap();
+    object.write(80 << 20, b"behind a hole").unwrap();
+    object.fsync().unwrap();
+    let mtime = object.attr().unwrap().mtime;
+    store.rewrap(&object, &aws_kms("one"), "o", &CALLER).unwrap();
+    store.begin_epoch(&object, &aws_kms("two"), "o", &CALLER).unwrap();
+    let next = object.reencrypt_some(0, 100).unwrap().unwrap();
+    assert_eq!(next, 100);
+    assert_eq!(object.attr().unwrap().mtime, mtime);
+    assert_eq!(object.key_arns(), [arn("one"), arn("two")]);
+    object.write(4096 * 99 + 7, b"between").unwrap();
+    expected[4096 * 99 + 7..][..7].copy_from_slice(b"between");
+    store.release(&object);
+    store.close().unwrap();
+
+    let store = open_with(&disk, &keys, options());
+    let dir = bucket(&store);
+    let object = open_object(&store, &dir, "o");
+    let holds = |object: &Object| {
+        let mut bytes = vec![0; 6 << 20];
+        assert_eq!(object.read(0, &mut bytes).unwrap(), 6 << 20);
+        assert!(bytes == expected);
+        let mut tail = [1; 20];
+        assert_eq!(object.read((80 << 20) - 7, &mut tail).unwrap(), 20);
+        assert_eq!(&tail, b"\0\0\0\0\0\0\0behind a hole");
+    };
+    holds(&object);
+    store.rewrap(&object, &aes256(), "o", &CALLER).unwrap();
+    assert_eq!(object.key_arns(), [""; 0], "nothing is under a KMS key any more");
+    assert!(!object.has_old_keys());
+    holds(&object);
+    object.fsync().unwrap();
+    store.release(&object);
+    let killed = disk.crash_point().kill();
+    let store = open_with(&killed, &keys, options());
+    let object = open_object(&store, &bucket(&store), "o");
+    holds(&object);
+    store.release(&object);
+    store.close().unwrap();
+}
+
+#[test]
 fn a_rewrap_leaves_content_etag_and_mtime_alone() {
     let (disk, keys) = new_disk();
     let store = open(&disk, &keys);

@@ -74,6 +74,29 @@ impl World {
         Ok(())
     }
 
+    /// A new data key for what is written from here on.
+    pub fn rekey(&self, name: &str) -> Result<(), Error> {
+        let Some(object) = self.find(name)? else { return Ok(()) };
+        let wrap = self.next();
+        let state = self.with_known(&object, |known| {
+            known.push(Content { wrap, ..known.now().clone() });
+            known.last()
+        });
+        let key_id = format!("{wrap}-{}", "x".repeat((wrap % 3) as usize * 350));
+        self.store.begin_epoch(&object, &aws_kms(&key_id), name, &CALLER)?;
+        self.with_known(&object, |known| known.commit(state));
+        self.snapshot();
+        Ok(())
+    }
+
+    /// One chunk that is under an older data key comes under the newest.
+    pub fn reencrypt(&self, name: &str) -> Result<(), Error> {
+        let Some(object) = self.find(name)? else { return Ok(()) };
+        object.reencrypt_some(0, 1)?;
+        self.snapshot();
+        Ok(())
+    }
+
     pub fn close(&self, name: &str) -> Result<(), Error> {
         let Some(object) = self.find(name)? else { return Ok(()) };
         let state = self.with_known(&object, |known| known.last());

@@ -13,6 +13,7 @@ const READ_ONLY: StoreOptions = StoreOptions {
     max_pinned: 256,
     table_bytes: 4 << 20,
     encryptions: 1 << 32,
+    rewritten: 16 << 20,
 };
 
 fn open_read_only(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {

@@ -30,6 +30,12 @@ pub const SEQUENTIAL: &[&str] = &[
     "create a; write a 0 4; fsync a; rewrap a; write a 0 1; fsync a; rewrap a; close a; checkpoint; rewrap a; fsync a",
     "create a; write a 0 4; fsync a; write a 0 1; rewrap a; fsync a",
     "create a; write a 0 2; close a; truncate a 0; rewrap a; write a 0 2; fsync a",
+    "create a; write a 0 8; fsync a; rekey a; reencrypt a; reencrypt a; fsync a; reencrypt a; reencrypt a; reencrypt a; \
+     fsync a",
+    "create a; write a 0 8; fsync a; rekey a; reencrypt a; write a 4 1; checkpoint; reencrypt a; write a 0 1; reencrypt a; \
+     close a; reencrypt a; reencrypt a; checkpoint; write a 2 2; fsync a",
+    "create a; write a 0 8; close a; rekey a; rekey a; reencrypt a; truncate a 5; reencrypt a; punch a 0; rewrap a; \
+     fsync a; checkpoint",
     "create t; write t 0 3; fsync t; write t 0 1; fsync t; rename t a; create t; fsync t; write a 0 1; fsync a",
     "create a; write a 0 4; fsync a; create t; write t 0 3; close t; rename t a; checkpoint; fsync a",
     "create a; write a 0 4; fsync a; create t; write t 0 3; fsync t; write a 0 2; fsync a; rename t a; checkpoint; \
@@ -49,6 +55,8 @@ pub const SECOND_LIVES: &[&str] = &[
     "create a; write a 0 3; close a || write a 4 2; fsync a; write a 0 1; fsync a",
     "create a; write a 0 1; close a || create b; write b 0 1; fsync b; unlink a; checkpoint; write b 0 1; fsync b",
     "create a; write a 0 2; fsync a || create b; write b 0 1; close b; fsync b",
+    "create a; write a 0 8; fsync a; rekey a; reencrypt a; reencrypt a || reencrypt a; write a 2 1; reencrypt a; \
+     reencrypt a; reencrypt a; fsync a",
     "create a; write a 0 2; close a || write a 0 1; fsync a; write a 2 2; close a",
     "create a; write a 0 4; fsync a; write a 0 2; fsync a; unlink a; checkpoint || create b; write b 0 4; fsync b; \
      overwrite a; write a 0 3; fsync a; checkpoint",
@@ -73,6 +81,8 @@ pub const INTERLEAVED: &[&str] = &[
     "create a; write a 0 4; fsync a; write a 0 2; fsync a; checkpoint { punch a 0 }; write a 2 1; fsync a",
     "create a; write a 0 4; fsync a; write a 0 1; checkpoint { / write a 1 1; fsync a; create b; write b 0 1; fsync b }",
     "create a; write a 0 4; fsync a; rewrap a; checkpoint { create b; write b 0 1; fsync b / rewrap a / unlink_open a }",
+    "create a; write a 0 8; fsync a; rekey a; reencrypt a; checkpoint { reencrypt a; write a 0 1 / reencrypt a }; \
+     reencrypt a; reencrypt a; fsync a { reencrypt a; reencrypt a }; write a 6 1; fsync a",
     "create a; write a 0 2; close a; checkpoint { fsync a / write a 4 1; close a }; fsync a",
     "create a; write a 0 2; fsyncdir { create b; write b 0 1; close b }; fsync a",
 ];
@@ -122,8 +132,10 @@ fn random_op(rng: &mut StdRng) -> String {
         }
         34..48 => format!("fsync {name}"),
         48..58 => format!("close {name}"),
-        58..62 => format!("rewrap {name}"),
-        62..69 => format!("truncate {name} {}", rng.random_range(0..9)),
+        58..61 => format!("rewrap {name}"),
+        61 => format!("rekey {name}"),
+        62..64 => format!("reencrypt {name}"),
+        64..69 => format!("truncate {name} {}", rng.random_range(0..9)),
         69..76 => format!("punch {name} {}", rng.random_range(0..4)),
         76..88 => format!("create {place}"),
         88..95 => format!("rename {place} {}", PLACES.choose(rng).unwrap()),

@@ -171,6 +171,8 @@ impl World {
             ["truncate", name, _] => self.truncate(name, number(2)),
             ["punch", name, _] => self.punch(name, number(2)),
             ["rewrap", name] => self.rewrap(name),
+            ["rekey", name] => self.rekey(name),
+            ["reencrypt", name] => self.reencrypt(name),
             ["close", name] => self.close(name),
             ["fsync", name] => self.fsync(name),
             ["unlink", name] => self.unlink(name),
