@@ -44,7 +44,7 @@ impl Store {
     ) -> Result<Changed> {
         self.writable()?;
         if object.has_old_keys() {
-            self.finish_epoch(object)?;
+            Self::finish_epoch(object)?;
             if change != Change::RewrapOnly && self.is_under(object, want, caller)? {
                 return Ok(Changed::Reencrypted);
             }
@@ -65,7 +65,7 @@ impl Store {
         }
         if length > self.rewritten {
             self.begin_epoch(object, want, key, caller)?;
-            self.finish_epoch(object)?;
+            Self::finish_epoch(object)?;
         } else {
             let key = self.keys.new_data_key(want, &bucket, key, caller)?;
             let mut content = vec![0; length as usize];
@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Chunk by chunk, while others read and write; a crash leaves it to whoever asks next.
-    fn finish_epoch(&self, object: &Arc<Object>) -> Result<()> {
+    fn finish_epoch(object: &Object) -> Result<()> {
         let mut next = Some(0);
         while let Some(from) = next {
             next = object.reencrypt_some(from, STEP)?;

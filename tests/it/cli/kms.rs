@@ -227,7 +227,7 @@ fn moving_an_alias_and_rotating_a_key_in_a_mount_leave_old_objects_readable() {
     let json = format!(r#"{{"Rules": [{{"ApplyServerSideEncryptionByDefault": {rule}}}]}}"#);
     fs::write(bucket.join(".encryption.json"), json).unwrap();
     let key_of = |name: &str| {
-        let mut value = vec![0; 200];
+        let mut value = [0; 200];
         let attribute = "user.x-amz-server-side-encryption-aws-kms-key-id";
         let len = rustix::fs::getxattr(bucket.join(name), attribute, &mut value[..]).unwrap();
         String::from_utf8(value[..len].to_vec()).unwrap()

@@ -1,5 +1,4 @@
-use super::world::{World, errno};
-use rustix::io::Errno;
+use super::world::World;
 use std::fs::{self, File};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
