@@ -1,12 +1,14 @@
 //! The KMS over a keyring of this machine.
 
+mod mounts;
+
 use super::admin;
 use super::authorization::Ask;
-use super::blob::{self, Names};
+use super::blob::Names;
 use super::keyring::{self, Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
 use super::lookup::AWS_S3;
 use super::principal::Directory;
-use super::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
+use super::{Caller, Code, EncryptionContext, Error, Kms};
 use crate::crypto::SecretKey;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The service's own key has this id in its blobs.
-const SERVICE: [u8; 16] = *b"kmsfs service\0\0\0";
+pub(super) const SERVICE: [u8; 16] = *b"kmsfs service\0\0\0";
 
 /// Tells the time, in nanoseconds since 1970.
 pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
@@ -282,130 +284,10 @@ pub(super) fn check_usable(contents: &Contents, key: &Key) -> Result<(), Error> 
     }
 }
 
-impl Kms for LocalKms {
-    fn generate_data_key(
-        &self,
-        key_id: &str,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<GeneratedDataKey, Error> {
-        self.calls.generate_data_key.fetch_add(1, Ordering::Relaxed);
-        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("GenerateDataKey", context, caller))?;
-        let plaintext = SecretKey::random();
-        let ciphertext_blob = blob::wrap(names, &*self.unwrapped(names)?, &plaintext, context);
-        Ok(GeneratedDataKey { key_arn, plaintext, ciphertext_blob })
-    }
-
-    fn encrypt(
-        &self,
-        key_id: &str,
-        plaintext: &SecretKey,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(String, Vec<u8>), Error> {
-        self.calls.encrypt.fetch_add(1, Ordering::Relaxed);
-        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("Encrypt", context, caller))?;
-        Ok((key_arn, blob::wrap(names, &*self.unwrapped(names)?, plaintext, context)))
-    }
-
-    fn decrypt(
-        &self,
-        key_arn: &str,
-        ciphertext_blob: &[u8],
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<SecretKey, Error> {
-        self.calls.decrypt.fetch_add(1, Ordering::Relaxed);
-        let names = blob::names(ciphertext_blob).ok_or_else(Error::invalid_ciphertext)?;
-        self.ask_twice(|contents| {
-            let key = contents.find(key_arn)?;
-            if key.id != names.key {
-                // A key that is not here was not named by a KMS: the blob is damaged, or another keyring's.
-                let known = contents.key(&names.key).is_some();
-                return Err(if known { Error::incorrect_key() } else { Error::invalid_ciphertext() });
-            }
-            self.permit(contents, key, &Ask::through_s3("Decrypt", context, caller))?;
-            check_usable(contents, key)
-        })?;
-        let material = self.unwrapped(names)?;
-        blob::unwrap(ciphertext_blob, &material, context).ok_or_else(Error::invalid_ciphertext)
-    }
-
-    fn authorize(
-        &self,
-        key_arn: &str,
-        operation: Operation,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(), Error> {
-        let action = match operation {
-            Operation::Decrypt => "Decrypt",
-            Operation::GenerateDataKey => "GenerateDataKey",
-        };
-        self.ask_twice(|contents| {
-            let key = contents.find(key_arn)?;
-            self.permit(contents, key, &Ask::through_s3(action, context, caller))?;
-            check_usable(contents, key)
-        })
-    }
-
-    fn tick(&self) {
-        let due = self.ask(|contents| Ok(admin::is_due(contents, self.now())));
-        if due != Ok(true) {
-            return;
-        }
-        match self.change(|_, _| Ok(())) {
-            Ok(()) => self.overdue.store(false, Ordering::Relaxed),
-            Err(error) => {
-                if !self.overdue.swap(true, Ordering::Relaxed) {
-                    log::error!(
-                        "what is due in the keyring, a deletion or rotation, cannot be done: {}",
-                        error.message
-                    );
-                }
-            }
-        }
-    }
-
-    fn calls(&self) -> KmsCalls {
-        LocalKms::calls(self)
-    }
-
-    fn version(&self) -> u64 {
-        *self.looked.lock() = Instant::now();
-        self.look_now();
-        self.state.read().version
-    }
-}
-
-impl ServiceKey for LocalKms {
-    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
-        let key = SecretKey::random();
-        let blob = ServiceKey::encrypt(self, &key, context)?;
-        Ok((key, blob))
-    }
-
-    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error> {
-        let names = self.ask(|contents| {
-            let material = contents.service.last();
-            let material = material.ok_or_else(|| Error::new(Code::KmsInternal, "the service has no key"))?;
-            Ok(Names { key: SERVICE, material: material.id })
-        })?;
-        Ok(blob::wrap(names, &*self.unwrapped(names)?, plaintext, context))
-    }
-
-    fn decrypt(&self, ciphertext_blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
-        let names = blob::names(ciphertext_blob).filter(|names| names.key == SERVICE);
-        let names = names.ok_or_else(Error::invalid_ciphertext)?;
-        self.ask(|_| Ok(()))?;
-        let material = self.unwrapped(names)?;
-        blob::unwrap(ciphertext_blob, &material, context).ok_or_else(Error::invalid_ciphertext)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kms::{GeneratedDataKey, Operation, ServiceKey};
     use uuid::Uuid;
 
     const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };

@@ -11,6 +11,7 @@ mod local;
 mod lookup;
 mod policy;
 mod principal;
+mod service;
 #[cfg(test)]
 mod tests_of_access;
 
