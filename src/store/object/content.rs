@@ -202,7 +202,7 @@ impl Object {
             state.resize(new)?;
             state.length = new;
             state.cut = state.cut.min(new.chunks());
-            state.changed();
+            state.changed(self.store.now());
             Ok(())
         })
     }
@@ -232,7 +232,7 @@ impl Object {
                 }
             }
             state.clear(whole)?;
-            state.changed();
+            state.changed(self.store.now());
             state.mtime = Some(self.store.now());
             Ok(())
         })
@@ -291,7 +291,6 @@ impl Object {
         let mut state = self.state.write();
         // Even what needs none could not be committed.
         state.keys.are_there()?;
-        state.changed_at = self.store.now();
         match change(&mut state, None) {
             Ok(()) => return Ok(()),
             Err(Blocked::Failed(error)) => return Err(error),
@@ -358,7 +357,7 @@ impl Object {
             state.regret(new, done)?;
         }
         state.length = done;
-        state.changed();
+        state.changed(self.store.now());
         Ok(outcome?)
     }
 
@@ -535,8 +534,9 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn changed(&mut self) {
+    pub(super) fn changed(&mut self, now: i64) {
         self.dirty = true;
+        self.changed_at = now;
         self.seal.md5 = None;
     }
 

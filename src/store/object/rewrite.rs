@@ -42,7 +42,7 @@ impl Object {
         state.resize(PlainLen(0))?;
         state.length = PlainLen(0);
         state.cut = 0;
-        state.changed();
+        state.changed(self.store.now());
         let rekeyed = key.is_some();
         let mut moved = None;
         if let Some((data_key, wrapped)) = key {
