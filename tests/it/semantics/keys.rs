@@ -79,12 +79,12 @@ fn a_disabled_key_refuses_opens_until_it_is_enabled() {
         w.set_default("bucket", &kms_with("alias/customer"), Some(bucket_key));
         fs::write(w.at("bucket/object"), "content").unwrap();
         assert_eq!(fs::read(w.at("bucket/object")).unwrap(), b"content");
-        w.kms(&["disable-key", "--key-id", "alias/customer"]);
+        w.kms(&["disable-key", "--key-id", &arn]);
         w.eventually(|| File::open(w.at("bucket/object")).is_err());
         assert_eq!(errno(File::open(w.at("bucket/object"))), Errno::ACCESS);
         assert_eq!(errno(OpenOptions::new().append(true).open(w.at("bucket/object"))), Errno::ACCESS);
         w.expect_log(&format!("KMS.DisabledException: {arn} is disabled."));
-        w.kms(&["enable-key", "--key-id", "alias/customer"]);
+        w.kms(&["enable-key", "--key-id", &arn]);
         w.eventually(|| File::open(w.at("bucket/object")).is_ok());
         assert_eq!(fs::read(w.at("bucket/object")).unwrap(), b"content");
     }
@@ -93,9 +93,9 @@ fn a_disabled_key_refuses_opens_until_it_is_enabled() {
 #[test]
 fn a_configuration_is_always_readable() {
     let mut w = World::with_buckets(&["bucket"]);
-    w.create_key("alias/customer");
+    let arn = w.create_key("alias/customer");
     let content = w.set_default("bucket", &kms_with("alias/customer"), None);
-    w.kms(&["disable-key", "--key-id", "alias/customer"]);
+    w.kms(&["disable-key", "--key-id", &arn]);
     w.remount();
     assert_eq!(w.algorithm("bucket/.encryption.json"), "AES256");
     assert_eq!(fs::read_to_string(w.at("bucket/.encryption.json")).unwrap(), content);
@@ -106,13 +106,13 @@ fn a_configuration_is_always_readable() {
 #[test]
 fn an_unreadable_object_can_be_replaced() {
     let w = World::with_buckets(&["bucket"]);
-    w.create_key("alias/customer");
+    let arn = w.create_key("alias/customer");
     w.set_default("bucket", &kms_with("alias/customer"), None);
     for name in ["one", "two"] {
         fs::write(w.at("bucket").join(name), "content").unwrap();
     }
     w.set_default("bucket", r#"{"SSEAlgorithm":"AES256"}"#, None);
-    w.kms(&["disable-key", "--key-id", "alias/customer"]);
+    w.kms(&["disable-key", "--key-id", &arn]);
     w.eventually(|| File::open(w.at("bucket/one")).is_err());
     assert_eq!(fs::metadata(w.at("bucket/one")).unwrap().len(), 7);
     fs::rename(w.at("bucket/one"), w.at("bucket/renamed")).unwrap();
