@@ -16,6 +16,7 @@ mod mountpoint;
 mod notify;
 mod options;
 mod put;
+mod reencrypt;
 mod remount;
 mod sandbox;
 mod scrub;
@@ -63,6 +64,7 @@ enum Command {
     Scrub(scrub::ScrubArgs),
     Status(status::StatusArgs),
     Sync(sync::SyncArgs),
+    Reencrypt(reencrypt::ReencryptArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Scrub(args) => scrub::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sync(args) => sync::run(&args),
+        Command::Reencrypt(args) => reencrypt::run(&args),
     };
     result.unwrap_or_else(|failure| tell(&failure).into())
 }

@@ -1,6 +1,7 @@
 //! POSIX meaning over the store: inodes, handles, permissions, S3's rules for names and encryption. No FUSE types.
 
 mod attributes;
+pub mod bulk;
 mod closed;
 mod configurations;
 mod dirs;
@@ -43,6 +44,7 @@ pub struct Fs {
     handles: Handles,
     configurations: Configurations,
     revocations: Revocations,
+    outcomes: bulk::Outcomes,
     /// Renames of directories take it alone, walks share it.
     tree: RwLock<()>,
     invalidate: RwLock<Option<Invalidate>>,
@@ -110,6 +112,7 @@ impl Fs {
             handles: Handles::default(),
             configurations: Configurations::default(),
             revocations: Revocations::default(),
+            outcomes: bulk::Outcomes::default(),
             tree: RwLock::new(()),
             invalidate: RwLock::new(None),
         })

@@ -23,6 +23,10 @@ pub enum Virtual {
     Create,
     /// Of the root, set only: a checkpoint.
     Sync,
+    /// Set only: a piece of a change of many objects' encryption.
+    Reencrypt,
+    /// What came of the piece with this token.
+    Reencrypted(u64),
 }
 
 impl Virtual {
@@ -35,6 +39,10 @@ impl Virtual {
             "x-kmsfs-encryption" => Some(Self::Encryption),
             "x-kmsfs-create" => Some(Self::Create),
             "x-kmsfs-sync" => Some(Self::Sync),
+            "x-kmsfs-reencrypt" => Some(Self::Reencrypt),
+            name if name.starts_with("x-kmsfs-reencrypt.") => {
+                u64::from_str_radix(name.rsplit_once('.')?.1, 16).ok().map(Self::Reencrypted)
+            }
             name => headers.into_iter().find(|header| *header == name).map(Self::Header),
         }
     }
@@ -44,7 +52,10 @@ impl Fs {
     pub(super) fn get_virtual(&self, ino: u64, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
         match name {
             Virtual::Encryption => self.directory_encryption(ino),
-            Virtual::Create | Virtual::Sync | Virtual::ContentMd5 | Virtual::Header(CONTEXT) => errno(libc::ENODATA),
+            Virtual::Create | Virtual::Sync | Virtual::Reencrypt | Virtual::ContentMd5 | Virtual::Header(CONTEXT) => {
+                errno(libc::ENODATA)
+            }
+            Virtual::Reencrypted(token) => self.reencrypted(token, caller),
             Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
             Virtual::Header(header) => self.with_object(ino, caller, |object| {
                 let encryption = object.encryption();
@@ -83,7 +94,8 @@ impl Fs {
 
     pub(super) fn set_virtual(&self, ino: u64, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
         match name {
-            Virtual::Etag | Virtual::Encryption => errno(libc::EPERM),
+            Virtual::Etag | Virtual::Encryption | Virtual::Reencrypted(_) => errno(libc::EPERM),
+            Virtual::Reencrypt => self.reencrypt(ino, value, caller),
             Virtual::Create => self.create_with(ino, value, caller),
             Virtual::Sync => self.sync(ino, caller),
             Virtual::ContentMd5 => {

@@ -21,7 +21,7 @@ pub use dir::Dir;
 pub use error::{Error, Result};
 pub use object::{Object, ObjectEncryption, SeekTo};
 pub use parameters::{Parameters, create, read_parameters};
-pub use reencryption::{Change, Changed};
+pub use reencryption::{Change, Changed, Step, Wrapping, is_as};
 
 use crate::format::layout::PlainLen;
 use crate::format::sidecar::Place;

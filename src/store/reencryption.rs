@@ -1,8 +1,11 @@
 //! Another encryption for an object that exists: its data key wrapped anew, or a new data key.
 
-use super::{Error, Object, Result, Store};
+use super::backend::Access;
+use super::object::{read_header, read_sidecar};
+use super::{Dir, Error, Object, Result, Store};
 use crate::kms::Caller;
 use crate::sse::{Algorithm, Encryption, WrappedDataKey, arn};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 /// Chunks that one commit encrypts again: 1 MiB.
@@ -25,15 +28,32 @@ pub enum Changed {
     Reencrypted,
 }
 
+/// How far a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Done(Changed),
+    /// It was told to stop, and goes on from this chunk.
+    More(u64),
+}
+
+/// How an object's newest data key is wrapped, as its sidecar says: not authenticated, since no key was asked for.
+#[derive(Debug, Clone)]
+pub struct Wrapping {
+    pub wrapped: WrappedDataKey,
+    /// Chunks may be under older data keys.
+    pub unfinished: bool,
+}
+
 impl Store {
     /// What a request for another encryption does. From AES256 or aws:kms to aws:kms the data key is wrapped again, and
     /// content, ETag and mtime stay. Anything else needs a new data key: the content is encrypted again. Commits.
     pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
-        self.change_encryption(object, want, Change::AsNeeded, key, caller).map(drop)
+        self.change_encryption(object, want, Change::AsNeeded, key, caller, 0, &|| true).map(drop)
     }
 
-    /// As `rewrap`. An object that an earlier call left halfway is brought to its end first, which may be all there is to
-    /// do. `key` is its S3 key.
+    /// As `rewrap`. An object that an earlier call left halfway is brought to its end first, from that chunk on, which may
+    /// be all there is to do. `key` is its S3 key. `go_on` is asked after each commit of many.
+    #[allow(clippy::too_many_arguments)]
     pub fn change_encryption(
         &self,
         object: &Arc<Object>,
@@ -41,38 +61,57 @@ impl Store {
         change: Change,
         key: &str,
         caller: &Caller,
-    ) -> Result<Changed> {
+        from: u64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Step> {
         self.writable()?;
         if object.has_old_keys() {
-            Self::finish_epoch(object)?;
+            if let Some(next) = Self::finish_epoch(object, from, go_on)? {
+                return Ok(Step::More(next));
+            }
             if change != Change::RewrapOnly && self.is_under(object, want, caller)? {
-                return Ok(Changed::Reencrypted);
+                return Ok(Step::Done(Changed::Reencrypted));
             }
         }
         let (old, bucket, length) = object
             .with_state(|state| (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.length()));
-        let wrapping_will_do = want.algorithm == Algorithm::AwsKms
-            && want.context.is_empty()
-            && old.algorithm != Algorithm::AwsKmsDsse
-            && (length > 0 || change == Change::RewrapOnly);
-        if wrapping_will_do && change != Change::NewDataKey {
+        // An empty object has nothing to encrypt again.
+        let change = if length == 0 && change == Change::AsNeeded { Change::NewDataKey } else { change };
+        if self.would_rewrap(&old, want, change)? {
             let wrapped = self.keys.rewrap(&old, want, &bucket, key, caller)?;
             self.replace_wrapping(object, wrapped)?;
-            return Ok(Changed::Rewrapped);
-        }
-        if change == Change::RewrapOnly {
-            return Err(Error::NeedsReencryption);
+            return Ok(Step::Done(Changed::Rewrapped));
         }
         if length > self.rewritten {
             self.begin_epoch(object, want, key, caller)?;
-            Self::finish_epoch(object)?;
+            if let Some(next) = Self::finish_epoch(object, 0, go_on)? {
+                return Ok(Step::More(next));
+            }
         } else {
             let key = self.keys.new_data_key(want, &bucket, key, caller)?;
             let mut content = vec![0; length as usize];
             object.read(0, &mut content)?;
             object.rewrite(&content, Some(key))?;
         }
-        Ok(Changed::Reencrypted)
+        Ok(Step::Done(Changed::Reencrypted))
+    }
+
+    /// Whether a change leaves the data key as it is.
+    pub fn would_rewrap(&self, now: &WrappedDataKey, want: &Encryption, change: Change) -> Result<bool> {
+        let dsse = Algorithm::AwsKmsDsse;
+        let will_do = match want.algorithm {
+            Algorithm::AwsKms => {
+                now.algorithm != dsse && (want.context.is_empty() || own_pairs(now).eq(want.context.iter()))
+            }
+            // Another wrapping under the service's own key, not one that leaves KMS.
+            Algorithm::Aes256 => now.algorithm == Algorithm::Aes256 && change == Change::RewrapOnly,
+            Algorithm::AwsKmsDsse => false,
+        };
+        match change {
+            Change::NewDataKey => Ok(false),
+            Change::RewrapOnly if !will_do => Err(Error::NeedsReencryption),
+            _ => Ok(will_do),
+        }
     }
 
     /// A new data key for what is written from here on; `Object::reencrypt_some` brings what is there under it.
@@ -97,13 +136,29 @@ impl Store {
         Ok(())
     }
 
-    /// Chunk by chunk, while others read and write; a crash leaves it to whoever asks next.
-    fn finish_epoch(object: &Object) -> Result<()> {
-        let mut next = Some(0);
-        while let Some(from) = next {
-            next = object.reencrypt_some(from, STEP)?;
+    /// Chunk by chunk, while others read and write; a crash leaves it to whoever asks next. Answers where to go on, if it
+    /// was told to stop.
+    fn finish_epoch(object: &Object, from: u64, go_on: &dyn Fn() -> bool) -> Result<Option<u64>> {
+        let mut from = from;
+        while let Some(next) = object.reencrypt_some(from, STEP)? {
+            if !go_on() {
+                return Ok(Some(next));
+            }
+            from = next;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// How the object of that name is wrapped; no key is asked for.
+    pub fn wrapping(&self, dir: &Dir, name: &OsStr) -> Result<Wrapping> {
+        let file = dir.backing.open_file(name, Access::Read)?;
+        let sidecar = if let Some(object) = self.loaded(file.metadata()?.ino) {
+            object.with_state(|state| state.sidecar.clone())
+        } else {
+            let header = read_header(file.as_ref())?;
+            read_sidecar(&self.segments, self.patched(header.sidecar), &header)?.0
+        };
+        Ok(Wrapping { wrapped: sidecar.newest().wrapped.clone(), unfinished: sidecar.keys.len() > 1 })
     }
 
     /// Whether the newest data key is wrapped as `want` says.
@@ -115,11 +170,15 @@ impl Store {
     }
 }
 
-/// `key_arn` is what `want`'s key resolves to.
-pub(super) fn is_as(now: &WrappedDataKey, want: &Encryption, key_arn: Option<&str>) -> bool {
-    let pairs = now.context.iter().filter(|(name, _)| *name != arn::CONTEXT_KEY);
+/// Whether a data key is wrapped as `want` says. `key_arn` is what its key resolves to.
+pub fn is_as(now: &WrappedDataKey, want: &Encryption, key_arn: Option<&str>) -> bool {
     now.algorithm == want.algorithm
         && now.key_arn == key_arn.unwrap_or_default()
         && now.under_bucket_key.is_some() == want.bucket_key
-        && pairs.eq(want.context.iter())
+        && own_pairs(now).eq(want.context.iter())
+}
+
+/// The context's pairs that a request gave.
+fn own_pairs(wrapped: &WrappedDataKey) -> impl Iterator<Item = (&String, &String)> {
+    wrapped.context.iter().filter(|(name, _)| *name != arn::CONTEXT_KEY)
 }

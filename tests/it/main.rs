@@ -8,6 +8,7 @@ mod harness;
 mod access;
 mod backup;
 mod bigfile;
+mod bulk;
 mod config;
 mod format;
 mod fs_model;

@@ -288,7 +288,7 @@ fn write_record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) ->
     Ok((record.write(units), units))
 }
 
-pub(super) fn read_sidecar(
+pub(in crate::store) fn read_sidecar(
     segments: &Segments,
     patched: Option<Vec<u8>>,
     header: &Header,

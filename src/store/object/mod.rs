@@ -22,7 +22,7 @@ use crate::sse::Algorithm;
 pub(super) use commit::Noted;
 pub use content::{ENCRYPTIONS, SeekTo};
 pub(super) use home::Home;
-pub(super) use load::{NewObject, read_header};
+pub(super) use load::{NewObject, read_header, read_sidecar};
 use parking_lot::{Mutex, RwLock};
 pub(super) use salvage::{Remains, Salvaged};
 use std::collections::{BTreeSet, HashMap};

@@ -110,8 +110,7 @@ fn a_large_object_gets_a_new_data_key_chunk_by_chunk_through_a_small_log() {
     let next = object.reencrypt_some(0, 100).unwrap().unwrap();
     assert_eq!(next, 100);
     assert_eq!(object.attr().unwrap().mtime, mtime);
-    let arns = |object: &Object| object.kms_keys().into_iter().map(|(arn, _)| arn).collect::<Vec<_>>();
-    assert_eq!(arns(&object), [arn("one"), arn("two")]);
+    assert_eq!(object.kms_keys().into_iter().map(|(key, _)| key).collect::<Vec<_>>(), [arn("one"), arn("two")]);
     object.write(4096 * 99 + 7, b"between").unwrap();
     expected[4096 * 99 + 7..][..7].copy_from_slice(b"between");
     store.release(&object);
