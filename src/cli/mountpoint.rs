@@ -28,6 +28,12 @@ pub fn is_mounted(store: &Path) -> io::Result<bool> {
     Ok(mounts()?.iter().any(|mount| mount.kind == TYPE && mount.source == store))
 }
 
+/// Where `store` is mounted.
+pub fn mounts_of(store: &Path) -> io::Result<Vec<PathBuf>> {
+    let here = mounts()?.into_iter().filter(|mount| mount.kind == TYPE && mount.source == store);
+    Ok(here.map(|mount| mount.target).collect())
+}
+
 /// The mount point made absolute, and fit to be mounted on: a directory that exists and is no kmsfs mount. The mount of
 /// a daemon that is gone is taken away. Answers warnings too, for standard error and the log.
 pub fn prepare(mountpoint: &Path) -> Result<(PathBuf, Vec<String>), Failure> {

@@ -65,6 +65,17 @@ fn many_objects_come_under_another_key_and_the_old_one_is_not_needed_any_more() 
     };
     let sample: Vec<_> = (0..count).step_by(97).map(|number| before(&mount, number)).collect();
 
+    let listed = |key: &str| store.sh(&format!("kmsfs kms --store $STORE --key-file $KEY list-objects --key-id {key}"));
+    let lines = listed("alias/old");
+    assert_eq!(lines.lines().count(), count);
+    let expected = r#"{"Bucket":"bucket","Key":"d1/o1","ServerSideEncryption":"aws:kms","BucketKeyEnabled":false}"#;
+    assert!(lines.lines().any(|line| line == expected), "{lines}");
+    let scheduled = "kmsfs kms --store $STORE --key-file $KEY schedule-key-deletion --key-id";
+    let warned = store.try_sh(&format!("{scheduled} {old}")).err;
+    assert!(warned.contains(&format!("{count} objects are under this key")), "{warned}");
+    store.kms(&format!("cancel-key-deletion --key-id {old}"));
+    store.enable_key(&old);
+    assert!(wait_until(|| fs::read(mount.path(&name(0))).is_ok()));
     let command = format!("kmsfs reencrypt --recursive --json --from-key {old} --ssekms-key-id alias/new $MNT/bucket");
     let would = summary(&store.sh(&command.replace("--json", "--json --dry-run")));
     assert_eq!((would["Rewrapped"].as_u64(), would["DryRun"].as_bool()), (Some(count as u64), Some(true)));
@@ -76,6 +87,11 @@ fn many_objects_come_under_another_key_and_the_old_one_is_not_needed_any_more() 
     let again = summary(&store.sh(&command.replace(&format!("--from-key {old} "), "--wait ")));
     assert_eq!((&again["Rewrapped"], &again["Skipped"]), (&0.into(), &(count + 1).into()));
 
+    assert_eq!(listed(&old), "");
+    assert_eq!(
+        store.sh("kmsfs kms --store $STORE --key-file $KEY list-objects --key-id alias/new --count"),
+        format!("{count}\n")
+    );
     store.disable_key(&old);
     mount.remount();
     all_read(&mount, count);

@@ -6,6 +6,7 @@ mod cryptography;
 mod import;
 mod input;
 mod keys;
+mod objects;
 mod rotation;
 mod tags;
 
@@ -66,6 +67,7 @@ enum Operation {
     Cryptography(cryptography::Operation),
     #[command(flatten)]
     Access(access::Operation),
+    ListObjects(objects::ListObjects),
 }
 
 impl Operation {
@@ -79,6 +81,7 @@ impl Operation {
             Self::Import(operation) => operation.name(),
             Self::Cryptography(operation) => operation.name(),
             Self::Access(operation) => operation.name(),
+            Self::ListObjects(_) => "ListObjects",
         }
     }
 
@@ -91,6 +94,8 @@ impl Operation {
             Self::Import(operation) => operation.answer(admin),
             Self::Cryptography(operation) => operation.answer(admin),
             Self::Access(operation) => operation.answer(admin),
+            // `run` has found the key, and prints line by line.
+            Self::ListObjects(list) => Ok(Some(admin.describe_key(&list.key_id)?.arn.into())),
         }
     }
 }
@@ -150,7 +155,17 @@ pub fn run(args: KmsArgs) -> ExitCode {
             return failure.exit.into();
         }
     };
-    match args.operation.answer(&kms.administer(myself())) {
+    let answer = args.operation.answer(&kms.administer(myself()));
+    if let Operation::ListObjects(list) = &args.operation
+        && let Ok(Some(Value::String(key_arn))) = &answer
+    {
+        return told(assembly::find_store(&args.store).and_then(|store| list.print(&store, key_arn)));
+    }
+    if let (Operation::Keys(keys::Operation::ScheduleKeyDeletion { .. }), Ok(Some(answer))) = (&args.operation, &answer)
+    {
+        warn_of_deletion(&args, answer);
+    }
+    match answer {
         Ok(Some(answer)) => match io::stdout().write_all(text::pretty(&answer).as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -168,6 +183,29 @@ pub fn run(args: KmsArgs) -> ExitCode {
             eprintln!("\n{text}");
             ExitCode::from(USAGE)
         }
+    }
+}
+
+fn told(done: Result<(), Failure>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("kmsfs: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+/// Says how many objects go with a key whose deletion has been scheduled.
+fn warn_of_deletion(args: &KmsArgs, answer: &Value) {
+    let key_arn = answer["KeyId"].as_str().unwrap_or_default();
+    match assembly::find_store(&args.store).and_then(|store| objects::count(&store, key_arn)) {
+        Ok(0) => {}
+        Ok(count) => eprintln!(
+            "kmsfs: {count} objects are under this key and will be lost with it: kmsfs kms list-objects shows which, \
+             kmsfs reencrypt brings them under another"
+        ),
+        Err(failure) => eprintln!("kmsfs: how many objects are under this key is not known: {failure}"),
     }
 }
 
