@@ -16,23 +16,23 @@ mount_fresh() {
         kmsfs)
             "$kmsfs" init --key-file "$place/key" "$place/store" >/dev/null
             mount_again "$options"
-            mkdir -m 755 "$place/mnt/conformance"
+            mkdir -m 755 "$place/mnt/run"
             ;;
         gocryptfs)
             mkdir "$place/store"
             gocryptfs -q -init -passfile "$place/pass" "$place/store"
             mount_again
-            mkdir -m 755 "$place/mnt/conformance"
+            mkdir -m 755 "$place/mnt/run"
             ;;
         ext4)
             truncate -s "${EXT4_SIZE:-20G}" "$place/store"
             mkfs.ext4 -q "$place/store"
             mount_again
-            mkdir -m 755 "$place/mnt/conformance"
+            mkdir -m 755 "$place/mnt/run"
             ;;
-        plain) mkdir -m 755 "$place/mnt/conformance" ;;
+        plain) mkdir -m 755 "$place/mnt/run" ;;
     esac
-    work=$place/mnt/conformance
+    work=$place/mnt/run
 }
 
 mount_again() {
