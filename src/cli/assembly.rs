@@ -1,5 +1,6 @@
 //! Which parts make a mount, and what their refusals mean for whoever reads standard error.
 
+use super::audit::AuditArgs;
 use super::exit::{Exit, Failure, describe};
 use super::init::Account;
 use super::mountpoint;
@@ -52,17 +53,32 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
 }
 
 /// Opens keyring and store, to mount it.
-pub fn open(path: &Path, keyring: &Path, secret: &Unlock, read_only: bool) -> Result<Arc<Store>, Failure> {
-    open_with(path, keyring, secret, &StoreOptions { read_only, ..StoreOptions::default() })
+pub fn open(
+    path: &Path,
+    keyring: &Path,
+    secret: &Unlock,
+    read_only: bool,
+    audit: &AuditArgs,
+) -> Result<Arc<Store>, Failure> {
+    open_with(path, keyring, secret, &StoreOptions { read_only, ..StoreOptions::default() }, audit)
 }
 
 /// Opens keyring and store.
-pub fn open_with(path: &Path, keyring: &Path, secret: &Unlock, options: &StoreOptions) -> Result<Arc<Store>, Failure> {
+pub fn open_with(
+    path: &Path,
+    keyring: &Path,
+    secret: &Unlock,
+    options: &StoreOptions,
+    audit: &AuditArgs,
+) -> Result<Arc<Store>, Failure> {
     let backend = open_backend(path)?;
     // Says what is wrong with a directory that is no store before anybody is asked about its keys.
     let parameters = store::read_parameters(&*backend).map_err(|e| explain(path, &e))?;
     let kms = open_keyring(keyring, secret, &parameters)?;
-    let keys = Arc::new(KeyService::new(kms.clone(), kms));
+    let keys = Arc::new(match audit.start(&kms)? {
+        Some(audited) => KeyService::new(Arc::new(audited), kms),
+        None => KeyService::new(kms.clone(), kms),
+    });
     let since = Instant::now();
     loop {
         match Store::open(backend.clone(), Arc::clone(&keys), options.clone()) {

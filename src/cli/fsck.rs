@@ -1,5 +1,6 @@
 //! `kmsfs fsck`: checks a store that is not mounted, and mends it. Exit codes are e2fsck's.
 
+use super::audit::AuditArgs;
 use super::exit::Failure;
 use super::text::{escape, pretty};
 use super::unlock::UnlockArgs;
@@ -80,7 +81,8 @@ fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
     let path = assembly::find_store(&args.store)?;
     let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&path));
     let secret = args.unlock.read()?;
-    let open = |options: &StoreOptions| assembly::open_with(&path, &keyring, &secret, options);
+    let audit = AuditArgs::default().or_environment();
+    let open = |options: &StoreOptions| assembly::open_with(&path, &keyring, &secret, options, &audit);
     let looking = StoreOptions { read_only: true, ..StoreOptions::default() };
     let mut store = open(&if args.repair { StoreOptions::default() } else { looking })?;
     let damage = log_finding(&store);

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -23,7 +24,10 @@ const FACILITY_DAEMON: u8 = 3;
 #[derive(Debug)]
 pub enum Sink {
     Stderr,
-    File(File),
+    File {
+        path: PathBuf,
+        file: File,
+    },
     /// Syslog, and where to write what it does not take.
     Syslog {
         connection: Option<UnixDatagram>,
@@ -40,7 +44,7 @@ pub enum Otherwise {
 
 impl Sink {
     pub fn file(path: &Path) -> io::Result<Self> {
-        open_log_file(path).map(Sink::File)
+        Ok(Sink::File { path: path.to_owned(), file: open_log_file(path)? })
     }
 
     /// For a mount in the background that was given no log file: syslog; without it standard error, if that is a
@@ -75,7 +79,13 @@ impl Sink {
     fn write(&mut self, level: Level, target: &str, message: &str) {
         match self {
             Sink::Stderr => to_stderr(level, target, message),
-            Sink::File(file) => {
+            Sink::File { path, file } => {
+                // Where it cannot be opened anew, the one that was moved away goes on.
+                if REOPEN.swap(false, Ordering::AcqRel)
+                    && let Ok(named_so) = open_log_file(path)
+                {
+                    *file = named_so;
+                }
                 if file.write_all(line(SystemTime::now(), level, target, message).as_bytes()).is_err() {
                     to_stderr(level, target, message);
                 }
@@ -99,6 +109,13 @@ impl Otherwise {
         }
         to_stderr(level, target, message);
     }
+}
+
+static REOPEN: AtomicBool = AtomicBool::new(false);
+
+/// The next message goes to the log file of that name, in case it was moved away.
+pub fn reopen() {
+    REOPEN.store(true, Ordering::Release);
 }
 
 /// Makes `sink` the destination of the `log` macros. The level is `-o log_level=`, else `RUST_LOG`, else `info`.

@@ -1,6 +1,7 @@
 //! Arguments, output and exit codes; no behaviour of its own.
 
 mod assembly;
+mod audit;
 mod daemon;
 mod exit;
 mod fsck;

@@ -156,6 +156,8 @@ impl Plan {
         let mut unlock = request.unlock;
         // The daemon changes to `/` before it uses them.
         unlock.make_absolute()?;
+        options.audit = options.audit.or_environment();
+        options.audit.make_absolute()?;
         for path in [&mut options.keyring, &mut options.log_file].into_iter().flatten() {
             *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
         }

@@ -1,5 +1,6 @@
 //! What stands behind `-o`: the words of mount(8), of FUSE, and kmsfs's own, parsed once into [`Options`].
 
+use super::audit::AuditArgs;
 use super::unlock::UnlockArgs;
 use log::LevelFilter;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub struct Options {
     /// The later of two that open the keyring counts alone.
     pub unlock: UnlockArgs,
     pub keyring: Option<PathBuf>,
+    pub audit: AuditArgs,
     pub log_file: Option<PathBuf>,
     pub log_level: Option<LevelFilter>,
 }
@@ -87,6 +89,8 @@ Options for -o:
                             what opens the keyring, as the command line's --key-file and so on; the last one counts
   keyring=DIR               as --keyring
   log_file=F, log_level=L   log to this file; error, warn, info (default), debug or trace
+  audit_log=F               record each use of a key in this file, or in syslog (audit_log=syslog)
+  audit_full=WHAT           when the audit log cannot be written: refuse the use of keys (default), or drop records
   writeback, nowriteback    the kernel's writeback cache: on by default; off, every write(2) reaches kmsfs at once
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
   sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the
@@ -118,6 +122,7 @@ impl Default for Options {
             remount: false,
             unlock: UnlockArgs::default(),
             keyring: None,
+            audit: AuditArgs::default(),
             log_file: None,
             log_level: None,
         }
@@ -170,7 +175,7 @@ impl Options {
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
             "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
-            | "log_file" | "log_level" | "threads" | "idle_timeout" => {
+            | "audit_log" | "audit_full" | "log_file" | "log_level" | "threads" | "idle_timeout" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
             _ => return Err(Refused::Unknown),
@@ -198,6 +203,8 @@ impl Options {
                 self.unlock = UnlockArgs { recovery_key_file: Some(path(value)?), ..UnlockArgs::default() };
             }
             "keyring" => self.keyring = Some(path(value)?),
+            "audit_log" => self.audit.set_log(path(value)?),
+            "audit_full" => self.audit.set_full(value).map_err(Refused::Value)?,
             "log_file" => self.log_file = Some(path(value)?),
             "log_level" => {
                 let level = LevelFilter::from_str(value)

@@ -67,6 +67,7 @@ fn has_own_options(options: &Options) -> bool {
     let default = Options::default();
     options.threads != default.threads
         || options.writeback != default.writeback
+        || options.audit != super::audit::AuditArgs::default()
         || options.log_file.is_some()
         || options.log_level.is_some()
 }

@@ -31,6 +31,8 @@ pub struct Paths {
     pub own: Vec<PathBuf>,
     /// Files that are appended to, and made anew when they have been moved away.
     pub logs: Vec<PathBuf>,
+    /// The same, and others append to it too, so that its end has to be read.
+    pub audit: Option<PathBuf>,
 }
 
 /// Why something is not given up. The mount goes on without it.
@@ -58,9 +60,11 @@ fn confine(paths: &Paths) -> Result<(), Box<dyn std::error::Error>> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .create()?;
+    let audit = paths.audit.iter().filter_map(|log| log.parent()).map(Path::to_owned);
     let parents = paths.logs.iter().filter_map(|log| log.parent()).map(Path::to_owned);
     let all = paths.own.iter().cloned().map(|path| (path, AccessFs::from_all(abi)));
     let all = all.chain(parents.map(|path| (path, append)));
+    let all = all.chain(audit.map(|path| (path, append | AccessFs::ReadFile)));
     let all = all.chain(paths.logs.iter().cloned().map(|path| (path, AccessFs::from_file(abi))));
     let all = all.chain(READ.map(|path| (path.into(), read)));
     let all = all.chain(WRITTEN.map(|path| (path.into(), AccessFs::from_file(abi))));

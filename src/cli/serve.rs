@@ -18,7 +18,7 @@ use crate::sys::Signals;
 use parking_lot::Mutex;
 use rustix::fs::Mode;
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -59,7 +59,7 @@ pub fn serve(
     }
 
     // A signal that comes before the mount ends the process, which the redo log bears.
-    let store = assembly::open(&plan.store, &plan.keyring, &secret, plan.options.read_only)?;
+    let store = assembly::open(&plan.store, &plan.keyring, &secret, plan.options.read_only, &plan.options.audit)?;
     drop(secret);
     let stop = Stop::new(unmounter).map_err(|e| Failure::new(describe(&e)))?;
     let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop);
@@ -117,7 +117,8 @@ fn confine(plan: &Plan) {
     }
     let own = vec![plan.store.clone(), plan.keyring.clone()];
     let logs = plan.options.log_file.iter().cloned().collect();
-    if let Err(reason) = sandbox::enter(&sandbox::Paths { own, logs }) {
+    let audit = plan.options.audit.file();
+    if let Err(reason) = sandbox::enter(&sandbox::Paths { own, logs, audit }) {
         log::warn!("{reason}");
     }
 }
@@ -158,7 +159,7 @@ struct Stop {
 }
 
 impl Stop {
-    /// SIGHUP too: in the foreground it says that the terminal has gone. Until `listen` they wait.
+    /// SIGHUP too: it says that the terminal has gone, or that logs were moved away. Until `listen` they wait.
     fn new(unmounter: Unmounter) -> io::Result<Arc<Self>> {
         let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
         Ok(Arc::new(Self { signals, unmounter, mount: Mutex::new(None), asked: AtomicBool::new(false) }))
@@ -173,7 +174,14 @@ impl Stop {
     fn listen(self: &Arc<Self>) {
         let stop = Arc::clone(self);
         thread::spawn(move || {
+            // A terminal that has gone would no longer be one.
+            let on_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
             while let Ok(signal) = stop.signals.wait() {
+                if signal == libc::SIGHUP && !on_terminal {
+                    logging::reopen();
+                    log::info!("signal {signal}: writing to the log files of these names from now on");
+                    continue;
+                }
                 log::info!("signal {signal}: unmounting");
                 stop.unmount();
             }

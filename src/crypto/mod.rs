@@ -1,5 +1,6 @@
 //! Keys, AEAD and key derivation. The only layer that touches key bytes; it knows nothing of files.
 
+mod chain;
 pub mod envelope;
 mod free_memory;
 pub mod import_key;
@@ -11,6 +12,7 @@ pub mod recovery_key;
 pub mod sealed;
 mod secret;
 
+pub use chain::ChainKey;
 pub use metadata::MetadataCipher;
 pub use object::{ChunkCipher, ChunkTag, ObjectKeys, ObjectParameters, Suite};
 pub use secret::SecretKey;

@@ -37,7 +37,11 @@ pub struct LocalKms {
     calls: Calls,
     /// Something is due and could not be done; it has been said.
     overdue: AtomicBool,
+    done: Mutex<Vec<Done>>,
 }
+
+/// AWS's name of something that KMS did by itself, and the ARN of the key.
+pub type Done = (&'static str, String);
 
 struct State {
     contents: Contents,
@@ -85,7 +89,8 @@ impl LocalKms {
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
         let reloading = Mutex::new(());
         let (calls, overdue) = (Calls::default(), AtomicBool::new(false));
-        let kms = Arc::new(Self { keyring, clock, directory, state, looked, reloading, calls, overdue });
+        let done = Mutex::default();
+        let kms = Arc::new(Self { keyring, clock, directory, state, looked, reloading, calls, overdue, done });
         kms.tick();
         Ok(kms)
     }
@@ -130,13 +135,35 @@ impl LocalKms {
         &self,
         change: impl FnOnce(&mut Contents, &SecretKey) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let answer = self.keyring.change(|contents| {
+        let (answer, done) = self.keyring.change(|contents| {
             let answer = change(contents, self.keyring.root())?;
-            admin::settle(contents, self.keyring.root(), self.now());
-            Ok::<_, Error>(answer)
+            let done = admin::settle(contents, self.keyring.root(), self.now());
+            Ok::<_, Error>((answer, done))
         })?;
+        self.done.lock().extend(done);
         self.reload();
         Ok(answer)
+    }
+
+    /// As `version`, without looking.
+    pub(super) fn version_now(&self) -> u64 {
+        self.state.read().version
+    }
+
+    /// What was done by itself since it was asked before.
+    pub fn take_done(&self) -> Vec<Done> {
+        std::mem::take(&mut *self.done.lock())
+    }
+
+    /// The ARN of the key that is named, if there is one.
+    pub fn arn_of(&self, key_id: &str) -> Option<String> {
+        self.ask_twice(|contents| Ok(contents.key_arn(&contents.find(key_id)?.id))).ok()
+    }
+
+    /// Account and region.
+    pub fn place(&self) -> (String, String) {
+        let state = self.state.read();
+        (state.contents.account_id.clone(), state.contents.region.clone())
     }
 
     pub(super) fn now(&self) -> i64 {
@@ -258,10 +285,8 @@ impl LocalKms {
         };
         match self.ask_twice(find) {
             Err(error) if error.code == Code::NotFound && self.is_aws_s3(key_id)? => {
-                self.change(|contents, root| {
-                    admin::make_aws_s3(contents, root, self.now());
-                    Ok(())
-                })?;
+                let made = self.change(|contents, root| Ok(admin::make_aws_s3(contents, root, self.now())))?;
+                self.done.lock().extend(made.map(|arn| ("CreateKey", arn)));
                 self.ask(find)
             }
             found => found,

@@ -1,6 +1,7 @@
 //! The local KMS: what AWS KMS does, over a keyring in a directory. Names, states, errors and limits are AWS's.
 
 mod admin;
+mod audit;
 mod authorization;
 mod blob;
 mod grant_calls;
@@ -20,6 +21,7 @@ pub use admin::{
     Imported, KeyMetadata, NewKey, Page, PageRequest, Plaintext, Rotation, RotationKind, RotationStatus, Tag,
     WrappingKeySpec,
 };
+pub use audit::{AuditLog, Audited, Destination, Finding, Outcome, Verification, WhenFull, is_read_only, verify_log};
 pub use authorization::Ask;
 pub use grant_calls::{GrantEntry, GrantRequest, Retired};
 pub use grants::{Constraints, Grant};
@@ -142,6 +144,37 @@ pub enum Code {
     InvalidGrantId,
     InvalidGrantToken,
     KmsInternal,
+}
+
+impl Code {
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "DisabledException",
+            Self::KmsInvalidState => "KMSInvalidStateException",
+            Self::NotFound => "NotFoundException",
+            Self::InvalidArn => "InvalidArnException",
+            Self::IncorrectKey => "IncorrectKeyException",
+            Self::InvalidCiphertext => "InvalidCiphertextException",
+            Self::AccessDenied => "AccessDeniedException",
+            Self::AlreadyExists => "AlreadyExistsException",
+            Self::InvalidAliasName => "InvalidAliasNameException",
+            Self::LimitExceeded => "LimitExceededException",
+            Self::Validation => "ValidationException",
+            Self::UnsupportedOperation => "UnsupportedOperationException",
+            Self::MalformedPolicyDocument => "MalformedPolicyDocumentException",
+            Self::InvalidGrantId => "InvalidGrantIdException",
+            Self::InvalidGrantToken => "InvalidGrantTokenException",
+            Self::Tag => "TagException",
+            Self::InvalidMarker => "InvalidMarkerException",
+            Self::InvalidImportToken => "InvalidImportTokenException",
+            Self::ExpiredImportToken => "ExpiredImportTokenException",
+            Self::IncorrectKeyMaterial => "IncorrectKeyMaterialException",
+            Self::InvalidKeyUsage => "InvalidKeyUsageException",
+            Self::KeyUnavailable => "KeyUnavailableException",
+            Self::KmsInternal => "KMSInternalException",
+        }
+    }
 }
 
 impl Error {

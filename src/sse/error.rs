@@ -61,32 +61,10 @@ impl From<kms::Error> for RequestError {
 }
 
 /// S3 passes KMS's codes on with this prefix, but answers a missing permission with its own.
-fn s3_code(code: kms::Code) -> &'static str {
-    use kms::Code;
+fn s3_code(code: kms::Code) -> String {
     match code {
-        Code::Disabled => "KMS.DisabledException",
-        Code::KmsInvalidState => "KMS.KMSInvalidStateException",
-        Code::NotFound => "KMS.NotFoundException",
-        Code::InvalidArn => "KMS.InvalidArnException",
-        Code::IncorrectKey => "KMS.IncorrectKeyException",
-        Code::InvalidCiphertext => "KMS.InvalidCiphertextException",
-        Code::AccessDenied => "AccessDenied",
-        Code::AlreadyExists => "KMS.AlreadyExistsException",
-        Code::InvalidAliasName => "KMS.InvalidAliasNameException",
-        Code::LimitExceeded => "KMS.LimitExceededException",
-        Code::Validation => "KMS.ValidationException",
-        Code::UnsupportedOperation => "KMS.UnsupportedOperationException",
-        Code::Tag => "KMS.TagException",
-        Code::InvalidMarker => "KMS.InvalidMarkerException",
-        Code::InvalidImportToken => "KMS.InvalidImportTokenException",
-        Code::ExpiredImportToken => "KMS.ExpiredImportTokenException",
-        Code::IncorrectKeyMaterial => "KMS.IncorrectKeyMaterialException",
-        Code::InvalidKeyUsage => "KMS.InvalidKeyUsageException",
-        Code::KeyUnavailable => "KMS.KeyUnavailableException",
-        Code::MalformedPolicyDocument => "KMS.MalformedPolicyDocumentException",
-        Code::InvalidGrantId => "KMS.InvalidGrantIdException",
-        Code::InvalidGrantToken => "KMS.InvalidGrantTokenException",
-        Code::KmsInternal => "KMS.KMSInternalException",
+        kms::Code::AccessDenied => "AccessDenied".into(),
+        code => format!("KMS.{}", code.name()),
     }
 }
 

@@ -3,9 +3,11 @@
 use super::{Answer, Refused, date, input};
 use crate::kms::{Administrator, Constraints, GrantEntry, GrantRequest, Retired};
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Replace a key's policy
     #[command(
@@ -55,6 +57,7 @@ pub enum Operation {
         #[arg(long)]
         constraints: Option<String>,
         #[arg(long, num_args = 1..)]
+        #[serde(skip)]
         grant_tokens: Vec<String>,
         /// The same request with the same name makes one grant
         #[arg(long)]
@@ -91,6 +94,7 @@ pub enum Operation {
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store retire-grant --grant-token TOKEN")]
     RetireGrant {
         #[arg(long, conflicts_with_all = ["key_id", "grant_id"], required_unless_present = "grant_id")]
+        #[serde(skip)]
         grant_token: Option<String>,
         #[arg(long, requires = "grant_id")]
         key_id: Option<String>,

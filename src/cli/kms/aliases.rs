@@ -3,9 +3,11 @@
 use super::{Answer, PageArgs, date, with_page};
 use crate::kms::{Administrator, AliasEntry};
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Give a key a name
     #[command(
@@ -42,6 +44,7 @@ pub enum Operation {
         #[arg(long)]
         key_id: Option<String>,
         #[command(flatten)]
+        #[serde(skip)]
         page: PageArgs,
     },
 }

@@ -3,9 +3,11 @@
 use super::{Answer, input};
 use crate::kms::{Administrator, Ciphertext, DataKeySpec};
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Encrypt up to 4096 bytes
     #[command(
@@ -17,6 +19,7 @@ pub enum Operation {
         key_id: String,
         /// fileb://PATH, fileb://- for standard input, or base64
         #[arg(long)]
+        #[serde(skip)]
         plaintext: String,
         /// name=value,name2=value2, or JSON
         #[arg(long)]
@@ -29,6 +32,7 @@ pub enum Operation {
     Decrypt {
         /// fileb://PATH, fileb://- for standard input, or base64
         #[arg(long)]
+        #[serde(skip)]
         ciphertext_blob: String,
         /// name=value,name2=value2, or JSON
         #[arg(long)]
@@ -44,6 +48,7 @@ pub enum Operation {
     ReEncrypt {
         /// fileb://PATH, fileb://- for standard input, or base64
         #[arg(long)]
+        #[serde(skip)]
         ciphertext_blob: String,
         #[arg(long)]
         source_encryption_context: Option<String>,
@@ -73,7 +78,8 @@ pub enum Operation {
     },
 }
 
-#[derive(Args)]
+#[derive(Args, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DataKeyArgs {
     /// Key id, key ARN, alias or alias ARN
     #[arg(long)]
@@ -88,12 +94,14 @@ pub struct DataKeyArgs {
     encryption_context: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
 #[allow(clippy::enum_variant_names)] // AWS's names.
 pub enum KeySpec {
     #[value(name = "AES_256")]
+    #[serde(rename = "AES_256")]
     Aes256,
     #[value(name = "AES_128")]
+    #[serde(rename = "AES_128")]
     Aes128,
 }
 

@@ -3,11 +3,13 @@
 use super::{Answer, Refused, date, input};
 use crate::kms::{Administrator, ImportRequest, WrappingKeySpec};
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Get a public key to wrap key material with, and a token, both good for a day
     #[command(
@@ -32,9 +34,11 @@ pub enum Operation {
         key_id: String,
         /// fileb://PATH, or base64
         #[arg(long)]
+        #[serde(skip)]
         import_token: String,
         /// fileb://PATH, or base64
         #[arg(long)]
+        #[serde(skip)]
         encrypted_key_material: String,
         #[arg(long, value_enum, default_value = "KEY_MATERIAL_EXPIRES")]
         expiration_model: ExpirationModel,
@@ -58,31 +62,37 @@ pub enum Operation {
     },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
 pub enum WrappingAlgorithm {
     #[value(name = "RSAES_OAEP_SHA_256")]
+    #[serde(rename = "RSAES_OAEP_SHA_256")]
     OaepSha256,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
 pub enum Spec {
     #[value(name = "RSA_2048")]
+    #[serde(rename = "RSA_2048")]
     Rsa2048,
     #[value(name = "RSA_3072")]
+    #[serde(rename = "RSA_3072")]
     Rsa3072,
     #[value(name = "RSA_4096")]
+    #[serde(rename = "RSA_4096")]
     Rsa4096,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[value(rename_all = "SCREAMING_SNAKE_CASE")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ExpirationModel {
     KeyMaterialExpires,
     KeyMaterialDoesNotExpire,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[value(rename_all = "SCREAMING_SNAKE_CASE")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ImportType {
     NewKeyMaterial,
     ExistingKeyMaterial,

@@ -3,9 +3,11 @@
 use super::{Answer, PageArgs, date, input, with_page};
 use crate::kms::{Administrator, Expiration, KeyManager, KeyMetadata, KeyOrigin, KeyState, NewKey};
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Make a customer managed key
     #[command(
@@ -38,6 +40,7 @@ pub enum Operation {
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store list-keys")]
     ListKeys {
         #[command(flatten)]
+        #[serde(skip)]
         page: PageArgs,
     },
     /// Change a key's description
@@ -86,8 +89,9 @@ pub enum Operation {
     },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
 #[value(rename_all = "SCREAMING_SNAKE_CASE")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Origin {
     AwsKms,
     External,

@@ -2,6 +2,7 @@
 
 mod access;
 mod aliases;
+mod audit;
 mod cryptography;
 mod import;
 mod input;
@@ -10,11 +11,13 @@ mod objects;
 mod rotation;
 mod tags;
 
+use super::audit::AuditArgs;
 use super::exit::{Exit, Failure, describe};
 use super::unlock::UnlockArgs;
 use super::{assembly, text};
-use crate::kms::{Administrator, Caller, Code, Error, LocalKms, PageRequest};
+use crate::kms::{Administrator, Caller, Error, LocalKms, PageRequest, is_read_only};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::Value;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -37,6 +40,8 @@ pub struct KmsArgs {
     keyring: Option<PathBuf>,
     #[command(flatten)]
     unlock: UnlockArgs,
+    #[command(flatten)]
+    audit: AuditArgs,
     #[command(subcommand)]
     operation: Operation,
 }
@@ -51,7 +56,8 @@ Examples:
 
 KMSFS_KEY_FILE names the key file where nothing that opens the keyring is given.";
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(untagged)]
 enum Operation {
     #[command(flatten)]
     Keys(keys::Operation),
@@ -68,6 +74,7 @@ enum Operation {
     #[command(flatten)]
     Access(access::Operation),
     ListObjects(objects::ListObjects),
+    VerifyAuditLog(audit::VerifyAuditLog),
 }
 
 impl Operation {
@@ -82,6 +89,7 @@ impl Operation {
             Self::Cryptography(operation) => operation.name(),
             Self::Access(operation) => operation.name(),
             Self::ListObjects(_) => "ListObjects",
+            Self::VerifyAuditLog(_) => "VerifyAuditLog",
         }
     }
 
@@ -96,6 +104,7 @@ impl Operation {
             Self::Access(operation) => operation.answer(admin),
             // `run` has found the key, and prints line by line.
             Self::ListObjects(list) => Ok(Some(admin.describe_key(&list.key_id)?.arn.into())),
+            Self::VerifyAuditLog(_) => Ok(None),
         }
     }
 }
@@ -155,7 +164,22 @@ pub fn run(args: KmsArgs) -> ExitCode {
             return failure.exit.into();
         }
     };
-    let answer = args.operation.answer(&kms.administer(myself()));
+    if let Operation::VerifyAuditLog(verify) = &args.operation {
+        return told(verify.run(&kms));
+    }
+    let audited = match args.audit.clone().or_environment().start(&kms) {
+        Ok(audited) => audited,
+        Err(failure) => return told(Err(failure)),
+    };
+    let act = || args.operation.answer(&kms.administer(myself()));
+    let answer = match audited {
+        None => act(),
+        Some(audited) => {
+            let (name, parameters) = (args.operation.name(), audit::parameters(&args.operation));
+            let explain = |answer: &Answer| audit::outcome(is_read_only(name), &parameters, answer);
+            audited.administer(name, &myself(), parameters.clone(), act, explain)
+        }
+    };
     if let Operation::ListObjects(list) = &args.operation
         && let Ok(Some(Value::String(key_arn))) = &answer
     {
@@ -175,7 +199,7 @@ pub fn run(args: KmsArgs) -> ExitCode {
         },
         Ok(None) => ExitCode::SUCCESS,
         Err(Refused::Service(error)) => {
-            let (code, operation) = (code(error.code), args.operation.name());
+            let (code, operation) = (error.code.name(), args.operation.name());
             eprintln!("\nAn error occurred ({code}) when calling the {operation} operation: {}", error.message);
             ExitCode::from(SERVICE_ERROR)
         }
@@ -225,35 +249,6 @@ fn date(nanoseconds: i64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]+00:00");
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanoseconds));
     time.ok().and_then(|time| time.format(format).ok()).unwrap_or_default()
-}
-
-/// AWS's name of the error.
-fn code(code: Code) -> &'static str {
-    match code {
-        Code::Disabled => "DisabledException",
-        Code::KmsInvalidState => "KMSInvalidStateException",
-        Code::NotFound => "NotFoundException",
-        Code::InvalidArn => "InvalidArnException",
-        Code::IncorrectKey => "IncorrectKeyException",
-        Code::InvalidCiphertext => "InvalidCiphertextException",
-        Code::AccessDenied => "AccessDeniedException",
-        Code::AlreadyExists => "AlreadyExistsException",
-        Code::InvalidAliasName => "InvalidAliasNameException",
-        Code::LimitExceeded => "LimitExceededException",
-        Code::Validation => "ValidationException",
-        Code::UnsupportedOperation => "UnsupportedOperationException",
-        Code::MalformedPolicyDocument => "MalformedPolicyDocumentException",
-        Code::InvalidGrantId => "InvalidGrantIdException",
-        Code::InvalidGrantToken => "InvalidGrantTokenException",
-        Code::Tag => "TagException",
-        Code::InvalidMarker => "InvalidMarkerException",
-        Code::InvalidImportToken => "InvalidImportTokenException",
-        Code::ExpiredImportToken => "ExpiredImportTokenException",
-        Code::IncorrectKeyMaterial => "IncorrectKeyMaterialException",
-        Code::InvalidKeyUsage => "InvalidKeyUsageException",
-        Code::KeyUnavailable => "KeyUnavailableException",
-        Code::KmsInternal => "KMSInternalException",
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::super::text::escape;
 use super::super::{assembly, mountpoint, xattr};
 use crate::store;
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -13,7 +14,8 @@ use std::path::Path;
 ///
 /// Key is null where the object's name is not known: it is unlinked and not collected yet, or the store
 /// was restored and kmsfs fsck --repair has not been run.
-#[derive(Args)]
+#[derive(Args, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct ListObjects {
     /// Key id, key ARN, alias or alias ARN

@@ -3,9 +3,11 @@
 use super::{Answer, PageArgs, date, with_page};
 use crate::kms::{Administrator, Rotation, RotationKind};
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Give a key new material every so often
     #[command(
@@ -50,12 +52,14 @@ pub enum Operation {
         #[arg(long, value_enum, default_value = "ROTATIONS_ONLY")]
         include_key_material: Include,
         #[command(flatten)]
+        #[serde(skip)]
         page: PageArgs,
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[value(rename_all = "SCREAMING_SNAKE_CASE")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Include {
     RotationsOnly,
     AllKeyMaterial,

@@ -3,9 +3,11 @@
 use super::{Answer, PageArgs, input, with_page};
 use crate::kms::{Administrator, Tag};
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::json;
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Serialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Add tags to a key, or change them
     #[command(
@@ -35,6 +37,7 @@ pub enum Operation {
         #[arg(long)]
         key_id: String,
         #[command(flatten)]
+        #[serde(skip)]
         page: PageArgs,
     },
 }

@@ -49,14 +49,17 @@ pub struct KeyMetadata {
     pub expiration: Option<Expiration>,
 }
 
-pub fn make_aws_s3(contents: &mut Contents, root: &SecretKey, now: i64) {
+/// Its ARN, if it was missing.
+pub fn make_aws_s3(contents: &mut Contents, root: &SecretKey, now: i64) -> Option<String> {
     // Two who miss it at the same time make it once.
     if contents.alias(AWS_S3).is_some() {
-        return;
+        return None;
     }
     let key = Key::new(AWS_S3_DESCRIPTION, KeyManager::Aws, root, now);
     contents.aliases.push(Alias { name: AWS_S3.into(), key: key.id, created: now, updated: now });
+    let arn = contents.key_arn(&key.id);
     contents.keys.push(key);
+    Some(arn)
 }
 
 impl Administrator<'_> {

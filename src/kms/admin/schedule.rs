@@ -12,22 +12,25 @@ pub fn is_due(contents: &Contents, now: i64) -> bool {
         || !import::expired(contents, now).is_empty()
 }
 
-/// Does it. Answers whether material was destroyed, which must then be in no kept generation either.
-pub fn settle(contents: &mut Contents, root: &SecretKey, now: i64) -> bool {
-    let gone = deletion::overdue(contents, now);
-    for id in &gone {
-        log::info!("the key {} is deleted: its time has come", contents.key_arn(id));
-        contents.remove_key(id);
+/// Does it. Answers AWS's name of each thing that was done, and the ARN of the key.
+pub fn settle(contents: &mut Contents, root: &SecretKey, now: i64) -> Vec<(&'static str, String)> {
+    let mut done = Vec::new();
+    for id in deletion::overdue(contents, now) {
+        let arn = contents.key_arn(&id);
+        log::info!("the key {arn} is deleted: its time has come");
+        contents.remove_key(&id);
+        done.push(("DeleteKey", arn));
     }
-    let expired = import::expired(contents, now);
-    for id in &expired {
-        import::forget(contents, id, now);
+    for id in import::expired(contents, now) {
+        import::forget(contents, &id, now);
+        done.push(("DeleteExpiredKeyMaterial", contents.key_arn(&id)));
     }
     for id in rotation::overdue(contents, now) {
         rotation::rotate(contents, &id, rotation::RotationKind::Automatic, root, now);
+        done.push(("RotateKey", contents.key_arn(&id)));
     }
     if rotation::service_is_overdue(contents, now) {
         rotation::rotate_service(contents, root, now);
     }
-    !gone.is_empty() || !expired.is_empty()
+    done
 }

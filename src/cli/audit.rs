@@ -1,0 +1,82 @@
+//! Where the use of keys is recorded, as the command line, `-o` and the environment say it.
+
+use super::exit::{Failure, describe};
+use super::text::shown;
+use crate::kms::{AuditLog, Audited, Destination, LocalKms, WhenFull};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Names the audit log where nothing else does, so that no command is forgotten.
+const VARIABLE: &str = "KMSFS_AUDIT_LOG";
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct AuditArgs {
+    /// Record each call in this file, or in syslog (the word `syslog`); KMSFS_AUDIT_LOG names it too
+    #[arg(long = "audit-log", value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// When the audit log cannot be written: refuse the call, or drop its record
+    #[arg(long = "audit-full", value_name = "WHAT", value_enum)]
+    full: Option<Full>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Full {
+    Refuse,
+    Drop,
+}
+
+impl AuditArgs {
+    /// The value of `-o audit_log=`.
+    pub fn set_log(&mut self, path: PathBuf) {
+        self.log = Some(path);
+    }
+
+    /// The value of `-o audit_full=`.
+    pub fn set_full(&mut self, word: &str) -> Result<(), String> {
+        self.full = Some(Full::from_str(word, false).map_err(|_| "must be refuse or drop".to_owned())?);
+        Ok(())
+    }
+
+    pub fn or_environment(mut self) -> Self {
+        if self.log.is_none() {
+            self.log = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        }
+        self
+    }
+
+    /// For a process that changes its directory.
+    pub fn make_absolute(&mut self) -> Result<(), Failure> {
+        if let Some(Destination::File(path)) = self.destination() {
+            self.log = Some(std::path::absolute(path).map_err(|e| Failure::new(describe(&e)))?);
+        }
+        Ok(())
+    }
+
+    /// The file that is written.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self.destination()? {
+            Destination::File(path) => Some(path),
+            Destination::Syslog => None,
+        }
+    }
+
+    /// Begins recording, if there is anything to record to.
+    pub fn start(&self, kms: &Arc<LocalKms>) -> Result<Option<Audited>, Failure> {
+        let Some(destination) = self.destination() else { return Ok(None) };
+        let when_full = match self.full {
+            None | Some(Full::Refuse) => WhenFull::Refuse,
+            Some(Full::Drop) => WhenFull::Drop,
+        };
+        let log = AuditLog::open(kms, &destination, when_full).map_err(|error| match &destination {
+            Destination::File(path) => Failure::new(format!("audit log {}: {}", shown(path), describe(&error))),
+            Destination::Syslog => Failure::new(format!("audit log: {}", describe(&error))),
+        })?;
+        Ok(Some(Audited::new(Arc::clone(kms), log)))
+    }
+
+    fn destination(&self) -> Option<Destination> {
+        let path = self.log.clone()?;
+        Some(if path.as_os_str() == "syslog" { Destination::Syslog } else { Destination::File(path) })
+    }
+}

@@ -1,0 +1,55 @@
+//! The key of an audit log's hash chain.
+
+use super::SecretKey;
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Whoever has it can write records that fit, and nobody else can.
+pub struct ChainKey(SecretKey);
+
+impl ChainKey {
+    /// Derived from a keyring's root key (HKDF-SHA-256), so that it outlives every change of slots and of KMS keys.
+    pub fn of_root(root: &SecretKey) -> Self {
+        let mut derived = Box::new([0; 32]);
+        Hkdf::<Sha256>::new(None, root.expose())
+            .expand(b"kmsfs audit log", &mut derived[..])
+            .expect("32 bytes are within HKDF's bound");
+        Self(SecretKey::from_box(derived))
+    }
+
+    /// HMAC-SHA-256 of a record, which contains the hash of the one before.
+    pub fn hash(&self, record: &[u8]) -> [u8; 32] {
+        self.mac(record).finalize().into_bytes().into()
+    }
+
+    pub fn verify(&self, record: &[u8], hash: &[u8; 32]) -> bool {
+        self.mac(record).verify_slice(hash).is_ok()
+    }
+
+    fn mac(&self, record: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose()).expect("HMAC takes keys of any length");
+        mac.update(record);
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_of_one_record_under_one_root_key() {
+        let root = |byte| SecretKey::from_box(Box::new([byte; 32]));
+        let key = ChainKey::of_root(&root(1));
+        let hash = key.hash(b"record");
+        assert!(ChainKey::of_root(&root(1)).verify(b"record", &hash));
+        assert!(!key.verify(b"Record", &hash));
+        assert!(!ChainKey::of_root(&root(2)).verify(b"record", &hash));
+        for bit in 0..256 {
+            let mut changed = hash;
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(!key.verify(b"record", &changed), "bit {bit}");
+        }
+    }
+}

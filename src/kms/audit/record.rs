@@ -1,0 +1,171 @@
+//! CloudTrail's record of a KMS call (eventVersion 1.11).
+
+use crate::kms::Error;
+use crate::kms::principal::Principals;
+use crate::kms::{Caller, EncryptionContext};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::macros::format_description;
+use uuid::Uuid;
+
+/// One call, or something that KMS did by itself.
+pub struct Event<'a> {
+    /// AWS's name of the call.
+    pub name: &'a str,
+    pub account: &'a str,
+    pub region: &'a str,
+    /// On whose behalf; `None` for what KMS does by itself.
+    pub caller: Option<(&'a Caller, &'a Principals)>,
+    /// Through a mount: S3 calls on the caller's behalf.
+    pub through_s3: bool,
+    /// CloudTrail's `requestParameters`.
+    pub parameters: Value,
+    /// CloudTrail's `responseElements`.
+    pub response: Value,
+    pub key_arn: Option<String>,
+    pub material_id: Option<String>,
+    pub error: Option<&'a Error>,
+}
+
+impl Event<'_> {
+    /// A JSON object on one line, without its end.
+    pub fn to_json(&self) -> String {
+        let mut record = Map::new();
+        let mut put = |name: &str, value: Value| record.insert(name.to_owned(), value);
+        put("eventVersion", "1.11".into());
+        put("userIdentity", self.identity());
+        put("eventTime", now().into());
+        put("eventSource", "kms.amazonaws.com".into());
+        put("eventName", self.name.into());
+        put("awsRegion", self.region.into());
+        let service = format!("s3.{}.amazonaws.com", self.region);
+        put("sourceIPAddress", if self.through_s3 { service.into() } else { "127.0.0.1".into() });
+        let process = self.caller.and_then(|(caller, _)| name_of_process(caller.pid));
+        put("userAgent", process.clone().unwrap_or_else(|| "kmsfs".into()).into());
+        if let Some(error) = self.error {
+            put("errorCode", error.code.name().into());
+            put("errorMessage", error.message.clone().into());
+        }
+        put("requestParameters", self.parameters.clone());
+        put("responseElements", self.response.clone());
+        put("additionalEventData", self.additional(process));
+        put("requestID", Uuid::new_v4().to_string().into());
+        put("eventID", Uuid::new_v4().to_string().into());
+        put("readOnly", is_read_only(self.name).into());
+        let resource = |arn: &String| json!({"accountId": self.account, "type": "AWS::KMS::Key", "ARN": arn});
+        put("resources", self.key_arn.iter().map(resource).collect());
+        let by_itself = self.caller.is_none();
+        put("eventType", if by_itself { "AwsServiceEvent" } else { "AwsApiCall" }.into());
+        put("managementEvent", true.into());
+        put("recipientAccountId", self.account.into());
+        put("eventCategory", "Management".into());
+        Value::Object(record).to_string()
+    }
+
+    fn identity(&self) -> Value {
+        let Some((caller, principals)) = self.caller else {
+            return json!({"accountId": self.account, "invokedBy": "kms.amazonaws.com"});
+        };
+        let arn = &principals.arns[0];
+        let mut identity = json!({
+            "type": if arn.ends_with(":root") { "Root" } else { "IAMUser" },
+            "principalId": caller.uid.to_string(),
+            "arn": arn,
+            "accountId": self.account,
+            "userName": principals.user,
+        });
+        if self.through_s3 {
+            identity["invokedBy"] = "s3.amazonaws.com".into();
+        }
+        identity
+    }
+
+    fn additional(&self, process: Option<String>) -> Value {
+        let mut data = Map::new();
+        if let Some(material) = &self.material_id {
+            data.insert("keyMaterialId".into(), material.as_str().into());
+        }
+        if let Some((caller, _)) = self.caller {
+            data.insert(
+                "process".into(),
+                json!({"pid": caller.pid, "uid": caller.uid, "gid": caller.gid, "name": process}),
+            );
+        }
+        Value::Object(data)
+    }
+}
+
+/// `requestParameters` of a cryptographic call.
+pub fn parameters(key_id: &str, context: &EncryptionContext, key_spec: Option<&str>) -> Value {
+    let mut parameters = json!({"keyId": key_id, "encryptionContext": context});
+    match key_spec {
+        Some(spec) => parameters["keySpec"] = spec.into(),
+        None => parameters["encryptionAlgorithm"] = "SYMMETRIC_DEFAULT".into(),
+    }
+    parameters
+}
+
+fn now() -> String {
+    // CloudTrail's own have whole seconds; these are put in order by `chain.sequence`.
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    OffsetDateTime::now_utc().format(format).unwrap_or_default()
+}
+
+/// Calls that change neither a key nor who may use it.
+pub fn is_read_only(name: &str) -> bool {
+    ["Get", "List", "Describe", "Decrypt", "Encrypt", "ReEncrypt", "GenerateDataKey", "GenerateRandom"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Its first 15 bytes, which the process may have chosen itself. The kernel has no process for writing back.
+fn name_of_process(pid: u32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kms::Code;
+
+    #[test]
+    fn a_refused_call_has_cloudtrails_fields_on_one_line() {
+        let caller = Caller { uid: 1000, gid: 100, pid: std::process::id() };
+        let principals = Principals { arns: vec!["arn:aws:iam::1:user/eve".into()], user: "eve".into() };
+        let error = Error::new(Code::AccessDenied, "User: eve is not authorized");
+        let context = [("aws:s3:arn".into(), "arn:aws:s3:::b/a\n\"\u{7}".into())].into();
+        let event = Event {
+            name: "Decrypt",
+            account: "111122223333",
+            region: "eu-central-1",
+            caller: Some((&caller, &principals)),
+            through_s3: true,
+            parameters: parameters("arn:aws:kms:x", &context, None),
+            response: Value::Null,
+            key_arn: Some("arn:aws:kms:x".into()),
+            material_id: Some("ab".into()),
+            error: Some(&error),
+        };
+        let line = event.to_json();
+        assert!(!line.contains('\n'), "{line}");
+        let record: Value = serde_json::from_str(&line).unwrap();
+        let identity = json!({"type": "IAMUser", "principalId": "1000", "arn": "arn:aws:iam::1:user/eve",
+            "accountId": "111122223333", "userName": "eve", "invokedBy": "s3.amazonaws.com"});
+        assert_eq!(record["userIdentity"], identity);
+        assert_eq!(record["requestParameters"]["encryptionContext"]["aws:s3:arn"], "arn:aws:s3:::b/a\n\"\u{7}");
+        assert_eq!((&record["errorCode"], &record["readOnly"]), (&"AccessDeniedException".into(), &true.into()));
+        assert_eq!(record["resources"][0]["ARN"], "arn:aws:kms:x");
+        assert_eq!(record["additionalEventData"]["keyMaterialId"], "ab");
+        assert_eq!(record["additionalEventData"]["process"]["uid"], 1000);
+        assert_eq!(record["eventType"], "AwsApiCall");
+    }
+
+    #[test]
+    fn what_changes_a_key_is_not_read_only() {
+        for name in ["CreateKey", "PutKeyPolicy", "DisableKey", "RotateKey", "DeleteKey", "ImportKeyMaterial"] {
+            assert!(!is_read_only(name), "{name}");
+        }
+        assert!(is_read_only("GenerateDataKeyWithoutPlaintext") && is_read_only("ListKeys"));
+    }
+}
