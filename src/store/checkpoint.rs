@@ -27,6 +27,20 @@ impl Store {
         Ok(Permit(Gate::Shared(self.gate.read())))
     }
 
+    /// Does what appends. If the disk is so full that the log could not grow, it is done once more after a checkpoint,
+    /// before anybody else can fill the log again.
+    pub(super) fn with_permit<T>(&self, act: impl Fn(&Permit<'_>) -> Result<T>) -> Result<T> {
+        let permit = self.permit()?;
+        let done = act(&permit);
+        drop(permit);
+        if done.is_ok() || !self.log.is_cramped() {
+            return done;
+        }
+        let permit = Permit(Gate::Checkpoint(self.gate.write()));
+        self.checkpoint_under(&permit, false)?;
+        act(&permit)
+    }
+
     /// Commits everything, writes the log home, makes all of it durable. An error also where an object could not be
     /// committed: the rest is durable then.
     pub fn checkpoint(&self) -> Result<()> {
@@ -37,14 +51,17 @@ impl Store {
     pub(super) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
         self.writable()?;
         // Appends wait from here to the end, before taking any object's lock (K1).
-        let permit = Permit(Gate::Checkpoint(self.gate.write()));
+        self.checkpoint_under(&Permit(Gate::Checkpoint(self.gate.write())), clean)
+    }
+
+    fn checkpoint_under(&self, permit: &Permit<'_>, clean: bool) -> Result<Option<Error>> {
         let dead = self.dead();
         let names = self.name_changes();
         let living = self.living();
         let mut noted = Vec::with_capacity(living.len());
         let mut left_behind = None;
         for object in living {
-            let note = match object.note(&permit) {
+            let note = match object.note(permit) {
                 Ok(note) => note,
                 // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was told.
                 Err(error) if !object.is_logged() => {

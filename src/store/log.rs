@@ -14,6 +14,8 @@ use std::sync::Arc;
 const FILE: &str = "redo";
 /// The file is preallocated and written, so that fdatasync changes no metadata; it grows by doubling.
 const FIRST_SIZE: u64 = 1 << 20;
+/// Bytes that content leaves free in the file, and a quarter of what is used on top.
+const FOR_COMMITS: u64 = 16 << 10;
 /// A checkpoint is due once the log holds this much. Requests that are under way may go beyond it.
 pub const DEFAULT_BOUND: u64 = 64 << 20;
 
@@ -35,6 +37,8 @@ struct Tail {
     appended: u64,
     /// A write that failed may have left whole records up to here, of this epoch and in their place.
     torn: u64,
+    /// The file could not grow: the disk is full. Only a checkpoint makes room then.
+    cramped: bool,
     /// A raise of the epoch failed: which header the disk has, or will have, is not known.
     header_unsure: bool,
 }
@@ -118,6 +122,16 @@ impl Log {
 
     /// Appends all the records in one write, or none of them. Answers the position of each one's bytes.
     pub fn append(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
+        self.append_leaving(records, |_| 0)
+    }
+
+    /// The same for content, which leaves room for the commits of it: a checkpoint begins with them, and must not fail for
+    /// want of what only a checkpoint can give.
+    pub fn append_content(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
+        self.append_leaving(records, |used| FOR_COMMITS + used / 4)
+    }
+
+    fn append_leaving(&self, records: &[Record<'_>], room: impl Fn(u64) -> u64) -> Result<Vec<u64>> {
         let durable = self.syncs.lock().durable_position;
         let mut tail = self.tail.lock();
         self.mend(&mut tail)?;
@@ -128,7 +142,8 @@ impl Log {
             positions.push(place + bytes_at(record.hint.len()) as u64);
             record.write(tail.header.epoch, place, durable.min(tail.next), &mut buffer);
         }
-        self.make_room(&mut tail, buffer.len() as u64)?;
+        let end = tail.next + buffer.len() as u64;
+        self.make_room(&mut tail, end + room(end))?;
         self.file
             .write_at(&buffer, tail.next)
             .inspect_err(|_| tail.torn = tail.torn.max(tail.next + buffer.len() as u64))?;
@@ -165,21 +180,35 @@ impl Log {
         })
     }
 
-    /// Grows the file until that many bytes fit.
-    fn make_room(&self, tail: &mut Tail, bytes: u64) -> Result<()> {
-        const ZEROS: u64 = 1 << 20;
-        let mut grown = false;
-        while tail.next + bytes > tail.size {
-            let target = (tail.size * 2).max(FIRST_SIZE).min(tail.size + (16 << 20));
-            let zeros = vec![0; ZEROS as usize];
-            while tail.size < target {
-                let len = ZEROS.min(target - tail.size);
-                self.file.write_at(&zeros[..len as usize], tail.size)?;
-                tail.size += len;
-            }
-            grown = true;
+    /// Grows the file to that length at least.
+    fn make_room(&self, tail: &mut Tail, len: u64) -> Result<()> {
+        if len <= tail.size {
+            return Ok(());
         }
-        if grown { self.or_fail(self.file.sync()) } else { Ok(()) }
+        let mut target = tail.size;
+        while len > target {
+            target = (target * 2).max(FIRST_SIZE).min(target + (16 << 20));
+        }
+        let grown = self.write_zeros(tail.size, target);
+        if let Err(error) = grown {
+            tail.cramped = true;
+            // What little was left is others' as much as the log's.
+            let _ = self.file.set_len(tail.size);
+            return Err(error.into());
+        }
+        tail.size = target;
+        self.or_fail(self.file.sync())
+    }
+
+    fn write_zeros(&self, from: u64, to: u64) -> std::io::Result<()> {
+        let zeros = vec![0; 1 << 20];
+        let mut at = from;
+        while at < to {
+            let len = (zeros.len() as u64).min(to - at);
+            self.file.write_at(&zeros[..len as usize], at)?;
+            at += len;
+        }
+        Ok(())
     }
 
     /// Bytes at a position that `append` answered.
@@ -225,7 +254,14 @@ impl Log {
 
     /// Whether a checkpoint is due before anything more is appended.
     pub fn is_full(&self) -> bool {
-        self.used() >= self.bound
+        let tail = self.tail.lock();
+        let used = tail.next - RECORDS_AT;
+        used >= self.bound || used > 0 && tail.cramped
+    }
+
+    /// Whether something failed because the file cannot grow.
+    pub fn is_cramped(&self) -> bool {
+        self.tail.lock().cramped
     }
 
     pub fn is_half_full(&self) -> bool {
@@ -256,6 +292,6 @@ impl Log {
 impl Tail {
     /// Of an empty log.
     fn new(header: LogHeader, size: u64) -> Self {
-        Self { header, next: RECORDS_AT, size, appended: 0, torn: 0, header_unsure: false }
+        Self { header, next: RECORDS_AT, size, appended: 0, torn: 0, cramped: false, header_unsure: false }
     }
 }

@@ -205,7 +205,7 @@ impl Store {
         if let Some(object) = self.loaded(source.ino)
             && object.file().is_some()
         {
-            return object.sync_content(&self.permit()?);
+            return self.with_permit(|permit| object.sync_content(permit));
         }
         // Committed, and nothing of it is in the log: its file and its sidecar are all there is.
         let file = dir.backing.open_file(name, Access::Read)?;
@@ -232,7 +232,7 @@ impl Store {
         let mut closed = false;
         for ino in new {
             match self.loaded(ino).filter(|object| object.file().is_some()) {
-                Some(object) => object.sync_content(&self.permit()?)?,
+                Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
                 None => closed = true,
             }
         }

@@ -117,6 +117,28 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_there() {
 }
 
 #[test]
+fn what_is_there_can_be_overwritten_on_a_full_disk() {
+    // More than the redo log has room for, which cannot grow.
+    let disk = Disk::with_blocks(4096, 32);
+    let store = Store::at(&disk.path().join("store"));
+    let mut mount = store.mount();
+    let object = mount.bucket("bucket").join("object");
+    fs::write(&object, noise(1, 3_000_000)).unwrap();
+    store.sh("sync -f $MNT/bucket/object");
+    store.try_sh("dd if=/dev/zero of=$MNT/bucket/large bs=1M count=64 conv=fsync").expect_failure(1, "No space left");
+    for (round, block) in ["1M", "64k", "5000"].iter().enumerate() {
+        let content = noise(2 + round as u64, 3_000_000);
+        fs::write(store.path("new"), &content).unwrap();
+        store.sh(&format!("dd if=new of=$MNT/bucket/object bs={block} conv=notrunc,fsync status=none"));
+        mount.kill9();
+        mount = store.mount();
+        assert!(fs::read(&object).unwrap() == content, "{block}");
+    }
+    mount.unmount();
+    store.sh("kmsfs fsck --scrub --key-file $KEY $STORE");
+}
+
+#[test]
 fn a_read_only_backing_directory_can_be_read() {
     let disk = Disk::new(32);
     let store = Store::at(&disk.path().join("store"));

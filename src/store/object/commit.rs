@@ -20,8 +20,7 @@ impl Object {
             return Ok(());
         }
         self.store.writable()?;
-        let permit = self.store.permit()?;
-        self.commit_with(&permit, false)
+        self.store.with_permit(|permit| self.commit_with(permit, false))
     }
 
     pub(in crate::store) fn commit_with(&self, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {
@@ -133,9 +132,7 @@ impl Object {
     /// What was acknowledged survives anything but the loss of the disk.
     pub fn fsync(&self) -> Result<()> {
         self.store.writable()?;
-        let permit = self.store.permit()?;
-        self.sync_content(&permit)?;
-        drop(permit);
+        self.store.with_permit(|permit| self.sync_content(permit))?;
         self.store.sync_names_of(self.ino)
     }
 

@@ -156,7 +156,7 @@ impl Object {
         home.read(offset, bytes)
     }
 
-    pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+    pub(super) fn write_at_once(&self, offset: u64, data: &[u8]) -> Result<()> {
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= self.store.longest);
         let end = end.ok_or(Error::Errno(libc::EFBIG))?;
         if data.is_empty() {
@@ -298,19 +298,20 @@ impl Object {
         }
         let many = state.drops_many();
         drop(state);
-        let permit = self.store.permit()?;
-        if many {
-            // Large files that are written anew: the truncation is made durable, which makes the blocks quiet.
-            self.sync_content(&permit)?;
-        }
-        let mut state = self.state.write();
-        state.keys.are_there()?;
-        match change(&mut state, Some(&permit)) {
-            Ok(()) => Ok(()),
-            Err(Blocked::Failed(error)) => Err(error),
-            // Never with a permit.
-            Err(Blocked::Log) => Err(Error::Errno(libc::EIO)),
-        }
+        self.store.with_permit(|permit| {
+            if many {
+                // Large files that are written anew: the truncation is made durable, which makes the blocks quiet.
+                self.sync_content(permit)?;
+            }
+            let mut state = self.state.write();
+            state.keys.are_there()?;
+            match change(&mut state, Some(permit)) {
+                Ok(()) => Ok(()),
+                Err(Blocked::Failed(error)) => Err(error),
+                // Never with a permit.
+                Err(Blocked::Log) => Err(Error::Errno(libc::EIO)),
+            }
+        })
     }
 
     /// Encrypts again the chunks of a range, and a partial last chunk that the new length reaches beyond (W4); `fill`
@@ -461,7 +462,7 @@ impl Object {
 pub(super) struct Covered(pub(super) Range<usize>);
 
 fn append_one(log: &Log, record: Record<'_>) -> Result<u64> {
-    Ok(log.append(&[record])?[0])
+    Ok(log.append_content(&[record])?[0])
 }
 
 pub(super) fn chunks_of(offset: u64, end: u64) -> Range<u64> {

@@ -3,6 +3,7 @@
 mod atime;
 mod commit;
 mod content;
+mod cramped;
 mod epochs;
 mod home;
 mod load;
