@@ -6,6 +6,7 @@ mod golden;
 mod harness;
 
 mod access;
+mod attackers;
 mod audit;
 mod backup;
 mod bigfile;
