@@ -59,7 +59,9 @@ impl Fs {
         let object = self.object_of(ino, caller, |dir, name| {
             let opened = self.store.open_object(dir, name, caller);
             match opened {
-                Err(store::Error::Corrupt(_) | store::Error::Sse(_)) if truncate => {
+                Err(store::Error::Corrupt(_) | store::Error::Sse(_))
+                    if truncate || self.store.was_never_committed(dir, name) =>
+                {
                     operation.set(Operation::GenerateDataKey);
                     let want = self.encryption_for(dir, name, None)?;
                     Ok(self.store.open_truncated(dir, name, &want, &dir.key_of(name), caller)?)

@@ -57,6 +57,9 @@ impl Store {
                 if let Some(length) = sealed() {
                     return length;
                 }
+                if self.was_never_committed(dir, name) {
+                    return 0;
+                }
                 metadata.len
             }
             None => metadata.len,

@@ -4,6 +4,7 @@ use super::object::NewObject;
 use super::{Attr, Dir, Error, Object, Result, Store};
 use crate::crypto::SecretKey;
 use crate::format::ObjectId;
+use crate::format::layout::BLOCK;
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
 use crate::sse::{Encryption, WrappedDataKey};
@@ -129,6 +130,22 @@ impl Store {
         }
         self.objects.insert(&object);
         Ok(object)
+    }
+
+    /// Whether a crash came between an object's making and its first commit: its header block was never written, and it
+    /// was changed in the span of a crash. Nothing of it was ever sealed, so it is empty, as after the same crash on any
+    /// file system: programs find the journals and temporary files that they left, and `open_truncated` makes it usable.
+    /// Not in a store that is read-only, where nobody can.
+    pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
+        let blank = |file: &dyn File| {
+            let mut block = [0; BLOCK as usize];
+            let read = file.read_at(&mut block, 0)?;
+            Ok::<_, std::io::Error>(
+                block[..read].iter().all(|byte| *byte == 0) && self.is_untidy(file.metadata()?.ctime),
+            )
+        };
+        let file = dir.backing.open_file(name, Access::Read);
+        !self.read_only() && file.is_ok_and(|file| blank(file.as_ref()).unwrap_or(false))
     }
 
     /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged or

@@ -132,3 +132,42 @@ fn a_store_copied_while_not_mounted_opens_elsewhere() {
         store.sh("rm -r $STORE; mv aside $STORE");
     }
 }
+
+/// As journals and temporary files are, which programs look into when they start again.
+#[test]
+fn a_file_that_was_never_committed_before_the_kill_is_empty_and_can_be_used() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    let made = File::create(bucket.join("made")).unwrap();
+    let written = File::create(bucket.join("written")).unwrap();
+    written.write_all_at(&noise(1, 3 << 20), 0).unwrap();
+    rustix::fs::syncfs(&written).unwrap();
+    // What the kernel wrote out is at home, under no seal.
+    let out = || fs::metadata(store.store().join("buckets/bucket/written")).is_ok_and(|found| found.len() > 0);
+    assert!(wait_until(out), "the kernel writes nothing out");
+    mount.kill9();
+    drop((made, written));
+    let mut mount = store.mount();
+    let mut used = Vec::new();
+    for name in ["made", "written"] {
+        let path = bucket.join(name);
+        let header = fs::read(store.store().join("buckets/bucket").join(name)).unwrap();
+        if header.iter().take(4096).any(|byte| *byte != 0) {
+            // A tick has committed it.
+            continue;
+        }
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0, "{name}");
+        assert_eq!(fs::read(&path).unwrap(), b"", "{name}: {}", store.log());
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        file.write_all_at(&noise(2, 10_000), 0).unwrap();
+        used.push(path);
+    }
+    mount.remount();
+
+    for path in used {
+        assert!(fs::read(path).unwrap() == noise(2, 10_000));
+    }
+    mount.unmount();
+    store.sh("kmsfs fsck --scrub --key-file $KEY $STORE");
+}

@@ -1,6 +1,6 @@
 //! SQLite works in the mount, in both of its journal modes.
 
-use crate::harness::Store;
+use crate::harness::{Store, wait_until};
 
 fn database_works(journal: &str, options: &str) {
     let store = Store::new();
@@ -46,4 +46,54 @@ fn with_a_write_ahead_log() {
 #[test]
 fn with_a_write_ahead_log_and_without_the_writeback_cache() {
     database_works("wal", "nowriteback");
+}
+
+/// Transactions that sqlite has acknowledged survive the daemon's death, all of them, and nothing is half there.
+fn database_survives_kills(journal: &str) {
+    let store = Store::new();
+    let mut mount = Some(store.mount());
+    mount.as_ref().unwrap().bucket("bucket");
+    let sql = |statements: &str| store.sh(&format!("sqlite3 -bail $MNT/bucket/db <<'SQL'\n{statements}\nSQL"));
+    sql(&format!("PRAGMA journal_mode={journal}; CREATE TABLE t(id INTEGER PRIMARY KEY, data BLOB);"));
+    let mut acknowledged = 0;
+    for life in 1..=5 {
+        acknowledged = std::thread::scope(|scope| {
+            // Two rows to a transaction, and its number printed once it is committed.
+            let writer = scope.spawn(|| {
+                store.try_sh(&format!(
+                    r"n={acknowledged}
+                    while :; do
+                        n=$((n + 1))
+                        printf 'PRAGMA synchronous=FULL; BEGIN IMMEDIATE; INSERT OR REPLACE INTO t VALUES(%d, randomblob(5000));
+                            INSERT OR REPLACE INTO t VALUES(-%d, randomblob(900)); COMMIT;\n.shell echo %d >> acknowledged\n' $n $n $n
+                    done | sqlite3 -bail $MNT/bucket/db"
+                ))
+            });
+            let last = || {
+                let text = std::fs::read_to_string(store.path("acknowledged")).unwrap_or_default();
+                text.lines().last().and_then(|line| line.parse::<u64>().ok()).unwrap_or(0)
+            };
+            assert!(wait_until(|| last() > acknowledged + 20), "life {life} does not get on");
+            mount.take().unwrap().kill9();
+            writer.join().unwrap();
+            last()
+        });
+        mount = Some(store.mount());
+        assert_eq!(sql("PRAGMA integrity_check;"), "ok\n");
+        let pairs = sql(&format!(
+            "SELECT count(*) FROM t a JOIN t b ON b.id = -a.id WHERE a.id BETWEEN 1 AND {acknowledged};
+             SELECT count(*) FROM t a WHERE NOT EXISTS (SELECT 1 FROM t b WHERE b.id = -a.id);"
+        ));
+        assert_eq!(pairs, format!("{acknowledged}\n0\n"), "life {life}");
+    }
+}
+
+#[test]
+fn what_a_rollback_journal_has_committed_survives_kills() {
+    database_survives_kills("delete");
+}
+
+#[test]
+fn what_a_write_ahead_log_has_committed_survives_kills() {
+    database_survives_kills("wal");
 }
