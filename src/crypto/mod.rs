@@ -14,7 +14,7 @@ mod secret;
 
 pub use chain::ChainKey;
 pub use metadata::MetadataCipher;
-pub use object::{ChunkCipher, ChunkTag, ObjectKeys, ObjectParameters, Suite};
+pub use object::{ChunkCipher, ChunkTag, DataKey, LayerTag, ObjectKeys, ObjectParameters, Suite};
 pub use secret::SecretKey;
 
 /// Something failed its authentication: the bytes are not what was sealed under this key for this place.

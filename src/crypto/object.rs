@@ -1,11 +1,13 @@
 //! The keys of one object: chunks, seal and sidecar, each derived from the data key for that one purpose.
 
 use super::{SecretKey, Tampered};
+use aes_gcm::aead::AeadInOut;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::Rng;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 /// How chunks are encrypted; the number is in every object's header (docs/FORMAT.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,26 +15,70 @@ use sha2::Sha256;
 pub enum Suite {
     /// AES-256-GCM with random 96-bit nonces.
     Aes256Gcm = 1,
+    /// Two layers of it, each with a data key, a nonce and an implementation of its own.
+    DualAes256Gcm = 2,
 }
 
 impl Suite {
     pub fn from_number(number: u16) -> Option<Self> {
-        (number == Self::Aes256Gcm as u16).then_some(Self::Aes256Gcm)
+        [Self::Aes256Gcm, Self::DualAes256Gcm].into_iter().find(|suite| *suite as u16 == number)
     }
 }
 
-/// Nonce and tag of one encrypted chunk.
+/// Nonce and tag of one layer of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkTag {
+pub struct LayerTag {
     pub nonce: [u8; 12],
     pub tag: [u8; 16],
+}
+
+/// What it takes to decrypt a chunk, beside keys. The inner layer is what the plaintext is encrypted in first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkTag {
+    pub outer: LayerTag,
+    pub inner: Option<LayerTag>,
+}
+
+/// An object's data key: one for each layer.
+#[derive(Debug)]
+pub enum DataKey {
+    Single(SecretKey),
+    Dual { outer: SecretKey, inner: SecretKey },
+}
+
+impl DataKey {
+    pub fn suite(&self) -> Suite {
+        match self {
+            Self::Single(_) => Suite::Aes256Gcm,
+            Self::Dual { .. } => Suite::DualAes256Gcm,
+        }
+    }
+
+    fn outer(&self) -> &SecretKey {
+        match self {
+            Self::Single(key) | Self::Dual { outer: key, .. } => key,
+        }
+    }
+
+    /// What seal, sidecar and commitment are derived from: whoever has the key of one layer alone can forge none of them.
+    fn whole(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(match self {
+            Self::Single(key) => key.expose().to_vec(),
+            Self::Dual { outer, inner } => [&outer.expose()[..], &inner.expose()[..]].concat(),
+        })
+    }
+}
+
+impl From<SecretKey> for DataKey {
+    fn from(key: SecretKey) -> Self {
+        Self::Single(key)
+    }
 }
 
 /// What an object's keys are bound to, beside the data key.
 #[derive(Debug, Clone, Copy)]
 pub struct ObjectParameters {
     pub object_id: [u8; 16],
-    pub suite: Suite,
     /// Bytes.
     pub chunk_size: u32,
 }
@@ -40,7 +86,7 @@ pub struct ObjectParameters {
 /// An object's data key with what is derived from it for the whole object: by HKDF-SHA-256 with salt = object id and
 /// info = purpose, suite, chunk size, key epoch.
 pub struct ObjectKeys {
-    data_key: SecretKey,
+    data_key: DataKey,
     parameters: ObjectParameters,
     seal: SecretKey,
     sidecar: SecretKey,
@@ -49,11 +95,17 @@ pub struct ObjectKeys {
 
 impl ObjectKeys {
     /// `first_epoch` is the first key epoch that this data key serves.
-    pub fn new(data_key: SecretKey, parameters: ObjectParameters, first_epoch: u16) -> Self {
-        let derive = |purpose| derive(&data_key, &parameters, first_epoch, purpose);
+    pub fn new(data_key: impl Into<DataKey>, parameters: ObjectParameters, first_epoch: u16) -> Self {
+        let data_key = data_key.into();
+        let whole = data_key.whole();
+        let derive = |purpose| derive(&whole, data_key.suite(), &parameters, first_epoch, purpose);
         let (seal, sidecar) = (derive("kmsfs seal"), derive("kmsfs sidecar"));
         let commitment = *derive("kmsfs commitment").expose();
         Self { data_key, parameters, seal, sidecar, commitment }
+    }
+
+    pub fn suite(&self) -> Suite {
+        self.data_key.suite()
     }
 
     /// Stored in the sidecar and compared before anything is decrypted: AES-GCM alone does not commit to its key.
@@ -62,8 +114,15 @@ impl ObjectKeys {
     }
 
     pub fn chunk_cipher(&self, epoch: u16) -> ChunkCipher {
-        let key = derive(&self.data_key, &self.parameters, epoch, "kmsfs chunk");
-        ChunkCipher { key: Box::new(expanded(key.expose())), aad: ChunkAad::new(&self.parameters, epoch) }
+        let suite = self.data_key.suite();
+        let derive = |key: &SecretKey, purpose| derive(key.expose(), suite, &self.parameters, epoch, purpose);
+        let outer = derive(self.data_key.outer(), "kmsfs chunk");
+        let inner = match &self.data_key {
+            DataKey::Single(_) => None,
+            DataKey::Dual { inner, .. } => Some(Inner::new(&derive(inner, "kmsfs inner chunk"))),
+        };
+        let aad = ChunkAad::new(&self.parameters, suite, epoch);
+        ChunkCipher { outer: Box::new(expanded(outer.expose())), inner, aad }
     }
 
     pub fn mac_seal(&self, sealed: &[u8]) -> [u8; 32] {
@@ -86,15 +145,37 @@ impl ObjectKeys {
 /// Encrypts and decrypts the chunks of one object in one key epoch.
 pub struct ChunkCipher {
     /// Boxed, so that moving the cipher leaves no copy behind.
-    key: Box<LessSafeKey>,
+    outer: Box<LessSafeKey>,
+    inner: Option<Inner>,
     aad: ChunkAad,
+}
+
+/// The inner layer. Its cipher is not ring's: a flaw in one implementation leaves the other layer standing. It wipes its
+/// expanded key itself, and is boxed for the same reason.
+struct Inner(Box<aes_gcm::Aes256Gcm>);
+
+impl Inner {
+    fn new(key: &SecretKey) -> Self {
+        Self(Box::new(aes_gcm::Aes256Gcm::new_from_slice(key.expose()).expect("the key has AES-256's length")))
+    }
+
+    fn seal(&self, aad: &[u8], chunk: &mut [u8]) -> LayerTag {
+        let nonce = nonce();
+        let tag = self.0.encrypt_inout_detached(&nonce.into(), aad, chunk.into());
+        LayerTag { nonce, tag: tag.expect("a chunk is shorter than AES-GCM's bound").into() }
+    }
+
+    fn open(&self, aad: &[u8], tag: &LayerTag, chunk: &mut [u8]) -> Result<(), Tampered> {
+        let opened = self.0.decrypt_inout_detached(&tag.nonce.into(), aad, chunk.into(), &tag.tag.into());
+        opened.map_err(|_| Tampered)
+    }
 }
 
 impl Drop for ChunkCipher {
     /// ring does not wipe its expanded keys: another one takes the place of this one, so that it is not left in memory.
     fn drop(&mut self) {
-        *self.key = expanded(&[0; SecretKey::LEN]);
-        std::hint::black_box(&self.key);
+        *self.outer = expanded(&[0; SecretKey::LEN]);
+        std::hint::black_box(&self.outer);
     }
 }
 
@@ -102,25 +183,39 @@ fn expanded(key: &[u8; SecretKey::LEN]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has AES-256's length"))
 }
 
+fn nonce() -> [u8; 12] {
+    let mut nonce = [0; 12];
+    rand::rng().fill_bytes(&mut nonce);
+    nonce
+}
+
 impl ChunkCipher {
-    /// Encrypts a chunk in place under a fresh random nonce.
+    /// Encrypts a chunk in place, each layer under a fresh random nonce.
     pub fn seal(&self, index: u64, chunk: &mut [u8]) -> ChunkTag {
-        let mut nonce = [0; 12];
-        rand::rng().fill_bytes(&mut nonce);
+        let aad = self.aad.at(index);
+        let inner = self.inner.as_ref().map(|inner| inner.seal(&aad, chunk));
+        let nonce = nonce();
         let tag = self
-            .key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(self.aad.at(index)), chunk)
+            .outer
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), chunk)
             .expect("a chunk is shorter than AES-GCM's bound");
-        ChunkTag { nonce, tag: tag.as_ref().try_into().expect("a GCM tag has 16 bytes") }
+        let tag = tag.as_ref().try_into().expect("a GCM tag has 16 bytes");
+        ChunkTag { outer: LayerTag { nonce, tag }, inner }
     }
 
     /// Decrypts a chunk in place. On an error the buffer's content is unspecified and must not be used.
     pub fn open(&self, index: u64, tag: &ChunkTag, chunk: &mut [u8]) -> Result<(), Tampered> {
-        let nonce = Nonce::assume_unique_for_key(tag.nonce);
-        self.key
-            .open_in_place_separate_tag(nonce, Aad::from(self.aad.at(index)), Tag::from(tag.tag), chunk, 0..)
-            .map(|_| ())
-            .map_err(|_| Tampered)
+        let aad = self.aad.at(index);
+        let ChunkTag { outer, inner } = tag;
+        let nonce = Nonce::assume_unique_for_key(outer.nonce);
+        self.outer
+            .open_in_place_separate_tag(nonce, Aad::from(aad), Tag::from(outer.tag), chunk, 0..)
+            .map_err(|_| Tampered)?;
+        match (&self.inner, inner) {
+            (None, None) => Ok(()),
+            (Some(cipher), Some(tag)) => cipher.open(&aad, tag, chunk),
+            _ => Err(Tampered),
+        }
     }
 }
 
@@ -130,10 +225,10 @@ struct ChunkAad([u8; 30]);
 impl ChunkAad {
     const FORMAT_VERSION: u16 = 1;
 
-    fn new(parameters: &ObjectParameters, epoch: u16) -> Self {
+    fn new(parameters: &ObjectParameters, suite: Suite, epoch: u16) -> Self {
         let mut aad = [0; 30];
         aad[0..2].copy_from_slice(&Self::FORMAT_VERSION.to_le_bytes());
-        aad[2..4].copy_from_slice(&(parameters.suite as u16).to_le_bytes());
+        aad[2..4].copy_from_slice(&(suite as u16).to_le_bytes());
         aad[4..20].copy_from_slice(&parameters.object_id);
         aad[20..22].copy_from_slice(&epoch.to_le_bytes());
         Self(aad)
@@ -146,9 +241,9 @@ impl ChunkAad {
     }
 }
 
-fn derive(data_key: &SecretKey, parameters: &ObjectParameters, epoch: u16, purpose: &str) -> SecretKey {
-    let hkdf = Hkdf::<Sha256>::new(Some(&parameters.object_id), data_key.expose());
-    let suite = (parameters.suite as u16).to_le_bytes();
+fn derive(data_key: &[u8], suite: Suite, parameters: &ObjectParameters, epoch: u16, purpose: &str) -> SecretKey {
+    let hkdf = Hkdf::<Sha256>::new(Some(&parameters.object_id), data_key);
+    let suite = (suite as u16).to_le_bytes();
     let chunk_size = parameters.chunk_size.to_le_bytes();
     let mut key = Box::new([0; 32]);
     hkdf.expand_multi_info(&[purpose.as_bytes(), &suite, &chunk_size, &epoch.to_le_bytes()], &mut key[..])
@@ -168,8 +263,7 @@ mod tests {
     use aes_gcm::aead::Aead;
     use aes_gcm::aead::Payload;
 
-    const PARAMETERS: ObjectParameters =
-        ObjectParameters { object_id: [7; 16], suite: Suite::Aes256Gcm, chunk_size: 4096 };
+    const PARAMETERS: ObjectParameters = ObjectParameters { object_id: [7; 16], chunk_size: 4096 };
 
     fn key(byte: u8) -> SecretKey {
         SecretKey::from_box(Box::new([byte; 32]))
@@ -177,20 +271,21 @@ mod tests {
 
     #[test]
     fn each_implementation_opens_the_others_chunks() {
-        let chunk_key = derive(&key(1), &PARAMETERS, 3, "kmsfs chunk");
+        let chunk_key = derive(key(1).expose(), Suite::Aes256Gcm, &PARAMETERS, 3, "kmsfs chunk");
         let ours = ObjectKeys::new(key(1), PARAMETERS, 3).chunk_cipher(3);
         let theirs = aes_gcm::Aes256Gcm::new_from_slice(chunk_key.expose()).unwrap();
-        let aad = ChunkAad::new(&PARAMETERS, 3).at(9);
+        let aad = ChunkAad::new(&PARAMETERS, Suite::Aes256Gcm, 3).at(9);
         let plain = vec![0x5a; 4096];
 
         let mut chunk = plain.clone();
         let tag = ours.seal(9, &mut chunk);
-        let sealed = [&chunk[..], &tag.tag].concat();
-        let opened = theirs.decrypt(&tag.nonce.into(), Payload { msg: &sealed, aad: &aad }).unwrap();
+        let sealed = [&chunk[..], &tag.outer.tag].concat();
+        let opened = theirs.decrypt(&tag.outer.nonce.into(), Payload { msg: &sealed, aad: &aad }).unwrap();
         assert_eq!(opened, plain);
 
         let sealed = theirs.encrypt(&[5; 12].into(), Payload { msg: &plain, aad: &aad }).unwrap();
-        let tag = ChunkTag { nonce: [5; 12], tag: sealed[4096..].try_into().unwrap() };
+        let tag = LayerTag { nonce: [5; 12], tag: sealed[4096..].try_into().unwrap() };
+        let tag = ChunkTag { outer: tag, inner: None };
         let mut chunk = sealed[..4096].to_vec();
         ours.open(9, &tag, &mut chunk).unwrap();
         assert_eq!(chunk, plain);
@@ -218,5 +313,72 @@ mod tests {
         assert_eq!(keys.verify_seal(b"y", &mac), Err(Tampered));
         assert_eq!(keys.verify_sidecar(b"x", &mac), Err(Tampered));
         assert_ne!(keys.commitment(), ObjectKeys::new(key(1), PARAMETERS, 2).commitment());
+    }
+
+    fn dual() -> DataKey {
+        DataKey::Dual { outer: key(1), inner: key(2) }
+    }
+
+    #[test]
+    fn both_layers_have_to_be_what_was_sealed() {
+        let cipher = ObjectKeys::new(dual(), PARAMETERS, 1).chunk_cipher(1);
+        let mut sealed = vec![0x5a; 4096];
+        let tag = cipher.seal(4, &mut sealed);
+        let open = |index, tag: &ChunkTag| {
+            let mut chunk = sealed.clone();
+            cipher.open(index, tag, &mut chunk).map(|()| chunk)
+        };
+        assert_eq!(open(4, &tag), Ok(vec![0x5a; 4096]));
+        assert_eq!(open(5, &tag), Err(Tampered));
+        assert_eq!(open(4, &ChunkTag { inner: None, ..tag }), Err(Tampered));
+        let inner = tag.inner.unwrap();
+        assert_ne!(inner.nonce, tag.outer.nonce);
+        assert_eq!(open(4, &ChunkTag { outer: inner, inner: Some(tag.outer) }), Err(Tampered));
+        for bit in 0..12 * 8 {
+            let flip = |mut layer: LayerTag| {
+                layer.nonce[bit / 8] ^= 1 << (bit % 8);
+                layer
+            };
+            assert_eq!(open(4, &ChunkTag { outer: flip(tag.outer), ..tag }), Err(Tampered));
+            assert_eq!(open(4, &ChunkTag { inner: Some(flip(inner)), ..tag }), Err(Tampered));
+        }
+        for bit in 0..16 * 8 {
+            let flip = |mut layer: LayerTag| {
+                layer.tag[bit / 8] ^= 1 << (bit % 8);
+                layer
+            };
+            assert_eq!(open(4, &ChunkTag { outer: flip(tag.outer), ..tag }), Err(Tampered));
+            assert_eq!(open(4, &ChunkTag { inner: Some(flip(inner)), ..tag }), Err(Tampered));
+        }
+    }
+
+    #[test]
+    fn each_layer_is_aes_gcm_under_its_own_key_and_both_are_needed() {
+        let suite = Suite::DualAes256Gcm;
+        let mut chunk = vec![7; 100];
+        let tag = ObjectKeys::new(dual(), PARAMETERS, 1).chunk_cipher(1).seal(9, &mut chunk);
+        let aad = ChunkAad::new(&PARAMETERS, suite, 1).at(9);
+        let open = |data_key, purpose, tag: &LayerTag, text: &[u8]| {
+            let key = derive(key(data_key).expose(), suite, &PARAMETERS, 1, purpose);
+            let cipher = aes_gcm::Aes256Gcm::new_from_slice(key.expose()).unwrap();
+            let sealed = [text, &tag.tag].concat();
+            cipher.decrypt(&tag.nonce.into(), Payload { msg: &sealed, aad: &aad }).ok()
+        };
+        let between = open(1, "kmsfs chunk", &tag.outer, &chunk).unwrap();
+        assert_ne!(between, [7; 100]);
+        assert_eq!(open(2, "kmsfs inner chunk", &tag.inner.unwrap(), &between), Some(vec![7; 100]));
+        assert_eq!(open(1, "kmsfs inner chunk", &tag.inner.unwrap(), &between), None);
+    }
+
+    #[test]
+    fn the_commitment_is_to_both_keys_in_their_order() {
+        let commitment = |outer, inner| {
+            *ObjectKeys::new(DataKey::Dual { outer: key(outer), inner: key(inner) }, PARAMETERS, 1).commitment()
+        };
+        let good = commitment(1, 2);
+        for (outer, inner) in [(2, 1), (1, 1), (2, 2), (1, 3), (3, 2)] {
+            assert_ne!(commitment(outer, inner), good);
+        }
+        assert_ne!(*ObjectKeys::new(key(1), PARAMETERS, 1).commitment(), good);
     }
 }

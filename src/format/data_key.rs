@@ -15,6 +15,8 @@ pub struct WrappedDataKey {
     pub ciphertext_blob: Vec<u8>,
     /// With a bucket key: the data key wrapped under it (bucket_keys.rs says how).
     pub under_bucket_key: Option<Vec<u8>>,
+    /// With two layers, and only then: the inner layer's data key, as `ciphertext_blob` is the outer one's.
+    pub inner_blob: Option<Vec<u8>>,
 }
 
 /// S3's `SSEAlgorithm`.

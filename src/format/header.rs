@@ -1,8 +1,7 @@
-//! The header block of an object file: identity, seal, place of the sidecar, and the first 64 tag entries.
+//! The header block of an object file: identity, seal, place of the sidecar, and the first tag entries.
 
 use super::bytes::{array, is_zero, put, u16_at, u32_at, u64_at};
-use super::entry::ENTRY;
-use super::layout::{BLOCK, CHUNK, HEADER_CHUNKS, MAX_PLAIN, PlainLen};
+use super::layout::{BLOCK, CHUNK, HEADER_ENTRIES, MAX_PLAIN, PlainLen};
 use super::sidecar::Place;
 use super::tree::Hash;
 use super::{Malformed, ObjectId, VERSION};
@@ -15,8 +14,10 @@ const PLACE_AT: usize = 176;
 const USED: usize = 192;
 /// What a commit changes, beside entries: the seal with its MAC, and the sidecar's place.
 pub const SEAL: std::ops::Range<usize> = 32..USED;
+/// The same, of a commit that changes the cipher suite.
+pub const SUITE_AND_SEAL: std::ops::Range<usize> = 10..USED;
 /// Where the tag entries begin.
-pub const ENTRIES_AT: usize = BLOCK as usize - HEADER_CHUNKS as usize * ENTRY;
+pub const ENTRIES_AT: usize = BLOCK as usize - HEADER_ENTRIES;
 
 const HAS_MD5: u16 = 1;
 

@@ -3,21 +3,77 @@
 //! ```text
 //! header block | 64 chunks | group | group | ...     group: [node] table page, 128 chunks
 //! ```
-//! All of it in blocks of 4,096 bytes. An inner node of 128 hashes stands right before its second child, wherever a
+//! All of it in blocks of 4,096 bytes; with tag entries for two layers, half as many chunks in each place.
+//! An inner node of 128 hashes stands right before its second child, wherever a
 //! length has two children or more for it.
+
+use crate::crypto::Suite;
 
 /// Bytes in a block of an object file.
 pub const BLOCK: u64 = 4096;
 /// Plaintext bytes in a chunk, and ciphertext bytes: the tags are elsewhere.
 pub const CHUNK: u64 = 4096;
-/// Chunks whose tag entries are in the header block.
-pub const HEADER_CHUNKS: u64 = 64;
-/// Chunks whose tag entries are in one table page.
-pub const PAGE_CHUNKS: u64 = 128;
+/// Bytes of the tag entries in the header block.
+pub const HEADER_ENTRIES: usize = 2048;
 /// Children of an inner node.
 pub const FANOUT: u64 = 128;
 /// Longest plaintext: 2^56 bytes, so that no computation here overflows. Backing file systems allow less.
 pub const MAX_PLAIN: u64 = 1 << 56;
+
+/// How many tag entries have room where: a property of an object, which follows from its cipher suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Geometry {
+    /// Entries of 32 bytes, for one layer of encryption: 64 chunks, then 128 a page.
+    Single,
+    /// Entries of 64 bytes, for two layers: 32 chunks, then 64 a page.
+    Dual,
+}
+
+impl Geometry {
+    pub fn of(suite: Suite) -> Self {
+        match suite {
+            Suite::Aes256Gcm => Self::Single,
+            Suite::DualAes256Gcm => Self::Dual,
+        }
+    }
+
+    /// Bytes of a tag entry.
+    pub const fn entry(self) -> usize {
+        match self {
+            Self::Single => 32,
+            Self::Dual => 64,
+        }
+    }
+
+    /// Chunks whose tag entries are in the header block.
+    pub const fn header_chunks(self) -> u64 {
+        (HEADER_ENTRIES / self.entry()) as u64
+    }
+
+    /// Chunks whose tag entries are in one table page.
+    pub const fn page_chunks(self) -> u64 {
+        BLOCK / self.entry() as u64
+    }
+
+    /// Number of a page's block in the object file.
+    fn page_block(self, page: u64) -> u64 {
+        1 + self.header_chunks() + page * (1 + self.page_chunks()) + nodes_through(page)
+    }
+
+    fn last_page_at_or_before(self, block: u64) -> Option<u64> {
+        // Without nodes it would be this page; each node moves pages back, so it is this one or an earlier one.
+        let mut high = (block - 1 - self.header_chunks()) / (1 + self.page_chunks()) + 1;
+        let mut low = 0;
+        if self.page_block(0) > block {
+            return None;
+        }
+        while high - low > 1 {
+            let middle = u64::midpoint(low, high);
+            if self.page_block(middle) <= block { low = middle } else { high = middle }
+        }
+        Some(low)
+    }
+}
 
 /// Bytes of plaintext, as users see a length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -60,8 +116,8 @@ impl PlainLen {
     }
 
     /// Table pages that it has.
-    pub fn pages(self) -> u64 {
-        self.chunks().saturating_sub(HEADER_CHUNKS).div_ceil(PAGE_CHUNKS)
+    pub fn pages(self, geometry: Geometry) -> u64 {
+        self.chunks().saturating_sub(geometry.header_chunks()).div_ceil(geometry.page_chunks())
     }
 
     /// Bytes that a chunk has at this length, 0 past the end.
@@ -69,26 +125,12 @@ impl PlainLen {
         self.0.saturating_sub(chunk.0 * CHUNK).min(CHUNK) as usize
     }
 
-    /// The most that an object file of at most so many bytes holds.
-    pub fn longest_within(file: u64) -> Self {
-        let (mut fits, mut beyond) = (0, MAX_PLAIN + 1);
-        while beyond - fits > 1 {
-            let middle = fits + (beyond - fits) / 2;
-            if Self(middle).cipher().0 <= file {
-                fits = middle;
-            } else {
-                beyond = middle;
-            }
-        }
-        Self(fits)
-    }
-
-    pub fn cipher(self) -> CipherLen {
+    pub fn cipher(self, geometry: Geometry) -> CipherLen {
         match self.chunks() {
             0 => CipherLen(BLOCK),
             n => {
                 let last = ChunkIndex(n - 1);
-                CipherLen(last.offset() + self.bytes_in(last) as u64)
+                CipherLen(last.offset(geometry) + self.bytes_in(last) as u64)
             }
         }
     }
@@ -96,21 +138,22 @@ impl PlainLen {
 
 impl CipherLen {
     /// The plaintext length of an object file of this length.
-    pub fn plain(self) -> Result<PlainLen, ImpossibleLength> {
+    pub fn plain(self, geometry: Geometry) -> Result<PlainLen, ImpossibleLength> {
+        let (header_chunks, page_chunks) = (geometry.header_chunks(), geometry.page_chunks());
         let impossible = ImpossibleLength(self.0);
-        if self.0 < BLOCK || self.0 > PlainLen(MAX_PLAIN).cipher().0 {
+        if self.0 < BLOCK || self.0 > PlainLen(MAX_PLAIN).cipher(geometry).0 {
             return Err(impossible);
         }
         if self.0 == BLOCK {
             return Ok(PlainLen(0));
         }
         let block = (self.0 - 1) / BLOCK;
-        let chunk = if block <= HEADER_CHUNKS {
+        let chunk = if block <= header_chunks {
             block - 1
         } else {
-            let page = last_page_at_or_before(block).ok_or(impossible)?;
-            match block - page_block(page) {
-                within @ 1..=PAGE_CHUNKS => HEADER_CHUNKS + page * PAGE_CHUNKS + within - 1,
+            let page = geometry.last_page_at_or_before(block).ok_or(impossible)?;
+            match block - geometry.page_block(page) {
+                within if (1..=page_chunks).contains(&within) => header_chunks + page * page_chunks + within - 1,
                 _ => return Err(impossible),
             }
         };
@@ -125,25 +168,26 @@ impl ChunkIndex {
     }
 
     /// Byte offset of its ciphertext in the object file.
-    pub fn offset(self) -> u64 {
-        match self.slot() {
+    pub fn offset(self, geometry: Geometry) -> u64 {
+        match self.slot(geometry) {
             EntrySlot::Header(n) => BLOCK + n as u64 * BLOCK,
-            EntrySlot::Page(page, n) => (page_block(page.0) + 1 + n as u64) * BLOCK,
+            EntrySlot::Page(page, n) => (geometry.page_block(page.0) + 1 + n as u64) * BLOCK,
         }
     }
 
-    pub fn slot(self) -> EntrySlot {
-        match self.0.checked_sub(HEADER_CHUNKS) {
+    pub fn slot(self, geometry: Geometry) -> EntrySlot {
+        let page_chunks = geometry.page_chunks();
+        match self.0.checked_sub(geometry.header_chunks()) {
             None => EntrySlot::Header(self.0 as usize),
-            Some(n) => EntrySlot::Page(PageIndex(n / PAGE_CHUNKS), (n % PAGE_CHUNKS) as usize),
+            Some(n) => EntrySlot::Page(PageIndex(n / page_chunks), (n % page_chunks) as usize),
         }
     }
 
     /// How many chunks from this one on, it included, lie next to each other in the object file.
-    pub fn run(self) -> u64 {
-        match self.slot() {
-            EntrySlot::Header(n) => HEADER_CHUNKS - n as u64,
-            EntrySlot::Page(_, n) => PAGE_CHUNKS - n as u64,
+    pub fn run(self, geometry: Geometry) -> u64 {
+        match self.slot(geometry) {
+            EntrySlot::Header(n) => geometry.header_chunks() - n as u64,
+            EntrySlot::Page(_, n) => geometry.page_chunks() - n as u64,
         }
     }
 }
@@ -153,20 +197,20 @@ impl PageIndex {
         TableId { level: 0, index: self.0 }
     }
 
-    pub fn first_chunk(self) -> ChunkIndex {
-        ChunkIndex(HEADER_CHUNKS + self.0 * PAGE_CHUNKS)
+    pub fn first_chunk(self, geometry: Geometry) -> ChunkIndex {
+        ChunkIndex(geometry.header_chunks() + self.0 * geometry.page_chunks())
     }
 }
 
 impl TableId {
     /// Byte offset in the object file.
-    pub fn offset(self) -> u64 {
+    pub fn offset(self, geometry: Geometry) -> u64 {
         if self.level == 0 {
-            page_block(self.index) * BLOCK
+            geometry.page_block(self.index) * BLOCK
         } else {
             // Right before its second child, which begins with that child's first page.
             let second = self.index * span(self.level) + span(self.level - 1);
-            (page_block(second) - 1) * BLOCK
+            (geometry.page_block(second) - 1) * BLOCK
         }
     }
 
@@ -213,38 +257,21 @@ fn span(level: u32) -> u64 {
     FANOUT.saturating_pow(level)
 }
 
-/// Number of a page's block in the object file.
-fn page_block(page: u64) -> u64 {
-    1 + HEADER_CHUNKS + page * (1 + PAGE_CHUNKS) + nodes_through(page)
-}
-
 /// Inner nodes that stand before this page or an earlier one.
 fn nodes_through(page: u64) -> u64 {
     (1..=8).map(|level| page.checked_sub(span(level - 1)).map_or(0, |past| past / span(level) + 1)).sum()
-}
-
-fn last_page_at_or_before(block: u64) -> Option<u64> {
-    // Without nodes it would be this page; each node moves pages back, so it is this one or an earlier one.
-    let mut high = (block - 1 - HEADER_CHUNKS) / (1 + PAGE_CHUNKS) + 1;
-    let mut low = 0;
-    if page_block(0) > block {
-        return None;
-    }
-    while high - low > 1 {
-        let middle = u64::midpoint(low, high);
-        if page_block(middle) <= block { low = middle } else { high = middle }
-    }
-    Some(low)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const BOTH: [Geometry; 2] = [Geometry::Single, Geometry::Dual];
+
     /// Blocks one after another as FORMAT.md tells them, without any formula.
-    fn lay_out(pages: u64) -> Vec<(&'static str, u32, u64)> {
+    fn lay_out(pages: u64, geometry: Geometry) -> Vec<(&'static str, u32, u64)> {
         let mut blocks = vec![("header", 0, 0)];
-        blocks.extend((0..HEADER_CHUNKS).map(|n| ("chunk", 0, n)));
+        blocks.extend((0..geometry.header_chunks()).map(|n| ("chunk", 0, n)));
         for page in 0..pages {
             for level in 1..4u32 {
                 if page % FANOUT.pow(level) == FANOUT.pow(level - 1) {
@@ -252,39 +279,38 @@ mod tests {
                 }
             }
             blocks.push(("page", 0, page));
-            blocks.extend((0..PAGE_CHUNKS).map(|n| ("chunk", 0, HEADER_CHUNKS + page * PAGE_CHUNKS + n)));
+            let first = geometry.header_chunks() + page * geometry.page_chunks();
+            blocks.extend((0..geometry.page_chunks()).map(|n| ("chunk", 0, first + n)));
         }
         blocks
     }
 
     #[test]
-    fn the_longest_object_that_a_file_can_hold_fits_and_one_byte_more_does_not() {
-        for file in [BLOCK, BLOCK + 1, 1 << 20, (1 << 44) - 4096, i64::MAX as u64] {
-            let longest = PlainLen::longest_within(file);
-            assert!(longest.cipher().0 <= file || longest.0 == 0, "{file}");
-            assert!(longest.0 == MAX_PLAIN || PlainLen(longest.0 + 1).cipher().0 > file, "{file}");
+    fn every_block_is_where_the_format_says() {
+        for g in BOTH {
+            every_block_is_where(g);
         }
-        assert_eq!(PlainLen::longest_within(u64::MAX).0, MAX_PLAIN);
     }
 
-    #[test]
-    fn every_block_is_where_the_format_says() {
-        for (place, (kind, level, index)) in lay_out(129 * 128 + 3).into_iter().enumerate() {
+    fn every_block_is_where(g: Geometry) {
+        for (place, (kind, level, index)) in lay_out(129 * 128 + 3, g).into_iter().enumerate() {
             let offset = place as u64 * BLOCK;
+            let page_chunks = g.page_chunks();
             match kind {
                 // Two million chunks: the first and the last of each page will do.
-                "chunk" if index > 66 && !matches!((index - HEADER_CHUNKS) % PAGE_CHUNKS, 0 | 1 | 127) => {}
+                "chunk"
+                    if index > 66 && (2..page_chunks - 1).contains(&((index - g.header_chunks()) % page_chunks)) => {}
                 "chunk" => {
-                    assert_eq!(ChunkIndex(index).offset(), offset);
+                    assert_eq!(ChunkIndex(index).offset(g), offset);
                     let plain = PlainLen(index * CHUNK + 1);
-                    assert_eq!(plain.cipher(), CipherLen(offset + 1));
-                    assert_eq!(CipherLen(offset + 1).plain(), Ok(plain));
-                    assert_eq!(CipherLen(offset + BLOCK).plain(), Ok(PlainLen((index + 1) * CHUNK)));
+                    assert_eq!(plain.cipher(g), CipherLen(offset + 1));
+                    assert_eq!(CipherLen(offset + 1).plain(g), Ok(plain));
+                    assert_eq!(CipherLen(offset + BLOCK).plain(g), Ok(PlainLen((index + 1) * CHUNK)));
                 }
                 "page" | "node" => {
-                    assert_eq!(TableId { level, index }.offset(), offset, "{kind} {level} {index}");
+                    assert_eq!(TableId { level, index }.offset(g), offset, "{kind} {level} {index}");
                     for inside in [1, 2048, BLOCK] {
-                        assert_eq!(CipherLen(offset + inside).plain(), Err(ImpossibleLength(offset + inside)));
+                        assert_eq!(CipherLen(offset + inside).plain(g), Err(ImpossibleLength(offset + inside)));
                     }
                 }
                 _ => {}
@@ -294,23 +320,35 @@ mod tests {
 
     #[test]
     fn lengths_without_a_header_are_impossible() {
-        for len in [0, 1, 511, 4095] {
-            assert_eq!(CipherLen(len).plain(), Err(ImpossibleLength(len)));
+        for g in BOTH {
+            for len in [0, 1, 511, 4095] {
+                assert_eq!(CipherLen(len).plain(g), Err(ImpossibleLength(len)));
+            }
+            assert_eq!(CipherLen(4096).plain(g), Ok(PlainLen(0)));
+            assert_eq!(CipherLen(u64::MAX).plain(g), Err(ImpossibleLength(u64::MAX)));
         }
-        assert_eq!(CipherLen(4096).plain(), Ok(PlainLen(0)));
-        assert_eq!(CipherLen(u64::MAX).plain(), Err(ImpossibleLength(u64::MAX)));
     }
 
     #[test]
     fn lengths_go_there_and_back_up_to_the_longest() {
-        let mut len = 1u64;
-        while len < MAX_PLAIN {
-            for plain in [len - 1, len, len + 1, len + 4095] {
-                assert_eq!(PlainLen(plain).cipher().plain(), Ok(PlainLen(plain)));
+        for g in BOTH {
+            let mut len = 1u64;
+            while len < MAX_PLAIN {
+                for plain in [len - 1, len, len + 1, len + 4095] {
+                    assert_eq!(PlainLen(plain).cipher(g).plain(g), Ok(PlainLen(plain)));
+                }
+                len = len * 3 / 2 + 1;
             }
-            len = len * 3 / 2 + 1;
+            assert_eq!(PlainLen(MAX_PLAIN).cipher(g).plain(g), Ok(PlainLen(MAX_PLAIN)));
         }
-        assert_eq!(PlainLen(MAX_PLAIN).cipher().plain(), Ok(PlainLen(MAX_PLAIN)));
+    }
+
+    #[test]
+    fn up_to_32_chunks_one_length_means_the_same_in_both_geometries() {
+        for len in (0..=32 * CHUNK).step_by(512) {
+            assert_eq!(PlainLen(len).cipher(Geometry::Single), PlainLen(len).cipher(Geometry::Dual));
+        }
+        assert_ne!(PlainLen(32 * CHUNK + 1).cipher(Geometry::Single), PlainLen(32 * CHUNK + 1).cipher(Geometry::Dual));
     }
 
     #[test]

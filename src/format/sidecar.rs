@@ -226,7 +226,8 @@ struct BodyKey {
     key_arn: String,
     context: Vec<(String, String)>,
     ciphertext_blob: Vec<u8>,
-    under_bucket_key: Option<Vec<u8>>,
+    /// The data key under the bucket key; of two layers, the inner data key's blob.
+    second: Option<Vec<u8>>,
     commitment: [u8; 32],
 }
 
@@ -243,7 +244,7 @@ impl From<&EpochKey> for BodyKey {
             key_arn: wrapped.key_arn.clone(),
             context: wrapped.context.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             ciphertext_blob: wrapped.ciphertext_blob.clone(),
-            under_bucket_key: wrapped.under_bucket_key.clone(),
+            second: wrapped.inner_blob.clone().or_else(|| wrapped.under_bucket_key.clone()),
             commitment: key.commitment,
         }
     }
@@ -253,19 +254,28 @@ impl TryFrom<BodyKey> for EpochKey {
     type Error = Malformed;
 
     fn try_from(key: BodyKey) -> Result<Self, Malformed> {
+        let algorithm = match key.algorithm {
+            1 => Algorithm::Aes256,
+            2 => Algorithm::AwsKms,
+            3 => Algorithm::AwsKmsDsse,
+            _ => return Err(Malformed("the sidecar names an unknown algorithm")),
+        };
+        let (under_bucket_key, inner_blob) = match algorithm {
+            Algorithm::AwsKmsDsse if key.second.is_none() => {
+                return Err(Malformed("the sidecar has one data key for two layers"));
+            }
+            Algorithm::AwsKmsDsse => (None, key.second),
+            Algorithm::Aes256 | Algorithm::AwsKms => (key.second, None),
+        };
         Ok(Self {
             first_epoch: key.first_epoch,
             wrapped: WrappedDataKey {
-                algorithm: match key.algorithm {
-                    1 => Algorithm::Aes256,
-                    2 => Algorithm::AwsKms,
-                    3 => Algorithm::AwsKmsDsse,
-                    _ => return Err(Malformed("the sidecar names an unknown algorithm")),
-                },
+                algorithm,
                 key_arn: key.key_arn,
                 context: key.context.into_iter().collect(),
                 ciphertext_blob: key.ciphertext_blob,
-                under_bucket_key: key.under_bucket_key,
+                under_bucket_key,
+                inner_blob,
             },
             commitment: key.commitment,
         })
@@ -283,6 +293,7 @@ mod tests {
             context: [("aws:s3:arn".to_string(), "arn:aws:s3:::b/k".to_string())].into(),
             ciphertext_blob: vec![1, 2, 3],
             under_bucket_key: Some(vec![4, 5]),
+            inner_blob: None,
         };
         let keys = vec![EpochKey { first_epoch: 1, wrapped, commitment: [7; 32] }];
         Sidecar { bucket: "b".into(), created: 42, keys }
@@ -298,6 +309,20 @@ mod tests {
         assert_eq!(bytes.len() % UNIT, 0);
         assert_eq!(owner(&bytes), Some(ObjectId([3; 16])));
         assert_eq!(Record::read(&bytes), Ok(record));
+    }
+
+    #[test]
+    fn two_layers_have_two_blobs_and_no_bucket_key() {
+        let mut dual = sidecar();
+        let wrapped = &mut dual.keys[0].wrapped;
+        wrapped.algorithm = Algorithm::AwsKmsDsse;
+        (wrapped.under_bucket_key, wrapped.inner_blob) = (None, Some(vec![4, 5]));
+        let body = dual.encode();
+        assert_eq!(Sidecar::decode(&body), Ok(dual.clone()));
+        assert_eq!(body.len(), sidecar().encode().len());
+        dual.keys[0].wrapped.inner_blob = None;
+        let refused = Malformed("the sidecar has one data key for two layers");
+        assert_eq!(Sidecar::decode(&dual.encode()), Err(refused));
     }
 
     #[test]

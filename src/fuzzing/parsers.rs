@@ -2,9 +2,9 @@
 
 use crate::cli::mount_options as parse_mount_options;
 use crate::crypto::SecretKey;
-use crate::format::entry::{ENTRY, Entry};
+use crate::format::entry::Entry;
 use crate::format::header::{ENTRIES_AT, Header};
-use crate::format::layout::BLOCK;
+use crate::format::layout::{BLOCK, Geometry};
 use crate::format::log_record::{self, LogHeader};
 use crate::format::sidecar::{Kind, Record, Sidecar};
 use crate::kms::{self, EncryptionContext};
@@ -33,11 +33,14 @@ pub fn sidecar_record(bytes: &[u8]) {
 pub fn tag_entries(bytes: &[u8]) {
     let mut table = bytes.to_vec();
     table.resize(BLOCK as usize, 0);
-    for n in 0..BLOCK as usize / ENTRY {
-        if let Ok(entry) = Entry::read(&table, n) {
-            let mut written = [0; BLOCK as usize];
-            Entry::write(entry.as_ref(), &mut written, n);
-            assert_eq!(written[n * ENTRY..(n + 1) * ENTRY], table[n * ENTRY..(n + 1) * ENTRY]);
+    for geometry in [Geometry::Single, Geometry::Dual] {
+        let size = geometry.entry();
+        for n in 0..BLOCK as usize / size {
+            if let Ok(entry) = Entry::read(&table, n, geometry) {
+                let mut written = [0; BLOCK as usize];
+                Entry::write(entry.as_ref(), &mut written, n, geometry);
+                assert_eq!(written[n * size..(n + 1) * size], table[n * size..(n + 1) * size]);
+            }
         }
     }
 }

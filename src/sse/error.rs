@@ -24,7 +24,7 @@ impl RequestError {
         Self::Invalid { code: "MalformedXML", message: message.into() }
     }
 
-    pub(super) fn not_implemented(message: impl Into<String>) -> Self {
+    pub fn not_implemented(message: impl Into<String>) -> Self {
         Self::Invalid { code: NOT_IMPLEMENTED, message: message.into() }
     }
 

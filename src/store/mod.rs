@@ -25,7 +25,8 @@ pub use object::{Object, ObjectEncryption, SeekTo};
 pub use parameters::{Parameters, create, read_parameters};
 pub use reencryption::{Change, Changed, Step, Wrapping, is_as};
 
-use crate::format::layout::PlainLen;
+use crate::crypto::Suite;
+use crate::format::layout::{Geometry, MAX_PLAIN, PlainLen};
 use crate::format::sidecar::Place;
 use crate::sse::KeyService;
 use backend::{Access, Backend, File, Space};
@@ -63,7 +64,10 @@ pub struct Store {
     encryptions: u64,
     rewritten: u64,
     /// Most plaintext bytes of an object: what the backing file system takes, less headers.
-    longest: u64,
+    /// The backing file system's longest file.
+    longest_file: u64,
+    /// Objects with two layers of encryption may be there.
+    features: parameters::Features,
     /// Held while the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
 }
@@ -121,7 +125,7 @@ pub struct Attr {
 impl Store {
     /// Recovers the redo log, then serves.
     pub fn open(backend: Arc<dyn Backend>, keys: Arc<KeyService>, options: StoreOptions) -> Result<Arc<Self>> {
-        read_parameters(backend.as_ref())?;
+        let features = parameters::Features::read(backend.as_ref())?;
         let access = if options.read_only { Access::Read } else { Access::ReadWrite };
         let root = backend.root()?;
         let lock = take_lock(root.as_ref(), access)?;
@@ -158,7 +162,8 @@ impl Store {
             table_bytes: options.table_bytes,
             encryptions: options.encryptions,
             rewritten: options.rewritten,
-            longest: PlainLen::longest_within(lock.max_len()).0,
+            longest_file: lock.max_len(),
+            features,
             backend,
             keys,
             lock: Mutex::new(Some(lock)),
@@ -195,6 +200,24 @@ impl Store {
     /// What is wrong with the redo log, for which the store is read-only.
     pub fn damage(&self) -> Option<&str> {
         self.damage.as_deref()
+    }
+
+    /// An object that is as long fits the backing file system, or EFBIG.
+    fn check_length(&self, plain: u64, geometry: Geometry) -> Result<()> {
+        let fits = plain <= MAX_PLAIN && PlainLen(plain).cipher(geometry).0 <= self.longest_file;
+        if fits { Ok(()) } else { Err(Error::Errno(libc::EFBIG)) }
+    }
+
+    /// Before the first object of a cipher suite that not every kmsfs knows: from now on they refuse the store.
+    fn allow(&self, suite: Suite) -> Result<()> {
+        match suite {
+            Suite::Aes256Gcm => Ok(()),
+            Suite::DualAes256Gcm => self.features.add_dual_layers(self.backend.as_ref()),
+        }
+    }
+
+    fn has_dual_layers(&self) -> bool {
+        self.features.dual_layers()
     }
 
     fn writable(&self) -> Result<()> {

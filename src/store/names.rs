@@ -5,10 +5,11 @@ use super::dir::Bucket;
 use super::objects::identity;
 use super::{Attr, Dir, Error, Result, Store, Target};
 use crate::format::ObjectId;
-use crate::format::layout::CipherLen;
+use crate::format::header::Header;
+use crate::format::layout::{BLOCK, CipherLen, Geometry};
 use crate::format::sidecar::Place;
 use crate::store::backend::Access;
-use crate::store::object::read_header;
+use crate::store::object::Home;
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -47,15 +48,19 @@ impl Store {
 
     /// Without a key: from the file's length, or from the seal where a crash may have left the file longer.
     fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> u64 {
-        let sealed = || {
-            let file = dir.backing.open_file(name, Access::Read).ok()?;
-            Some(read_header(file.as_ref()).ok()?.seal.length.0)
+        let patch = self.patch_of(metadata.ino);
+        let header = || {
+            let home =
+                Home { file: dir.backing.open_file(name, Access::Read).ok()?, patch: self.patch_of(metadata.ino) };
+            let mut block = [0; BLOCK as usize];
+            let read = home.read(0, &mut block).ok()?;
+            Header::read(&block[..read]).ok()
         };
-        let len = match self.patch_of(metadata.ino) {
+        let len = match patch {
             Some(patch) => patch.len(metadata.len),
             None if self.is_untidy(metadata.ctime) => {
-                if let Some(length) = sealed() {
-                    return length;
+                if let Some(header) = header() {
+                    return header.seal.length.0;
                 }
                 if self.was_never_committed(dir, name) {
                     return 0;
@@ -65,7 +70,13 @@ impl Store {
             None => metadata.len,
         };
         // A length that no writer makes is found out at open; here it shows as what is there.
-        CipherLen(len).plain().map_or(len.saturating_sub(4096), |plain| plain.0)
+        let plain = |geometry| CipherLen(len).plain(geometry).map_or(len.saturating_sub(4096), |plain| plain.0);
+        let (single, dual) = (plain(Geometry::Single), plain(Geometry::Dual));
+        // Up to 32 chunks both are the same; beyond, who has two layers is in the header.
+        if single == dual || !self.has_dual_layers() {
+            return single;
+        }
+        if header().is_some_and(|header| Geometry::of(header.suite) == Geometry::Dual) { dual } else { single }
     }
 
     /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)

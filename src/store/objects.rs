@@ -2,7 +2,7 @@
 
 use super::object::NewObject;
 use super::{Attr, Dir, Error, Object, Result, Store};
-use crate::crypto::SecretKey;
+use crate::crypto::DataKey;
 use crate::format::ObjectId;
 use crate::format::layout::BLOCK;
 use crate::format::sidecar::Place;
@@ -186,7 +186,7 @@ impl Store {
         dir: &Arc<Dir>,
         name: &OsStr,
         file: Arc<dyn File>,
-        (data_key, wrapped): (SecretKey, WrappedDataKey),
+        (data_key, wrapped): (DataKey, WrappedDataKey),
     ) -> Result<Arc<Object>> {
         let bucket = &dir.in_bucket()?.name;
         let old = identity(file.as_ref());

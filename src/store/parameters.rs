@@ -1,13 +1,21 @@
 //! `store.json`, and the making of an empty store.
 
-use super::backend::{Access, Backend, Dir, NewNode};
+use super::backend::{Access, Backend, Dir, NewNode, Rename};
 use super::log;
 use super::{Error, Result};
 use crate::format;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FILE: &str = "store.json";
+/// `store.json` while it is replaced; left behind by a crash, it means nothing.
+const NEW_FILE: &str = "store.json.new";
+/// Version of a `store.json` that names features.
+const WITH_FEATURES: u16 = 2;
+/// The feature of objects with two layers of encryption.
+const DUAL_LAYERS: &str = "dual-layer-encryption";
 pub(super) const BUCKETS: &str = "buckets";
 pub(super) const META: &str = "meta";
 pub(super) const SIDECARS: &str = "sidecars";
@@ -37,6 +45,9 @@ pub(super) fn owner(pid: u32) -> [u8; OWNER] {
 #[derive(Serialize, Deserialize)]
 struct Json {
     format_version: u16,
+    /// Of version 2, which has one at least.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    features: Vec<String>,
     store_id: String,
     account_id: String,
     region: String,
@@ -57,37 +68,103 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters) -> Result<()> {
     log::create(root.open_dir(OsStr::new(LOG))?.as_ref())?;
     let json = Json {
         format_version: format::VERSION,
+        features: Vec::new(),
         store_id: uuid::Uuid::from_bytes(parameters.store_id).to_string(),
         account_id: parameters.account_id.clone(),
         region: parameters.region.clone(),
     };
-    let mut text = serde_json::to_vec_pretty(&json).expect("strings and a number can be serialized");
-    text.push(b'\n');
     // Last of all: a directory with this file is a store.
     let file = root.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
-    file.write_at(&text, 0)?;
+    file.write_at(&json.text(), 0)?;
     file.sync()?;
     Ok(backend.sync_all()?)
 }
 
 pub fn read_parameters(backend: &dyn Backend) -> Result<Parameters> {
+    let json = read_json(backend)?;
+    let store_id = uuid::Uuid::parse_str(&json.store_id).map_err(|error| damaged(&error))?;
+    Ok(Parameters { store_id: store_id.into_bytes(), account_id: json.account_id, region: json.region })
+}
+
+fn damaged(why: &dyn std::fmt::Display) -> Error {
+    Error::Unusable(format!("store.json is damaged: {why}"))
+}
+
+fn read_json(backend: &dyn Backend) -> Result<Json> {
     let text = read_file(backend.root()?.as_ref(), OsStr::new(FILE)).map_err(|error| match error {
         error if error.is_errno(rustix::io::Errno::NOENT) => {
             Error::Unusable("not a kmsfs store: there is no store.json (make one with `kmsfs init`)".into())
         }
         error => Error::Unusable(format!("store.json cannot be read: {error}")),
     })?;
-    let damaged = |why: String| Error::Unusable(format!("store.json is damaged: {why}"));
-    let version: Version = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if version.format_version != format::VERSION {
-        let (theirs, ours) = (version.format_version, format::VERSION);
+    let version: Version = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+    if ![format::VERSION, WITH_FEATURES].contains(&version.format_version) {
+        let (theirs, ours) = (version.format_version, WITH_FEATURES);
         return Err(Error::Unusable(format!(
-            "the store has format version {theirs} and this kmsfs reads version {ours}: use a newer kmsfs"
+            "the store has format version {theirs} and this kmsfs reads versions up to {ours}: use a newer kmsfs"
         )));
     }
-    let json: Json = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    let store_id = uuid::Uuid::parse_str(&json.store_id).map_err(|error| damaged(error.to_string()))?;
-    Ok(Parameters { store_id: store_id.into_bytes(), account_id: json.account_id, region: json.region })
+    let json: Json = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+    if (json.format_version == WITH_FEATURES) == json.features.is_empty() {
+        return Err(damaged(&"its features are not its version's"));
+    }
+    match json.features.iter().find(|name| *name != DUAL_LAYERS) {
+        None => Ok(json),
+        Some(unknown) => Err(Error::Unusable(format!(
+            "the store uses a feature that this kmsfs does not know, {unknown:?}: use a newer kmsfs"
+        ))),
+    }
+}
+
+impl Json {
+    fn text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("strings and a number can be serialized");
+        text.push(b'\n');
+        text
+    }
+}
+
+/// What is in a store that not every kmsfs can read. A store is made without any, and gets one before it is used.
+pub struct Features {
+    dual_layers: AtomicBool,
+    changing: Mutex<()>,
+}
+
+impl Features {
+    pub(super) fn read(backend: &dyn Backend) -> Result<Self> {
+        let json = read_json(backend)?;
+        Ok(Self { dual_layers: AtomicBool::new(!json.features.is_empty()), changing: Mutex::new(()) })
+    }
+
+    pub(super) fn dual_layers(&self) -> bool {
+        self.dual_layers.load(Ordering::SeqCst)
+    }
+
+    /// Durably, at the first call.
+    pub(super) fn add_dual_layers(&self, backend: &dyn Backend) -> Result<()> {
+        if self.dual_layers() {
+            return Ok(());
+        }
+        let _changing = self.changing.lock();
+        if self.dual_layers() {
+            return Ok(());
+        }
+        let json = read_json(backend)?;
+        let json = Json { format_version: WITH_FEATURES, features: vec![DUAL_LAYERS.into()], ..json };
+        let root = backend.root()?;
+        let (new, name) = (OsStr::new(NEW_FILE), OsStr::new(FILE));
+        match root.unlink(new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let file = root.create_file(new, &PRIVATE_FILE)?;
+        file.write_at(&json.text(), 0)?;
+        file.sync()?;
+        root.rename(new, root.as_ref(), name, Rename::Replace)?;
+        root.sync()?;
+        self.dual_layers.store(true, Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use super::backend::Access;
 use super::object::{read_header, read_sidecar};
 use super::{Dir, Error, Object, Result, Store};
 use crate::kms::Caller;
-use crate::sse::{Algorithm, Encryption, WrappedDataKey, arn};
+use crate::sse::{Algorithm, Encryption, RequestError, WrappedDataKey, arn};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ pub struct Wrapping {
 }
 
 impl Store {
-    /// What a request for another encryption does. From AES256 or aws:kms to aws:kms the data key is wrapped again, and
-    /// content, ETag and mtime stay. Anything else needs a new data key: the content is encrypted again. Commits.
+    /// What a request for another encryption does. From AES256 or aws:kms to aws:kms, and from aws:kms:dsse to itself, the
+    /// data key is wrapped again, and content, ETag and mtime stay. Anything else needs a new data key: the content is encrypted again. Commits.
     pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
         self.change_encryption(object, want, Change::AsNeeded, key, caller, 0, &|| true).map(drop)
     }
@@ -82,6 +82,10 @@ impl Store {
             self.replace_wrapping(object, wrapped)?;
             return Ok(Step::Done(Changed::Rewrapped));
         }
+        let layers = |algorithm| algorithm == Algorithm::AwsKmsDsse;
+        if length > self.rewritten && layers(old.algorithm) != layers(want.algorithm) {
+            return Err(Error::Sse(too_large_for_other_layers(self.rewritten)));
+        }
         if length > self.rewritten {
             self.begin_epoch(object, want, key, caller)?;
             if let Some(next) = Self::finish_epoch(object, 0, go_on)? {
@@ -89,9 +93,7 @@ impl Store {
             }
         } else {
             let key = self.keys.new_data_key(want, &bucket, key, caller)?;
-            let mut content = vec![0; length as usize];
-            object.read(0, &mut content)?;
-            object.rewrite(&content, Some(key))?;
+            object.rekey_content(key)?;
         }
         Ok(Step::Done(Changed::Reencrypted))
     }
@@ -105,7 +107,9 @@ impl Store {
             }
             // Another wrapping under the service's own key, not one that leaves KMS.
             Algorithm::Aes256 => now.algorithm == Algorithm::Aes256 && change == Change::RewrapOnly,
-            Algorithm::AwsKmsDsse => false,
+            Algorithm::AwsKmsDsse => {
+                now.algorithm == dsse && (want.context.is_empty() || own_pairs(now).eq(want.context.iter()))
+            }
         };
         match change {
             Change::NewDataKey => Ok(false),
@@ -176,6 +180,14 @@ pub fn is_as(now: &WrappedDataKey, want: &Encryption, key_arn: Option<&str>) -> 
         && now.key_arn == key_arn.unwrap_or_default()
         && now.under_bucket_key.is_some() == want.bucket_key
         && own_pairs(now).eq(want.context.iter())
+}
+
+/// Two layers have their chunks in other places, so an object changes their number in one commit or not at all.
+fn too_large_for_other_layers(most: u64) -> RequestError {
+    RequestError::not_implemented(format!(
+        "an object of more than {most} bytes does not get to or from aws:kms:dsse in place: copy it to a new name where that \
+         encryption is the default, and rename the copy over it"
+    ))
 }
 
 /// The context's pairs that a request gave.

@@ -1,7 +1,7 @@
 //! What docs/FORMAT.md says of lengths and places, against the code and the bytes it writes.
 
 use super::store::{bucket, create, new_disk, open};
-use kmsfs::format::layout::{CipherLen, PlainLen};
+use kmsfs::format::layout::{CipherLen, Geometry, PlainLen};
 use kmsfs::store::backend::{Access, Backend};
 use std::ffi::OsStr;
 
@@ -10,20 +10,27 @@ const DOCUMENT: &str = include_str!("../../docs/FORMAT.md");
 #[test]
 fn the_worked_example_has_the_lengths_that_it_shows() {
     let number = |text: &str| text.trim().replace(',', "").parse::<u64>().ok();
-    let rows: Vec<(u64, u64)> = DOCUMENT
-        .lines()
-        .skip_while(|line| !line.starts_with("| length | object file |"))
-        .skip(2)
-        .take_while(|line| line.starts_with('|'))
-        .map(|line| {
-            let cells: Vec<_> = line.split('|').collect();
-            (number(cells[1]).unwrap(), number(cells[2]).unwrap())
-        })
-        .collect();
-    assert!(rows.len() >= 7, "{rows:?}");
-    for (plain, cipher) in rows {
-        assert_eq!(PlainLen(plain).cipher(), CipherLen(cipher));
-        assert_eq!(CipherLen(cipher).plain(), Ok(PlainLen(plain)));
+    let rows = |heading: &str| -> Vec<(u64, u64)> {
+        DOCUMENT
+            .lines()
+            .skip_while(|line| !line.starts_with(heading))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let cells: Vec<_> = line.split('|').collect();
+                (number(cells[1]).unwrap(), number(cells[2]).unwrap())
+            })
+            .collect()
+    };
+    for (heading, geometry, least) in
+        [("| length | object file |", Geometry::Single, 7), ("| length | object file of suite 2 |", Geometry::Dual, 4)]
+    {
+        let rows = rows(heading);
+        assert!(rows.len() >= least, "{rows:?}");
+        for (plain, cipher) in rows {
+            assert_eq!(PlainLen(plain).cipher(geometry), CipherLen(cipher));
+            assert_eq!(CipherLen(cipher).plain(geometry), Ok(PlainLen(plain)));
+        }
     }
 }
 

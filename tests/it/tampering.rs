@@ -2,7 +2,7 @@
 //! log names the path.
 
 use crate::harness::{Mount, Store, errno, noise};
-use kmsfs::format::layout::ChunkIndex;
+use kmsfs::format::layout::{ChunkIndex, Geometry};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
@@ -111,7 +111,7 @@ fn read_chunk(file: &File, number: usize, len: usize) -> io::Result<Vec<u8>> {
 }
 
 fn at(chunk: usize) -> usize {
-    ChunkIndex(chunk as u64).offset() as usize
+    ChunkIndex(chunk as u64).offset(Geometry::Single) as usize
 }
 
 #[test]

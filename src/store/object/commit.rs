@@ -51,12 +51,12 @@ impl Object {
                 );
             }
             if !first || with_sidecar {
-                self.append(state, permit, &log, with_sidecar, seal.length.cipher().0)?;
+                self.append(state, permit, &log, with_sidecar, seal.length.cipher(state.geometry()).0)?;
             }
             state.settle(seal, first);
             self.store.bound_tables(&mut state.tables);
         } else if with_sidecar {
-            self.append(state, permit, &log, true, state.seal.length.cipher().0)?;
+            self.append(state, permit, &log, true, state.seal.length.cipher(state.geometry()).0)?;
         }
         state.record_unwritten = false;
         if let Some(mtime) = state.mtime {
@@ -80,7 +80,7 @@ impl Object {
         block[..ENTRIES_AT].copy_from_slice(half);
         block[ENTRIES_AT..].copy_from_slice(state.tables.header_entries());
         file.write_at(&block, 0)?;
-        let len = state.length.cipher().0;
+        let len = state.length.cipher(state.geometry()).0;
         if file.metadata()?.len != len {
             file.set_len(len)?;
         }
@@ -189,14 +189,14 @@ impl Object {
 
 impl State {
     /// W1: the latest committed state does not refer to the chunk, every commit that dropped it is known durable, and
-    /// the log holds no record of it. The chunk's page has been brought.
+    /// the log holds no record of it, nor of what was in its place. The chunk's page has been brought.
     pub(super) fn is_quiet(&self, chunk: ChunkIndex) -> bool {
         let referred = self.committed
             && chunk.0 < self.seal.length.chunks()
             && (chunk.0 >= self.cut || self.tables.committed_refers(chunk));
         let dropping = self.dropped.iter().any(|dropped| dropped.chunks.contains(&chunk.0));
         let logged = self.logged.chunks.contains_key(&chunk.0) || self.logged.overtaken.contains(&chunk.0);
-        !(referred || dropping || logged)
+        !(self.relocated || referred || dropping || logged)
     }
 
     pub(super) fn drops_many(&self) -> bool {
@@ -205,7 +205,7 @@ impl State {
     }
 
     /// The present state has become the committed one.
-    fn settle(&mut self, seal: Seal, first: bool) {
+    pub(super) fn settle(&mut self, seal: Seal, first: bool) {
         if !first {
             let old = self.seal.length.chunks();
             let mut dropped = self.tables.dropped();
@@ -284,12 +284,12 @@ impl Object {
 
     /// K3: what the log holds of the object goes home, in order, without a change to its modification time.
     pub(in crate::store) fn write_home(&self) -> Result<()> {
-        let (home, chunks, ranges, sidecar) = {
+        let (home, geometry, chunks, ranges, sidecar) = {
             let state = self.state.read();
             let mut chunks: Vec<_> = state.logged.chunks.iter().map(|(chunk, at)| (*chunk, *at)).collect();
             chunks.sort_unstable_by_key(|(chunk, _)| *chunk);
             let sidecar = state.logged.sidecar.then(|| (state.place, state.record.clone()));
-            (state.home()?.clone(), chunks, state.logged.ranges.clone(), sidecar)
+            (state.home()?.clone(), state.geometry(), chunks, state.logged.ranges.clone(), sidecar)
         };
         if let Some((place, record)) = sidecar {
             self.store.segments.write(place.segment, place.offset(), &record)?;
@@ -302,7 +302,7 @@ impl Object {
         for (chunk, (position, len)) in chunks {
             buffer.resize(len, 0);
             self.store.log.read(position, &mut buffer)?;
-            home.file.write_at(&buffer, ChunkIndex(chunk).offset())?;
+            home.file.write_at(&buffer, ChunkIndex(chunk).offset(geometry))?;
         }
         for (offset, position, len) in ranges {
             buffer.resize(len, 0);
@@ -311,7 +311,7 @@ impl Object {
         }
         let state = self.state.write();
         // The greater of the committed and the present length, else direct writes are cut off.
-        let len = state.seal.length.max(state.length).cipher().0;
+        let len = state.seal.length.max(state.length).cipher(geometry).0;
         if home.file.metadata()?.len != len {
             home.file.set_len(len)?;
         }
@@ -322,6 +322,7 @@ impl Object {
     pub(in crate::store) fn checkpointed(&self, noted: &Noted) {
         let mut state = self.state.write();
         state.logged = super::Logged::default();
+        state.relocated = false;
         state.tables.written_home();
         if noted.file.is_some() || !noted.unsynced {
             state.known_durable(noted.sequence);

@@ -1,9 +1,9 @@
 //! Reading and changing an object's content.
 
 use super::{Home, Keys, Object, State};
-use crate::crypto::{ChunkCipher, ChunkTag};
+use crate::crypto::ChunkCipher;
 use crate::format::entry::Entry;
-use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, PAGE_CHUNKS, PageIndex, PlainLen};
+use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
 use crate::store::checkpoint::Permit;
 use crate::store::log::Log;
@@ -72,7 +72,7 @@ impl Object {
         Ok(RwLockWriteGuard::downgrade(state))
     }
 
-    fn read_chunks(&self, state: &State, offset: u64, bytes: &mut [u8]) -> Result<()> {
+    pub(super) fn read_chunks(&self, state: &State, offset: u64, bytes: &mut [u8]) -> Result<()> {
         let end = offset + bytes.len() as u64;
         let mut at = offset;
         while at < end {
@@ -102,7 +102,7 @@ impl Object {
         if !at_home(first) {
             return count;
         }
-        for n in 1..first.run() {
+        for n in 1..first.run(state.geometry()) {
             let chunk = ChunkIndex(first.0 + n);
             let have = state.length.bytes_in(chunk);
             if have == 0 || count + have > limit || !at_home(chunk) {
@@ -125,7 +125,7 @@ impl Object {
                 self.store.log.read(*position, &mut bytes[..len])?;
                 len
             }
-            None => self.read_home(state.home()?, first.offset(), bytes)?,
+            None => self.read_home(state.home()?, first.offset(state.geometry()), bytes)?,
         };
         if read < bytes.len() {
             return Err(Error::corrupt(state.show(), format_args!("chunk {} is cut off", first.0)));
@@ -136,8 +136,7 @@ impl Object {
             let Some(entry) = entry else {
                 return Err(Error::corrupt(state.show(), format_args!("chunk {} has no tag entry", index.0)));
             };
-            let tag = ChunkTag { nonce: entry.nonce, tag: entry.tag };
-            state.keys.cipher(entry.epoch)?.open(index.0, &tag, chunk).map_err(|_| {
+            state.keys.cipher(entry.epoch)?.open(index.0, &entry.tag, chunk).map_err(|_| {
                 Error::corrupt(state.show(), format_args!("chunk {} is not what was written there", index.0))
             })?;
         }
@@ -157,12 +156,12 @@ impl Object {
     }
 
     pub(super) fn write_at_once(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= self.store.longest);
-        let end = end.ok_or(Error::Errno(libc::EFBIG))?;
+        let end = offset.checked_add(data.len() as u64).ok_or(Error::Errno(libc::EFBIG))?;
         if data.is_empty() {
             return Ok(());
         }
         self.change(|state, permit| {
+            self.store.check_length(end, state.geometry())?;
             let longer = PlainLen(end.max(state.length.0));
             self.edit(state, permit, longer, &chunks_of(offset, end), |chunk, bytes| {
                 let begin = chunk.0 * CHUNK;
@@ -176,10 +175,8 @@ impl Object {
     }
 
     pub fn truncate(&self, len: u64) -> Result<()> {
-        if len > self.store.longest {
-            return Err(Error::Errno(libc::EFBIG));
-        }
         self.change(|state, permit| {
+            self.store.check_length(len, state.geometry())?;
             let (old, new) = (state.length, PlainLen(len));
             // Also where the length stays: POSIX counts that as a modification.
             state.mtime = Some(self.store.now());
@@ -242,9 +239,11 @@ impl Object {
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
         self.store.writable()?;
         let state = self.state.read();
-        let end = offset.checked_add(len).filter(|end| *end <= self.store.longest).ok_or(Error::Errno(libc::EFBIG))?;
-        let from = ChunkIndex::at(offset).offset();
-        Ok(state.home()?.file.allocate(from, PlainLen(end).cipher().0.saturating_sub(from))?)
+        let geometry = state.geometry();
+        let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;
+        self.store.check_length(end, geometry)?;
+        let from = ChunkIndex::at(offset).offset(geometry);
+        Ok(state.home()?.file.allocate(from, PlainLen(end).cipher(geometry).0.saturating_sub(from))?)
     }
 
     /// `ENXIO` past the end, as lseek(2).
@@ -256,13 +255,13 @@ impl Object {
         let data = matches!(to, SeekTo::Data);
         let mut chunk = offset / CHUNK;
         while chunk < state.length.chunks() {
-            if let crate::format::layout::EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot()
+            if let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot(state.geometry())
                 && state.is_null_page(page)?
             {
                 if !data {
                     break;
                 }
-                chunk += PAGE_CHUNKS;
+                chunk += state.geometry().page_chunks();
                 continue;
             }
             state.bring(chunk..chunk + 1)?;
@@ -374,7 +373,7 @@ impl Object {
         let mut first = chunks.start;
         while first < chunks.end {
             let quiet = state.is_quiet(ChunkIndex(first));
-            let most = ChunkIndex(first).run().min(RUN).min(chunks.end - first);
+            let most = ChunkIndex(first).run(state.geometry()).min(RUN).min(chunks.end - first);
             let count = (1..most).find(|n| state.is_quiet(ChunkIndex(first + n)) != quiet).unwrap_or(most);
             let run = first..first + count;
             BUFFER.with_borrow_mut(|buffer| self.encrypt_run(state, permit, new, &run, quiet, fill, buffer))?;
@@ -418,14 +417,14 @@ impl Object {
                 }
             }
             let tag = cipher.seal(index.0, chunk);
-            entries.push(Entry { nonce: tag.nonce, tag: tag.tag, epoch });
+            entries.push(Entry { tag, epoch });
         }
         let first = ChunkIndex(run.start);
         // Through the log it goes home later; what was read ahead is wrong then too.
         self.ahead.lock().clear();
         if quiet {
             state.home_writes += 1;
-            state.home()?.file.write_at(buffer, first.offset())?;
+            state.home()?.file.write_at(buffer, first.offset(state.geometry()))?;
         } else {
             let permit = permit.ok_or(Error::Errno(libc::EIO))?;
             self.log_chunks(state, permit, first, buffer)?;
@@ -447,7 +446,8 @@ impl Object {
         bytes: &[u8],
     ) -> Result<()> {
         let hint = state.hint();
-        let record = Record { object_id: state.id, hint: &hint, body: Body::Object { offset: first.offset(), bytes } };
+        let offset = first.offset(state.geometry());
+        let record = Record { object_id: state.id, hint: &hint, body: Body::Object { offset, bytes } };
         let position = append_one(&self.store.log, record)?;
         state.logged.hinted = true;
         for (n, chunk) in bytes.chunks(CHUNK as usize).enumerate() {
@@ -482,7 +482,7 @@ impl State {
                     error => error,
                 }
             })?;
-            chunk += ChunkIndex(chunk).run();
+            chunk += ChunkIndex(chunk).run(self.geometry());
         }
         Ok(())
     }
@@ -513,15 +513,16 @@ impl State {
     fn clear(&mut self, chunks: Range<u64>) -> Result<()> {
         let home = self.home()?.clone();
         let read = |offset, block: &mut _| home.read_block(offset, block);
+        let page_chunks = self.geometry().page_chunks();
         let mut chunk = chunks.start;
         while chunk < chunks.end {
             let index = ChunkIndex(chunk);
-            match index.slot() {
-                crate::format::layout::EntrySlot::Page(page, 0) if chunks.end - chunk >= PAGE_CHUNKS => {
+            match index.slot(self.geometry()) {
+                EntrySlot::Page(page, 0) if chunks.end - chunk >= page_chunks => {
                     if !self.tables.is_null_page(page, &read)? {
                         self.tables.clear_page(page, &read)?;
                     }
-                    chunk += PAGE_CHUNKS;
+                    chunk += page_chunks;
                 }
                 _ => {
                     self.tables.bring(index, &read)?;
@@ -542,7 +543,7 @@ impl State {
     }
 
     /// Raises the key epoch where GCM's bound would be passed.
-    fn count_encryptions(&mut self, count: u64, limit: u64) -> Result<()> {
+    pub(super) fn count_encryptions(&mut self, count: u64, limit: u64) -> Result<()> {
         if self.seal.encryptions + count > limit {
             self.seal.epoch = self.seal.epoch.checked_add(1).ok_or(Error::Errno(libc::EFBIG))?;
             self.seal.encryptions = 0;

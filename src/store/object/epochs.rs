@@ -7,11 +7,11 @@
 use super::content::Covered;
 use super::rewrite::Before;
 use super::{Object, State};
-use crate::crypto::SecretKey;
-use crate::format::layout::{ChunkIndex, EntrySlot, PAGE_CHUNKS, PlainLen};
+use crate::crypto::DataKey;
+use crate::format::layout::{ChunkIndex, EntrySlot, PlainLen};
 use crate::sse::{Algorithm, WrappedDataKey};
-use crate::store::Result;
 use crate::store::checkpoint::Permit;
+use crate::store::{Error, Result};
 use std::ops::Range;
 
 /// Chunks that one step looks at, at most.
@@ -24,14 +24,18 @@ impl Object {
     }
 
     /// Everything that is written from here on is under this data key; what is there is not touched.
-    pub(in crate::store) fn begin_epoch(&self, key: (SecretKey, WrappedDataKey)) -> Result<()> {
+    pub(in crate::store) fn begin_epoch(&self, key: (DataKey, WrappedDataKey)) -> Result<()> {
         self.store.writable()?;
         let permit = self.store.permit()?;
         let mut state = self.state.write();
         state.keys.are_there()?;
         self.commit_state(&mut state, &permit, false)?;
-        let before = Before::of(&state);
         let (data_key, wrapped) = key;
+        if data_key.suite() != state.suite {
+            // Its chunks would have other places.
+            return Err(Error::Errno(libc::EOPNOTSUPP));
+        }
+        let before = Before::of(&state);
         let keeps_md5 = wrapped.algorithm == Algorithm::Aes256;
         let moved = state.add_epoch(&self.store, self.ino, data_key, wrapped).and_then(|moved| {
             if !keeps_md5 {
@@ -101,10 +105,10 @@ impl Object {
         let mut budget = most;
         let mut chunk = from;
         while chunk < end && budget > 0 {
-            if let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot()
+            if let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot(state.geometry())
                 && state.is_null_page(page)?
             {
-                chunk += PAGE_CHUNKS;
+                chunk += state.geometry().page_chunks();
                 continue;
             }
             let run = state.old_run(chunk, end.min(chunk + budget))?;

@@ -1,10 +1,10 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
 use super::{Home, Keys, Logged, Object, State, Tables};
-use crate::crypto::{ObjectKeys, ObjectParameters, SecretKey, Suite};
+use crate::crypto::{DataKey, ObjectKeys, ObjectParameters};
 use crate::format::ObjectId;
 use crate::format::header::{ENTRIES_AT, Header, Seal};
-use crate::format::layout::{BLOCK, CHUNK, CipherLen, PlainLen};
+use crate::format::layout::{BLOCK, CHUNK, CipherLen, Geometry, PlainLen};
 use crate::format::sidecar::{EpochKey, Kind, Place, Record, Sidecar, units_for};
 use crate::kms::Caller;
 use crate::sse::WrappedDataKey;
@@ -31,7 +31,7 @@ pub fn read_header(file: &dyn File) -> Result<Header> {
 pub struct NewObject<'a> {
     pub bucket: &'a str,
     pub path: Vec<u8>,
-    pub data_key: SecretKey,
+    pub data_key: DataKey,
     pub wrapped: WrappedDataKey,
 }
 
@@ -40,7 +40,9 @@ impl Object {
     pub(in crate::store) fn new(store: &Arc<Store>, file: Arc<dyn File>, new: NewObject<'_>) -> Result<Self> {
         let ino = file.metadata()?.ino;
         let id = ObjectId::random();
-        let keys = ObjectKeys::new(new.data_key, parameters(id, Suite::Aes256Gcm), FIRST_EPOCH);
+        let suite = new.data_key.suite();
+        store.allow(suite)?;
+        let keys = ObjectKeys::new(new.data_key, parameters(id), FIRST_EPOCH);
         let key = EpochKey { first_epoch: FIRST_EPOCH, wrapped: new.wrapped, commitment: *keys.commitment() };
         let sidecar = Sidecar { bucket: new.bucket.into(), created: store.backend.now(), keys: vec![key] };
         let (record, units) = write_record(&sidecar, id, ino, &keys)?;
@@ -57,7 +59,7 @@ impl Object {
         let state = State {
             home: Some(Home { file, patch: None }),
             id,
-            suite: Suite::Aes256Gcm,
+            suite,
             keys: Arc::new(Keys::new(vec![(FIRST_EPOCH, keys)])),
             sidecar,
             place,
@@ -65,11 +67,12 @@ impl Object {
             record_ino: ino,
             record_unwritten: false,
             length: PlainLen(0),
-            tables: Tables::new(),
+            tables: Tables::new(Geometry::of(suite)),
             dirty: true,
             seal,
             committed: false,
             cut: 0,
+            relocated: false,
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,
@@ -108,24 +111,29 @@ impl Object {
         if sidecar.bucket != bucket {
             return Err(corrupt(&format_args!("it belongs to the bucket {}", sidecar.bucket)));
         }
-        let keys =
-            unwrap_keys(store, &sidecar, header.object_id, header.suite, caller).map_err(|error| match error {
-                Error::Corrupt(finding) => corrupt(&finding),
-                error => error,
-            })?;
-        let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
-        let key = keys.newest()?;
-        key.verify_sidecar(&authenticated, &record.mac).map_err(|why| corrupt(&format_args!("sidecar: {why}")))?;
-        key.verify_seal(Header::sealed(&first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
-        check_length(store, &home, header.seal.length, metadata.ctime).map_err(|finding| corrupt(&finding))?;
-        let entries = &first[ENTRIES_AT..BLOCK as usize];
-        let tables = Tables::load(entries, header.seal.length, &header.seal).map_err(|error| match error {
+        let keys = unwrap_keys(store, &sidecar, header.object_id, caller).map_err(|error| match error {
             Error::Corrupt(finding) => corrupt(&finding),
             error => error,
         })?;
+        let geometry = Geometry::of(header.suite);
+        let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
+        let key = keys.newest()?;
+        if key.suite() != header.suite {
+            return Err(corrupt(&"header and sidecar disagree about its layers of encryption"));
+        }
+        key.verify_sidecar(&authenticated, &record.mac).map_err(|why| corrupt(&format_args!("sidecar: {why}")))?;
+        key.verify_seal(Header::sealed(&first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
+        check_length(store, &home, header.seal.length.cipher(geometry), metadata.ctime)
+            .map_err(|finding| corrupt(&finding))?;
+        let entries = &first[ENTRIES_AT..BLOCK as usize];
+        let tables =
+            Tables::load(entries, geometry, header.seal.length, &header.seal).map_err(|error| match error {
+                Error::Corrupt(finding) => corrupt(&finding),
+                error => error,
+            })?;
         // The last chunk of what was read ahead may be cut, and what lies beyond the first group is no chunk.
         first.drain(..BLOCK as usize);
-        let known = header.seal.length.0.min(64 * CHUNK).min(first.len() as u64);
+        let known = header.seal.length.0.min(geometry.header_chunks() * CHUNK).min(first.len() as u64);
         first.truncate(known as usize);
         let state = State {
             home: Some(home),
@@ -143,6 +151,7 @@ impl Object {
             seal: header.seal,
             committed: true,
             cut: header.seal.length.chunks(),
+            relocated: false,
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,
@@ -204,11 +213,11 @@ impl State {
         &mut self,
         store: &Store,
         ino: u64,
-        data_key: SecretKey,
+        data_key: DataKey,
         wrapped: WrappedDataKey,
     ) -> Result<Option<Place>> {
         let first_epoch = self.seal.epoch.checked_add(1).ok_or(Error::Errno(libc::EFBIG))?;
-        let keys = ObjectKeys::new(data_key, parameters(self.id, self.suite), first_epoch);
+        let keys = ObjectKeys::new(data_key, parameters(self.id), first_epoch);
         let key = EpochKey { first_epoch, wrapped, commitment: *keys.commitment() };
         let sidecar = Sidecar { keys: vec![key], ..self.sidecar.clone() };
         let before = std::mem::replace(&mut self.keys, Arc::new(Keys::new(vec![(first_epoch, keys)])));
@@ -231,11 +240,11 @@ impl State {
         &mut self,
         store: &Store,
         ino: u64,
-        data_key: SecretKey,
+        data_key: DataKey,
         wrapped: WrappedDataKey,
     ) -> Result<Option<Place>> {
         let first_epoch = self.seal.epoch.checked_add(1).ok_or(Error::Errno(libc::EFBIG))?;
-        let keys = ObjectKeys::new(data_key, parameters(self.id, self.suite), first_epoch);
+        let keys = ObjectKeys::new(data_key, parameters(self.id), first_epoch);
         let mut sidecar = self.sidecar.clone();
         sidecar.keys.push(EpochKey { first_epoch, wrapped, commitment: *keys.commitment() });
         let all = Arc::new(self.keys.and(first_epoch, keys));
@@ -272,8 +281,8 @@ impl State {
     }
 }
 
-fn parameters(id: ObjectId, suite: Suite) -> ObjectParameters {
-    ObjectParameters { object_id: id.0, suite, chunk_size: CHUNK as u32 }
+fn parameters(id: ObjectId) -> ObjectParameters {
+    ObjectParameters { object_id: id.0, chunk_size: CHUNK as u32 }
 }
 
 fn record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) -> Record {
@@ -307,29 +316,25 @@ pub(in crate::store) fn read_sidecar(
     Ok((Sidecar::decode(&record.body)?, record))
 }
 
-pub(super) fn unwrap_keys(
-    store: &Store,
-    sidecar: &Sidecar,
-    id: ObjectId,
-    suite: Suite,
-    caller: &Caller,
-) -> Result<Keys> {
+pub(super) fn unwrap_keys(store: &Store, sidecar: &Sidecar, id: ObjectId, caller: &Caller) -> Result<Keys> {
     let mut keys = Vec::with_capacity(sidecar.keys.len());
     for key in &sidecar.keys {
         let data_key = store.keys.unwrap(&key.wrapped, caller)?;
-        let object_keys = ObjectKeys::new(data_key, parameters(id, suite), key.first_epoch);
+        let object_keys = ObjectKeys::new(data_key, parameters(id), key.first_epoch);
         if *object_keys.commitment() != key.commitment {
             return Err(Error::Corrupt("the data key is not the one that the sidecar commits to".into()));
         }
         keys.push((key.first_epoch, object_keys));
     }
+    if keys.iter().any(|(_, key)| Some(key.suite()) != keys.last().map(|(_, key)| key.suite())) {
+        return Err(Error::Corrupt("the sidecar has data keys for one layer and for two".into()));
+    }
     Ok(Keys::new(keys))
 }
 
 /// A shorter file than the seal says is damage. So is a longer one, unless a crash may have left it so.
-fn check_length(store: &Store, home: &Home, sealed: PlainLen, ctime: i64) -> std::result::Result<(), String> {
+fn check_length(store: &Store, home: &Home, sealed: CipherLen, ctime: i64) -> std::result::Result<(), String> {
     let len = home.len().map_err(|error| error.to_string())?;
-    let sealed = sealed.cipher();
     if CipherLen(len) < sealed {
         return Err(format!("the object file is shorter ({len} bytes) than its seal says ({})", sealed.0));
     }

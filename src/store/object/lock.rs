@@ -12,7 +12,7 @@ impl Object {
     /// Asks for the data key on behalf of a caller, as every open does. A locked object has its keys again afterwards.
     pub(in crate::store) fn authorize(&self, caller: &Caller) -> Result<()> {
         self.asked.again();
-        let (sidecar, id, suite) = {
+        let (sidecar, id) = {
             let state = self.state.read();
             if state.keys.are_there().is_ok() {
                 let wrapped = state.sidecar.newest().wrapped.clone();
@@ -20,9 +20,9 @@ impl Object {
                 self.store.keys.unwrap(&wrapped, caller)?;
                 return Ok(());
             }
-            (state.sidecar.clone(), state.id, state.suite)
+            (state.sidecar.clone(), state.id)
         };
-        let keys = unwrap_keys(&self.store, &sidecar, id, suite, caller)?;
+        let keys = unwrap_keys(&self.store, &sidecar, id, caller)?;
         let mut state = self.state.write();
         // Somebody else may have brought them, or even others, meanwhile.
         if state.keys.are_there().is_err() && state.sidecar.keys == sidecar.keys {

@@ -8,6 +8,7 @@ mod epochs;
 mod home;
 mod load;
 mod lock;
+mod relocate;
 mod rewrite;
 mod salvage;
 mod tables;
@@ -17,7 +18,7 @@ use super::{Attr, Result, SetAttr, Store};
 use crate::crypto::{ChunkCipher, ObjectKeys, Suite};
 use crate::format::ObjectId;
 use crate::format::header::Seal;
-use crate::format::layout::PlainLen;
+use crate::format::layout::{Geometry, PlainLen};
 use crate::format::sidecar::{Place, Sidecar};
 use crate::sse::Algorithm;
 pub(super) use commit::Noted;
@@ -69,6 +70,8 @@ pub(super) struct State {
     committed: bool,
     /// Lowest number of chunks that the object had since the latest commit.
     cut: u64,
+    /// Everything in the object file changed its place: until a checkpoint has brought it home, no chunk is quiet.
+    relocated: bool,
     /// Chunks that commits stopped referring to, and those commits' sequences, until they are known durable.
     dropped: Vec<Dropped>,
     /// Sequence of the newest commit that is known durable.
@@ -254,6 +257,10 @@ impl State {
     fn home(&self) -> Result<&Home> {
         // An object without a descriptor has no handle that could ask.
         self.home.as_ref().ok_or(super::Error::Errno(libc::EBADF))
+    }
+
+    pub(super) fn geometry(&self) -> Geometry {
+        Geometry::of(self.suite)
     }
 
     pub(super) fn length(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::content::{Blocked, Covered, chunks_of};
 use super::{Keys, Object, State, Tables};
-use crate::crypto::SecretKey;
+use crate::crypto::{DataKey, Suite};
 use crate::format::header::Seal;
 use crate::format::layout::{CHUNK, ChunkIndex, PlainLen};
 use crate::format::sidecar::{Place, Sidecar};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Object {
     /// Other content, in one commit; with a new data key where one is given. For content that fits in memory. On an
     /// error the object is what it was.
-    pub fn rewrite(&self, data: &[u8], key: Option<(SecretKey, WrappedDataKey)>) -> Result<()> {
+    pub fn rewrite(&self, data: &[u8], key: Option<(DataKey, WrappedDataKey)>) -> Result<()> {
         self.store.writable()?;
         let permit = self.store.permit()?;
         let mut state = self.state.write();
@@ -23,8 +23,34 @@ impl Object {
             // What is not committed may lie where the new content would be written straight home.
             self.commit_state(&mut state, &permit, false)?;
         }
-        let before = Before::of(&state);
-        let moved = self.replace(&mut state, &permit, data, key).inspect_err(|_| before.restore(&mut state))?;
+        self.rewrite_state(&mut state, &permit, data, key)
+    }
+
+    /// The same content under a new data key, in one commit: read and written under one lock, so that no change comes in
+    /// between and is lost. For content that fits in memory.
+    pub(in crate::store) fn rekey_content(&self, key: (DataKey, WrappedDataKey)) -> Result<()> {
+        self.store.writable()?;
+        let permit = self.store.permit()?;
+        let mut state = self.state.write();
+        if state.length.0 > 0 {
+            self.commit_state(&mut state, &permit, false)?;
+        }
+        let end = state.length.0;
+        state.bring(chunks_of(0, end))?;
+        let mut content = vec![0; end as usize];
+        self.read_chunks(&state, 0, &mut content)?;
+        self.rewrite_state(&mut state, &permit, &content, Some(key))
+    }
+
+    fn rewrite_state(
+        &self,
+        state: &mut State,
+        permit: &Permit<'_>,
+        data: &[u8],
+        key: Option<(DataKey, WrappedDataKey)>,
+    ) -> Result<()> {
+        let before = Before::of(state);
+        let moved = self.replace(state, permit, data, key).inspect_err(|_| before.restore(state))?;
         if let Some(place) = moved {
             self.store.abandon(state.id, place);
         }
@@ -36,8 +62,12 @@ impl Object {
         state: &mut State,
         permit: &Permit<'_>,
         data: &[u8],
-        key: Option<(SecretKey, WrappedDataKey)>,
+        key: Option<(DataKey, WrappedDataKey)>,
     ) -> Result<Option<Place>> {
+        let key = match key {
+            Some(key) if key.0.suite() != state.suite => return self.relocate(state, permit, data, key),
+            key => key,
+        };
         state.prepare_cut(PlainLen(0))?;
         state.resize(PlainLen(0))?;
         state.length = PlainLen(0);
@@ -75,7 +105,7 @@ impl Object {
             let mut bytes = vec![0; state.length.bytes_in(index)];
             match state.logged.chunks.get(&chunk) {
                 Some((position, _)) => self.store.log.read(*position, &mut bytes)?,
-                None => drop(state.home()?.read(index.offset(), &mut bytes)?),
+                None => drop(state.home()?.read(index.offset(state.geometry()), &mut bytes)?),
             }
             self.log_chunks(state, permit, index, &bytes)?;
         }
@@ -86,6 +116,7 @@ impl Object {
 /// An object as it was committed before a change that may fail halfway.
 pub(super) struct Before {
     length: PlainLen,
+    suite: Suite,
     tables: Tables,
     keys: Arc<Keys>,
     sidecar: Sidecar,
@@ -101,6 +132,7 @@ impl Before {
     pub(super) fn of(state: &State) -> Self {
         Self {
             length: state.length,
+            suite: state.suite,
             tables: state.tables.clone(),
             keys: state.keys.clone(),
             sidecar: state.sidecar.clone(),
@@ -122,6 +154,7 @@ impl Before {
         state.logged.overtaken.extend(anew.map(|(chunk, _)| *chunk));
         state.logged.chunks = self.chunks;
         state.length = self.length;
+        state.suite = self.suite;
         state.tables = self.tables;
         state.keys = self.keys;
         state.sidecar = self.sidecar;

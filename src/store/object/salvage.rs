@@ -5,11 +5,11 @@
 
 use super::load::{read_sidecar, unwrap_keys};
 use super::{Home, Keys, read_header};
-use crate::crypto::{ChunkTag, Suite};
+use crate::crypto::Suite;
 use crate::format::ObjectId;
 use crate::format::entry::Entry;
 use crate::format::header::{ENTRIES_AT, Header, Seal};
-use crate::format::layout::{BLOCK, ChunkIndex, CipherLen, EntrySlot, PlainLen};
+use crate::format::layout::{BLOCK, ChunkIndex, CipherLen, EntrySlot, Geometry, PlainLen};
 use crate::format::sidecar::{Kind, Place, Record, Sidecar};
 use crate::kms::Caller;
 use crate::store::{Error, Result, Store};
@@ -19,6 +19,7 @@ pub struct Remains {
     home: Home,
     keys: Keys,
     pub sidecar: Sidecar,
+    geometry: Geometry,
     pub length: PlainLen,
     header: Vec<u8>,
     /// The table page that was read last, and where it is.
@@ -49,31 +50,32 @@ impl Remains {
         home.read(0, &mut block)?;
         let key = keys.newest()?;
         let sealed = own.ok().filter(|header| key.verify_seal(Header::sealed(&block), &header.mac).is_ok());
+        let geometry = Geometry::of(key.suite());
         let length = match sealed {
             Some(header) => header.seal.length,
-            None => longest(home.len()?),
+            None => longest(home.len()?, geometry),
         };
-        Ok(Self { home, keys, sidecar, length, header: block, page: (0, Vec::new()) })
+        Ok(Self { home, keys, sidecar, geometry, length, header: block, page: (0, Vec::new()) })
     }
 
     /// One chunk, into a buffer of a chunk's length.
     pub fn chunk(&mut self, chunk: ChunkIndex, bytes: &mut [u8]) -> Result<Salvaged> {
         let have = self.length.bytes_in(chunk);
-        let entry = match chunk.slot() {
-            EntrySlot::Header(n) => Entry::read(&self.header[ENTRIES_AT..], n),
-            EntrySlot::Page(page, n) => Entry::read(self.page(page.table().offset())?, n),
+        let geometry = self.geometry;
+        let entry = match chunk.slot(geometry) {
+            EntrySlot::Header(n) => Entry::read(&self.header[ENTRIES_AT..], n, geometry),
+            EntrySlot::Page(page, n) => Entry::read(self.page(page.table().offset(geometry))?, n, geometry),
         };
         let entry = match entry {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok(Salvaged::Hole),
             Err(_) => return Ok(Salvaged::Lost),
         };
-        if self.home.read(chunk.offset(), &mut bytes[..have])? < have {
+        if self.home.read(chunk.offset(geometry), &mut bytes[..have])? < have {
             return Ok(Salvaged::Lost);
         }
         let Ok(cipher) = self.keys.cipher(entry.epoch) else { return Ok(Salvaged::Lost) };
-        let tag = ChunkTag { nonce: entry.nonce, tag: entry.tag };
-        Ok(match cipher.open(chunk.0, &tag, &mut bytes[..have]) {
+        Ok(match cipher.open(chunk.0, &entry.tag, &mut bytes[..have]) {
             Ok(()) => Salvaged::Data(have),
             Err(_) => Salvaged::Lost,
         })
@@ -99,17 +101,17 @@ fn stand_in(object_id: ObjectId, sidecar: Place) -> Header {
 
 fn keys_of(store: &Store, header: &Header, caller: &Caller) -> Result<(Sidecar, Keys)> {
     let (sidecar, record) = read_sidecar(&store.segments, store.patched(header.sidecar), header)?;
-    let keys = unwrap_keys(store, &sidecar, header.object_id, header.suite, caller)?;
+    let keys = unwrap_keys(store, &sidecar, header.object_id, caller)?;
     let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
     keys.newest()?.verify_sidecar(&authenticated, &record.mac).map_err(|why| Error::corrupt("sidecar", why))?;
     Ok((sidecar, keys))
 }
 
 /// The longest object that a file of this length has room for.
-fn longest(len: u64) -> PlainLen {
+fn longest(len: u64, geometry: Geometry) -> PlainLen {
     let mut len = len;
     loop {
-        match CipherLen(len).plain() {
+        match CipherLen(len).plain(geometry) {
             Ok(plain) => return plain,
             Err(_) if len < BLOCK => return PlainLen(0),
             // Inside a page or a node: back to the block before.
@@ -124,15 +126,18 @@ mod tests {
 
     #[test]
     fn a_length_that_no_writer_makes_is_taken_back_to_one() {
-        assert_eq!(longest(0), PlainLen(0));
-        assert_eq!(longest(100), PlainLen(0));
-        assert_eq!(longest(4096), PlainLen(0));
-        assert_eq!(longest(4097), PlainLen(1));
+        assert_eq!(longest(0, Geometry::Single), PlainLen(0));
+        assert_eq!(longest(100, Geometry::Single), PlainLen(0));
+        assert_eq!(longest(4096, Geometry::Single), PlainLen(0));
+        assert_eq!(longest(4097, Geometry::Single), PlainLen(1));
         // Inside the first table page, and at its end.
-        assert_eq!(longest(266_241), PlainLen(262_144));
-        assert_eq!(longest(270_336), PlainLen(262_144));
-        assert_eq!(longest(270_337), PlainLen(262_145));
+        assert_eq!(longest(266_241, Geometry::Single), PlainLen(262_144));
+        assert_eq!(longest(270_336, Geometry::Single), PlainLen(262_144));
+        assert_eq!(longest(270_337, Geometry::Single), PlainLen(262_145));
         // Inside a node and the page behind it.
-        assert_eq!(longest(802_816), PlainLen(786_432));
+        assert_eq!(longest(802_816, Geometry::Single), PlainLen(786_432));
+        // 32 chunks and a page; inside the page.
+        assert_eq!(longest(135_169, Geometry::Dual), PlainLen(131_072));
+        assert_eq!(longest(139_265, Geometry::Dual), PlainLen(131_073));
     }
 }

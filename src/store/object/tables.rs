@@ -1,16 +1,14 @@
 //! An object's tag entries and hash tree: what is in memory of them, and how it follows the object's length.
 
-use crate::format::entry::{ENTRY, Entry, is_present};
+use crate::format::entry::{Entry, is_present};
 use crate::format::header::Seal;
 use crate::format::layout::{
-    BLOCK, ChunkIndex, EntrySlot, FANOUT, HEADER_CHUNKS, PageIndex, PlainLen, TableId, depth, right_spine,
+    BLOCK, ChunkIndex, EntrySlot, FANOUT, Geometry, HEADER_ENTRIES, PageIndex, PlainLen, TableId, depth, right_spine,
 };
 use crate::format::tree::{Hash, NULL, entries_hash, table_hash};
 use crate::store::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-const HEADER_ENTRIES: usize = HEADER_CHUNKS as usize * ENTRY;
 
 pub type Block = [u8; BLOCK as usize];
 
@@ -28,6 +26,7 @@ pub struct Table {
 /// The tables of the present state, those of the committed one beside them where they differ.
 #[derive(Clone)]
 pub struct Tables {
+    geometry: Geometry,
     pub pages: u64,
     header: Box<[u8; HEADER_ENTRIES]>,
     /// As `Table::committed`, for the header's entries.
@@ -47,8 +46,9 @@ pub struct Change {
 pub type ReadBlock<'a> = &'a dyn Fn(u64, &mut Block) -> Result<()>;
 
 impl Tables {
-    pub fn new() -> Self {
+    pub fn new(geometry: Geometry) -> Self {
         Self {
+            geometry,
             pages: 0,
             header: Box::new([0; HEADER_ENTRIES]),
             header_committed: None,
@@ -57,21 +57,27 @@ impl Tables {
         }
     }
 
+    /// Empty ones of another geometry: what they become is compared with the header's entries as these are committed.
+    pub fn emptied(&self, geometry: Geometry) -> Self {
+        let committed = self.header_committed.clone().unwrap_or_else(|| self.header.clone());
+        Self { header_committed: Some(committed), ..Self::new(geometry) }
+    }
+
     /// The tables of a sealed state: checks the header's entries. The tree is checked as far as it is read.
-    pub fn load(entries: &[u8], length: PlainLen, seal: &Seal) -> Result<Self> {
+    pub fn load(entries: &[u8], geometry: Geometry, length: PlainLen, seal: &Seal) -> Result<Self> {
         if entries_hash(entries) != seal.entries {
             return Err(Error::Corrupt("the header's tag entries are not the sealed ones".into()));
         }
-        let mut tables = Self::new();
+        let mut tables = Self::new(geometry);
         tables.header.copy_from_slice(entries);
-        tables.pages = length.pages();
+        tables.pages = length.pages(geometry);
         tables.top = seal.top;
         Ok(tables)
     }
 
     /// Brings in the page that describes a chunk, verified, so that `entry` and the rest can be asked.
     pub fn bring(&mut self, chunk: ChunkIndex, read: ReadBlock<'_>) -> Result<()> {
-        match chunk.slot() {
+        match chunk.slot(self.geometry) {
             EntrySlot::Header(_) => Ok(()),
             EntrySlot::Page(page, _) => self.bring_table(page.table(), read),
         }
@@ -90,7 +96,7 @@ impl Tables {
         };
         let mut now = Box::new([0; BLOCK as usize]);
         if expected != NULL {
-            read(id.offset(), &mut now)?;
+            read(id.offset(self.geometry), &mut now)?;
             if table_hash(id.level, &now[..]) != expected {
                 let kind = if id.level == 0 { "table page" } else { "node" };
                 return Err(Error::Corrupt(format!("{kind} {} is not the sealed one", id.index)));
@@ -102,7 +108,7 @@ impl Tables {
 
     /// Whether `bring` has been done for the chunk.
     pub fn has(&self, chunk: ChunkIndex) -> bool {
-        match chunk.slot() {
+        match chunk.slot(self.geometry) {
             EntrySlot::Header(_) => true,
             EntrySlot::Page(page, _) => page.0 >= self.pages || self.loaded.contains_key(&page.table()),
         }
@@ -110,21 +116,21 @@ impl Tables {
 
     /// The chunk's entry; its page has been brought.
     pub fn entry(&self, chunk: ChunkIndex) -> Result<Option<Entry>> {
-        let (table, n) = match chunk.slot() {
+        let (table, n) = match chunk.slot(self.geometry) {
             EntrySlot::Header(n) => (&self.header[..], n),
             EntrySlot::Page(page, n) => match self.loaded.get(&page.table()) {
                 Some(table) => (&table.now[..], n),
                 None => return Ok(None),
             },
         };
-        Ok(Entry::read(table, n)?)
+        Ok(Entry::read(table, n, self.geometry)?)
     }
 
     pub fn is_present(&self, chunk: ChunkIndex) -> bool {
-        match chunk.slot() {
-            EntrySlot::Header(n) => is_present(&self.header[..], n),
+        match chunk.slot(self.geometry) {
+            EntrySlot::Header(n) => is_present(&self.header[..], n, self.geometry),
             EntrySlot::Page(page, n) => {
-                self.loaded.get(&page.table()).is_some_and(|table| is_present(&table.now[..], n))
+                self.loaded.get(&page.table()).is_some_and(|table| is_present(&table.now[..], n, self.geometry))
             }
         }
     }
@@ -132,28 +138,30 @@ impl Tables {
     /// Whether the committed state refers to the chunk; its page has been brought, and the object was not shorter than
     /// the chunk since the commit.
     pub fn committed_refers(&self, chunk: ChunkIndex) -> bool {
-        match chunk.slot() {
-            EntrySlot::Header(n) => {
-                is_present(self.header_committed.as_ref().map_or(&self.header[..], |table| &table[..]), n)
-            }
+        match chunk.slot(self.geometry) {
+            EntrySlot::Header(n) => is_present(
+                self.header_committed.as_ref().map_or(&self.header[..], |table| &table[..]),
+                n,
+                self.geometry,
+            ),
             EntrySlot::Page(page, n) => self.loaded.get(&page.table()).is_some_and(|table| match &table.committed {
-                Some(committed) => is_present(&committed[..], n),
-                None => !table.dirty && is_present(&table.now[..], n),
+                Some(committed) => is_present(&committed[..], n, self.geometry),
+                None => !table.dirty && is_present(&table.now[..], n, self.geometry),
             }),
         }
     }
 
     /// Sets or clears the entry of a chunk inside the present length; its page has been brought.
     pub fn set(&mut self, chunk: ChunkIndex, entry: Option<&Entry>) {
-        match chunk.slot() {
+        match chunk.slot(self.geometry) {
             EntrySlot::Header(n) => {
                 self.header_committed.get_or_insert_with(|| self.header.clone());
-                Entry::write(entry, &mut self.header[..], n);
+                Entry::write(entry, &mut self.header[..], n, self.geometry);
             }
             EntrySlot::Page(page, n) => {
                 if let Some(table) = self.loaded.get_mut(&page.table()) {
                     table.touch();
-                    Entry::write(entry, &mut table.now[..], n);
+                    Entry::write(entry, &mut table.now[..], n, self.geometry);
                 }
             }
         }
@@ -190,12 +198,12 @@ impl Tables {
     pub fn resize(&mut self, from: PlainLen, to: PlainLen, read: ReadBlock<'_>) -> Result<()> {
         if to < from {
             self.cut(to, read)?;
-            for n in to.chunks()..HEADER_CHUNKS.min(from.chunks()) {
+            for n in to.chunks()..self.geometry.header_chunks().min(from.chunks()) {
                 self.set(ChunkIndex(n), None);
             }
             return Ok(());
         }
-        let (old, new) = (self.pages, to.pages());
+        let (old, new) = (self.pages, to.pages(self.geometry));
         if new == old {
             return Ok(());
         }
@@ -219,11 +227,11 @@ impl Tables {
 
     /// Brings what a cut to that length changes; the cut itself cannot fail then.
     pub fn prepare_cut(&mut self, length: PlainLen, read: ReadBlock<'_>) -> Result<()> {
-        cut_spine(self.pages, length.pages()).into_iter().try_for_each(|id| self.bring_table(id, read))
+        cut_spine(self.pages, length.pages(self.geometry)).into_iter().try_for_each(|id| self.bring_table(id, read))
     }
 
     fn cut(&mut self, length: PlainLen, read: ReadBlock<'_>) -> Result<()> {
-        let (old, new) = (self.pages, length.pages());
+        let (old, new) = (self.pages, length.pages(self.geometry));
         if new == 0 {
             self.loaded.clear();
             self.top = NULL;
@@ -236,7 +244,7 @@ impl Tables {
         self.loaded.retain(|id, _| id.exists(new));
         for id in spine.into_iter().filter(|id| id.exists(new)) {
             let (size, keep) = if id.level == 0 {
-                (ENTRY, length.chunks() - PageIndex(id.index).first_chunk().0)
+                (self.geometry.entry(), length.chunks() - PageIndex(id.index).first_chunk(self.geometry).0)
             } else {
                 // Children that have a page below the cut.
                 (NULL.len(), (new - id.index * FANOUT.pow(id.level)).div_ceil(FANOUT.pow(id.level - 1)))
@@ -300,9 +308,9 @@ impl Tables {
             }
             match &table.committed {
                 Some(committed) if committed.iter().any(|byte| *byte != 0) => {
-                    add_ranges(&mut changes, id.offset(), &committed[..], &table.now[..]);
+                    add_ranges(&mut changes, id.offset(self.geometry), &committed[..], &table.now[..]);
                 }
-                _ => changes.push(Change { offset: id.offset(), bytes: table.now.to_vec() }),
+                _ => changes.push(Change { offset: id.offset(self.geometry), bytes: table.now.to_vec() }),
             }
         }
         changes
@@ -312,14 +320,19 @@ impl Tables {
     pub fn fresh(&self) -> impl Iterator<Item = u64> {
         let empty = |block: &Block| block.iter().all(|byte| *byte == 0);
         let dirty = self.loaded.iter().filter(|(_, table)| table.dirty);
-        dirty.filter(move |(_, table)| table.committed.as_deref().is_none_or(empty)).map(|(id, _)| id.offset())
+        dirty
+            .filter(move |(_, table)| table.committed.as_deref().is_none_or(empty))
+            .map(|(id, _)| id.offset(self.geometry))
     }
 
     /// Chunks that the committed state refers to and the present one does not, among the tables in memory.
     pub fn dropped(&self) -> Vec<Range<u64>> {
+        let geometry = self.geometry;
         let mut dropped: Vec<Range<u64>> = Vec::new();
         let mut add = |committed: &[u8], now: &[u8], first: u64| {
-            for n in (0..now.len() / ENTRY).filter(|n| is_present(committed, *n) && !is_present(now, *n)) {
+            for n in (0..now.len() / geometry.entry())
+                .filter(|n| is_present(committed, *n, geometry) && !is_present(now, *n, geometry))
+            {
                 let chunk = first + n as u64;
                 match dropped.last_mut() {
                     Some(last) if last.end == chunk => last.end += 1,
@@ -332,7 +345,7 @@ impl Tables {
         }
         for (id, table) in self.loaded.iter().filter(|(id, table)| id.level == 0 && table.dirty) {
             if let Some(committed) = &table.committed {
-                add(&committed[..], &table.now[..], PageIndex(id.index).first_chunk().0);
+                add(&committed[..], &table.now[..], PageIndex(id.index).first_chunk(geometry).0);
             }
         }
         dropped
@@ -392,18 +405,19 @@ fn hash_at(node: &Block, slot: usize) -> Hash {
     node[slot * NULL.len()..(slot + 1) * NULL.len()].try_into().expect("a hash has 32 bytes")
 }
 
-/// Ranges in which two tables differ, in whole entries; gaps that a record's header would outweigh are included.
+/// Ranges in which two tables differ, in pieces that entries and hashes are made of; gaps that a record's header would outweigh are included.
 fn add_ranges(changes: &mut Vec<Change>, base: u64, old: &[u8], new: &[u8]) {
-    const GAP: usize = 3 * ENTRY;
+    const PIECE: usize = 32;
+    const GAP: usize = 3 * PIECE;
     let mut range: Option<Range<usize>> = None;
     let mut push = |range: Range<usize>| {
         changes.push(Change { offset: base + range.start as u64, bytes: new[range].to_vec() });
     };
-    for at in (0..new.len()).step_by(ENTRY).filter(|at| old[*at..at + ENTRY] != new[*at..at + ENTRY]) {
+    for at in (0..new.len()).step_by(PIECE).filter(|at| old[*at..at + PIECE] != new[*at..at + PIECE]) {
         match &mut range {
-            Some(range) if at - range.end <= GAP => range.end = at + ENTRY,
+            Some(range) if at - range.end <= GAP => range.end = at + PIECE,
             _ => {
-                if let Some(done) = range.replace(at..at + ENTRY) {
+                if let Some(done) = range.replace(at..at + PIECE) {
                     push(done);
                 }
             }

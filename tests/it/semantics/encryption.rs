@@ -69,12 +69,26 @@ fn a_default_never_touches_existing_objects() {
 }
 
 #[test]
-fn dual_layer_encryption_is_refused() {
+fn dual_layer_encryption_is_two_data_keys_under_one_kms_key() {
     let w = World::with_buckets(&["bucket"]);
-    w.set_default("bucket", r#"{"SSEAlgorithm":"aws:kms:dsse"}"#, None);
-    assert_eq!(errno(fs::write(w.at("bucket/object"), "x")), Errno::OPNOTSUPP);
-    assert!(!w.at("bucket/object").exists());
-    w.expect_log("NotImplemented: aws:kms:dsse");
+    let customer = w.create_key("alias/customer");
+    w.set_default("bucket", r#"{"SSEAlgorithm":"aws:kms:dsse","KMSMasterKeyID":"alias/customer"}"#, None);
+    let content = "x".repeat(300_000);
+    fs::write(w.at("bucket/object"), &content).unwrap();
+    assert_eq!(w.algorithm("bucket/object"), "aws:kms:dsse");
+    assert_eq!(w.key_arn("bucket/object").unwrap(), customer);
+    assert_eq!(w.header("bucket/object", "-bucket-key-enabled").unwrap(), "false");
+    // Another KMS key wraps the same two data keys.
+    let (etag, other) = (w.etag("bucket/object"), w.create_key("alias/other"));
+    w.set_header("bucket/object", "-aws-kms-key-id", "alias/other").unwrap();
+    assert_eq!((w.algorithm("bucket/object").as_str(), w.etag("bucket/object")), ("aws:kms:dsse", etag));
+    assert_eq!(w.key_arn("bucket/object").unwrap(), other);
+    assert_eq!(fs::read_to_string(w.at("bucket/object")).unwrap(), content);
+    w.kms(&["disable-key", "--key-id", &other]);
+    w.eventually(|| fs::read(w.at("bucket/object")).is_err());
+    assert_eq!(errno(fs::read(w.at("bucket/object"))), Errno::ACCESS);
+    w.kms(&["enable-key", "--key-id", &other]);
+    w.eventually(|| fs::read(w.at("bucket/object")).is_ok());
 }
 
 #[test]

@@ -23,12 +23,14 @@ mod world;
 /// For the attacker of tamper.rs.
 pub use looking::look;
 pub use told::{Reading, Told};
+use world::DUAL_SPREAD;
 pub use world::{SPREAD, World};
 
+use super::{aes256, dsse};
 use campaign::{Campaign, Effort, seeds};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use workloads::{INTERLEAVED, NAMES, SECOND_LIVES, SEQUENTIAL, random_workload};
+use workloads::{INTERLEAVED, LAYERS, NAMES, SECOND_LIVES, SEQUENTIAL, random_layers, random_workload};
 
 fn check_all(workloads: &[&str], first_seed: u64, effort: Effort) {
     for seed in seeds(first_seed) {
@@ -68,6 +70,47 @@ fn random_workloads_survive_crashes() {
         for _ in 0..20 {
             campaign.chunks = [[0, 64, 65, 192], [0, 1, 2, 3], [62, 63, 64, 191]][rng.random_range(0..3)];
             campaign.check(&random_workload(&mut rng, 16), Effort { one_in: 4, cuts: 3, lives: 1 });
+        }
+        campaign.finish();
+    }
+}
+
+fn check_dual(workloads: &[&str], first_seed: u64, effort: Effort) {
+    for seed in seeds(first_seed) {
+        let mut campaign = Campaign::new(seed);
+        (campaign.encryption, campaign.chunks) = (dsse("0"), DUAL_SPREAD);
+        for workload in workloads {
+            campaign.check(workload, effort);
+        }
+        campaign.finish();
+    }
+}
+
+#[test]
+fn objects_with_two_layers_survive_crashes_everywhere() {
+    check_dual(SEQUENTIAL, 6, Effort { one_in: 3, cuts: 3, lives: 1 });
+}
+
+#[test]
+fn objects_with_two_layers_survive_crashes_while_a_sync_is_under_way() {
+    check_dual(INTERLEAVED, 7, Effort { one_in: 3, cuts: 3, lives: 1 });
+}
+
+#[test]
+fn objects_that_get_another_number_of_layers_survive_crashes_everywhere() {
+    check_all(LAYERS, 8, Effort { one_in: 1, cuts: 4, lives: 1 });
+    check_dual(LAYERS, 9, Effort { one_in: 1, cuts: 4, lives: 1 });
+}
+
+#[test]
+fn random_workloads_with_layers_survive_crashes() {
+    for seed in seeds(10) {
+        let mut campaign = Campaign::new(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
+        for n in 0..20 {
+            campaign.encryption = if n % 2 == 0 { dsse("0") } else { aes256() };
+            campaign.chunks = [DUAL_SPREAD, SPREAD, [0, 1, 2, 3], [30, 31, 32, 95]][rng.random_range(0..4)];
+            campaign.check(&random_layers(&mut rng, 16), Effort { one_in: 4, cuts: 3, lives: 1 });
         }
         campaign.finish();
     }

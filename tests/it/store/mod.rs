@@ -1,6 +1,7 @@
 //! The store without FUSE: on a simulated disk, with a KMS that always answers.
 
 mod crash;
+mod dual;
 mod group_commit;
 mod objects;
 mod tamper;
@@ -97,6 +98,10 @@ pub fn aes256() -> Encryption {
 
 pub fn aws_kms(key_id: &str) -> Encryption {
     Encryption { algorithm: Algorithm::AwsKms, key_id: Some(key_id.into()), ..aes256() }
+}
+
+pub fn dsse(key_id: &str) -> Encryption {
+    Encryption { algorithm: Algorithm::AwsKmsDsse, ..aws_kms(key_id) }
 }
 
 pub fn keys() -> Arc<KeyService> {

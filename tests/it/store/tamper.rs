@@ -6,7 +6,7 @@ mod recombination;
 
 use super::*;
 use kmsfs::format::header::{ENTRIES_AT, Header};
-use kmsfs::format::layout::{ChunkIndex, TableId};
+use kmsfs::format::layout::{ChunkIndex, Geometry, TableId};
 use kmsfs::format::sidecar::Place;
 use kmsfs::store::Error;
 use kmsfs::store::backend::{self, Access, Rename};
@@ -148,14 +148,14 @@ fn exchange(a: &dyn backend::File, a_at: u64, b: &dyn backend::File, b_at: u64, 
 
 /// Place of a chunk's ciphertext.
 fn at(chunk: usize) -> u64 {
-    ChunkIndex(chunk as u64).offset()
+    ChunkIndex(chunk as u64).offset(Geometry::Single)
 }
 
 /// Place of its tag entry: in the header block or in its page.
 fn entry_at(chunk: usize) -> u64 {
     match chunk.checked_sub(64) {
         None => (ENTRIES_AT + chunk * ENTRY) as u64,
-        Some(n) => TableId { level: 0, index: n as u64 / 128 }.offset() + (n % 128 * ENTRY) as u64,
+        Some(n) => TableId { level: 0, index: n as u64 / 128 }.offset(Geometry::Single) + (n % 128 * ENTRY) as u64,
     }
 }
 
@@ -284,11 +284,14 @@ fn zeroed_chunks_pages_nodes_and_entries_are_no_holes() {
         for chunk in [0, 5, 63, 64, 191, 192, 329] {
             assert_eq!(zeroed(at(chunk), CHUNK, punched), Some(vec![chunk]));
         }
-        let page = |index| TableId { level: 0, index }.offset();
+        let page = |index| TableId { level: 0, index }.offset(Geometry::Single);
         assert_eq!(zeroed(page(0), CHUNK, punched), Some((64..192).collect()));
         assert_eq!(zeroed(page(2), CHUNK, punched), Some((320..330).collect()));
         // The node is above all pages.
-        assert_eq!(zeroed(TableId { level: 1, index: 0 }.offset(), CHUNK, punched), Some((64..330).collect()));
+        assert_eq!(
+            zeroed(TableId { level: 1, index: 0 }.offset(Geometry::Single), CHUNK, punched),
+            Some((64..330).collect())
+        );
     }
     assert_eq!(zeroed(entry_at(7), ENTRY, false), None);
     assert_eq!(zeroed(entry_at(100), ENTRY, false), Some((64..192).collect()));

@@ -29,6 +29,8 @@ pub struct Campaign {
     rng: StdRng,
     keys: Arc<KeyService>,
     pub chunks: Chunks,
+    /// Of new objects.
+    pub encryption: Encryption,
     pub counts: BTreeMap<&'static str, usize>,
     found: Vec<String>,
 }
@@ -36,7 +38,15 @@ pub struct Campaign {
 impl Campaign {
     pub fn new(seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { seed, rng, keys: keys(), chunks: SPREAD, counts: BTreeMap::new(), found: Vec::new() }
+        Self {
+            seed,
+            rng,
+            keys: keys(),
+            chunks: SPREAD,
+            encryption: aes256(),
+            counts: BTreeMap::new(),
+            found: Vec::new(),
+        }
     }
 
     pub fn keys(&self) -> &Arc<KeyService> {
@@ -54,7 +64,7 @@ impl Campaign {
     /// `A || B`: B runs on disks that crashes of A left.
     pub fn check(&mut self, workload: &str, effort: Effort) {
         let durable_bucket = self.rng.random_bool(0.8);
-        let world = World::new(&self.keys, self.chunks, durable_bucket);
+        let world = World::with(&self.keys, self.encryption.clone(), self.chunks, durable_bucket);
         self.live(&world, workload, effort, "");
     }
 

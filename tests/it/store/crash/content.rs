@@ -15,7 +15,7 @@ impl World {
             return Ok(());
         }
         self.told.lock().making = Some(name.to_string());
-        let object = self.store.create(&dir, last, &NODE, &aes256(), name, &CALLER)?.0;
+        let object = self.store.create(&dir, last, &NODE, &self.encryption, name, &CALLER)?.0;
         {
             let told = &mut *self.told.lock();
             told.making = None;
@@ -68,7 +68,23 @@ impl World {
         });
         // Some are too long for the units that the record has.
         let key_id = format!("{wrap}-{}", "x".repeat((wrap % 3) as usize * 350));
-        self.store.rewrap(&object, &aws_kms(&key_id), name, &CALLER)?;
+        self.store.rewrap(&object, &as_many_layers(&object, &key_id), name, &CALLER)?;
+        self.with_known(&object, |known| known.commit(state));
+        self.snapshot();
+        Ok(())
+    }
+
+    /// To two layers of encryption or to one: everything gets another place.
+    pub fn relayer(&self, name: &str) -> Result<(), Error> {
+        let Some(object) = self.find(name)? else { return Ok(()) };
+        let wrap = self.next();
+        let state = self.with_known(&object, |known| {
+            known.push(Content { wrap, ..known.now().clone() });
+            known.last()
+        });
+        let key_id = format!("{wrap}-{}", "x".repeat((wrap % 3) as usize * 350));
+        let want = if is_dual(&object) { aws_kms(&key_id) } else { dsse(&key_id) };
+        self.store.rewrap(&object, &want, name, &CALLER)?;
         self.with_known(&object, |known| known.commit(state));
         self.snapshot();
         Ok(())
@@ -83,7 +99,7 @@ impl World {
             known.last()
         });
         let key_id = format!("{wrap}-{}", "x".repeat((wrap % 3) as usize * 350));
-        self.store.begin_epoch(&object, &aws_kms(&key_id), name, &CALLER)?;
+        self.store.begin_epoch(&object, &as_many_layers(&object, &key_id), name, &CALLER)?;
         self.with_known(&object, |known| known.commit(state));
         self.snapshot();
         Ok(())
@@ -146,7 +162,7 @@ impl World {
             let known = told.objects.entry(ino).or_insert_with(|| Known::new(name));
             known.push(known.now().truncate(0, true));
         }
-        let object = self.store.open_truncated(&dir, last, &aes256(), name, &CALLER)?;
+        let object = self.store.open_truncated(&dir, last, &self.encryption, name, &CALLER)?;
         if let Some(before) = self.handles.lock().insert(name.to_string(), object) {
             self.store.release(&before);
         }
@@ -185,4 +201,12 @@ impl World {
         self.snapshot();
         Ok(())
     }
+}
+
+fn is_dual(object: &Object) -> bool {
+    object.encryption().algorithm == Algorithm::AwsKmsDsse
+}
+
+fn as_many_layers(object: &Object, key_id: &str) -> Encryption {
+    if is_dual(object) { dsse(key_id) } else { aws_kms(key_id) }
 }

@@ -111,20 +111,52 @@ pub const NAMES: &[&str] = &[
     "mkdir d; create a; write a 0 2; fsync a; create d/t; write d/t 0 3; rename d/t a; fsyncdir; fsyncdir d",
 ];
 
+/// Objects that get another number of layers.
+pub const LAYERS: &[&str] = &[
+    "create a; relayer a; write a 0 2; fsync a",
+    "create a; close a; relayer a; write a 0 8; fsync a; write a 2 2; close a",
+    "create a; write a 0 8; fsync a; relayer a; fsync a; write a 2 2; fsync a; checkpoint; write a 4 4; fsync a",
+    "create a; write a 0 8; close a; relayer a; write a 1 3; close a; relayer a; write a 6 2; fsync a; checkpoint",
+    "create a; write a 0 8; fsync a; write a 0 4; fsync a; relayer a; punch a 1; fsync a; write a 2 2; fsync a; \
+     checkpoint; truncate a 3; write a 6 2; fsync a",
+    "create a; write a 0 8; fsync a; write a 2 4; close a; truncate a 1; relayer a; fsync a; write a 4 4; fsync a; \
+     checkpoint; write a 0 8; fsync a",
+    "create a; write a 0 8; fsync a; write a 0 8; fsync a; truncate a 0; relayer a; write a 0 6; fsync a; write a 0 2; \
+     checkpoint; write a 2 2; close a",
+    "create a; write a 0 3; fsync a; relayer a; rename a b; write b 3 5; fsync b; link b c; relayer c; checkpoint; \
+     write b 0 1; fsync b",
+    "create a; write a 0 8; fsync a; checkpoint { relayer a; write a 0 1 }; write a 2 2; fsync a",
+    "create a; write a 0 8; fsync a { relayer a; write a 3 2 }; write a 0 1; fsync a",
+    "create a; write a 0 6; fsync a; rekey a; reencrypt a; relayer a; fsync a; rekey a; reencrypt a; reencrypt a; fsync a",
+    "create a; write a 0 8; fsync a; relayer a; unlink a; create a; write a 0 2; fsync a; checkpoint; relayer a; close a",
+];
+
 /// Shorter mixes of everything, as the model makes them.
 pub fn random_workload(rng: &mut StdRng, length: usize) -> String {
+    mixed(rng, length, false)
+}
+
+/// With objects that get another number of layers.
+pub fn random_layers(rng: &mut StdRng, length: usize) -> String {
+    mixed(rng, length, true)
+}
+
+fn mixed(rng: &mut StdRng, length: usize, layers: bool) -> String {
     let count = rng.random_range(length / 2..=length);
     let mut ops = vec!["create a".to_string()];
-    ops.extend((0..count).map(|_| random_op(rng)));
+    ops.extend((0..count).map(|_| random_op(rng, layers)));
     ops.join("; ")
 }
 
 const PATHS: &[&str] = &["a", "a", "a", "b", "t", "~a", "d/a", "d/b"];
 const PLACES: &[&str] = &["a", "a", "b", "t", "d/a", "d/b"];
 
-fn random_op(rng: &mut StdRng) -> String {
+fn random_op(rng: &mut StdRng, layers: bool) -> String {
     let name = *PATHS.choose(rng).unwrap();
     let place = *PLACES.choose(rng).unwrap();
+    if layers && rng.random_ratio(1, 12) {
+        return format!("relayer {name}");
+    }
     match rng.random_range(0..130) {
         0..34 => {
             let count = *[1, 2, 2, 4].choose(rng).unwrap();

@@ -21,6 +21,9 @@ pub type Chunks = [u64; 4];
 /// In the header's entries, in the first table page (two), and in the second page, before which stands a node.
 pub const SPREAD: Chunks = [0, 64, 65, 192];
 
+/// The same, of an object with two layers.
+pub const DUAL_SPREAD: Chunks = [0, 32, 33, 96];
+
 /// The disk at some instant, and what had been told by then.
 pub struct Point {
     pub disk: CrashPoint,
@@ -30,6 +33,8 @@ pub struct Point {
 pub struct World {
     pub disk: SimulatedDisk,
     pub store: Arc<Store>,
+    /// Of new objects.
+    pub encryption: Encryption,
     pub chunks: Chunks,
     /// Numbers of writes and re-wraps, never twice in one story.
     numbers: Arc<AtomicU64>,
@@ -49,13 +54,17 @@ type Workers = Arc<Mutex<Vec<JoinHandle<()>>>>;
 impl World {
     /// On an empty disk with a bucket, durable or not.
     pub fn new(keys: &Arc<KeyService>, chunks: Chunks, durable_bucket: bool) -> Arc<Self> {
+        Self::with(keys, aes256(), chunks, durable_bucket)
+    }
+
+    pub fn with(keys: &Arc<KeyService>, encryption: Encryption, chunks: Chunks, durable_bucket: bool) -> Arc<Self> {
         let disk = empty_store();
         let store = open(&disk, keys);
         let ino = bucket(&store).ino();
         if durable_bucket {
             disk.sync_all().unwrap();
         }
-        let world = Self::over(disk, store, chunks, Arc::new(AtomicU64::new(1)));
+        let world = Self::over(disk, store, encryption, chunks, Arc::new(AtomicU64::new(1)));
         world.told.lock().shows("", ino);
         if durable_bucket {
             let settled = world.told.lock().positions("");
@@ -68,7 +77,7 @@ impl World {
     /// Goes on from what a crash left: all that is found counts as durable.
     pub fn second_life(&self, keys: &Arc<KeyService>, disk: SimulatedDisk) -> Arc<Self> {
         let store = open(&disk, keys);
-        let world = Self::over(disk, store, self.chunks, self.numbers.clone());
+        let world = Self::over(disk, store, self.encryption.clone(), self.chunks, self.numbers.clone());
         let found = look(&world.disk, &world.store, self.chunks);
         {
             let told = &mut *world.told.lock();
@@ -94,11 +103,17 @@ impl World {
         world
     }
 
-    fn over(disk: SimulatedDisk, store: Arc<Store>, chunks: Chunks, numbers: Arc<AtomicU64>) -> Arc<Self> {
+    fn over(
+        disk: SimulatedDisk,
+        store: Arc<Store>,
+        encryption: Encryption,
+        chunks: Chunks,
+        numbers: Arc<AtomicU64>,
+    ) -> Arc<Self> {
         let (told, points) = (Arc::default(), Arc::default());
         let (handles, misread) = (Mutex::default(), Mutex::default());
         let checkpoints_promise = true;
-        Arc::new(Self { disk, store, chunks, numbers, told, points, handles, checkpoints_promise, misread })
+        Arc::new(Self { disk, store, encryption, chunks, numbers, told, points, handles, checkpoints_promise, misread })
     }
 
     fn watch(&self) {
@@ -172,6 +187,7 @@ impl World {
             ["punch", name, _] => self.punch(name, number(2)),
             ["rewrap", name] => self.rewrap(name),
             ["rekey", name] => self.rekey(name),
+            ["relayer", name] => self.relayer(name),
             ["reencrypt", name] => self.reencrypt(name),
             ["close", name] => self.close(name),
             ["fsync", name] => self.fsync(name),

@@ -64,7 +64,7 @@ fn a_store_in_order_has_no_findings_and_is_counted() {
 fn a_damaged_chunk_is_lost_alone_and_the_rest_of_the_object_is_written_anew() {
     let data = pattern(2, 300_000);
     let victim = Victim::new(&[("a", &data)]);
-    flip(victim.object("a").as_ref(), ChunkIndex(70).offset() + 5, 3);
+    flip(victim.object("a").as_ref(), ChunkIndex(70).offset(Geometry::Single) + 5, 3);
     let repaired = victim.assert_mended(&shown("a"), "not what was written there: bytes 286720 to 290815");
     assert!(repaired.starts_with("written anew; lost, and zeros now, are bytes 286720 to 290815"), "{repaired}");
     let mut expected = data;
