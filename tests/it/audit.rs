@@ -156,6 +156,23 @@ fn what_administrators_do_and_what_kms_does_by_itself_is_recorded_in_the_same_ch
 }
 
 #[test]
+fn names_that_are_no_text_have_records_that_are() {
+    let store = Store::new();
+    store.create_key("alias/x");
+    let mount = store.mount_audited("");
+    mount.bucket("bucket");
+    mount.set_default("bucket", &kms_with("alias/x"), false);
+    store.sh(r#"cd $MNT/bucket; printf x > "$(printf 'a\n"b\\\\')"; printf x > "$(printf 'c\377')"; printf x > "$(printf 'c\376')""#);
+    drop(mount);
+    let records = store.records();
+    let made = records.iter().filter(|record| record["eventName"] == "GenerateDataKey");
+    let arns: Vec<_> = made.map(|one| one["requestParameters"]["encryptionContext"]["aws:s3:arn"].clone()).collect();
+    assert_eq!(arns[0], "arn:aws:s3:::bucket/a\n\"b\\");
+    assert!(arns.len() == 3 && arns[1] != arns[2], "names that differ stay different: {arns:?}");
+    assert_eq!(store.verify().code, 0);
+}
+
+#[test]
 fn a_log_that_is_moved_away_goes_on_in_a_new_file_after_sighup_and_without() {
     let store = Store::new();
     store.create_key("alias/x");

@@ -55,7 +55,7 @@ impl FileSink {
     /// Appends a record, entirely or not at all.
     pub fn append(&mut self, key: &ChainKey, body: &str, loss: Loss) -> io::Result<()> {
         self.locked(|open, path| {
-            let end = open.end(path)?;
+            let end = open.end(key, path)?;
             let (line, head) = end.head.seal(key, body, Loss { torn: end.torn, ..loss });
             let start = if end.is_unfinished { "\n" } else { "" };
             let bytes = format!("{start}{line}\n");
@@ -113,7 +113,8 @@ impl Open {
 
     /// Where the chain goes on: after the record that is kept beside the log, or after the log's last line if a process
     /// was killed between the two. Whichever is later: what was cut off shows as a gap.
-    fn end(&self, path: &Path) -> io::Result<End> {
+    /// Lines that nobody with the key wrote do not count: they would move the chain to where they say.
+    fn end(&self, key: &ChainKey, path: &Path) -> io::Result<End> {
         let len = self.log.metadata()?.len();
         let kept = read_kept(&self.head)?;
         if let Some((head, at)) = kept
@@ -123,9 +124,10 @@ impl Open {
         }
         let (line, rest) = last_lines(&self.log, len)?;
         // All but its end may have been written.
-        let whole = Link::parse(&rest);
+        let written = |line: &[u8]| Link::parse(line).filter(|link| link.is_authentic(key, line));
+        let whole = written(&rest);
         let torn = if whole.is_some() { 0 } else { rest.len() as u64 };
-        let last = whole.or_else(|| Link::parse(&line)).map(|link| link.head);
+        let last = whole.or_else(|| written(&line)).map(|link| link.head);
         let head = match (kept, last) {
             (Some((kept, _)), Some(last)) if kept.id == last.id && kept.sequence > last.sequence => {
                 log::error!("{}: records have been removed from its end", path.display());
@@ -346,6 +348,38 @@ mod tests {
         assert_eq!(place.findings(), ["2: 2 records are missing at the end, number 2 to 3"]);
         place.append(&mut sink, 4);
         assert_eq!(place.findings(), ["2: 2 records are missing before this one, number 2 to 3"]);
+    }
+
+    #[test]
+    fn a_forged_last_line_does_not_move_the_chain() {
+        let forged = |sequence: u64| {
+            let (line, _) = Head { sequence, ..Head::start() }.seal(
+                &ChainKey::of_root(&SecretKey::random()),
+                "{\"n\":0}",
+                Loss::default(),
+            );
+            line
+        };
+        for end in ["", "\n"] {
+            for line in [forged(0).replace("\"sequence\":1", "\"sequence\":0"), forged(u64::MAX - 1)] {
+                let place = Place::new();
+                let mut sink = FileSink::new(place.log());
+                (1..=3).for_each(|number| place.append(&mut sink, number));
+                fs::write(place.log(), format!("{line}{end}")).unwrap();
+                place.append(&mut sink, 4);
+                let after = fs::read_to_string(place.log()).unwrap();
+                let last = Link::parse(after.lines().last().unwrap().as_bytes()).unwrap();
+                assert_eq!(last.head.sequence, 4, "{line}");
+                assert!(!place.findings().is_empty());
+                // Taken out again, it has not hidden that the log began earlier.
+                fs::write(place.log(), format!("{}\n", after.lines().last().unwrap())).unwrap();
+                let notices = verify(&place.key, &[place.log()]).unwrap().notices;
+                assert!(
+                    notices[0].ends_with("begins with number 4: what comes before is in an older file"),
+                    "{notices:?}"
+                );
+            }
+        }
     }
 
     #[test]

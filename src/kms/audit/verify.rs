@@ -132,8 +132,8 @@ impl Check<'_> {
                 self.found.notices.push(text);
                 None
             }
-            Some(before) if link.previous == before.hash && head.sequence == before.sequence + 1 => None,
-            Some(before) if head.sequence > before.sequence + 1 => {
+            Some(before) if link.previous == before.hash && head.sequence == before.sequence.saturating_add(1) => None,
+            Some(before) if head.sequence > before.sequence.saturating_add(1) => {
                 Some(missing("before this one", before.sequence + 1, head.sequence - 1))
             }
             Some(before) if head.sequence <= before.sequence => {
