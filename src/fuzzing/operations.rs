@@ -1,7 +1,7 @@
 //! Random operations on a store while bytes beneath it change: whatever is read was written there once, or is a hole, or
 //! is an error.
 
-use super::victim::{CALLER, NODE, bucket, encryption, new_disk, open};
+use super::victim::{CALLER, NODE, bucket, dual, encryption, new_disk, open};
 use crate::store::backend::simulated::SimulatedDisk;
 use crate::store::backend::{Access, Backend, Rename};
 use crate::store::{Dir, Object, Store};
@@ -49,9 +49,10 @@ impl World {
         let len = u64::from(two % 40) + 1;
         match kind % 12 {
             0 => {
+                let want = if two.is_multiple_of(2) { encryption() } else { dual() };
                 let _ = self
                     .store
-                    .create(&self.dir, OsStr::new(name), &NODE, &encryption(), name, &CALLER)
+                    .create(&self.dir, OsStr::new(name), &NODE, &want, name, &CALLER)
                     .map(|(object, _)| self.store.release(&object));
             }
             1..=3 => self.with_object(name, |world, object| world.write(object, sector, len)),

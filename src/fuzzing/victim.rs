@@ -92,6 +92,11 @@ pub fn encryption() -> Encryption {
     }
 }
 
+/// Two layers.
+pub fn dual() -> Encryption {
+    Encryption { algorithm: Algorithm::AwsKmsDsse, ..encryption() }
+}
+
 /// An empty store with a bucket.
 pub fn new_disk() -> SimulatedDisk {
     let disk = SimulatedDisk::new();

@@ -165,3 +165,25 @@ fn a_store_says_that_it_has_two_layers_before_it_has_any() {
     let said = store.sh("kmsfs fsck --key-file $KEY $STORE 2>&1 || true");
     assert!(said.contains("a feature that this kmsfs does not know, \"triple-layer-encryption\""), "{said}");
 }
+
+#[test]
+fn a_repair_saves_what_both_layers_vouch_for() {
+    let store = Store::new();
+    let mount = store.mount();
+    bucket(&store);
+    store.sh("seq 60000 > source; cp source $MNT/bucket/header; cp source $MNT/bucket/chunk");
+    mount.unmount();
+    // A byte of the seal, and one of chunk 40, which is in block 42: behind 32 chunks and a page.
+    store.sh("printf X | dd of=$STORE/buckets/bucket/header bs=1 seek=60 conv=notrunc 2>/dev/null; \
+         printf X | dd of=$STORE/buckets/bucket/chunk bs=1 seek=$((42 * 4096 + 9)) conv=notrunc 2>/dev/null");
+    let checked = store.sh("kmsfs fsck --scrub --repair --key-file $KEY $STORE || true");
+    assert!(checked.contains("all of it could be read and was written anew"), "{checked}");
+    assert!(checked.contains("lost, and zeros now, are bytes 163840 to 167935"), "{checked}");
+    let _mount = store.mount();
+    store.sh("cmp source $MNT/bucket/header");
+    let differ = store
+        .sh("(cmp -l source $MNT/bucket/chunk || true) | wc -l; stat -c %s source $MNT/bucket/chunk | uniq | wc -l");
+    assert_eq!(differ, "4096\n1\n");
+    let algorithm = "getfattr --only-values -n user.x-amz-server-side-encryption $MNT/bucket/";
+    assert_eq!(store.sh(&format!("{algorithm}header; {algorithm}chunk")), "aws:kms:dsseaws:kms:dsse");
+}
