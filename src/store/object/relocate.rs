@@ -132,7 +132,7 @@ impl Object {
         let mut hint = &hint[..];
         let records: Vec<_> =
             bodies.map(|body| Record { object_id: state.id, hint: std::mem::take(&mut hint), body }).collect();
-        self.store.log.append(&records)
+        self.store.log.append_content(&records)
     }
 }
 
