@@ -29,6 +29,7 @@ mod plaintext;
 mod posix;
 mod processes;
 mod readme;
+mod reliability;
 mod revocation;
 mod running;
 mod sandbox;

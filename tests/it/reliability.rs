@@ -1,0 +1,29 @@
+//! docs/RELIABILITY.md: the tests that it names are there.
+
+use crate::harness::files_below;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/RELIABILITY.md")).unwrap();
+    let rows = document.split("## Figures").next().unwrap().lines().filter(|line| line.starts_with("| ")).skip(2);
+    let tests = files_below(&root.join("tests/it"));
+    let mut named = 0;
+    for row in rows {
+        let names: Vec<_> = row.split('`').filter(|word| word.contains("::")).collect();
+        assert!(!names.is_empty(), "no test for: {row}");
+        for name in names {
+            let (modules, function) = name.rsplit_once("::").unwrap();
+            let path = modules.replace("::", "/");
+            let places = [root.join(format!("tests/it/{path}.rs")), root.join(format!("tests/it/{path}/mod.rs"))];
+            let file =
+                tests.iter().find(|file| places.contains(file)).unwrap_or_else(|| panic!("{name}: no such file"));
+            let text = fs::read_to_string(file).unwrap();
+            assert!(text.contains(&format!("fn {function}() {{")), "{name} is not there");
+            named += 1;
+        }
+    }
+    assert!(named >= 15, "{named}");
+}
