@@ -134,6 +134,7 @@ fn what_is_there_can_be_overwritten_on_a_full_disk() {
         mount = store.mount();
         assert!(fs::read(&object).unwrap() == content, "{block}");
     }
+    store.sh("rm $MNT/bucket/large");
     mount.unmount();
     store.sh("kmsfs fsck --scrub --key-file $KEY $STORE");
 }

@@ -6,7 +6,6 @@ use crate::format::entry::Entry;
 use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
 use crate::store::checkpoint::Permit;
-use crate::store::log::Log;
 use crate::store::{Error, Result};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::cell::RefCell;
@@ -448,7 +447,7 @@ impl Object {
         let hint = state.hint();
         let offset = first.offset(state.geometry());
         let record = Record { object_id: state.id, hint: &hint, body: Body::Object { offset, bytes } };
-        let position = append_one(&self.store.log, record)?;
+        let position = self.store.log.append_content(&[record])?[0];
         state.logged.hinted = true;
         for (n, chunk) in bytes.chunks(CHUNK as usize).enumerate() {
             state.logged.chunks.insert(first.0 + n as u64, (position + n as u64 * CHUNK, chunk.len()));
@@ -460,10 +459,6 @@ impl Object {
 
 /// Range of a chunk that `fill` wrote.
 pub(super) struct Covered(pub(super) Range<usize>);
-
-fn append_one(log: &Log, record: Record<'_>) -> Result<u64> {
-    Ok(log.append_content(&[record])?[0])
-}
 
 pub(super) fn chunks_of(offset: u64, end: u64) -> Range<u64> {
     offset / CHUNK..end.div_ceil(CHUNK)
