@@ -80,7 +80,7 @@ fn serve_store(
     let mounted = stop
         .mount(|| fuse::mount(fs.clone(), &plan.mount_options(), || confine(plan)))
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
-    stop.listen();
+    stop.listen(caller.is_none());
     let store = Arc::clone(store);
     let ticker = Ticker::start(COMMIT_INTERVAL, move || {
         store.commit_all();
@@ -171,11 +171,11 @@ impl Stop {
         Ok(mounted)
     }
 
-    fn listen(self: &Arc<Self>) {
+    fn listen(self: &Arc<Self>, foreground: bool) {
         let stop = Arc::clone(self);
+        // Now: a terminal that has gone would no longer be one, and in the background the caller's is none of ours.
+        let on_terminal = foreground && (io::stdin().is_terminal() || io::stderr().is_terminal());
         thread::spawn(move || {
-            // A terminal that has gone would no longer be one.
-            let on_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
             while let Ok(signal) = stop.signals.wait() {
                 if signal == libc::SIGHUP && !on_terminal {
                     logging::reopen();

@@ -20,7 +20,7 @@ const RECORD_MAGIC: &[u8; 4] = b"KLR1";
 pub struct LogHeader {
     /// Records of another epoch are left over from before and are not read.
     pub epoch: u64,
-    /// When this header was written, nanoseconds since 1970: the end of the last checkpoint.
+    /// The end of the last checkpoint that left no object uncommitted, nanoseconds since 1970.
     pub written: i64,
     /// Object files changed in this span (ctime) may be longer than their seal says: a crash left them so.
     pub untidy: Option<(i64, i64)>,

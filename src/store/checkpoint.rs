@@ -94,8 +94,9 @@ impl Store {
             }
             self.backend.sync_all()?;
         }
-        // What was left behind may be torn, which only a crash excuses.
-        self.log.raise_epoch(self.backend.now(), clean && left_behind.is_none())?; // K6
+        // What was left behind may be torn, which only a crash excuses, and a crash since it was changed.
+        let sealed = left_behind.is_none().then(|| self.backend.now());
+        self.log.raise_epoch(sealed, clean && left_behind.is_none())?; // K6
         for (object, note) in &noted {
             object.checkpointed(note);
         }

@@ -274,10 +274,12 @@ impl Log {
     }
 
     /// Raises the epoch, durably: from here on the records so far no longer count, and their space is used again.
-    /// Only a checkpoint that has written them home may call it, while nothing is appended.
-    pub fn raise_epoch(&self, now: i64, clean: bool) -> Result<()> {
+    /// Only a checkpoint that has written them home may call it, while nothing is appended. `sealed`: when every object
+    /// was sealed as it is at home; `None` if one was left behind, which may be untidy for longer.
+    pub fn raise_epoch(&self, sealed: Option<i64>, clean: bool) -> Result<()> {
         let mut tail = self.tail.lock();
-        let header = LogHeader { epoch: tail.header.epoch + 1, written: now, clean, ..tail.header };
+        let written = sealed.unwrap_or(tail.header.written);
+        let header = LogHeader { epoch: tail.header.epoch + 1, written, clean, ..tail.header };
         tail.header_unsure = true;
         self.file.write_at(&header.write(), 0)?;
         self.file.sync_data()?;

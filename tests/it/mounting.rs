@@ -133,8 +133,9 @@ fn what_is_there_can_be_overwritten_on_a_full_disk() {
         mount.kill9();
         mount = store.mount();
         assert!(fs::read(&object).unwrap() == content, "{block}");
+        // Checkpoints that left it uncommitted do not make damage of it.
+        fs::read(object.with_file_name("large")).unwrap();
     }
-    store.sh("rm $MNT/bucket/large");
     mount.unmount();
     store.sh("kmsfs fsck --scrub --key-file $KEY $STORE");
 }

@@ -1,6 +1,7 @@
 use super::{KMSFS, Place, eventually, run};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::process::{Child, Command, Stdio};
 
 fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
@@ -49,14 +50,46 @@ fn the_daemon_leaves_its_callers_session_and_cannot_be_looked_into() {
 #[test]
 fn signals_unmount_cleanly() {
     let place = Place::with_store();
-    for end in [Signal::TERM, Signal::INT, Signal::HUP] {
+    for end in [Signal::TERM, Signal::INT] {
         assert_eq!(place.mount(&[]).code, 0);
         let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
         signal(pid, end);
         place.wait_for_daemon();
         assert_eq!(place.mounted(), None);
     }
-    assert_eq!(place.log().matches("] unmounted").count(), 3, "{}", place.log());
+    assert_eq!(place.log().matches("] unmounted").count(), 2, "{}", place.log());
+}
+
+/// `kmsfs mount [more] …` on a terminal of its own, which stays as long as the command runs.
+fn mount_on_a_terminal(place: &Place, more: &str) -> Child {
+    let (key, log, store, mnt) = (place.shown("key"), place.log_option(), place.shown("store"), place.shown("mnt"));
+    let command = format!("exec {KMSFS} mount {more} --key-file {key} -o {log} {store} {mnt}");
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
+    script.spawn().unwrap()
+}
+
+#[test]
+fn a_hangup_ends_the_mount_on_a_terminal_and_not_the_one_in_the_background() {
+    let place = Place::with_store();
+    let is_mounted = || place.log().lines().last().is_some_and(|line| line.contains("] mounted "));
+
+    let mut foreground = mount_on_a_terminal(&place, "--foreground");
+    assert!(eventually(is_mounted), "{}", place.log());
+    let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
+    signal(pid, Signal::HUP);
+    place.wait_for_daemon();
+    assert!(foreground.wait().unwrap().success());
+    assert_eq!(place.mounted(), None);
+
+    assert!(mount_on_a_terminal(&place, "").wait().unwrap().success());
+    assert!(eventually(is_mounted), "{}", place.log());
+    let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
+    signal(pid, Signal::HUP);
+    assert!(eventually(|| place.log().contains("signal 1: writing to the log files")), "{}", place.log());
+    assert!(place.mounted().is_some());
+    place.unmount();
+    place.wait_for_daemon();
 }
 
 #[test]
