@@ -87,6 +87,12 @@ impl SimulatedDisk {
         self.shared.state.lock().crash_point()
     }
 
+    /// Calls back with the disk as it is now, and as it stays until the callback returns, which must not use this disk.
+    pub fn at_crash_point(&self, callback: impl FnOnce(CrashPoint)) {
+        let state = self.shared.state.lock();
+        callback(state.crash_point());
+    }
+
     /// Calls back after each call that changed something, with the disk as it was then; in order, and before the call
     /// returns. The callback must not use this disk.
     pub fn watch(&self, callback: impl FnMut(&CrashPoint) + Send + 'static) {

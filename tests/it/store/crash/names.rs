@@ -1,7 +1,7 @@
 //! Operations on names, as `World::step` names them.
 
 use super::told::Told;
-use super::world::{Point, World};
+use super::world::World;
 use crate::store::*;
 use kmsfs::store::Error;
 use kmsfs::store::backend::Rename;
@@ -166,15 +166,16 @@ impl World {
             (positions, states)
         };
         self.store.fsync_dir(&dir)?;
-        let told = &mut *self.told.lock();
-        told.settle_names(&positions);
-        for (ino, state, names) in states {
-            let known = told.objects.get_mut(&ino).unwrap();
-            known.ack(state);
-            known.named_since = known.named_since.max(names);
+        {
+            let told = &mut *self.told.lock();
+            told.settle_names(&positions);
+            for (ino, state, names) in states {
+                let known = told.objects.get_mut(&ino).unwrap();
+                known.ack(state);
+                known.named_since = known.named_since.max(names);
+            }
         }
-        let disk = self.disk.crash_point();
-        self.points.lock().push(Point { disk, told: told.clone() });
+        self.snapshot();
         Ok(())
     }
 

@@ -123,8 +123,7 @@ impl World {
 
     /// Something was acknowledged.
     pub fn snapshot(&self) {
-        let disk = self.disk.crash_point();
-        self.points.lock().push(Point { disk, told: self.told.lock().clone() });
+        self.disk.at_crash_point(|disk| self.points.lock().push(Point { disk, told: self.told.lock().clone() }));
     }
 
     /// A workload: operations separated by `;`. `op { a; b / c }` runs `a; b` during the first sync of `op` and `c`
