@@ -4,6 +4,7 @@ use super::audit::AuditArgs;
 use super::exit::{Exit, Failure, describe};
 use super::init::Account;
 use super::mountpoint;
+use super::options::Options;
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
 use crate::fs::{Fs, FsOptions};
@@ -53,14 +54,9 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
 }
 
 /// Opens keyring and store, to mount it.
-pub fn open(
-    path: &Path,
-    keyring: &Path,
-    secret: &Unlock,
-    read_only: bool,
-    audit: &AuditArgs,
-) -> Result<Arc<Store>, Failure> {
-    open_with(path, keyring, secret, &StoreOptions { read_only, ..StoreOptions::default() }, audit)
+pub fn open(path: &Path, keyring: &Path, secret: &Unlock, options: &Options) -> Result<Arc<Store>, Failure> {
+    let of_store = StoreOptions { read_only: options.read_only, cache: options.cache, ..StoreOptions::default() };
+    open_with(path, keyring, secret, &of_store, &options.audit)
 }
 
 /// Opens keyring and store.

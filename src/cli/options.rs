@@ -24,6 +24,8 @@ pub struct Options {
     pub writeback: bool,
     /// Threads that answer the kernel, 1 to 64.
     pub threads: usize,
+    /// Bytes of what was verified and is kept in memory.
+    pub cache: usize,
     /// The serving process gives up privileges and paths.
     pub sandbox: bool,
     /// Unmount when nobody has used it for so long.
@@ -41,6 +43,9 @@ pub struct Options {
 /// Two threads: with one, an asynchronous RELEASE delays the next request; more measured no better on two cores.
 const THREADS: usize = 2;
 const MAX_THREADS: usize = 64;
+/// MiB; less would keep too little of one large file.
+const CACHE: usize = 64;
+const LEAST_CACHE: usize = 4;
 
 /// Words that mean something to mount(8), fstab, systemd or the FUSE library, and nothing to the mount itself: mount(8)
 /// has acted on them (`user`, `nofail`), the kernel shows them (`user_id=`), or they are what kmsfs does anyway.
@@ -93,6 +98,8 @@ Options for -o:
   audit_full=WHAT           when the audit log cannot be written: refuse the use of keys (default), or drop records
   writeback, nowriteback    the kernel's writeback cache: on by default; off, every write(2) reaches kmsfs at once
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
+  cache=MIB                 memory for what was verified and is kept, 4 or more (default 64); what is in use, and about
+                            220 bytes for each inode that the kernel knows, come on top
   sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the
                             user database lies in unusual places
   idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
@@ -117,6 +124,7 @@ impl Default for Options {
             dirsync: false,
             writeback: true,
             threads: THREADS,
+            cache: CACHE << 20,
             sandbox: true,
             idle_timeout: None,
             remount: false,
@@ -175,7 +183,7 @@ impl Options {
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
             "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
-            | "audit_log" | "audit_full" | "log_file" | "log_level" | "threads" | "idle_timeout" => {
+            | "audit_log" | "audit_full" | "log_file" | "log_level" | "threads" | "cache" | "idle_timeout" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
             _ => return Err(Refused::Unknown),
@@ -215,6 +223,12 @@ impl Options {
                 let threads = value.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
                 self.threads =
                     threads.ok_or_else(|| Refused::Value(format!("must be a number from 1 to {MAX_THREADS}")))?;
+            }
+            "cache" => {
+                let mebibytes = value.parse::<usize>().ok().filter(|n| *n >= LEAST_CACHE);
+                let bytes = mebibytes.and_then(|n| n.checked_mul(1 << 20));
+                self.cache =
+                    bytes.ok_or_else(|| Refused::Value(format!("must be a number of MiB, {LEAST_CACHE} or more")))?;
             }
             "idle_timeout" => self.idle_timeout = duration(value)?,
             _ if WITHOUT_EFFECT_VALUED.contains(&name) || is_private(name) => {}
@@ -334,6 +348,11 @@ mod tests {
             parse("log_level=loud").unwrap_err(),
             "mount option 'log_level=loud': must be error, warn, info, debug or trace"
         );
+        assert_eq!(parse("cache=256").unwrap().cache, 256 << 20);
+        for wrong in ["3", "64M", "", "99999999999999999"] {
+            let said = parse(&format!("cache={wrong}")).unwrap_err();
+            assert_eq!(said, format!("mount option 'cache={wrong}': must be a number of MiB, 4 or more"));
+        }
         assert_eq!(parse("keyring=").unwrap_err(), "mount option 'keyring=': needs a path");
         assert_eq!(parse("key-file").unwrap_err(), "mount option 'key-file': needs a value, as in NAME=VALUE");
     }

@@ -59,7 +59,7 @@ pub fn serve(
     }
 
     // A signal that comes before the mount ends the process, which the redo log bears.
-    let store = assembly::open(&plan.store, &plan.keyring, &secret, plan.options.read_only, &plan.options.audit)?;
+    let store = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options)?;
     drop(secret);
     let stop = Stop::new(unmounter).map_err(|e| Failure::new(describe(&e)))?;
     let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop);

@@ -98,7 +98,8 @@ impl ObjectKeys {
     pub fn new(data_key: impl Into<DataKey>, parameters: ObjectParameters, first_epoch: u16) -> Self {
         let data_key = data_key.into();
         let whole = data_key.whole();
-        let derive = |purpose| derive(&whole, data_key.suite(), &parameters, first_epoch, purpose);
+        let hkdf = extract(&whole, &parameters);
+        let derive = |purpose| expand(&hkdf, data_key.suite(), &parameters, first_epoch, purpose);
         let (seal, sidecar) = (derive("kmsfs seal"), derive("kmsfs sidecar"));
         let commitment = *derive("kmsfs commitment").expose();
         Self { data_key, parameters, seal, sidecar, commitment }
@@ -241,8 +242,15 @@ impl ChunkAad {
     }
 }
 
+fn extract(data_key: &[u8], parameters: &ObjectParameters) -> Hkdf<Sha256> {
+    Hkdf::new(Some(&parameters.object_id), data_key)
+}
+
 fn derive(data_key: &[u8], suite: Suite, parameters: &ObjectParameters, epoch: u16, purpose: &str) -> SecretKey {
-    let hkdf = Hkdf::<Sha256>::new(Some(&parameters.object_id), data_key);
+    expand(&extract(data_key, parameters), suite, parameters, epoch, purpose)
+}
+
+fn expand(hkdf: &Hkdf<Sha256>, suite: Suite, parameters: &ObjectParameters, epoch: u16, purpose: &str) -> SecretKey {
     let suite = (suite as u16).to_le_bytes();
     let chunk_size = parameters.chunk_size.to_le_bytes();
     let mut key = Box::new([0; 32]);

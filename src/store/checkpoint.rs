@@ -139,6 +139,7 @@ impl Store {
                 ::log::error!("{}: cannot be committed: {error}", object.show());
             }
         }
+        self.shed();
         if self.is_checkpoint_due()
             && let Err(error) = self.run_checkpoint(false)
         {

@@ -8,6 +8,7 @@ mod dir;
 mod error;
 mod inventory;
 mod log;
+mod memory;
 mod names;
 mod object;
 mod objects;
@@ -31,7 +32,7 @@ use crate::format::sidecar::Place;
 use crate::sse::KeyService;
 use backend::{Access, Backend, File, Space};
 use log::Log;
-use object::Tables;
+use memory::Budget;
 use objects::Objects;
 use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
 use parking_lot::{Mutex, RwLock};
@@ -60,7 +61,7 @@ pub struct Store {
     damage: Option<String>,
     last_checkpoint: AtomicI64,
     max_pinned: usize,
-    table_bytes: usize,
+    memory: Arc<Budget>,
     encryptions: u64,
     rewritten: u64,
     /// Most plaintext bytes of an object: what the backing file system takes, less headers.
@@ -81,8 +82,8 @@ pub struct StoreOptions {
     pub log_bound: u64,
     /// Closed objects that keep a descriptor, at most, because the log holds something of them.
     pub max_pinned: usize,
-    /// Bytes of verified tables that one object keeps in memory.
-    pub table_bytes: usize,
+    /// Bytes of what is verified and kept, of all objects together; open ones may go beyond it.
+    pub cache: usize,
     /// Chunk encryptions under one key epoch.
     pub encryptions: u64,
     /// Content of at most so many bytes gets a new data key in one commit; more than that chunk by chunk.
@@ -96,7 +97,7 @@ impl Default for StoreOptions {
             cut_damaged_log: false,
             log_bound: log::DEFAULT_BOUND,
             max_pinned: 256,
-            table_bytes: 4 << 20,
+            cache: 64 << 20,
             encryptions: object::ENCRYPTIONS,
             rewritten: 16 << 20,
         }
@@ -159,7 +160,7 @@ impl Store {
             damage: outcome.corrupt,
             last_checkpoint: AtomicI64::new(backend.now()),
             max_pinned: options.max_pinned,
-            table_bytes: options.table_bytes,
+            memory: Budget::new(options.cache),
             encryptions: options.encryptions,
             rewritten: options.rewritten,
             longest_file: lock.max_len(),
@@ -268,12 +269,6 @@ impl Store {
             self.last_checkpoint.store(now, Ordering::SeqCst);
         }
         held && (self.log.is_half_full() || now - self.last_checkpoint.load(Ordering::SeqCst) > SOON)
-    }
-
-    fn bound_tables(&self, tables: &mut Tables) {
-        if tables.bytes() > self.table_bytes {
-            tables.evict(self.table_bytes / 8192);
-        }
     }
 }
 

@@ -9,15 +9,14 @@ use crate::format::sidecar::Place;
 use crate::kms::Caller;
 use crate::sse::{Encryption, WrappedDataKey};
 use crate::store::backend::{Access, File, NewNode};
+use crate::store::memory::Closed;
 use crate::store::object::{Home, read_header};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Closed objects whose verified state is kept.
-const CLOSED: usize = 2048;
 /// Directories held open for names that are not durable, or for the dead.
 const DIRS: usize = 64;
 /// Names that are not durable, at most; then a checkpoint syncs everything.
@@ -37,7 +36,8 @@ pub struct Dead {
 pub struct Objects {
     by_ino: Mutex<HashMap<u64, Arc<Object>>>,
     by_id: Mutex<HashMap<ObjectId, u64>>,
-    closed: Mutex<VecDeque<u64>>,
+    /// Whose verified state is kept.
+    closed: Closed,
     dead: Mutex<Vec<Dead>>,
     /// Objects that keep a descriptor because the log holds something of them, though nobody has them open.
     pinned: Mutex<HashSet<u64>>,
@@ -118,10 +118,11 @@ impl Store {
                 }
             };
         }
-        if file.metadata()?.nlink == 0 {
+        let metadata = file.metadata()?;
+        if metadata.nlink == 0 {
             return Err(Error::Errno(libc::ENOENT));
         }
-        let object = Arc::new(Object::load(self, home(), bucket, dir.path_of(name), caller)?);
+        let object = Arc::new(Object::load(self, home(), &metadata, bucket, dir.path_of(name), caller)?);
         let id = object.with_state(|state| state.id);
         if let Some(other) = self.objects.by_id.lock().get(&id)
             && *other != ino
@@ -235,13 +236,15 @@ impl Store {
         if object.has_handles() || !object.detach() {
             return;
         }
-        let mut closed = self.objects.closed.lock();
-        closed.push_back(object.ino());
-        if closed.len() > CLOSED
-            && let Some(oldest) = closed.pop_front()
-            && !closed.contains(&oldest)
+        self.objects.closed.add(object.ino());
+        self.shed();
+    }
+
+    /// Forgets closed objects while all together keep too much.
+    pub(super) fn shed(&self) {
+        while self.memory.is_exceeded()
+            && let Some(oldest) = self.objects.closed.pop()
         {
-            drop(closed);
             self.objects.forget_closed(oldest);
         }
     }
@@ -309,6 +312,7 @@ impl Store {
             return;
         }
         self.objects.by_ino.lock().remove(&object.ino());
+        self.objects.closed.remove(object.ino());
         let (id, record) = object.with_state(|state| (state.id, state.own_record(object.ino())));
         self.objects.by_id.lock().remove(&id);
         self.add_dead(record.map(|place| (id, place)), dir);

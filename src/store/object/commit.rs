@@ -54,7 +54,7 @@ impl Object {
                 self.append(state, permit, &log, with_sidecar, seal.length.cipher(state.geometry()).0)?;
             }
             state.settle(seal, first);
-            self.store.bound_tables(&mut state.tables);
+            state.bound_memory();
         } else if with_sidecar {
             self.append(state, permit, &log, true, state.seal.length.cipher(state.geometry()).0)?;
         }

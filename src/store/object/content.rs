@@ -66,7 +66,7 @@ impl Object {
     fn bring(&self, chunks: &Range<u64>) -> Result<RwLockReadGuard<'_, State>> {
         let mut state = self.state.write();
         state.bring(chunks.clone())?;
-        self.store.bound_tables(&mut state.tables);
+        state.bound_memory();
         state.bring(chunks.clone())?;
         Ok(RwLockWriteGuard::downgrade(state))
     }
@@ -269,7 +269,7 @@ impl Object {
             }
             chunk += 1;
         }
-        self.store.bound_tables(&mut state.tables);
+        state.bound_memory();
         if chunk < state.length.chunks() {
             Ok(offset.max(chunk * CHUNK))
         } else if data {

@@ -62,7 +62,7 @@ impl Object {
         // It is the same content.
         state.mtime = mtime;
         let next = done?;
-        self.store.bound_tables(&mut state.tables);
+        state.bound_memory();
         if next < state.length.chunks() {
             if state.dirty {
                 self.commit_state(&mut state, &permit, false)?;

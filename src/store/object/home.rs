@@ -2,7 +2,7 @@
 
 use super::tables::Block;
 use crate::store::Result;
-use crate::store::backend::File;
+use crate::store::backend::{File, Metadata};
 use crate::store::recovery::Patch;
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ impl Home {
         Ok(())
     }
 
-    pub fn len(&self) -> Result<u64> {
-        let len = self.file.metadata()?.len;
-        Ok(self.patch.as_ref().map_or(len, |patch| patch.len(len)))
+    /// Bytes, of the file with these attributes.
+    pub fn length_of(&self, metadata: &Metadata) -> u64 {
+        self.patch.as_ref().map_or(metadata.len, |patch| patch.len(metadata.len))
     }
 }

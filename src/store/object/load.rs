@@ -8,15 +8,21 @@ use crate::format::layout::{BLOCK, CHUNK, CipherLen, Geometry, PlainLen};
 use crate::format::sidecar::{EpochKey, Kind, Place, Record, Sidecar, units_for};
 use crate::kms::Caller;
 use crate::sse::WrappedDataKey;
-use crate::store::backend::File;
+use crate::store::backend::{File, Metadata};
+use crate::store::memory::Share;
 use crate::store::segments::Segments;
 use crate::store::{Error, Result, Store};
 use parking_lot::{Mutex, RwLock};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 /// Ciphertext that is read along with the header.
 const AHEAD: usize = 32 << 10;
+thread_local! {
+    static FIRST: RefCell<Box<[u8]>> = RefCell::new(vec![0; BLOCK as usize + AHEAD].into());
+}
+
 /// Key epoch of a new object's data key.
 const FIRST_EPOCH: u16 = 1;
 
@@ -68,6 +74,7 @@ impl Object {
             record_unwritten: false,
             length: PlainLen(0),
             tables: Tables::new(Geometry::of(suite)),
+            memory: Share::of(&store.memory),
             dirty: true,
             seal,
             committed: false,
@@ -92,17 +99,30 @@ impl Object {
     pub(in crate::store) fn load(
         store: &Arc<Store>,
         home: Home,
+        metadata: &Metadata,
+        bucket: &str,
+        path: Vec<u8>,
+        caller: &Caller,
+    ) -> Result<Self> {
+        FIRST.with_borrow_mut(|first| {
+            let read = home.read(0, &mut first[..])?;
+            Self::load_from(store, home, metadata, &first[..read], bucket, path, caller)
+        })
+    }
+
+    /// `first` are the header block and what was read along with it.
+    fn load_from(
+        store: &Arc<Store>,
+        home: Home,
+        metadata: &Metadata,
+        first: &[u8],
         bucket: &str,
         path: Vec<u8>,
         caller: &Caller,
     ) -> Result<Self> {
         let show = String::from_utf8_lossy(&path).into_owned();
         let corrupt = |finding: &dyn std::fmt::Display| Error::corrupt(&show, finding);
-        let metadata = home.file.metadata()?;
-        let mut first = vec![0; BLOCK as usize + AHEAD.min((metadata.len.max(BLOCK) - BLOCK) as usize)];
-        let read = home.read(0, &mut first)?;
-        first.truncate(read);
-        let header = Header::read(&first).map_err(|why| corrupt(&why))?;
+        let header = Header::read(first).map_err(|why| corrupt(&why))?;
         let (sidecar, record) =
             read_sidecar(&store.segments, store.patched(header.sidecar), &header).map_err(|error| match error {
                 Error::Corrupt(finding) => corrupt(&finding),
@@ -122,8 +142,8 @@ impl Object {
             return Err(corrupt(&"header and sidecar disagree about its layers of encryption"));
         }
         key.verify_sidecar(&authenticated, &record.mac).map_err(|why| corrupt(&format_args!("sidecar: {why}")))?;
-        key.verify_seal(Header::sealed(&first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
-        check_length(store, &home, header.seal.length.cipher(geometry), metadata.ctime)
+        key.verify_seal(Header::sealed(first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
+        check_length(store, &home, metadata, header.seal.length.cipher(geometry))
             .map_err(|finding| corrupt(&finding))?;
         let entries = &first[ENTRIES_AT..BLOCK as usize];
         let tables =
@@ -132,9 +152,9 @@ impl Object {
                 error => error,
             })?;
         // The last chunk of what was read ahead may be cut, and what lies beyond the first group is no chunk.
-        first.drain(..BLOCK as usize);
-        let known = header.seal.length.0.min(geometry.header_chunks() * CHUNK).min(first.len() as u64);
-        first.truncate(known as usize);
+        let ahead = &first[BLOCK as usize..];
+        let known = header.seal.length.0.min(geometry.header_chunks() * CHUNK).min(ahead.len() as u64);
+        let ahead = ahead[..known as usize].to_vec();
         let state = State {
             home: Some(home),
             id: header.object_id,
@@ -147,6 +167,7 @@ impl Object {
             place: header.sidecar,
             length: header.seal.length,
             tables,
+            memory: Share::of(&store.memory),
             dirty: false,
             seal: header.seal,
             committed: true,
@@ -165,7 +186,7 @@ impl Object {
             unlinked: false,
             buried: false,
         };
-        Ok(Self::with(store, metadata.ino, state, first))
+        Ok(Self::with(store, metadata.ino, state, ahead))
     }
 
     fn with(store: &Arc<Store>, ino: u64, state: State, ahead: Vec<u8>) -> Self {
@@ -333,13 +354,13 @@ pub(super) fn unwrap_keys(store: &Store, sidecar: &Sidecar, id: ObjectId, caller
 }
 
 /// A shorter file than the seal says is damage. So is a longer one, unless a crash may have left it so.
-fn check_length(store: &Store, home: &Home, sealed: CipherLen, ctime: i64) -> std::result::Result<(), String> {
-    let len = home.len().map_err(|error| error.to_string())?;
+fn check_length(store: &Store, home: &Home, metadata: &Metadata, sealed: CipherLen) -> std::result::Result<(), String> {
+    let len = home.length_of(metadata);
     if CipherLen(len) < sealed {
         return Err(format!("the object file is shorter ({len} bytes) than its seal says ({})", sealed.0));
     }
     if CipherLen(len) > sealed {
-        if !store.is_untidy(ctime) {
+        if !store.is_untidy(metadata.ctime) {
             return Err(format!("the object file is longer ({len} bytes) than its seal says ({})", sealed.0));
         }
         if !store.read_only() {

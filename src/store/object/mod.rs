@@ -14,6 +14,7 @@ mod salvage;
 mod tables;
 
 use super::backend::{self, File};
+use super::memory::Share;
 use super::{Attr, Result, SetAttr, Store};
 use crate::crypto::{ChunkCipher, ObjectKeys, Suite};
 use crate::format::ObjectId;
@@ -31,6 +32,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) use tables::Tables;
+
+/// Bytes that an object takes in memory, beside its tables: its keys, its sidecar and their records.
+const KEPT: usize = 4096;
 
 /// An object that is open, or has something in the redo log.
 pub struct Object {
@@ -63,6 +67,7 @@ pub(super) struct State {
     /// Present plaintext length.
     length: PlainLen,
     tables: Tables,
+    memory: Share,
     /// Something to commit.
     dirty: bool,
     seal: Seal,
@@ -228,7 +233,8 @@ impl Object {
             return false;
         }
         state.home = None;
-        self.ahead.lock().clear();
+        state.bound_memory();
+        *self.ahead.lock() = Vec::new();
         true
     }
 
@@ -273,6 +279,14 @@ impl State {
             attr.mtime = mtime;
         }
         attr.ctime = attr.ctime.max(self.changed_at);
+    }
+
+    /// Lets go of half of the tables that can be read again, where all objects together keep too much.
+    fn bound_memory(&mut self) {
+        if self.memory.set(KEPT + self.tables.bytes()) {
+            self.tables.evict_half();
+            self.memory.set(KEPT + self.tables.bytes());
+        }
     }
 
     fn show(&self) -> String {

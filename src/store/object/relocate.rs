@@ -109,7 +109,7 @@ impl Object {
         state.relocated = true;
         state.record_unwritten = false;
         state.settle(seal, false);
-        self.store.bound_tables(&mut state.tables);
+        state.bound_memory();
         home.file.set_times(None, Some(self.store.now()))?;
         state.mtime = None;
         Ok(())

@@ -53,7 +53,7 @@ impl Remains {
         let geometry = Geometry::of(key.suite());
         let length = match sealed {
             Some(header) => header.seal.length,
-            None => longest(home.len()?, geometry),
+            None => longest(home.length_of(&home.file.metadata()?), geometry),
         };
         Ok(Self { home, keys, sidecar, geometry, length, header: block, page: (0, Vec::new()) })
     }

@@ -370,13 +370,14 @@ impl Tables {
         2 * HEADER_ENTRIES + self.loaded.len() * (BLOCK as usize + 64)
     }
 
-    /// Lets go of tables that can be read again, all but `keep` of them.
-    pub fn evict(&mut self, keep: usize) {
-        let clean: Vec<_> =
-            self.loaded.iter().filter(|(_, table)| !table.dirty && !table.in_log).map(|(id, _)| *id).collect();
-        for id in clean.iter().take(clean.len().saturating_sub(keep)) {
-            self.loaded.remove(id);
-        }
+    /// Lets go of every other table that can be read again.
+    pub fn evict_half(&mut self) {
+        let mut keep = true;
+        self.loaded.retain(|_, table| {
+            let clean = !table.dirty && !table.in_log;
+            keep ^= clean;
+            keep || !clean
+        });
     }
 }
 

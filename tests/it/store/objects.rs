@@ -95,8 +95,7 @@ fn the_key_epoch_rises_at_the_bound_of_encryptions_and_old_chunks_stay_readable(
 #[test]
 fn a_large_object_gets_a_new_data_key_chunk_by_chunk_through_a_small_log() {
     let (disk, keys) = new_disk();
-    let options =
-        || StoreOptions { rewritten: 0, log_bound: 1 << 20, table_bytes: 64 << 10, ..StoreOptions::default() };
+    let options = || StoreOptions { rewritten: 0, log_bound: 1 << 20, cache: 64 << 10, ..StoreOptions::default() };
     let store = open_with(&disk, &keys, options());
     let dir = bucket(&store);
     let object = create(&store, &dir, "o");
@@ -282,6 +281,6 @@ proptest! {
 
     #[test]
     fn random_changes_read_back_as_from_a_vector(steps in prop::collection::vec(step(), 1..60)) {
-        run(&steps, &StoreOptions { table_bytes: 30_000, log_bound: 2 << 20, ..StoreOptions::default() });
+        run(&steps, &StoreOptions { cache: 30_000, log_bound: 2 << 20, ..StoreOptions::default() });
     }
 }

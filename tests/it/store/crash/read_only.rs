@@ -11,7 +11,7 @@ const READ_ONLY: StoreOptions = StoreOptions {
     cut_damaged_log: false,
     log_bound: 64 << 20,
     max_pinned: 256,
-    table_bytes: 4 << 20,
+    cache: 4 << 20,
     encryptions: 1 << 32,
     rewritten: 16 << 20,
 };
