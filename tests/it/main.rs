@@ -12,6 +12,7 @@ mod backup;
 mod bigfile;
 mod bulk;
 mod config;
+mod costs;
 mod dual;
 mod format;
 mod fs_model;
