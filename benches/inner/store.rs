@@ -5,7 +5,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use kmsfs::kms::EncryptionContext;
 use kmsfs::sse::{Algorithm, Encryption, KeyService};
 use kmsfs::store::backend::{NewNode, RealBackend};
-use kmsfs::store::{self, Dir, Object, Parameters, Store, StoreOptions};
+use kmsfs::store::{self, Dir, Object, Parameters, Store, StoreOptions, Target};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs;
@@ -68,6 +68,7 @@ pub fn all(criterion: &mut Criterion) {
     let world = World::new(place.path());
     small(criterion, &world);
     large(criterion, &world);
+    scale(criterion, &world);
     world.store.close().unwrap();
 }
 
@@ -153,4 +154,43 @@ fn large(criterion: &mut Criterion, world: &World) {
     });
     group.finish();
     world.store.release(&object);
+}
+
+/// The same in small and in large: files with holes, directories.
+fn scale(criterion: &mut Criterion, world: &World) {
+    let mut group = criterion.benchmark_group("scale");
+    group.sample_size(20);
+    let chunk = vec![0x5a; CHUNK];
+    for (size, shown) in [(1_u64 << 20, "1 MiB"), (1 << 30, "1 GiB"), (100 << 30, "100 GiB")] {
+        let name = world.name();
+        let object = world.create(&name, Algorithm::Aes256);
+        for at in [0, size / 2, size - CHUNK as u64] {
+            object.write(at, &chunk).unwrap();
+        }
+        object.fsync().unwrap();
+        world.store.release(&object);
+        world.store.checkpoint().unwrap();
+        group.bench_function(format!("open, read and overwrite 4 KiB, commit, close, in {shown}"), |bench| {
+            let mut buffer = vec![0; CHUNK];
+            bench.iter(|| {
+                let object = world.open(&name);
+                object.read(size / 2, &mut buffer).unwrap();
+                object.write(size / 2, &chunk).unwrap();
+                object.commit().unwrap();
+                world.store.release(&object);
+            });
+        });
+    }
+    for count in [10, 100_000] {
+        let names: Vec<_> = (0..count).map(|_| world.make(Algorithm::Aes256, b"")).collect();
+        group.bench_function(format!("create, stat and unlink among {count} names"), |bench| {
+            bench.iter(|| {
+                let name = world.make(Algorithm::Aes256, &chunk);
+                world.store.stat(Target::Name(&world.dir, &name)).unwrap();
+                world.store.unlink(&world.dir, &name).unwrap();
+            });
+        });
+        names.iter().for_each(|name| world.store.unlink(&world.dir, name).unwrap());
+    }
+    group.finish();
 }

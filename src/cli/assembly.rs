@@ -104,12 +104,13 @@ fn open_keyring(keyring: &Path, secret: &Unlock, store: &Parameters) -> Result<A
 }
 
 /// Only root can give files to somebody else.
-pub fn file_system(store: &Arc<Store>, read_only: bool, noatime: bool) -> Arc<Fs> {
+pub fn file_system(store: &Arc<Store>, options: &Options) -> Arc<Fs> {
     let keep_owners = rustix::process::geteuid().is_root();
     // A quarter of the descriptors; the other three are for open files, objects in the log, and the rest.
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     let open_dirs = (limit / 4).clamp(16, 1024) as usize;
-    Fs::new(Arc::clone(store), FsOptions { read_only, keep_owners, noatime, open_dirs })
+    let Options { read_only, noatime, inodes: most_inodes, .. } = *options;
+    Fs::new(Arc::clone(store), FsOptions { read_only, keep_owners, noatime, open_dirs, most_inodes })
 }
 
 /// A store's refusal, for standard error.

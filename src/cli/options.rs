@@ -26,6 +26,8 @@ pub struct Options {
     pub threads: usize,
     /// Bytes of what was verified and is kept in memory.
     pub cache: usize,
+    /// Inodes that the kernel is let know, about.
+    pub inodes: Option<usize>,
     /// The serving process gives up privileges and paths.
     pub sandbox: bool,
     /// Unmount when nobody has used it for so long.
@@ -46,6 +48,7 @@ const MAX_THREADS: usize = 64;
 /// MiB; less would keep too little of one large file.
 const CACHE: usize = 64;
 const LEAST_CACHE: usize = 4;
+const LEAST_INODES: usize = 1000;
 
 /// Words that mean something to mount(8), fstab, systemd or the FUSE library, and nothing to the mount itself: mount(8)
 /// has acted on them (`user`, `nofail`), the kernel shows them (`user_id=`), or they are what kmsfs does anyway.
@@ -100,6 +103,8 @@ Options for -o:
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
   cache=MIB                 memory for what was verified and is kept, 4 or more (default 64); what is in use, and about
                             220 bytes for each inode that the kernel knows, come on top
+  inodes=N                  have the kernel forget files beyond so many, 1000 or more, which costs looking them up again;
+                            without it the kernel forgets them when it needs the memory
   sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the
                             user database lies in unusual places
   idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
@@ -125,6 +130,7 @@ impl Default for Options {
             writeback: true,
             threads: THREADS,
             cache: CACHE << 20,
+            inodes: None,
             sandbox: true,
             idle_timeout: None,
             remount: false,
@@ -183,7 +189,8 @@ impl Options {
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
             "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
-            | "audit_log" | "audit_full" | "log_file" | "log_level" | "threads" | "cache" | "idle_timeout" => {
+            | "audit_log" | "audit_full" | "log_file" | "log_level" | "threads" | "cache" | "inodes"
+            | "idle_timeout" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
             _ => return Err(Refused::Unknown),
@@ -229,6 +236,11 @@ impl Options {
                 let bytes = mebibytes.and_then(|n| n.checked_mul(1 << 20));
                 self.cache =
                     bytes.ok_or_else(|| Refused::Value(format!("must be a number of MiB, {LEAST_CACHE} or more")))?;
+            }
+            "inodes" => {
+                let inodes = value.parse().ok().filter(|n| *n >= LEAST_INODES);
+                let wrong = || Refused::Value(format!("must be a number, {LEAST_INODES} or more"));
+                self.inodes = Some(inodes.ok_or_else(wrong)?);
             }
             "idle_timeout" => self.idle_timeout = duration(value)?,
             _ if WITHOUT_EFFECT_VALUED.contains(&name) || is_private(name) => {}
@@ -353,6 +365,8 @@ mod tests {
             let said = parse(&format!("cache={wrong}")).unwrap_err();
             assert_eq!(said, format!("mount option 'cache={wrong}': must be a number of MiB, 4 or more"));
         }
+        assert_eq!(parse("inodes=1000").unwrap().inodes, Some(1000));
+        assert_eq!(parse("inodes=999").unwrap_err(), "mount option 'inodes=999': must be a number, 1000 or more");
         assert_eq!(parse("keyring=").unwrap_err(), "mount option 'keyring=': needs a path");
         assert_eq!(parse("key-file").unwrap_err(), "mount option 'key-file': needs a value, as in NAME=VALUE");
     }

@@ -76,7 +76,7 @@ fn serve_store(
     caller: Option<(daemon::Waiting, bool)>,
     stop: &Arc<Stop>,
 ) -> Result<(), Failure> {
-    let fs = assembly::file_system(store, plan.options.read_only, plan.options.noatime);
+    let fs = assembly::file_system(store, &plan.options);
     let mounted = stop
         .mount(|| fuse::mount(fs.clone(), &plan.mount_options(), || confine(plan)))
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
@@ -87,7 +87,10 @@ fn serve_store(
         store.keys().tick();
     });
     let watched = Arc::clone(&fs);
-    let watcher = Ticker::start(WATCH_INTERVAL, move || watched.watch_keys());
+    let watcher = Ticker::start(WATCH_INTERVAL, move || {
+        watched.watch_keys();
+        watched.bound_inodes();
+    });
     let idle = plan.options.idle_timeout.map(|timeout| {
         let stop = Arc::clone(stop);
         let unmount = Box::new(move || stop.unmount_unless_busy());

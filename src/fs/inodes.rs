@@ -66,6 +66,20 @@ impl Inodes {
         self.0.lock().known.len()
     }
 
+    /// Names of some of the inodes beyond so many, of which the kernel may be asked to forget them: not of directories,
+    /// whose names programs may hold, nor of what is in use. Others each time, since it may have reasons to keep some.
+    pub fn beyond(&self, most: usize, at_once: usize, in_use: impl Fn(u64) -> bool) -> Vec<Name> {
+        let state = self.0.lock();
+        let beyond = state.known.len().saturating_sub(most).min(at_once);
+        if beyond == 0 {
+            return Vec::new();
+        }
+        let start = rand::random_range(0..state.known.len());
+        let all = state.known.iter().skip(start).chain(state.known.iter().take(start));
+        let some = all.filter(|(ino, inode)| inode.kind != libc::S_IFDIR && !in_use(**ino)).take(beyond);
+        some.flat_map(|(_, inode)| inode.names.iter().cloned()).collect()
+    }
+
     pub fn forget(&self, ino: u64, lookups: u64) {
         let mut state = self.0.lock();
         if let Some(inode) = state.known.get_mut(&ino) {

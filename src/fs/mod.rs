@@ -36,6 +36,9 @@ use std::sync::Arc;
 /// Longest name, as on ext4.
 pub const NAME_MAX: usize = 255;
 
+/// Inodes that the kernel is asked to forget at a time.
+const FORGET: usize = 16 << 10;
+
 pub struct Fs {
     store: Arc<Store>,
     options: FsOptions,
@@ -63,6 +66,8 @@ pub struct FsOptions {
     pub noatime: bool,
     /// Directories held open at most.
     pub open_dirs: usize,
+    /// Known inodes beyond which the kernel is asked to forget some; by itself it forgets when it needs the memory.
+    pub most_inodes: Option<usize>,
 }
 
 /// What a mount holds in memory, in numbers.
@@ -139,6 +144,15 @@ impl Fs {
 
     pub fn on_invalidate(&self, tell: Invalidate) {
         *self.invalidate.write() = Some(tell);
+    }
+
+    /// Asks the kernel to forget inodes, where it knows more than the mount is to remember. To be called again and again:
+    /// what it forgets it tells later.
+    pub fn bound_inodes(&self) {
+        let (Some(most), Some(tell)) = (self.options.most_inodes, &*self.invalidate.read()) else { return };
+        for (parent, name) in self.inodes.beyond(most, FORGET, |ino| self.handles.object(ino).is_some()) {
+            tell(parent, &name);
+        }
     }
 
     fn dir(&self, ino: u64) -> Result<Arc<Dir>> {

@@ -3,6 +3,7 @@
 use crate::harness::{Store, is_mounted, wait_until};
 use serde_json::Value;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -134,4 +135,27 @@ fn status_tells_what_a_mount_does() {
     store.open_to_all();
     store.sh_as(1234, "kmsfs status $MNT").expect_failure(1, "Operation not permitted");
     store.try_sh("kmsfs status /").expect_failure(1, "/ is not a mount of a kmsfs store");
+}
+
+#[test]
+fn the_kernel_is_made_to_forget_files_beyond_a_bound() {
+    let store = Store::new();
+    let mount = store.mount_with("inodes=1000");
+    let bucket = mount.bucket("bucket");
+    let place = |n: usize| bucket.join(format!("file-{n}"));
+    (0..3000).for_each(|n| fs::write(place(n), n.to_string()).unwrap());
+    let open: Vec<_> = (0..10).map(|n| File::open(place(n)).unwrap()).collect();
+    let known = || {
+        let status: Value = serde_json::from_str(&store.sh("kmsfs status $MNT --json")).unwrap();
+        status["Caches"]["KnownInodes"].as_u64().unwrap()
+    };
+    // Directories, and the log that is read meanwhile, come on top.
+    assert!(wait_until(|| known() <= 1000), "{}", known());
+    for (n, file) in open.iter().enumerate() {
+        assert_eq!(std::io::read_to_string(file).unwrap(), n.to_string());
+        let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+        assert_eq!(link, place(n), "what is open keeps its name");
+    }
+    (0..3000).for_each(|n| assert_eq!(fs::read_to_string(place(n)).unwrap(), n.to_string()));
+    assert!(wait_until(|| known() <= 1000), "{}", known());
 }

@@ -74,7 +74,7 @@ impl World {
 
 fn mount(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Fs> {
     let store = Store::open(Arc::new(disk.clone()), keys.clone(), StoreOptions::default()).unwrap();
-    Fs::new(store, FsOptions { read_only: false, keep_owners: true, noatime: true, open_dirs: 100 })
+    Fs::new(store, FsOptions { read_only: false, keep_owners: true, noatime: true, open_dirs: 100, most_inodes: None })
 }
 
 fn creation(mode: u32) -> Creation {

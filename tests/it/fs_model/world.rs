@@ -84,7 +84,10 @@ impl World {
             !matches!(opened, Err(store::Error::InUse(_)))
         });
         let store = opened.unwrap();
-        Fs::new(store, FsOptions { read_only: false, keep_owners: true, noatime: false, open_dirs: 2 })
+        Fs::new(
+            store,
+            FsOptions { read_only: false, keep_owners: true, noatime: false, open_dirs: 2, most_inodes: None },
+        )
     }
 
     pub fn run(&mut self, ops: &[Op]) {

@@ -190,7 +190,7 @@ impl World {
 
 fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>) -> Arc<Fs> {
     let store = Store::open(disk, keys.clone(), StoreOptions::default()).unwrap();
-    Fs::new(store, FsOptions { read_only: false, keep_owners: false, noatime: false, open_dirs: 16 })
+    Fs::new(store, FsOptions { read_only: false, keep_owners: false, noatime: false, open_dirs: 16, most_inodes: None })
 }
 
 fn creation(mode: u32, caller: &Caller) -> Creation {
