@@ -83,7 +83,7 @@ fn small(criterion: &mut Criterion, world: &World) {
             });
         });
         // More than are kept in memory, so that each is read in again.
-        let names: Vec<_> = (0..5000).map(|_| world.make(algorithm, &content)).collect();
+        let names: Vec<_> = (0..20_000).map(|_| world.make(algorithm, &content)).collect();
         let next = Cell::new(0);
         group.bench_function(format!("open, read and close, not in memory, {name}"), |bench| {
             let mut buffer = vec![0; CHUNK];
@@ -190,7 +190,9 @@ fn scale(criterion: &mut Criterion, world: &World) {
                 world.store.unlink(&world.dir, &name).unwrap();
             });
         });
-        names.iter().for_each(|name| world.store.unlink(&world.dir, name).unwrap());
+        for name in names {
+            world.store.unlink(&world.dir, &name).unwrap();
+        }
     }
     group.finish();
 }
