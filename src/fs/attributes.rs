@@ -9,6 +9,8 @@ use crate::store::{Attr, Object, SetAttr};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+const ACL: &str = "system.posix_acl_access";
+
 /// What setattr is asked to change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -78,7 +80,20 @@ impl Fs {
             return self.set_virtual(ino, name, value, caller);
         }
         self.refuse_at_root(ino, name, libc::EPERM)?;
-        self.at(ino, |target| self.store.set_xattr(target, name, value, flags))
+        self.at(ino, |target| self.store.set_xattr(target, name, value, flags))?;
+        if name == ACL { self.drop_set_gid(ino, caller) } else { Ok(()) }
+    }
+
+    /// As chmod(2) does it, which an ACL is a kind of: the set-gid bit is not for whoever is not in the file's group. (The
+    /// kernel tells that by a flag of setxattr that the FUSE library has not.)
+    fn drop_set_gid(&self, ino: u64, caller: &Caller) -> Result<()> {
+        let attr = self.getattr(ino)?;
+        if attr.mode & libc::S_ISGID == 0 || caller.uid == 0 || caller.is_in_group(attr.gid) {
+            return Ok(());
+        }
+        let set = SetAttr { mode: Some(attr.mode & 0o7777 & !libc::S_ISGID), ..SetAttr::default() };
+        self.at(ino, |target| self.store.set_attr(target, &set))?;
+        Ok(())
     }
 
     /// Names, each ended by a NUL byte; virtual ones are not among them.

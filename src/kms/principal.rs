@@ -116,6 +116,12 @@ fn or_none<T>(answer: nix::Result<Option<T>>) -> Result<Option<T>, Errno> {
     }
 }
 
+impl Caller {
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        gid == self.gid || groups_of_process(self).is_some_and(|groups| groups.contains(&gid))
+    }
+}
+
 /// The group and the supplementary groups of the process, if it is there and still the one that asks.
 fn groups_of_process(caller: &Caller) -> Option<Vec<u32>> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", caller.pid)).ok()?;
@@ -187,6 +193,9 @@ mod tests {
         assert_eq!(groups_in_status(&none, &caller), Some(vec![100]));
         let here = Caller { uid: Uid::current().as_raw(), gid: Gid::current().as_raw(), pid: std::process::id() };
         assert_eq!(groups_of_process(&here).map(|groups| groups[0]), Some(here.gid));
+        assert!(here.is_in_group(here.gid));
+        assert!(!here.is_in_group(4_000_000));
+        assert!(!Caller { gid: 4_000_000, ..here }.is_in_group(here.gid), "it is another process by now");
     }
 
     #[test]
