@@ -81,10 +81,10 @@ fn serve_store(
         .mount(|| fuse::mount(fs.clone(), &plan.mount_options(), || confine(plan)))
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
     stop.listen(caller.is_none());
-    let store = Arc::clone(store);
+    let ticked = Arc::clone(&fs);
     let ticker = Ticker::start(COMMIT_INTERVAL, move || {
-        store.commit_all();
-        store.keys().tick();
+        ticked.commit_all();
+        ticked.store().keys().tick();
     });
     let watched = Arc::clone(&fs);
     let watcher = Ticker::start(WATCH_INTERVAL, move || {

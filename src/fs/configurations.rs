@@ -5,7 +5,7 @@
 
 use super::error::errno;
 use super::handles::{Handle, Opener};
-use super::{Creation, Error, Fs, Result};
+use super::{Creation, Error, Fs, Result, Stale};
 use crate::kms::{Caller, EncryptionContext, Operation};
 use crate::sse::{Algorithm, Configuration, Encryption};
 use crate::store::backend::Rename;
@@ -271,10 +271,8 @@ impl Fs {
     /// The kernel trusts its own idea of a file's length while it caches writes: it is made to look again.
     fn show_anew(&self, ino: u64) {
         self.inodes.renew(ino);
-        if let Some(invalidate) = self.invalidate.read().as_ref() {
-            for (parent, name) in self.inodes.names(ino) {
-                invalidate(parent, &name);
-            }
+        for (parent, name) in self.inodes.names(ino) {
+            self.tell(Stale::Name(parent, name));
         }
     }
 

@@ -53,9 +53,17 @@ pub struct Fs {
     invalidate: RwLock<Option<Invalidate>>,
 }
 
-/// Tells whoever caches names (the kernel) that what it knows of one is no longer right. Called from any thread; must
-/// not wait for a request to be served.
-pub type Invalidate = Box<dyn Fn(u64, &OsStr) + Send + Sync>;
+/// What somebody who caches (the kernel) knows, and what is no longer right.
+#[derive(Debug)]
+pub enum Stale {
+    /// A directory's inode and a name in it.
+    Name(u64, OsString),
+    /// Attributes of an inode.
+    Attributes(u64),
+}
+
+/// Tells of it. Called from any thread; must not wait for a request to be served.
+pub type Invalidate = Box<dyn Fn(Stale) + Send + Sync>;
 
 #[derive(Debug, Clone)]
 pub struct FsOptions {
@@ -151,7 +159,26 @@ impl Fs {
     pub fn bound_inodes(&self) {
         let (Some(most), Some(tell)) = (self.options.most_inodes, &*self.invalidate.read()) else { return };
         for (parent, name) in self.inodes.beyond(most, FORGET, |ino| self.handles.object(ino).is_some()) {
-            tell(parent, &name);
+            tell(Stale::Name(parent, name));
+        }
+    }
+
+    fn tell(&self, stale: Stale) {
+        if let Some(tell) = self.invalidate.read().as_ref() {
+            tell(stale);
+        }
+    }
+
+    /// What a mount does every few seconds: commits what was modified, and has the kernel ask again how much space files
+    /// have where a checkpoint changed that.
+    pub fn commit_all(&self) {
+        self.store.commit_all();
+        self.show_resized();
+    }
+
+    fn show_resized(&self) {
+        for ino in self.store.take_resized() {
+            self.tell(Stale::Attributes(ino));
         }
     }
 

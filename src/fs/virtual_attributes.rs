@@ -115,7 +115,11 @@ impl Fs {
             (false, _) => errno(libc::ENODATA),
             (true, false) => errno(libc::EPERM),
             (true, true) if self.store.read_only() => Ok(()),
-            (true, true) => Ok(self.store.checkpoint()?),
+            (true, true) => {
+                let done = self.store.checkpoint();
+                self.show_resized();
+                Ok(done?)
+            }
         }
     }
 

@@ -4,12 +4,12 @@ use super::adapter::Adapter;
 use super::convert::Numbers;
 use super::mountinfo::mounted_at;
 use super::statistics::Statistics;
-use crate::fs::{Fs, KernelCache};
+use crate::fs::{Fs, KernelCache, Stale};
 use fuser::{Config, MountOption, Notifier, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{getgid, getuid};
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -202,20 +202,25 @@ fn kernel_options(options: &MountOptions) -> Vec<MountOption> {
 /// Invalidations go out from a thread of their own: the kernel takes locks for them that the request being served may
 /// hold.
 fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) {
-    let (queue, names) = channel::<(u64, OsString)>();
+    let (queue, all) = channel::<Stale>();
     let numbers = Numbers::of(fs);
     let started = thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
-        for (parent, name) in names {
-            if let Err(error) = notifier.inval_entry(numbers.shown(parent), &name) {
-                log::debug!("the kernel keeps a name that is no longer right: {error}");
+        for stale in all {
+            let told = match &stale {
+                Stale::Name(parent, name) => notifier.inval_entry(numbers.shown(*parent), name),
+                // A negative offset is for attributes alone.
+                Stale::Attributes(ino) => notifier.inval_inode(numbers.shown(*ino), -1, 0),
+            };
+            if let Err(error) = told {
+                log::debug!("the kernel does not take {stale:?}: {error}");
             }
         }
     });
     if let Err(error) = started {
         log::error!("no thread for invalidations: {error}");
     }
-    fs.on_invalidate(Box::new(move |parent, name| {
-        let _ = queue.send((parent, name.to_owned()));
+    fs.on_invalidate(Box::new(move |stale| {
+        let _ = queue.send(stale);
     }));
 }
 

@@ -38,6 +38,7 @@ use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
 use parking_lot::{Mutex, RwLock};
 use recovery::Replayed;
 use segments::Segments;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -60,6 +61,8 @@ pub struct Store {
     /// What is wrong with the redo log.
     damage: Option<String>,
     last_checkpoint: AtomicI64,
+    /// Inodes whose files have other space since a checkpoint, until somebody asks.
+    resized: Mutex<HashSet<u64>>,
     max_pinned: usize,
     memory: Arc<Budget>,
     encryptions: u64,
@@ -159,6 +162,7 @@ impl Store {
             untidy: outcome.header.untidy,
             damage: outcome.corrupt,
             last_checkpoint: AtomicI64::new(backend.now()),
+            resized: Mutex::default(),
             max_pinned: options.max_pinned,
             memory: Budget::new(options.cache),
             encryptions: options.encryptions,
@@ -201,6 +205,11 @@ impl Store {
     /// What is wrong with the redo log, for which the store is read-only.
     pub fn damage(&self) -> Option<&str> {
         self.damage.as_deref()
+    }
+
+    /// Inodes whose `Attr::blocks` checkpoints have changed since this was asked last.
+    pub fn take_resized(&self) -> HashSet<u64> {
+        std::mem::take(&mut self.resized.lock())
     }
 
     /// An object that is as long fits the backing file system, or EFBIG.

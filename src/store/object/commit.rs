@@ -81,8 +81,9 @@ impl Object {
         block[ENTRIES_AT..].copy_from_slice(state.tables.header_entries());
         file.write_at(&block, 0)?;
         let len = state.length.cipher(state.geometry()).0;
-        if file.metadata()?.len != len {
+        if state.trim || file.metadata()?.len != len {
             file.set_len(len)?;
+            state.trim = false;
         }
         Ok(())
     }
@@ -297,7 +298,7 @@ impl Object {
         if chunks.is_empty() && ranges.is_empty() {
             return Ok(());
         }
-        let mtime = home.file.metadata()?.mtime;
+        let before = home.file.metadata()?;
         let mut buffer = Vec::new();
         for (chunk, (position, len)) in chunks {
             buffer.resize(len, 0);
@@ -309,13 +310,18 @@ impl Object {
             self.store.log.read(position, &mut buffer)?;
             home.file.write_at(&buffer, offset)?;
         }
-        let state = self.state.write();
+        let mut state = self.state.write();
         // The greater of the committed and the present length, else direct writes are cut off.
         let len = state.seal.length.max(state.length).cipher(geometry).0;
-        if home.file.metadata()?.len != len {
+        if state.trim || home.file.metadata()?.len != len {
             home.file.set_len(len)?;
+            state.trim = false;
         }
-        Ok(home.file.set_times(None, Some(state.mtime.unwrap_or(mtime)))?)
+        home.file.set_times(None, Some(state.mtime.unwrap_or(before.mtime)))?;
+        if home.file.metadata()?.blocks != before.blocks {
+            self.store.resized.lock().insert(self.ino);
+        }
+        Ok(())
     }
 
     /// After K6: the log holds nothing of the object any more, and what was noted is known durable.
@@ -328,5 +334,6 @@ impl Object {
             state.known_durable(noted.sequence);
             state.home_synced = state.home_synced.max(noted.home_writes);
         }
+        self.give_back(&mut state);
     }
 }

@@ -179,6 +179,7 @@ impl Object {
             let (old, new) = (state.length, PlainLen(len));
             // Also where the length stays: POSIX counts that as a modification.
             state.mtime = Some(self.store.now());
+            state.trim |= new <= old;
             if new >= old {
                 return self.edit(state, permit, new, &(0..0), |_, _| Covered(0..0));
             }
@@ -197,52 +198,11 @@ impl Object {
             }
             state.resize(new)?;
             state.length = new;
+            state.vacated.add(new.chunks()..old.chunks());
             state.cut = state.cut.min(new.chunks());
             state.changed(self.store.now());
             Ok(())
         })
-    }
-
-    /// Zeros in `offset..offset + len`, within the present length; whole chunks become holes.
-    pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
-        self.change(|state, permit| {
-            let end = offset.saturating_add(len).min(state.length.0);
-            if offset >= end {
-                return Ok(());
-            }
-            let whole = offset.div_ceil(CHUNK)..if end == state.length.0 { end.div_ceil(CHUNK) } else { end / CHUNK };
-            for edge in [offset / CHUNK, (end - 1) / CHUNK] {
-                if whole.contains(&edge) {
-                    continue;
-                }
-                state.bring(edge..edge + 1)?;
-                if state.tables.is_present(ChunkIndex(edge)) {
-                    let length = state.length;
-                    self.edit(state, permit, length, &(edge..edge + 1), |chunk, bytes| {
-                        let begin = chunk.0 * CHUNK;
-                        let from = (offset.max(begin) - begin) as usize;
-                        let to = (end.min(begin + bytes.len() as u64) - begin) as usize;
-                        bytes[from..to].fill(0);
-                        Covered(from..to)
-                    })?;
-                }
-            }
-            state.clear(whole)?;
-            state.changed(self.store.now());
-            state.mtime = Some(self.store.now());
-            Ok(())
-        })
-    }
-
-    /// Reserves backing space for that plaintext range; changes no length.
-    pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.store.writable()?;
-        let state = self.state.read();
-        let geometry = state.geometry();
-        let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;
-        self.store.check_length(end, geometry)?;
-        let from = ChunkIndex::at(offset).offset(geometry);
-        Ok(state.home()?.file.allocate(from, PlainLen(end).cipher(geometry).0.saturating_sub(from))?)
     }
 
     /// `ENXIO` past the end, as lseek(2).
@@ -280,7 +240,7 @@ impl Object {
     }
 
     /// Does a change: first without a permit to append, which is all that quiet chunks need, else with one.
-    fn change(
+    pub(super) fn change(
         &self,
         change: impl Fn(&mut State, Option<&Permit<'_>>) -> std::result::Result<(), Blocked>,
     ) -> Result<()> {
@@ -502,33 +462,6 @@ impl State {
     pub(super) fn is_null_page(&mut self, page: PageIndex) -> Result<bool> {
         let home = self.home()?.clone();
         self.tables.is_null_page(page, &|offset, block| home.read_block(offset, block))
-    }
-
-    /// Makes holes of whole chunks.
-    fn clear(&mut self, chunks: Range<u64>) -> Result<()> {
-        let home = self.home()?.clone();
-        let read = |offset, block: &mut _| home.read_block(offset, block);
-        let page_chunks = self.geometry().page_chunks();
-        let mut chunk = chunks.start;
-        while chunk < chunks.end {
-            let index = ChunkIndex(chunk);
-            match index.slot(self.geometry()) {
-                EntrySlot::Page(page, 0) if chunks.end - chunk >= page_chunks => {
-                    if !self.tables.is_null_page(page, &read)? {
-                        self.tables.clear_page(page, &read)?;
-                    }
-                    chunk += page_chunks;
-                }
-                _ => {
-                    self.tables.bring(index, &read)?;
-                    if self.tables.is_present(index) {
-                        self.tables.set(index, None);
-                    }
-                    chunk += 1;
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn changed(&mut self, now: i64) {

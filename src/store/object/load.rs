@@ -1,5 +1,6 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
+use super::space::Vacated;
 use super::{Home, Keys, Logged, Object, State, Tables};
 use crate::crypto::{DataKey, ObjectKeys, ObjectParameters};
 use crate::format::ObjectId;
@@ -80,6 +81,8 @@ impl Object {
             committed: false,
             cut: 0,
             relocated: false,
+            trim: false,
+            vacated: Vacated::default(),
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,
@@ -173,6 +176,8 @@ impl Object {
             committed: true,
             cut: header.seal.length.chunks(),
             relocated: false,
+            trim: false,
+            vacated: Vacated::default(),
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,

@@ -11,6 +11,7 @@ mod lock;
 mod relocate;
 mod rewrite;
 mod salvage;
+mod space;
 mod tables;
 
 use super::backend::{self, File};
@@ -28,6 +29,7 @@ pub(super) use home::Home;
 pub(super) use load::{NewObject, read_header, read_sidecar};
 use parking_lot::{Mutex, RwLock};
 pub(super) use salvage::{Remains, Salvaged};
+use space::Vacated;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,6 +77,9 @@ pub(super) struct State {
     committed: bool,
     /// Lowest number of chunks that the object had since the latest commit.
     cut: u64,
+    /// The file's space has to follow a cut, even where its length does already: some may be reserved beyond the end.
+    trim: bool,
+    vacated: Vacated,
     /// Everything in the object file changed its place: until a checkpoint has brought it home, no chunk is quiet.
     relocated: bool,
     /// Chunks that commits stopped referring to, and those commits' sequences, until they are known durable.

@@ -1,4 +1,5 @@
 use super::world::{World, errno, run};
+use crate::harness::KMSFS;
 use rustix::fs::{FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -81,6 +82,30 @@ fn holes_stay_holes() {
     let mut zeros = [1; 4096];
     file.read_exact_at(&mut zeros, 100 * MIB).unwrap();
     assert_eq!(zeros, [0; 4096]);
+}
+
+#[test]
+fn space_comes_back_with_the_next_checkpoint() {
+    const MIB: u64 = 1 << 20;
+    let w = World::with_buckets(&["bucket"]);
+    let path = w.at("bucket/file");
+    let synced = |used: std::ops::Range<u64>| {
+        run(KMSFS, &["sync".as_ref(), &w.at("")]).unwrap();
+        w.eventually(|| used.contains(&(fs::metadata(&path).unwrap().blocks() * 512)));
+    };
+    let file = File::create_new(&path).unwrap();
+    file.write_all_at(&[7; 4 << 20], 0).unwrap();
+    synced(4 * MIB..5 * MIB);
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, hole, MIB, 2 * MIB).unwrap();
+    synced(2 * MIB..3 * MIB);
+    rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, 8 * MIB).unwrap();
+    synced(8 * MIB..9 * MIB);
+    file.set_len(MIB).unwrap();
+    synced(MIB..2 * MIB);
+    file.set_len(4 * MIB).unwrap();
+    synced(MIB..2 * MIB);
+    assert_eq!(fs::read(&path).unwrap(), [vec![7; 1 << 20], vec![0; 3 << 20]].concat());
 }
 
 #[test]

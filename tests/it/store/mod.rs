@@ -4,6 +4,7 @@ mod crash;
 mod dual;
 mod group_commit;
 mod objects;
+mod space;
 mod tamper;
 
 use kmsfs::crypto::SecretKey;
