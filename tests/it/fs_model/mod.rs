@@ -165,7 +165,7 @@ fn names() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (path(), mode()).prop_map(|(path, mode)| Op::Create(path, mode)),
         1 => (path(), mode()).prop_map(|(path, mode)| Op::Mknod(path, mode)),
-        // Set-gid directories would hand on their group.
+        // mkdir(2) takes no set-id bits; chmod(2) gives them to directories, below.
         5 => path().prop_map(|path| Op::Mkdir(path, 0o755)),
         1 => (path(), special(), mode())
             .prop_map(|(path, (kind, device), mode)| Op::Special(path, kind, device, mode & 0o777)),
@@ -195,8 +195,7 @@ fn content() -> impl Strategy<Value = Op> {
 
 fn attributes() -> impl Strategy<Value = Op> {
     prop_oneof![
-        // Of directories too, so without set-gid.
-        (path(), mode()).prop_map(|(path, mode)| Op::SetMode(path, mode & !libc::S_ISGID)),
+        (path(), mode()).prop_map(|(path, mode)| Op::SetMode(path, mode)),
         (path(), 0_u32..3, 0_u32..3).prop_map(|(path, uid, gid)| Op::SetOwner(path, uid, gid)),
         (path(), prop::option::of(time()), prop::option::of(time()))
             .prop_map(|(path, atime, mtime)| Op::SetTimes(path, atime, mtime)),

@@ -170,7 +170,16 @@ impl Model {
 
     fn add(&mut self, (dir, name): Place, node: Node) -> Id {
         let id = self.nodes.len();
-        self.nodes.push(Node { parent: dir, ..node });
+        let mut node = Node { parent: dir, ..node };
+        if let Some(above) = self.nodes.get(dir)
+            && above.mode & libc::S_ISGID != 0
+        {
+            node.owner.1 = above.owner.1;
+            if node.is_dir() {
+                node.mode |= libc::S_ISGID;
+            }
+        }
+        self.nodes.push(node);
         self.names_mut(dir).insert(name.into(), id);
         id
     }
