@@ -80,11 +80,11 @@ TOML
 }
 
 suite_fsx() {
-    local seeds=(1 2 3 4) variants=('' nowriteback)
+    local variants=('' nowriteback)
     if [ "$short" = yes ]; then
-        operations=${operations:-10000} seeds=(1)
+        operations=${operations:-10000} seeds=${seeds:-1}
     else
-        operations=${operations:-1000000}
+        operations=${operations:-1000000} seeds=${seeds:-4}
     fi
     [ "$on" = kmsfs ] || variants=('')
     fsx_toml >"$base/fsx.toml"
@@ -99,17 +99,17 @@ suite_fsx() {
     for variant in "${variants[@]}"; do
         failed=0 passed=0
         mount_fresh "$variant"
-        for seed in "${seeds[@]}"; do
+        for ((seed = 1; seed <= seeds; seed++)); do
             if run_fsx "$seed" "$operations" "$variant"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
         done
         name="fsx $FSX${variant:+, $variant}"
-        row "$name" "${#seeds[@]}" "$passed" "$failed" 0 "$operations operations each${left_out:+; it cannot:$left_out}"
+        row "$name" "$seeds" "$passed" "$failed" 0 "$operations operations each${left_out:+; it cannot:$left_out}"
         drop
     done
     # A second process reads the file all the while.
     mount_fresh
     failed=0 passed=0
-    for seed in "${seeds[@]:0:2}"; do
+    for ((seed = 1; seed <= (seeds + 1) / 2; seed++)); do
         : >"$work/file"
         while :; do cat "$work/file" >/dev/null; sleep 0.01; done &
         reader=$!
