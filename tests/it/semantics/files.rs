@@ -94,7 +94,7 @@ fn space_comes_back_with_the_next_checkpoint() {
         w.eventually(|| used.contains(&(fs::metadata(&path).unwrap().blocks() * 512)));
     };
     let file = File::create_new(&path).unwrap();
-    file.write_all_at(&[7; 4 << 20], 0).unwrap();
+    file.write_all_at(&vec![7; 4 << 20], 0).unwrap();
     synced(4 * MIB..5 * MIB);
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(&file, hole, MIB, 2 * MIB).unwrap();
