@@ -334,6 +334,7 @@ impl Object {
             state.known_durable(noted.sequence);
             state.home_synced = state.home_synced.max(noted.home_writes);
         }
-        self.give_back(&mut state);
+        let vacated = std::mem::take(&mut state.vacated);
+        self.give_back(&mut state, vacated);
     }
 }

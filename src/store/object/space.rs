@@ -16,7 +16,7 @@ impl Vacated {
             return;
         }
         match self.0.last_mut() {
-            Some(last) if chunks.start == last.end => last.end = chunks.end,
+            Some(last) if (last.start..=last.end).contains(&chunks.start) => last.end = last.end.max(chunks.end),
             _ => self.0.push(chunks),
         }
     }
@@ -63,8 +63,7 @@ impl Object {
             state.clear(whole.clone())?;
             state.changed(self.store.now());
             state.mtime = Some(self.store.now());
-            state.vacated.add(whole);
-            self.give_back(state);
+            self.give_back(state, Vacated(vec![whole]));
             Ok(())
         })
     }
@@ -88,12 +87,13 @@ impl Object {
         Ok(reserved?)
     }
 
-    /// Punches out of the object file what became holes and nothing needs any more (W1). The rest waits for a checkpoint.
-    pub(super) fn give_back(&self, state: &mut State) {
-        if state.vacated.0.is_empty() {
+    /// Punches out of the object file what became holes and nothing needs any more (W1). The rest is vacated, and waits for
+    /// a checkpoint.
+    pub(super) fn give_back(&self, state: &mut State, holes: Vacated) {
+        if holes.0.is_empty() {
             return;
         }
-        match self.give_back_now(state) {
+        match self.give_back_now(state, holes) {
             Err(error) if !error.is_errno(rustix::io::Errno::OPNOTSUPP) => {
                 ::log::warn!("{}: the space of its holes is not given back: {error}", state.show());
             }
@@ -101,12 +101,12 @@ impl Object {
         }
     }
 
-    fn give_back_now(&self, state: &mut State) -> Result<()> {
+    fn give_back_now(&self, state: &mut State, holes: Vacated) -> Result<()> {
         let (file, geometry, length) = (state.home()?.file.clone(), state.geometry(), state.length.chunks());
         let before = file.metadata()?;
         let (mut len, whole) = (before.len, state.length.cipher(geometry).0);
         let mut punched = false;
-        for chunks in std::mem::take(&mut state.vacated.0) {
+        for chunks in holes.0 {
             if state.dirty {
                 // Beyond the end the file is cut with the next commit, unless the object has grown again by then.
                 state.vacated.add(chunks.start.max(length)..chunks.end);
