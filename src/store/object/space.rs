@@ -175,6 +175,9 @@ impl State {
         };
         if !null {
             self.bring(run.clone())?;
+        } else if self.was_empty(&run) {
+            holes.add(run);
+            return Ok(holes);
         }
         for chunk in run {
             if self.tables.is_present(ChunkIndex(chunk)) {
@@ -185,5 +188,12 @@ impl State {
             of.add(chunk..chunk + 1);
         }
         Ok(holes)
+    }
+
+    /// Whether chunks of an empty page are quiet all together, as in most of a large hole.
+    fn was_empty(&self, run: &Range<u64>) -> bool {
+        let unchanged = !self.committed || run.end <= self.cut || run.start >= self.seal.length.chunks();
+        let dropped = self.relocated || !self.dropped.is_empty() || !self.logged.is_empty();
+        unchanged && !dropped && !self.tables.has(ChunkIndex(run.start))
     }
 }

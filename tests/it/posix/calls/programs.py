@@ -46,7 +46,7 @@ def editors_replace_files():
 @case
 def a_growing_file_is_followed():
     return shell(r"""
-    : > log; timeout 20 tail -n +1 -f log > followed & tail=$!
+    : > log; : > followed; timeout 60 tail -n +1 -f log > followed & tail=$!
     for n in 1 2 3; do echo $n >> log; until grep -q $n followed; do sleep 0.05; done; done
     kill $tail; cat followed
     """)
