@@ -82,6 +82,8 @@ impl Object {
             // What was reserved before it failed: none of it beyond the end is wanted, as long as the log wants none.
             file.set_len(file.metadata()?.len)?;
         }
+        // A modification, which the file has seen; but not one that hides it.
+        state.mtime = state.mtime.map(|_| self.store.now());
         state.trim = false;
         state.vacated.remove(&chunks_of(offset, end));
         Ok(reserved?)
