@@ -1,8 +1,10 @@
 //! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
 
+use super::mistakes::{Mistake, makes};
 use super::object::Noted;
 use super::objects::Dead;
 use super::{Error, Result, Store};
+use crate::format::sidecar::Place;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 /// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
@@ -36,7 +38,7 @@ impl Store {
         if done.is_ok() || !self.log.is_cramped() {
             return done;
         }
-        let permit = Permit(Gate::Checkpoint(self.gate.write()));
+        let permit = self.permit_alone();
         self.checkpoint_under(&permit, false)?;
         act(&permit)
     }
@@ -51,7 +53,14 @@ impl Store {
     pub(super) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
         self.writable()?;
         // Appends wait from here to the end, before taking any object's lock (K1).
-        self.checkpoint_under(&Permit(Gate::Checkpoint(self.gate.write())), clean)
+        self.checkpoint_under(&self.permit_alone(), clean)
+    }
+
+    fn permit_alone(&self) -> Permit<'_> {
+        if makes(Mistake::AppendDuringCheckpoint) {
+            return Permit(Gate::Shared(self.gate.read()));
+        }
+        Permit(Gate::Checkpoint(self.gate.write()))
     }
 
     fn checkpoint_under(&self, permit: &Permit<'_>, clean: bool) -> Result<Option<Error>> {
@@ -78,15 +87,20 @@ impl Store {
             noted.push((object, note));
         }
         self.log.sync()?; // K2
+        if makes(Mistake::EpochBeforeHomes) {
+            self.log.raise_epoch(None, false)?;
+        }
         for (object, _) in noted.iter().filter(|(_, note)| note.has_log) {
             object.write_home()?; // K3
         }
+        if makes(Mistake::UnitFreedBeforeUnlink) {
+            self.zero_units(&dead)?;
+        }
         self.sync_homes(noted.iter().map(|(_, note)| note), &dead, names)?; // K4
-        let mut free = Vec::new();
-        for (id, place) in dead.iter().filter_map(|dead| dead.record) {
-            if self.segments.free(place, id)? {
-                free.push(place); // K5
-            }
+        let dead = if makes(Mistake::DeadListTakenLate) { self.dead() } else { dead };
+        let mut free = self.zero_units(&dead)?; // K5
+        if makes(Mistake::UnitReusedEarly) {
+            free.drain(..).for_each(|place| self.segments.give_back(place));
         }
         if clean {
             if let Err(error) = self.segments.save_free_list() {
@@ -111,12 +125,25 @@ impl Store {
         Ok(left_behind)
     }
 
+    fn zero_units(&self, dead: &[Dead]) -> Result<Vec<Place>> {
+        let mut free = Vec::new();
+        for (id, place) in dead.iter().filter_map(|dead| dead.record) {
+            if self.segments.free(place, id)? {
+                free.push(place);
+            }
+        }
+        Ok(free)
+    }
+
     /// K4: the segments, each object file written to, the directories of the names of the dead.
     fn sync_homes<'a>(&self, noted: impl Iterator<Item = &'a Noted>, dead: &[Dead], names: u64) -> Result<()> {
         let files: Vec<_> = noted.filter_map(Noted::file_to_sync).collect();
         let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
         dirs.sort_unstable_by_key(|dir| dir.ino());
         dirs.dedup_by_key(|dir| dir.ino());
+        if makes(Mistake::UnlinkNotSynced) {
+            dirs.clear();
+        }
         let unknown = self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
         if unknown || files.len() + dirs.len() > FEW {
             self.backend.sync_all()?;

@@ -4,6 +4,7 @@
 //! epoch is raised, which only a checkpoint does.
 
 use super::backend::{Access, Dir, File};
+use super::mistakes::{Mistake, makes};
 use super::parameters::{PRIVATE_FILE, read_file};
 use super::{Error, Result};
 use crate::format::log_record::{HEADER, LogHeader, RECORDS_AT, Record, bytes_at};
@@ -77,7 +78,7 @@ pub fn find(dir: &dyn Dir, access: Access) -> Result<Found> {
     let file = dir.open_file(name, access).map_err(|error| {
         Error::Unusable(format!("log/{FILE} cannot be opened ({error}): restore it, or the store from a backup"))
     })?;
-    if access == Access::ReadWrite {
+    if access == Access::ReadWrite && !makes(Mistake::RecoveryLogNotSynced) {
         // After a kill it may be in the page cache only, and recovery overwrites homes (M1).
         file.sync_data()?;
     }
@@ -234,6 +235,9 @@ impl Log {
             }
             if syncs.running {
                 self.synced.wait(&mut syncs);
+                if makes(Mistake::JoinRunningSync) {
+                    return Ok(());
+                }
                 continue;
             }
             syncs.running = true;

@@ -9,6 +9,8 @@ mod error;
 mod inventory;
 mod log;
 mod memory;
+#[doc(hidden)]
+pub mod mistakes;
 mod names;
 mod object;
 mod objects;

@@ -2,6 +2,7 @@
 
 use super::backend::{self, NewNode, Rename};
 use super::dir::Bucket;
+use super::mistakes::{Mistake, makes};
 use super::objects::identity;
 use super::{Attr, Dir, Error, Result, Store, Target};
 use crate::format::ObjectId;
@@ -159,6 +160,9 @@ impl Store {
 
     pub(super) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
         let bytes = self.segments.read(place).unwrap_or_default();
+        if makes(Mistake::UnitFreedUnseen) {
+            return true;
+        }
         crate::format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
     }
 
@@ -213,7 +217,7 @@ impl Store {
 
     /// N2: save-by-rename without fsync shows old or new after a crash, never EIO.
     fn sync_before_rename(&self, dir: &Dir, name: &OsStr, source: &backend::Metadata) -> Result<()> {
-        if source.mode & libc::S_IFMT != libc::S_IFREG {
+        if source.mode & libc::S_IFMT != libc::S_IFREG || makes(Mistake::RenameWithoutSync) {
             return Ok(());
         }
         if let Some(object) = self.loaded(source.ino)

@@ -1,10 +1,12 @@
 //! The objects in memory: which there are, who is open, who is dead, and whose names may not be durable.
 
+use super::mistakes::{Mistake, makes};
 use super::object::NewObject;
 use super::{Attr, Dir, Error, Object, Result, Store};
 use crate::crypto::DataKey;
 use crate::format::ObjectId;
 use crate::format::layout::BLOCK;
+use crate::format::log_record::{Body, Record};
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
 use crate::sse::{Encryption, WrappedDataKey};
@@ -316,6 +318,9 @@ impl Store {
         let (id, record) = object.with_state(|state| (state.id, state.own_record(object.ino())));
         self.objects.by_id.lock().remove(&id);
         self.add_dead(record.map(|place| (id, place)), dir);
+        if makes(Mistake::DeadMarkTrusted) {
+            let _ = self.log.append(&[Record { object_id: id, hint: &[], body: Body::Dead }]);
+        }
     }
 
     fn add_dead(&self, record: Option<(ObjectId, Place)>, dir: Option<&Arc<Dir>>) {

@@ -2,6 +2,7 @@
 
 use super::backend::{Access, Backend, Dir, File};
 use super::log::Found;
+use super::mistakes::{Mistake, makes};
 use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
 use super::{Error, Result};
 use crate::format::ObjectId;
@@ -70,7 +71,8 @@ struct Committed<'a> {
 pub fn recover(backend: &dyn Backend, found: &Found, access: Access, cut: bool) -> Result<Outcome> {
     let (records, end, corrupt) = valid_prefix(found);
     let corrupt = corrupt.filter(|_| !cut);
-    if access == Access::ReadWrite && corrupt.is_none() && end > RECORDS_AT {
+    let sync = access == Access::ReadWrite && corrupt.is_none() && !makes(Mistake::RecoveryLogNotSynced);
+    if sync && end > RECORDS_AT {
         // A sync of the log may have failed before the crash: then the page cache has records that no sync would write
         // any more, unless they are written anew. What goes home must have a durable record first.
         found.file.write_at(&found.bytes[RECORDS_AT as usize..end as usize], RECORDS_AT)?;
@@ -99,7 +101,7 @@ pub fn recover(backend: &dyn Backend, found: &Found, access: Access, cut: bool) 
     if !objects.is_empty() {
         ::log::info!("the redo log had changes of {} objects: they are home now", objects.len());
     }
-    if !found.header.clean {
+    if !found.header.clean && !(objects.is_empty() && makes(Mistake::IdleRecoveryNotSynced)) {
         // What is found now counts as durable (M5).
         backend.sync_all()?;
     }
@@ -139,9 +141,14 @@ fn committed(records: Vec<Record<'_>>) -> BTreeMap<ObjectId, Committed<'_>> {
             objects.entry(record.object_id).or_insert_with(|| Committed { hint: record.hint, records: Vec::new() });
         object.records.push(record);
     }
+    if makes(Mistake::DeadMarkTrusted) {
+        objects.retain(|_, object| !matches!(object.records.last(), Some(Record { body: Body::Dead, .. })));
+    }
     for object in objects.values_mut() {
         let last = object.records.iter().rposition(|record| matches!(record.body, Body::Mark { .. }));
-        object.records.truncate(last.map_or(0, |mark| mark + 1));
+        if !makes(Mistake::TailApplied) {
+            object.records.truncate(last.map_or(0, |mark| mark + 1));
+        }
     }
     objects.retain(|_, object| !object.records.is_empty());
     objects
@@ -158,7 +165,7 @@ fn locate(
     let mut missing = HashSet::new();
     for (id, object) in objects {
         match at_hint(&buckets, object.hint, access) {
-            Some(file) if carries(file.as_ref(), *id) => {
+            Some(file) if carries(file.as_ref(), *id) || makes(Mistake::HintNotChecked) => {
                 files.insert(*id, file);
             }
             _ => {
@@ -245,7 +252,12 @@ fn apply(backend: &dyn Backend, file: Option<&Arc<dyn File>>, object: &Committed
                 segment.write_at(bytes, *offset)?;
             }
             (Body::Object { offset, bytes }, Some(file)) => file.write_at(bytes, *offset)?,
-            (Body::Mark { length: mark }, _) => length = Some(*mark),
+            (Body::Mark { length: mark }, _) => {
+                length = Some(*mark);
+                if let (true, Some(file)) = (makes(Mistake::LengthInOrder), file) {
+                    file.set_len(*mark)?;
+                }
+            }
             _ => {}
         }
     }

@@ -4,6 +4,7 @@
 //! so a stale one destroys nothing.
 
 use super::backend::{Access, Dir, File};
+use super::mistakes::{Mistake, makes};
 use super::parameters::{PRIVATE_FILE, read_file};
 use super::{Error, Result};
 use crate::format::ObjectId;
@@ -98,7 +99,8 @@ impl Segments {
     pub fn take(&self, units: u16) -> Result<Place> {
         let mut state = self.units.lock();
         while let Some(place) = state.pop_free(units) {
-            if self.read(place).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+            let empty = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == 0) || makes(Mistake::StaleFreeList);
+            if self.read(place).is_ok_and(empty) {
                 return Ok(place);
             }
             // The hint was stale: somebody's record is there, or no segment.
@@ -125,7 +127,7 @@ impl Segments {
             Err(error) if error.is_errno(rustix::io::Errno::NOENT) => return Ok(false),
             record => record?,
         };
-        if sidecar::owner(&record) != Some(owner) {
+        if sidecar::owner(&record) != Some(owner) && !makes(Mistake::UnitFreedUnseen) {
             return Ok(false);
         }
         self.write(place.segment, place.offset(), &vec![0; place.bytes()])?;
@@ -149,6 +151,11 @@ impl Segments {
     }
 
     fn load_free_list(&self) {
+        if makes(Mistake::StaleFreeList) {
+            let units = self.units.lock().end as u16;
+            self.give_back(Place { segment: 0, unit: 0, units });
+            return;
+        }
         let Ok(bytes) = read_file(self.dir.as_ref(), OsStr::new(FREE_LIST)) else { return };
         let text = String::from_utf8_lossy(&bytes);
         for line in text.lines() {

@@ -2,11 +2,12 @@
 
 use super::{Dropped, Object, State};
 use crate::format::header::{ENTRIES_AT, Header, SEAL, Seal};
-use crate::format::layout::{BLOCK, ChunkIndex};
+use crate::format::layout::{BLOCK, ChunkIndex, PlainLen, TableId};
 use crate::format::log_record::{Body, Record};
-use crate::store::Result;
 use crate::store::backend::File;
 use crate::store::checkpoint::Permit;
+use crate::store::mistakes::{Mistake, makes};
+use crate::store::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -32,7 +33,7 @@ impl Object {
         if state.dirty || with_sidecar {
             self.append_overtaken(state, permit)?;
         }
-        let first = !state.committed;
+        let first = !state.committed || makes(Mistake::SecondDirectCommit) && state.durable_sequence == 0;
         let mut log = Vec::new();
         if state.dirty || first {
             let home = state.home()?.clone();
@@ -46,9 +47,14 @@ impl Object {
             } else {
                 Self::reserve(state)?;
                 log.push((SEAL.start as u64, half[SEAL].to_vec()));
-                log.extend(
-                    state.tables.changes(ENTRIES_AT as u64).into_iter().map(|change| (change.offset, change.bytes)),
-                );
+                for change in state.tables.changes(ENTRIES_AT as u64) {
+                    if state.makes_straight_home(change.offset) {
+                        state.home_writes += 1;
+                        state.home()?.file.write_at(&change.bytes, change.offset)?;
+                    } else {
+                        log.push((change.offset, change.bytes));
+                    }
+                }
             }
             if !first || with_sidecar {
                 self.append(state, permit, &log, with_sidecar, seal.length.cipher(state.geometry()).0)?;
@@ -91,8 +97,8 @@ impl Object {
     /// Space at home for tables that are new there: a checkpoint must not find the disk full.
     fn reserve(state: &State) -> Result<()> {
         let file = &state.home()?.file;
-        for offset in state.tables.fresh() {
-            match file.allocate(offset, BLOCK) {
+        for table in state.tables.fresh() {
+            match file.allocate(table.offset(state.geometry()), BLOCK) {
                 // Where it cannot be had, the checkpoint has to try.
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
                 done => done?,
@@ -134,18 +140,28 @@ impl Object {
     pub fn fsync(&self) -> Result<()> {
         self.store.writable()?;
         self.store.with_permit(|permit| self.sync_content(permit))?;
-        self.store.sync_names_of(self.ino)
+        if makes(Mistake::NameNotSynced) { Ok(()) } else { self.store.sync_names_of(self.ino) }
     }
 
     /// F1 to F3: content, but not the name.
     pub(in crate::store) fn sync_content(&self, permit: &Permit<'_>) -> Result<()> {
+        let late = makes(Mistake::CommitAfterObjectSync);
+        if late {
+            let (file, writes) =
+                self.with_state(|state| Ok::<_, Error>((state.home()?.file.clone(), state.home_writes)))?;
+            file.sync()?;
+            self.state.write().home_synced = writes;
+        }
         let (file, sequence, writes, synced) = {
             let mut state = self.state.write();
-            let with_sidecar = !state.sidecar_durable;
+            let with_sidecar = !state.sidecar_durable && !makes(Mistake::SidecarNotLogged);
             self.commit_state(&mut state, permit, with_sidecar)?;
             (state.home()?.file.clone(), state.seal.sequence, state.home_writes, state.home_synced)
         };
-        if synced < writes {
+        if synced < writes && !late && !makes(Mistake::ObjectNotSynced) {
+            if makes(Mistake::CleanBeforeSynced) {
+                self.state.write().home_synced = writes;
+            }
             file.sync()?;
             let mut state = self.state.write();
             state.home_synced = state.home_synced.max(writes);
@@ -164,6 +180,13 @@ impl Object {
     ) -> Result<()> {
         let mut state = self.state.write();
         change(&mut state)?;
+        if makes(Mistake::RewrapInPlace) && state.committed {
+            return self.store.segments.write(state.place.segment, state.place.offset(), &state.record);
+        }
+        if makes(Mistake::RewrapMarksAlone) && state.committed {
+            let length = state.seal.length.cipher(state.geometry()).0;
+            return self.append(&mut state, permit, &[], true, length);
+        }
         self.commit_state(&mut state, permit, true).inspect_err(|_| {
             // The header may name another place already: whatever is committed next brings the record along.
             state.record_unwritten = true;
@@ -195,9 +218,20 @@ impl State {
         let referred = self.committed
             && chunk.0 < self.seal.length.chunks()
             && (chunk.0 >= self.cut || self.tables.committed_refers(chunk));
-        let dropping = self.dropped.iter().any(|dropped| dropped.chunks.contains(&chunk.0));
-        let logged = self.logged.chunks.contains_key(&chunk.0) || self.logged.overtaken.contains(&chunk.0);
-        !(self.relocated || referred || dropping || logged)
+        let dropping =
+            self.dropped.iter().any(|dropped| dropped.chunks.contains(&chunk.0)) && !makes(Mistake::QuietBeforeDurable);
+        let logged = (self.logged.chunks.contains_key(&chunk.0) || self.logged.overtaken.contains(&chunk.0))
+            && !makes(Mistake::LiveRecordIgnored);
+        !(self.relocated || referred || dropping || logged) || makes(Mistake::OverwriteInPlace)
+    }
+
+    /// Whether a table's first content does not go through the log, which is a mistake.
+    fn makes_straight_home(&self, offset: u64) -> bool {
+        let mistaken = |table: &TableId| {
+            makes(if table.level == 0 { Mistake::PageStraightHome } else { Mistake::NodeStraightHome })
+        };
+        (makes(Mistake::PageStraightHome) || makes(Mistake::NodeStraightHome))
+            && self.tables.fresh().filter(mistaken).any(|table| table.offset(self.geometry()) == offset)
     }
 
     pub(super) fn drops_many(&self) -> bool {
@@ -214,6 +248,9 @@ impl State {
                 dropped.push(self.cut..old);
             }
             let sequence = seal.sequence;
+            if makes(Mistake::TwoStatesEnough) && sequence > self.durable_sequence + 1 {
+                dropped.clear();
+            }
             self.dropped.extend(dropped.into_iter().map(|chunks| Dropped { chunks, sequence }));
             self.bound_dropped();
         }
@@ -312,7 +349,8 @@ impl Object {
         }
         let mut state = self.state.write();
         // The greater of the committed and the present length, else direct writes are cut off.
-        let len = state.seal.length.max(state.length).cipher(geometry).0;
+        let present = if makes(Mistake::HomeCutsCurrent) { PlainLen(0) } else { state.length };
+        let len = state.seal.length.max(present).cipher(geometry).0;
         if state.trim || home.file.metadata()?.len != len {
             home.file.set_len(len)?;
             state.trim = false;

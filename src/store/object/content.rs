@@ -6,6 +6,7 @@ use crate::format::entry::Entry;
 use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
 use crate::store::checkpoint::Permit;
+use crate::store::mistakes::{Mistake, makes};
 use crate::store::{Error, Result};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::cell::RefCell;
@@ -289,7 +290,7 @@ impl Object {
             tail = 0..0;
         }
         state.bring(tail.clone())?;
-        if !tail.is_empty() && !state.tables.is_present(ChunkIndex(tail.start)) {
+        if !tail.is_empty() && !state.tables.is_present(ChunkIndex(tail.start)) || makes(Mistake::PartialChunkKept) {
             tail = 0..0;
         }
         state.resize(new)?;

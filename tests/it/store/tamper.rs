@@ -2,7 +2,7 @@
 //! a chunk at a time, and never read as other bytes. The seven ways of docs/ARCHITECTURE.md, and copies.
 
 mod check;
-mod recombination;
+pub mod recombination;
 
 use super::*;
 use kmsfs::format::header::{ENTRIES_AT, Header};

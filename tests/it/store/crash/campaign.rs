@@ -53,6 +53,11 @@ impl Campaign {
         &self.keys
     }
 
+    /// What was found wrong so far.
+    pub fn found(&self) -> &[String] {
+        &self.found
+    }
+
     pub fn wrong(&mut self, what: String) {
         self.found.push(what);
     }

@@ -6,6 +6,8 @@ use crate::store::*;
 use kmsfs::store::Error;
 use kmsfs::store::backend;
 use kmsfs::store::backend::simulated::CrashPoint;
+#[cfg(debug_assertions)]
+use kmsfs::store::mistakes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -150,10 +152,16 @@ impl World {
         let mut groups = split(inner, '/').into_iter().map(String::from).collect::<Vec<_>>().into_iter();
         let workers = Workers::default();
         let (world, started) = (self.clone(), workers.clone());
+        #[cfg(debug_assertions)]
+        let made = mistakes::made();
         self.disk.during_sync(move |_| {
             let Some(group) = groups.next() else { return };
             let world = world.clone();
-            let worker = thread::spawn(move || split(&group, ';').into_iter().for_each(|op| world.step(op.trim())));
+            let worker = thread::spawn(move || {
+                #[cfg(debug_assertions)]
+                mistakes::make(made);
+                split(&group, ';').into_iter().for_each(|op| world.step(op.trim()));
+            });
             // It may have to wait for the operation that is under way; either order must be right.
             let patience = Instant::now() + Duration::from_millis(30);
             while !worker.is_finished() && Instant::now() < patience {

@@ -1,0 +1,109 @@
+//! Mistakes that tests put into the store, one at a time, to see that they are found: each breaks one rule of the commit
+//! protocol (docs/ARCHITECTURE.md). Builds without debug assertions, released ones among them, have no switch for them.
+
+/// Named as in the protocol's model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// W1: that the log holds a record of a chunk does not matter.
+    LiveRecordIgnored,
+    /// W1: that a commit which dropped a chunk may not be durable does not matter.
+    QuietBeforeDurable,
+    /// W1: what the states between the durable one and the latest referred to does not matter.
+    TwoStatesEnough,
+    /// W2: chunks are overwritten at home.
+    OverwriteInPlace,
+    /// W3: new inner nodes are written straight home.
+    NodeStraightHome,
+    /// W3: new table pages are written straight home.
+    PageStraightHome,
+    /// W4: a partial last chunk is not encrypted again when the length passes it.
+    PartialChunkKept,
+    /// C1: commits go straight home until one is known durable.
+    SecondDirectCommit,
+    /// C2: of a table that was empty, only what differs from zeros is written.
+    FreshPageDelta,
+    /// C3: a re-wrap overwrites the sidecar's record.
+    RewrapInPlace,
+    /// C3: a re-wrap's mark comes without the other changes.
+    RewrapMarksAlone,
+    /// F1: fsync leaves the sidecar's record to the first commit.
+    SidecarNotLogged,
+    /// F1: fsync commits after it has synced the object file.
+    CommitAfterObjectSync,
+    /// F2: fsync leaves out the object file.
+    ObjectNotSynced,
+    /// F3: fsync takes a sync of the log that has begun before it for its own.
+    JoinRunningSync,
+    /// F4: fsync leaves out the names.
+    NameNotSynced,
+    /// F5: a sync counts as done when it starts.
+    CleanBeforeSynced,
+    /// N2: renaming over a name leaves the source as it is.
+    RenameWithoutSync,
+    /// N3: a dead object's records do not count, though its unlink may not be durable.
+    DeadMarkTrusted,
+    /// U1: the list of free units is believed.
+    StaleFreeList,
+    /// U2: units are zeroed whoever they are.
+    UnitFreedUnseen,
+    /// U3: units are given out before the epoch is durable.
+    UnitReusedEarly,
+    /// K1: appends go on during a checkpoint.
+    AppendDuringCheckpoint,
+    /// K1: who dies during a checkpoint is freed by it.
+    DeadListTakenLate,
+    /// K3: a checkpoint sets the committed length although the present one is greater.
+    HomeCutsCurrent,
+    /// K4: a checkpoint leaves out the directories of the dead.
+    UnlinkNotSynced,
+    /// K5: units are zeroed before the directories of the dead are synced.
+    UnitFreedBeforeUnlink,
+    /// K6: the epoch is raised before homes are written.
+    EpochBeforeHomes,
+    /// M1: recovery does not sync the log.
+    RecoveryLogNotSynced,
+    /// M2: records after an object's last mark count.
+    TailApplied,
+    /// M3: what lies at the hint is the object.
+    HintNotChecked,
+    /// M4: every mark sets the length.
+    LengthInOrder,
+    /// M5: recovery syncs nothing where the log was empty.
+    IdleRecoveryNotSynced,
+    /// An empty table is read from the disk.
+    NullPageRead,
+    /// The length is the object file's.
+    LengthFromFile,
+    /// The header's tag entries need not be the sealed ones.
+    HeaderEntriesUnchecked,
+    /// A seal is taken whoever made it.
+    SealOfAnyObject,
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static MADE: std::cell::Cell<Option<Mistake>> = const { std::cell::Cell::new(None) };
+}
+
+/// The mistake that this thread makes from now on.
+#[cfg(debug_assertions)]
+pub fn make(mistake: Option<Mistake>) {
+    MADE.set(mistake);
+}
+
+/// For a thread that goes on with another's work.
+#[cfg(debug_assertions)]
+pub fn made() -> Option<Mistake> {
+    MADE.get()
+}
+
+/// Whether the mistake is to be made.
+#[cfg(debug_assertions)]
+pub(super) fn makes(mistake: Mistake) -> bool {
+    MADE.get() == Some(mistake)
+}
+
+#[cfg(not(debug_assertions))]
+pub(super) const fn makes(_: Mistake) -> bool {
+    false
+}

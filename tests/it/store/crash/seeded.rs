@@ -1,0 +1,150 @@
+//! Each rule of the protocol broken in turn: the workload that stands beside it must notice. Without the mistake the same
+//! workload notices nothing. They are the protocol's model's mistakes and workloads.
+
+use super::campaign::{Campaign, Effort};
+use super::world::{SPREAD, World};
+use crate::store::tamper::recombination::recombinations;
+use kmsfs::store::backend::simulated::{Call, FaultPlan};
+use kmsfs::store::mistakes::{self, Mistake};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Seeds that are tried.
+const SEEDS: u64 = 30;
+
+/// Answers what was wrong.
+type Hunt<'a> = &'a dyn Fn(u64) -> Option<String>;
+
+fn is_found(mistake: Mistake, hunt: Hunt<'_>) {
+    assert_eq!(hunt(0), None, "without the mistake");
+    // A store that does not even open ends a workload.
+    let try_seed = |seed| {
+        mistakes::make(Some(mistake));
+        let found = catch_unwind(AssertUnwindSafe(|| hunt(seed))).unwrap_or_else(|_| Some("it panics".into()));
+        mistakes::make(None);
+        found
+    };
+    let found = (1..=SEEDS).find_map(try_seed);
+    println!("{mistake:?}: {found:?}");
+    assert!(found.is_some(), "nobody notices {mistake:?}");
+}
+
+fn crash(workload: &str) -> impl Fn(u64) -> Option<String> {
+    let lives = if workload.contains("||") { 6 } else { 0 };
+    move |seed| {
+        let mut campaign = Campaign::new(seed);
+        campaign.check(workload, Effort { one_in: 1, cuts: 8, lives });
+        campaign.found().first().cloned()
+    }
+}
+
+fn recombine(seed: u64) -> Option<String> {
+    recombinations(seed, 300).err()
+}
+
+/// A checkpoint whose last write fails: the log then still has what went home, and the units of the dead are not anybody's.
+fn fail_the_raise_of_an_epoch(seed: u64) -> Option<String> {
+    let mut campaign = Campaign::new(seed);
+    for nth in 1..6 {
+        let world = World::new(campaign.keys(), SPREAD, true);
+        for op in ["create b", "write b 0 1", "fsync b", "unlink b"] {
+            world.try_step(op).unwrap();
+        }
+        world.disk.fail(FaultPlan::nth(nth, libc::EIO).of(&[Call::Write]));
+        let _ = world.try_step("checkpoint");
+        world.disk.heal();
+        for op in ["create a", "write a 0 1", "close a"] {
+            world.try_step(op).unwrap();
+        }
+        let told = world.told.lock().clone();
+        campaign.judge(&world.disk.crash_point().kill(), &told, true, &format!("write {nth} of a checkpoint fails"));
+    }
+    campaign.found().first().cloned()
+}
+
+/// A test for each mistake: `name: Mistake, hunt;`.
+macro_rules! mistakes {
+    ($($name:ident: $mistake:ident, $hunt:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            is_found(Mistake::$mistake, &$hunt);
+        })*
+
+        /// Does not compile while a mistake has no test.
+        #[allow(dead_code)]
+        fn every_mistake_has_a_test(mistake: Mistake) {
+            match mistake {
+                $(Mistake::$mistake => $name(),)*
+            }
+        }
+    };
+}
+
+mistakes! {
+    live_record_ignored: LiveRecordIgnored, crash(
+        "create a; write a 0 4; fsync a; write a 0 2; fsync a; punch a 0; fsync a; write a 0 2; fsync a; punch a 1; \
+         fsync a; write a 2 2; close a");
+    quiet_before_durable: QuietBeforeDurable, crash(
+        "create a; write a 0 4; fsync a; punch a 0; close a; write a 0 2; fsync a");
+    two_states_enough: TwoStatesEnough, crash(
+        "create a; write a 0 4; fsync a; write a 4 2; fsync a { / punch a 2; close a; write a 4 2 }; fsync a");
+    overwrite_in_place: OverwriteInPlace, crash(
+        "create a; write a 0 4; fsync a; write a 0 2; fsync a; write a 2 2; close a");
+    node_straight_home: NodeStraightHome, crash(
+        "create a; write a 0 4; fsync a; write a 6 2; close a; create b; fsync b; write a 2 2; close a; fsync b");
+    page_straight_home: PageStraightHome, crash(
+        "create a; truncate a 6; fsync a; write a 4 2; close a; create b; fsync b");
+    partial_chunk_kept: PartialChunkKept, crash(
+        "create a; write a 0 1; fsync a; truncate a 7; close a; write a 7 1; fsync a");
+    second_direct_commit: SecondDirectCommit, crash(
+        "create a; fsync a { write a 0 2; close a }; write a 0 1; fsync a");
+    fresh_page_delta: FreshPageDelta, crash(
+        "create a; write a 0 8; fsync a; punch a 1; punch a 2; fsync a; checkpoint; write a 2 2; fsync a");
+    rewrap_in_place: RewrapInPlace, crash(
+        "create a; write a 0 4; fsync a; rewrap a; write a 0 1; fsync a; rewrap a; close a; checkpoint; rewrap a; fsync a");
+    rewrap_marks_alone: RewrapMarksAlone, crash("create a; write a 0 4; fsync a; write a 0 1; rewrap a; fsync a");
+    sidecar_not_logged: SidecarNotLogged, crash("create a; write a 0 3; fsync a");
+    commit_after_object_sync: CommitAfterObjectSync, crash(
+        "create a; write a 0 4; fsync a; write a 4 2; fsync a { write a 4 2 }; fsync a");
+    object_not_synced: ObjectNotSynced, crash("create a; write a 0 4; fsync a; write a 4 1; fsync a; write a 5 1; close a");
+    join_running_sync: JoinRunningSync, crash(
+        "create a; write a 0 4; fsync a; create b; write b 0 1; fsync b; write a 0 1; fsync a { write b 0 1; fsync b }");
+    name_not_synced: NameNotSynced, crash("create a; write a 0 3; fsync a");
+    clean_before_synced: CleanBeforeSynced, crash(
+        "create a; write a 0 4; fsync a; write a 4 1; fsync a { write a 0 1; fsync a }");
+    rename_without_sync: RenameWithoutSync, crash(
+        "create a; write a 0 4; fsync a; create t; write t 0 3; close t; rename t a; checkpoint; fsync a");
+    dead_mark_trusted: DeadMarkTrusted, crash(
+        "create a; write a 0 4; fsync a; write a 0 2; fsync a; unlink a; create b; fsync b");
+    stale_free_list: StaleFreeList, crash("create a; write a 0 2; fsync a || create b; write b 0 1; close b; fsync b");
+    unit_freed_unseen: UnitFreedUnseen, crash(
+        "create a; write a 0 1; close a || create b; write b 0 1; fsync b; unlink a; checkpoint; write b 0 1; fsync b");
+    unit_reused_early: UnitReusedEarly, fail_the_raise_of_an_epoch;
+    append_during_checkpoint: AppendDuringCheckpoint, crash(
+        "create a; write a 0 4; fsync a; write a 0 1; \
+         checkpoint { / write a 1 1; fsync a; create b; write b 0 1; fsync b }");
+    dead_list_taken_late: DeadListTakenLate, crash(
+        "create a; write a 0 4; fsync a; create t; write t 0 3; fsync t; write a 0 1; checkpoint { / rename t a }; \
+         write a 1 1; fsync a");
+    home_cuts_current: HomeCutsCurrent, crash(
+        "create a; write a 0 4; fsync a; write a 0 1; checkpoint { write a 4 2 }; fsync a");
+    unlink_not_synced: UnlinkNotSynced, crash(
+        "create a; write a 0 4; fsync a; create t; write t 0 3; fsync t; write a 0 2; fsync a; rename t a; checkpoint; \
+         write a 0 1; fsync a");
+    unit_freed_before_unlink: UnitFreedBeforeUnlink, crash(
+        "create a; write a 0 4; fsync a; checkpoint; unlink a; checkpoint");
+    epoch_before_homes: EpochBeforeHomes, crash(
+        "create a; write a 0 4; fsync a; write a 0 2; fsync a; checkpoint; write a 2 2; close a; checkpoint; write a 0 1; \
+         fsync a");
+    recovery_log_not_synced: RecoveryLogNotSynced, crash(
+        "create a; write a 0 4; fsync a; write a 0 2; close a; write a 2 2; close a");
+    tail_applied: TailApplied, crash("create a; write a 0 4; fsync a; write a 0 2; fsync a; write a 2 2; close a");
+    hint_not_checked: HintNotChecked, crash(
+        "create t; write t 0 3; fsync t; write t 0 1; fsync t; rename t a; create t; fsync t; write a 0 1; fsync a");
+    length_in_order: LengthInOrder, crash("create a; write a 0 4; fsync a; truncate a 0; fsync a; write a 0 4; fsync a");
+    idle_recovery_not_synced: IdleRecoveryNotSynced, crash(
+        "create a; write a 0 2; close a || write a 0 1; fsync a; write a 2 2; close a");
+    null_page_read: NullPageRead, crash("create a; write a 0 8; fsync a; punch a 3; fsync a; checkpoint; write a 6 1; fsync a");
+    length_from_file: LengthFromFile, recombine;
+    header_entries_unchecked: HeaderEntriesUnchecked, recombine;
+    seal_of_any_object: SealOfAnyObject, recombine;
+}
