@@ -134,3 +134,83 @@ pub fn unshare_umask() -> io::Result<()> {
     // SAFETY: CLONE_FS touches neither descriptors nor memory; what makes the call unsafe is CLONE_FILES.
     unsafe { unshare_unsafe(UnshareFlags::FS) }.map_err(io::Error::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// Each in a process of its own, which has one thread: the test harness has several.
+    fn in_a_child(test: &str, child: impl FnOnce()) {
+        const MARK: &str = "KMSFS_TEST_OF_SYS";
+        if std::env::var_os(MARK).is_some() {
+            child();
+            return;
+        }
+        let done = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("sys::tests::{test}"), "--test-threads=1", "--nocapture"])
+            .env(MARK, "1")
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    #[test]
+    fn with_a_second_thread_nothing_is_forked() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || stopped.recv());
+        assert!(fork().is_err());
+        drop(stop);
+        let _ = other.join();
+    }
+
+    #[test]
+    fn a_blocked_signal_waits_until_it_is_asked_for() {
+        in_a_child("a_blocked_signal_waits_until_it_is_asked_for", || {
+            let signals = Signals::block(&[libc::SIGTERM, libc::SIGHUP]).unwrap();
+            let other = std::thread::spawn(move || [signals.wait().unwrap(), signals.wait().unwrap()]);
+            kill_process(getpid(), Signal::HUP).unwrap();
+            kill_process(getpid(), Signal::TERM).unwrap();
+            let mut came = other.join().unwrap();
+            came.sort_unstable();
+            assert_eq!(came, [libc::SIGHUP, libc::SIGTERM]);
+        });
+    }
+
+    #[test]
+    fn a_pending_signal_is_taken_and_borne_and_the_mask_comes_back() {
+        in_a_child("a_pending_signal_is_taken_and_borne_and_the_mask_comes_back", || {
+            let before = set_of(&[]);
+            restore(&before);
+            let pending = PendingSignals::take(&[libc::SIGCHLD, libc::SIGWINCH]).unwrap();
+            assert_eq!(pending.next(), None);
+            // SAFETY: raise sends to this thread, where both are blocked.
+            assert_eq!(unsafe { libc::raise(libc::SIGWINCH) }, 0);
+            assert_eq!(pending.next(), Some(libc::SIGWINCH));
+            assert_eq!(pending.next(), None);
+            // By default nothing happens.
+            pending.bear(libc::SIGWINCH);
+            drop(pending);
+            let mut now = set_of(&[]);
+            // SAFETY: a null pointer asks for the present mask, and the other is an initialised set.
+            assert_eq!(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut now) }, 0);
+            // SAFETY: the set is initialised.
+            assert_eq!(unsafe { libc::sigismember(&raw const now, libc::SIGWINCH) }, 0);
+        });
+    }
+
+    #[test]
+    fn a_thread_with_a_umask_of_its_own_leaves_the_others_theirs() {
+        in_a_child("a_thread_with_a_umask_of_its_own_leaves_the_others_theirs", || {
+            let mode = |mask| rustix::process::umask(rustix::fs::Mode::from_bits_retain(mask)).as_raw_mode();
+            mode(0o022);
+            std::thread::spawn(move || {
+                unshare_umask().unwrap();
+                mode(0o077);
+            })
+            .join()
+            .unwrap();
+            assert_eq!(mode(0o022), 0o022);
+        });
+    }
+}

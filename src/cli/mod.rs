@@ -25,6 +25,7 @@ mod serve;
 mod stat;
 mod status;
 mod sync;
+mod system_calls;
 mod terminal;
 mod text;
 mod unlock;

@@ -1,5 +1,6 @@
-//! What the serving process gives up once the file system is mounted: privileges, and all paths but its own.
+//! What the serving process gives up once the file system is mounted: privileges, all paths but its own, and system calls.
 
+use super::system_calls;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus,
@@ -48,7 +49,8 @@ impl fmt::Display for NotConfined {
 pub fn enter(paths: &Paths) -> Result<(), NotConfined> {
     set_no_new_privs(true).map_err(|errno| NotConfined(format!("no_new_privs: {errno}")))?;
     confine(paths).map_err(|error| NotConfined(format!("landlock: {error}")))?;
-    drop_capabilities().map_err(|errno| NotConfined(format!("capabilities: {errno}")))
+    drop_capabilities().map_err(|errno| NotConfined(format!("capabilities: {errno}")))?;
+    system_calls::refuse().map_err(|error| NotConfined(format!("seccomp: {error}")))
 }
 
 fn confine(paths: &Paths) -> Result<(), Box<dyn std::error::Error>> {

@@ -138,12 +138,10 @@ impl Store {
     /// K4: the segments, each object file written to, the directories of the names of the dead.
     fn sync_homes<'a>(&self, noted: impl Iterator<Item = &'a Noted>, dead: &[Dead], names: u64) -> Result<()> {
         let files: Vec<_> = noted.filter_map(Noted::file_to_sync).collect();
+        let dead = if makes(Mistake::UnlinkNotSynced) { &[] } else { dead };
         let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
         dirs.sort_unstable_by_key(|dir| dir.ino());
         dirs.dedup_by_key(|dir| dir.ino());
-        if makes(Mistake::UnlinkNotSynced) {
-            dirs.clear();
-        }
         let unknown = self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
         if unknown || files.len() + dirs.len() > FEW {
             self.backend.sync_all()?;

@@ -3,21 +3,35 @@
 use crate::harness::{Store, wait_until};
 use std::fs;
 
-/// `CapEff`, `CapPrm` and `NoNewPrivs` of every thread of the process.
-fn privileges(pid: u32) -> Vec<(String, String, String)> {
+/// What a thread may do, as /proc/PID/status has it.
+struct Privileges {
+    effective: u64,
+    permitted: u64,
+    no_new_privs: u64,
+    /// 2 under a filter of system calls.
+    seccomp: u64,
+}
+
+/// Of every thread of the process.
+fn privileges(pid: u32) -> Vec<Privileges> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let field = |status: &str, name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().to_owned()
+        u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
     };
     tasks
         .map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap())
-        .map(|status| (field(&status, "CapEff:"), field(&status, "CapPrm:"), field(&status, "NoNewPrivs:")))
+        .map(|status| Privileges {
+            effective: field(&status, "CapEff:"),
+            permitted: field(&status, "CapPrm:"),
+            no_new_privs: field(&status, "NoNewPrivs:"),
+            seccomp: field(&status, "Seccomp:"),
+        })
         .collect()
 }
 
 #[test]
-fn every_thread_keeps_only_the_capabilities_that_serving_takes() {
+fn every_thread_keeps_only_the_capabilities_and_system_calls_that_serving_takes() {
     let store = Store::new();
     let mount = store.mount();
     let bucket = mount.bucket("bucket");
@@ -25,12 +39,13 @@ fn every_thread_keeps_only_the_capabilities_that_serving_takes() {
     fs::File::open(bucket.join("f")).unwrap().sync_all().unwrap();
     // chown, dac_override, dac_read_search, fowner, fsetid, ipc_lock, sys_admin, mknod, setfcap.
     let kept: u64 = [0, 1, 2, 3, 4, 14, 21, 27, 31].iter().map(|bit| 1_u64 << bit).sum();
-    for (effective, permitted, no_new_privileges) in privileges(mount.pid()) {
-        for set in [effective, permitted] {
-            let set = u64::from_str_radix(&set, 16).unwrap();
+    let threads = privileges(mount.pid());
+    assert!(threads.len() > 3);
+    for thread in threads {
+        for set in [thread.effective, thread.permitted] {
             assert_eq!(set & !kept, 0, "{set:x} is more than {kept:x}");
         }
-        assert_eq!(no_new_privileges, "1");
+        assert_eq!((thread.no_new_privs, thread.seccomp), (1, 2));
     }
 }
 
@@ -53,7 +68,9 @@ fn without_the_sandbox_nothing_is_given_up() {
     let store = Store::new();
     let mount = store.mount_with("nosandbox");
     let mine = privileges(std::process::id());
-    assert!(privileges(mount.pid()).iter().all(|(effective, _, none)| *effective == mine[0].0 && none == "0"));
+    let kept =
+        |thread: &Privileges| (thread.effective, thread.no_new_privs, thread.seccomp) == (mine[0].effective, 0, 0);
+    assert!(privileges(mount.pid()).iter().all(kept));
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod check;
 pub mod recombination;
 
 use super::*;
-use kmsfs::format::header::{ENTRIES_AT, Header};
-use kmsfs::format::layout::{ChunkIndex, Geometry, TableId};
+use kmsfs::format::header::{ENTRIES_AT, Header, Seal};
+use kmsfs::format::layout::{ChunkIndex, Geometry, PlainLen, TableId};
 use kmsfs::format::sidecar::Place;
 use kmsfs::store::Error;
 use kmsfs::store::backend::{self, Access, Rename};
@@ -264,6 +264,23 @@ fn truncation_and_growth_are_found_at_every_place() {
     for len in [len - 17, len - 1, len + 1, len + 4079, len + (129 << 12)] {
         check("large", &large, len);
     }
+}
+
+/// What is read where somebody without the key has made a seal that says another length, with a file as long.
+pub fn forged_length() -> Result<String, Error> {
+    let victim = Victim::new(&[("a", &pattern(1, 3 * CHUNK))]);
+    let file = victim.object("a");
+    let Header { object_id, suite, seal, mac, sidecar } = Header::read(&bytes(file.as_ref(), 0, CHUNK)).unwrap();
+    let shorter = Seal { length: PlainLen(CHUNK as u64), ..seal };
+    file.write_at(&Header::write(object_id, suite, &shorter, sidecar, |_| mac), 0).unwrap();
+    file.set_len(2 * CHUNK as u64).unwrap();
+    victim.read("a").map(|data| format!("{} bytes are read", data.len()))
+}
+
+#[test]
+fn a_seal_that_somebody_without_the_key_made_is_refused() {
+    let Err(Error::Corrupt(finding)) = forged_length() else { panic!("it is accepted") };
+    assert!(finding.contains("seal"), "{finding}");
 }
 
 #[test]

@@ -149,7 +149,8 @@ impl World {
     }
 
     fn interleave(self: &Arc<Self>, outer: &str, inner: &str) {
-        let mut groups = split(inner, '/').into_iter().map(String::from).collect::<Vec<_>>().into_iter();
+        // Slashes in paths have no spaces around them; nothing may happen during a sync.
+        let mut groups = inner.split("/ ").map(String::from).collect::<Vec<_>>().into_iter();
         let workers = Workers::default();
         let (world, started) = (self.clone(), workers.clone());
         #[cfg(debug_assertions)]
