@@ -20,6 +20,7 @@ pub fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>, Err
     }
     let usage = fs.usage();
     let calls = fs.store().keys().calls();
+    let log = fs.store().log_usage();
     let mut status = statistics.to_json();
     let members = [
         ("ProcessId", json!(std::process::id())),
@@ -27,6 +28,7 @@ pub fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>, Err
         ("OpenHandles", json!(usage.handles)),
         ("OpenObjects", json!(usage.objects)),
         ("Caches", json!({"KnownInodes": usage.inodes, "OpenDirectories": usage.dirs, "Objects": usage.cached})),
+        ("RedoLog", json!({"Bytes": log.bytes, "Syncs": log.syncs, "Checkpoints": log.checkpoints})),
         (
             "KmsCalls",
             json!({"GenerateDataKey": calls.generate_data_key, "Decrypt": calls.decrypt, "Encrypt": calls.encrypt}),

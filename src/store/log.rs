@@ -38,6 +38,8 @@ struct Tail {
     appended: u64,
     /// A write that failed may have left whole records up to here, of this epoch and in their place.
     torn: u64,
+    /// Epochs raised since the log was opened.
+    checkpoints: u64,
     /// The file could not grow: the disk is full. Only a checkpoint makes room then.
     cramped: bool,
     /// A raise of the epoch failed: which header the disk has, or will have, is not known.
@@ -51,8 +53,20 @@ struct Syncs {
     durable: u64,
     /// Position that new records name as durable.
     durable_position: u64,
+    /// How often the log was synced, to tell.
+    count: u64,
     /// An fdatasync failed: what the page cache said about it since cannot be trusted.
     failed: bool,
+}
+
+/// What the log holds and has done since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogUsage {
+    /// Of records that no checkpoint has written home.
+    pub bytes: u64,
+    /// For whoever waits: fewer than fsync(2) was called, if several wait at once.
+    pub syncs: u64,
+    pub checkpoints: u64,
 }
 
 pub fn create(dir: &dyn Dir) -> Result<()> {
@@ -248,6 +262,7 @@ impl Log {
             };
             let outcome = self.or_fail(self.file.sync_data());
             syncs = self.syncs.lock();
+            syncs.count += 1;
             syncs.running = false;
             self.synced.notify_all();
             outcome?;
@@ -272,6 +287,14 @@ impl Log {
         self.used() >= self.bound / 2
     }
 
+    pub fn usage(&self) -> LogUsage {
+        let (bytes, checkpoints) = {
+            let tail = self.tail.lock();
+            (tail.next - RECORDS_AT, tail.checkpoints)
+        };
+        LogUsage { bytes, syncs: self.syncs.lock().count, checkpoints }
+    }
+
     /// Bytes of records in this epoch.
     pub fn used(&self) -> u64 {
         self.tail.lock().next - RECORDS_AT
@@ -287,7 +310,8 @@ impl Log {
         tail.header_unsure = true;
         self.file.write_at(&header.write(), 0)?;
         self.file.sync_data()?;
-        *tail = Tail { appended: tail.appended, ..Tail::new(header, tail.size) };
+        let checkpoints = tail.checkpoints + 1;
+        *tail = Tail { appended: tail.appended, checkpoints, ..Tail::new(header, tail.size) };
         let mut syncs = self.syncs.lock();
         syncs.durable_position = RECORDS_AT;
         syncs.durable = tail.appended;
@@ -298,6 +322,15 @@ impl Log {
 impl Tail {
     /// Of an empty log.
     fn new(header: LogHeader, size: u64) -> Self {
-        Self { header, next: RECORDS_AT, size, appended: 0, torn: 0, cramped: false, header_unsure: false }
+        Self {
+            header,
+            next: RECORDS_AT,
+            size,
+            appended: 0,
+            torn: 0,
+            checkpoints: 0,
+            cramped: false,
+            header_unsure: false,
+        }
     }
 }

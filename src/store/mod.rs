@@ -24,6 +24,7 @@ pub use attributes::{SetAttr, Target};
 pub use dir::Dir;
 pub use error::{Error, Result};
 pub use inventory::{Protected, protected_by};
+pub use log::LogUsage;
 pub use object::{Object, ObjectEncryption, SeekTo};
 pub use parameters::{Parameters, create, read_parameters};
 pub use reencryption::{Change, Changed, Step, Wrapping, is_as};
@@ -193,6 +194,10 @@ impl Store {
 
     pub fn keys(&self) -> &Arc<KeyService> {
         &self.keys
+    }
+
+    pub fn log_usage(&self) -> LogUsage {
+        self.log.usage()
     }
 
     pub fn space(&self) -> Result<Space> {

@@ -13,7 +13,7 @@ use crate::sse::{Encryption, WrappedDataKey};
 use crate::store::backend::{Access, File, NewNode};
 use crate::store::memory::Closed;
 use crate::store::object::{Home, read_header};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -48,8 +48,18 @@ pub struct Objects {
     names: Names,
 }
 
+/// Inode numbers that somebody holds.
 #[derive(Default)]
-struct Loading([Mutex<()>; 16]);
+struct Loading {
+    held: Mutex<HashSet<u64>>,
+    freed: Condvar,
+}
+
+/// An inode number held by this thread; see `Store::settling`.
+pub struct Settling<'a> {
+    loading: &'a Loading,
+    ino: u64,
+}
 
 /// Names that a crash may lose: by inode, the directory and the number of the change.
 #[derive(Default)]
@@ -282,10 +292,10 @@ impl Store {
         self.objects.pinned.lock().len() > self.max_pinned
     }
 
-    /// Held while an inode number changes hands: from before its last name goes until the object behind it is known to
+    /// Held while an inode number changes hands, and by nobody else for as long as the KMS may take to answer: from before its last name goes until the object behind it is known to
     /// be dead, and while a new one comes into memory. Backing file systems use a number again at once.
-    pub(super) fn settling(&self, ino: u64) -> parking_lot::MutexGuard<'_, ()> {
-        self.objects.loading.of(ino)
+    pub(super) fn settling(&self, ino: u64) -> Settling<'_> {
+        self.objects.loading.hold(ino)
     }
 
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
@@ -445,8 +455,19 @@ impl Unsynced {
 }
 
 impl Loading {
-    fn of(&self, ino: u64) -> parking_lot::MutexGuard<'_, ()> {
-        self.0[ino as usize % self.0.len()].lock()
+    fn hold(&self, ino: u64) -> Settling<'_> {
+        let mut held = self.held.lock();
+        while !held.insert(ino) {
+            self.freed.wait(&mut held);
+        }
+        Settling { loading: self, ino }
+    }
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.loading.held.lock().remove(&self.ino);
+        self.loading.freed.notify_all();
     }
 }
 

@@ -1,7 +1,8 @@
 //! The daemon killed at any moment: what was committed is there at the next mount.
 
-use crate::harness::{Store, files_below, noise, wait_until};
+use crate::harness::{Store, configuration, files_below, header, kms_with, noise, wait_until};
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -170,4 +171,63 @@ fn a_file_that_was_never_committed_before_the_kill_is_empty_and_can_be_used() {
     }
     mount.unmount();
     store.sh("kmsfs fsck --scrub --key-file $KEY $STORE");
+}
+
+#[test]
+fn configurations_and_rotated_keys_hold_across_kills() {
+    let store = Store::new();
+    let keys = ["alias/one", "alias/two"].map(|alias| store.create_key(alias));
+    let config = |number: u64| configuration(&kms_with(&keys[number as usize % 2]), number.is_multiple_of(3));
+    let bucket = store.mountpoint().join("bucket");
+    // Number n: a configuration saved by renaming, then an object under it.
+    let change = |number: u64| -> io::Result<()> {
+        let save = |name: &str, content: &[u8]| {
+            let file = File::create(bucket.join(name))?;
+            file.write_all_at(content, 0)?;
+            file.sync_all()
+        };
+        save("new", config(number).as_bytes())?;
+        fs::rename(bucket.join("new"), bucket.join(".encryption.json"))?;
+        File::open(&bucket)?.sync_all()?;
+        save(&format!("object-{number}"), &noise(number, 5000))
+    };
+    let mut acknowledged = 0;
+    for life in 0..4 {
+        let mount = store.mount();
+        if life == 0 {
+            mount.bucket("bucket");
+            change(0).unwrap();
+        }
+        let found = fs::read_to_string(bucket.join(".encryption.json")).unwrap();
+        assert!([acknowledged, acknowledged + 1].map(config).contains(&found), "after {acknowledged}: {found}");
+        for number in 0..=acknowledged {
+            let path = bucket.join(format!("object-{number}"));
+            assert!(fs::read(&path).unwrap() == noise(number, 5000), "{number}: {}", store.log());
+            assert_eq!(header(&path, "-aws-kms-key-id").as_ref(), Ok(&keys[number as usize % 2]), "{number}");
+        }
+        let done = AtomicU64::new(acknowledged);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let failed = (acknowledged + 1..).find(|&number| {
+                    let changed = change(number);
+                    if changed.is_ok() {
+                        done.store(number, Ordering::SeqCst);
+                    }
+                    changed.is_err()
+                });
+                assert!(failed.is_some());
+            });
+            for key in &keys {
+                store.kms(&format!("rotate-key-on-demand --key-id {key}"));
+            }
+            assert!(wait_until(|| done.load(Ordering::SeqCst) > acknowledged + 5));
+            mount.kill9();
+            writer.join().unwrap();
+        });
+        acknowledged = done.load(Ordering::SeqCst);
+    }
+    for key in &keys {
+        let rotations = store.kms(&format!("list-key-rotations --key-id {key}"));
+        assert_eq!(rotations["Rotations"].as_array().unwrap().len(), 4, "{rotations}");
+    }
 }

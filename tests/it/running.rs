@@ -118,12 +118,14 @@ fn status_tells_what_a_mount_does() {
     mount.set_default("bucket", crate::harness::KMS, false);
     fs::write(bucket.join("file"), vec![7; 10_000]).unwrap();
     let open = File::open(bucket.join("file")).unwrap();
+    open.sync_all().unwrap();
     assert!(fs::read(bucket.join("missing")).is_err());
     let status: Value = serde_json::from_str(&store.sh("kmsfs status $MNT --json")).unwrap();
     assert_eq!((&status["OpenHandles"], &status["OpenObjects"]), (&1.into(), &1.into()), "{status}");
     assert!(status["BytesWritten"].as_u64() >= Some(10_000), "{status}");
     assert!(status["Operations"]["Write"]["Calls"].as_u64() >= Some(1), "{status}");
     assert!(status["KmsCalls"]["GenerateDataKey"].as_u64() >= Some(1), "{status}");
+    assert!(status["RedoLog"]["Syncs"].as_u64() >= Some(1), "{status}");
     assert!(status["Caches"]["KnownInodes"].as_u64() >= Some(2), "{status}");
     assert_eq!((&status["Errors"], &status["ReadOnly"]), (&0.into(), &false.into()), "{status}");
     assert_eq!(status["Store"], store.store().to_str().unwrap());

@@ -304,4 +304,58 @@ mod tests {
         assert_eq!(keyring.read().unwrap().generation, 2);
         assert_eq!(fs::metadata(dir.path().join(KEYRING)).unwrap().mode() & 0o7777, 0o600);
     }
+
+    /// Files of the keyring's directory by name.
+    type Files = std::collections::BTreeMap<std::ffi::OsString, Vec<u8>>;
+
+    fn files(dir: &Path) -> Files {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+        entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect()
+    }
+
+    /// Content is synced before its name is, so a power cut leaves each name as it was before or is after, or a temporary file.
+    #[test]
+    fn whatever_names_a_power_cut_brings_back_it_opens_before_or_after_the_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = keyring(dir.path());
+        for destroys in [false, true] {
+            let before = files(dir.path());
+            let generation = keyring.read().unwrap().generation;
+            let change = |contents: &mut Contents| {
+                if destroys {
+                    contents.service.clear();
+                }
+                contents.region.push('x');
+                Ok::<_, OpenError>(())
+            };
+            keyring.change(change).unwrap();
+            let after = files(dir.path());
+            for choice in 0..16 {
+                let cut = tempfile::tempdir().unwrap();
+                fs::set_permissions(cut.path(), Permissions::from_mode(0o700)).unwrap();
+                let put = |name: &str, bytes: &[u8]| {
+                    let mut options = OpenOptions::new();
+                    options.write(true).create(true).truncate(true).mode(0o600);
+                    options.open(cut.path().join(name)).unwrap().write_all(bytes).unwrap();
+                };
+                for (bit, name) in [(1, KEYRING), (2, PREVIOUS)] {
+                    let from = if choice & bit == 0 { &before } else { &after };
+                    if let Some(bytes) = from.get(std::ffi::OsStr::new(name)) {
+                        put(name, bytes);
+                    }
+                }
+                put(SLOTS, &after[std::ffi::OsStr::new(SLOTS)]);
+                for (bit, name) in [(4, KEYRING), (8, PREVIOUS)] {
+                    if choice & bit != 0 {
+                        put(&format!("{name}.new"), b"cut o");
+                    }
+                }
+                let opened = Keyring::open(cut.path(), &passphrase("right")).unwrap();
+                let found = opened.read().unwrap().generation;
+                assert_eq!(found, generation + u64::from(choice & 1 != 0), "{choice:04b}");
+                opened.change(|_| Ok::<_, OpenError>(())).unwrap();
+                assert_eq!(opened.read().unwrap().generation, found + 1);
+            }
+        }
+    }
 }

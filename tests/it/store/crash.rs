@@ -12,6 +12,7 @@
 mod campaign;
 mod content;
 mod faults;
+mod kms;
 mod looking;
 mod names;
 mod read_only;
@@ -32,7 +33,7 @@ use super::{aes256, dsse};
 use campaign::{Campaign, Effort, seeds};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use workloads::{INTERLEAVED, LAYERS, NAMES, SECOND_LIVES, SEQUENTIAL, random_layers, random_workload};
+use workloads::{EVERYDAY, INTERLEAVED, LAYERS, NAMES, SECOND_LIVES, SEQUENTIAL, random_layers, random_workload};
 
 fn check_all(workloads: &[&str], first_seed: u64, effort: Effort) {
     for seed in seeds(first_seed) {
@@ -57,6 +58,11 @@ fn stores_that_crashed_live_on() {
 #[test]
 fn changes_while_a_sync_is_under_way_survive_crashes() {
     check_all(INTERLEAVED, 3, Effort { one_in: 2, cuts: 4, lives: 1 });
+}
+
+#[test]
+fn what_programs_do_every_day_survives_crashes() {
+    check_all(EVERYDAY, 13, Effort { one_in: 2, cuts: 4, lives: 1 });
 }
 
 #[test]

@@ -37,16 +37,12 @@ pub struct Campaign {
 
 impl Campaign {
     pub fn new(seed: u64) -> Self {
+        Self::with_keys(seed, keys())
+    }
+
+    pub fn with_keys(seed: u64, keys: Arc<KeyService>) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self {
-            seed,
-            rng,
-            keys: keys(),
-            chunks: SPREAD,
-            encryption: aes256(),
-            counts: BTreeMap::new(),
-            found: Vec::new(),
-        }
+        Self { seed, rng, keys, chunks: SPREAD, encryption: aes256(), counts: BTreeMap::new(), found: Vec::new() }
     }
 
     pub fn keys(&self) -> &Arc<KeyService> {

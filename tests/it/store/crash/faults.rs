@@ -10,9 +10,9 @@ use kmsfs::store::Error;
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
 use std::collections::BTreeSet;
 
-const BEFORE: &str =
+pub const BEFORE: &str =
     "create a; write a 0 8; fsync a; create b; write b 0 3; close b; mkdir d; create d/a; write d/a 0 2";
-const WORKLOAD: &str = "create c; write c 0 4; close c; write a 0 3; close a; fsync a; rewrap b; write b 6 1; fsync b; \
+pub const WORKLOAD: &str = "create c; write c 0 4; close c; write a 0 3; close a; fsync a; rewrap b; write b 6 1; fsync b; \
     truncate a 3; write a 4 2; fsync a; checkpoint; punch b 3; fsync d/a; create t; write t 0 2; rename t c; link b d/b; \
     symlink s; symlink d/s; unlink_open b; write ~b 1 3; fsync ~b; release ~b; fsyncdir d; move d e; write e/a 0 1; \
     fsync e/a; unlink s; overwrite a; write a 0 2; close a; unlink e/b; checkpoint; create u; write u 2 2; fsync u; \
@@ -74,15 +74,19 @@ fn see_again(world: &World) -> Vec<String> {
 }
 
 /// Runs the workload with such a disk; answers whether it failed, and checks what is left then.
-struct Run<'a> {
+pub struct Run<'a> {
     campaign: &'a mut Campaign,
     story: String,
     /// Errors are no surprise even after the disk has healed.
     lenient: bool,
 }
 
-impl Run<'_> {
-    fn run(&mut self, world: &Arc<World>, fails: impl Fn(&World), heals: impl Fn(&World, &Error) -> bool) {
+impl<'a> Run<'a> {
+    pub fn new(campaign: &'a mut Campaign, story: String) -> Self {
+        Self { campaign, story, lenient: false }
+    }
+
+    pub fn run(&mut self, world: &Arc<World>, fails: impl Fn(&World), heals: impl Fn(&World, &Error) -> bool) {
         BEFORE.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
         fails(world);
         let (mut failed, mut healed) = (false, false);

@@ -87,6 +87,34 @@ pub const INTERLEAVED: &[&str] = &[
     "create a; write a 0 2; fsyncdir { create b; write b 0 1; close b }; fsync a",
 ];
 
+/// What programs do: logs, files saved by renaming, databases. (`a` is the database, `t` its journal.)
+pub const EVERYDAY: &[&str] = &[
+    // Appends to a log.
+    "create a; write a 0 1; fsync a; write a 1 1; fsync a; write a 2 1; fsync a; write a 3 1; fsync a; write a 4 1; \
+     fsync a; write a 5 1; fsync a; checkpoint; write a 6 1; fsync a; write a 7 1; fsync a",
+    // A log that is moved away and begun anew.
+    "create a; write a 0 5; fsync a; rename a b; create a; write a 0 1; fsync a; fsyncdir; write a 1 2; fsync a; unlink b; \
+     checkpoint; write a 3 1; fsync a",
+    // Saved by renaming, with fsync and without.
+    "create a; write a 0 5; fsync a; create t; write t 0 6; fsync t; rename t a; fsyncdir; create t; write t 0 3; close t; \
+     rename t a; create t; write t 0 8; close t; rename t a; fsync a",
+    // Written in the middle, cut and grown.
+    "create a; write a 0 8; close a; write a 3 2; fsync a; truncate a 5; write a 4 1; fsync a; truncate a 8; write a 6 1; \
+     close a; truncate a 0; write a 0 2; fsync a",
+    // sqlite, journal_mode=DELETE.
+    "create a; write a 0 8; fsync a; fsyncdir; create t; write t 0 3; fsync t; fsyncdir; write t 0 1; fsync t; \
+     write a 0 2; write a 4 2; fsync a; unlink t; fsyncdir; create t; write t 0 5; fsync t; fsyncdir; write t 0 1; fsync t; \
+     write a 2 4; truncate a 6; fsync a; unlink t; fsyncdir",
+    // The same with journal_mode=TRUNCATE, then PERSIST, and a transaction that is taken back.
+    "create a; write a 0 6; fsync a; create t; write t 0 3; fsync t; write t 0 1; fsync t; write a 2 2; fsync a; truncate t 0; \
+     fsync t; write t 0 4; fsync t; write t 0 1; fsync t; write a 0 4; fsync a; write t 0 1; fsync t; write t 1 3; fsync t; \
+     write a 4 2; close a; write a 4 2; fsync a; write t 0 1; fsync t",
+    // journal_mode=WAL: frames are appended and synced, go home at a checkpoint, and the log is begun anew.
+    "create a; write a 0 6; fsync a; create t; write t 0 1; fsync t; fsyncdir; write t 1 2; fsync t; write t 3 2; fsync t; \
+     write t 5 2; fsync t; write a 0 2; write a 4 4; fsync a; write t 0 1; write t 1 2; fsync t; write t 3 1; fsync t; \
+     fsync t; write a 2 2; fsync a; truncate t 0; close t; unlink t; fsyncdir",
+];
+
 /// Directories, hard links, symlinks.
 pub const NAMES: &[&str] = &[
     "create a; write a 0 4; close a; checkpoint; fsync a",

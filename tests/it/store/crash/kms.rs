@@ -1,0 +1,243 @@
+//! The KMS refuses, does not answer or takes long in the middle of anything: who asked is told, nothing is lost, and nobody
+//! else waits.
+
+use super::campaign::{Campaign, Effort, seeds};
+use super::faults::{BEFORE, Run, WORKLOAD};
+use super::world::{SPREAD, World};
+use crate::store::*;
+use kmsfs::kms::Code;
+use kmsfs::sse::RequestError;
+use kmsfs::store::backend;
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+type Asked = Arc<dyn Fn(u64) -> Result<(), Error> + Send + Sync>;
+
+/// Answers as `OneKey` does once `asked`, which hears the number of the call, lets it.
+struct Moody {
+    key: OneKey,
+    calls: AtomicU64,
+    asked: RwLock<Asked>,
+}
+
+impl Moody {
+    fn new() -> Arc<Self> {
+        let asked: Asked = Arc::new(|_| Ok(()));
+        Arc::new(Self { key: OneKey(SecretKey::random()), calls: AtomicU64::new(0), asked: RwLock::new(asked) })
+    }
+
+    fn ask(&self) -> Result<(), Error> {
+        let asked = self.asked.read().clone();
+        asked(self.calls.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// From the next call on, which has number 1.
+    fn from_now(&self, asked: impl Fn(u64) -> Result<(), Error> + Send + Sync + 'static) {
+        *self.asked.write() = Arc::new(asked);
+        self.calls.store(0, Ordering::SeqCst);
+    }
+}
+
+impl ServiceKey for Moody {
+    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
+        self.ask()?;
+        ServiceKey::generate_data_key(&self.key, context)
+    }
+
+    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error> {
+        self.ask()?;
+        ServiceKey::encrypt(&self.key, plaintext, context)
+    }
+
+    fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
+        self.ask()?;
+        ServiceKey::decrypt(&self.key, blob, context)
+    }
+}
+
+impl Kms for Moody {
+    fn generate_data_key(&self, id: &str, context: &EncryptionContext, by: &Caller) -> Result<GeneratedDataKey, Error> {
+        self.ask()?;
+        Kms::generate_data_key(&self.key, id, context, by)
+    }
+
+    fn encrypt(
+        &self,
+        id: &str,
+        plaintext: &SecretKey,
+        context: &EncryptionContext,
+        by: &Caller,
+    ) -> Result<(String, Vec<u8>), Error> {
+        self.ask()?;
+        Kms::encrypt(&self.key, id, plaintext, context, by)
+    }
+
+    fn decrypt(&self, arn: &str, blob: &[u8], context: &EncryptionContext, by: &Caller) -> Result<SecretKey, Error> {
+        self.ask()?;
+        Kms::decrypt(&self.key, arn, blob, context, by)
+    }
+
+    fn authorize(&self, arn: &str, what: Operation, context: &EncryptionContext, by: &Caller) -> Result<(), Error> {
+        self.ask()?;
+        self.key.authorize(arn, what, context, by)
+    }
+}
+
+/// As many calls as the workload makes, with the service's own key behind the same KMS.
+fn calls(kms: &Moody, keys: &Arc<KeyService>, encryption: &Encryption) -> u64 {
+    let world = World::with(keys, encryption.clone(), SPREAD, true);
+    BEFORE.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
+    kms.from_now(|_| Ok(()));
+    WORKLOAD.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
+    kms.calls.load(Ordering::SeqCst)
+}
+
+#[test]
+fn each_call_to_the_kms_may_be_refused_or_unanswered() {
+    for seed in seeds(12) {
+        for (code, encryption) in [(Code::AccessDenied, aws_kms("0")), (Code::KmsInternal, dsse("0"))] {
+            let kms = Moody::new();
+            let keys = Arc::new(KeyService::new(kms.clone(), kms.clone()));
+            let mut campaign = Campaign::with_keys(seed, keys.clone());
+            let count = calls(&kms, &keys, &encryption);
+            assert!(count > 20, "{count}");
+            for nth in 1..=count {
+                let error = move || Error::new(code, "not now");
+                let told = kmsfs::store::Error::Sse(RequestError::Kms(error()));
+                let world = World::with(&keys, encryption.clone(), SPREAD, true);
+                let story = format!("call {nth} of {count} to the KMS answers {}", code.name());
+                let heals = |world: &World, error: &kmsfs::store::Error| {
+                    kms.from_now(|_| Ok(()));
+                    if *error != told {
+                        world.misread.lock().push(format!("the caller was told {error:?}"));
+                    }
+                    true
+                };
+                Run::new(&mut campaign, story).run(
+                    &world,
+                    |_| kms.from_now(move |call| if call == nth { Err(error()) } else { Ok(()) }),
+                    heals,
+                );
+                kms.from_now(|_| Ok(()));
+            }
+            campaign.finish();
+        }
+    }
+}
+
+/// The KMS's next call says that it came, and waits until it may go on.
+fn hold_next(kms: &Moody) -> (Receiver<()>, Sender<()>) {
+    let (came, reached) = channel();
+    let (go_on, may_go_on) = channel();
+    let may_go_on = parking_lot::Mutex::new(may_go_on);
+    kms.from_now(move |call| {
+        if call == 1 {
+            let _ = came.send(());
+            let _ = may_go_on.lock().recv();
+        }
+        Ok(())
+    });
+    (reached, go_on)
+}
+
+/// Everything that needs no answer from this KMS.
+fn use_everything_else(store: &Arc<Store>, dir: &Arc<Dir>, open: &Object) {
+    open.write(0, &pattern(2, 5000)).unwrap();
+    open.fsync().unwrap();
+    // More than there are of anything that is shared out by inode numbers.
+    for n in 0..40 {
+        let name = format!("new-{n}");
+        let new = create(store, dir, &name);
+        new.write(0, b"new").unwrap();
+        new.commit().unwrap();
+        store.release(&new);
+        let again = open_object(store, dir, &name);
+        assert_eq!(content(&again), b"new");
+        store.release(&again);
+    }
+    let rename = |from: &str, to: &str| {
+        store.rename(dir, OsStr::new(from), dir, OsStr::new(to), backend::Rename::Replace).unwrap();
+    };
+    rename("new-0", "new-1");
+    store.fsync_dir(dir).unwrap();
+    store.commit_all();
+    store.checkpoint().unwrap();
+    for n in 1..40 {
+        store.unlink(dir, OsStr::new(&format!("new-{n}"))).unwrap();
+    }
+    store.checkpoint().unwrap();
+}
+
+/// Does something for which this KMS is asked, and all else while it has not answered.
+fn nobody_waits_for(what: &str, act: impl FnOnce(&Arc<Store>, &Arc<Dir>, &Arc<Object>) + Send) {
+    let (kms, service) = (Moody::new(), Moody::new());
+    let keys = Arc::new(KeyService::new(kms.clone(), service));
+    let (disk, _) = new_disk();
+    let store = open(&disk, &keys);
+    for (name, encryption) in [("victim", aws_kms("k")), ("closed", aws_kms("k")), ("other", aes256())] {
+        let object = store.create(&bucket(&store), OsStr::new(name), &NODE, &encryption, name, &CALLER).unwrap().0;
+        object.write(0, &pattern(1, 9000)).unwrap();
+        store.release(&object);
+    }
+    store.close().unwrap();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    let (victim, other) = (open_object(&store, &dir, "victim"), open_object(&store, &dir, "other"));
+    let (reached, go_on) = hold_next(&kms);
+    let outcome = thread::scope(|scope| {
+        let acting = scope.spawn(|| act(&store, &dir, &victim));
+        reached.recv().unwrap();
+        let (done, is_done) = channel();
+        let (store, dir, other) = (&store, &dir, &other);
+        scope.spawn(move || {
+            use_everything_else(store, dir, other);
+            let _ = done.send(());
+        });
+        let outcome = is_done.recv_timeout(Duration::from_secs(60));
+        drop(go_on);
+        acting.join().unwrap();
+        outcome
+    });
+    assert!(outcome.is_ok(), "somebody waited while {what} waited for the KMS");
+    assert_eq!(content(&victim), pattern(1, 9000), "{what}");
+    store.release(&victim);
+    store.release(&other);
+    store.close().unwrap();
+}
+
+#[test]
+fn while_the_kms_takes_its_time_nobody_else_waits() {
+    let name = OsStr::new;
+    nobody_waits_for("creating", |store, dir, _| {
+        let made = store.create(dir, name("made"), &NODE, &aws_kms("k"), "made", &CALLER).unwrap().0;
+        store.release(&made);
+    });
+    nobody_waits_for("opening", |store, dir, _| store.release(&open_object(store, dir, "closed")));
+    nobody_waits_for("opening what is open", |store, dir, _| store.release(&open_object(store, dir, "victim")));
+    nobody_waits_for("truncating at open", |store, dir, _| {
+        let opened = store.open_truncated(dir, name("closed"), &aws_kms("k"), "closed", &CALLER).unwrap();
+        store.release(&opened);
+    });
+    nobody_waits_for("wrapping anew", |store, _, victim| {
+        store.rewrap(victim, &aws_kms("another"), "victim", &CALLER).unwrap();
+    });
+    nobody_waits_for("a new data key", |store, _, victim| {
+        store.rewrap(victim, &dsse("k"), "victim", &CALLER).unwrap();
+    });
+    nobody_waits_for("unlocking", |store, _, victim| {
+        victim.lock().unwrap();
+        store.unlock(victim, &CALLER).unwrap();
+    });
+}
+
+#[test]
+fn without_a_mood_nothing_is_wrong() {
+    let kms = Moody::new();
+    let mut campaign = Campaign::with_keys(13, Arc::new(KeyService::new(kms.clone(), kms)));
+    campaign.encryption = aws_kms("0");
+    campaign.check(&format!("{BEFORE}; {WORKLOAD}"), Effort { one_in: 4, cuts: 2, lives: 1 });
+    campaign.finish();
+}
