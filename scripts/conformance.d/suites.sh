@@ -170,3 +170,21 @@ suite_stress_ng() {
         "${seconds} s each${bad:+; failed:$bad}${none:+; skipped by stress-ng:$none}"
     drop
 }
+
+# The project's own tests of what is unsafe and of what uses it, under AddressSanitizer. The stable toolchain has it with
+# RUSTC_BOOTSTRAP.
+suite_asan() {
+    [ "$on" = kmsfs ] || return 0
+    local out=$logs/asan.out passed failed names
+    (
+        export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$here/target/asan TMPDIR=$base
+        cargo test --locked --no-fail-fast --target "$(rustc -vV | sed -n 's/^host: //p')" --lib --test it -- \
+            sys:: system_calls:: sandbox:: mounting:: unlocking::terminal:: kill9::
+    ) >"$out" 2>&1 </dev/null || true
+    read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$out")
+    # One that ends in the middle tells no result.
+    [ "$(grep -c '^test result:' "$out")" -eq 2 ] || failed=$((failed + 1))
+    ! grep -q 'ERROR: AddressSanitizer' "$out" || failed=$((failed + 1))
+    names=$(awk '/^test .* FAILED$/ { print $2 }' "$out" | paste -sd ' ')
+    row "AddressSanitizer" $((passed + failed)) "$passed" "$failed" 0 "${names:+failed: $names}"
+}
