@@ -9,6 +9,7 @@ use crate::sse::Algorithm;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// An object that a KMS key protects, or an older data key of it, while it is being encrypted again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +41,7 @@ pub fn protected_by(backend: &dyn Backend, key_arn: &str, visit: &mut dyn FnMut(
         });
     }
     let buckets = root.open_dir(OsStr::new(BUCKETS))?;
-    let mut path = Vec::new();
-    walk(buckets.as_ref(), &mut path, &mut |path, ino| {
+    walk(buckets, &mut |path, ino| {
         let mut names = path.splitn(2, |byte| *byte == b'/');
         let (bucket, key) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
         let found = by_inode.get_mut(&ino);
@@ -71,8 +71,29 @@ fn records(bytes: &[u8], visit: &mut dyn FnMut(Record)) {
     }
 }
 
-/// Regular files, with their paths from the bucket on.
-fn walk(dir: &dyn Dir, path: &mut Vec<u8>, visit: &mut dyn FnMut(&[u8], u64)) -> Result<()> {
+/// Regular files, with their paths from the bucket on; no recursion, as in `recovery::walk`.
+fn walk(top: Arc<dyn Dir>, visit: &mut dyn FnMut(&[u8], u64)) -> Result<()> {
+    let mut path = Vec::new();
+    let below = files_of(top.as_ref(), &mut path, visit)?;
+    let mut pending = vec![(top, below, 0)];
+    while let Some((dir, below, above)) = pending.last_mut() {
+        path.truncate(*above);
+        let Some(name) = below.pop() else {
+            pending.pop();
+            continue;
+        };
+        // It may have gone meanwhile.
+        let Ok(dir) = dir.open_dir(&name) else { continue };
+        path.extend_from_slice(name.as_bytes());
+        path.push(b'/');
+        let below = files_of(dir.as_ref(), &mut path, visit)?;
+        pending.push((dir, below, path.len()));
+    }
+    Ok(())
+}
+
+/// Those in one directory. Answers the directories in it.
+fn files_of(dir: &dyn Dir, path: &mut Vec<u8>, visit: &mut dyn FnMut(&[u8], u64)) -> Result<Vec<OsString>> {
     let mut below: Vec<OsString> = Vec::new();
     let above = path.len();
     dir.read(0, &mut |entry| {
@@ -87,13 +108,5 @@ fn walk(dir: &dyn Dir, path: &mut Vec<u8>, visit: &mut dyn FnMut(&[u8], u64)) ->
         }
         true
     })?;
-    for name in below {
-        // It may have gone meanwhile.
-        let Ok(dir) = dir.open_dir(&name) else { continue };
-        path.extend_from_slice(name.as_bytes());
-        path.push(b'/');
-        walk(dir.as_ref(), path, visit)?;
-        path.truncate(above);
-    }
-    Ok(())
+    Ok(below)
 }

@@ -174,7 +174,7 @@ fn locate(
         }
     }
     if !missing.is_empty() {
-        walk(buckets.as_ref(), &mut |dir, name| {
+        walk(&buckets, &mut |dir, name| {
             if let Ok(file) = dir.open_file(name, access)
                 && let Some(id) = id_of(file.as_ref())
                 && missing.remove(&id)
@@ -213,25 +213,37 @@ fn carries(file: &dyn File, id: ObjectId) -> bool {
     id_of(file) == Some(id)
 }
 
-/// Visits every regular file below a directory until `visit` answers false.
-pub fn walk(dir: &dyn Dir, visit: &mut dyn FnMut(&dyn Dir, &OsStr) -> bool) -> Result<bool> {
+/// Visits every regular file below a directory until `visit` answers false. Not by recursion: whoever can write the store
+/// decides how deep its directories are.
+pub fn walk(top: &Arc<dyn Dir>, visit: &mut dyn FnMut(&dyn Dir, &OsStr) -> bool) -> Result<()> {
+    let mut pending = vec![(top.clone(), names(top.as_ref())?)];
+    while let Some((dir, left)) = pending.last_mut() {
+        let Some((name, kind)) = left.pop() else {
+            pending.pop();
+            continue;
+        };
+        let kind = if kind == 0 { dir.stat(&name)?.mode & libc::S_IFMT } else { kind };
+        match kind {
+            libc::S_IFDIR => {
+                let below = dir.open_dir(&name)?;
+                let names = names(below.as_ref())?;
+                pending.push((below, names));
+            }
+            libc::S_IFREG if !visit(dir.as_ref(), &name) => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Names and kinds.
+fn names(dir: &dyn Dir) -> Result<Vec<(OsString, u32)>> {
     let mut names = Vec::new();
     dir.read(0, &mut |entry| {
         names.push((OsString::from_vec(entry.name.as_bytes().to_vec()), entry.kind));
         true
     })?;
-    for (name, kind) in names {
-        let kind = if kind == 0 { dir.stat(&name)?.mode & libc::S_IFMT } else { kind };
-        let go_on = match kind {
-            libc::S_IFDIR => walk(dir.open_dir(&name)?.as_ref(), visit)?,
-            libc::S_IFREG => visit(dir, &name),
-            _ => true,
-        };
-        if !go_on {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    Ok(names)
 }
 
 /// M4: in order; the length once, at the end, to the last mark's, since an earlier one would cut off direct writes.

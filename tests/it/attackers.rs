@@ -165,3 +165,26 @@ fn names_that_somebody_chose_stay_on_one_line_of_logs_and_within_json() {
     assert!(report.to_string().contains("forged"), "{answer:?}");
     assert!(!answer.out.contains('\u{1b}') && !answer.err.contains('\u{1b}'), "{answer:?}");
 }
+
+/// Recursion went as deep as whoever can write the store wanted, and ended the process.
+#[test]
+fn directories_of_any_depth_end_neither_a_check_nor_a_recovery() {
+    const DEPTH: usize = 2500;
+    let store = store_with_an_object();
+    let mount = store.mount();
+    store.sh("echo more >>$MNT/bucket/mine");
+    mount.kill9();
+    // With little stack. The object is nowhere, so that recovery looks everywhere.
+    store.sh(&format!(
+        "mv $STORE/buckets/bucket/mine aside
+         python3 -c 'import os
+os.chdir(os.environ[\"STORE\"] + \"/buckets/bucket\")
+for _ in range({DEPTH}): os.mkdir(\"d\"); os.chdir(\"d\")'
+         ulimit -s 512
+         kmsfs fsck --key-file $KEY --json $STORE >found || test $? = 4"
+    ));
+    let found: serde_json::Value = serde_json::from_str(&store.sh("cat found")).unwrap();
+    assert_eq!(found["Directories"], DEPTH, "{found}");
+    store.sh("ulimit -s 512; kmsfs kms --store $STORE --key-file $KEY list-objects --key-id alias/aws/s3 || true");
+    store.mount().unmount();
+}

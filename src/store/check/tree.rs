@@ -86,13 +86,20 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn directory(&mut self, dir: &Arc<Dir>) -> Result<()> {
-        for (name, kind) in self.names(dir)? {
+    /// A directory and all below it; no recursion, as in `recovery::walk`.
+    fn directory(&mut self, top: &Arc<Dir>) -> Result<()> {
+        let mut pending = vec![(top.clone(), self.names(top)?.into_iter())];
+        while let Some((dir, left)) = pending.last_mut() {
+            let Some((name, kind)) = left.next() else {
+                pending.pop();
+                continue;
+            };
             match kind {
                 libc::S_IFDIR => match self.store.open_dir(dir, &name) {
                     Ok(below) => {
                         self.report.directories += 1;
-                        self.directory(&below)?;
+                        let names = self.names(&below)?.into_iter();
+                        pending.push((below, names));
                     }
                     Err(error) if is_fatal(&error) => return Err(error),
                     Err(error) => {

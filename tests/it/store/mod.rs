@@ -3,6 +3,7 @@
 mod crash;
 mod dual;
 mod group_commit;
+mod nonces;
 mod objects;
 mod space;
 mod tamper;
