@@ -1,6 +1,7 @@
 //! The redo log under many writers: whoever waits shares a sync, and neither the log nor recovery grows without bound.
 
 use super::*;
+use kmsfs::store::LogUsage;
 use kmsfs::store::backend::simulated::Call;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -114,4 +115,25 @@ fn the_log_keeps_its_bound_under_continuous_writes_and_recovery_reads_no_more_th
     }
     store.release(&object);
     store_again.release(&again);
+}
+
+#[test]
+fn what_is_written_once_goes_past_the_log() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let object = create(&store, &bucket(&store), "a");
+    object.write(0, &pattern(1, 1 << 20)).unwrap();
+    object.commit().unwrap();
+    object.write(1 << 20, &pattern(2, 1 << 20)).unwrap();
+    assert_eq!(store.log_usage(), LogUsage { bytes: 0, syncs: 0, checkpoints: 0 });
+    object.fsync().unwrap();
+    // Tag entries of 256 chunks, the seal, the sidecar's record, a mark.
+    let once = store.log_usage();
+    assert!(once.bytes < 20_000 && once.syncs == 1, "{once:?}");
+    object.write(0, &pattern(3, 100 * CHUNK)).unwrap();
+    object.fsync().unwrap();
+    let logged = store.log_usage().bytes - once.bytes;
+    assert!((100 * CHUNK as u64..110 * CHUNK as u64).contains(&logged), "{logged}");
+    store.release(&object);
+    store.close().unwrap();
 }
