@@ -101,7 +101,8 @@ pub fn recover(backend: &dyn Backend, found: &Found, access: Access, cut: bool) 
     if !objects.is_empty() {
         ::log::info!("the redo log had changes of {} objects: they are home now", objects.len());
     }
-    if !found.header.clean && !(objects.is_empty() && makes(Mistake::IdleRecoveryNotSynced)) {
+    let idle = objects.is_empty() && makes(Mistake::IdleRecoveryNotSynced);
+    if !found.header.clean && !idle {
         // What is found now counts as durable (M5).
         backend.sync_all()?;
     }

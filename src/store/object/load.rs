@@ -150,7 +150,7 @@ impl Object {
             key.verify_seal(Header::sealed(first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
         }
         if makes(Mistake::LengthFromFile) {
-            header.seal.length = CipherLen(home.len()?).plain(geometry).unwrap_or(header.seal.length);
+            header.seal.length = CipherLen(home.length_of(metadata)).plain(geometry).unwrap_or(header.seal.length);
         }
         check_length(store, &home, metadata, header.seal.length.cipher(geometry))
             .map_err(|finding| corrupt(&finding))?;

@@ -35,7 +35,7 @@ impl Moody {
     }
 
     /// From the next call on, which has number 1.
-    fn from_now(&self, asked: impl Fn(u64) -> Result<(), Error> + Send + Sync + 'static) {
+    fn answer(&self, asked: impl Fn(u64) -> Result<(), Error> + Send + Sync + 'static) {
         *self.asked.write() = Arc::new(asked);
         self.calls.store(0, Ordering::SeqCst);
     }
@@ -90,7 +90,7 @@ impl Kms for Moody {
 fn calls(kms: &Moody, keys: &Arc<KeyService>, encryption: &Encryption) -> u64 {
     let world = World::with(keys, encryption.clone(), SPREAD, true);
     BEFORE.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
-    kms.from_now(|_| Ok(()));
+    kms.answer(|_| Ok(()));
     WORKLOAD.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
     kms.calls.load(Ordering::SeqCst)
 }
@@ -110,7 +110,7 @@ fn each_call_to_the_kms_may_be_refused_or_unanswered() {
                 let world = World::with(&keys, encryption.clone(), SPREAD, true);
                 let story = format!("call {nth} of {count} to the KMS answers {}", code.name());
                 let heals = |world: &World, error: &kmsfs::store::Error| {
-                    kms.from_now(|_| Ok(()));
+                    kms.answer(|_| Ok(()));
                     if *error != told {
                         world.misread.lock().push(format!("the caller was told {error:?}"));
                     }
@@ -118,10 +118,10 @@ fn each_call_to_the_kms_may_be_refused_or_unanswered() {
                 };
                 Run::new(&mut campaign, story).run(
                     &world,
-                    |_| kms.from_now(move |call| if call == nth { Err(error()) } else { Ok(()) }),
+                    |_| kms.answer(move |call| if call == nth { Err(error()) } else { Ok(()) }),
                     heals,
                 );
-                kms.from_now(|_| Ok(()));
+                kms.answer(|_| Ok(()));
             }
             campaign.finish();
         }
@@ -133,7 +133,7 @@ fn hold_next(kms: &Moody) -> (Receiver<()>, Sender<()>) {
     let (came, reached) = channel();
     let (go_on, may_go_on) = channel();
     let may_go_on = parking_lot::Mutex::new(may_go_on);
-    kms.from_now(move |call| {
+    kms.answer(move |call| {
         if call == 1 {
             let _ = came.send(());
             let _ = may_go_on.lock().recv();

@@ -161,7 +161,9 @@ impl World {
             let worker = thread::spawn(move || {
                 #[cfg(debug_assertions)]
                 mistakes::make(made);
-                split(&group, ';').into_iter().for_each(|op| world.step(op.trim()));
+                for op in split(&group, ';') {
+                    world.step(op.trim());
+                }
             });
             // It may have to wait for the operation that is under way; either order must be right.
             let patience = Instant::now() + Duration::from_millis(30);
