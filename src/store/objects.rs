@@ -273,6 +273,11 @@ impl Store {
         self.name_changed(object.ino(), dir);
     }
 
+    /// A closed object that the log holds nothing of is read in again by whoever opens it.
+    pub(super) fn forget_closed(&self, ino: u64) {
+        self.objects.forget_closed(ino);
+    }
+
     // ---- the table
 
     pub(super) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {

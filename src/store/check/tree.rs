@@ -24,8 +24,8 @@ pub struct Tree<'a> {
     seen: HashSet<u64>,
     /// Objects by their id: inode, and where their sidecar is.
     ids: HashMap<ObjectId, (u64, Place)>,
-    /// Records of long symlinks.
-    links: HashMap<ObjectId, Place>,
+    /// Records of long symlinks, and of what earlier repairs put aside.
+    others: HashMap<ObjectId, Place>,
     /// Some object's header could not be read, or some directory: whose records are whose is not known.
     unsure: bool,
     /// Objects that a repair wrote anew, by the inode of what was there before: for further names of it.
@@ -48,13 +48,13 @@ impl<'a> Tree<'a> {
         report: &'a mut Report,
         progress: &'a mut dyn FnMut(Progress) -> bool,
     ) -> Self {
-        let (seen, ids, links, salvaged) = Default::default();
-        Self { store, options, caller, records, report, progress, seen, ids, links, unsure: false, salvaged }
+        let (seen, ids, others, salvaged) = Default::default();
+        Self { store, options, caller, records, report, progress, seen, ids, others, unsure: false, salvaged }
     }
 
     pub fn used(self) -> Used {
         let objects = self.ids.into_iter().map(|(id, (_, place))| (id, place));
-        Used { places: objects.chain(self.links).collect(), certain: !self.unsure }
+        Used { places: objects.chain(self.others).collect(), certain: !self.unsure }
     }
 
     /// All buckets.
@@ -141,7 +141,7 @@ impl<'a> Tree<'a> {
     fn symlink(&mut self, dir: &Arc<Dir>, name: &OsStr) {
         self.report.symlinks += 1;
         if let Ok(Some((id, place))) = Store::link_record(dir, name) {
-            self.links.insert(id, place);
+            self.others.insert(id, place);
         }
         if let Err(error) = self.store.read_link(dir, name) {
             let place = dir.show(name);
@@ -203,7 +203,19 @@ impl<'a> Tree<'a> {
                 return Ok(false);
             }
         };
-        if let Some((other, _)) = self.ids.get(&header.object_id) {
+        let remembered = self.records.by_inode.get(&ino).is_some_and(|(id, _)| *id == header.object_id);
+        if let Some((other, _)) = self.ids.get(&header.object_id)
+            && remembered
+        {
+            // The copy came first, and the object itself is not to suffer.
+            let text = format!("another file (inode {other}) has its object id: that one is a copy made in the store");
+            self.report.add(Severity::Error, shown, text);
+            if self.options.repair {
+                // The copy's inode may have come into the record.
+                self.store.checkpoint()?;
+            }
+            self.store.forget_closed(*other);
+        } else if let Some((other, _)) = self.ids.get(&header.object_id) {
             let text = format!("has the object id of another file (inode {other}): it is a copy made in the store");
             let found = self.report.add(Severity::Error, shown, text);
             if self.options.repair {
@@ -230,11 +242,10 @@ impl<'a> Tree<'a> {
         for (file, ino) in repair::put_aside(self.store)? {
             match read_header(file.as_ref()) {
                 Ok(header) => {
-                    self.ids.insert(header.object_id, (ino, header.sidecar));
+                    self.others.insert(header.object_id, header.sidecar);
                 }
-                Err(_) if self.records.by_inode.contains_key(&ino) => self.claim_by_inode(ino),
-                // A log, or what no record knows.
-                Err(_) => {}
+                // A log may be there too, and what no record knows.
+                Err(_) => self.others.extend(self.records.by_inode.get(&ino).copied()),
             }
         }
         Ok(())
