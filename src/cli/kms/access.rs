@@ -1,7 +1,7 @@
 //! Who may use a key: policies and grants on the command line.
 
-use super::{Answer, Refused, date, input};
-use crate::kms::{Administrator, Constraints, GrantEntry, GrantRequest, Retired};
+use super::{Answer, PageArgs, Refused, date, input, with_page};
+use crate::kms::{Administrator, Constraints, GrantEntry, GrantRequest, Page, Retired};
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -40,6 +40,9 @@ pub enum Operation {
     ListKeyPolicies {
         #[arg(long)]
         key_id: String,
+        #[command(flatten)]
+        #[serde(skip)]
+        page: PageArgs,
     },
     /// Let somebody use a key for some operations, beside its policy
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store create-grant --key-id KEY-ID \\\n    \
@@ -72,6 +75,9 @@ pub enum Operation {
         grant_id: Option<String>,
         #[arg(long)]
         grantee_principal: Option<String>,
+        #[command(flatten)]
+        #[serde(skip)]
+        page: PageArgs,
     },
     /// List the grants that a principal may retire
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store list-retirable-grants \\\n    \
@@ -79,6 +85,9 @@ pub enum Operation {
     ListRetirableGrants {
         #[arg(long)]
         retiring_principal: String,
+        #[command(flatten)]
+        #[serde(skip)]
+        page: PageArgs,
     },
     /// End a grant
     #[command(
@@ -131,8 +140,9 @@ impl Operation {
                 let policy = kms.get_key_policy(key_id, policy_name.as_deref(), caller)?;
                 Some(json!({"Policy": policy, "PolicyName": "default"}))
             }
-            Self::ListKeyPolicies { key_id } => {
-                Some(json!({"PolicyNames": kms.list_key_policies(key_id, caller)?, "Truncated": false}))
+            Self::ListKeyPolicies { key_id, page } => {
+                let names = page.request().of(kms.list_key_policies(key_id, caller)?)?;
+                Some(with_page(json!({"PolicyNames": names.entries}), names.next))
             }
             Self::CreateGrant {
                 key_id,
@@ -153,11 +163,12 @@ impl Operation {
                 let grant = kms.create_grant(key_id, &request, grant_tokens, caller)?;
                 Some(json!({"GrantToken": grant.grant_token, "GrantId": grant.grant_id}))
             }
-            Self::ListGrants { key_id, grant_id, grantee_principal } => {
-                Some(listed(&kms.list_grants(key_id, grant_id.as_deref(), grantee_principal.as_deref(), caller)?))
+            Self::ListGrants { key_id, grant_id, grantee_principal, page } => {
+                let grants = kms.list_grants(key_id, grant_id.as_deref(), grantee_principal.as_deref(), caller)?;
+                Some(listed(page.request().of(grants)?))
             }
-            Self::ListRetirableGrants { retiring_principal } => {
-                Some(listed(&kms.list_retirable_grants(retiring_principal)?))
+            Self::ListRetirableGrants { retiring_principal, page } => {
+                Some(listed(page.request().of(kms.list_retirable_grants(retiring_principal)?)?))
             }
             Self::RevokeGrant { key_id, grant_id } => {
                 kms.revoke_grant(key_id, grant_id, caller)?;
@@ -175,7 +186,7 @@ impl Operation {
     }
 }
 
-fn listed(grants: &[GrantEntry]) -> Value {
+fn listed(grants: Page<GrantEntry>) -> Value {
     let entry = |GrantEntry { key_arn, grant }: &GrantEntry| {
         let mut entry = json!({
             "KeyId": key_arn,
@@ -194,7 +205,7 @@ fn listed(grants: &[GrantEntry]) -> Value {
         }
         entry
     };
-    json!({"Grants": grants.iter().map(entry).collect::<Vec<_>>(), "Truncated": false})
+    with_page(json!({"Grants": grants.entries.iter().map(entry).collect::<Vec<_>>()}), grants.next)
 }
 
 /// JSON, or aws' shorthand: `EncryptionContextSubset={a=1,b=2}`.

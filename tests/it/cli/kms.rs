@@ -1,5 +1,7 @@
 //! `kmsfs kms` as people who know `aws kms` call it: answers, messages, exit codes.
 
+mod errors;
+
 use super::*;
 use serde_json::Value;
 
@@ -19,6 +21,30 @@ impl Place {
 
     fn new_key(&self) -> String {
         text(&self.answered(&["create-key"])["KeyMetadata"]["Arn"])
+    }
+
+    fn parameters_for_import(&self, arn: &str, spec: &str) -> Value {
+        let algorithm = "RSAES_OAEP_SHA_256";
+        self.answered(&[
+            "get-parameters-for-import",
+            "--key-id",
+            arn,
+            "--wrapping-algorithm",
+            algorithm,
+            "--wrapping-key-spec",
+            spec,
+        ])
+    }
+
+    /// New key material, wrapped as people do it for AWS: where it is.
+    fn wrap_with_openssl(&self, parameters: &Value) -> String {
+        fs::write(self.path("public.b64"), text(&parameters["PublicKey"])).unwrap();
+        let script = "base64 -d public.b64 >public && head -c 32 /dev/urandom >material && openssl pkeyutl -encrypt -pubin \
+             -inkey public -keyform DER -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 \
+             -pkeyopt rsa_mgf1_md:sha256 -in material -out wrapped";
+        let wrapped = run("sh", ["-c", &format!("cd {} && {script}", self.shown(""))]);
+        assert_eq!(wrapped.code, 0, "{wrapped:?}");
+        format!("fileb://{}", self.shown("wrapped"))
     }
 
     #[track_caller]
@@ -158,6 +184,35 @@ fn refusals_have_the_names_and_words_of_aws() {
 }
 
 #[test]
+fn grants_are_listed_a_page_at_a_time() {
+    let place = Place::with_store();
+    let arn = place.new_key();
+    let grantee = "arn:aws:iam::000000000000:user/alice";
+    let grant = |operation| {
+        let words = [
+            "create-grant",
+            "--key-id",
+            &arn,
+            "--grantee-principal",
+            grantee,
+            "--operations",
+            operation,
+            "--name",
+            "g",
+        ];
+        text(&place.answered(&words)["GrantId"])
+    };
+    let made = [grant("Decrypt"), grant("Encrypt")];
+    let list = ["list-grants", "--key-id", &arn, "--limit", "1"];
+    let first = place.answered(&list);
+    assert_eq!(first["Truncated"], true);
+    let marker = text(&first["NextMarker"]);
+    let second = place.answered(&[&list[..], &["--marker", &marker]].concat());
+    assert_eq!((&second["Truncated"], &second["NextMarker"]), (&false.into(), &Value::Null));
+    assert_eq!([text(&first["Grants"][0]["GrantId"]), text(&second["Grants"][0]["GrantId"])], made);
+}
+
+#[test]
 fn wrong_usage_ends_with_252_and_says_what_is_wrong() {
     let place = Place::with_store();
     for (words, message) in [
@@ -180,22 +235,8 @@ fn key_material_that_openssl_has_wrapped_is_imported() {
     let made = place.answered(&["create-key", "--origin", "EXTERNAL"]);
     let arn = text(&made["KeyMetadata"]["Arn"]);
     assert_eq!(made["KeyMetadata"]["KeyState"], "PendingImport");
-    let (algorithm, spec) = ("RSAES_OAEP_SHA_256", "RSA_3072");
-    let parameters = place.answered(&[
-        "get-parameters-for-import",
-        "--key-id",
-        &arn,
-        "--wrapping-algorithm",
-        algorithm,
-        "--wrapping-key-spec",
-        spec,
-    ]);
-    fs::write(place.path("public.b64"), text(&parameters["PublicKey"])).unwrap();
-    let script = "base64 -d public.b64 >public && head -c 32 /dev/urandom >material && openssl pkeyutl -encrypt -pubin \
-                  -inkey public -keyform DER -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 \
-                  -pkeyopt rsa_mgf1_md:sha256 -in material -out wrapped";
-    let wrapped = run("sh", ["-c", &format!("cd {} && {script}", place.shown(""))]);
-    assert_eq!(wrapped.code, 0, "{wrapped:?}");
+    let parameters = place.parameters_for_import(&arn, "RSA_3072");
+    let wrapped = place.wrap_with_openssl(&parameters);
     let imported = place.answered(&[
         "import-key-material",
         "--key-id",
@@ -203,7 +244,7 @@ fn key_material_that_openssl_has_wrapped_is_imported() {
         "--import-token",
         &text(&parameters["ImportToken"]),
         "--encrypted-key-material",
-        &format!("fileb://{}", place.shown("wrapped")),
+        &wrapped,
         "--expiration-model",
         "KEY_MATERIAL_DOES_NOT_EXPIRE",
     ]);
