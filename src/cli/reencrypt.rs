@@ -147,7 +147,7 @@ fn order(args: &ReencryptArgs) -> Result<Order, Failure> {
         _ => How::AsNeeded,
     };
     let (from_key, dry_run) = (args.from_key.clone(), args.dry_run);
-    Ok(Order { token: rand::random(), how, target, from_key, dry_run, cursor: 0, chunk: 0 })
+    Ok(Order { token: rand::random(), how, target, from_key, dry_run, from: 0 })
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
@@ -245,12 +245,12 @@ impl Work {
 
     /// Gives the order to an inode until it is done. `itself` is its path, if it is an object.
     fn give(&mut self, path: &Path, itself: Option<&Path>) -> Result<(), Given> {
-        let mut next = Some((0, 0));
-        while let Some((cursor, chunk)) = next {
+        let mut next = Some(0);
+        while let Some(from) = next {
             if self.interrupted.load(Ordering::Acquire) {
                 return Err(Given::Stop(Stop::Interrupted));
             }
-            let order = Order { cursor, chunk, ..self.order.clone() };
+            let order = Order { from, ..self.order.clone() };
             let text = serde_json::to_vec(&order).expect("numbers and strings can be serialized");
             xattr::set(path, ORDER, &text).map_err(Given::Os)?;
             let outcome = xattr::get(path, &format!("{ORDER}.{:016x}", order.token)).map_err(Given::Os)?;

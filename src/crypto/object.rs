@@ -109,6 +109,11 @@ impl ObjectKeys {
         self.data_key.suite()
     }
 
+    /// To be wrapped.
+    pub fn data_key(&self) -> &DataKey {
+        &self.data_key
+    }
+
     /// Stored in the sidecar and compared before anything is decrypted: AES-GCM alone does not commit to its key.
     pub fn commitment(&self) -> &[u8; 32] {
         &self.commitment

@@ -98,6 +98,15 @@ pub fn bytes_at(hint: usize) -> usize {
 }
 
 impl Record<'_> {
+    /// Bytes that it takes in the log.
+    pub fn size(&self) -> usize {
+        let bytes = match self.body {
+            Body::Object { bytes, .. } | Body::Segment { bytes, .. } => bytes.len(),
+            Body::Mark { .. } | Body::Dead => 0,
+        };
+        record_len(self.hint.len(), bytes)
+    }
+
     /// Appends the record to a buffer that will be written at a place of the log. `durable` is the position up to which
     /// the log is known durable: damage before it is corruption, not a torn tail.
     pub fn write(&self, epoch: u64, place: u64, durable: u64, out: &mut Vec<u8>) {
@@ -171,7 +180,7 @@ mod tests {
             let record = Record { object_id: ObjectId([1; 16]), hint: b"bucket/key", body };
             let mut bytes = Vec::new();
             record.write(5, 4096, 77, &mut bytes);
-            assert_eq!(bytes.len() % ALIGN, 0);
+            assert_eq!((bytes.len() % ALIGN, bytes.len()), (0, record.size()));
             assert_eq!(Record::read(&bytes, 5, 4096), Some((record, bytes.len(), 77)));
             assert_eq!(Record::read(&bytes, 6, 4096), None);
             assert_eq!(Record::read(&bytes, 5, 4104), None);

@@ -119,33 +119,33 @@ impl KeyService {
         }
     }
 
-    /// The same data key, wrapped as `want` says, which has as many layers.
-    pub fn rewrap(
+    /// A data key that exists, wrapped as `want` says, which has as many layers.
+    pub fn wrap(
         &self,
-        wrapped: &WrappedDataKey,
+        data_key: &DataKey,
         want: &Encryption,
         bucket: &str,
         key: &str,
         caller: &Caller,
     ) -> Result<WrappedDataKey, RequestError> {
-        match (Wrapping::of(want), self.unwrap(wrapped, caller)?) {
+        match (Wrapping::of(want), data_key) {
             (Wrapping::Service, DataKey::Single(data_key)) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let blob = self.service.encrypt(&data_key, &context)?;
+                let blob = self.service.encrypt(data_key, &context)?;
                 Ok(wrapped_by_service(context, blob))
             }
             (Wrapping::Kms { key_id }, DataKey::Single(data_key)) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let (key_arn, blob) = self.kms.encrypt(key_id, &data_key, &context, caller)?;
+                let (key_arn, blob) = self.kms.encrypt(key_id, data_key, &context, caller)?;
                 Ok(wrapped_by_kms(key_arn, context, blob))
             }
             (Wrapping::BucketKey { key_id }, DataKey::Single(data_key)) => {
-                self.wrap_under_bucket_key(&data_key, key_id, want, bucket, key, caller)
+                self.wrap_under_bucket_key(data_key, key_id, want, bucket, key, caller)
             }
             (Wrapping::Dual { key_id }, DataKey::Dual { outer, inner }) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let (key_arn, outer) = self.kms.encrypt(key_id, &outer, &context, caller)?;
-                let (key_arn, inner) = self.kms.encrypt(&key_arn, &inner, &context, caller)?;
+                let (key_arn, outer) = self.kms.encrypt(key_id, outer, &context, caller)?;
+                let (key_arn, inner) = self.kms.encrypt(&key_arn, inner, &context, caller)?;
                 Ok(wrapped_twice(key_arn, context, (outer, inner)))
             }
             (Wrapping::Dual { .. }, DataKey::Single(_)) | (_, DataKey::Dual { .. }) => {

@@ -119,8 +119,8 @@ impl Store {
         for place in free {
             self.segments.give_back(place);
         }
-        for (object, _) in noted {
-            self.let_go(&object);
+        for (object, _) in noted.iter().filter(|(_, note)| note.kept()) {
+            self.let_go(object);
         }
         Ok(left_behind)
     }

@@ -32,6 +32,15 @@ impl Error {
         Self::Corrupt(format!("{what}: {finding}"))
     }
 
+    /// With the name of what is corrupt, where the finding has been made without it.
+    #[must_use]
+    pub fn of(self, what: &str) -> Self {
+        match self {
+            Self::Corrupt(finding) => Self::corrupt(what, finding),
+            error => error,
+        }
+    }
+
     pub fn is_errno(&self, errno: rustix::io::Errno) -> bool {
         *self == Self::Errno(errno.raw_os_error())
     }

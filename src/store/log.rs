@@ -150,7 +150,7 @@ impl Log {
         let durable = self.syncs.lock().durable_position;
         let mut tail = self.tail.lock();
         self.mend(&mut tail)?;
-        let mut buffer = Vec::new();
+        let mut buffer = Vec::with_capacity(records.iter().map(Record::size).sum());
         let mut positions = Vec::with_capacity(records.len());
         for record in records {
             let place = tail.next + buffer.len() as u64;

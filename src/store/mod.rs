@@ -19,6 +19,7 @@ mod recovery;
 mod reencryption;
 mod segments;
 mod symlinks;
+mod unsynced;
 
 pub use attributes::{SetAttr, Target};
 pub use dir::Dir;

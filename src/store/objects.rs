@@ -1,8 +1,9 @@
-//! The objects in memory: which there are, who is open, who is dead, and whose names may not be durable.
+//! The objects in memory: which there are, who is open, and who is dead.
 
 use super::mistakes::{Mistake, makes};
 use super::object::NewObject;
-use super::{Attr, Dir, Error, Object, Result, Store};
+use super::unsynced::Names;
+use super::{Attr, Dir, Error, Object, Result, Store, Wrapping};
 use crate::crypto::DataKey;
 use crate::format::ObjectId;
 use crate::format::layout::BLOCK;
@@ -12,17 +13,17 @@ use crate::kms::Caller;
 use crate::sse::{Encryption, WrappedDataKey};
 use crate::store::backend::{Access, File, NewNode};
 use crate::store::memory::Closed;
-use crate::store::object::{Home, read_header};
+use crate::store::object::{Home, Kept, Unverified, read_header};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-/// Directories held open for names that are not durable, or for the dead.
+/// Closed objects with nothing but a record in the log, to one that keeps a descriptor: they cost memory only.
+const RECORDS: usize = 16;
+/// Directories held open for the dead.
 const DIRS: usize = 64;
-/// Names that are not durable, at most; then a checkpoint syncs everything.
-const UNSYNCED: usize = 1 << 15;
 
 /// A name that went, and with the last one of an object that nobody has open, its record: its units are freed once all
 /// the object's names are durably gone, those too that went while others were left.
@@ -41,11 +42,19 @@ pub struct Objects {
     /// Whose verified state is kept.
     closed: Closed,
     dead: Mutex<Vec<Dead>>,
-    /// Objects that keep a descriptor because the log holds something of them, though nobody has them open.
-    pinned: Mutex<HashSet<u64>>,
+    /// Objects that nobody has open, of which the log holds something.
+    pinned: Mutex<Pinned>,
     /// One at a time for each inode number that is being read in.
     loading: Loading,
-    names: Names,
+    pub(super) names: Names,
+}
+
+#[derive(Default)]
+struct Pinned {
+    /// Those that keep a descriptor, so that they can be written home.
+    open: HashSet<u64>,
+    /// Those of which the log holds the sidecar's record and nothing else.
+    records: HashSet<u64>,
 }
 
 /// Inode numbers that somebody holds.
@@ -59,23 +68,6 @@ struct Loading {
 pub struct Settling<'a> {
     loading: &'a Loading,
     ino: u64,
-}
-
-/// Names that a crash may lose: by inode, the directory and the number of the change.
-#[derive(Default)]
-struct Names {
-    changes: AtomicU64,
-    unsynced: Mutex<Unsynced>,
-}
-
-#[derive(Default)]
-struct Unsynced {
-    /// Number of the change and the directory's inode, by the inode named.
-    names: HashMap<u64, Vec<(u64, u64)>>,
-    /// Those directories that are held open, at most `DIRS`: for the others everything has to be synced.
-    dirs: HashMap<u64, Arc<Dir>>,
-    /// Directories among those named that were there before under another name: what lies below them has another path.
-    moved: HashSet<u64>,
 }
 
 impl Store {
@@ -114,35 +106,55 @@ impl Store {
 
     /// Opens an object: asks for its data key every time, on behalf of the caller. Each success wants one `release`.
     pub fn open_object(self: &Arc<Self>, dir: &Arc<Dir>, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
+        self.open_judged(dir, name, caller, |_| Ok(())).map(|(object, ())| object)
+    }
+
+    /// The same for an object that is judged first by how it is wrapped. No key is asked for before that.
+    pub fn open_judged<T, E: From<Error>>(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        caller: &Caller,
+        judge: impl FnOnce(&Wrapping<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<(Arc<Object>, T), E> {
         let bucket = &dir.in_bucket()?.name;
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
-        let file = dir.backing.open_file(name, access)?;
-        let ino = file.metadata()?.ino;
+        let file = dir.backing.open_file(name, access).map_err(Error::from)?;
+        let ino = file.metadata().map_err(Error::from)?.ino;
         let _settling = self.settling(ino);
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
         if let Some(object) = self.objects.hold(ino) {
             object.attach(home);
-            return match object.authorize(caller) {
-                Ok(()) => Ok(object),
+            let judged = object.with_state(|state| judge(&Wrapping::of(&state.sidecar)));
+            let allowed = judged.and_then(|judged| {
+                object.authorize(caller)?;
+                Ok(judged)
+            });
+            return match allowed {
+                Ok(judged) => Ok((object, judged)),
                 Err(error) => {
                     self.release(&object);
                     Err(error)
                 }
             };
         }
-        let metadata = file.metadata()?;
+        let metadata = file.metadata().map_err(Error::from)?;
         if metadata.nlink == 0 {
-            return Err(Error::Errno(libc::ENOENT));
+            return Err(Error::Errno(libc::ENOENT).into());
         }
-        let object = Arc::new(Object::load(self, home(), &metadata, bucket, dir.path_of(name), caller)?);
+        let (object, judged) = Unverified::read(self, home(), metadata, &|| dir.show(name), |found| {
+            let judged = judge(&Wrapping::of(&found.sidecar))?;
+            Ok::<_, E>((Arc::new(Object::load(self, found, bucket, dir.path_of(name), caller)?), judged))
+        })?;
         let id = object.with_state(|state| state.id);
         if let Some(other) = self.objects.by_id.lock().get(&id)
             && *other != ino
         {
-            return Err(Error::corrupt(dir.show(name), "another open file carries the same object id: it is a copy"));
+            let copy = "another open file carries the same object id: it is a copy";
+            return Err(Error::corrupt(dir.show(name), copy).into());
         }
         self.objects.insert(&object);
-        Ok(object)
+        Ok((object, judged))
     }
 
     /// Whether a crash came between an object's making and its first commit: its header block was never written, and it
@@ -238,18 +250,19 @@ impl Store {
             return;
         }
         self.let_go(object);
-        if object.file().is_some() {
-            self.objects.pinned.lock().insert(object.ino());
-        }
     }
 
     /// Gives up what a closed object need not keep.
     pub(super) fn let_go(&self, object: &Arc<Object>) {
-        if object.has_handles() || !object.detach() {
-            return;
+        match object.detach() {
+            Kept::InUse => {}
+            Kept::Open => drop(self.objects.pinned.lock().open.insert(object.ino())),
+            Kept::Record => drop(self.objects.pinned.lock().records.insert(object.ino())),
+            Kept::Nothing => {
+                self.objects.closed.add(object.ino());
+                self.shed();
+            }
         }
-        self.objects.closed.add(object.ino());
-        self.shed();
     }
 
     /// Forgets closed objects while all together keep too much.
@@ -294,7 +307,9 @@ impl Store {
     }
 
     pub(super) fn has_many_pinned(&self) -> bool {
-        self.objects.pinned.lock().len() > self.max_pinned
+        let pinned = self.objects.pinned.lock();
+        let most = if self.memory.is_exceeded() { self.max_pinned } else { self.max_pinned * RECORDS };
+        pinned.open.len() > self.max_pinned || pinned.records.len() > most
     }
 
     /// Held while an inode number changes hands, and by nobody else for as long as the KMS may take to answer: from before its last name goes until the object behind it is known to
@@ -307,9 +322,7 @@ impl Store {
     /// held `settling` since before it removed the name.
     pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
         if last {
-            let mut unsynced = self.objects.names.unsynced.lock();
-            unsynced.names.remove(&ino);
-            unsynced.moved.remove(&ino);
+            self.objects.names.forget(ino);
         }
         match self.loaded(ino) {
             Some(object) if last => {
@@ -355,7 +368,7 @@ impl Store {
     /// The first so many of the dead have been dealt with.
     pub(super) fn buried(&self, count: usize) {
         self.objects.dead.lock().drain(..count);
-        self.objects.pinned.lock().clear();
+        *self.objects.pinned.lock() = Pinned::default();
     }
 
     pub(super) fn has_dead(&self) -> bool {
@@ -364,98 +377,6 @@ impl Store {
 
     pub(super) fn forget_all(&self) {
         self.objects.by_ino.lock().clear();
-    }
-
-    // ---- names
-
-    pub(super) fn name_changes(&self) -> u64 {
-        self.objects.names.changes.load(Ordering::SeqCst)
-    }
-
-    /// An inode has a new name in that directory, which a crash may lose.
-    pub(super) fn name_changed(&self, ino: u64, dir: &Arc<Dir>) {
-        let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut unsynced = self.objects.names.unsynced.lock();
-        if unsynced.dirs.len() < DIRS {
-            unsynced.dirs.entry(dir.ino()).or_insert_with(|| dir.clone());
-        }
-        unsynced.names.entry(ino).or_default().push((change, dir.ino()));
-    }
-
-    /// A directory was renamed: every path below it has changed.
-    pub(super) fn dir_moved(&self, ino: u64) {
-        self.objects.names.unsynced.lock().moved.insert(ino);
-    }
-
-    /// F4: makes durable the names of an inode, and of the directories above that are new themselves. Who lies below a
-    /// renamed directory is not known, so these are made durable too.
-    pub(super) fn sync_names_of(&self, ino: u64) -> Result<()> {
-        let mut pending = vec![ino];
-        pending.extend(&self.objects.names.unsynced.lock().moved);
-        let mut done = HashSet::new();
-        while let Some(ino) = pending.pop() {
-            if !done.insert(ino) {
-                continue;
-            }
-            let before = self.name_changes();
-            let Some(dirs) = self.objects.names.unsynced.lock().dirs_of(ino) else {
-                self.backend.sync_all()?;
-                self.names_synced(before);
-                return Ok(());
-            };
-            for dir in &dirs {
-                dir.backing.sync()?;
-                pending.push(dir.ino());
-            }
-            self.objects.names.unsynced.lock().settle_one(ino, before);
-        }
-        Ok(())
-    }
-
-    /// Everything up to that change is durable.
-    pub(super) fn names_synced(&self, before: u64) {
-        self.objects.names.unsynced.lock().settle(before);
-    }
-
-    /// Whether there are more than it is worth keeping count of.
-    pub(super) fn has_many_unsynced(&self) -> bool {
-        self.objects.names.unsynced.lock().names.len() > UNSYNCED
-    }
-
-    /// Inodes with a name in that directory that may not be durable.
-    pub(super) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
-        let unsynced = self.objects.names.unsynced.lock();
-        let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|(_, other)| *other == dir));
-        here.map(|(ino, _)| *ino).collect()
-    }
-}
-
-impl Unsynced {
-    /// Directories to sync for an inode's names; `None` if one of them is not at hand.
-    fn dirs_of(&self, ino: u64) -> Option<Vec<Arc<Dir>>> {
-        let Some(names) = self.names.get(&ino) else { return Some(Vec::new()) };
-        names.iter().map(|(_, dir)| self.dirs.get(dir).cloned()).collect()
-    }
-
-    fn settle_one(&mut self, ino: u64, before: u64) {
-        if let Some(names) = self.names.get_mut(&ino) {
-            names.retain(|(change, _)| *change > before);
-            if names.is_empty() {
-                self.names.remove(&ino);
-                self.moved.remove(&ino);
-            }
-        }
-    }
-
-    fn settle(&mut self, before: u64) {
-        self.names.retain(|_, names| {
-            names.retain(|(change, _)| *change > before);
-            !names.is_empty()
-        });
-        self.moved.retain(|ino| self.names.contains_key(ino));
-        if self.names.is_empty() {
-            self.dirs.clear();
-        }
     }
 }
 
@@ -495,7 +416,7 @@ impl Objects {
         let mut by_ino = self.by_ino.lock();
         if let Some(object) = by_ino.get(&ino)
             && !object.has_handles()
-            && object.file().is_none()
+            && object.is_at_rest()
         {
             let id = object.with_state(|state| state.id);
             by_ino.remove(&ino);

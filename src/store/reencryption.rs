@@ -1,11 +1,10 @@
 //! Another encryption for an object that exists: its data key wrapped anew, or a new data key.
 
-use super::backend::Access;
-use super::object::{read_header, read_sidecar};
-use super::{Dir, Error, Object, Result, Store};
+use super::object::State;
+use super::{Error, Object, Result, Store};
+use crate::format::sidecar::Sidecar;
 use crate::kms::Caller;
 use crate::sse::{Algorithm, Encryption, RequestError, WrappedDataKey, arn};
-use std::ffi::OsStr;
 use std::sync::Arc;
 
 /// Chunks that one commit encrypts again: 1 MiB.
@@ -36,12 +35,18 @@ pub enum Step {
     More(u64),
 }
 
-/// How an object's newest data key is wrapped, as its sidecar says: not authenticated, since no key was asked for.
-#[derive(Debug, Clone)]
-pub struct Wrapping {
-    pub wrapped: WrappedDataKey,
+/// How an object's newest data key is wrapped. Not authenticated, unless the object is open.
+#[derive(Debug, Clone, Copy)]
+pub struct Wrapping<'a> {
+    pub wrapped: &'a WrappedDataKey,
     /// Chunks may be under older data keys.
     pub unfinished: bool,
+}
+
+impl<'a> Wrapping<'a> {
+    pub(super) fn of(sidecar: &'a Sidecar) -> Self {
+        Self { wrapped: &sidecar.newest().wrapped, unfinished: sidecar.keys.len() > 1 }
+    }
 }
 
 impl Store {
@@ -77,9 +82,8 @@ impl Store {
             .with_state(|state| (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.length()));
         // An empty object has nothing to encrypt again.
         let change = if length == 0 && change == Change::AsNeeded { Change::NewDataKey } else { change };
-        if self.would_rewrap(&old, want, change)? {
-            let wrapped = self.keys.rewrap(&old, want, &bucket, key, caller)?;
-            self.replace_wrapping(object, wrapped)?;
+        if Self::would_rewrap(&old, want, change)? {
+            self.replace_wrapping(object, want, key, caller)?;
             return Ok(Step::Done(Changed::Rewrapped));
         }
         let layers = |algorithm| algorithm == Algorithm::AwsKmsDsse;
@@ -99,7 +103,7 @@ impl Store {
     }
 
     /// Whether a change leaves the data key as it is.
-    pub fn would_rewrap(&self, now: &WrappedDataKey, want: &Encryption, change: Change) -> Result<bool> {
+    pub fn would_rewrap(now: &WrappedDataKey, want: &Encryption, change: Change) -> Result<bool> {
         let dsse = Algorithm::AwsKmsDsse;
         let will_do = match want.algorithm {
             Algorithm::AwsKms => {
@@ -124,20 +128,31 @@ impl Store {
         object.begin_epoch(key)
     }
 
-    fn replace_wrapping(&self, object: &Arc<Object>, wrapped: WrappedDataKey) -> Result<()> {
-        let permit = self.permit()?;
-        let mut freed = None;
-        object.replace_sidecar(
-            |state| {
-                freed = state.rewrap(self, object.ino(), wrapped)?;
+    /// Whoever opened the object for this caller has asked for its data key: it is wrapped as it is in memory.
+    fn replace_wrapping(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
+        let bucket = object.bucket_name();
+        loop {
+            let newest = object.newest_key()?;
+            // Without the object's lock, which nobody holds while the KMS is asked.
+            let wrapped = self.keys.wrap(newest.data_key(), want, &bucket, key, caller)?;
+            let permit = self.permit()?;
+            let (mut freed, mut is_newest) = (None, true);
+            let change = |state: &mut State| {
+                // Somebody else may have begun a key epoch meanwhile.
+                is_newest = state.sidecar.newest().commitment == *newest.commitment();
+                if is_newest {
+                    freed = state.rewrap(self, object.ino(), wrapped)?;
+                }
                 Ok(())
-            },
-            &permit,
-        )?;
-        if let Some(place) = freed {
-            self.abandon(object.with_state(|state| state.id), place);
+            };
+            object.replace_sidecar(change, &permit)?;
+            if let Some(place) = freed {
+                self.abandon(object.with_state(|state| state.id), place);
+            }
+            if is_newest {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Chunk by chunk, while others read and write; a crash leaves it to whoever asks next. Answers where to go on, if it
@@ -151,18 +166,6 @@ impl Store {
             from = next;
         }
         Ok(None)
-    }
-
-    /// How the object of that name is wrapped; no key is asked for.
-    pub fn wrapping(&self, dir: &Dir, name: &OsStr) -> Result<Wrapping> {
-        let file = dir.backing.open_file(name, Access::Read)?;
-        let sidecar = if let Some(object) = self.loaded(file.metadata()?.ino) {
-            object.with_state(|state| state.sidecar.clone())
-        } else {
-            let header = read_header(file.as_ref())?;
-            read_sidecar(&self.segments, self.patched(header.sidecar), &header)?.0
-        };
-        Ok(Wrapping { wrapped: sidecar.newest().wrapped.clone(), unfinished: sidecar.keys.len() > 1 })
     }
 
     /// Whether the newest data key is wrapped as `want` says.

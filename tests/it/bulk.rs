@@ -1,14 +1,17 @@
 //! `kmsfs reencrypt`: keys of many objects changed while they are used, interrupted, and gone on with.
 
-use crate::harness::{Mount, Store, noise, wait_until};
+use crate::harness::{Mount, Store, header, noise, wait_until};
+use kmsfs::crypto::key_file;
+use kmsfs::kms::{LocalKms, Unlock};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const KMS: &str = r#"{"SSEAlgorithm":"aws:kms","KMSMasterKeyID":"alias/old"}"#;
 
@@ -29,7 +32,11 @@ fn fill(mount: &Mount<'_>, count: usize) {
     mount.bucket("bucket");
     mount.set_default("bucket", KMS, false);
     (0..4).for_each(|dir| fs::create_dir(mount.path(&format!("bucket/d{dir}"))).unwrap());
-    (0..count).for_each(|number| fs::write(mount.path(&name(number)), content(number)).unwrap());
+    write(mount, 0..count);
+}
+
+fn write(mount: &Mount<'_>, numbers: Range<usize>) {
+    numbers.for_each(|number| fs::write(mount.path(&name(number)), content(number)).unwrap());
 }
 
 #[track_caller]
@@ -51,13 +58,16 @@ fn etag(path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn many_objects_come_under_another_key_and_the_old_one_is_not_needed_any_more() {
+fn many_objects_come_under_another_key_and_the_old_one_is_rotated_before_and_deleted_afterwards() {
     let count = objects();
     let store = Store::on_tmpfs();
     let old = store.create_key("alias/old");
     store.create_key("alias/new");
     let mut mount = store.mount();
-    fill(&mount, count);
+    fill(&mount, count / 2);
+    store.kms(&format!("rotate-key-on-demand --key-id {old}"));
+    mount.remount();
+    write(&mount, count / 2..count);
     mount.remount();
     let before = |mount: &Mount<'_>, number| {
         let path = mount.path(&name(number));
@@ -92,7 +102,14 @@ fn many_objects_come_under_another_key_and_the_old_one_is_not_needed_any_more() 
         store.sh("kmsfs kms --store $STORE --key-file $KEY list-objects --key-id alias/new --count"),
         format!("{count}\n")
     );
-    store.disable_key(&old);
+    let deletion = store.try_sh(&format!("{scheduled} {old} --pending-window-in-days 7"));
+    assert!(deletion.code == 0 && deletion.err.is_empty(), "no object goes with it: {deletion:?}");
+    let in_eight_days = SystemTime::now() + Duration::from_secs(8 * 24 * 60 * 60);
+    let then = i64::try_from(in_eight_days.duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let key_file = Unlock::KeyFile(key_file::read(&store.path("key")).unwrap());
+    LocalKms::open_at(&store.store().join("keyring"), &key_file, Box::new(move || then)).unwrap();
+    let gone = store.try_sh(&format!("kmsfs kms --store $STORE --key-file $KEY describe-key --key-id {old}"));
+    gone.expect_failure(254, &format!("(NotFoundException) when calling the DescribeKey operation: Key '{old}'"));
     mount.remount();
     all_read(&mount, count);
     let after: Vec<_> = (0..count).step_by(97).map(|number| before(&mount, number)).collect();
@@ -185,6 +202,67 @@ fn a_large_object_is_encrypted_again_while_a_program_writes_in_it() {
     mount.unmount();
     let mount = store.mount();
     assert!(fs::read(mount.path("bucket/link")).unwrap() == expected);
+    mount.unmount();
+}
+
+/// The mount does not ask the kernel for each object of a directory, but the answers are as if it did.
+#[test]
+fn a_user_changes_the_objects_that_he_may_write_and_no_others() {
+    const ALICE: u32 = 60001;
+    const BOB: u32 = 60002;
+    let store = Store::on_tmpfs();
+    store.open_to_all();
+    let old = store.create_key("alias/old");
+    let new = store.create_key("alias/new");
+    let mount = store.mount_with("allow_other");
+    mount.bucket("bucket");
+    mount.set_default("bucket", KMS, false);
+    let dir = mount.path("bucket/d");
+    fs::create_dir(&dir).unwrap();
+    for number in 0..300 {
+        let (owner, group, mode) = match number % 6 {
+            0 => (ALICE, ALICE, 0o600),
+            1 => (BOB, BOB, 0o644),
+            2 => (BOB, ALICE, 0o664),
+            3 => (ALICE, ALICE, 0o400),
+            4 => (BOB, BOB, 0o666),
+            _ => (0, 0, 0o644),
+        };
+        let path = dir.join(number.to_string());
+        fs::write(&path, content(number)).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        chown(&path, Some(owner), Some(group)).unwrap();
+    }
+    chown(&dir, Some(ALICE), Some(ALICE)).unwrap();
+    let answer = store.sh_as(ALICE, "kmsfs reencrypt --recursive --json --ssekms-key-id alias/new $MNT/bucket/d");
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let done = summary(&answer.out);
+    assert_eq!((&done["Rewrapped"], &done["Failed"]), (&150.into(), &150.into()), "{done}");
+    assert!(answer.err.contains("/1: Permission denied"), "{}", answer.err);
+    for number in 0..300 {
+        let key = if [0, 2, 4].contains(&(number % 6)) { &new } else { &old };
+        assert_eq!(&header(&dir.join(number.to_string()), "-aws-kms-key-id").unwrap(), key, "{number}");
+    }
+    mount.unmount();
+}
+
+#[test]
+fn large_and_small_objects_of_a_directory_are_each_encrypted_again_once() {
+    let store = Store::on_tmpfs();
+    store.create_key("alias/old");
+    let mount = store.mount();
+    mount.bucket("bucket");
+    mount.set_default("bucket", KMS, false);
+    let names: Vec<_> = (0..40).map(|number| mount.path(&format!("bucket/o{number}"))).collect();
+    let length = |number: usize| if number.is_multiple_of(13) { 17 << 20 } else { 100 * number };
+    for (number, path) in names.iter().enumerate() {
+        fs::write(path, noise(number as u64, length(number))).unwrap();
+    }
+    let said = store.sh("kmsfs reencrypt --recursive --new-data-key $MNT/bucket");
+    assert_eq!(said, "41 objects: 0 re-wrapped, 40 re-encrypted, 1 skipped, 0 failed\n");
+    for (number, path) in names.iter().enumerate() {
+        assert!(fs::read(path).unwrap() == noise(number as u64, length(number)), "{number}");
+    }
     mount.unmount();
 }
 

@@ -122,6 +122,12 @@ impl Fixture {
         self.keys.new_data_key(want, "my-bucket", "dir/bond.json", &caller(uid))
     }
 
+    /// As a mount does it: who asks for the data key has another wrapping of it made.
+    fn rewrap(&self, wrapped: &WrappedDataKey, want: &Encryption, uid: u32) -> Result<WrappedDataKey, RequestError> {
+        let data_key = self.keys.unwrap(wrapped, &caller(uid))?;
+        self.keys.wrap(&data_key, want, "my-bucket", "dir/bond.json", &caller(uid))
+    }
+
     fn pass(&self, seconds: u64) {
         *self.elapsed.lock() += Duration::from_secs(seconds);
     }
@@ -308,7 +314,7 @@ fn rewrapping_keeps_the_data_key() {
         (Algorithm::Aes256, None, false, ""),
     ] {
         let want = want(algorithm, key_id, bucket_key);
-        wrapped = f.keys.rewrap(&wrapped, &want, "my-bucket", "dir/bond.json", &caller(1000)).unwrap();
+        wrapped = f.rewrap(&wrapped, &want, 1000).unwrap();
         assert_eq!((wrapped.algorithm, wrapped.key_arn.as_str()), (algorithm, arn));
         assert_eq!(wrapped.under_bucket_key.is_some(), bucket_key);
         assert_eq!(wrapped.context, pairs(if bucket_key { BUCKET } else { OBJECT }));
@@ -322,7 +328,7 @@ fn rewrapping_needs_leave_for_both_keys() {
     let (_, wrapped) = f.new_data_key(&want(Algorithm::AwsKms, None, false), 1000).unwrap();
     let rewrap = |key_id, uid| {
         let want = want(Algorithm::AwsKms, Some(key_id), false);
-        f.keys.rewrap(&wrapped, &want, "my-bucket", "k", &caller(uid)).map(|_| ())
+        f.rewrap(&wrapped, &want, uid).map(|_| ())
     };
     assert_eq!(code(rewrap("alias/nobody", 1000).unwrap_err()), Code::NotFound);
     *f.kms.denied_uid.lock() = Some(1000);
@@ -368,9 +374,7 @@ fn dsse_asks_for_two_data_keys_under_one_kms_key() {
 #[test]
 fn rewrapping_keeps_both_data_keys_and_never_the_number_of_layers() {
     let f = Fixture::new();
-    let rewrap = |wrapped: &WrappedDataKey, want: &Encryption| {
-        f.keys.rewrap(wrapped, want, "my-bucket", "dir/bond.json", &caller(1000))
-    };
+    let rewrap = |wrapped: &WrappedDataKey, want: &Encryption| f.rewrap(wrapped, want, 1000);
     let dsse = |key_id| want(Algorithm::AwsKmsDsse, Some(key_id), false);
     let (key, wrapped) = f.new_data_key(&dsse("alias/x"), 1000).unwrap();
     let again = rewrap(&wrapped, &dsse(AWS_S3)).unwrap();

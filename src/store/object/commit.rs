@@ -299,6 +299,11 @@ pub struct Noted {
 }
 
 impl Noted {
+    /// Whether the object may have waited for the checkpoint to be let go.
+    pub(in crate::store) fn kept(&self) -> bool {
+        self.has_log || self.file.is_some()
+    }
+
     pub(in crate::store) fn file_to_sync(&self) -> Option<&Arc<dyn File>> {
         self.file.as_ref().filter(|_| self.has_log || self.unsynced)
     }
@@ -327,7 +332,7 @@ impl Object {
             let mut chunks: Vec<_> = state.logged.chunks.iter().map(|(chunk, at)| (*chunk, *at)).collect();
             chunks.sort_unstable_by_key(|(chunk, _)| *chunk);
             let sidecar = state.logged.sidecar.then(|| (state.place, state.record.clone()));
-            (state.home()?.clone(), state.geometry(), chunks, state.logged.ranges.clone(), sidecar)
+            (state.home.clone(), state.geometry(), chunks, state.logged.ranges.clone(), sidecar)
         };
         if let Some((place, record)) = sidecar {
             self.store.segments.write(place.segment, place.offset(), &record)?;
@@ -335,6 +340,8 @@ impl Object {
         if chunks.is_empty() && ranges.is_empty() {
             return Ok(());
         }
+        // Only an object of which the log holds nothing but the record gives up its descriptor.
+        let home = home.ok_or(Error::Errno(libc::EBADF))?;
         let before = home.file.metadata()?;
         let mut buffer = Vec::new();
         for (chunk, (position, len)) in chunks {

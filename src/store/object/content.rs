@@ -524,7 +524,7 @@ impl Keys {
     }
 
     /// The newest data key's: it authenticates seal and sidecar.
-    pub(super) fn newest(&self) -> Result<&crate::crypto::ObjectKeys> {
+    pub(super) fn newest(&self) -> Result<&Arc<crate::crypto::ObjectKeys>> {
         Ok(&self.keys.last().ok_or(Error::Locked)?.1)
     }
 }

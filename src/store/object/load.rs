@@ -1,7 +1,7 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
 use super::space::Vacated;
-use super::{Home, Keys, Logged, Object, State, Tables};
+use super::{Home, Keys, Logged, Object, State, Tables, Unverified};
 use crate::crypto::{DataKey, ObjectKeys, ObjectParameters};
 use crate::format::ObjectId;
 use crate::format::header::{ENTRIES_AT, Header, Seal};
@@ -12,28 +12,13 @@ use crate::sse::WrappedDataKey;
 use crate::store::backend::{File, Metadata};
 use crate::store::memory::Share;
 use crate::store::mistakes::{Mistake, makes};
-use crate::store::segments::Segments;
 use crate::store::{Error, Result, Store};
 use parking_lot::{Mutex, RwLock};
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-/// Ciphertext that is read along with the header.
-const AHEAD: usize = 32 << 10;
-thread_local! {
-    static FIRST: RefCell<Box<[u8]>> = RefCell::new(vec![0; BLOCK as usize + AHEAD].into());
-}
-
 /// Key epoch of a new object's data key.
 const FIRST_EPOCH: u16 = 1;
-
-/// The header of an object file, unverified: for who it is and where its sidecar is.
-pub fn read_header(file: &dyn File) -> Result<Header> {
-    let mut block = [0; BLOCK as usize];
-    let read = file.read_at(&mut block, 0)?;
-    Ok(Header::read(&block[..read])?)
-}
 
 /// A data key with everything a new object is made from.
 pub struct NewObject<'a> {
@@ -99,46 +84,21 @@ impl Object {
         Ok(Self::with(store, ino, state, Vec::new()))
     }
 
-    /// Reads and verifies downwards: header, sidecar, data key, seal, tag entries, the tree's top.
+    /// Verifies downwards: data key, sidecar, seal, tag entries, the tree's top.
     pub(in crate::store) fn load(
         store: &Arc<Store>,
-        home: Home,
-        metadata: &Metadata,
+        found: Unverified<'_>,
         bucket: &str,
         path: Vec<u8>,
         caller: &Caller,
     ) -> Result<Self> {
-        FIRST.with_borrow_mut(|first| {
-            let read = home.read(0, &mut first[..])?;
-            Self::load_from(store, home, metadata, &first[..read], bucket, path, caller)
-        })
-    }
-
-    /// `first` are the header block and what was read along with it.
-    fn load_from(
-        store: &Arc<Store>,
-        home: Home,
-        metadata: &Metadata,
-        first: &[u8],
-        bucket: &str,
-        path: Vec<u8>,
-        caller: &Caller,
-    ) -> Result<Self> {
+        let Unverified { home, metadata, first, mut header, sidecar, record } = found;
         let show = String::from_utf8_lossy(&path).into_owned();
         let corrupt = |finding: &dyn std::fmt::Display| Error::corrupt(&show, finding);
-        let mut header = Header::read(first).map_err(|why| corrupt(&why))?;
-        let (sidecar, record) =
-            read_sidecar(&store.segments, store.patched(header.sidecar), &header).map_err(|error| match error {
-                Error::Corrupt(finding) => corrupt(&finding),
-                error => error,
-            })?;
         if sidecar.bucket != bucket {
             return Err(corrupt(&format_args!("it belongs to the bucket {}", sidecar.bucket)));
         }
-        let keys = unwrap_keys(store, &sidecar, header.object_id, caller).map_err(|error| match error {
-            Error::Corrupt(finding) => corrupt(&finding),
-            error => error,
-        })?;
+        let keys = unwrap_keys(store, &sidecar, header.object_id, caller).map_err(|error| error.of(&show))?;
         let geometry = Geometry::of(header.suite);
         let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
         let key = keys.newest()?;
@@ -150,16 +110,13 @@ impl Object {
             key.verify_seal(Header::sealed(first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
         }
         if makes(Mistake::LengthFromFile) {
-            header.seal.length = CipherLen(home.length_of(metadata)).plain(geometry).unwrap_or(header.seal.length);
+            header.seal.length = CipherLen(home.length_of(&metadata)).plain(geometry).unwrap_or(header.seal.length);
         }
-        check_length(store, &home, metadata, header.seal.length.cipher(geometry))
+        check_length(store, &home, &metadata, header.seal.length.cipher(geometry))
             .map_err(|finding| corrupt(&finding))?;
         let entries = &first[ENTRIES_AT..BLOCK as usize];
-        let tables =
-            Tables::load(entries, geometry, header.seal.length, &header.seal).map_err(|error| match error {
-                Error::Corrupt(finding) => corrupt(&finding),
-                error => error,
-            })?;
+        let tables = Tables::load(entries, geometry, header.seal.length, &header.seal);
+        let tables = tables.map_err(|error| error.of(&show))?;
         // The last chunk of what was read ahead may be cut, and what lies beyond the first group is no chunk.
         let ahead = &first[BLOCK as usize..];
         let known = header.seal.length.0.min(geometry.header_chunks() * CHUNK).min(ahead.len() as u64);
@@ -327,25 +284,6 @@ fn write_record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) ->
     let record = record(sidecar, id, ino, keys);
     let units = units_for(record.body.len()).ok_or(Error::Errno(libc::ENAMETOOLONG))?;
     Ok((record.write(units), units))
-}
-
-pub(in crate::store) fn read_sidecar(
-    segments: &Segments,
-    patched: Option<Vec<u8>>,
-    header: &Header,
-) -> Result<(Sidecar, Record)> {
-    let bytes = match patched {
-        Some(bytes) => bytes,
-        None => segments.read(header.sidecar).map_err(|error| match error {
-            Error::Errno(libc::ENOENT) => Error::Corrupt("its sidecar's segment is missing".into()),
-            error => error,
-        })?,
-    };
-    let record = Record::read(&bytes)?;
-    if record.kind != Kind::Sidecar || record.object_id != header.object_id {
-        return Err(Error::Corrupt("the sidecar is another object's".into()));
-    }
-    Ok((Sidecar::decode(&record.body)?, record))
 }
 
 pub(super) fn unwrap_keys(store: &Store, sidecar: &Sidecar, id: ObjectId, caller: &Caller) -> Result<Keys> {

@@ -13,6 +13,7 @@ mod rewrite;
 mod salvage;
 mod space;
 mod tables;
+mod unverified;
 
 use super::backend::{self, File};
 use super::memory::Share;
@@ -26,7 +27,7 @@ use crate::sse::Algorithm;
 pub(super) use commit::Noted;
 pub use content::{ENCRYPTIONS, SeekTo};
 pub(super) use home::Home;
-pub(super) use load::{NewObject, read_header, read_sidecar};
+pub(super) use load::NewObject;
 use parking_lot::{Mutex, RwLock};
 pub(super) use salvage::{Remains, Salvaged};
 use space::Vacated;
@@ -34,6 +35,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) use tables::Tables;
+pub(super) use unverified::{Unverified, read_header};
 
 /// Bytes that an object takes in memory, beside its tables: its keys, its sidecar and their records.
 const KEPT: usize = 4096;
@@ -124,8 +126,24 @@ pub(super) struct Logged {
 
 impl Logged {
     pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.ranges.is_empty() && !self.sidecar
+        !self.is_of_home() && !self.sidecar
     }
+
+    /// Something belongs into the object file.
+    fn is_of_home(&self) -> bool {
+        !(self.chunks.is_empty() && self.ranges.is_empty())
+    }
+}
+
+/// What a closed object cannot give up yet.
+pub(super) enum Kept {
+    /// It is not closed.
+    InUse,
+    /// Its descriptor: there is something to be written into its file.
+    Open,
+    /// Its place in memory: the log has its sidecar's record.
+    Record,
+    Nothing,
 }
 
 /// The data keys by the first key epoch that each serves, and the ciphers of the epochs that were met.
@@ -231,16 +249,25 @@ impl Object {
         }
     }
 
-    /// Gives up descriptor and ahead-read bytes if nothing needs them. Answers whether the object could be forgotten.
-    pub(super) fn detach(&self) -> bool {
+    /// Gives up descriptor and ahead-read bytes if nothing needs them. Answers what is kept all the same.
+    pub(super) fn detach(&self) -> Kept {
         let mut state = self.state.write();
-        if self.handles.load(Ordering::SeqCst) > 0 || state.dirty || !state.committed || !state.logged.is_empty() {
-            return false;
+        if self.handles.load(Ordering::SeqCst) > 0 {
+            return Kept::InUse;
+        }
+        if state.dirty || !state.committed || state.logged.is_of_home() {
+            return Kept::Open;
         }
         state.home = None;
         state.bound_memory();
         *self.ahead.lock() = Vec::new();
-        true
+        if state.logged.is_empty() { Kept::Nothing } else { Kept::Record }
+    }
+
+    /// Closed, with nothing in the log: all there is of it is on disk.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.state.read();
+        state.home.is_none() && state.logged.is_empty()
     }
 
     pub(super) fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -249,6 +276,10 @@ impl Object {
 
     pub(super) fn backing_file(&self) -> Result<Arc<dyn File>> {
         Ok(self.state.read().home()?.file.clone())
+    }
+
+    pub(super) fn newest_key(&self) -> Result<Arc<ObjectKeys>> {
+        self.state.read().keys.newest().cloned()
     }
 
     pub(super) fn bucket_name(&self) -> String {

@@ -3,8 +3,9 @@
 //! A chunk's tag vouches for its object, its place and its key epoch, not for its age: what is salvaged may be older than
 //! what was committed last. That is why only a repair reads in this way.
 
-use super::load::{read_sidecar, unwrap_keys};
-use super::{Home, Keys, read_header};
+use super::load::unwrap_keys;
+use super::unverified::{read_header, read_sidecar};
+use super::{Home, Keys};
 use crate::crypto::Suite;
 use crate::format::ObjectId;
 use crate::format::entry::Entry;

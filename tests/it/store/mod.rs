@@ -5,6 +5,7 @@ mod dual;
 mod group_commit;
 mod nonces;
 mod objects;
+mod rewrapping;
 mod space;
 mod tamper;
 

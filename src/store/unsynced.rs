@@ -1,0 +1,130 @@
+//! Names that may not be durable: which directories an fsync has to sync, and when it is simpler to sync everything.
+
+use super::{Dir, Result, Store};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Directories held open for such names.
+const DIRS: usize = 64;
+/// Names that are not durable, at most; then a checkpoint syncs everything.
+const UNSYNCED: usize = 1 << 15;
+
+/// Names that a crash may lose: by inode, the directory and the number of the change.
+#[derive(Default)]
+pub struct Names {
+    changes: AtomicU64,
+    unsynced: Mutex<Unsynced>,
+}
+
+#[derive(Default)]
+struct Unsynced {
+    /// Number of the change and the directory's inode, by the inode named.
+    names: HashMap<u64, Vec<(u64, u64)>>,
+    /// Those directories that are held open, at most `DIRS`: for the others everything has to be synced.
+    dirs: HashMap<u64, Arc<Dir>>,
+    /// Directories among those named that were there before under another name: what lies below them has another path.
+    moved: HashSet<u64>,
+}
+
+impl Store {
+    pub(super) fn name_changes(&self) -> u64 {
+        self.objects.names.changes.load(Ordering::SeqCst)
+    }
+
+    /// An inode has a new name in that directory, which a crash may lose.
+    pub(super) fn name_changed(&self, ino: u64, dir: &Arc<Dir>) {
+        let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut unsynced = self.objects.names.unsynced.lock();
+        if unsynced.dirs.len() < DIRS {
+            unsynced.dirs.entry(dir.ino()).or_insert_with(|| dir.clone());
+        }
+        unsynced.names.entry(ino).or_default().push((change, dir.ino()));
+    }
+
+    /// A directory was renamed: every path below it has changed.
+    pub(super) fn dir_moved(&self, ino: u64) {
+        self.objects.names.unsynced.lock().moved.insert(ino);
+    }
+
+    /// F4: makes durable the names of an inode, and of the directories above that are new themselves. Who lies below a
+    /// renamed directory is not known, so these are made durable too.
+    pub(super) fn sync_names_of(&self, ino: u64) -> Result<()> {
+        let mut pending = vec![ino];
+        pending.extend(&self.objects.names.unsynced.lock().moved);
+        let mut done = HashSet::new();
+        while let Some(ino) = pending.pop() {
+            if !done.insert(ino) {
+                continue;
+            }
+            let before = self.name_changes();
+            let Some(dirs) = self.objects.names.unsynced.lock().dirs_of(ino) else {
+                self.backend.sync_all()?;
+                self.names_synced(before);
+                return Ok(());
+            };
+            for dir in &dirs {
+                dir.backing.sync()?;
+                pending.push(dir.ino());
+            }
+            self.objects.names.unsynced.lock().settle_one(ino, before);
+        }
+        Ok(())
+    }
+
+    /// Everything up to that change is durable.
+    pub(super) fn names_synced(&self, before: u64) {
+        self.objects.names.unsynced.lock().settle(before);
+    }
+
+    /// Whether there are more than it is worth keeping count of.
+    pub(super) fn has_many_unsynced(&self) -> bool {
+        self.objects.names.unsynced.lock().names.len() > UNSYNCED
+    }
+
+    /// Inodes with a name in that directory that may not be durable.
+    pub(super) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
+        let unsynced = self.objects.names.unsynced.lock();
+        let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|(_, other)| *other == dir));
+        here.map(|(ino, _)| *ino).collect()
+    }
+}
+
+impl Names {
+    /// The inode's last name has gone.
+    pub fn forget(&self, ino: u64) {
+        let mut unsynced = self.unsynced.lock();
+        unsynced.names.remove(&ino);
+        unsynced.moved.remove(&ino);
+    }
+}
+
+impl Unsynced {
+    /// Directories to sync for an inode's names; `None` if one of them is not at hand.
+    fn dirs_of(&self, ino: u64) -> Option<Vec<Arc<Dir>>> {
+        let Some(names) = self.names.get(&ino) else { return Some(Vec::new()) };
+        names.iter().map(|(_, dir)| self.dirs.get(dir).cloned()).collect()
+    }
+
+    fn settle_one(&mut self, ino: u64, before: u64) {
+        if let Some(names) = self.names.get_mut(&ino) {
+            names.retain(|(change, _)| *change > before);
+            if names.is_empty() {
+                self.names.remove(&ino);
+                self.moved.remove(&ino);
+            }
+        }
+    }
+
+    fn settle(&mut self, before: u64) {
+        self.names.retain(|_, names| {
+            names.retain(|(change, _)| *change > before);
+            !names.is_empty()
+        });
+        self.moved.retain(|ino| self.names.contains_key(ino));
+        if self.names.is_empty() {
+            self.dirs.clear();
+        }
+    }
+}
