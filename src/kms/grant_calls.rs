@@ -48,7 +48,7 @@ impl LocalKms {
         check(request)?;
         let who = self.directory.principals(caller)?;
         self.change(|contents, _| {
-            let key = contents.find(key_id)?.clone();
+            let key = contents.find_by_id(key_id)?.clone();
             contents.check_tokens(tokens)?;
             let grant = new_grant(contents, request);
             contents.permit_grant(&key, &grant, &who, caller, key_id)?;
@@ -70,7 +70,7 @@ impl LocalKms {
     ) -> Result<Vec<GrantEntry>, Error> {
         grant_id.map(check_id).transpose()?;
         self.ask(|contents| {
-            let key = contents.find(key_id)?;
+            let key = contents.find_by_id(key_id)?;
             self.permit(contents, key, &Ask::direct("ListGrants", caller).naming(key_id))?;
             let mut grants = contents.grants(key)?;
             grants.retain(|grant| {
@@ -100,7 +100,7 @@ impl LocalKms {
         check_id(grant_id)?;
         let who = self.directory.principals(caller)?;
         self.change(|contents, _| {
-            let key = contents.find(key_id)?.clone();
+            let key = contents.find_by_id(key_id)?.clone();
             contents.permit(&key, &who, &Ask::direct("RevokeGrant", caller).naming(key_id))?;
             contents.remove_grant(&key, grant_id)
         })
@@ -114,7 +114,7 @@ impl LocalKms {
                 Retired::Token(token) => contents.grant_of_token(token)?,
                 Retired::Id { key_id, grant_id } => {
                     check_id(grant_id)?;
-                    let key = contents.find(key_id)?.clone();
+                    let key = contents.find_by_id(key_id)?.clone();
                     let grant = contents.grants(&key)?.into_iter().find(|grant| grant.grant_id == *grant_id);
                     (key, grant.ok_or_else(|| not_found(grant_id))?)
                 }

@@ -24,7 +24,7 @@ impl LocalKms {
         let ask = Ask { more: &more, ..Ask::direct("PutKeyPolicy", caller) }.naming(key_id);
         let who = self.directory.principals(caller)?;
         self.change(|contents, _| {
-            let key = contents.find(key_id)?.clone();
+            let key = contents.find_by_id(key_id)?.clone();
             contents.permit(&key, &who, &ask)?;
             check_name(name)?;
             contents.set_policy(&key, text, bypass, &who, caller)
@@ -33,7 +33,7 @@ impl LocalKms {
 
     pub fn get_key_policy(&self, key_id: &str, name: Option<&str>, caller: &Caller) -> Result<String, Error> {
         self.ask(|contents| {
-            let key = contents.find(key_id)?;
+            let key = contents.find_by_id(key_id)?;
             self.permit(contents, key, &Ask::direct("GetKeyPolicy", caller).naming(key_id))?;
             check_name(name)?;
             contents.policy_text(key)
@@ -43,7 +43,7 @@ impl LocalKms {
     /// The names of a key's policies: one.
     pub fn list_key_policies(&self, key_id: &str, caller: &Caller) -> Result<Vec<String>, Error> {
         self.ask(|contents| {
-            let key = contents.find(key_id)?;
+            let key = contents.find_by_id(key_id)?;
             self.permit(contents, key, &Ask::direct("ListKeyPolicies", caller).naming(key_id))?;
             Ok(vec![NAME.into()])
         })
@@ -243,7 +243,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kms = kms(&dir);
         let arn = kms.generate_data_key("alias/aws/s3", &context(&[]), &ALICE).unwrap().key_arn;
-        let text = kms.get_key_policy("alias/aws/s3", None, &ROOT).unwrap();
+        let text = kms.get_key_policy(&arn, None, &ROOT).unwrap();
         assert!(text.contains("\"Id\": \"auto-s3-2\""));
         let refused = kms.put_key_policy(&arn, None, &text, true, &ROOT);
         assert_eq!(refused, Err(access_denied("root", "PutKeyPolicy", &arn)));

@@ -36,6 +36,14 @@ impl Contents {
         self.key(id.as_bytes()).ok_or_else(missing)
     }
 
+    /// The key that an id or an ARN names: AWS takes no alias where a key is administered.
+    pub fn find_by_id(&self, key_id: &str) -> Result<&Key, Error> {
+        if key_id.starts_with("alias/") || key_id.contains(":alias/") {
+            return Err(Error::new(Code::NotFound, format!("Invalid keyId '{key_id}'")));
+        }
+        self.find(key_id)
+    }
+
     /// What follows the account in an ARN, or the name itself.
     fn resource<'a>(&self, key_id: &'a str) -> Result<&'a str, Error> {
         if !key_id.starts_with("arn:") {

@@ -1,7 +1,7 @@
 //! The cryptographic calls.
 
 use super::{Answer, input};
-use crate::kms::{Administrator, Ciphertext, DataKeySpec};
+use crate::kms::{Administrator, Ciphertext, Code, DataKeySpec, Error};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -84,9 +84,10 @@ pub struct DataKeyArgs {
     /// Key id, key ARN, alias or alias ARN
     #[arg(long)]
     key_id: String,
-    #[arg(long, value_enum, required_unless_present = "number_of_bytes", conflicts_with = "number_of_bytes")]
+    /// What key to make
+    #[arg(long, value_enum)]
     key_spec: Option<KeySpec>,
-    /// 1 to 1024
+    /// Instead of --key-spec: 1 to 1024
     #[arg(long)]
     number_of_bytes: Option<u64>,
     /// name=value,name2=value2, or JSON
@@ -106,11 +107,13 @@ pub enum KeySpec {
 }
 
 impl DataKeyArgs {
-    fn spec(&self) -> DataKeySpec {
+    fn spec(&self) -> Result<DataKeySpec, Error> {
         match (self.key_spec, self.number_of_bytes) {
-            (Some(KeySpec::Aes128), _) => DataKeySpec::Aes128,
-            (None, Some(count)) => DataKeySpec::Bytes(count),
-            _ => DataKeySpec::Aes256,
+            (Some(KeySpec::Aes256), None) => Ok(DataKeySpec::Aes256),
+            (Some(KeySpec::Aes128), None) => Ok(DataKeySpec::Aes128),
+            (None, Some(count)) => Ok(DataKeySpec::Bytes(count)),
+            // Not wrong usage to aws: the service is asked, and refuses.
+            _ => Err(Error::new(Code::Validation, "Please specify either number of bytes or key spec.")),
         }
     }
 }
@@ -174,13 +177,13 @@ impl Operation {
             Self::GenerateDataKey(args) => {
                 let context = input::context(args.encryption_context.as_deref())?;
                 let (plaintext, made) =
-                    admin.generate_data_key(&args.key_id, args.spec(), &context, "GenerateDataKey")?;
+                    admin.generate_data_key(&args.key_id, args.spec()?, &context, "GenerateDataKey")?;
                 data_key(&made, Some(&plaintext))
             }
             Self::GenerateDataKeyWithoutPlaintext(args) => {
                 let context = input::context(args.encryption_context.as_deref())?;
                 let action = "GenerateDataKeyWithoutPlaintext";
-                let (_, made) = admin.generate_data_key(&args.key_id, args.spec(), &context, action)?;
+                let (_, made) = admin.generate_data_key(&args.key_id, args.spec()?, &context, action)?;
                 data_key(&made, None)
             }
             Self::GenerateRandom { number_of_bytes } => {

@@ -60,7 +60,7 @@ impl Administrator<'_> {
     pub fn list_aliases(&self, key_id: Option<&str>, page: &PageRequest) -> Result<Page<AliasEntry>, Error> {
         let entries = self.kms.ask(|contents| {
             let only = match key_id {
-                Some(key_id) => Some(self.key(contents, key_id, "ListAliases")?.id),
+                Some(key_id) => Some(self.key_not_alias(contents, key_id, "ListAliases")?.id),
                 None => None,
             };
             let wanted = contents.aliases.iter().filter(|alias| only.is_none_or(|only| alias.key == only));

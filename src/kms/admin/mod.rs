@@ -63,12 +63,9 @@ impl Administrator<'_> {
         Ok(key)
     }
 
-    /// As `key`, by id or ARN only, as AWS wants it for what changes a key.
+    /// As `key`, by id or ARN only, as AWS wants it for what administers a key.
     fn key_not_alias<'c>(&self, contents: &'c Contents, key_id: &str, action: &str) -> Result<&'c Key, Error> {
-        if key_id.starts_with("alias/") || key_id.contains(":alias/") {
-            let text = format!("Invalid keyId '{key_id}'");
-            return Err(Error::new(Code::NotFound, text));
-        }
+        contents.find_by_id(key_id)?;
         self.key(contents, key_id, action)
     }
 

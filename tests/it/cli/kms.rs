@@ -217,7 +217,7 @@ fn wrong_usage_ends_with_252_and_says_what_is_wrong() {
     let place = Place::with_store();
     for (words, message) in [
         (&["encrypt", "--key-id", "alias/x"][..], "--plaintext"),
-        (&["generate-data-key", "--key-id", "alias/x"], "--key-spec"),
+        (&["generate-data-key", "--key-spec", "AES_256"], "--key-id"),
         (&["no-such-call"], "no-such-call"),
         (&["encrypt", "--key-id", "x", "--plaintext", "fileb:///none"], "Unable to load paramfile fileb:///none"),
         (&["encrypt", "--key-id", "x", "--plaintext", "%"], "Invalid base64"),

@@ -63,8 +63,14 @@ fn every_error_is_raised_or_kms_md_says_why_it_cannot_be() {
     );
     raised.refused("describe-key --key-id arn:aws:s3:::x", "InvalidArn", "Invalid arn arn:aws:s3:::x\n");
     raised.refused("describe-key --key-id x", "NotFound", "Invalid keyId 'x'\n");
-    // Not by an alias: AWS takes none where a key's state changes.
-    raised.refused("disable-key --key-id alias/x", "NotFound", "Invalid keyId 'alias/x'\n");
+    // AWS takes no alias where a key is administered.
+    for call in ["disable-key", "get-key-policy", "list-grants", "list-aliases", "get-key-rotation-status"] {
+        raised.refused(&format!("{call} --key-id alias/x"), "NotFound", "Invalid keyId 'alias/x'\n");
+    }
+    for both_or_none in ["", " --key-spec AES_256 --number-of-bytes 32"] {
+        let message = "Please specify either number of bytes or key spec.\n";
+        raised.refused(&format!("generate-data-key --key-id alias/x{both_or_none}"), "Validation", message);
+    }
     raised.refused("list-keys --marker x", "InvalidMarker", "Could not deserialize marker\n");
     raised.refused(
         &format!("tag-resource --key-id {arn} --tags TagKey=aws:x,TagValue=1"),
