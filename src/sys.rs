@@ -28,6 +28,16 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Has all threads take memory from one heap. With glibc's heap for each thread (mallopt(3), M_ARENA_MAX) an event loop's
+/// grows a page at a time, with a system call for each.
+pub fn use_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers and touches no memory of ours.
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {
+        log::debug!("each thread has a heap of its own");
+    }
+}
+
 /// Signals taken out of their default handling, for one thread to wait for.
 pub struct Signals(libc::sigset_t);
 

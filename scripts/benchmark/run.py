@@ -50,6 +50,8 @@ def one_round(mounts, phases, sizes, source, rows, programs, seconds, number, ro
                 continue
             if phase.cold:
                 mount.remount()
+            if phase.warm:
+                once(phase, mount, sizes, source, rows, programs)
             took = once(phase, mount, sizes, source, rows, programs)
             if phase.title:
                 seconds[phase.name][mount.name].append(took)

@@ -16,7 +16,10 @@ class Phase:
     title: str | None
     size: str | None = None
     command: str | None = None
+    #: After a new mount, with the kernel's caches dropped.
     cold: bool = False
+    #: After the same once more: the caches are everybody's, and dropping them for one system drops them for all.
+    warm: bool = False
     needs: tuple = ()
     #: Which of the sizes says how many inodes it knows at once, where they are many.
     inodes: str | None = None
@@ -28,7 +31,7 @@ ROW = "INSERT INTO t VALUES({n}, 'a row of some length, as rows have it'); "
 PHASES = [
     Phase("write-1m", "sequential write, 1 MiB calls, fsync", "file"),
     Phase("read-1m-cold", "sequential read, cold", "file", cold=True, needs=("write-1m",)),
-    Phase("read-1m", "sequential read, warm", "file", needs=("read-1m-cold",)),
+    Phase("read-1m", "sequential read, warm", "file", warm=True, needs=("read-1m-cold",)),
     Phase("write-4k", "sequential 4 KiB writes, fsync", "pages"),
     Phase("random-read-4k", "random 4 KiB reads, cold", "random", cold=True, needs=("write-1m",)),
     Phase("random-write-4k", "random 4 KiB writes, fsync", "random", needs=("write-1m",)),
@@ -36,16 +39,16 @@ PHASES = [
     Phase("drop-large", None, command="rm -f large by-pages second"),
     Phase("create", "create small files", "small"),
     Phase("stat-cold", "stat small files, cold", "small", cold=True, needs=("create",)),
-    Phase("stat", "stat small files, warm", "small", needs=("stat-cold",)),
+    Phase("stat", "stat small files, warm", "small", warm=True, needs=("stat-cold",)),
     Phase("read-cold", "read small files, cold", "small", cold=True, needs=("create",)),
-    Phase("read", "read small files, warm", "small", needs=("read-cold",)),
+    Phase("read", "read small files, warm", "small", warm=True, needs=("read-cold",)),
     Phase("rename", "rename small files", "small", needs=("create",)),
     Phase("unlink", "unlink small files", "small", needs=("rename",)),
     Phase("untar", "untar a source tree", command="tar -xf {source}", inodes="tree"),
     Phase("grep-cold", "grep -r, cold", command="grep -r zyxwvut tree || true", cold=True, needs=("untar",), inodes="tree"),
-    Phase("grep", "grep -r, warm", command="grep -r zyxwvut tree || true", needs=("grep-cold",), inodes="tree"),
+    Phase("grep", "grep -r, warm", command="grep -r zyxwvut tree || true", warm=True, needs=("grep-cold",), inodes="tree"),
     Phase("du-cold", "du, cold", command="du -s tree", cold=True, needs=("untar",), inodes="tree"),
-    Phase("du", "du, warm", command="du -s tree", needs=("du-cold",), inodes="tree"),
+    Phase("du", "du, warm", command="du -s tree", warm=True, needs=("du-cold",), inodes="tree"),
     Phase("rm", "rm -rf", command="rm -rf tree", needs=("untar",), inodes="tree"),
     Phase("sqlite", "sqlite transactions", command="sqlite3 rows.db < {rows}"),
     Phase("make-names", None, "names", inodes="names"),

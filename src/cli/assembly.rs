@@ -55,7 +55,8 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
 
 /// Opens keyring and store, to mount it.
 pub fn open(path: &Path, keyring: &Path, secret: &Unlock, options: &Options) -> Result<Arc<Store>, Failure> {
-    let of_store = StoreOptions { read_only: options.read_only, cache: options.cache, ..StoreOptions::default() };
+    let Options { read_only, cache, .. } = *options;
+    let of_store = StoreOptions { read_only, cache, spare_descriptors: spare_descriptors(), ..StoreOptions::default() };
     open_with(path, keyring, secret, &of_store, &options.audit)
 }
 
@@ -106,11 +107,22 @@ fn open_keyring(keyring: &Path, secret: &Unlock, store: &Parameters) -> Result<A
 /// Only root can give files to somebody else.
 pub fn file_system(store: &Arc<Store>, options: &Options) -> Arc<Fs> {
     let keep_owners = rustix::process::geteuid().is_root();
-    // A quarter of the descriptors; the other three are for open files, objects in the log, and the rest.
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let open_dirs = (limit / 4).clamp(16, 1024) as usize;
+    let open_dirs = most_open_dirs();
     let Options { read_only, noatime, inodes: most_inodes, .. } = *options;
     Fs::new(Arc::clone(store), FsOptions { read_only, keep_owners, noatime, open_dirs, most_inodes })
+}
+
+fn descriptors() -> usize {
+    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20) as usize
+}
+
+fn most_open_dirs() -> usize {
+    (descriptors() / 4).clamp(16, 1024)
+}
+
+/// For closed objects. Half of all descriptors is for open files, and some for objects in the log, the keyring and the rest.
+fn spare_descriptors() -> usize {
+    (descriptors() / 2).saturating_sub(most_open_dirs() + 512)
 }
 
 /// A store's refusal, for standard error.

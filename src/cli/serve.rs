@@ -14,7 +14,7 @@ use super::unmounter::Unmounter;
 use crate::fuse;
 use crate::kms::Unlock;
 use crate::store::Store;
-use crate::sys::Signals;
+use crate::sys::{self, Signals};
 use parking_lot::Mutex;
 use rustix::fs::Mode;
 use std::fs;
@@ -40,6 +40,7 @@ pub fn serve(
 ) -> Result<ExitCode, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
     harden::raise_descriptor_limit();
+    sys::use_one_heap();
     let unmounter = Unmounter::start();
     let unmounter = unmounter.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
     if caller.is_some() {

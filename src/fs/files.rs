@@ -50,9 +50,8 @@ impl Fs {
     /// `truncate` is O_TRUNC, `write` whether the handle is for writing too. ESTALE if no name is the inode's any more:
     /// whoever resolved one has to do so again.
     pub fn open(&self, ino: u64, truncate: bool, write: bool, caller: &Caller) -> Result<u64> {
-        let names = self.inodes.names(ino);
-        if let Some((parent, name)) = names.iter().find(|(_, name)| Self::is_configuration(name)) {
-            return self.open_configuration(ino, (&self.dir(*parent)?, name), truncate, write, caller);
+        if let Some((parent, name)) = self.inodes.name_that(ino, Self::is_configuration) {
+            return self.open_configuration(ino, (&self.dir(parent)?, &name), truncate, write, caller);
         }
         let judged = self.judged();
         let operation = Cell::new(Operation::Decrypt);
@@ -81,9 +80,7 @@ impl Fs {
         caller: &Caller,
         open: impl Fn(&Arc<Dir>, &OsStr) -> Result<Arc<Object>>,
     ) -> Result<Arc<Object>> {
-        if let Some(object) = self.handles.object(ino)
-            && self.store.reopen(&object, caller)?
-        {
+        if let Some(object) = self.store.open_again(ino, caller)? {
             return Ok(object);
         }
         // A name that has just moved is found on the second try.

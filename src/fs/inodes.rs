@@ -100,6 +100,11 @@ impl Inodes {
         self.0.lock().known.get(&ino)?.names.last().cloned()
     }
 
+    /// One of the names that is of a kind.
+    pub fn name_that(&self, ino: u64, is: impl Fn(&OsStr) -> bool) -> Option<Name> {
+        self.0.lock().known.get(&ino)?.names.iter().find(|(_, name)| is(name)).cloned()
+    }
+
     pub fn kind(&self, ino: u64) -> Option<u32> {
         self.0.lock().known.get(&ino).map(|inode| inode.kind)
     }

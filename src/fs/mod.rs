@@ -193,11 +193,11 @@ impl Fs {
         NewNode { mode: mode & 0o7777, umask, owner }
     }
 
-    /// Does something with an inode where it is: its open object, its directory, or a name that still is its.
+    /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that still is its.
     fn at<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> crate::store::Result<T>) -> Result<T> {
-        if let Some(object) = self.handles.object(ino) {
+        if let Some(object) = self.store.attached(ino) {
             match act(Target::Object(&object)) {
-                // Its last handle was released meanwhile.
+                // It has lost its descriptor meanwhile.
                 Err(error) if error.is_errno(rustix::io::Errno::BADF) => {}
                 done => return Ok(done?),
             }

@@ -132,7 +132,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
-        self.losing(parent, name, attr, || self.store.unlink(&dir, name))?;
+        self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr))?;
         self.configuration_changed(&dir, name);
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Fs {
         let (from, to) = (self.dir(parent)?, self.dir(to_parent)?);
         Self::same_bucket(&from, &to)?;
         let source = self.store.stat(Target::Name(&from, name))?;
-        let target = self.store.stat(Target::Name(&to, to_name)).ok();
+        let target = self.store.stat_if_there(&to, to_name)?;
         let is_dir = |attr: &Attr| attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let dirs = is_dir(&source) || target.as_ref().is_some_and(is_dir);
         match (how, target) {
@@ -209,7 +209,7 @@ impl Fs {
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
         let tree = dirs.then(|| self.tree.write());
-        let rename = || self.store.rename(&from, name, &to, to_name, how);
+        let rename = || self.store.rename_known((&from, name, &source), (&to, to_name, target.as_ref()), how);
         match target {
             Some(target) if how == Rename::Exchange => {
                 rename()?;

@@ -30,13 +30,7 @@ impl Store {
         self.writable()?;
         let (dir, name) = match at {
             Target::Object(object) => return object.set_attr(changes),
-            Target::Name(dir, name) => {
-                let ino = dir.backing.stat(name)?.ino;
-                if let Some(object) = self.loaded(ino).filter(|object| object.file().is_some()) {
-                    return object.set_attr(changes);
-                }
-                (dir, Some(name))
-            }
+            Target::Name(dir, name) => (dir, Some(name)),
             Target::Dir(dir) => (dir, None),
         };
         let SetAttr { mode, uid, gid, atime, mtime } = *changes;
@@ -49,7 +43,9 @@ impl Store {
         if atime.is_some() || mtime.is_some() {
             dir.backing.set_times(name, atime, mtime)?;
         }
-        self.stat(at)
+        let attr = self.stat(at)?;
+        // Of an object that has something to write home, which must not undo it.
+        self.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
     }
 
     /// Names are the full ones (`user.mime_type`).

@@ -1,4 +1,5 @@
-//! Memory for what was verified and is kept: tables of open objects, and objects that are closed.
+//! What is kept for whoever asks again, and how much of it: tables of open objects, objects that are closed, their
+//! descriptors.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -50,41 +51,51 @@ impl Drop for Share {
     }
 }
 
-/// Closed objects by inode, in the order in which they were closed.
-#[derive(Default)]
-pub struct Closed(Mutex<Order>);
+/// Something of each closed object, by its inode, in the order in which they were closed.
+pub struct Closed<T>(Mutex<Order<T>>);
 
-#[derive(Default)]
-struct Order {
+struct Order<T> {
     closings: u64,
     by_closing: BTreeMap<u64, u64>,
-    of: HashMap<u64, u64>,
+    of: HashMap<u64, (u64, T)>,
 }
 
-impl Closed {
-    /// It was closed just now.
-    pub fn add(&self, ino: u64) {
+impl<T> Default for Closed<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Order { closings: 0, by_closing: BTreeMap::new(), of: HashMap::new() }))
+    }
+}
+
+impl<T> Closed<T> {
+    /// It was closed just now. Answers how many there are.
+    pub fn add(&self, ino: u64, what: T) -> usize {
         let order = &mut *self.0.lock();
         order.closings += 1;
         order.by_closing.insert(order.closings, ino);
-        if let Some(before) = order.of.insert(ino, order.closings) {
+        if let Some((before, _)) = order.of.insert(ino, (order.closings, what)) {
             order.by_closing.remove(&before);
         }
+        order.of.len()
     }
 
     /// Takes out whichever was closed the longest time ago.
-    pub fn pop(&self) -> Option<u64> {
+    pub fn pop(&self) -> Option<(u64, T)> {
         let order = &mut *self.0.lock();
         let (_, ino) = order.by_closing.pop_first()?;
-        order.of.remove(&ino);
-        Some(ino)
+        order.of.remove(&ino).map(|(_, what)| (ino, what))
     }
 
-    pub fn remove(&self, ino: u64) {
+    pub fn remove(&self, ino: u64) -> Option<T> {
         let order = &mut *self.0.lock();
-        if let Some(closing) = order.of.remove(&ino) {
-            order.by_closing.remove(&closing);
-        }
+        let (closing, what) = order.of.remove(&ino)?;
+        order.by_closing.remove(&closing);
+        Some(what)
+    }
+
+    /// Takes out all, and answers whether there were any.
+    pub fn clear(&self) -> bool {
+        let all = std::mem::replace(&mut *self.0.lock(), Self::default().0.into_inner());
+        !all.of.is_empty()
     }
 }
 
@@ -108,10 +119,12 @@ mod tests {
     #[test]
     fn the_one_that_was_closed_longest_ago_comes_first_and_each_once() {
         let closed = Closed::default();
-        for ino in [1, 2, 3, 1, 4, 2] {
-            closed.add(ino);
+        for (ino, what) in [(1, 'a'), (2, 'b'), (3, 'c'), (1, 'd'), (4, 'e')] {
+            closed.add(ino, what);
         }
-        closed.remove(4);
-        assert_eq!(std::iter::from_fn(|| closed.pop()).collect::<Vec<_>>(), [3, 1, 2]);
+        assert_eq!((closed.add(2, 'f'), closed.remove(4), closed.remove(4)), (4, Some('e'), None));
+        assert_eq!(std::iter::from_fn(|| closed.pop()).collect::<Vec<_>>(), [(3, 'c'), (1, 'd'), (2, 'f')]);
+        closed.add(5, 'g');
+        assert_eq!((closed.clear(), closed.clear(), closed.pop()), (true, false, None));
     }
 }

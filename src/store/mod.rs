@@ -68,6 +68,7 @@ pub struct Store {
     /// Inodes whose files have other space since a checkpoint, until somebody asks.
     resized: Mutex<HashSet<u64>>,
     max_pinned: usize,
+    spare_descriptors: usize,
     memory: Arc<Budget>,
     encryptions: u64,
     rewritten: u64,
@@ -89,6 +90,8 @@ pub struct StoreOptions {
     pub log_bound: u64,
     /// Closed objects that keep a descriptor, at most, because the log holds something of them.
     pub max_pinned: usize,
+    /// Other closed objects whose descriptor is kept in case they are opened again, at most.
+    pub spare_descriptors: usize,
     /// Bytes of what is verified and kept, of all objects together; open ones may go beyond it.
     pub cache: usize,
     /// Chunk encryptions under one key epoch.
@@ -104,6 +107,7 @@ impl Default for StoreOptions {
             cut_damaged_log: false,
             log_bound: log::DEFAULT_BOUND,
             max_pinned: 256,
+            spare_descriptors: 256,
             cache: 64 << 20,
             encryptions: object::ENCRYPTIONS,
             rewritten: 16 << 20,
@@ -168,6 +172,7 @@ impl Store {
             last_checkpoint: AtomicI64::new(backend.now()),
             resized: Mutex::default(),
             max_pinned: options.max_pinned,
+            spare_descriptors: options.spare_descriptors,
             memory: Budget::new(options.cache),
             encryptions: options.encryptions,
             rewritten: options.rewritten,

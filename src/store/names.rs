@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 impl Store {
     pub fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
-        let backing = parent.backing.open_dir(name)?;
+        let backing = self.with_descriptor(|| parent.backing.open_dir(name))?;
         let bucket = match &parent.bucket {
             Some(bucket) => bucket.clone(),
             None => Bucket::open(self.meta.as_ref(), name, self.keys.service())?,
@@ -131,8 +131,13 @@ impl Store {
     }
 
     pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+        self.unlink_known(dir, name, &self.stat_name(dir, name)?)
+    }
+
+    /// A name of which `stat` has just shown what it stands for.
+    pub fn unlink_known(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr) -> Result<()> {
         self.writable()?;
-        let going = self.going(dir, name)?;
+        let going = self.going(dir, name, attr)?;
         let _settling = self.settling(going.ino);
         dir.backing.unlink(name)?;
         self.gone(going, dir);
@@ -140,10 +145,9 @@ impl Store {
     }
 
     /// Who loses a name.
-    fn going(&self, dir: &Dir, name: &OsStr) -> Result<Going> {
-        let metadata = dir.backing.stat(name)?;
-        let (ino, last) = (metadata.ino, metadata.nlink <= 1);
-        let on_disk = match metadata.mode & libc::S_IFMT {
+    fn going(&self, dir: &Dir, name: &OsStr, attr: &Attr) -> Result<Going> {
+        let (ino, last) = (attr.ino, attr.nlink <= 1);
+        let on_disk = match attr.mode & libc::S_IFMT {
             libc::S_IFREG if last && self.loaded(ino).is_none() => {
                 dir.backing.open_file(name, Access::Read).ok().and_then(|file| {
                     let (id, place) = identity(file.as_ref())?;
@@ -154,7 +158,7 @@ impl Store {
             libc::S_IFLNK if last => Self::link_record(dir, name)?,
             _ => None,
         };
-        let is_dir = metadata.mode & libc::S_IFMT == libc::S_IFDIR;
+        let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
         Ok(Going { ino, last: last || is_dir, on_disk })
     }
 
@@ -172,40 +176,47 @@ impl Store {
 
     /// Within one bucket (the caller has checked). Renaming over an object makes the source durable first (N2).
     pub fn rename(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr, how: Rename) -> Result<()> {
+        let source = self.stat_name(from, name)?;
+        let target = self.stat_if_there(to, to_name)?;
+        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how)
+    }
+
+    /// Names of which `stat` has just shown what they stand for.
+    pub fn rename_known(
+        &self,
+        (from, name, source): (&Arc<Dir>, &OsStr, &Attr),
+        (to, to_name, target): (&Arc<Dir>, &OsStr, Option<&Attr>),
+        how: Rename,
+    ) -> Result<()> {
         self.writable()?;
-        let source = from.backing.stat(name)?;
-        let target = match to.backing.stat(to_name) {
-            Ok(_) if how == Rename::NoReplace => return Err(Error::Errno(libc::EEXIST)),
-            Ok(target) => Some(target),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
-            Err(error) => return Err(error.into()),
-        };
+        if target.is_some() && how == Rename::NoReplace {
+            return Err(Error::Errno(libc::EEXIST));
+        }
         if target.is_some_and(|target| target.ino == source.ino) && how == Rename::Replace {
             return Ok(());
         }
-        let replaces = target.is_some() && how == Rename::Replace;
-        if target.is_some() {
-            self.sync_before_rename(from, name, &source)?;
+        if let Some(target) = target {
+            self.sync_before_rename(from, name, source)?;
             if how == Rename::Exchange {
-                let target = to.backing.stat(to_name)?;
-                self.sync_before_rename(to, to_name, &target)?;
+                self.sync_before_rename(to, to_name, target)?;
             }
         }
-        let going = if replaces { Some(self.going(to, to_name)?) } else { None };
+        let replaced = target.filter(|_| how == Rename::Replace);
+        let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
         let settling = going.as_ref().map(|going| self.settling(going.ino));
         from.backing.rename(name, to.backing.as_ref(), to_name, how)?;
         if let Some(going) = going {
             self.gone(going, to);
         }
         drop(settling);
-        self.moved(&source, to, to_name);
+        self.moved(source, to, to_name);
         if let (Rename::Exchange, Some(target)) = (how, target) {
-            self.moved(&target, from, name);
+            self.moved(target, from, name);
         }
         Ok(())
     }
 
-    fn moved(&self, node: &backend::Metadata, dir: &Arc<Dir>, name: &OsStr) {
+    fn moved(&self, node: &Attr, dir: &Arc<Dir>, name: &OsStr) {
         self.name_changed(node.ino, dir);
         if node.mode & libc::S_IFMT == libc::S_IFDIR {
             self.dir_moved(node.ino);
@@ -216,13 +227,11 @@ impl Store {
     }
 
     /// N2: save-by-rename without fsync shows old or new after a crash, never EIO.
-    fn sync_before_rename(&self, dir: &Dir, name: &OsStr, source: &backend::Metadata) -> Result<()> {
+    fn sync_before_rename(&self, dir: &Dir, name: &OsStr, source: &Attr) -> Result<()> {
         if source.mode & libc::S_IFMT != libc::S_IFREG || makes(Mistake::RenameWithoutSync) {
             return Ok(());
         }
-        if let Some(object) = self.loaded(source.ino)
-            && object.file().is_some()
-        {
+        if let Some(object) = self.attached(source.ino) {
             return self.with_permit(|permit| object.sync_content(permit));
         }
         // Committed, and nothing of it is in the log: its file and its sidecar are all there is.
@@ -249,7 +258,7 @@ impl Store {
         let new = self.unsynced_in(dir.ino());
         let mut closed = false;
         for ino in new {
-            match self.loaded(ino).filter(|object| object.file().is_some()) {
+            match self.attached(ino) {
                 Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
                 None => closed = true,
             }
@@ -262,6 +271,14 @@ impl Store {
         }
         dir.backing.sync()?;
         self.sync_names_of(dir.ino())
+    }
+
+    /// What a name stands for, if there is such a name.
+    pub fn stat_if_there(&self, dir: &Dir, name: &OsStr) -> Result<Option<Attr>> {
+        match self.stat_name(dir, name) {
+            Err(Error::Errno(libc::ENOENT)) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     pub fn stat(&self, at: Target<'_>) -> Result<Attr> {

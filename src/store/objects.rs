@@ -17,6 +17,7 @@ use crate::store::object::{Home, Kept, Unverified, read_header};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,7 +41,9 @@ pub struct Objects {
     by_ino: Mutex<HashMap<u64, Arc<Object>>>,
     by_id: Mutex<HashMap<ObjectId, u64>>,
     /// Whose verified state is kept.
-    closed: Closed,
+    closed: Closed<()>,
+    /// Their descriptors, for whoever opens one of them again.
+    spare: Closed<Home>,
     dead: Mutex<Vec<Dead>>,
     /// Objects that nobody has open, of which the log holds something.
     pinned: Mutex<Pinned>,
@@ -84,7 +87,7 @@ impl Store {
         self.writable()?;
         let bucket = dir.in_bucket()?.name.clone();
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
-        let file = dir.backing.create_file(name, node)?;
+        let file = self.with_descriptor(|| dir.backing.create_file(name, node))?;
         let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
         let made = Object::new(self, file, new).and_then(|object| {
             let object = Arc::new(object);
@@ -119,7 +122,7 @@ impl Store {
     ) -> std::result::Result<(Arc<Object>, T), E> {
         let bucket = &dir.in_bucket()?.name;
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
-        let file = dir.backing.open_file(name, access).map_err(Error::from)?;
+        let file = self.with_descriptor(|| dir.backing.open_file(name, access)).map_err(Error::from)?;
         let ino = file.metadata().map_err(Error::from)?.ino;
         let _settling = self.settling(ino);
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
@@ -229,16 +232,18 @@ impl Store {
         Ok(object)
     }
 
-    /// One handle more on an object that is open, after the same question to the KMS. Answers false if its last handle
-    /// was released meanwhile.
-    pub fn reopen(&self, object: &Arc<Object>, caller: &Caller) -> Result<bool> {
-        object.handles.fetch_add(1, Ordering::SeqCst);
-        if object.file().is_none() || object.is_buried() {
-            object.handles.fetch_sub(1, Ordering::SeqCst);
-            return Ok(false);
+    /// Opens an object that is open already, or whose descriptor is at hand, after the same question to the KMS.
+    pub fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>> {
+        let Some(object) = self.loaded(ino).filter(|object| object.hold()) else { return Ok(None) };
+        if object.file().is_none() {
+            let Some(home) = self.objects.spare.remove(ino) else {
+                self.release(&object);
+                return Ok(None);
+            };
+            object.attach(|| home);
         }
-        object.authorize(caller).inspect_err(|_| self.release(object))?;
-        Ok(true)
+        object.authorize(caller).inspect_err(|_| self.release(&object))?;
+        Ok(Some(object))
     }
 
     pub fn release(&self, object: &Arc<Object>) {
@@ -258,17 +263,39 @@ impl Store {
             Kept::InUse => {}
             Kept::Open => drop(self.objects.pinned.lock().open.insert(object.ino())),
             Kept::Record => drop(self.objects.pinned.lock().records.insert(object.ino())),
-            Kept::Nothing => {
-                self.objects.closed.add(object.ino());
+            Kept::Nothing(home) => {
+                if let Some(home) = home {
+                    self.spare(object, home);
+                }
+                self.objects.closed.add(object.ino(), ());
                 self.shed();
             }
+        }
+    }
+
+    /// Keeps the descriptor of a closed object, but not longer than the object.
+    fn spare(&self, object: &Arc<Object>, home: Home) {
+        let ino = object.ino();
+        if self.objects.spare.add(ino, home) > self.spare_descriptors {
+            self.objects.spare.pop();
+        }
+        if !self.loaded(ino).is_some_and(|loaded| Arc::ptr_eq(&loaded, object)) {
+            self.objects.spare.remove(ino);
+        }
+    }
+
+    /// Does what takes a descriptor; once more without the spare ones, if there is none left.
+    pub(super) fn with_descriptor<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(error) if is_out_of_descriptors(&error) && self.objects.spare.clear() => open(),
+            done => done,
         }
     }
 
     /// Forgets closed objects while all together keep too much.
     pub(super) fn shed(&self) {
         while self.memory.is_exceeded()
-            && let Some(oldest) = self.objects.closed.pop()
+            && let Some((oldest, ())) = self.objects.closed.pop()
         {
             self.objects.forget_closed(oldest);
         }
@@ -295,6 +322,11 @@ impl Store {
 
     pub(super) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {
         self.objects.by_ino.lock().get(&ino).cloned()
+    }
+
+    /// The object of an inode, if it has a descriptor: because it is open, or there is something to be written home.
+    pub fn attached(&self, ino: u64) -> Option<Arc<Object>> {
+        self.loaded(ino).filter(|object| object.file().is_some())
     }
 
     /// Objects in memory.
@@ -327,9 +359,7 @@ impl Store {
         match self.loaded(ino) {
             Some(object) if last => {
                 object.state.write().unlinked = true;
-                if !object.has_handles() {
-                    self.bury(&object, Some(dir));
-                }
+                self.bury(&object, Some(dir));
             }
             Some(_) => self.add_dead(None, Some(dir)),
             None if !last || on_disk.is_some() => self.add_dead(on_disk.filter(|_| last), Some(dir)),
@@ -337,12 +367,14 @@ impl Store {
         }
     }
 
+    /// Unless somebody has it open.
     fn bury(&self, object: &Arc<Object>, dir: Option<&Arc<Dir>>) {
-        if std::mem::replace(&mut object.state.write().buried, true) {
+        if !object.is_dead_now() {
             return;
         }
         self.objects.by_ino.lock().remove(&object.ino());
         self.objects.closed.remove(object.ino());
+        self.objects.spare.remove(object.ino());
         let (id, record) = object.with_state(|state| (state.id, state.own_record(object.ino())));
         self.objects.by_id.lock().remove(&id);
         self.add_dead(record.map(|place| (id, place)), dir);
@@ -377,6 +409,7 @@ impl Store {
 
     pub(super) fn forget_all(&self) {
         self.objects.by_ino.lock().clear();
+        self.objects.spare.clear();
     }
 }
 
@@ -421,9 +454,14 @@ impl Objects {
             let id = object.with_state(|state| state.id);
             by_ino.remove(&ino);
             drop(by_ino);
+            self.spare.remove(ino);
             self.by_id.lock().remove(&id);
         }
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Who an object file on disk says it is, for one that is not in memory. Damage is nobody.

@@ -202,10 +202,6 @@ impl Object {
         self.state.read().unlinked
     }
 
-    pub(in crate::store) fn is_buried(&self) -> bool {
-        self.state.read().buried
-    }
-
     pub(in crate::store) fn has_handles(&self) -> bool {
         self.handles.load(Ordering::SeqCst) > 0
     }

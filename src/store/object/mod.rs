@@ -135,7 +135,7 @@ impl Logged {
     }
 }
 
-/// What a closed object cannot give up yet.
+/// What a closed object cannot give up yet, and the descriptor that it gave up.
 pub(super) enum Kept {
     /// It is not closed.
     InUse,
@@ -143,7 +143,7 @@ pub(super) enum Kept {
     Open,
     /// Its place in memory: the log has its sidecar's record.
     Record,
-    Nothing,
+    Nothing(Option<Home>),
 }
 
 /// The data keys by the first key epoch that each serves, and the ciphers of the epochs that were met.
@@ -258,10 +258,27 @@ impl Object {
         if state.dirty || !state.committed || state.logged.is_of_home() {
             return Kept::Open;
         }
-        state.home = None;
+        let home = state.home.take();
         state.bound_memory();
         *self.ahead.lock() = Vec::new();
-        if state.logged.is_empty() { Kept::Nothing } else { Kept::Record }
+        if state.logged.is_empty() { Kept::Nothing(home) } else { Kept::Record }
+    }
+
+    /// One handle more, unless the object is among the dead.
+    pub(super) fn hold(&self) -> bool {
+        let state = self.state.read();
+        if !state.buried {
+            self.handles.fetch_add(1, Ordering::SeqCst);
+        }
+        !state.buried
+    }
+
+    /// It is among the dead from now on. Answers false if it is already, or somebody has it open.
+    pub(super) fn is_dead_now(&self) -> bool {
+        let mut state = self.state.write();
+        let dies = !state.buried && self.handles.load(Ordering::SeqCst) == 0;
+        state.buried |= dies;
+        dies
     }
 
     /// Closed, with nothing in the log: all there is of it is on disk.

@@ -121,6 +121,10 @@ fn no_operation_takes_more_calls_than_the_document_says() {
     };
     measure(&world, "rename", &|world| rename(world, "file", "moved"));
     measure(&world, "unlink", &|world| world.fs.unlink(world.bucket, OsStr::new("moved")).unwrap());
+    world.make("used", &[7; 4096]);
+    measure(&world, "unlink of what was used before", &|world| {
+        world.fs.unlink(world.bucket, OsStr::new("used")).unwrap();
+    });
     compare(&stated("What an operation costs", 2), &measured);
 }
 

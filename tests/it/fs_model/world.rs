@@ -74,7 +74,13 @@ impl World {
 
     /// With so few directories held open that most are walked to.
     fn open(backend: &Arc<dyn Backend>, keys: &Arc<KeyService>) -> Arc<Fs> {
-        let options = StoreOptions { log_bound: 1 << 20, max_pinned: 4, cache: 1 << 16, ..StoreOptions::default() };
+        let options = StoreOptions {
+            log_bound: 1 << 20,
+            max_pinned: 4,
+            spare_descriptors: 3,
+            cache: 1 << 16,
+            ..StoreOptions::default()
+        };
         // A process that another test is just starting has our lock until it is the program it becomes.
         let mut opened = Store::open(backend.clone(), keys.clone(), options.clone());
         wait_until(|| {

@@ -1,6 +1,7 @@
 //! The store without FUSE: on a simulated disk, with a KMS that always answers.
 
 mod crash;
+mod descriptors;
 mod dual;
 mod group_commit;
 mod nonces;

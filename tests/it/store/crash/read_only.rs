@@ -11,6 +11,7 @@ const READ_ONLY: StoreOptions = StoreOptions {
     cut_damaged_log: false,
     log_bound: 64 << 20,
     max_pinned: 256,
+    spare_descriptors: 256,
     cache: 4 << 20,
     encryptions: 1 << 32,
     rewritten: 16 << 20,
