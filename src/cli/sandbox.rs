@@ -22,9 +22,10 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::IPC_LOCK);
 
-/// The user database and its libraries, who a caller is, and the devices of any program.
-const READ: [&str; 9] = ["/etc", "/usr", "/lib", "/lib64", "/lib32", "/run", "/proc", "/dev", "/var/lib/sss"];
-const WRITTEN: [&str; 2] = ["/dev/null", "/dev/tty"];
+/// The user database and its libraries, and who a caller is.
+const READ: [&str; 8] = ["/etc", "/usr", "/lib", "/lib64", "/lib32", "/run", "/proc", "/var/lib/sss"];
+/// The devices that any program may need. Others, disks among them, this process could open as well.
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Which paths the process goes on using.
 pub struct Paths {
@@ -69,7 +70,7 @@ fn confine(paths: &Paths) -> Result<(), Box<dyn std::error::Error>> {
     let all = all.chain(audit.map(|path| (path, append | AccessFs::ReadFile)));
     let all = all.chain(paths.logs.iter().cloned().map(|path| (path, AccessFs::from_file(abi))));
     let all = all.chain(READ.map(|path| (path.into(), read)));
-    let all = all.chain(WRITTEN.map(|path| (path.into(), AccessFs::from_file(abi))));
+    let all = all.chain(DEVICES.map(|path| (path.into(), AccessFs::from_file(abi))));
     for (path, access) in all {
         // Not every machine has each of them.
         if let Ok(opened) = PathFd::new(&path) {

@@ -1,6 +1,7 @@
 //! Each FUSE request, decoded, as one call of `fs`.
 
 use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nothing, requested};
+use super::served::{Place, Served, reply_empty};
 use super::statistics::{Call, Statistics};
 use super::status::{is_status, status};
 use super::workers::Workers;
@@ -17,10 +18,11 @@ use fuser::{
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Largest request that the kernel sends here.
 pub const MAX_REQUEST: u32 = 1 << 20;
@@ -34,13 +36,19 @@ thread_local! {
 }
 
 pub struct Adapter {
-    fs: Arc<Fs>,
-    numbers: Numbers,
+    served: Served,
     workers: Workers,
     /// Set once the session is there.
     notifier: Arc<OnceLock<Notifier>>,
-    statistics: Arc<Statistics>,
     writeback_cache: bool,
+}
+
+impl Deref for Adapter {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.served
+    }
 }
 
 impl Adapter {
@@ -53,14 +61,18 @@ impl Adapter {
     }
 
     pub fn new(fs: Arc<Fs>, notifier: Arc<OnceLock<Notifier>>, writeback_cache: bool) -> Self {
-        Self {
-            numbers: Numbers::of(&fs),
-            fs,
-            workers: Workers::new(),
-            notifier,
-            statistics: Arc::default(),
-            writeback_cache,
-        }
+        let served = Served { numbers: Numbers::of(&fs), fs, statistics: Arc::default() };
+        Self { served, workers: Workers::new(), notifier, writeback_cache }
+    }
+
+    fn on_a_worker(&self, answer: impl FnOnce(&Served) + Send + 'static) {
+        let served = self.served.clone();
+        self.workers.run(Box::new(move || answer(&served)));
+    }
+
+    /// Here, unless it would have to wait for a checkpoint: the event loops answer who reads meanwhile.
+    fn in_time(&self, answer: impl FnOnce(&Served) + Send + 'static) {
+        if self.fs.store().appends_wait() { self.on_a_worker(answer) } else { answer(&self.served) }
     }
 
     fn reply_entry(&self, reply: ReplyEntry, entry: Result<Entry, Errno>) {
@@ -76,13 +88,6 @@ impl Adapter {
 
 fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
-}
-
-fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
-    match done {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(error),
-    }
 }
 
 fn reply_bytes(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, Errno>) {
@@ -180,11 +185,8 @@ impl Filesystem for Adapter {
             TimeOrNow::Now => self.fs.store().now(),
         };
         let changes = Changes { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
-        let (handle, ino) = (handle.map(|handle| handle.0), self.numbers.backing(ino));
-        match self.attempt(Call::SetAttr, || self.fs.setattr(ino, handle, &changes, &caller(request))) {
-            Ok(attr) => reply.attr(&self.ttl(ino), &self.numbers.attr(&attr)),
-            Err(error) => reply.error(error),
-        }
+        let (handle, ino, caller) = (handle.map(|handle| handle.0), self.numbers.backing(ino), caller(request));
+        self.in_time(move |served| served.set_attr(ino, handle, &changes, &caller, reply));
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -250,9 +252,8 @@ impl Filesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let (parent, to_parent) = (self.numbers.backing(parent), self.numbers.backing(to_parent));
-        let done =
-            self.attempt(Call::Rename, || self.fs.rename(parent, name, to_parent, to_name, how, &caller(request)));
-        reply_empty(reply, done);
+        let (name, to_name, caller) = (name.to_owned(), to_name.to_owned(), caller(request));
+        self.in_time(move |served| served.rename((parent, &name), (to_parent, &to_name), how, &caller, reply));
     }
 
     fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -336,26 +337,16 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let done = self.attempt(Call::Write, || {
-            if from_cache {
-                self.fs.write_back(handle.0, offset, data, drop_set_id)
-            } else {
-                self.fs.write(handle.0, offset, data, drop_set_id)
-            }
-        });
-        match done {
-            Ok(()) => {
-                self.statistics.written(data.len());
-                reply.written(data.len() as u32);
-            }
-            Err(error) => reply.error(error),
+        let to = Place { handle: handle.0, offset };
+        if self.fs.store().appends_wait() {
+            let data = data.to_vec();
+            return self.on_a_worker(move |served| served.write(to, &data, write_flags, reply));
         }
+        self.served.write(to, data, write_flags, reply);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        reply_empty(reply, self.attempt(Call::Close, || self.fs.flush(handle.0)));
+        self.in_time(move |served| served.flush(handle.0, reply));
     }
 
     fn release(
@@ -376,8 +367,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let (fs, statistics) = (self.fs.clone(), self.statistics.clone());
-        self.workers.run(Box::new(move || reply_empty(reply, statistics.attempt(Call::Fsync, || fs.fsync(handle.0)))));
+        self.on_a_worker(move |served| served.fsync(handle.0, reply));
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -437,9 +427,8 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let (fs, statistics, ino) = (self.fs.clone(), self.statistics.clone(), self.numbers.backing(ino));
-        let sync = move || reply_empty(reply, statistics.attempt(Call::FsyncDir, || fs.fsync_dir(ino)));
-        self.workers.run(Box::new(sync));
+        let ino = self.numbers.backing(ino);
+        self.on_a_worker(move |served| served.fsync_dir(ino, reply));
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -510,11 +499,12 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let range = Range { offset, len };
-        reply_empty(
-            reply,
-            self.attempt(Call::Fallocate, || self.fs.fallocate(handle.0, range, mode, &caller(request))),
-        );
+        let (range, caller) = (Range { offset, len }, caller(request));
+        self.in_time(move |served| {
+            let done =
+                served.statistics.attempt(Call::Fallocate, || served.fs.fallocate(handle.0, range, mode, &caller));
+            reply_empty(reply, done);
+        });
     }
 
     fn lseek(&self, _request: &Request, ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -558,15 +548,10 @@ impl Filesystem for Adapter {
     ) {
         // The answer has 32 bits; the caller comes again for the rest.
         let len = len.min(1 << 30);
-        let copied =
-            self.attempt(Call::CopyFileRange, || self.fs.copy(from.0, offset, to.0, to_offset, len, &caller(request)));
-        match copied {
-            Ok(copied) => {
-                self.statistics.copied(copied);
-                reply.written(copied as u32);
-            }
-            Err(error) => reply.error(error),
-        }
+        let (from, to) = (Place { handle: from.0, offset }, Place { handle: to.0, offset: to_offset });
+        let caller = caller(request);
+        // It can take seconds.
+        self.on_a_worker(move |served| served.copy(from, to, len, &caller, reply));
     }
 }
 
@@ -577,11 +562,6 @@ impl Adapter {
         let dot_dot = offset == 0 || offset == AFTER_DOT;
         let dot_dot = dot_dot.then(|| (AFTER_DOT_DOT, "..", self.numbers.shown(self.fs.parent(ino))));
         dot.into_iter().chain(dot_dot)
-    }
-
-    /// How long the kernel may keep the attributes.
-    fn ttl(&self, ino: u64) -> Duration {
-        if self.fs.is_revoked(ino) { AT_ONCE } else { FOR_EVER }
     }
 
     /// Pages are kept across opens; but a configuration's content changes by the daemon's doing.

@@ -4,6 +4,7 @@ mod adapter;
 mod convert;
 mod mount;
 mod mountinfo;
+mod served;
 mod statistics;
 mod status;
 mod workers;

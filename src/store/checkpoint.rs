@@ -23,10 +23,24 @@ const FEW: usize = 16;
 impl Store {
     /// Leave to append. Makes room first, if the log is full.
     pub(super) fn permit(&self) -> Result<Permit<'_>> {
-        if self.log.is_full() || self.has_many_pinned() {
-            self.run_checkpoint(false)?;
+        if self.needs_room() {
+            self.writable()?;
+            let permit = self.permit_alone();
+            // Not once more, if somebody else has made it meanwhile.
+            if self.needs_room() {
+                self.checkpoint_under(&permit, false)?;
+            }
         }
         Ok(Permit(Gate::Shared(self.gate.read())))
+    }
+
+    fn needs_room(&self) -> bool {
+        self.log.is_full() || self.has_many_pinned()
+    }
+
+    /// Whether who appends now would wait for a checkpoint, or make one.
+    pub fn appends_wait(&self) -> bool {
+        self.gate.is_locked_exclusive() || self.needs_room()
     }
 
     /// Does what appends. If the disk is so full that the log could not grow, it is done once more after a checkpoint,

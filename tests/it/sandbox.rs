@@ -2,6 +2,7 @@
 
 use crate::harness::{Store, wait_until};
 use std::fs;
+use std::path::Path;
 
 /// What a thread may do, as /proc/PID/status has it.
 struct Privileges {
@@ -51,12 +52,19 @@ fn every_thread_keeps_only_the_capabilities_and_system_calls_that_serving_takes(
 
 #[test]
 fn a_path_that_is_not_the_mounts_own_cannot_be_opened_any_more() {
-    let store = Store::new();
+    // Beside the store, and among the devices.
+    for elsewhere in [tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap()] {
+        cannot_be_opened(&elsewhere.path().join("moved"));
+    }
+}
+
+fn cannot_be_opened(moved: &Path) {
+    let (store, moved) = (Store::new(), moved.display());
     let mount = store.mount();
     mount.bucket("bucket");
     // The keyring is looked at again and again; put elsewhere, it is out of reach though the name is there.
-    store.sh("cp -a store/keyring moved && mv store/keyring store/aside && ln -s ../moved store/keyring");
-    store.sh("touch moved/keyring");
+    store.sh(&format!("cp -a store/keyring {moved} && mv store/keyring store/aside && ln -s {moved} store/keyring"));
+    store.sh(&format!("touch {moved}/keyring"));
     assert!(wait_until(|| store.log().contains("the keyring cannot be read")), "{}", store.log());
     assert!(store.log().contains("Permission denied"), "{}", store.log());
     store.sh("rm store/keyring && mv store/aside store/keyring && touch store/keyring/keyring");

@@ -137,3 +137,57 @@ fn what_is_written_once_goes_past_the_log() {
     store.release(&object);
     store.close().unwrap();
 }
+
+#[test]
+fn while_a_checkpoint_runs_appends_are_known_to_wait_and_readers_go_on() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let objects = durable_objects(&store, 2);
+    objects[0].write(0, &pattern(2, CHUNK)).unwrap();
+    assert!(!store.appends_wait());
+    let (told, syncs) = std::sync::mpsc::channel();
+    let (during, other) = (store.clone(), objects[1].clone());
+    disk.during_sync(move |_| {
+        let mut bytes = [0; CHUNK];
+        other.read(0, &mut bytes).unwrap();
+        told.send((during.appends_wait(), bytes[..] == pattern(1, CHUNK))).unwrap();
+    });
+    store.checkpoint().unwrap();
+    disk.unwatch();
+    let syncs: Vec<_> = syncs.try_iter().collect();
+    assert!(!syncs.is_empty() && syncs.iter().all(|sync| *sync == (true, true)), "{syncs:?}");
+    assert!(!store.appends_wait());
+    for object in &objects {
+        store.release(object);
+    }
+    store.close().unwrap();
+}
+
+#[test]
+fn all_who_find_the_log_full_wait_for_one_checkpoint() {
+    let (disk, keys) = new_disk();
+    let store = open_with(&disk, &keys, StoreOptions { log_bound: 16 * CHUNK as u64, ..StoreOptions::default() });
+    let objects = durable_objects(&store, 3);
+    let before = store.log_usage().checkpoints;
+    while !store.appends_wait() {
+        objects[0].write(0, &pattern(2, 4 * CHUNK)).unwrap();
+    }
+    let (checkpointing, began) = std::sync::mpsc::channel();
+    disk.during_sync(move |_| {
+        let _ = checkpointing.send(());
+        thread::sleep(Duration::from_millis(50));
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| objects[1].write(0, &pattern(3, CHUNK)).unwrap());
+        began.recv().unwrap();
+        for _ in 0..4 {
+            scope.spawn(|| objects[2].write(0, &pattern(4, CHUNK)).unwrap());
+        }
+    });
+    disk.unwatch();
+    assert_eq!(store.log_usage().checkpoints - before, 1);
+    for object in &objects {
+        store.release(object);
+    }
+    store.close().unwrap();
+}
