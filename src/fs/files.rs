@@ -55,7 +55,7 @@ impl Fs {
         }
         let judged = self.judged();
         let operation = Cell::new(Operation::Decrypt);
-        let object = self.object_of(ino, caller, |dir, name| {
+        let by_name = |dir: &Arc<Dir>, name: &OsStr| {
             let opened = self.store.open_object(dir, name, caller);
             match opened {
                 Err(store::Error::Corrupt(_) | store::Error::Sse(_))
@@ -67,13 +67,16 @@ impl Fs {
                 }
                 opened => Ok(opened?),
             }
-        })?;
+        };
+        // What is given up need not be readable, which only its name's way knows.
+        let given_up = if truncate { self.object_by_name(ino, by_name)? } else { None };
+        let object = given_up.map_or_else(|| self.object_of(ino, caller, by_name), Ok)?;
         let opener = Opener { caller: *caller, operation: operation.get(), write };
         self.opened(object, truncate, opener, judged)
     }
 
-    /// The object of an inode with one handle more: the one that is open already, or what `open` finds under one of the
-    /// inode's names. A name may become another inode's just before it is opened, and never answers for this one then.
+    /// The object of an inode with one handle more: the one that is open already or at hand, or what `open` finds under
+    /// one of the inode's names.
     pub(super) fn object_of(
         &self,
         ino: u64,
@@ -83,19 +86,28 @@ impl Fs {
         if let Some(object) = self.store.open_again(ino, caller)? {
             return Ok(object);
         }
+        self.object_by_name(ino, open)?.ok_or(Error::Errno(libc::ESTALE))
+    }
+
+    /// A name may become another inode's just before it is opened, and never answers for this one then.
+    fn object_by_name(
+        &self,
+        ino: u64,
+        open: impl Fn(&Arc<Dir>, &OsStr) -> Result<Arc<Object>>,
+    ) -> Result<Option<Arc<Object>>> {
         // A name that has just moved is found on the second try.
         for _ in 0..2 {
             for (parent, name) in self.inodes.names(ino) {
                 let Ok(dir) = self.dir(parent) else { continue };
                 match open(&dir, &name) {
-                    Ok(object) if object.ino() == ino => return Ok(object),
+                    Ok(object) if object.ino() == ino => return Ok(Some(object)),
                     Ok(other) => self.store.release(&other),
                     Err(error) if error.errno() == libc::ENOENT => {}
                     Err(error) => return Err(error),
                 }
             }
         }
-        errno(libc::ESTALE)
+        Ok(None)
     }
 
     fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judged: u64) -> Result<u64> {
