@@ -206,7 +206,9 @@ impl Contents {
         bytes.map_err(|_| OpenError::Other(format!("it would be larger than {MOST} bytes")))
     }
 
-    pub(in crate::kms) fn decode(mut bytes: &[u8]) -> Result<Self, OpenError> {
+    /// Only what `encode` writes: no empty list of attributes, nothing twice or in another order.
+    pub(in crate::kms) fn decode(all: &[u8]) -> Result<Self, OpenError> {
+        let mut bytes = all;
         let fail = |error: bincode::Error| OpenError::Other(format!("its contents do not decode: {error}"));
         let mut contents: Self = encoding().deserialize_from(&mut bytes).map_err(fail)?;
         if !bytes.is_empty() {
@@ -215,12 +217,15 @@ impl Contents {
         let is_known = |(of, name): &&([u8; 16], String)| {
             if *of == KEYRING { name == STORE_ID } else { OF_KEYS.contains(&name.as_str()) }
         };
-        match contents.attributes.keys().find(|key| !is_known(key)) {
-            None => Ok(contents),
-            Some((_, name)) => {
-                Err(OpenError::Other(format!("it has '{name}', which this kmsfs does not know: use a newer kmsfs")))
-            }
+        if let Some((_, name)) = contents.attributes.keys().find(|key| !is_known(key)) {
+            return Err(OpenError::Other(format!(
+                "it has '{name}', which this kmsfs does not know: use a newer kmsfs"
+            )));
         }
+        if contents.encode()? != all {
+            return Err(OpenError::Other("its contents are not in the order in which they are written".into()));
+        }
+        Ok(contents)
     }
 }
 
@@ -340,6 +345,7 @@ mod tests {
         assert_eq!(Contents::decode(&longer).unwrap().store_id(), Some([6; 16]));
         assert_eq!(Contents::decode(&expected).unwrap().store_id(), None);
         assert!(Contents::decode(&[&longer[..], &[0]].concat()).is_err());
+        assert!(Contents::decode(&[&expected[..], &number(0)].concat()).is_err(), "no attributes, and a list of them");
         for len in (0..longer.len()).filter(|&len| len != expected.len()) {
             assert!(Contents::decode(&longer[..len]).is_err(), "{len} bytes");
         }
