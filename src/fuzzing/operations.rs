@@ -121,7 +121,10 @@ impl World {
             let _ = self.store.close();
             self.disk.crash_point().kill()
         } else {
-            self.disk.crash_point().power_cuts(4, u64::from(how)).last().expect("a power cut leaves a disk")
+            let disk = self.disk.crash_point().power_cuts(4, u64::from(how)).last().expect("a power cut leaves a disk");
+            // For its memory alone, which a process would give back: what it writes is on the other disk.
+            let _ = self.store.close();
+            disk
         };
         let Some(store) = open(&disk) else { return false };
         let Some(dir) = bucket(&store) else { return false };
