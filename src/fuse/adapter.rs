@@ -5,7 +5,7 @@ use super::served::{Place, Served, reply_empty};
 use super::statistics::{Call, Statistics};
 use super::status::{is_status, status};
 use super::workers::Workers;
-use crate::fs::{Changes, Creation, Entry, Error, Fs, Range};
+use crate::fs::{Changes, Creation, Entry, Fs, Range};
 use crate::kms::Caller;
 use crate::store::SeekTo;
 use crate::store::backend::{Rename, XattrFlags};
@@ -52,10 +52,6 @@ impl Deref for Adapter {
 }
 
 impl Adapter {
-    fn attempt<T>(&self, call: Call, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
-        self.statistics.attempt(call, act)
-    }
-
     pub fn statistics(&self) -> &Arc<Statistics> {
         &self.statistics
     }
@@ -501,8 +497,7 @@ impl Filesystem for Adapter {
     ) {
         let (range, caller) = (Range { offset, len }, caller(request));
         self.in_time(move |served| {
-            let done =
-                served.statistics.attempt(Call::Fallocate, || served.fs.fallocate(handle.0, range, mode, &caller));
+            let done = served.attempt(Call::Fallocate, || served.fs.fallocate(handle.0, range, mode, &caller));
             reply_empty(reply, done);
         });
     }

@@ -2,7 +2,7 @@
 
 use super::convert::{AT_ONCE, FOR_EVER, Numbers};
 use super::statistics::{Call, Statistics};
-use crate::fs::{Changes, Fs};
+use crate::fs::{Changes, Error, Fs};
 use crate::kms::Caller;
 use crate::store::backend::Rename;
 use fuser::{Errno, ReplyAttr, ReplyEmpty, ReplyWrite, WriteFlags};
@@ -26,10 +26,14 @@ pub struct Place {
 }
 
 impl Served {
+    pub fn attempt<T>(&self, call: Call, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
+        self.statistics.attempt(call, act)
+    }
+
     pub fn write(&self, to: Place, data: &[u8], flags: WriteFlags, reply: ReplyWrite) {
         let drop_set_id = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let from_cache = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let done = self.statistics.attempt(Call::Write, || {
+        let done = self.attempt(Call::Write, || {
             if from_cache {
                 self.fs.write_back(to.handle, to.offset, data, drop_set_id)
             } else {
@@ -46,19 +50,19 @@ impl Served {
     }
 
     pub fn flush(&self, handle: u64, reply: ReplyEmpty) {
-        reply_empty(reply, self.statistics.attempt(Call::Close, || self.fs.flush(handle)));
+        reply_empty(reply, self.attempt(Call::Close, || self.fs.flush(handle)));
     }
 
     pub fn fsync(&self, handle: u64, reply: ReplyEmpty) {
-        reply_empty(reply, self.statistics.attempt(Call::Fsync, || self.fs.fsync(handle)));
+        reply_empty(reply, self.attempt(Call::Fsync, || self.fs.fsync(handle)));
     }
 
     pub fn fsync_dir(&self, ino: u64, reply: ReplyEmpty) {
-        reply_empty(reply, self.statistics.attempt(Call::FsyncDir, || self.fs.fsync_dir(ino)));
+        reply_empty(reply, self.attempt(Call::FsyncDir, || self.fs.fsync_dir(ino)));
     }
 
     pub fn set_attr(&self, ino: u64, handle: Option<u64>, changes: &Changes, caller: &Caller, reply: ReplyAttr) {
-        match self.statistics.attempt(Call::SetAttr, || self.fs.setattr(ino, handle, changes, caller)) {
+        match self.attempt(Call::SetAttr, || self.fs.setattr(ino, handle, changes, caller)) {
             Ok(attr) => reply.attr(&self.ttl(ino), &self.numbers.attr(&attr)),
             Err(error) => reply.error(error),
         }
@@ -73,12 +77,11 @@ impl Served {
         reply: ReplyEmpty,
     ) {
         let rename = || self.fs.rename(parent, name, to_parent, to_name, how, caller);
-        reply_empty(reply, self.statistics.attempt(Call::Rename, rename));
+        reply_empty(reply, self.attempt(Call::Rename, rename));
     }
 
     pub fn copy(&self, from: Place, to: Place, len: u64, caller: &Caller, reply: ReplyWrite) {
         let copied = self
-            .statistics
             .attempt(Call::CopyFileRange, || self.fs.copy(from.handle, from.offset, to.handle, to.offset, len, caller));
         match copied {
             Ok(copied) => {

@@ -4,6 +4,7 @@ mod crash;
 mod descriptors;
 mod dual;
 mod group_commit;
+mod moody;
 mod nonces;
 mod objects;
 mod rewrapping;

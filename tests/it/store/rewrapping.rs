@@ -1,8 +1,8 @@
 //! Data keys wrapped anew: what it costs, and others who change the same object meanwhile.
 
+use super::moody::Moody;
 use super::*;
 use kmsfs::store::backend::simulated::Call;
-use std::sync::Mutex;
 
 /// More than the closed objects that may keep a descriptor.
 const OBJECTS: u64 = 600;
@@ -50,62 +50,11 @@ fn re_wrapping_a_closed_object_is_two_reads_and_one_write_and_keeps_no_descripto
     }
 }
 
-/// A KMS that takes its time to encrypt once, in which something else happens.
-struct Slow {
-    kms: OneKey,
-    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Kms for Slow {
-    fn generate_data_key(
-        &self,
-        key_id: &str,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<GeneratedDataKey, Error> {
-        Kms::generate_data_key(&self.kms, key_id, context, caller)
-    }
-
-    fn encrypt(
-        &self,
-        key_id: &str,
-        plaintext: &SecretKey,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(String, Vec<u8>), Error> {
-        let meanwhile = self.meanwhile.lock().unwrap().take();
-        if let Some(meanwhile) = meanwhile {
-            meanwhile();
-        }
-        Kms::encrypt(&self.kms, key_id, plaintext, context, caller)
-    }
-
-    fn decrypt(
-        &self,
-        key_arn: &str,
-        blob: &[u8],
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<SecretKey, Error> {
-        Kms::decrypt(&self.kms, key_arn, blob, context, caller)
-    }
-
-    fn authorize(
-        &self,
-        key_arn: &str,
-        operation: Operation,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(), Error> {
-        self.kms.authorize(key_arn, operation, context, caller)
-    }
-}
-
 /// The older data key's wrapping took the place of the newer one's, and the object could not be opened any more.
 #[test]
 fn a_data_key_that_is_new_when_the_kms_answers_is_not_replaced_by_the_old_one() {
     let (disk, _) = new_disk();
-    let kms = Arc::new(Slow { kms: OneKey(SecretKey::random()), meanwhile: Mutex::new(None) });
+    let kms = Moody::new();
     let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey(SecretKey::random()))));
     let store = open_with(&disk, &keys, StoreOptions { rewritten: 0, ..StoreOptions::default() });
     let dir = bucket(&store);
@@ -113,9 +62,13 @@ fn a_data_key_that_is_new_when_the_kms_answers_is_not_replaced_by_the_old_one() 
     object.write(0, &pattern(1, 100_000)).unwrap();
     store.rewrap(&object, &aws_kms("one"), "o", &CALLER).unwrap();
     let (store_too, object_too) = (store.clone(), object.clone());
-    *kms.meanwhile.lock().unwrap() = Some(Box::new(move || {
-        store_too.begin_epoch(&object_too, &aws_kms("two"), "o", &CALLER).unwrap();
-    }));
+    kms.answer(move |call| {
+        // While it is asked to wrap; what that asks for itself is answered.
+        if call == 1 {
+            store_too.begin_epoch(&object_too, &aws_kms("two"), "o", &CALLER).unwrap();
+        }
+        Ok(())
+    });
     store.rewrap(&object, &aws_kms("three"), "o", &CALLER).unwrap();
     assert_eq!(object.encryption().key_arn, Some(arn("three")));
     assert_eq!(object.kms_keys().len(), 2, "chunks are under the older data key still");

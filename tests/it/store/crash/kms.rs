@@ -4,87 +4,15 @@
 use super::campaign::{Campaign, Effort, seeds};
 use super::faults::{BEFORE, Run, WORKLOAD};
 use super::world::{SPREAD, World};
+use crate::store::moody::Moody;
 use crate::store::*;
 use kmsfs::kms::Code;
 use kmsfs::sse::RequestError;
 use kmsfs::store::backend;
-use parking_lot::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
-
-type Asked = Arc<dyn Fn(u64) -> Result<(), Error> + Send + Sync>;
-
-/// Answers as `OneKey` does once `asked`, which hears the number of the call, lets it.
-struct Moody {
-    key: OneKey,
-    calls: AtomicU64,
-    asked: RwLock<Asked>,
-}
-
-impl Moody {
-    fn new() -> Arc<Self> {
-        let asked: Asked = Arc::new(|_| Ok(()));
-        Arc::new(Self { key: OneKey(SecretKey::random()), calls: AtomicU64::new(0), asked: RwLock::new(asked) })
-    }
-
-    fn ask(&self) -> Result<(), Error> {
-        let asked = self.asked.read().clone();
-        asked(self.calls.fetch_add(1, Ordering::SeqCst) + 1)
-    }
-
-    /// From the next call on, which has number 1.
-    fn answer(&self, asked: impl Fn(u64) -> Result<(), Error> + Send + Sync + 'static) {
-        *self.asked.write() = Arc::new(asked);
-        self.calls.store(0, Ordering::SeqCst);
-    }
-}
-
-impl ServiceKey for Moody {
-    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
-        self.ask()?;
-        ServiceKey::generate_data_key(&self.key, context)
-    }
-
-    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error> {
-        self.ask()?;
-        ServiceKey::encrypt(&self.key, plaintext, context)
-    }
-
-    fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
-        self.ask()?;
-        ServiceKey::decrypt(&self.key, blob, context)
-    }
-}
-
-impl Kms for Moody {
-    fn generate_data_key(&self, id: &str, context: &EncryptionContext, by: &Caller) -> Result<GeneratedDataKey, Error> {
-        self.ask()?;
-        Kms::generate_data_key(&self.key, id, context, by)
-    }
-
-    fn encrypt(
-        &self,
-        id: &str,
-        plaintext: &SecretKey,
-        context: &EncryptionContext,
-        by: &Caller,
-    ) -> Result<(String, Vec<u8>), Error> {
-        self.ask()?;
-        Kms::encrypt(&self.key, id, plaintext, context, by)
-    }
-
-    fn decrypt(&self, arn: &str, blob: &[u8], context: &EncryptionContext, by: &Caller) -> Result<SecretKey, Error> {
-        self.ask()?;
-        Kms::decrypt(&self.key, arn, blob, context, by)
-    }
-
-    fn authorize(&self, arn: &str, what: Operation, context: &EncryptionContext, by: &Caller) -> Result<(), Error> {
-        self.ask()?;
-        self.key.authorize(arn, what, context, by)
-    }
-}
 
 /// As many calls as the workload makes, with the service's own key behind the same KMS.
 fn calls(kms: &Moody, keys: &Arc<KeyService>, encryption: &Encryption) -> u64 {

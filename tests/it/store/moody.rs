@@ -1,0 +1,77 @@
+//! A KMS that may refuse, or in which something else happens while it is asked.
+
+use super::*;
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+type Asked = Arc<dyn Fn(u64) -> Result<(), Error> + Send + Sync>;
+
+/// Answers as `OneKey` does once `asked`, which hears the number of the call, lets it.
+pub struct Moody {
+    key: OneKey,
+    pub calls: AtomicU64,
+    asked: RwLock<Asked>,
+}
+
+impl Moody {
+    pub fn new() -> Arc<Self> {
+        let asked: Asked = Arc::new(|_| Ok(()));
+        Arc::new(Self { key: OneKey(SecretKey::random()), calls: AtomicU64::new(0), asked: RwLock::new(asked) })
+    }
+
+    fn ask(&self) -> Result<(), Error> {
+        let asked = self.asked.read().clone();
+        asked(self.calls.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// From the next call on, which has number 1.
+    pub fn answer(&self, asked: impl Fn(u64) -> Result<(), Error> + Send + Sync + 'static) {
+        *self.asked.write() = Arc::new(asked);
+        self.calls.store(0, Ordering::SeqCst);
+    }
+}
+
+impl ServiceKey for Moody {
+    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
+        self.ask()?;
+        ServiceKey::generate_data_key(&self.key, context)
+    }
+
+    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error> {
+        self.ask()?;
+        ServiceKey::encrypt(&self.key, plaintext, context)
+    }
+
+    fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
+        self.ask()?;
+        ServiceKey::decrypt(&self.key, blob, context)
+    }
+}
+
+impl Kms for Moody {
+    fn generate_data_key(&self, id: &str, context: &EncryptionContext, by: &Caller) -> Result<GeneratedDataKey, Error> {
+        self.ask()?;
+        Kms::generate_data_key(&self.key, id, context, by)
+    }
+
+    fn encrypt(
+        &self,
+        id: &str,
+        plaintext: &SecretKey,
+        context: &EncryptionContext,
+        by: &Caller,
+    ) -> Result<(String, Vec<u8>), Error> {
+        self.ask()?;
+        Kms::encrypt(&self.key, id, plaintext, context, by)
+    }
+
+    fn decrypt(&self, arn: &str, blob: &[u8], context: &EncryptionContext, by: &Caller) -> Result<SecretKey, Error> {
+        self.ask()?;
+        Kms::decrypt(&self.key, arn, blob, context, by)
+    }
+
+    fn authorize(&self, arn: &str, what: Operation, context: &EncryptionContext, by: &Caller) -> Result<(), Error> {
+        self.ask()?;
+        self.key.authorize(arn, what, context, by)
+    }
+}
