@@ -3,6 +3,7 @@
 use super::backend::XattrFlags;
 use super::{Attr, Dir, Error, Object, Result, Store};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -33,16 +34,9 @@ impl Store {
             Target::Name(dir, name) => (dir, Some(name)),
             Target::Dir(dir) => (dir, None),
         };
-        let SetAttr { mode, uid, gid, atime, mtime } = *changes;
-        if uid.is_some() || gid.is_some() {
-            dir.backing.set_owner(name, uid, gid)?;
-        }
-        if let Some(mode) = mode {
-            dir.backing.set_mode(name, mode & 0o7777)?;
-        }
-        if atime.is_some() || mtime.is_some() {
-            dir.backing.set_times(name, atime, mtime)?;
-        }
+        let changed = apply(dir, name, changes);
+        self.dir_changed();
+        changed?;
         let attr = self.stat(at)?;
         // Of an object that has something to write home, which must not undo it.
         self.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
@@ -82,6 +76,7 @@ impl Store {
             Target::Name(dir, name) => dir.backing.set_xattr(Some(name), attribute, value, flags)?,
             Target::Dir(dir) => dir.backing.set_xattr(None, attribute, value, flags)?,
         }
+        self.dir_changed();
         Ok(())
     }
 
@@ -101,6 +96,7 @@ impl Store {
             Target::Name(dir, name) => dir.backing.remove_xattr(Some(name), attribute)?,
             Target::Dir(dir) => dir.backing.remove_xattr(None, attribute)?,
         }
+        self.dir_changed();
         Ok(())
     }
 
@@ -120,6 +116,20 @@ impl Store {
             Target::Dir(dir) => with(dir.in_bucket()?, &|| dir.show(OsStr::new(""))),
         }
     }
+}
+
+fn apply(dir: &Dir, name: Option<&OsStr>, changes: &SetAttr) -> io::Result<()> {
+    let SetAttr { mode, uid, gid, atime, mtime } = *changes;
+    if uid.is_some() || gid.is_some() {
+        dir.backing.set_owner(name, uid, gid)?;
+    }
+    if let Some(mode) = mode {
+        dir.backing.set_mode(name, mode & 0o7777)?;
+    }
+    if atime.is_some() || mtime.is_some() {
+        dir.backing.set_times(name, atime, mtime)?;
+    }
+    Ok(())
 }
 
 /// Linux's bound on a value.

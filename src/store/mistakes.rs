@@ -36,6 +36,8 @@ pub enum Mistake {
     JoinRunningSync,
     /// F4: fsync leaves out the names.
     NameNotSynced,
+    /// F4: a directory that was synced counts as synced although a name has gone since.
+    RemovalUnseen,
     /// F5: a sync counts as done when it starts.
     CleanBeforeSynced,
     /// N2: renaming over a name leaves the source as it is.

@@ -99,7 +99,7 @@ impl Store {
     fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
         let attr = self.stat_name(dir, name)?;
         let _settling = self.settling(attr.ino);
-        self.name_changed(attr.ino, dir);
+        self.name_changed(attr.ino, attr.mode, dir);
         Ok(attr)
     }
 
@@ -217,7 +217,7 @@ impl Store {
     }
 
     fn moved(&self, node: &Attr, dir: &Arc<Dir>, name: &OsStr) {
-        self.name_changed(node.ino, dir);
+        self.name_changed(node.ino, node.mode, dir);
         if node.mode & libc::S_IFMT == libc::S_IFDIR {
             self.dir_moved(node.ino);
         }
@@ -260,16 +260,13 @@ impl Store {
         for ino in new {
             match self.attached(ino) {
                 Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
-                None => closed = true,
+                None => closed |= self.loaded(ino).is_none_or(|object| object.is_unsynced()),
             }
         }
         if closed {
-            let before = self.name_changes();
-            self.backend.sync_all()?;
-            self.names_synced(before);
-            return Ok(());
+            return self.sync_everything();
         }
-        dir.backing.sync()?;
+        self.sync_dir(dir)?;
         self.sync_names_of(dir.ino())
     }
 

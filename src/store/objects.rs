@@ -103,7 +103,7 @@ impl Store {
         // Whoever unlinks the inode's former life must be done with it.
         let _settling = self.settling(attr.ino);
         self.objects.insert(&object);
-        self.name_changed(attr.ino, dir);
+        self.name_changed(attr.ino, attr.mode, dir);
         Ok((object, attr))
     }
 
@@ -123,7 +123,7 @@ impl Store {
         let bucket = &dir.in_bucket()?.name;
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
         let file = self.with_descriptor(|| dir.backing.open_file(name, access)).map_err(Error::from)?;
-        let ino = file.metadata().map_err(Error::from)?.ino;
+        let ino = file.ino();
         let _settling = self.settling(ino);
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
         if let Some(object) = self.objects.hold(ino) {
@@ -198,7 +198,7 @@ impl Store {
         let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
         ::log::info!("{} is written anew under a new key, since it cannot be read: {why}", dir.show(name));
         let file = dir.backing.open_file(name, Access::ReadWrite)?;
-        let ino = file.metadata()?.ino;
+        let ino = file.ino();
         if let Some(object) = self.objects.hold(ino) {
             // In memory its content can be dropped without its old key.
             object.attach(|| Home { file: file.clone(), patch: None });
@@ -219,13 +219,13 @@ impl Store {
         let bucket = &dir.in_bucket()?.name;
         let old = identity(file.as_ref());
         file.set_len(0)?;
-        let ino = file.metadata()?.ino;
+        let ino = file.ino();
         let new = NewObject { bucket, path: dir.path_of(name), data_key, wrapped };
         let object = Arc::new(Object::new(self, file, new)?);
         object.commit()?;
         let _settling = self.settling(ino);
         self.objects.insert(&object);
-        self.name_changed(ino, dir);
+        self.name_changed(ino, libc::S_IFREG, dir);
         if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {
             self.abandon(id, place);
         }
@@ -310,7 +310,7 @@ impl Store {
     pub(super) fn adopt_new(&self, object: &Arc<Object>, dir: &Arc<Dir>) {
         let _settling = self.settling(object.ino());
         self.objects.insert(object);
-        self.name_changed(object.ino(), dir);
+        self.name_changed(object.ino(), libc::S_IFREG, dir);
     }
 
     /// A closed object that the log holds nothing of is read in again by whoever opens it.
@@ -353,6 +353,7 @@ impl Store {
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
     /// held `settling` since before it removed the name.
     pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
+        self.dir_changed();
         if last {
             self.objects.names.forget(ino);
         }

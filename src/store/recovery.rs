@@ -1,10 +1,10 @@
 //! What a crash left in the redo log goes home: rules M1 to M5. It needs no key.
 
+use super::Result;
 use super::backend::{Access, Backend, Dir, File};
 use super::log::Found;
 use super::mistakes::{Mistake, makes};
 use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
-use super::{Error, Result};
 use crate::format::ObjectId;
 use crate::format::header;
 use crate::format::log_record::{ALIGN, Body, LogHeader, RECORDS_AT, Record};
@@ -84,7 +84,7 @@ pub fn recover(backend: &dyn Backend, found: &Found, access: Access, cut: bool) 
     let read_only = access == Access::Read || outcome.corrupt.is_some();
     for (id, object) in &objects {
         if read_only {
-            keep(&mut outcome.replayed, files.get(id), object)?;
+            keep(&mut outcome.replayed, files.get(id), object);
         } else {
             apply(backend, files.get(id), object)?;
         }
@@ -282,7 +282,7 @@ fn apply(backend: &dyn Backend, file: Option<&Arc<dyn File>>, object: &Committed
 }
 
 /// The same for a store that must not be written.
-fn keep(replayed: &mut Replayed, file: Option<&Arc<dyn File>>, object: &Committed<'_>) -> Result<()> {
+fn keep(replayed: &mut Replayed, file: Option<&Arc<dyn File>>, object: &Committed<'_>) {
     let mut patch = Patch::default();
     for record in &object.records {
         match record.body {
@@ -295,8 +295,6 @@ fn keep(replayed: &mut Replayed, file: Option<&Arc<dyn File>>, object: &Committe
         }
     }
     if let Some(file) = file {
-        let ino = file.metadata().map_err(Error::from)?.ino;
-        replayed.objects.insert(ino, Arc::new(patch));
+        replayed.objects.insert(file.ino(), Arc::new(patch));
     }
-    Ok(())
 }

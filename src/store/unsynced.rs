@@ -1,5 +1,6 @@
 //! Names that may not be durable: which directories an fsync has to sync, and when it is simpler to sync everything.
 
+use super::mistakes::{Mistake, makes};
 use super::{Dir, Result, Store};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -14,18 +15,35 @@ const UNSYNCED: usize = 1 << 15;
 /// Names that a crash may lose: by inode, the directory and the number of the change.
 #[derive(Default)]
 pub struct Names {
+    /// Of names and of directories themselves, anywhere.
     changes: AtomicU64,
     unsynced: Mutex<Unsynced>,
+    last: Mutex<Option<Synced>>,
+}
+
+/// The directory that was synced last, or everything, and how many changes there were before.
+struct Synced {
+    dir: Option<u64>,
+    before: u64,
 }
 
 #[derive(Default)]
 struct Unsynced {
-    /// Number of the change and the directory's inode, by the inode named.
-    names: HashMap<u64, Vec<(u64, u64)>>,
+    /// By the inode named.
+    names: HashMap<u64, Vec<Name>>,
     /// Those directories that are held open, at most `DIRS`: for the others everything has to be synced.
     dirs: HashMap<u64, Arc<Dir>>,
     /// Directories among those named that were there before under another name: what lies below them has another path.
     moved: HashSet<u64>,
+}
+
+struct Name {
+    /// Number of the change.
+    change: u64,
+    /// The directory's inode.
+    dir: u64,
+    /// There is more to the inode than a name: a file, or a symlink, whose target may be in a sidecar record.
+    content: bool,
 }
 
 impl Store {
@@ -33,14 +51,45 @@ impl Store {
         self.objects.names.changes.load(Ordering::SeqCst)
     }
 
-    /// An inode has a new name in that directory, which a crash may lose.
-    pub(super) fn name_changed(&self, ino: u64, dir: &Arc<Dir>) {
+    /// An inode (`mode` is its type, at least) has a new name in that directory, which a crash may lose.
+    pub(super) fn name_changed(&self, ino: u64, mode: u32, dir: &Arc<Dir>) {
         let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
         let mut unsynced = self.objects.names.unsynced.lock();
         if unsynced.dirs.len() < DIRS {
             unsynced.dirs.entry(dir.ino()).or_insert_with(|| dir.clone());
         }
-        unsynced.names.entry(ino).or_default().push((change, dir.ino()));
+        let content = matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFLNK);
+        unsynced.names.entry(ino).or_default().push(Name { change, dir: dir.ino(), content });
+    }
+
+    /// A name went, or a directory's attributes changed: to be called after it is done and before anybody is told, so that
+    /// a sync that may have come too early does not count (F5).
+    pub(super) fn dir_changed(&self) {
+        if !makes(Mistake::RemovalUnseen) {
+            self.objects.names.changes.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// fsync(2) of a directory, unless nothing anywhere has changed since it was the last to be synced: programs sync a file
+    /// and then its directory, which the sync of the file has done.
+    pub(super) fn sync_dir(&self, dir: &Dir) -> Result<()> {
+        let before = self.name_changes();
+        let last = &self.objects.names.last;
+        if last.lock().as_ref().is_some_and(|last| last.covers(dir.ino(), before)) {
+            return Ok(());
+        }
+        dir.backing.sync()?;
+        *last.lock() = Some(Synced { dir: Some(dir.ino()), before });
+        Ok(())
+    }
+
+    /// sync(2), after which all names are durable.
+    pub(super) fn sync_everything(&self) -> Result<()> {
+        let before = self.name_changes();
+        self.backend.sync_all()?;
+        self.names_synced(before);
+        *self.objects.names.last.lock() = Some(Synced { dir: None, before });
+        Ok(())
     }
 
     /// A directory was renamed: every path below it has changed.
@@ -60,12 +109,10 @@ impl Store {
             }
             let before = self.name_changes();
             let Some(dirs) = self.objects.names.unsynced.lock().dirs_of(ino) else {
-                self.backend.sync_all()?;
-                self.names_synced(before);
-                return Ok(());
+                return self.sync_everything();
             };
             for dir in &dirs {
-                dir.backing.sync()?;
+                self.sync_dir(dir)?;
                 pending.push(dir.ino());
             }
             self.objects.names.unsynced.lock().settle_one(ino, before);
@@ -83,11 +130,17 @@ impl Store {
         self.objects.names.unsynced.lock().names.len() > UNSYNCED
     }
 
-    /// Inodes with a name in that directory that may not be durable.
+    /// Inodes with a name in that directory that may not be durable, and content.
     pub(super) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
         let unsynced = self.objects.names.unsynced.lock();
-        let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|(_, other)| *other == dir));
+        let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|name| name.dir == dir && name.content));
         here.map(|(ino, _)| *ino).collect()
+    }
+}
+
+impl Synced {
+    fn covers(&self, dir: u64, changes: u64) -> bool {
+        self.before == changes && self.dir.is_none_or(|synced| synced == dir)
     }
 }
 
@@ -104,12 +157,12 @@ impl Unsynced {
     /// Directories to sync for an inode's names; `None` if one of them is not at hand.
     fn dirs_of(&self, ino: u64) -> Option<Vec<Arc<Dir>>> {
         let Some(names) = self.names.get(&ino) else { return Some(Vec::new()) };
-        names.iter().map(|(_, dir)| self.dirs.get(dir).cloned()).collect()
+        names.iter().map(|name| self.dirs.get(&name.dir).cloned()).collect()
     }
 
     fn settle_one(&mut self, ino: u64, before: u64) {
         if let Some(names) = self.names.get_mut(&ino) {
-            names.retain(|(change, _)| *change > before);
+            names.retain(|name| name.change > before);
             if names.is_empty() {
                 self.names.remove(&ino);
                 self.moved.remove(&ino);
@@ -119,7 +172,7 @@ impl Unsynced {
 
     fn settle(&mut self, before: u64) {
         self.names.retain(|_, names| {
-            names.retain(|(change, _)| *change > before);
+            names.retain(|name| name.change > before);
             !names.is_empty()
         });
         self.moved.retain(|ino| self.names.contains_key(ino));

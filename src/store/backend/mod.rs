@@ -67,6 +67,8 @@ pub trait Dir: Send + Sync {
 
 /// An open regular file.
 pub trait File: Send + Sync {
+    /// Inode number, known since it was opened.
+    fn ino(&self) -> u64;
     fn metadata(&self) -> io::Result<Metadata>;
     /// Bytes read, fewer than asked for only at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;

@@ -31,7 +31,7 @@ pub struct NewObject<'a> {
 impl Object {
     /// An empty object over an empty file: nothing is written before its first commit.
     pub(in crate::store) fn new(store: &Arc<Store>, file: Arc<dyn File>, new: NewObject<'_>) -> Result<Self> {
-        let ino = file.metadata()?.ino;
+        let ino = file.ino();
         let id = ObjectId::random();
         let suite = new.data_key.suite();
         store.allow(suite)?;

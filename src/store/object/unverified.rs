@@ -36,7 +36,9 @@ impl Unverified<'_> {
         act: impl FnOnce(Unverified<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         FIRST.with_borrow_mut(|first| {
-            let read = home.read(0, &mut first[..])?;
+            // Not beyond its end: that would be a call more to find out that it is the end.
+            let len = home.length_of(&metadata).min(first.len() as u64) as usize;
+            let read = home.read(0, &mut first[..len])?;
             let first = &first[..read];
             let header = Header::read(first).map_err(|why| Error::from(why).of(&show()))?;
             let record = read_sidecar(&store.segments, store.patched(header.sidecar), &header);

@@ -2,6 +2,7 @@
 
 mod crash;
 mod descriptors;
+mod dir_syncs;
 mod dual;
 mod group_commit;
 mod moody;

@@ -60,7 +60,7 @@ impl Dir for RealDir {
     }
 
     fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?)))
+        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?)?))
     }
 
     fn make_dir(&self, name: &OsStr, node: &NewNode) -> io::Result<()> {

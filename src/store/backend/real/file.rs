@@ -19,11 +19,17 @@ pub(super) const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OF
 #[derive(Debug)]
 pub(super) struct RealFile {
     fd: OwnedFd,
+    ino: u64,
 }
 
 impl RealFile {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+    /// `EINVAL` if it is not a regular file.
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let stat = fstat(&fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL.into());
+        }
+        Ok(Self { fd, ino: stat.st_ino })
     }
 
     pub(super) fn open(directory: &OwnedFd, name: &OsStr, access: Access) -> io::Result<Self> {
@@ -38,10 +44,7 @@ impl RealFile {
             Err(Errno::ACCESS) if access == Access::ReadWrite => open_against_mode(directory, name)?,
             opened => opened?,
         };
-        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
-            return Err(Errno::INVAL.into());
-        }
-        Ok(Self::new(fd))
+        Self::new(fd)
     }
 }
 
@@ -69,6 +72,10 @@ fn open_against_mode(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
 }
 
 impl File for RealFile {
+    fn ino(&self) -> u64 {
+        self.ino
+    }
+
     fn metadata(&self) -> io::Result<Metadata> {
         Ok(metadata(&fstat(&self.fd)?))
     }

@@ -76,6 +76,10 @@ impl Drop for SimulatedFile {
 }
 
 impl File for SimulatedFile {
+    fn ino(&self) -> u64 {
+        self.ino
+    }
+
     fn metadata(&self) -> io::Result<Metadata> {
         self.shared.look(Call::Stat, |state| Ok(state.image.inode(self.ino).metadata(self.ino)))
     }

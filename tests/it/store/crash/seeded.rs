@@ -109,6 +109,7 @@ mistakes! {
     join_running_sync: JoinRunningSync, crash(
         "create a; write a 0 4; fsync a; create b; write b 0 1; fsync b; write a 0 1; fsync a { write b 0 1; fsync b }");
     name_not_synced: NameNotSynced, crash("create a; write a 0 3; fsync a");
+    removal_unseen: RemovalUnseen, crash("create a; write a 0 3; fsync a; create b; fsync b; unlink a; fsyncdir");
     clean_before_synced: CleanBeforeSynced, crash(
         "create a; write a 0 4; fsync a; write a 4 1; fsync a { write a 0 1; fsync a }");
     rename_without_sync: RenameWithoutSync, crash(
