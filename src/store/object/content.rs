@@ -1,7 +1,8 @@
 //! Reading and changing an object's content.
 
+use super::sealed::{BUFFER, Covered, Source, unchanged};
 use super::{Home, Keys, Object, State};
-use crate::crypto::ChunkCipher;
+use crate::crypto::{ChunkCipher, ChunkTag};
 use crate::format::entry::Entry;
 use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
@@ -9,7 +10,6 @@ use crate::store::checkpoint::Permit;
 use crate::store::mistakes::{Mistake, makes};
 use crate::store::{Error, Result};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,10 +18,6 @@ const RUN: u64 = 256;
 
 /// Encryptions under one key epoch: GCM's bound of 2^32 for random nonces, less what a crash may leave uncounted.
 pub const ENCRYPTIONS: u64 = (1 << 32) - (1 << 24);
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 pub enum SeekTo {
     Data,
@@ -160,16 +156,11 @@ impl Object {
         if data.is_empty() {
             return Ok(());
         }
-        self.change(|state, permit| {
-            self.store.check_length(end, state.geometry())?;
-            let longer = PlainLen(end.max(state.length.0));
-            self.edit(state, permit, longer, &chunks_of(offset, end), |chunk, bytes| {
-                let begin = chunk.0 * CHUNK;
-                let from = offset.max(begin);
-                let to = end.min(begin + bytes.len() as u64);
-                bytes[(from - begin) as usize..(to - begin) as usize]
-                    .copy_from_slice(&data[(from - offset) as usize..(to - offset) as usize]);
-                Covered((from - begin) as usize..(to - begin) as usize)
+        self.with_sealed(offset, data, |bytes| {
+            self.change(|state, permit| {
+                self.store.check_length(end, state.geometry())?;
+                let longer = PlainLen(end.max(state.length.0));
+                self.edit(state, permit, longer, &chunks_of(offset, end), bytes)
             })
         })
     }
@@ -182,7 +173,7 @@ impl Object {
             state.mtime = Some(self.store.now());
             state.trim |= new <= old;
             if new >= old {
-                return self.edit(state, permit, new, &(0..0), |_, _| Covered(0..0));
+                return self.edit(state, permit, new, &(0..0), &unchanged);
             }
             // The chunk that is cut in two is encrypted again, as what remains of it.
             let last = ChunkIndex::at(len);
@@ -195,7 +186,7 @@ impl Object {
             // All that can fail comes before the length changes.
             state.prepare_cut(new)?;
             if rewrite {
-                self.encrypt(state, permit, new, &partial, &|_, _| Covered(0..0), &mut PlainLen(0))?;
+                self.encrypt(state, permit, new, &partial, &unchanged, &mut PlainLen(0))?;
             }
             state.resize(new)?;
             state.length = new;
@@ -281,7 +272,7 @@ impl Object {
         permit: Option<&Permit<'_>>,
         new: PlainLen,
         chunks: &Range<u64>,
-        fill: impl Fn(ChunkIndex, &mut [u8]) -> Covered,
+        source: &dyn Source,
     ) -> std::result::Result<(), Blocked> {
         let old = state.length;
         let tail = ChunkIndex::at(old.0);
@@ -305,9 +296,9 @@ impl Object {
             return Err(blocked);
         }
         let mut done = old;
-        let mut outcome = self.encrypt(state, permit, new, &tail, &|_, _| Covered(0..0), &mut done);
+        let mut outcome = self.encrypt(state, permit, new, &tail, &unchanged, &mut done);
         if outcome.is_ok() {
-            outcome = self.encrypt(state, permit, new, chunks, &fill, &mut done);
+            outcome = self.encrypt(state, permit, new, chunks, source, &mut done);
         }
         if outcome.is_ok() {
             done = new;
@@ -327,7 +318,7 @@ impl Object {
         permit: Option<&Permit<'_>>,
         new: PlainLen,
         chunks: &Range<u64>,
-        fill: &dyn Fn(ChunkIndex, &mut [u8]) -> Covered,
+        source: &dyn Source,
         done: &mut PlainLen,
     ) -> Result<()> {
         let mut first = chunks.start;
@@ -336,7 +327,7 @@ impl Object {
             let most = ChunkIndex(first).run(state.geometry()).min(RUN).min(chunks.end - first);
             let count = (1..most).find(|n| state.is_quiet(ChunkIndex(first + n)) != quiet).unwrap_or(most);
             let run = first..first + count;
-            BUFFER.with_borrow_mut(|buffer| self.encrypt_run(state, permit, new, &run, quiet, fill, buffer))?;
+            self.encrypt_run(state, permit, new, &run, quiet, source)?;
             first += count;
             *done = (*done).max(PlainLen(new.0.min(first * CHUNK)));
         }
@@ -344,7 +335,6 @@ impl Object {
     }
 
     /// Chunks that lie next to each other and go to the same place.
-    #[allow(clippy::too_many_arguments)]
     fn encrypt_run(
         &self,
         state: &mut State,
@@ -352,19 +342,36 @@ impl Object {
         new: PlainLen,
         run: &Range<u64>,
         quiet: bool,
-        fill: &dyn Fn(ChunkIndex, &mut [u8]) -> Covered,
-        buffer: &mut Vec<u8>,
+        source: &dyn Source,
     ) -> Result<()> {
         state.count_encryptions(run.end - run.start, self.store.encryptions)?;
-        let epoch = state.seal.epoch;
-        let cipher = state.keys.cipher(epoch)?;
-        let mut entries = Vec::with_capacity((run.end - run.start) as usize);
+        let cipher = state.keys.cipher(state.seal.epoch)?;
+        if let Some((bytes, tags)) = source.sealed(run, &cipher) {
+            return self.put_run(state, permit, run, quiet, bytes, tags);
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let tags = self.seal_run(state, &cipher, new, run, source, buffer)?;
+            self.put_run(state, permit, run, quiet, buffer, &tags)
+        })
+    }
+
+    /// Their ciphertext, with what of the old content the source leaves.
+    fn seal_run(
+        &self,
+        state: &State,
+        cipher: &ChunkCipher,
+        new: PlainLen,
+        run: &Range<u64>,
+        source: &dyn Source,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Vec<ChunkTag>> {
+        let mut tags = Vec::with_capacity((run.end - run.start) as usize);
         buffer.clear();
         for index in run.clone().map(ChunkIndex) {
             let start = buffer.len();
             buffer.resize(start + new.bytes_in(index), 0);
             let chunk = &mut buffer[start..];
-            let Covered(covered) = fill(index, chunk);
+            let Covered(covered) = source.fill(index, chunk);
             let old = state.length.bytes_in(index);
             if (covered.start > 0 || covered.end < old) && old > 0 && state.tables.is_present(index) {
                 let mut before = [0; CHUNK as usize];
@@ -376,21 +383,33 @@ impl Object {
                     chunk[covered.end..kept].copy_from_slice(&before[covered.end..kept]);
                 }
             }
-            let tag = cipher.seal(index.0, chunk);
-            entries.push(Entry { tag, epoch });
+            tags.push(cipher.seal(index.0, chunk));
         }
+        Ok(tags)
+    }
+
+    fn put_run(
+        &self,
+        state: &mut State,
+        permit: Option<&Permit<'_>>,
+        run: &Range<u64>,
+        quiet: bool,
+        bytes: &[u8],
+        tags: &[ChunkTag],
+    ) -> Result<()> {
         let first = ChunkIndex(run.start);
         // Through the log it goes home later; what was read ahead is wrong then too.
         self.ahead.lock().clear();
         if quiet {
             state.home_writes += 1;
-            state.home()?.file.write_at(buffer, first.offset(state.geometry()))?;
+            state.home()?.file.write_at(bytes, first.offset(state.geometry()))?;
         } else {
             let permit = permit.ok_or(Error::Errno(libc::EIO))?;
-            self.log_chunks(state, permit, first, buffer)?;
+            self.log_chunks(state, permit, first, bytes)?;
         }
-        for (index, entry) in run.clone().map(ChunkIndex).zip(&entries) {
-            state.tables.set(index, Some(entry));
+        let epoch = state.seal.epoch;
+        for (index, tag) in run.clone().map(ChunkIndex).zip(tags) {
+            state.tables.set(index, Some(&Entry { tag: *tag, epoch }));
         }
         if !quiet || state.mtime.is_some() {
             state.mtime = Some(self.store.backend.now());
@@ -417,9 +436,6 @@ impl Object {
         Ok(())
     }
 }
-
-/// Range of a chunk that `fill` wrote.
-pub(super) struct Covered(pub(super) Range<usize>);
 
 pub(super) fn chunks_of(offset: u64, end: u64) -> Range<u64> {
     offset / CHUNK..end.div_ceil(CHUNK)

@@ -4,8 +4,8 @@
 //! Each step is a whole commit under the object's lock and a permit of its own, so that a checkpoint, readers and writers
 //! come in between. Wherever it stops, every chunk names the epoch it is under and the sidecar has that epoch's key.
 
-use super::content::Covered;
 use super::rewrite::Before;
+use super::sealed::unchanged;
 use super::{Object, State};
 use crate::crypto::DataKey;
 use crate::format::layout::{ChunkIndex, EntrySlot, PlainLen};
@@ -118,7 +118,7 @@ impl Object {
             }
             let length = state.length;
             state.dirty = true;
-            self.encrypt(state, Some(permit), length, &run, &|_, _| Covered(0..0), &mut PlainLen(0))?;
+            self.encrypt(state, Some(permit), length, &run, &unchanged, &mut PlainLen(0))?;
             budget -= run.end - run.start;
             chunk = run.end;
         }

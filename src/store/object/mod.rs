@@ -11,6 +11,7 @@ mod lock;
 mod relocate;
 mod rewrite;
 mod salvage;
+mod sealed;
 mod space;
 mod tables;
 mod unverified;

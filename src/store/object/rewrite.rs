@@ -1,10 +1,11 @@
 //! Other content in one go: all of it or nothing.
 
-use super::content::{Blocked, Covered, chunks_of};
+use super::content::{Blocked, chunks_of};
+use super::sealed::Bytes;
 use super::{Keys, Object, State, Tables};
 use crate::crypto::{DataKey, Suite};
 use crate::format::header::Seal;
-use crate::format::layout::{CHUNK, ChunkIndex, PlainLen};
+use crate::format::layout::{ChunkIndex, PlainLen};
 use crate::format::sidecar::{Place, Sidecar};
 use crate::sse::WrappedDataKey;
 use crate::store::checkpoint::Permit;
@@ -79,14 +80,11 @@ impl Object {
             moved = state.rekey(&self.store, self.ino, data_key, wrapped)?;
         }
         let end = data.len() as u64;
-        self.edit(state, Some(permit), PlainLen(end), &chunks_of(0, end), |chunk, bytes| {
-            let begin = (chunk.0 * CHUNK) as usize;
-            bytes.copy_from_slice(&data[begin..begin + bytes.len()]);
-            Covered(0..bytes.len())
-        })
-        .map_err(|blocked| match blocked {
-            Blocked::Failed(error) => error,
-            Blocked::Log => Error::Errno(libc::EIO),
+        self.edit(state, Some(permit), PlainLen(end), &chunks_of(0, end), &Bytes::new(0, data)).map_err(|blocked| {
+            match blocked {
+                Blocked::Failed(error) => error,
+                Blocked::Log => Error::Errno(libc::EIO),
+            }
         })?;
         self.commit_state(state, permit, rekeyed)?;
         Ok(moved)

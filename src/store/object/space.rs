@@ -1,6 +1,7 @@
 //! Backing space: reserving it, and giving back what holes and cuts leave unused.
 
-use super::content::{Covered, chunks_of};
+use super::content::chunks_of;
+use super::sealed::Covered;
 use super::{Object, State};
 use crate::format::layout::{CHUNK, ChunkIndex, EntrySlot, PlainLen};
 use crate::store::{Error, Result};
@@ -51,7 +52,7 @@ impl Object {
                 state.bring(edge..edge + 1)?;
                 if state.tables.is_present(ChunkIndex(edge)) {
                     let length = state.length;
-                    self.edit(state, permit, length, &(edge..edge + 1), |chunk, bytes| {
+                    self.edit(state, permit, length, &(edge..edge + 1), &|chunk: ChunkIndex, bytes: &mut [u8]| {
                         let begin = chunk.0 * CHUNK;
                         let from = (offset.max(begin) - begin) as usize;
                         let to = (end.min(begin + bytes.len() as u64) - begin) as usize;

@@ -71,23 +71,62 @@ fn a_sparse_object_of_many_levels_keeps_its_chunks_and_holes() {
 
 #[test]
 fn the_key_epoch_rises_at_the_bound_of_encryptions_and_old_chunks_stay_readable() {
-    let (disk, keys) = new_disk();
-    let options = StoreOptions { encryptions: 10, ..StoreOptions::default() };
-    let store = open_with(&disk, &keys, options);
-    let dir = bucket(&store);
-    let object = create(&store, &dir, "o");
-    let mut expected = Vec::new();
-    for n in 0..50 {
-        let data = pattern(n, CHUNK);
-        object.write(n * CHUNK as u64, &data).unwrap();
-        expected.extend(data);
+    // Chunks a write: a large one is encrypted before the object is locked, and again if its epoch has ended.
+    for (count, bound) in [(1, 10), (40, 100)] {
+        let (disk, keys) = new_disk();
+        let options = StoreOptions { encryptions: bound, ..StoreOptions::default() };
+        let store = open_with(&disk, &keys, options);
+        let dir = bucket(&store);
+        let object = create(&store, &dir, "o");
+        let mut expected = Vec::new();
+        for n in 0..50 {
+            let data = pattern(n, count * CHUNK);
+            object.write(expected.len() as u64, &data).unwrap();
+            expected.extend(data);
+        }
+        object.fsync().unwrap();
+        store.release(&object);
+        store.close().unwrap();
+        let store = open(&disk, &keys);
+        let object = open_object(&store, &bucket(&store), "o");
+        assert!(content(&object) == expected);
+        store.release(&object);
+        store.close().unwrap();
     }
-    object.fsync().unwrap();
-    store.release(&object);
-    store.close().unwrap();
+}
+
+/// A large request is encrypted before the object is locked: by then the key may be another one, or the object's id.
+#[test]
+fn large_requests_beside_changes_of_the_key_are_under_the_key_that_is_there() {
+    const SLOT: usize = 16 * CHUNK;
+    let (disk, keys) = new_disk();
     let store = open(&disk, &keys);
-    let object = open_object(&store, &bucket(&store), "o");
-    assert!(content(&object) == expected);
+    let object = create(&store, &bucket(&store), "o");
+    object.write(0, &pattern(0, 4 * SLOT)).unwrap();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|slot| {
+                let object = &object;
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        object.write((slot * SLOT) as u64, &pattern(round * 4 + slot as u64, SLOT)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut changes = [aws_kms("one"), dsse("two"), aes256()].into_iter().cycle();
+        let mut changed = 0;
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            store.rewrap(&object, &changes.next().unwrap(), "o", &CALLER).unwrap();
+            changed += 1;
+        }
+        assert!(changed > 2);
+    });
+    for slot in 0..4 {
+        let mut bytes = vec![0; SLOT];
+        assert_eq!(object.read((slot * SLOT) as u64, &mut bytes).unwrap(), SLOT);
+        assert!(bytes == pattern(19 * 4 + slot as u64, SLOT), "slot {slot}");
+    }
     store.release(&object);
     store.close().unwrap();
 }
