@@ -18,8 +18,9 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-/// Bytes of entries asked for at a time; some hundreds of names.
-const READ_BUFFER: usize = 32 * 1024;
+/// Bytes of entries asked for at a time: as many names as an answer with their attributes has room for. What is left over
+/// is read again for the next one.
+const READ_BUFFER: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(super) struct RealDir {
