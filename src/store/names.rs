@@ -231,6 +231,9 @@ impl Store {
         if source.mode & libc::S_IFMT != libc::S_IFREG || makes(Mistake::RenameWithoutSync) {
             return Ok(());
         }
+        if self.loaded(source.ino).is_some_and(|object| !object.is_unsynced()) {
+            return Ok(());
+        }
         if let Some(object) = self.attached(source.ino) {
             return self.with_permit(|permit| object.sync_content(permit));
         }

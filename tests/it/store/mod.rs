@@ -2,10 +2,11 @@
 
 mod crash;
 mod descriptors;
-mod dir_syncs;
+
 mod dual;
 mod group_commit;
 mod moody;
+mod name_syncs;
 mod nonces;
 mod objects;
 mod rewrapping;

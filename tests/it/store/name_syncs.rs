@@ -1,4 +1,4 @@
-//! fsync of a directory: never left out after a change, and not repeated without one.
+//! What names have synced: never left out after a change, and not repeated without one.
 
 use super::*;
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
@@ -110,5 +110,32 @@ fn the_name_of_what_was_synced_and_closed_and_of_a_directory_needs_no_sync_of_ev
     for after in disk.crash_point().power_cuts(20, 1) {
         let store = open(&after, &keys);
         assert!(content(&open_object(&store, &bucket(&store), "closed")) == pattern(2, 5000));
+    }
+}
+
+/// As editors and package managers save.
+#[test]
+fn renaming_over_a_name_syncs_nothing_of_what_was_synced_before() {
+    for (synced, closed) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (disk, keys) = new_disk();
+        let (store, dir) = settled(&disk, &keys);
+        let new = create(&store, &dir, "new");
+        new.write(0, &pattern(1, 5000)).unwrap();
+        if synced {
+            new.fsync().unwrap();
+        }
+        if closed {
+            store.release(&new);
+        }
+        let before = disk.calls();
+        store.rename(&dir, OsStr::new("new"), &dir, OsStr::new("first"), Rename::Replace).unwrap();
+        let calls = disk.calls().since(&before);
+        let syncs = calls.of(Call::Sync) + calls.of(Call::SyncData);
+        assert_eq!(syncs == 0, synced, "{syncs} syncs, closed {closed}");
+        for after in disk.crash_point().power_cuts(20, 1) {
+            let store = open(&after, &keys);
+            let found = content(&open_object(&store, &bucket(&store), "first"));
+            assert!(found.is_empty() || found == pattern(1, 5000), "neither old nor new");
+        }
     }
 }
