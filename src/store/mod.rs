@@ -6,6 +6,7 @@ pub mod check;
 mod checkpoint;
 mod dir;
 mod error;
+mod foresight;
 mod inventory;
 mod log;
 mod memory;
@@ -35,6 +36,7 @@ use crate::format::layout::{Geometry, MAX_PLAIN, PlainLen};
 use crate::format::sidecar::Place;
 use crate::sse::KeyService;
 use backend::{Access, Backend, File, Space};
+use foresight::Foresight;
 use log::Log;
 use memory::Budget;
 use objects::Objects;
@@ -67,6 +69,7 @@ pub struct Store {
     last_checkpoint: AtomicI64,
     /// Inodes whose files have other space since a checkpoint, until somebody asks.
     resized: Mutex<HashSet<u64>>,
+    foresight: Mutex<Foresight>,
     max_pinned: usize,
     spare_descriptors: usize,
     memory: Arc<Budget>,
@@ -170,6 +173,7 @@ impl Store {
             untidy: outcome.header.untidy,
             damage: outcome.corrupt,
             last_checkpoint: AtomicI64::new(backend.now()),
+            foresight: Mutex::default(),
             resized: Mutex::default(),
             max_pinned: options.max_pinned,
             spare_descriptors: options.spare_descriptors,

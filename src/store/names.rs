@@ -150,7 +150,7 @@ impl Store {
         let on_disk = match attr.mode & libc::S_IFMT {
             libc::S_IFREG if last && self.loaded(ino).is_none() => {
                 dir.backing.open_file(name, Access::Read).ok().and_then(|file| {
-                    let (id, place) = identity(file.as_ref())?;
+                    let (id, place) = self.identity_of_leaving(dir, file.as_ref())?;
                     // A copy made behind the daemon's back does not take its original's sidecar along.
                     self.is_sidecar_of(id, place, ino).then_some((id, place))
                 })

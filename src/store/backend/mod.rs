@@ -51,6 +51,11 @@ pub trait Dir: Send + Sync {
     /// Entries after `cursor` (0 at first), without `.` and `..`, until `visit` answers false. Cursors stay valid while
     /// the directory changes.
     fn read(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>) -> bool) -> io::Result<()>;
+    /// Has the first `len` bytes of regular files read in the background, of those that the directory lists first, at most
+    /// so many: somebody is about to read them. Answers their inodes; what cannot be done is not.
+    fn read_ahead(&self, _len: u64, _most: usize) -> Vec<u64> {
+        Vec::new()
+    }
     /// Makes the names durable.
     fn sync(&self) -> io::Result<()>;
     /// `name` is `None` for the directory itself, here and below.

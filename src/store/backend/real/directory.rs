@@ -127,6 +127,21 @@ impl Dir for RealDir {
         Ok(())
     }
 
+    fn read_ahead(&self, len: u64, most: usize) -> Vec<u64> {
+        let mut names = Vec::new();
+        let listed = self.read(0, &mut |entry| {
+            if entry.kind == libc::S_IFREG {
+                names.push((entry.name.to_owned(), entry.ino));
+            }
+            names.len() < most
+        });
+        if listed.is_err() {
+            return Vec::new();
+        }
+        names.retain(|(name, _)| RealFile::advise(&self.fd, name, len).is_ok());
+        names.into_iter().map(|(_, ino)| ino).collect()
+    }
+
     fn sync(&self) -> io::Result<()> {
         let fd = reopen_for_reading(&self.fd)?;
         Ok(retry_on_intr(|| fsync(&fd))?)

@@ -4,13 +4,16 @@ use super::super::{Access, File, Metadata, XattrFlags};
 use super::xattr::Carrier;
 use super::{component, magic_link, metadata, timestamps};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{SeekFrom, fcntl_getfl, fcntl_setfl, seek};
-use rustix::fs::{chmod, fallocate, fchmod, fchown, fdatasync, flock, fstat, fsync, ftruncate, futimens, openat};
+use rustix::fs::{
+    chmod, fadvise, fallocate, fchmod, fchown, fdatasync, flock, fstat, fsync, ftruncate, futimens, openat,
+};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::process::{Gid, Uid, geteuid};
 use std::ffi::OsStr;
 use std::io;
+use std::num::NonZeroU64;
 
 /// `O_NONBLOCK`: opening must not wait for the other end of a FIFO that somebody put there.
 pub(super) const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -45,6 +48,14 @@ impl RealFile {
             opened => opened?,
         };
         Self::new(fd)
+    }
+}
+
+impl RealFile {
+    /// That somebody is about to read the first `len` bytes.
+    pub(super) fn advise(directory: &OwnedFd, name: &OsStr, len: u64) -> io::Result<()> {
+        let fd = open_without_atime(directory, name, OFlags::RDONLY | FILE)?;
+        Ok(fadvise(&fd, 0, NonZeroU64::new(len), Advice::WillNeed)?)
     }
 }
 

@@ -246,3 +246,22 @@ fn what_cannot_get_its_owner_is_not_left_behind() {
     });
     assert_eq!(names(&*root, 0, 9).0, [""; 0]);
 }
+
+#[test]
+fn what_is_read_ahead_is_the_first_regular_files_and_stays_as_it_was() {
+    let (place, root) = temporary();
+    root.make_node(os("fifo"), libc::S_IFIFO, 0, &PLAIN).unwrap();
+    root.make_dir(os("dir"), &PLAIN).unwrap();
+    symlink("file-0", place.path().join("link")).unwrap();
+    for n in 0..300 {
+        root.create_file(os(&format!("file-{n}")), &PLAIN).unwrap().write_at(&[7; 5000], 0).unwrap();
+    }
+    let all = |limit| names(root.as_ref(), 0, limit).0;
+    let files: Vec<_> = all(400).into_iter().filter(|name| name.starts_with("file-")).collect();
+    let before: Vec<_> = files.iter().map(|name| root.stat(os(name)).unwrap()).collect();
+    let first: Vec<_> = before.iter().take(70).map(|metadata| metadata.ino).collect();
+    assert_eq!(root.read_ahead(4096, 70), first);
+    assert_eq!(root.read_ahead(4096, 1000).len(), 300);
+    let after: Vec<_> = files.iter().map(|name| root.stat(os(name)).unwrap()).collect();
+    assert_eq!(after, before, "no time has moved");
+}
