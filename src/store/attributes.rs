@@ -3,7 +3,6 @@
 use super::backend::XattrFlags;
 use super::{Attr, Dir, Error, Object, Result, Store};
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -34,9 +33,19 @@ impl Store {
             Target::Name(dir, name) => (dir, Some(name)),
             Target::Dir(dir) => (dir, None),
         };
-        let changed = apply(dir, name, changes);
-        self.dir_changed();
-        changed?;
+        let SetAttr { mode, uid, gid, atime, mtime } = *changes;
+        self.changing(|| {
+            if uid.is_some() || gid.is_some() {
+                dir.backing.set_owner(name, uid, gid)?;
+            }
+            if let Some(mode) = mode {
+                dir.backing.set_mode(name, mode & 0o7777)?;
+            }
+            if atime.is_some() || mtime.is_some() {
+                dir.backing.set_times(name, atime, mtime)?;
+            }
+            Ok::<_, Error>(())
+        })?;
         let attr = self.stat(at)?;
         // Of an object that has something to write home, which must not undo it.
         self.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
@@ -71,13 +80,14 @@ impl Store {
             }
             value = &sealed;
         }
-        match at {
-            Target::Object(object) => object.backing_file()?.set_xattr(attribute, value, flags)?,
-            Target::Name(dir, name) => dir.backing.set_xattr(Some(name), attribute, value, flags)?,
-            Target::Dir(dir) => dir.backing.set_xattr(None, attribute, value, flags)?,
-        }
-        self.dir_changed();
-        Ok(())
+        self.changing(|| {
+            match at {
+                Target::Object(object) => object.backing_file()?.set_xattr(attribute, value, flags)?,
+                Target::Name(dir, name) => dir.backing.set_xattr(Some(name), attribute, value, flags)?,
+                Target::Dir(dir) => dir.backing.set_xattr(None, attribute, value, flags)?,
+            }
+            Ok(())
+        })
     }
 
     /// Names, each ended by a NUL byte.
@@ -91,13 +101,14 @@ impl Store {
 
     pub fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
         self.writable()?;
-        match at {
-            Target::Object(object) => object.backing_file()?.remove_xattr(attribute)?,
-            Target::Name(dir, name) => dir.backing.remove_xattr(Some(name), attribute)?,
-            Target::Dir(dir) => dir.backing.remove_xattr(None, attribute)?,
-        }
-        self.dir_changed();
-        Ok(())
+        self.changing(|| {
+            match at {
+                Target::Object(object) => object.backing_file()?.remove_xattr(attribute)?,
+                Target::Name(dir, name) => dir.backing.remove_xattr(Some(name), attribute)?,
+                Target::Dir(dir) => dir.backing.remove_xattr(None, attribute)?,
+            }
+            Ok(())
+        })
     }
 
     /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.
@@ -116,20 +127,6 @@ impl Store {
             Target::Dir(dir) => with(dir.in_bucket()?, &|| dir.show(OsStr::new(""))),
         }
     }
-}
-
-fn apply(dir: &Dir, name: Option<&OsStr>, changes: &SetAttr) -> io::Result<()> {
-    let SetAttr { mode, uid, gid, atime, mtime } = *changes;
-    if uid.is_some() || gid.is_some() {
-        dir.backing.set_owner(name, uid, gid)?;
-    }
-    if let Some(mode) = mode {
-        dir.backing.set_mode(name, mode & 0o7777)?;
-    }
-    if atime.is_some() || mtime.is_some() {
-        dir.backing.set_times(name, atime, mtime)?;
-    }
-    Ok(())
 }
 
 /// Linux's bound on a value.

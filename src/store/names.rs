@@ -92,7 +92,7 @@ impl Store {
             }
             Bucket::create(self.meta.as_ref(), name, self.keys.service(), self.backend.now())?;
         }
-        dir.backing.make_dir(name, node)?;
+        self.changing(|| dir.backing.make_dir(name, node))?;
         self.made(dir, name)
     }
 
@@ -107,7 +107,7 @@ impl Store {
         self.writable()?;
         let ino = dir.backing.stat(name)?.ino;
         let _settling = self.settling(ino);
-        dir.backing.remove_dir(name)?;
+        self.changing(|| dir.backing.remove_dir(name))?;
         if dir.bucket.is_none() {
             // The record goes when the bucket is durably gone, so that no bucket is ever without one.
             dir.backing.sync()?;
@@ -120,13 +120,13 @@ impl Store {
     pub fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
         self.writable()?;
         dir.in_bucket()?;
-        dir.backing.make_node(name, kind, rdev, node)?;
+        self.changing(|| dir.backing.make_node(name, kind, rdev, node))?;
         self.made(dir, name)
     }
 
     pub fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
         self.writable()?;
-        self.write_link(dir, name, target, node)?;
+        self.changing(|| self.write_link(dir, name, target, node))?;
         self.made(dir, name)
     }
 
@@ -139,7 +139,7 @@ impl Store {
         self.writable()?;
         let going = self.going(dir, name, attr)?;
         let _settling = self.settling(going.ino);
-        dir.backing.unlink(name)?;
+        self.changing(|| dir.backing.unlink(name))?;
         self.gone(going, dir);
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Store {
         let replaced = target.filter(|_| how == Rename::Replace);
         let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
         let settling = going.as_ref().map(|going| self.settling(going.ino));
-        from.backing.rename(name, to.backing.as_ref(), to_name, how)?;
+        self.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
         if let Some(going) = going {
             self.gone(going, to);
         }
@@ -248,7 +248,7 @@ impl Store {
 
     pub fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
         self.writable()?;
-        from.backing.link(name, to.backing.as_ref(), to_name)?;
+        self.changing(|| from.backing.link(name, to.backing.as_ref(), to_name))?;
         self.made(to, to_name)
     }
 

@@ -87,7 +87,7 @@ impl Store {
         self.writable()?;
         let bucket = dir.in_bucket()?.name.clone();
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
-        let file = self.with_descriptor(|| dir.backing.create_file(name, node))?;
+        let file = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
         let made = Object::new(self, file, new).and_then(|object| {
             let object = Arc::new(object);
@@ -353,7 +353,6 @@ impl Store {
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
     /// held `settling` since before it removed the name.
     pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
-        self.dir_changed();
         if last {
             self.objects.names.forget(ino);
         }

@@ -62,12 +62,14 @@ impl Store {
         unsynced.names.entry(ino).or_default().push(Name { change, dir: dir.ino(), content });
     }
 
-    /// A name went, or a directory's attributes changed: to be called after it is done and before anybody is told, so that
-    /// a sync that may have come too early does not count (F5).
-    pub(super) fn dir_changed(&self) {
+    /// Changes a directory's names or attributes. It is counted when it is done, or has failed halfway, and before anybody is
+    /// told, so that a sync that may have come too early does not count (F5).
+    pub(super) fn changing<T, E>(&self, act: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
+        let done = act();
         if !makes(Mistake::RemovalUnseen) {
             self.objects.names.changes.fetch_add(1, Ordering::SeqCst);
         }
+        done
     }
 
     /// fsync(2) of a directory, unless nothing anywhere has changed since it was the last to be synced: programs sync a file

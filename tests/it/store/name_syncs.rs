@@ -82,6 +82,21 @@ fn a_directory_whose_sync_failed_is_synced_the_next_time() {
     assert!(syncs(&disk, || store.fsync_dir(&dir).unwrap()) > 0);
 }
 
+/// A bucket goes with a sync of its own. That it failed does not make the next one unnecessary.
+#[test]
+fn a_bucket_that_went_without_its_sync_is_synced_by_the_next_one() {
+    let (disk, keys) = new_disk();
+    let (store, _) = settled(&disk, &keys);
+    let doomed = OsStr::new("doomed");
+    store.make_dir(store.root(), doomed, &NODE).unwrap();
+    store.fsync_dir(store.root()).unwrap();
+    assert_eq!(syncs(&disk, || store.fsync_dir(store.root()).unwrap()), 0);
+    disk.fail(FaultPlan::nth(1, libc::EIO).of(&[Call::SyncDir]));
+    assert!(store.remove_dir(store.root(), doomed).is_err());
+    disk.heal();
+    assert!(syncs(&disk, || store.fsync_dir(store.root()).unwrap()) > 0);
+}
+
 /// As a mail server delivers: sync(2) would write all that anybody has on that file system.
 #[test]
 fn the_name_of_what_was_synced_and_closed_and_of_a_directory_needs_no_sync_of_everything() {

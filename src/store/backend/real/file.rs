@@ -49,9 +49,7 @@ impl RealFile {
         };
         Self::new(fd)
     }
-}
 
-impl RealFile {
     /// That somebody is about to read the first `len` bytes.
     pub(super) fn advise(directory: &OwnedFd, name: &OsStr, len: u64) -> io::Result<()> {
         let fd = open_without_atime(directory, name, OFlags::RDONLY | FILE)?;
