@@ -8,7 +8,7 @@ use super::options::Options;
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
 use crate::fs::{Fs, FsOptions};
-use crate::kms::{self, KeyringParameters, LocalKms, Unlock};
+use crate::kms::{self, KeyringParameters, LocalKms, Machine, SystemUsers, Unlock};
 use crate::sse::KeyService;
 use crate::store::backend::{Backend, RealBackend};
 use crate::store::{self, Parameters, Store, StoreOptions};
@@ -100,7 +100,9 @@ pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock) -> Result<Arc<Loca
 }
 
 fn open_keyring(keyring: &Path, secret: &Unlock, store: &Parameters) -> Result<Arc<LocalKms>, Failure> {
-    let kms = LocalKms::open(keyring, secret).and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
+    let machine = Machine { users: Arc::new(SystemUsers), ..Machine::default() };
+    let kms = LocalKms::open_on(keyring, secret, machine);
+    let kms = kms.and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
     kms.map_err(|e| explain_unlocking(keyring, secret, &e))
 }
 

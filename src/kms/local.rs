@@ -8,6 +8,7 @@ use super::blob::Names;
 use super::keyring::{self, Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
 use super::lookup::AWS_S3;
 use super::principal::Directory;
+use super::users::{SystemUsers, UserDatabase};
 use super::{Caller, Code, EncryptionContext, Error, Kms};
 use crate::crypto::SecretKey;
 use parking_lot::{Mutex, RwLock};
@@ -25,6 +26,19 @@ pub(super) const SERVICE: [u8; 16] = *b"kmsfs service\0\0\0";
 
 /// Tells the time, in nanoseconds since 1970.
 pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
+
+/// What a KMS asks of the machine that it runs on.
+pub struct Machine {
+    pub clock: Clock,
+    pub users: Arc<dyn UserDatabase>,
+}
+
+impl Default for Machine {
+    /// Its clock, and NSS in this process.
+    fn default() -> Self {
+        Self { clock: Box::new(keyring::now), users: Arc::new(SystemUsers) }
+    }
+}
 
 pub struct LocalKms {
     keyring: Keyring,
@@ -76,15 +90,21 @@ impl LocalKms {
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
-        Self::open_at(dir, unlock, Box::new(keyring::now))
+        Self::open_on(dir, unlock, Machine::default())
     }
 
-    /// As `open`, at any time. What is due then (deletions, rotations) is done.
+    /// As `open`, at any time.
     pub fn open_at(dir: &Path, unlock: &Unlock, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        Self::open_on(dir, unlock, Machine { clock, ..Machine::default() })
+    }
+
+    /// As `open`, with another clock or user database. What is due (deletions, rotations) is done.
+    pub fn open_on(dir: &Path, unlock: &Unlock, machine: Machine) -> Result<Arc<Self>, OpenError> {
         let keyring = Keyring::open(dir, unlock)?;
         let stamp = keyring.stamp().ok();
         let contents = keyring.read()?;
-        let directory = Directory::new(&contents.account_id, keyring.owner()?);
+        let Machine { clock, users } = machine;
+        let directory = Directory::new(&contents.account_id, keyring.owner()?, users);
         let state = State { contents, stamp, version: 0, materials: HashMap::new(), broken: None };
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
         let reloading = Mutex::new(());

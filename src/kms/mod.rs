@@ -13,6 +13,7 @@ mod lookup;
 mod policy;
 mod principal;
 mod service;
+mod users;
 #[cfg(test)]
 mod tests_of_access;
 
@@ -28,7 +29,8 @@ pub use grants::{Constraints, Grant};
 pub use keyring::{
     Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, SlotInfo, Unlock,
 };
-pub use local::{Clock, KmsCalls, LocalKms};
+pub use local::{Clock, KmsCalls, LocalKms, Machine};
+pub use users::{SystemUsers, User, UserDatabase};
 
 use crate::crypto::SecretKey;
 use std::collections::BTreeMap;

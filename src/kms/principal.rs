@@ -1,19 +1,9 @@
 //! Linux users as principals of policies.
 
+use super::users::{CachedUsers, Kept, User, UserDatabase};
 use super::{Caller, Code, Error};
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
-use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::ffi::CString;
-use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// A change of users and groups takes effect within this time.
-const LIFETIME: Duration = Duration::from_secs(1);
-/// Answers of each kind that are kept.
-const KEPT: usize = 4096;
 
 /// Who a Linux process is to policies.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,25 +18,18 @@ pub struct Principals {
 pub struct Directory {
     account: String,
     owner: u32,
-    callers: Kept<Caller, Arc<Principals>>,
-    users: Kept<u32, Option<User>>,
-    groups: Kept<u32, String>,
+    users: CachedUsers,
+    callers: Kept<Caller, Result<Arc<Principals>, Errno>>,
 }
 
 impl Directory {
     /// `owner`: the user whose keyring it is, who is the account's root as the machine's root is.
-    pub fn new(account: &str, owner: u32) -> Self {
-        Self {
-            account: account.into(),
-            owner,
-            callers: Kept::default(),
-            users: Kept::default(),
-            groups: Kept::default(),
-        }
+    pub fn new(account: &str, owner: u32, users: Arc<dyn UserDatabase>) -> Self {
+        Self { account: account.into(), owner, users: CachedUsers::new(users), callers: Kept::default() }
     }
 
     pub fn principals(&self, caller: &Caller) -> Result<Arc<Principals>, Error> {
-        self.callers.get(*caller, || self.look_up(caller).map(Arc::new)).map_err(|errno| {
+        self.callers.get(caller, || self.look_up(caller).map(Arc::new)).map_err(|errno| {
             // Nobody is taken for somebody else, whom no policy denies anything.
             let text = format!("the names of user {} and its groups cannot be looked up: {errno}", caller.uid);
             Error::new(Code::KmsInternal, text)
@@ -54,10 +37,10 @@ impl Directory {
     }
 
     fn look_up(&self, caller: &Caller) -> Result<Principals, Errno> {
-        let user = self.users.get(caller.uid, || or_none(User::from_uid(Uid::from_raw(caller.uid))))?;
+        let user = self.users.user(caller.uid)?;
         let groups = match groups_of_process(caller) {
             Some(groups) => groups,
-            None => groups_of_user(user.as_ref(), caller.gid)?,
+            None => self.groups_of_user(user.as_ref(), caller.gid)?,
         };
         let user = user.map_or_else(|| caller.uid.to_string(), |user| user.name);
         let arn = |of: String| format!("arn:aws:iam::{}:{of}", self.account);
@@ -67,52 +50,18 @@ impl Directory {
         }
         arns.push(arn(format!("user/{user}")));
         for gid in groups {
-            let name = self.groups.get(gid, || {
-                let group = or_none(Group::from_gid(Gid::from_raw(gid)))?;
-                Ok(group.map_or_else(|| gid.to_string(), |group| group.name))
-            })?;
+            let name = self.users.group_name(gid)?.unwrap_or_else(|| gid.to_string());
             arns.push(arn(format!("role/{name}")));
         }
         Ok(Principals { arns, user })
     }
-}
 
-/// Answers for a limited time, limited in number.
-struct Kept<K, V>(Mutex<HashMap<K, (Instant, V)>>);
-
-impl<K, V> Default for Kept<K, V> {
-    fn default() -> Self {
-        Self(Mutex::new(HashMap::new()))
-    }
-}
-
-impl<K: Eq + Hash, V: Clone> Kept<K, V> {
-    fn get(&self, key: K, look_up: impl FnOnce() -> Result<V, Errno>) -> Result<V, Errno> {
-        if let Some((since, value)) = self.0.lock().get(&key)
-            && since.elapsed() < LIFETIME
-        {
-            return Ok(value.clone());
+    fn groups_of_user(&self, user: Option<&User>, gid: u32) -> Result<Vec<u32>, Errno> {
+        let mut groups = vec![gid];
+        if let Some(user) = user {
+            groups.extend(self.users.groups_of(user)?.into_iter().filter(|listed| *listed != gid));
         }
-        // Without the lock: a directory service may take its time.
-        let since = Instant::now();
-        let value = look_up()?;
-        let mut kept = self.0.lock();
-        if kept.len() >= KEPT {
-            kept.retain(|_, (since, _)| since.elapsed() < LIFETIME);
-        }
-        if kept.len() >= KEPT {
-            kept.clear();
-        }
-        kept.insert(key, (since, value.clone()));
-        Ok(value)
-    }
-}
-
-/// Some libraries answer an error where there is no such entry (getpwnam(3)).
-fn or_none<T>(answer: nix::Result<Option<T>>) -> Result<Option<T>, Errno> {
-    match answer {
-        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
-        answer => answer,
+        Ok(groups)
     }
 }
 
@@ -142,20 +91,11 @@ fn groups_in_status(status: &str, caller: &Caller) -> Option<Vec<u32>> {
     Some(groups)
 }
 
-fn groups_of_user(user: Option<&User>, gid: u32) -> Result<Vec<u32>, Errno> {
-    let mut groups = vec![gid];
-    if let Some(user) = user
-        && let Ok(name) = CString::new(user.name.as_str())
-    {
-        let listed = getgrouplist(&name, user.gid)?.into_iter().map(Gid::as_raw);
-        groups.extend(listed.filter(|listed| *listed != gid));
-    }
-    Ok(groups)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::users::SystemUsers;
     use super::*;
+    use nix::unistd::{Gid, Uid};
 
     const ACCOUNT: &str = "111122223333";
 
@@ -165,7 +105,7 @@ mod tests {
 
     #[test]
     fn root_and_the_owner_are_the_accounts_root_and_themselves() {
-        let directory = Directory::new(ACCOUNT, 4_000_000);
+        let directory = Directory::new(ACCOUNT, 4_000_000, Arc::new(SystemUsers));
         let root = directory.principals(&Caller { uid: 0, gid: 0, pid: 0 }).unwrap();
         assert_eq!(root.arns[..2], [arn("root"), arn("user/root")]);
         assert!(root.arns.contains(&arn("role/root")));
@@ -175,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_uid_without_a_name_is_its_number() {
-        let directory = Directory::new(ACCOUNT, 0);
+        let directory = Directory::new(ACCOUNT, 0, Arc::new(SystemUsers));
         let nobody = directory.principals(&Caller { uid: 4_000_000, gid: 0, pid: 0 }).unwrap();
         assert_eq!(nobody.arns, [arn("user/4000000"), arn("role/root")]);
         assert_eq!(nobody.user, "4000000");
@@ -196,21 +136,5 @@ mod tests {
         assert!(here.is_in_group(here.gid));
         assert!(!here.is_in_group(4_000_000));
         assert!(!Caller { gid: 4_000_000, ..here }.is_in_group(here.gid), "it is another process by now");
-    }
-
-    #[test]
-    fn a_look_up_is_kept_and_the_number_of_them_is_bounded() {
-        let kept = Kept::default();
-        assert_eq!(kept.get(1, || Ok("first")), Ok("first"));
-        assert_eq!(kept.get(1, || panic!("it is known")), Ok("first"));
-        assert_eq!(kept.get(2, || Err(Errno::EIO)), Err(Errno::EIO));
-        assert_eq!(kept.get(2, || Ok("second")), Ok("second"), "an error is not kept");
-        let before = Instant::now().checked_sub(LIFETIME).unwrap();
-        kept.0.lock().insert(1, (before, "old"));
-        assert_eq!(kept.get(1, || Ok("new")), Ok("new"));
-        for number in 0..2 * KEPT {
-            kept.get(number, || Ok("many")).unwrap();
-            assert!(kept.0.lock().len() <= KEPT);
-        }
     }
 }
