@@ -44,7 +44,7 @@ impl Fs {
             return self.getattr(ino);
         }
         if let Some(attr) = self.inodes.remembered(ino)
-            && self.handles.object(ino).is_none()
+            && !self.handles.is_open(ino)
         {
             return Ok(self.change_remembered(attr, &set));
         }

@@ -184,22 +184,19 @@ impl Fs {
             }
             opened => opened?,
         };
-        if object.ino() != ino {
-            self.store.release(&object);
+        // AES256, which no KMS key stands behind: there is nothing to take away.
+        let opener = Opener { caller: *caller, operation: Operation::Decrypt, write };
+        let mut handle = Handle::new(object, opener);
+        if handle.object.ino() != ino {
             return errno(libc::ESTALE);
         }
-        let draft = if write || truncate {
-            let draft = self.draft(&object).inspect_err(|_| self.store.release(&object))?;
+        if write || truncate {
+            let draft = handle.draft.insert(self.draft(&handle.object)?);
             if truncate {
                 draft.lock().truncate(0)?;
             }
-            Some(draft)
-        } else {
-            None
-        };
-        // AES256, which no KMS key stands behind: there is nothing to take away.
-        let opener = Opener { caller: *caller, operation: Operation::Decrypt, write };
-        Ok(self.handles.insert(Handle::new(object, draft, opener)).0)
+        }
+        Ok(self.handles.insert(handle).0)
     }
 
     pub(super) fn new_draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
@@ -238,9 +235,9 @@ impl Fs {
         let Some(draft) = self.configurations.drafts.lock().get(&ino).map(|(draft, _)| draft.clone()) else {
             return Ok(None);
         };
-        let Some(object) = self.handles.object(ino) else { return Ok(None) };
+        let Some(handle) = self.handles.of(ino).pop() else { return Ok(None) };
         let draft = draft.lock();
-        let attr = object.attr()?;
+        let attr = handle.object.attr()?;
         let size = if draft.written || draft.truncated { draft.content.len() as u64 } else { attr.size };
         Ok(Some(Attr { size, ..attr }))
     }

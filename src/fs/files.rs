@@ -27,9 +27,12 @@ impl Fs {
         let dir = self.below_root(parent)?;
         let judged = self.judged();
         let (object, entry) = self.make_object(&dir, name, creation, None)?;
-        let draft = if Self::is_configuration(name) { Some(self.new_draft(&object)?) } else { None };
         let opener = Opener { caller: creation.caller, operation: Operation::GenerateDataKey, write: true };
-        Ok((entry, self.admit(Handle::new(object, draft, opener), judged)))
+        let mut handle = Handle::new(object, opener);
+        if Self::is_configuration(name) {
+            handle.draft = Some(self.new_draft(&handle.object)?);
+        }
+        Ok((entry, self.admit(handle, judged)))
     }
 
     /// Encrypted as the request says, else as the nearest configuration does.
@@ -111,15 +114,12 @@ impl Fs {
     }
 
     fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judged: u64) -> Result<u64> {
+        let handle = Handle::new(object, opener);
         if truncate {
-            let done = object.truncate(0).map_err(Error::from);
-            let done = done.and_then(|()| self.drop_set_id(&object, &opener.caller));
-            if let Err(error) = done {
-                self.store.release(&object);
-                return Err(error);
-            }
+            handle.object.truncate(0)?;
+            self.drop_set_id(&handle.object, &opener.caller)?;
         }
-        Ok(self.admit(Handle::new(object, None, opener), judged))
+        Ok(self.admit(handle, judged))
     }
 
     pub(super) fn handle(&self, id: u64) -> Result<Arc<Handle>> {
@@ -180,7 +180,6 @@ impl Fs {
             if handle.draft.is_some() {
                 self.drop_draft(&handle.object);
             }
-            self.store.release(&handle.object);
             self.released(&handle);
         }
     }

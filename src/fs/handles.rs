@@ -8,16 +8,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// The handles of the inodes that are open: each inode's object, and its handles.
-type Objects = HashMap<u64, (Arc<Object>, Vec<Arc<Handle>>)>;
-
 #[derive(Default)]
 pub struct Handles {
     next: AtomicU64,
     open: RwLock<HashMap<u64, Arc<Handle>>>,
-    objects: Mutex<Objects>,
+    /// By inode; none is empty.
+    by_ino: Mutex<HashMap<u64, Vec<Arc<Handle>>>>,
 }
 
+/// The object stays open until nobody uses the handle any more, which may be after its release.
 pub struct Handle {
     pub object: Arc<Object>,
     /// A configuration that is being written.
@@ -46,8 +45,9 @@ pub enum Standing {
 }
 
 impl Handle {
-    pub fn new(object: Arc<Object>, draft: Option<Arc<Mutex<Draft>>>, opener: Opener) -> Self {
-        Self { object, draft, opener, standing: AtomicU8::new(Standing::Allowed as u8) }
+    /// Of an object that was opened for it.
+    pub fn new(object: Arc<Object>, opener: Opener) -> Self {
+        Self { object, draft: None, opener, standing: AtomicU8::new(Standing::Allowed as u8) }
     }
 
     pub fn standing(&self) -> Standing {
@@ -73,23 +73,28 @@ impl Handle {
     }
 }
 
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.object.release();
+    }
+}
+
 impl Handles {
     pub fn insert(&self, handle: Handle) -> (u64, Arc<Handle>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let handle = Arc::new(handle);
-        let object = handle.object.clone();
-        self.objects.lock().entry(object.ino()).or_insert_with(|| (object, Vec::new())).1.push(handle.clone());
+        self.by_ino.lock().entry(handle.object.ino()).or_default().push(handle.clone());
         self.open.write().insert(id, handle.clone());
         (id, handle)
     }
 
     /// Handles, and inodes that they are of.
     pub fn count(&self) -> (usize, usize) {
-        (self.open.read().len(), self.objects.lock().len())
+        (self.open.read().len(), self.by_ino.lock().len())
     }
 
     pub fn has_writers(&self, ino: u64) -> bool {
-        self.objects.lock().get(&ino).is_some_and(|(_, handles)| handles.iter().any(|handle| handle.opener.write))
+        self.by_ino.lock().get(&ino).is_some_and(|handles| handles.iter().any(|handle| handle.opener.write))
     }
 
     pub fn get(&self, id: u64) -> Option<Arc<Handle>> {
@@ -99,26 +104,25 @@ impl Handles {
     pub fn remove(&self, id: u64) -> Option<Arc<Handle>> {
         let handle = self.open.write().remove(&id)?;
         let ino = handle.object.ino();
-        let mut objects = self.objects.lock();
-        if let Some((_, handles)) = objects.get_mut(&ino) {
+        let mut by_ino = self.by_ino.lock();
+        if let Some(handles) = by_ino.get_mut(&ino) {
             if let Some(at) = handles.iter().rposition(|other| Arc::ptr_eq(other, &handle)) {
                 handles.swap_remove(at);
             }
             if handles.is_empty() {
-                objects.remove(&ino);
+                by_ino.remove(&ino);
             }
         }
         Some(handle)
     }
 
-    /// The object of an inode that is open.
-    pub fn object(&self, ino: u64) -> Option<Arc<Object>> {
-        self.objects.lock().get(&ino).map(|(object, _)| object.clone())
+    pub fn is_open(&self, ino: u64) -> bool {
+        self.by_ino.lock().contains_key(&ino)
     }
 
     /// All the handles of an inode.
     pub fn of(&self, ino: u64) -> Vec<Arc<Handle>> {
-        self.objects.lock().get(&ino).map_or_else(Vec::new, |(_, handles)| handles.clone())
+        self.by_ino.lock().get(&ino).cloned().unwrap_or_default()
     }
 
     pub fn all(&self) -> Vec<Arc<Handle>> {

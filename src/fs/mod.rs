@@ -158,7 +158,7 @@ impl Fs {
     /// what it forgets it tells later.
     pub fn bound_inodes(&self) {
         let (Some(most), Some(tell)) = (self.options.most_inodes, &*self.invalidate.read()) else { return };
-        for (parent, name) in self.inodes.beyond(most, FORGET, |ino| self.handles.object(ino).is_some()) {
+        for (parent, name) in self.inodes.beyond(most, FORGET, |ino| self.handles.is_open(ino)) {
             tell(Stale::Name(parent, name));
         }
     }
@@ -195,14 +195,10 @@ impl Fs {
 
     /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that still is its.
     fn at<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> crate::store::Result<T>) -> Result<T> {
-        if let Some(object) = self.store.attached(ino) {
-            match act(Target::Object(&object)) {
-                // It has lost its descriptor meanwhile.
-                Err(error) if error.is_errno(rustix::io::Errno::BADF) => {}
-                done => return Ok(done?),
-            }
+        match self.store.attached(ino) {
+            Some(object) => Ok(act(Target::Object(&object))?),
+            None => Ok(act(self.reach(ino)?.target())?),
         }
-        Ok(act(self.reach(ino)?.target())?)
     }
 
     /// Where an inode is that nobody has open.

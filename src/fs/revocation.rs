@@ -264,12 +264,15 @@ impl Fs {
 
     /// Answers whether any handle had been draining. Not if the inode is queued again.
     fn refuse_write_back(&self, ino: u64) -> bool {
+        // Let go after the lock: whoever is the last to do that closes the object.
+        let handles;
         let queue = self.revocations.queue.lock();
         if queue.inodes.contains(&ino) {
             return false;
         }
         let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
-        self.handles.of(ino).iter().filter(turn).count() > 0
+        handles = self.handles.of(ino);
+        handles.iter().filter(turn).count() > 0
     }
 
     fn drop_again(&self) {
@@ -328,24 +331,24 @@ impl Fs {
 
     /// Makes durable what programs could write until now through handles that are refused.
     fn make_durable(&self, inodes: &BTreeSet<u64>) {
-        let objects: Vec<_> = inodes.iter().filter_map(|ino| self.written(*ino)).collect();
-        if self.store.read_only() || objects.is_empty() {
+        let handles: Vec<_> = inodes.iter().filter_map(|ino| self.written(*ino)).collect();
+        if self.store.read_only() || handles.is_empty() {
             return;
         }
-        let done = if objects.len() > FEW {
+        let done = if handles.len() > FEW {
             self.store.checkpoint()
         } else {
-            objects.iter().try_for_each(|object| object.fsync())
+            handles.iter().try_for_each(|handle| handle.object.fsync())
         };
         if let Err(error) = done {
             log::error!("what was written before a key was taken away is committed, but may not be durable: {error}");
         }
     }
 
-    fn written(&self, ino: u64) -> Option<Arc<Object>> {
-        let handles = self.handles.of(ino);
-        let writer = handles.iter().find(|handle| handle.opener.write && handle.standing() == Standing::Draining);
-        writer.filter(|handle| handle.object.is_unsynced()).map(|handle| handle.object.clone())
+    fn written(&self, ino: u64) -> Option<Arc<Handle>> {
+        let mut handles = self.handles.of(ino).into_iter();
+        let writer = handles.find(|handle| handle.opener.write && handle.standing() == Standing::Draining);
+        writer.filter(|handle| handle.object.is_unsynced())
     }
 
     /// Zeroizes an object's data keys if no handle is left that may use them.
@@ -480,8 +483,10 @@ impl Fs {
     }
 
     fn revocation_changed(&self, ino: u64) {
+        let handles;
         let mut inodes = self.revocations.inodes.write();
-        if self.handles.of(ino).iter().all(|handle| handle.is_allowed()) {
+        handles = self.handles.of(ino);
+        if handles.iter().all(|handle| handle.is_allowed()) {
             inodes.remove(&ino);
         } else {
             inodes.insert(ino);

@@ -7,6 +7,8 @@ mod checkpoint;
 mod dir;
 mod error;
 mod foresight;
+#[doc(hidden)]
+pub mod interleaving;
 mod inventory;
 mod log;
 mod memory;
@@ -27,7 +29,7 @@ pub use dir::Dir;
 pub use error::{Error, Result};
 pub use inventory::{Protected, protected_by};
 pub use log::LogUsage;
-pub use object::{Object, ObjectEncryption, SeekTo};
+pub use object::{Held, Object, ObjectEncryption, SeekTo};
 pub use parameters::{Parameters, create, read_parameters};
 pub use reencryption::{Change, Changed, Step, Wrapping, is_as};
 

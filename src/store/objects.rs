@@ -1,9 +1,10 @@
 //! The objects in memory: which there are, who is open, and who is dead.
 
+use super::interleaving::found;
 use super::mistakes::{Mistake, makes};
 use super::object::NewObject;
 use super::unsynced::Names;
-use super::{Attr, Dir, Error, Object, Result, Store, Wrapping};
+use super::{Attr, Dir, Error, Held, Object, Result, Store, Wrapping};
 use crate::crypto::DataKey;
 use crate::format::ObjectId;
 use crate::format::layout::BLOCK;
@@ -234,13 +235,15 @@ impl Store {
 
     /// Opens an object that is open already, or whose descriptor is at hand, after the same question to the KMS.
     pub fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>> {
-        let Some(object) = self.loaded(ino).filter(|object| object.hold()) else { return Ok(None) };
-        if object.file().is_none() {
-            let Some(home) = self.objects.spare.remove(ino) else {
-                self.release(&object);
-                return Ok(None);
-            };
+        let Some(object) = self.objects.hold(ino) else { return Ok(None) };
+        if object.file().is_none()
+            && let Some(home) = self.objects.spare.remove(ino)
+        {
             object.attach(|| home);
+        }
+        if object.file().is_none() || object.is_buried() {
+            self.release(&object);
+            return Ok(None);
         }
         object.authorize(caller).inspect_err(|_| self.release(&object))?;
         Ok(Some(object))
@@ -321,12 +324,16 @@ impl Store {
     // ---- the table
 
     pub(super) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {
-        self.objects.by_ino.lock().get(&ino).cloned()
+        let object = self.objects.by_ino.lock().get(&ino).cloned();
+        found();
+        object
     }
 
     /// The object of an inode, if it has a descriptor: because it is open, or there is something to be written home.
-    pub fn attached(&self, ino: u64) -> Option<Arc<Object>> {
-        self.loaded(ino).filter(|object| object.file().is_some())
+    pub fn attached(&self, ino: u64) -> Option<Held> {
+        let held = self.objects.by_ino.lock().get(&ino).cloned()?.held();
+        found();
+        held
     }
 
     /// Objects in memory.
@@ -335,7 +342,9 @@ impl Store {
     }
 
     pub(super) fn living(&self) -> Vec<Arc<Object>> {
-        self.objects.by_ino.lock().values().cloned().collect()
+        let living = self.objects.by_ino.lock().values().cloned().collect();
+        found();
+        living
     }
 
     pub(super) fn has_many_pinned(&self) -> bool {
@@ -434,9 +443,11 @@ impl Objects {
     /// One handle more on an object in memory. Under the table's lock, so that nobody forgets it in between.
     fn hold(&self, ino: u64) -> Option<Arc<Object>> {
         let by_ino = self.by_ino.lock();
-        let object = by_ino.get(&ino)?;
+        let object = by_ino.get(&ino)?.clone();
         object.handles.fetch_add(1, Ordering::SeqCst);
-        Some(object.clone())
+        drop(by_ino);
+        found();
+        Some(object)
     }
 
     fn insert(&self, object: &Arc<Object>) {

@@ -40,5 +40,6 @@ mod store;
 mod tampering;
 mod tools;
 mod tree;
+mod under_load;
 mod unlocking;
 mod walkthrough;

@@ -162,6 +162,7 @@ impl Object {
             store: store.clone(),
             ino,
             handles: AtomicUsize::new(1),
+            users: AtomicUsize::new(0),
             state: RwLock::new(state),
             ahead: Mutex::new(ahead),
             asked: super::atime::Asked::default(),

@@ -5,6 +5,7 @@ mod commit;
 mod content;
 mod cramped;
 mod epochs;
+mod held;
 mod home;
 mod load;
 mod lock;
@@ -27,6 +28,7 @@ use crate::format::sidecar::{Place, Sidecar};
 use crate::sse::Algorithm;
 pub(super) use commit::Noted;
 pub use content::{ENCRYPTIONS, SeekTo};
+pub use held::Held;
 pub(super) use home::Home;
 pub(super) use load::NewObject;
 use parking_lot::{Mutex, RwLock};
@@ -47,6 +49,8 @@ pub struct Object {
     ino: u64,
     /// Handles that are open; the object is dead when there is none and no name.
     pub(super) handles: AtomicUsize,
+    /// Those who use its descriptor without a handle: it is not given up meanwhile.
+    users: AtomicUsize,
     pub(super) state: RwLock<State>,
     /// Ciphertext that was read along with the header, for the first READ.
     ahead: Mutex<Vec<u8>>,
@@ -56,7 +60,7 @@ pub struct Object {
 // Each is a fact of its own.
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct State {
-    /// `None` while the object is closed and nothing of it is in the log.
+    /// `None` while the object is closed, nobody uses it, and there is nothing to be done in its file.
     home: Option<Home>,
     pub(super) id: ObjectId,
     suite: Suite,
@@ -140,7 +144,7 @@ impl Logged {
 pub(super) enum Kept {
     /// It is not closed.
     InUse,
-    /// Its descriptor: there is something to be written into its file.
+    /// Its descriptor: there is something to be written into its file, or to be punched out of it.
     Open,
     /// Its place in memory: the log has its sidecar's record.
     Record,
@@ -253,10 +257,11 @@ impl Object {
     /// Gives up descriptor and ahead-read bytes if nothing needs them. Answers what is kept all the same.
     pub(super) fn detach(&self) -> Kept {
         let mut state = self.state.write();
-        if self.handles.load(Ordering::SeqCst) > 0 {
+        if self.is_in_use() {
             return Kept::InUse;
         }
-        if state.dirty || !state.committed || state.logged.is_of_home() {
+        // What a checkpoint will punch out of the file needs it too.
+        if state.dirty || !state.committed || state.logged.is_of_home() || !state.vacated.is_empty() {
             return Kept::Open;
         }
         let home = state.home.take();
@@ -265,13 +270,9 @@ impl Object {
         if state.logged.is_empty() { Kept::Nothing(home) } else { Kept::Record }
     }
 
-    /// One handle more, unless the object is among the dead.
-    pub(super) fn hold(&self) -> bool {
-        let state = self.state.read();
-        if !state.buried {
-            self.handles.fetch_add(1, Ordering::SeqCst);
-        }
-        !state.buried
+    /// Ends what opening it began.
+    pub fn release(self: &Arc<Self>) {
+        self.store.release(self);
     }
 
     /// It is among the dead from now on. Answers false if it is already, or somebody has it open.
@@ -280,6 +281,10 @@ impl Object {
         let dies = !state.buried && self.handles.load(Ordering::SeqCst) == 0;
         state.buried |= dies;
         dies
+    }
+
+    pub(super) fn is_buried(&self) -> bool {
+        self.state.read().buried
     }
 
     /// Closed, with nothing in the log: all there is of it is on disk.
@@ -315,7 +320,7 @@ impl Object {
 
 impl State {
     fn home(&self) -> Result<&Home> {
-        // An object without a descriptor has no handle that could ask.
+        // An object without a descriptor has neither a handle nor anybody who holds it.
         self.home.as_ref().ok_or(super::Error::Errno(libc::EBADF))
     }
 

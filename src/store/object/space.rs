@@ -22,6 +22,10 @@ impl Vacated {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Their space is wanted again.
     fn remove(&mut self, chunks: &Range<u64>) {
         if !self.0.iter().any(|range| range.start < chunks.end && chunks.start < range.end) {

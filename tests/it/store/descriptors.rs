@@ -1,8 +1,11 @@
 //! The descriptors of closed objects, which are kept for whoever opens them again.
 
 use super::*;
-use kmsfs::store::Error;
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
+use kmsfs::store::backend::{Rename, XattrFlags};
+use kmsfs::store::{Error, SetAttr, Target, interleaving};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Barrier;
 use std::thread;
 
@@ -113,5 +116,140 @@ fn whoever_opens_an_unlinked_object_while_its_last_handle_goes_has_it_or_not_at_
         });
         assert!(!is_at_hand(&store, ino));
     }
+    store.close().unwrap();
+}
+
+/// What is asked of an object by its name or inode while its last handle goes.
+type Asked = fn(&Arc<Store>, &Arc<Dir>, ino: u64) -> kmsfs::store::Result<()>;
+
+const ASKED: [(&str, Asked); 13] = [
+    ("stat", |store, dir, ino| {
+        let attr = store.stat(Target::Name(dir, OsStr::new("object")))?;
+        assert_eq!((attr.ino, attr.size), (ino, 6));
+        Ok(())
+    }),
+    ("attributes", |store, _, ino| match store.attached(ino) {
+        Some(object) => store.stat(Target::Object(&object)).map(|attr| assert_eq!(attr.size, 6)),
+        None => Ok(()),
+    }),
+    ("extended attributes", |store, _, ino| match store.attached(ino) {
+        Some(object) => {
+            let (at, name) = (Target::Object(&object), OsStr::new("user.name"));
+            store.set_xattr(at, name, b"value", XattrFlags::Any)?;
+            assert_eq!(store.get_xattr(at, name)?, b"value");
+            assert_eq!(store.list_xattr(at)?, b"user.name\0");
+            store.remove_xattr(at, name)
+        }
+        None => Ok(()),
+    }),
+    ("chmod and utimes", |store, dir, _| {
+        let changes = SetAttr { mode: Some(0o600), mtime: Some(1), ..SetAttr::default() };
+        store.set_attr(Target::Name(dir, OsStr::new("object")), &changes).map(drop)
+    }),
+    ("rename over a name", |store, dir, _| {
+        store.rename(dir, OsStr::new("object"), dir, OsStr::new("other"), Rename::Replace)
+    }),
+    ("exchange", |store, dir, _| store.rename(dir, OsStr::new("other"), dir, OsStr::new("object"), Rename::Exchange)),
+    ("rename", |store, dir, _| store.rename(dir, OsStr::new("object"), dir, OsStr::new("new"), Rename::NoReplace)),
+    ("link", |store, dir, _| store.link(dir, OsStr::new("object"), dir, OsStr::new("second")).map(drop)),
+    ("unlink", |store, dir, _| store.unlink(dir, OsStr::new("object"))),
+    ("fsync of the directory", |store, dir, _| store.fsync_dir(dir)),
+    ("commit of everything", |store, _, _| {
+        store.commit_all();
+        store.lock_closed();
+        Ok(())
+    }),
+    ("checkpoint", |store, _, _| store.checkpoint()),
+    ("open", |store, dir, ino| {
+        let object = match store.open_again(ino, &CALLER)? {
+            Some(object) => object,
+            None => store.open_object(dir, OsStr::new("object"), &CALLER)?,
+        };
+        let read = content(&object);
+        store.release(&object);
+        assert_eq!(read, b"object");
+        Ok(())
+    }),
+];
+
+/// The handle goes each time that somebody has found the object, once at the first such moment, once at the second, and so on.
+#[test]
+fn whoever_has_found_an_object_uses_it_although_its_last_handle_goes() {
+    for (what, asked) in ASKED {
+        for of in [At::FirstCommit, At::LaterCommit, At::Rest] {
+            let mut moment = 0;
+            while goes_at(moment, of, what, asked) {
+                moment += 1;
+            }
+            assert!(moment > 0, "{what}: nobody looks the object up");
+        }
+    }
+}
+
+/// What was done to the object last.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// All of it went straight home, and no sync covers it.
+    FirstCommit,
+    /// The log holds something of it.
+    LaterCommit,
+    Rest,
+}
+
+/// Whether there was such a moment.
+fn goes_at(moment: usize, of: At, what: &str, asked: Asked) -> bool {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    closed_object(&store, &dir, "other");
+    let object = create(&store, &dir, "object");
+    match of {
+        At::FirstCommit => object.write(0, b"object").unwrap(),
+        At::LaterCommit => {
+            object.write(0, b"before").unwrap();
+            object.commit().unwrap();
+            object.write(0, b"object").unwrap();
+        }
+        At::Rest => {
+            object.write(0, b"object").unwrap();
+            store.checkpoint().unwrap();
+        }
+    }
+    object.commit().unwrap();
+    let (ino, left) = (object.ino(), Rc::new(Cell::new(Some(moment))));
+    let release = {
+        let (store, left) = (store.clone(), left.clone());
+        move || match left.get() {
+            Some(0) => {
+                store.release(&object);
+                left.set(None);
+            }
+            Some(moment) => left.set(Some(moment - 1)),
+            None => {}
+        }
+    };
+    interleaving::meanwhile(Some(Box::new(release)));
+    let done = asked(&store, &dir, ino);
+    interleaving::meanwhile(None);
+    assert!(done.is_ok(), "{what}, as the handle goes at moment {moment}, {of:?}: {:?}", done.err());
+    let went = left.get().is_none();
+    store.close().unwrap();
+    went
+}
+
+/// What a checkpoint punches out of an object that was closed meanwhile needs its descriptor.
+#[test]
+fn an_object_with_space_to_give_back_keeps_its_descriptor_until_a_checkpoint() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "object");
+    object.write(0, &[1; 64 << 10]).unwrap();
+    object.truncate(100).unwrap();
+    object.commit().unwrap();
+    store.release(&object);
+    assert!(store.attached(object.ino()).is_some(), "it is closed, with space to give back");
+    store.checkpoint().unwrap();
+    assert!(store.attached(object.ino()).is_none(), "all is given back");
     store.close().unwrap();
 }
