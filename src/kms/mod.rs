@@ -13,9 +13,9 @@ mod lookup;
 mod policy;
 mod principal;
 mod service;
-mod users;
 #[cfg(test)]
 mod tests_of_access;
+mod users;
 
 pub use admin::{
     Administrator, AliasEntry, Ciphertext, DataKeySpec, Deletion, Expiration, ImportParameters, ImportRequest,
