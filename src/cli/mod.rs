@@ -6,6 +6,7 @@ mod daemon;
 mod exit;
 mod fsck;
 mod harden;
+mod helper;
 mod idle;
 mod init;
 mod keyring;
@@ -29,7 +30,6 @@ mod system_calls;
 mod terminal;
 mod text;
 mod unlock;
-mod unmounter;
 mod xattr;
 
 use clap::{Parser, Subcommand};
@@ -92,8 +92,8 @@ pub fn main() -> ExitCode {
     if arguments.next().is_some_and(|argv0| mount8::is_helper(&argv0)) {
         return as_mount_helper(arguments);
     }
-    if std::env::args_os().nth(1).is_some_and(|word| word == unmounter::WORD) {
-        return unmounter::run();
+    if std::env::args_os().nth(1).is_some_and(|word| word == helper::keeper::WORD) {
+        return helper::keeper::run();
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -1,6 +1,7 @@
 //! `kmsfs mount`: checks, opens the store, mounts it, and serves until somebody unmounts.
 
 use super::exit::{Failure, describe};
+use super::helper::keeper::Keeper;
 use super::logging::Sink;
 use super::mount8;
 use super::mountpoint;
@@ -136,16 +137,21 @@ pub fn run(request: Request) -> Result<ExitCode, Failure> {
     if verbose {
         println!("kmsfs: mounting {} on {}", shown(&plan.store), shown(&plan.target));
     }
+    // Before a secret is there, so that it has none.
+    let keeper = Keeper::start(&plan.target);
+    let keeper = keeper.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
     // Before a key is there; a child of fork(2) has to lock its own.
     let locked = harden::lock_memory();
     // While there is one process: what interrupts the question ends all of it.
     let secret = plan.unlock.read()?;
     if foreground {
-        return serve(plan, secret, locked, None);
+        return serve(plan, keeper, secret, locked, None);
     }
-    match daemon::into_background(secret)? {
+    match daemon::into_background((keeper, secret))? {
         daemon::Side::Parent(code) => Ok(code),
-        daemon::Side::Child(caller, secret) => serve(plan, secret, harden::lock_memory(), Some(caller)),
+        daemon::Side::Child(caller, (keeper, secret)) => {
+            serve(plan, keeper, secret, harden::lock_memory(), Some(caller))
+        }
     }
 }
 

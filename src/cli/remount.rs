@@ -109,6 +109,7 @@ mod tests {
     #[test]
     fn what_only_the_first_mount_decides_is_refused_by_name() {
         let mount = |super_options: &str| Mount {
+            id: 88,
             device: (0, 47),
             target: "/m".into(),
             kind: crate::fuse::TYPE.into(),

@@ -4,21 +4,20 @@ use super::assembly;
 use super::daemon;
 use super::exit::{Failure, describe};
 use super::harden;
+use super::helper::keeper::Keeper;
 use super::idle::Idle;
 use super::logging;
 use super::mount::Plan;
 use super::notify;
 use super::sandbox;
 use super::text::shown;
-use super::unmounter::Unmounter;
 use crate::fuse;
 use crate::kms::Unlock;
 use crate::store::Store;
 use crate::sys::{self, Signals};
-use parking_lot::Mutex;
 use rustix::fs::Mode;
-use std::fs;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -34,6 +33,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// Takes this process from here to the end of the mount. `caller` waits for it in the background.
 pub fn serve(
     plan: Plan,
+    keeper: Keeper,
     secret: Unlock,
     locked: Result<(), String>,
     caller: Option<daemon::Waiting>,
@@ -41,8 +41,6 @@ pub fn serve(
     rustix::process::umask(Mode::from_raw_mode(0o077));
     harden::raise_descriptor_limit();
     sys::use_one_heap();
-    let unmounter = Unmounter::start();
-    let unmounter = unmounter.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
     if caller.is_some() {
         daemon::detach();
     }
@@ -62,7 +60,7 @@ pub fn serve(
     // A signal that comes before the mount ends the process, which the redo log bears.
     let store = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options)?;
     drop(secret);
-    let stop = Stop::new(unmounter).map_err(|e| Failure::new(describe(&e)))?;
+    let stop = Stop::new(Arc::new(keeper)).map_err(|e| Failure::new(describe(&e)))?;
     let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop);
     let closed = store.close();
     result?;
@@ -78,8 +76,10 @@ fn serve_store(
     stop: &Arc<Stop>,
 ) -> Result<(), Failure> {
     let fs = assembly::file_system(store, &plan.options);
-    let mounted = stop
-        .mount(|| fuse::mount(fs.clone(), &plan.mount_options(), || confine(plan)))
+    let keeper = Arc::clone(&stop.keeper);
+    let ask_attributes = Box::new(move |path: &Path| keeper.ask_attributes(path));
+    let before_threads = || stop.keeper.bind().map(|()| confine(plan));
+    let mounted = fuse::mount(fs.clone(), &plan.mount_options(), ask_attributes, before_threads)
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
     stop.listen(caller.is_none());
     let ticked = Arc::clone(&fs);
@@ -133,13 +133,13 @@ fn logged(failure: Failure) -> Failure {
     failure
 }
 
-/// Looks at the mount point from outside, as the caller will, and lets the caller go on. (From a thread: the mount is
+/// Has the mount looked at from outside, as the caller will, and lets the caller go on. (From a thread: the mount is
 /// served by this very process.)
 fn announce(plan: &Plan, caller: Option<(daemon::Waiting, bool)>, stop: Arc<Stop>) -> Arc<AtomicBool> {
     let answers = Arc::new(AtomicBool::new(false));
     let (target, store, answered) = (plan.target.clone(), plan.store.clone(), Arc::clone(&answers));
     thread::spawn(move || {
-        let ready = fs::metadata(&target).and_then(|_| {
+        let ready = stop.keeper.look().and_then(|()| {
             // Before the caller goes on, who may unmount at once.
             answered.store(true, Ordering::Release);
             log::info!("mounted {} on {}", store.display(), target.display());
@@ -157,22 +157,15 @@ fn announce(plan: &Plan, caller: Option<(daemon::Waiting, bool)>, stop: Arc<Stop
 /// Ends the mount when a signal says so.
 struct Stop {
     signals: Signals,
-    unmounter: Unmounter,
-    mount: Mutex<Option<fuse::Place>>,
+    keeper: Arc<Keeper>,
     asked: AtomicBool,
 }
 
 impl Stop {
     /// SIGHUP too: it says that the terminal has gone, or that logs were moved away. Until `listen` they wait.
-    fn new(unmounter: Unmounter) -> io::Result<Arc<Self>> {
+    fn new(keeper: Arc<Keeper>) -> io::Result<Arc<Self>> {
         let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
-        Ok(Arc::new(Self { signals, unmounter, mount: Mutex::new(None), asked: AtomicBool::new(false) }))
-    }
-
-    fn mount(&self, mount: impl FnOnce() -> io::Result<fuse::Mounted>) -> io::Result<fuse::Mounted> {
-        let mounted = mount()?;
-        *self.mount.lock() = Some(mounted.place());
-        Ok(mounted)
+        Ok(Arc::new(Self { signals, keeper, asked: AtomicBool::new(false) }))
     }
 
     fn listen(self: &Arc<Self>, foreground: bool) {
@@ -194,26 +187,19 @@ impl Stop {
 
     fn unmount(&self) {
         self.asked.store(true, Ordering::Release);
-        if let Some(place) = &*self.mount.lock()
-            && let Err(error) = self.unmounter.unmount(place, false)
-        {
+        if let Err(error) = self.keeper.unmount() {
             log::error!("cannot unmount: {}", describe(&error));
         }
     }
 
     fn unmount_unless_busy(&self) -> io::Result<()> {
-        match &*self.mount.lock() {
-            Some(place) => self.unmounter.unmount_unless_busy(place),
-            None => Ok(()),
-        }
+        self.keeper.unmount_unless_busy()
     }
 
-    /// From now on a signal has nothing to end: closing the store goes on to its end. A mount that is still there,
-    /// because serving it failed, is taken away.
+    /// A mount that is still there, because serving it failed, is taken away. From now on a signal has nothing to end:
+    /// closing the store goes on to its end.
     fn unmounted(&self) {
-        if let Some(place) = self.mount.lock().take() {
-            let _ = self.unmounter.unmount(&place, true);
-        }
+        let _ = self.keeper.unmount_lazily();
     }
 
     fn was_asked(&self) -> bool {

@@ -4,12 +4,14 @@ mod adapter;
 mod convert;
 mod mount;
 mod mountinfo;
+mod place;
 mod served;
 mod statistics;
 mod status;
 mod workers;
 
-pub use mount::{MountOptions, Mounted, Place, TYPE, mount};
+pub use mount::{AskAttributes, MountOptions, Mounted, TYPE, mount};
 pub use mountinfo::{Mount, mounted_at, mounts};
+pub use place::Place;
 pub use statistics::Statistics;
 pub use status::STATUS;

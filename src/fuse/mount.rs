@@ -2,19 +2,16 @@
 
 use super::adapter::Adapter;
 use super::convert::Numbers;
-use super::mountinfo::mounted_at;
+use super::place::Place;
 use super::statistics::Statistics;
 use crate::fs::{Fs, KernelCache, Stale};
 use fuser::{Config, MountOption, Notifier, Session, SessionACL};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{getgid, getuid};
 use std::ffi::CString;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -40,31 +37,27 @@ pub struct MountOptions {
     pub dirsync: bool,
 }
 
-/// Read-ahead of the mount: the kernel offers 128 KiB whatever INIT asks for, and a request can be 1 MiB.
-const READ_AHEAD_KIB: u32 = 1024;
-
 /// Shown as the type in /proc/mounts, by which mount(8) finds its helper.
 pub const TYPE: &str = "fuse.kmsfs";
 
 /// A mount that answers (INIT is done).
 pub struct Mounted {
     session: Session<Adapter>,
-    place: Place,
     statistics: Arc<Statistics>,
 }
 
-/// Where something is mounted, and that it is ours: somebody else may mount there once it is gone.
-#[derive(Clone)]
-pub struct Place {
-    pub mountpoint: PathBuf,
-    /// Major and minor number of the mounted file system.
-    pub device: Option<(u32, u32)>,
-}
+/// A path in the mount whose attributes the kernel is to ask for, from whoever sees the mount from outside.
+pub type AskAttributes = Box<dyn Fn(&Path) + Send + Sync>;
 
 /// Mounts (directly as root, else through fusermount3) and answers the kernel's INIT.
 ///
-/// `before_threads` is called once it is mounted, before there is any thread but the caller's.
-pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce()) -> io::Result<Mounted> {
+/// `before_threads` is called once it is mounted, before there is any thread but the caller's; the mount goes if it fails.
+pub fn mount(
+    fs: Arc<Fs>,
+    options: &MountOptions,
+    ask_attributes: AskAttributes,
+    before_threads: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Mounted> {
     let mountpoint = options.mountpoint.canonicalize()?;
     let mut config = Config::default();
     config.mount_options = kernel_options(options);
@@ -75,18 +68,18 @@ pub fn mount(fs: Arc<Fs>, options: &MountOptions, before_threads: impl FnOnce())
     let statistics = adapter.statistics().clone();
     let session = match mount_directly(options, &mountpoint) {
         Ok(device) => Session::from_fd(adapter, device, config.acl, config)
-            .inspect_err(|_| drop(Place::of(&mountpoint).unmount_lazily()))?,
+            .inspect_err(|_| drop(Place::at(&mountpoint).and_then(|place| place.unmount(true))))?,
         // Not root: fuser asks fusermount3.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Session::new(adapter, &mountpoint, &config)?,
         Err(error) => return Err(error),
     };
-    let place = Place::of(&mountpoint);
+    let place = Place::at(&mountpoint)?;
     place.raise_read_ahead();
-    before_threads();
+    before_threads().inspect_err(|_| drop(place.unmount(true)))?;
     let _ = notifier.set(session.notifier());
     send_invalidations(&fs, session.notifier());
-    drop_what_is_revoked(&fs, session.notifier(), mountpoint);
-    Ok(Mounted { session, place, statistics })
+    drop_what_is_revoked(&fs, session.notifier(), ask_attributes);
+    Ok(Mounted { session, statistics })
 }
 
 /// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
@@ -120,61 +113,6 @@ impl Mounted {
     pub fn statistics(&self) -> Arc<Statistics> {
         self.statistics.clone()
     }
-
-    /// Unmounting it ends `run`.
-    pub fn place(&self) -> Place {
-        self.place.clone()
-    }
-}
-
-impl Place {
-    fn of(mountpoint: &Path) -> Self {
-        let mount = mounted_at(mountpoint).ok().flatten();
-        Self { mountpoint: mountpoint.to_owned(), device: mount.map(|mount| mount.device) }
-    }
-
-    fn is_mounted(&self) -> bool {
-        mounted_at(&self.mountpoint).is_ok_and(|mount| mount.is_some_and(|mount| Some(mount.device) == self.device))
-    }
-
-    /// Unmounts, lazily if it is busy or so told. Does nothing if it is not mounted any more.
-    pub fn unmount(&self, lazily: bool) -> io::Result<()> {
-        if lazily || (self.is_mounted() && unmount(&self.mountpoint, UnmountFlags::NOFOLLOW).is_err()) {
-            return self.unmount_lazily();
-        }
-        Ok(())
-    }
-
-    /// Unmounts if nobody uses the mount, `EBUSY` otherwise.
-    pub fn unmount_unless_busy(&self) -> io::Result<()> {
-        if !self.is_mounted() {
-            return Ok(());
-        }
-        match unmount(&self.mountpoint, UnmountFlags::NOFOLLOW) {
-            // Not root: fusermount3 asks the same of the kernel.
-            Err(rustix::io::Errno::PERM) => fusermount(&["-u", "-q"], &self.mountpoint),
-            done => Ok(done?),
-        }
-    }
-
-    fn unmount_lazily(&self) -> io::Result<()> {
-        if !self.is_mounted() || unmount(&self.mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
-            return Ok(());
-        }
-        fusermount(&["-uz"], &self.mountpoint)
-    }
-
-    /// Where it is permitted; otherwise the mount is slower and nothing else.
-    fn raise_read_ahead(&self) {
-        if let Some((major, minor)) = self.device {
-            let _ = fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string());
-        }
-    }
-}
-
-fn fusermount(words: &[&str], mountpoint: &Path) -> io::Result<()> {
-    let done = Command::new("fusermount3").args(words).arg("--").arg(mountpoint).stdin(Stdio::null()).status()?;
-    if done.success() { Ok(()) } else { Err(io::Error::other(format!("fusermount3 {} failed", words.join(" ")))) }
 }
 
 /// For fusermount3.
@@ -228,7 +166,7 @@ fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) {
 struct Cache {
     notifier: Notifier,
     numbers: Numbers,
-    mountpoint: PathBuf,
+    ask_attributes: AskAttributes,
 }
 
 impl KernelCache for Cache {
@@ -238,9 +176,7 @@ impl KernelCache for Cache {
     }
 
     fn ask_attributes(&self, path: &Path) {
-        let how = AtFlags::STATX_FORCE_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        // If it has just moved, the next open or write(2) asks.
-        let _ = statx(CWD, self.mountpoint.join(path), how, StatxFlags::MODE);
+        (self.ask_attributes)(path);
     }
 
     fn drop_pages(&self, ino: u64) {
@@ -257,8 +193,8 @@ impl Cache {
 }
 
 /// From a thread of its own: the kernel writes back what is dirty before it drops it, and waits for the answers.
-fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier, mountpoint: PathBuf) {
-    fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs), mountpoint }));
+fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier, ask_attributes: AskAttributes) {
+    fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs), ask_attributes }));
     let drained = Arc::clone(fs);
     let started = thread::Builder::new().name("kmsfs-revoke".into()).spawn(move || drained.drain_forever());
     if let Err(error) = started {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 /// One line of /proc/self/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// Of the mount, not of the file system: as statx(2) has it.
+    pub id: u64,
     /// Major and minor number of `st_dev` of everything in it.
     pub device: (u32, u32),
     pub target: PathBuf,
@@ -35,13 +37,14 @@ fn parse(text: &[u8]) -> Vec<Mount> {
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
-    let device = parse_device(fields.nth(2)?)?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = parse_device(fields.nth(1)?)?;
     let target = unescape(fields.nth(1)?);
     let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
     let kind = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = unescape(fields.next()?);
     let super_options = String::from_utf8_lossy(fields.next()?).into_owned();
-    Some(Mount { device, target, kind, source, super_options })
+    Some(Mount { id, device, target, kind, source, super_options })
 }
 
 fn parse_device(field: &[u8]) -> Option<(u32, u32)> {
@@ -80,6 +83,7 @@ mod tests {
         let mounts = parse(MOUNTINFO);
         assert_eq!(mounts.len(), 3);
         let expected = Mount {
+            id: 88,
             device: (0, 47),
             target: "/mnt/a b".into(),
             kind: "fuse.kmsfs".into(),

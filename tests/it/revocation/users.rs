@@ -2,11 +2,11 @@
 
 use super::judged::{ANN, BOB, World};
 use crate::harness::wait_until;
-use kmsfs::fuse::{self, MountOptions};
+use kmsfs::fuse::{self, MountOptions, Place};
 use kmsfs::kms::Caller;
 use kmsfs::store::backend::RealBackend;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,8 +45,10 @@ impl Served {
             sync: false,
             dirsync: false,
         };
-        let mounted = fuse::mount(world.fs.clone(), &options, || ()).unwrap();
-        let place = mounted.place();
+        let root = options.mountpoint.clone();
+        let ask = Box::new(move |path: &Path| drop(std::fs::metadata(root.join(path))));
+        let mounted = fuse::mount(world.fs.clone(), &options, ask, || Ok(())).unwrap();
+        let place = Place::at(&options.mountpoint).unwrap();
         let ended = Arc::new(AtomicBool::new(false));
         let (fs, stop) = (world.fs.clone(), ended.clone());
         let served = thread::spawn(move || mounted.run().unwrap());

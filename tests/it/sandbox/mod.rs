@@ -1,8 +1,10 @@
 //! What the serving process has given up once the file system is mounted.
 
 use crate::harness::{Store, wait_until};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// What a thread may do, as /proc/PID/status has it.
 struct Privileges {
@@ -85,10 +87,54 @@ fn without_the_sandbox_nothing_is_given_up() {
 fn the_process_that_unmounts_has_no_key_and_no_path_in_its_arguments_and_ends_with_the_mount() {
     let store = Store::new();
     let mount = store.mount();
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", mount.pid())).unwrap();
-    let helper: u32 = children.trim().parse().unwrap();
+    let helper = child_of(mount.pid(), "__keep_mount");
     let arguments = fs::read(format!("/proc/{helper}/cmdline")).unwrap();
-    assert_eq!(arguments, b"/proc/self/exe\0__unmount\0");
+    assert_eq!(arguments, b"/proc/self/exe\0__keep_mount\0");
     drop(mount);
     assert!(wait_until(|| !fs::exists(format!("/proc/{helper}")).unwrap()));
+}
+
+/// The process that `parent` started with this word.
+fn child_of(parent: u32, word: &str) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    let is_it = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word));
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).find(is_it).expect("a helper")
+}
+
+#[test]
+fn no_helper_has_the_secret_that_is_read_after_it_was_started() {
+    let store = Store::new();
+    // The command that gives the passphrase sees the helper already.
+    store.sh(
+        "kmsfs keyring --store $STORE --key-file $KEY add-slot --new-passphrase-command 'echo correct horse' >said
+         cat >ask <<'END'
+grep -lz __keep_mount $(printf '/proc/%s/cmdline ' $(cat /proc/$PPID/task/$PPID/children)) >seen
+echo correct horse
+END
+         kmsfs mount --passphrase-command \"exec bash ask\" -o log_file=$PWD/log $STORE $MNT
+         umount $MNT; test -s seen",
+    );
+}
+
+#[test]
+fn when_the_daemon_is_gone_whoever_waits_in_the_mount_is_let_go_also_while_a_device_stays_open() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    // What keeps the connection open in life is a thread of the daemon that waits for the daemon.
+    let daemon = pidfd_open(Pid::from_raw(mount.pid() as i32).unwrap(), PidfdFlags::empty()).unwrap();
+    let devices: Vec<_> = fs::read_dir(format!("/proc/{}/fd", mount.pid()))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/fuse")))
+        .map(|path| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
+        .map(|number| pidfd_getfd(&daemon, number, PidfdGetfdFlags::empty()).unwrap())
+        .collect();
+    assert!(!devices.is_empty());
+    mount.kill9();
+    let (told, tells) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(fs::metadata(bucket.join("nothing")).map(drop)));
+    let answer = tells.recv_timeout(Duration::from_secs(60)).expect("nobody answers, and nobody says so");
+    assert!(matches!(answer.unwrap_err().raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)));
+    drop(devices);
 }

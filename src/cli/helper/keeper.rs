@@ -1,0 +1,177 @@
+//! The process that keeps the mount: it unmounts, which one under landlock cannot, and looks at the mount from outside.
+//!
+//! It is bound once to what is mounted at one place. No request names a mount, so whoever takes over the serving process
+//! can end that process's own mount with it and no other.
+
+use super::{Channel, Helper, Start, answer};
+use crate::fuse::Place;
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What the process is called with, which nobody else should.
+pub const WORD: &str = "__keep_mount";
+
+const BIND: u8 = 1;
+const UNMOUNT: u8 = 2;
+const UNMOUNT_LAZILY: u8 = 3;
+const UNMOUNT_UNLESS_BUSY: u8 = 4;
+const LOOK: u8 = 5;
+const ASK_ATTRIBUTES: u8 = 6;
+
+/// The keeper, as the serving process sees it.
+pub struct Keeper {
+    helper: Helper,
+}
+
+impl Keeper {
+    /// For what is going to be mounted at `target` (absolute, without symlinks).
+    pub fn start(target: &Path) -> io::Result<Self> {
+        Ok(Self { helper: Helper::start(WORD, target.as_os_str().as_bytes(), 2)? })
+    }
+
+    /// From now on and for good, what is mounted there now is the mount, and this process the one that serves it.
+    pub fn bind(&self) -> io::Result<()> {
+        self.order(BIND, &std::process::id().to_le_bytes())
+    }
+
+    /// Unmounts, lazily if it is busy. Nothing to do if it is not mounted any more.
+    pub fn unmount(&self) -> io::Result<()> {
+        self.order(UNMOUNT, &[])
+    }
+
+    pub fn unmount_lazily(&self) -> io::Result<()> {
+        self.order(UNMOUNT_LAZILY, &[])
+    }
+
+    /// `EBUSY` if somebody uses the mount.
+    pub fn unmount_unless_busy(&self) -> io::Result<()> {
+        self.order(UNMOUNT_UNLESS_BUSY, &[])
+    }
+
+    fn order(&self, verb: u8, what: &[u8]) -> io::Result<()> {
+        self.helper.channels[0].ask(verb, what).map(drop)
+    }
+
+    /// Waits until the mount answers, as seen from outside. Once only.
+    pub fn look(&self) -> io::Result<()> {
+        self.looks().ask(LOOK, &[]).map(drop)
+    }
+
+    /// Has the kernel ask for the attributes of a path in the mount.
+    pub fn ask_attributes(&self, path: &Path) {
+        // If it has just moved, the next open or write(2) asks.
+        let _ = self.looks().ask(ASK_ATTRIBUTES, path.as_os_str().as_bytes());
+    }
+
+    /// Apart from the orders: what is looked at may take its time to answer.
+    fn looks(&self) -> &Channel {
+        &self.helper.channels[1]
+    }
+}
+
+/// The process itself.
+pub fn run() -> ExitCode {
+    let Ok(mut start) = Start::receive() else { return ExitCode::FAILURE };
+    let kept = Arc::new(Kept { target: OsStr::from_bytes(&start.about).into(), bound: Mutex::new(None) });
+    for channel in start.channels.drain(..) {
+        let kept = Arc::clone(&kept);
+        answer(channel, move |verb, what| kept.obey(verb, what).map(|()| Vec::new()));
+    }
+    start.wait(|| kept.is_orphaned());
+    kept.abort();
+    ExitCode::SUCCESS
+}
+
+struct Kept {
+    target: PathBuf,
+    bound: Mutex<Option<Bound>>,
+}
+
+struct Bound {
+    place: Place,
+    /// Its root, held from the beginning until somebody has looked: a path may lead through an automounter, which makes
+    /// everybody wait until the mount has been announced.
+    root: Option<OwnedFd>,
+    served_by: u32,
+}
+
+impl Kept {
+    fn obey(&self, verb: u8, what: &[u8]) -> io::Result<()> {
+        match verb {
+            BIND => self.bind(what),
+            UNMOUNT => self.leave()?.unmount(false),
+            UNMOUNT_LAZILY => self.leave()?.unmount(true),
+            UNMOUNT_UNLESS_BUSY => self.leave()?.unmount_unless_busy(),
+            LOOK => self.look(),
+            ASK_ATTRIBUTES => self.ask_attributes(Path::new(OsStr::from_bytes(what))),
+            _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+
+    fn bind(&self, pid: &[u8]) -> io::Result<()> {
+        let mut bound = self.bound.lock();
+        let pid = pid.try_into().map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        if bound.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        let place = Place::at(&self.target)?;
+        let root = Some(open(&self.target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+        *bound = Some(Bound { place, root, served_by: u32::from_le_bytes(pid) });
+        Ok(())
+    }
+
+    /// The mount, which nothing of ours keeps busy from now on.
+    fn leave(&self) -> io::Result<Place> {
+        let mut bound = self.bound.lock();
+        let bound = bound.as_mut().ok_or_else(unbound)?;
+        bound.root = None;
+        Ok(bound.place.clone())
+    }
+
+    fn look(&self) -> io::Result<()> {
+        let root = self.bound.lock().as_mut().and_then(|bound| bound.root.take()).ok_or_else(unbound)?;
+        statx(&root, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS)?;
+        Ok(())
+    }
+
+    fn ask_attributes(&self, path: &Path) -> io::Result<()> {
+        let place = self.bound.lock().as_ref().ok_or_else(unbound)?.place.clone();
+        let root = open(&place.mountpoint, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        if !place.holds(&root)? {
+            return Err(unbound());
+        }
+        // Nothing outside the mount, whoever asks.
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let found = openat2(&root, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), within)?;
+        statx(&found, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::MODE)?;
+        Ok(())
+    }
+
+    /// Whether the serving process has ended although some thread of it, and with it the lifeline, has not: the kernel
+    /// does not let a thread go that waits for an answer of the process's own.
+    fn is_orphaned(&self) -> bool {
+        let Some(pid) = self.bound.lock().as_ref().map(|bound| bound.served_by) else { return false };
+        // proc(5): pid, name in brackets, state.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
+    }
+
+    /// Nobody is there to answer: whoever waits in the mount is let go, with an error.
+    fn abort(&self) {
+        if let Some(bound) = self.bound.lock().as_ref() {
+            bound.place.abort();
+        }
+    }
+}
+
+fn unbound() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENODEV)
+}

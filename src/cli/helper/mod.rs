@@ -1,0 +1,151 @@
+//! Processes that do for the serving one what it may no longer do itself.
+//!
+//! Each begins anew as a program and before a secret is read, so it has nothing of what this process's memory holds. It
+//! learns once, at its start, what it is for; from then on it is asked, over channels of one question and one answer at
+//! a time. It ends with the process that started it.
+
+pub mod keeper;
+
+use crate::sys::Signals;
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, read, retry_on_intr, write};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::thread;
+
+/// Most bytes of a message; the kernel's default for sockets of this kind has room for it.
+const LONGEST: usize = 128 << 10;
+/// Most descriptors that a helper is given.
+const MOST: usize = 16;
+
+/// A started helper. It ends when this is dropped, here and in every process that was forked since.
+pub struct Helper {
+    _lifeline: OwnedFd,
+    pub channels: Vec<Channel>,
+}
+
+impl Helper {
+    /// Starts this program with `word` as its only argument and tells it `about`, up to [`LONGEST`] bytes.
+    pub fn start(word: &str, about: &[u8], channels: usize) -> io::Result<Self> {
+        let (lifeline, theirs) = pair()?;
+        Command::new("/proc/self/exe")
+            .arg(word)
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin:/usr/local/bin")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            (0..channels).map(|_| pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+        let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
+        send_with(&lifeline, about, &theirs)?;
+        Ok(Self { _lifeline: lifeline, channels: ours.into_iter().map(Channel::new).collect() })
+    }
+}
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+fn send_with(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(Errno::INVAL.into());
+    }
+    retry_on_intr(|| sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+/// The asking end.
+pub struct Channel(Mutex<OwnedFd>);
+
+impl Channel {
+    fn new(socket: OwnedFd) -> Self {
+        Self(Mutex::new(socket))
+    }
+
+    /// One question at a time: others wait.
+    pub fn ask(&self, verb: u8, question: &[u8]) -> io::Result<Vec<u8>> {
+        let socket = self.0.lock();
+        retry_on_intr(|| write(&*socket, &[&[verb], question].concat()))?;
+        let mut answer = vec![0; LONGEST];
+        let len = retry_on_intr(|| read(&*socket, &mut answer))?;
+        answer.truncate(len);
+        let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the helper process has ended");
+        let (errno, _) = answer.split_first_chunk().ok_or_else(gone)?;
+        match i32::from_le_bytes(*errno) {
+            0 => Ok(answer.split_off(size_of::<i32>())),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+/// What a helper was told at its start: the helper's side.
+pub struct Start {
+    lifeline: OwnedFd,
+    pub about: Vec<u8>,
+    /// For [`answer`].
+    pub channels: Vec<OwnedFd>,
+}
+
+impl Start {
+    /// From standard input. `EINVAL` for whoever runs it by hand.
+    pub fn receive() -> io::Result<Self> {
+        // What a terminal sends is for those who decide.
+        Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+        let lifeline = io::stdin().as_fd().try_clone_to_owned()?;
+        let mut about = vec![0; LONGEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let slices = &mut [IoSliceMut::new(&mut about)];
+        let len = retry_on_intr(|| recvmsg(&lifeline, slices, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
+        about.truncate(len);
+        let mut channels = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                channels.extend(descriptors);
+            }
+        }
+        if channels.is_empty() { Err(Errno::INVAL.into()) } else { Ok(Self { lifeline, about, channels }) }
+    }
+
+    /// Returns when the process that started this one is gone, or `is_gone`, which is asked now and then, says so.
+    pub fn wait(&self, is_gone: impl Fn() -> bool) {
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        loop {
+            let mut socket = [PollFd::new(&self.lifeline, PollFlags::IN)];
+            match poll(&mut socket, Some(&second)) {
+                Ok(0) if !is_gone() => {}
+                Err(Errno::INTR) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Answers what is asked on a channel, from a thread of its own, until nobody is there to ask.
+pub fn answer(channel: OwnedFd, mut answer: impl FnMut(u8, &[u8]) -> io::Result<Vec<u8>> + Send + 'static) {
+    thread::spawn(move || {
+        let mut question = vec![0; LONGEST];
+        while let Ok(len) = retry_on_intr(|| read(&channel, &mut question)) {
+            let Some((verb, rest)) = question[..len].split_first() else { return };
+            let (errno, text) = match answer(*verb, rest) {
+                Ok(text) => (0, text),
+                Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Vec::new()),
+            };
+            if retry_on_intr(|| write(&channel, &[&errno.to_le_bytes()[..], &text].concat())).is_err() {
+                return;
+            }
+        }
+    });
+}
