@@ -10,7 +10,7 @@ use super::unlock::UnlockArgs;
 use crate::fs::{Fs, FsOptions};
 use crate::kms::{self, KeyringParameters, LocalKms, Machine, SystemUsers, Unlock};
 use crate::sse::KeyService;
-use crate::store::backend::{Backend, RealBackend};
+use crate::store::backend::{self, Backend, Need, RealBackend};
 use crate::store::{self, Parameters, Store, StoreOptions};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -44,6 +44,8 @@ pub fn default_keyring(store: &Path) -> PathBuf {
 /// Makes the keyring in `keyring` and the store in `path`, both empty directories, and makes them durable.
 pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Account) -> Result<(), Failure> {
     let secret = unlock.read_new()?;
+    check_fitness(path, Need::Store)?;
+    check_fitness(keyring, Need::Keyring)?;
     let (store_id, account_id, region) = (rand::random(), account.id.clone(), account.region.clone());
     let of_keyring = KeyringParameters { store_id, account_id: account_id.clone(), region: region.clone() };
     LocalKms::create(keyring, &of_keyring, &secret).map_err(|e| explain_keyring(keyring, &e))?;
@@ -71,6 +73,9 @@ pub fn open_with(
     let backend = open_backend(path)?;
     // Says what is wrong with a directory that is no store before anybody is asked about its keys.
     let parameters = store::read_parameters(&*backend).map_err(|e| explain(path, &e))?;
+    if !options.read_only {
+        check_fitness(path, Need::Store)?;
+    }
     let kms = open_keyring(keyring, secret, &parameters)?;
     let keys = Arc::new(match audit.start(&kms)? {
         Some(audited) => KeyService::new(Arc::new(audited), kms),
@@ -87,6 +92,27 @@ pub fn open_with(
 
 pub fn open_backend(path: &Path) -> Result<Arc<RealBackend>, Failure> {
     RealBackend::open(path).map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
+}
+
+/// Refuses a directory on a file system that does not keep what is needed there. One that cannot be tried out, for
+/// instance on a full disk, is not refused for that.
+fn check_fitness(path: &Path, need: Need) -> Result<(), Failure> {
+    let found = open_backend(path)?.root().and_then(|root| backend::probe(root.as_ref(), need));
+    match found {
+        Ok(None) => Ok(()),
+        Ok(Some(unfit)) => {
+            let what = if need == Need::Store { "store" } else { "keyring" };
+            let advice = "use a directory on ext4, xfs, btrfs or tmpfs";
+            Err(Failure::new(format!(
+                "{}: the file system there is not fit for a {what}: {unfit}; {advice}",
+                shown(path)
+            )))
+        }
+        Err(why) => {
+            log::debug!("{} was not tried out: {}", shown(path), describe(&why));
+            Ok(())
+        }
+    }
 }
 
 fn is_mounted(store: &Path) -> bool {

@@ -59,8 +59,8 @@ impl Fs {
         Ok(())
     }
 
-    /// As `read_dir`, each entry looked up in the same go; one that has gone meanwhile is left out. `visit` answers
-    /// whether it took the entry; one that it did not take is not counted as looked up.
+    /// As `read_dir`, each entry looked up in the same go; one that has gone meanwhile is left out, and of one
+    /// that cannot be looked up there is the name alone. `visit` answers whether it took the entry; one that it did not take is not counted as looked up.
     pub fn read_dir_plus(
         &self,
         ino: u64,
@@ -69,7 +69,10 @@ impl Fs {
     ) -> Result<()> {
         let dir = self.dir(ino)?;
         self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
-            let found = self.look_up_in(&dir, entry.name).ok();
+            let found = match self.look_up_in(&dir, entry.name) {
+                Err(error) if error.errno() == libc::ENOENT => return true,
+                found => found.ok(),
+            };
             let item = DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor };
             let taken = visit(item, found);
             if let (false, Some(found)) = (taken, found) {

@@ -1,6 +1,6 @@
 //! Each FUSE request, decoded, as one call of `fs`.
 
-use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nothing, requested};
+use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nothing, requested, unknown};
 use super::served::{Place, Served, reply_empty};
 use super::statistics::{Call, Statistics};
 use super::status::{is_status, status};
@@ -411,7 +411,10 @@ impl Filesystem for Adapter {
                 return Ok(());
             }
             self.fs.read_dir_plus(backing, after_dots(offset), &mut |item, found| {
-                let Some(entry) = found else { return true };
+                let Some(entry) = found else {
+                    let attr = unknown(item.kind);
+                    return !reply.add(attr.ino, item.cursor, item.name, &AT_ONCE, &attr, Generation(0));
+                };
                 let (attr, ttl) = (self.numbers.attr(&entry.attr), attr_ttl(&entry));
                 !reply.add(attr.ino, item.cursor, item.name, &ttl, &attr, generation(&entry))
             })

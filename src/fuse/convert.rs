@@ -3,6 +3,7 @@
 use crate::fs::{Entry, Fs};
 use crate::store::Attr;
 use fuser::{FileAttr, FileType, Generation, INodeNo};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The store belongs to one process, so what the kernel knows stays right until the kernel itself changes it.
@@ -87,6 +88,13 @@ pub fn generation(entry: &Entry) -> Generation {
 }
 
 /// How long the kernel may keep the attributes.
+/// Attributes of a name that is there and cannot be looked up: it is listed all the same, and whoever asks for it is told
+/// why. Its number is nobody's, since the kernel makes an inode of it; a name without a number would not be listed.
+pub fn unknown(mode: u32) -> FileAttr {
+    static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
+    FileAttr { ino: INodeNo(NEXT.fetch_sub(1, Ordering::Relaxed)), kind: kind(mode), ..nothing() }
+}
+
 pub fn attr_ttl(entry: &Entry) -> Duration {
     if entry.volatile { AT_ONCE } else { FOR_EVER }
 }

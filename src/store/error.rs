@@ -25,6 +25,9 @@ pub enum Error {
     ReadOnly,
 }
 
+const ANOTHER_FILE_SYSTEM: &str = "another file system begins here (a mount point, a btrfs subvolume, a layer of an overlay), \
+    and a store is on one only: unmount it, or move what is there into an ordinary directory";
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -37,6 +40,23 @@ impl Error {
     pub fn of(self, what: &str) -> Self {
         match self {
             Self::Corrupt(finding) => Self::corrupt(what, finding),
+            error => error,
+        }
+    }
+
+    /// Of a name that was looked at or opened; `show` gives its path below `buckets/`. What lies on another file system than
+    /// the store is damage: its inode numbers are others' too, and a sync of the store does not reach it.
+    pub fn reaching(show: impl FnOnce() -> String, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EXDEV) => Self::corrupt(show(), ANOTHER_FILE_SYSTEM),
+            _ => error.into(),
+        }
+    }
+
+    /// The same for a part of the store, without which it cannot be opened.
+    pub fn reaching_part(part: &str, error: io::Error) -> Self {
+        match Self::reaching(|| part.into(), error) {
+            Self::Corrupt(finding) => Self::Unusable(finding),
             error => error,
         }
     }

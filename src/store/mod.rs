@@ -147,8 +147,12 @@ impl Store {
         let root = backend.root()?;
         let lock = take_lock(root.as_ref(), access)?;
         let open = |name: &str| {
-            root.open_dir(OsStr::new(name))
-                .map_err(|error| Error::Unusable(format!("{name} cannot be opened ({error}): the store is damaged")))
+            root.open_dir(OsStr::new(name)).map_err(|error| match Error::reaching_part(name, error) {
+                error @ Error::Errno(_) => {
+                    Error::Unusable(format!("{name} cannot be opened ({error}): the store is damaged"))
+                }
+                error => error,
+            })
         };
         let found = log::find(open(LOG)?.as_ref(), access)?;
         let outcome = recovery::recover(backend.as_ref(), &found, access, options.cut_damaged_log)?;
@@ -301,7 +305,17 @@ impl Store {
 }
 
 fn take_lock(root: &dyn backend::Dir, access: Access) -> Result<Arc<dyn File>> {
-    let lock = root.open_file(OsStr::new(LOCK), access)?;
+    let name = OsStr::new(LOCK);
+    let reaching = |error| Error::reaching_part(LOCK, error);
+    let before = root.stat(name).map_err(reaching)?.ino;
+    let lock = root.open_file(name, access).map_err(reaching)?;
+    if lock.ino() != before {
+        return Err(Error::Unusable(
+            "a file has another inode number once it is open for writing, as in a lower layer of overlayfs: \
+             copy the store to a file system of its own"
+                .into(),
+        ));
+    }
     if let Err(error) = lock.try_lock(access == Access::ReadWrite) {
         if error.kind() != std::io::ErrorKind::WouldBlock {
             return Err(error.into());

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 impl Store {
     pub fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
-        let backing = self.with_descriptor(|| parent.backing.open_dir(name))?;
+        let backing = self.with_descriptor(|| parent.backing.open_dir(name));
+        let backing = backing.map_err(|error| Error::reaching(|| parent.show(name), error))?;
         let bucket = match &parent.bucket {
             Some(bucket) => bucket.clone(),
             None => Bucket::open(self.meta.as_ref(), name, self.keys.service())?,
@@ -31,7 +32,7 @@ impl Store {
 
     /// A name's attributes, with what its object knows better or what its file's length means.
     pub(super) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
-        let metadata = dir.backing.stat(name)?;
+        let metadata = dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error))?;
         let mut attr = Attr::of(&metadata);
         match metadata.mode & libc::S_IFMT {
             libc::S_IFREG => {
@@ -105,7 +106,7 @@ impl Store {
 
     pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.writable()?;
-        let ino = dir.backing.stat(name)?.ino;
+        let ino = self.stat_name(dir, name)?.ino;
         let _settling = self.settling(ino);
         self.changing(|| dir.backing.remove_dir(name))?;
         if dir.bucket.is_none() {

@@ -123,7 +123,8 @@ impl Store {
     ) -> std::result::Result<(Arc<Object>, T), E> {
         let bucket = &dir.in_bucket()?.name;
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
-        let file = self.with_descriptor(|| dir.backing.open_file(name, access)).map_err(Error::from)?;
+        let file = self.with_descriptor(|| dir.backing.open_file(name, access));
+        let file = file.map_err(|error| Error::reaching(|| dir.show(name), error))?;
         let ino = file.ino();
         let _settling = self.settling(ino);
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };

@@ -95,6 +95,7 @@ fn read_json(backend: &dyn Backend) -> Result<Json> {
         error if error.is_errno(rustix::io::Errno::NOENT) => {
             Error::Unusable("not a kmsfs store: there is no store.json (make one with `kmsfs init`)".into())
         }
+        error if error.is_errno(rustix::io::Errno::XDEV) => Error::reaching_part(FILE, rustix::io::Errno::XDEV.into()),
         error => Error::Unusable(format!("store.json cannot be read: {error}")),
     })?;
     let version: Version = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;

@@ -1,10 +1,10 @@
 //! What a crash left in the redo log goes home: rules M1 to M5. It needs no key.
 
-use super::Result;
 use super::backend::{Access, Backend, Dir, File};
 use super::log::Found;
 use super::mistakes::{Mistake, makes};
 use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
+use super::{Error, Result};
 use crate::format::ObjectId;
 use crate::format::header;
 use crate::format::log_record::{ALIGN, Body, LogHeader, RECORDS_AT, Record};
@@ -161,7 +161,8 @@ fn locate(
     objects: &BTreeMap<ObjectId, Committed<'_>>,
     access: Access,
 ) -> Result<HashMap<ObjectId, Arc<dyn File>>> {
-    let buckets = backend.root()?.open_dir(OsStr::new(BUCKETS))?;
+    let buckets =
+        backend.root()?.open_dir(OsStr::new(BUCKETS)).map_err(|error| Error::reaching_part(BUCKETS, error))?;
     let mut files = HashMap::new();
     let mut missing = HashSet::new();
     for (id, object) in objects {
@@ -214,21 +215,30 @@ fn carries(file: &dyn File, id: ObjectId) -> bool {
     id_of(file) == Some(id)
 }
 
-/// Visits every regular file below a directory until `visit` answers false. Not by recursion: whoever can write the store
-/// decides how deep its directories are.
+/// Visits every regular file below `buckets/` until `visit` returns false. A directory that cannot be searched is an
+/// error that names it: what the log has for an object in it would be lost. Not by recursion: whoever can write the
+/// store decides how deep its directories are.
 pub fn walk(top: &Arc<dyn Dir>, visit: &mut dyn FnMut(&dyn Dir, &OsStr) -> bool) -> Result<()> {
-    let mut pending = vec![(top.clone(), names(top.as_ref())?)];
-    while let Some((dir, left)) = pending.last_mut() {
+    let mut path = OsString::from(BUCKETS);
+    let below = names(top.as_ref()).map_err(|error| unsearched(&path, error))?;
+    let mut pending = vec![(top.clone(), below, path.len())];
+    while let Some((dir, left, length)) = pending.last_mut() {
+        let mut bytes = path.into_vec();
+        bytes.truncate(*length);
+        path = OsString::from_vec(bytes);
         let Some((name, kind)) = left.pop() else {
             pending.pop();
             continue;
         };
-        let kind = if kind == 0 { dir.stat(&name)?.mode & libc::S_IFMT } else { kind };
+        path.push("/");
+        path.push(&name);
+        let failed = |error| unsearched(&path, error);
+        let kind = if kind == 0 { dir.stat(&name).map_err(failed)?.mode & libc::S_IFMT } else { kind };
         match kind {
             libc::S_IFDIR => {
-                let below = dir.open_dir(&name)?;
-                let names = names(below.as_ref())?;
-                pending.push((below, names));
+                let below = dir.open_dir(&name).map_err(failed)?;
+                let names = names(below.as_ref()).map_err(failed)?;
+                pending.push((below, names, path.len()));
             }
             libc::S_IFREG if !visit(dir.as_ref(), &name) => return Ok(()),
             _ => {}
@@ -237,8 +247,18 @@ pub fn walk(top: &Arc<dyn Dir>, visit: &mut dyn FnMut(&dyn Dir, &OsStr) -> bool)
     Ok(())
 }
 
+fn unsearched(path: &OsStr, error: std::io::Error) -> Error {
+    match Error::reaching_part(&path.to_string_lossy(), error) {
+        error @ Error::Errno(_) => Error::Unusable(format!(
+            "{} cannot be searched for objects that the redo log has changes of: {error}",
+            path.display()
+        )),
+        error => error,
+    }
+}
+
 /// Names and kinds.
-fn names(dir: &dyn Dir) -> Result<Vec<(OsString, u32)>> {
+fn names(dir: &dyn Dir) -> std::io::Result<Vec<(OsString, u32)>> {
     let mut names = Vec::new();
     dir.read(0, &mut |entry| {
         names.push((OsString::from_vec(entry.name.as_bytes().to_vec()), entry.kind));

@@ -9,6 +9,7 @@ mod access;
 mod attackers;
 mod audit;
 mod backup;
+mod below;
 mod bigfile;
 mod bulk;
 mod config;

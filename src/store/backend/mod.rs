@@ -1,13 +1,16 @@
 //! The store's view of the file system below it: a real directory, or a simulated disk for crash and fault tests.
 //!
 //! Names are single path components; `.`, `..` and names with a slash or NUL in them are refused with `EINVAL`, so that no
-//! name leads out of its directory. No call follows a symlink. Errors carry the errno (`raw_os_error` is `Some`).
+//! name leads out of its directory. No call follows a symlink. A name that leads to another file system is refused with
+//! `EXDEV` where it is opened or looked at. Errors carry the errno (`raw_os_error` is `Some`).
 
 #[cfg(test)]
 mod conformance;
+mod probe;
 mod real;
 pub mod simulated;
 
+pub use probe::{Need, Unfit, probe};
 pub use real::RealBackend;
 
 use rustix::io::Errno;

@@ -1,4 +1,7 @@
 //! A real directory, reached through descriptors only: names are looked up one component at a time and never followed.
+//!
+//! It is one file system: an inode number means something on the device of the root only, so what lies on another one (a
+//! mount point, a btrfs subvolume) is refused with `EXDEV`.
 
 mod create;
 mod directory;
@@ -11,7 +14,8 @@ mod tests;
 use super::{Backend, Dir, Metadata, Space, component};
 use directory::RealDir;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstatvfs, openat, syncfs};
+use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, fstatvfs, openat, syncfs};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::path::Path;
@@ -26,20 +30,33 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NO
 #[derive(Debug)]
 pub struct RealBackend {
     root: OwnedFd,
+    device: Device,
+}
+
+/// `st_dev` of the file system that a backend is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Device(u64);
+
+impl Device {
+    /// `EXDEV` for what lies on another file system.
+    fn check(self, stat: &Stat) -> io::Result<()> {
+        if stat.st_dev == self.0 { Ok(()) } else { Err(Errno::XDEV.into()) }
+    }
 }
 
 impl RealBackend {
     /// `path` itself may be a symlink, as whoever names it has chosen it; no name below is followed.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         let root = openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
-        Ok(Arc::new(Self { root }))
+        let device = Device(fstat(&root)?.st_dev);
+        Ok(Arc::new(Self { root, device }))
     }
 }
 
 impl Backend for RealBackend {
     fn root(&self) -> io::Result<Arc<dyn Dir>> {
         let fd = openat(&self.root, ".", DIRECTORY, Mode::empty())?;
-        Ok(Arc::new(RealDir::new(fd)))
+        Ok(Arc::new(RealDir::new(fd, self.device)))
     }
 
     fn sync_all(&self) -> io::Result<()> {

@@ -131,7 +131,8 @@ impl<'a> Tree<'a> {
         }
         for (name, kind) in &mut names {
             if *kind == 0 {
-                *kind = dir.backing.stat(name)?.mode & libc::S_IFMT;
+                let stat = dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error))?;
+                *kind = stat.mode & libc::S_IFMT;
             }
         }
         names.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
@@ -153,7 +154,15 @@ impl<'a> Tree<'a> {
     }
 
     fn file(&mut self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
-        let ino = dir.backing.stat(name)?.ino;
+        let ino = match dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error)) {
+            Ok(stat) => stat.ino,
+            Err(Error::Corrupt(finding)) => {
+                self.unsure = true;
+                self.report.add(Severity::Error, dir.show(name), finding);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         if !self.seen.insert(ino) {
             // One more name of an object that was looked at; of one that was written anew, it goes along.
             return match self.salvaged.get(&ino) {

@@ -4,7 +4,7 @@ use super::super::{Access, Dir, Entry, File, Metadata, NewNode, Rename, XattrFla
 use super::create::{self, chmod_no_follow};
 use super::file::RealFile;
 use super::xattr::Carrier;
-use super::{DIRECTORY, component, magic_link, metadata, reopen_for_reading, timestamps};
+use super::{DIRECTORY, Device, component, magic_link, metadata, reopen_for_reading, timestamps};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
 use rustix::fs::{chmod, chownat, fstat, fsync, linkat, openat, readlinkat, renameat, renameat_with, seek, statat};
@@ -25,11 +25,12 @@ const READ_BUFFER: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct RealDir {
     fd: OwnedFd,
+    device: Device,
 }
 
 impl RealDir {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+    pub(super) fn new(fd: OwnedFd, device: Device) -> Self {
+        Self { fd, device }
     }
 }
 
@@ -48,20 +49,23 @@ impl Dir for RealDir {
     }
 
     fn stat(&self, name: &OsStr) -> io::Result<Metadata> {
-        Ok(metadata(&statat(&self.fd, component(name)?, AtFlags::SYMLINK_NOFOLLOW)?))
+        let stat = statat(&self.fd, component(name)?, AtFlags::SYMLINK_NOFOLLOW)?;
+        self.device.check(&stat)?;
+        Ok(metadata(&stat))
     }
 
     fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>> {
         let fd = openat(&self.fd, component(name)?, DIRECTORY, Mode::empty())?;
-        Ok(Arc::new(RealDir::new(fd)))
+        self.device.check(&fstat(&fd)?)?;
+        Ok(Arc::new(RealDir::new(fd, self.device)))
     }
 
     fn open_file(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile::open(&self.fd, name, access)?))
+        Ok(Arc::new(RealFile::open(&self.fd, name, access, self.device)?))
     }
 
     fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?)?))
+        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?, self.device)?))
     }
 
     fn make_dir(&self, name: &OsStr, node: &NewNode) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::super::{Access, File, Metadata, XattrFlags};
 use super::xattr::Carrier;
-use super::{component, magic_link, metadata, timestamps};
+use super::{Device, component, magic_link, metadata, timestamps};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{SeekFrom, fcntl_getfl, fcntl_setfl, seek};
@@ -26,16 +26,17 @@ pub(super) struct RealFile {
 }
 
 impl RealFile {
-    /// `EINVAL` if it is not a regular file.
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+    /// `EINVAL` if it is not a regular file, `EXDEV` if it is on another file system.
+    pub(super) fn new(fd: OwnedFd, device: Device) -> io::Result<Self> {
         let stat = fstat(&fd)?;
+        device.check(&stat)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL.into());
         }
         Ok(Self { fd, ino: stat.st_ino })
     }
 
-    pub(super) fn open(directory: &OwnedFd, name: &OsStr, access: Access) -> io::Result<Self> {
+    pub(super) fn open(directory: &OwnedFd, name: &OsStr, access: Access, device: Device) -> io::Result<Self> {
         let name = component(name)?;
         let flags = match access {
             Access::Read => OFlags::RDONLY,
@@ -47,7 +48,7 @@ impl RealFile {
             Err(Errno::ACCESS) if access == Access::ReadWrite => open_against_mode(directory, name)?,
             opened => opened?,
         };
-        Self::new(fd)
+        Self::new(fd, device)
     }
 
     /// That somebody is about to read the first `len` bytes.

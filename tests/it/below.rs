@@ -1,0 +1,149 @@
+//! What lies below a store: one file system, and one that keeps what a store relies on.
+
+use crate::harness::{Disk, Store, names_in};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+fn errno<T>(done: io::Result<T>) -> i32 {
+    done.err().expect("an error").raw_os_error().expect("an errno")
+}
+
+const REASON: &str = "another file system begins here (a mount point, a btrfs subvolume, a layer of an overlay)";
+
+/// Inode numbers of a second disk repeat the first one's: files showed other files' content and were overwritten.
+#[test]
+fn a_disk_that_is_mounted_on_a_bucket_below_is_refused() {
+    let disk = Disk::with_blocks(4096, 64);
+    let store = Store::at(&disk.path().join("store"));
+    let mount = store.mount();
+    for bucket in ["one", "two"] {
+        fs::write(mount.bucket(bucket).join("file"), bucket).unwrap();
+    }
+    mount.unmount();
+    // The copy has the numbers that the original has on its own disk.
+    let second = Disk::with_blocks(4096, 64);
+    let below = store.store().join("buckets/two");
+    store.sh(&format!("cp -a {}/. {}/", below.display(), second.path().display()));
+    let bind = format!("mount --bind {} {}", second.path().display(), below.display());
+    store.sh(&bind);
+
+    let mount = store.mount();
+    assert_eq!(fs::read(mount.path("one/file")).unwrap(), b"one");
+    assert_eq!(errno(fs::read(mount.path("two/file"))), libc::EIO);
+    assert_eq!(errno(fs::read_dir(mount.path("two"))), libc::EIO);
+    // It is listed, so that whoever copies the tree is told.
+    assert_eq!(names_in(&store.mountpoint()), ["one", "two"]);
+    let listing = store.try_sh("ls -la $MNT");
+    listing.expect_failure(1, "two': Input/output error");
+    assert_eq!(errno(fs::write(mount.path("two/new"), "x")), libc::EIO);
+    assert_eq!(errno(fs::rename(mount.path("two"), mount.path("three"))), libc::EIO);
+    assert_eq!(errno(fs::remove_dir(mount.path("two"))), libc::EIO);
+    store.expect_log(&format!("two: {REASON}"));
+    mount.unmount();
+    let fsck = store.try_sh("kmsfs fsck --key-file $KEY $STORE 2>&1");
+    assert!(fsck.code != 0 && fsck.out.contains(&format!("two: {REASON}")), "{fsck:?}");
+
+    store.sh(&format!("umount {}", below.display()));
+    let mount = store.mount();
+    assert_eq!(fs::read(mount.path("two/file")).unwrap(), b"two");
+    mount.unmount();
+    assert_eq!(store.try_sh("kmsfs fsck --key-file $KEY $STORE").code, 0);
+}
+
+/// A single file may be a mount point too, and one that appears while the store is mounted.
+#[test]
+fn a_file_that_is_mounted_on_an_object_below_is_refused() {
+    let other = Disk::with_blocks(4096, 16);
+    let store = Store::new();
+    let mount = store.mount();
+    fs::write(mount.bucket("bucket").join("file"), "content").unwrap();
+    mount.unmount();
+    let below = store.store().join("buckets/bucket/file");
+    store.sh(&format!("cp {} {}/file", below.display(), other.path().display()));
+    store.sh(&format!("mount --bind {}/file {}", other.path().display(), below.display()));
+    let mount = store.mount();
+    assert_eq!(errno(fs::read(mount.path("bucket/file"))), libc::EIO);
+    assert_eq!(errno(fs::remove_file(mount.path("bucket/file"))), libc::EIO);
+    store.expect_log(&format!("bucket/file: {REASON}"));
+    mount.unmount();
+    let fsck = store.try_sh("kmsfs fsck --key-file $KEY $STORE 2>&1");
+    assert!(fsck.code != 0 && fsck.out.contains(&format!("bucket/file: {REASON}")), "{fsck:?}");
+    store.sh(&format!("umount {}", below.display()));
+    let mount = store.mount();
+    assert_eq!(fs::read(mount.path("bucket/file")).unwrap(), b"content");
+}
+
+/// What the redo log has for an object that is hidden there would be lost.
+#[test]
+fn recovery_is_refused_while_a_bucket_is_hidden_by_another_file_system() {
+    let disk = Disk::with_blocks(4096, 64);
+    let store = Store::at(&disk.path().join("store"));
+    let mount = store.mount();
+    let file = mount.bucket("bucket").join("file");
+    fs::write(&file, "first").unwrap();
+    fs::File::open(&file).unwrap().sync_all().unwrap();
+    // An overwrite goes to the log.
+    fs::write(&file, "second").unwrap();
+    fs::File::open(&file).unwrap().sync_all().unwrap();
+    mount.kill9();
+    store.sh("umount -l $MNT");
+    let below = store.store().join("buckets/bucket");
+    store.sh(&format!("mount -t tmpfs none {}", below.display()));
+    let refused = store.try_mount("").err().expect("a refusal");
+    refused.expect_failure(1, &format!("buckets/bucket: {REASON}"));
+    store.sh(&format!("umount {}", below.display()));
+    let mount = store.mount();
+    assert_eq!(fs::read(mount.path("bucket/file")).unwrap(), b"second");
+}
+
+/// The parts of a store are on its file system too: a sync of the store reaches no other.
+#[test]
+fn parts_of_a_store_on_another_file_system_are_refused() {
+    for part in ["sidecars", "log", "meta", "buckets"] {
+        let store = Store::new();
+        let place = store.store().join(part);
+        store.sh(&format!("cp -a {0} aside && mount -t tmpfs none {0} && cp -a aside/. {0}/", place.display()));
+        let refused = store.try_mount("").err().expect("a refusal");
+        refused.expect_failure(1, &format!("{part}: {REASON}"));
+    }
+}
+
+/// Over a lower layer on another file system files have other devices than their directories.
+#[test]
+fn an_overlay_over_two_file_systems_is_refused_before_anything_is_made() {
+    let lower = Disk::with_blocks(4096, 16);
+    let store = Store::new();
+    let overlay = store.path("overlay");
+    store.sh("mkdir overlay upper && mount -t tmpfs none upper && mkdir upper/data upper/work");
+    store.sh(&format!(
+        "mount -t overlay none -o xino=off,lowerdir={},upperdir=upper/data,workdir=upper/work overlay",
+        lower.path().display()
+    ));
+    let made = store.try_sh("kmsfs init --key-file other.key overlay/store");
+    made.expect_failure(1, "the file system there is not fit for a store: files are on another device");
+    assert!(!overlay.join("store").exists() && !store.path("other.key").exists());
+}
+
+#[test]
+fn a_store_that_was_copied_to_an_overlay_over_two_file_systems_is_not_mounted() {
+    let lower = Disk::with_blocks(4096, 16);
+    let store = Store::new();
+    store.sh("mkdir overlay upper && mount -t tmpfs none upper && mkdir upper/data upper/work");
+    store.sh(&format!(
+        "mount -t overlay none -o xino=off,lowerdir={},upperdir=upper/data,workdir=upper/work overlay",
+        lower.path().display()
+    ));
+    store.sh("cp -a $STORE overlay/copy");
+    let before = tree(&store.path("overlay/copy"));
+    let refused = store.try_sh("kmsfs mount --key-file $KEY overlay/copy $MNT");
+    refused.expect_failure(1, &format!("store.json: {REASON}"));
+    assert_eq!(tree(&store.path("overlay/copy")), before);
+}
+
+fn tree(top: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(top).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
