@@ -1,9 +1,11 @@
 //! The daemon killed at any moment: what was committed is there at the next mount.
 
 use crate::harness::{Store, configuration, files_below, header, kms_with, noise, wait_until};
+use rustix::mount::{UnmountFlags, unmount};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::FileExt;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -227,4 +229,64 @@ fn configurations_and_rotated_keys_hold_across_kills() {
         let rotations = store.kms(&format!("list-key-rotations --key-id {key}"));
         assert_eq!(rotations["Rotations"].as_array().unwrap().len(), 4, "{rotations}");
     }
+}
+
+/// Each holds pages that are not written, and asks for data and holes again and again.
+const SEEKERS: &str = r#"
+import itertools, os, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR, 0o644)
+for round in itertools.count():
+    os.pwrite(fd, b"x" * (1 << 20), round % 8 << 20)
+    os.lseek(fd, 0, os.SEEK_DATA)
+    if round == 3: print("goes on", flush=True)
+"#;
+
+/// The kernel waits for the daemon to write pages back, and a thread of the daemon waits for the kernel.
+#[test]
+fn nobody_who_asks_for_data_and_holes_waits_for_ever_after_the_kill() {
+    let store = Store::new();
+    for life in 0..3 {
+        let mount = store.mount_with("threads=2");
+        let bucket = mount.path("bucket");
+        fs::create_dir_all(&bucket).unwrap();
+        let mut seekers = Vec::new();
+        for number in 0..16 {
+            let mut command = Command::new("python3");
+            command.args(["-c", SEEKERS]).arg(bucket.join(format!("{life}-{number}")));
+            let mut seeker = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            let said = BufReader::new(seeker.stdout.take().unwrap());
+            seekers.push((seeker, said));
+        }
+        let mut seekers: Vec<_> = seekers
+            .into_iter()
+            .map(|(seeker, mut said)| {
+                let mut line = String::new();
+                said.read_line(&mut line).unwrap();
+                assert_eq!(line, "goes on\n");
+                seeker
+            })
+            .collect();
+        thread::scope(|scope| {
+            let killed = scope.spawn(|| mount.kill9());
+            let ended = wait_until(|| killed.is_finished() && seekers.iter_mut().all(ends));
+            if !ended {
+                // Or neither they nor this test would ever end.
+                let _ = unmount(store.mountpoint(), UnmountFlags::FORCE);
+                let _ = unmount(store.mountpoint(), UnmountFlags::DETACH);
+            }
+            for seeker in &mut seekers {
+                let _ = seeker.kill();
+                seeker.wait().unwrap();
+            }
+            assert!(ended, "somebody waits for a daemon that was killed");
+        });
+    }
+    let mount = store.mount();
+    fs::write(mount.path("bucket/after"), b"content").unwrap();
+    assert_eq!(fs::read(mount.path("bucket/after")).unwrap(), b"content");
+    mount.unmount();
+}
+
+fn ends(process: &mut Child) -> bool {
+    process.try_wait().unwrap().is_some()
 }
