@@ -39,7 +39,7 @@ mount_again() {
     local options=${1:-}
     case $on in
         kmsfs)
-            options=allow_other,log_file=$logs/kmsfs-$count.log${options:+,$options}
+            options=allow_other,suid,dev,log_file=$logs/kmsfs-$count.log${options:+,$options}
             ( [ -z "$descriptors" ] || ulimit -n "$descriptors"
               exec "$kmsfs" mount --key-file "$place/key" -o "$options" "$place/store" "$place/mnt" )
             ;;

@@ -173,9 +173,9 @@ impl Plan {
         Ok(Self { store, target, keyring, unlock, options, warnings })
     }
 
-    /// As mount(8) has them, except that set-id bits and devices of somebody else's making are not for ordinary users.
+    /// As mount(8) has them, except that set-id bits, file capabilities and devices count only where that is asked for: modes,
+    /// owners and kinds of files are the store's, and nothing authenticates them.
     pub fn mount_options(&self) -> fuse::MountOptions {
-        let root = rustix::process::geteuid().is_root();
         let options = &self.options;
         fuse::MountOptions {
             mountpoint: self.target.clone(),
@@ -184,8 +184,8 @@ impl Plan {
             allow_other: options.allow_other,
             writeback_cache: options.writeback,
             threads: options.threads,
-            suid: options.suid.unwrap_or(root),
-            dev: options.dev.unwrap_or(root),
+            suid: options.suid == Some(true),
+            dev: options.dev == Some(true),
             exec: options.exec,
             noatime: options.noatime,
             sync: options.sync,

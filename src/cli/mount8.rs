@@ -62,7 +62,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, Stri
             }
         }
     }
-    let options = Options::parse(lists.iter().map(String::as_str), sloppy)?;
+    let mut options = Options::parse(lists.iter().map(String::as_str), sloppy)?;
+    if options.remount {
+        // It passes what the mount is to have, and leaves out what the kernel's flags have no word for.
+        options.suid.get_or_insert(true);
+        options.dev.get_or_insert(true);
+    }
     let [store, mountpoint] = <[PathBuf; 2]>::try_from(names).map_err(|_| USAGE.to_string())?;
     Ok(Call { store, mountpoint, options, fake, verbose, namespace })
 }

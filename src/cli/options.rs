@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct Options {
     pub read_only: bool,
     pub allow_other: bool,
-    /// `None` where nothing was said: mount(8)'s defaults for root, `nosuid` and `nodev` for anybody else.
+    /// `None` where nothing was said: `nosuid` and `nodev`, and at a remount what the mount has.
     pub suid: Option<bool>,
     pub dev: Option<bool>,
     pub exec: bool,
@@ -109,8 +109,10 @@ Options for -o:
                             user database lies in unusual places
   idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
                             with s, m, h or d; 0 (default) never does
-  suid, nosuid, dev, nodev, exec, noexec, sync, async, dirsync, atime, noatime
-                            as mount(8) has them; nosuid and nodev are the default for anybody but root
+  nosuid, suid, nodev, dev  whether set-id bits and file capabilities, and device files, count: no by default, since
+                            whoever can write the store can make them; only root can have suid and dev
+  exec, noexec, sync, async, dirsync, atime, noatime
+                            as mount(8) has them
   remount                   change ro, rw, suid, dev, exec or sync of a mount that is there (root only)
   debug                     log_level=debug
 fstab's own words (auto, user, nofail, _netdev, x-..., comment=... and so on) are accepted, unknown ones refused.

@@ -7,6 +7,7 @@ use super::status;
 use super::sync;
 use super::text::shown;
 use crate::fuse::Mount;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::mount::{MountFlags, mount_remount};
 use std::fs;
 use std::io;
@@ -29,7 +30,8 @@ pub fn run(mountpoint: &Path, options: &Options) -> Result<(), Failure> {
         return Err(refused(&format!("'{option}' cannot be changed: unmount it and mount it again")));
     }
     let set = |flags| set_flags(&target, flags).map_err(|e| refused(&describe(&e)));
-    let flags = flags(options);
+    let now = statvfs(&target).map_err(|e| refused(&describe(&e.into())))?.f_flag;
+    let flags = flags(options, now);
     if options.read_only {
         // Read-only, the store is not written to any more. One that has failed already is made read-only all the same.
         let _ = sync::sync(&target);
@@ -72,11 +74,12 @@ fn has_own_options(options: &Options) -> bool {
         || options.log_level.is_some()
 }
 
-fn flags(options: &Options) -> MountFlags {
+/// `now` are the mount's present ones.
+fn flags(options: &Options, now: StatVfsMountFlags) -> MountFlags {
     let mut flags = MountFlags::RELATIME;
     flags.set(MountFlags::RDONLY, options.read_only);
-    flags.set(MountFlags::NOSUID, options.suid == Some(false));
-    flags.set(MountFlags::NODEV, options.dev == Some(false));
+    flags.set(MountFlags::NOSUID, !options.suid.unwrap_or(!now.contains(StatVfsMountFlags::NOSUID)));
+    flags.set(MountFlags::NODEV, !options.dev.unwrap_or(!now.contains(StatVfsMountFlags::NODEV)));
     flags.set(MountFlags::NOEXEC, !options.exec);
     flags.set(MountFlags::SYNCHRONOUS, options.sync);
     if options.noatime {
@@ -101,9 +104,14 @@ mod tests {
 
     #[test]
     fn flags_follow_the_options() {
-        assert_eq!(flags(&options("remount,rw")), MountFlags::RELATIME);
+        let flags = |list: &str, now| flags(&options(list), now);
+        let closed = StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV;
+        assert_eq!(flags("remount,rw", StatVfsMountFlags::empty()), MountFlags::RELATIME);
+        let expected = MountFlags::RELATIME | MountFlags::NOSUID | MountFlags::NODEV;
+        assert_eq!(flags("remount,rw", closed), expected, "what is not named stays");
+        assert_eq!(flags("remount,suid,dev", closed), MountFlags::RELATIME);
         let expected = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-        assert_eq!(flags(&options("remount,ro,nosuid,nodev,noatime")), expected);
+        assert_eq!(flags("remount,ro,nosuid,nodev,noatime", StatVfsMountFlags::empty()), expected);
     }
 
     #[test]

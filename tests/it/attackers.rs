@@ -95,6 +95,28 @@ fn a_symlink_planted_in_the_store_leads_nowhere() {
     assert_eq!(answer.code, 4, "{answer:?}");
 }
 
+/// Modes, owners, device nodes and file capabilities are the backing file system's: nothing authenticates them.
+#[test]
+fn set_id_bits_capabilities_and_devices_planted_in_the_store_are_worth_nothing_unless_asked_for() {
+    let store = store_with_an_object();
+    store.open_to_all();
+    let mount = store.mount();
+    store.sh("cp $(realpath $(command -v id)) $MNT/bucket/id; cp $(realpath $(command -v cat)) $MNT/bucket/cat
+         chmod 755 $MNT/bucket $MNT/bucket/*; echo secret >roots; chmod 600 roots");
+    mount.unmount();
+    store.sh("cd $STORE/buckets/bucket; chmod 4755 id; mknod -m 666 null c 1 3; setcap cap_dac_override+ep cat");
+    let gained = |options: &str| {
+        let mount = store.mount_with(options);
+        let scripts = ["test $($MNT/bucket/id -u) = 0", "$MNT/bucket/cat roots", ": <$MNT/bucket/null"];
+        let gained = scripts.map(|script| store.sh_as(EVE, script).code == 0);
+        mount.unmount();
+        gained
+    };
+    assert_eq!(gained("allow_other"), [false; 3]);
+    assert_eq!(gained("allow_other,nosuid,dev"), [false, false, true]);
+    assert_eq!(gained("allow_other,suid"), [true, true, false], "they are there for whoever asks for them");
+}
+
 #[test]
 fn what_is_no_object_but_stands_where_one_could_be_neither_hangs_nor_ends_the_mount() {
     let store = store_with_an_object();

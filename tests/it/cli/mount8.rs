@@ -73,13 +73,15 @@ fn a_remount_changes_what_the_kernel_can_change() {
                     mount -o remount,ro $mnt; mounted
                     mount -o remount,rw,noexec,noatime $mnt; mounted
                     mount -o remount,allow_other $mnt || echo code $?
+                    mount -o remount,suid,dev $mnt; mounted
                     umount $mnt";
     let answer = script(&place, commands);
     assert_eq!(answer.code, 0, "{answer:?}");
     let lines: Vec<&str> = answer.out.lines().collect();
-    assert!(lines[0].starts_with(&shown(&place, "ro,relatime")), "{}", lines[0]);
-    assert!(lines[1].starts_with(&shown(&place, "rw,noexec,noatime")), "{}", lines[1]);
+    assert!(lines[0].starts_with(&shown(&place, "ro,nosuid,nodev,relatime")), "{}", lines[0]);
+    assert!(lines[1].starts_with(&shown(&place, "rw,nosuid,nodev,noexec,noatime")), "{}", lines[1]);
     assert_eq!(lines[2], "code 32");
+    assert!(lines[3].starts_with(&shown(&place, "rw,noexec,noatime")), "{}", lines[3]);
     let text = format!("cannot remount {}: 'allow_other' cannot be changed", place.shown("mnt"));
     assert!(answer.err.contains(&text), "{}", answer.err);
 }

@@ -15,7 +15,7 @@ fn same(group: &str) {
     fs::create_dir(&plain).unwrap();
     let expected = answers(&plain, group);
     assert!(!expected.is_empty());
-    for options in ["allow_other", "allow_other,nowriteback"] {
+    for options in ["allow_other,suid,dev", "allow_other,suid,dev,nowriteback"] {
         let store = Store::at(&disk.path().join(options.replace(',', "-")));
         store.open_to_all();
         let mount = store.mount_with(options);
