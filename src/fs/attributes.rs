@@ -1,5 +1,6 @@
 //! Attributes: mode, owner, length, times, and extended attributes.
 
+use super::changing::without_set_id;
 use super::error::errno;
 use super::virtual_attributes::Virtual;
 use super::{Fs, Result};
@@ -36,9 +37,17 @@ impl Fs {
             mtime: changes.mtime,
         };
         let mut set = set;
-        if *changes == Changes::default() && self.inodes.kind(ino) == Some(libc::S_IFREG) {
-            // chown(2) to nobody else: that is how set-id bits are dropped, and the change time moves.
-            set.uid = Some(self.getattr(ino)?.uid);
+        let nothing = *changes == Changes::default();
+        if (nothing || set.uid.is_some() || set.gid.is_some()) && self.inodes.kind(ino) == Some(libc::S_IFREG) {
+            let attr = self.getattr(ino)?;
+            if nothing && caller.uid != 0 && caller.uid != attr.uid {
+                // The kernel has somebody write, and leaves it to the write to take set-id bits away. Or chown(2) to nobody
+                // else, by somebody whose file it is not.
+                return Ok(attr);
+            }
+            // chown(2), to nobody else too, takes them away, and the change time moves.
+            set.uid = set.uid.or(nothing.then_some(attr.uid));
+            set.mode = set.mode.or(without_set_id(&attr, caller));
         }
         if set == SetAttr::default() {
             return self.getattr(ino);

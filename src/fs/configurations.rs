@@ -3,6 +3,7 @@
 //! A configuration is an object under the service's own key. Whoever writes one writes into a draft in memory; the
 //! draft becomes the content only after it was validated as a whole, at flush or fsync.
 
+use super::changing::{Change, Writer};
 use super::error::errno;
 use super::handles::{Handle, Opener};
 use super::{Creation, Error, Fs, Result, Stale};
@@ -191,10 +192,11 @@ impl Fs {
             return errno(libc::ESTALE);
         }
         if write || truncate {
-            let draft = handle.draft.insert(self.draft(&handle.object)?);
-            if truncate {
-                draft.lock().truncate(0)?;
-            }
+            handle.draft = Some(self.draft(&handle.object)?);
+        }
+        if truncate {
+            let done = self.change(&handle, Change::Truncate(0), Writer::Anybody(*caller));
+            done.inspect_err(|_| self.drop_draft(&handle.object))?;
         }
         Ok(self.handles.insert(handle).0)
     }
@@ -358,7 +360,7 @@ impl Fs {
         let target = put.target.as_deref().map_or(name, OsStr::new);
         let want = self.encryption_for(&dir, target, Some(&put.request))?;
         let key = dir.key_of(target);
-        let (object, _) = self.store.create(&dir, name, &self.node(&creation), &want, &key, caller)?;
+        let (object, _) = self.store.create(&dir, name, &self.node(&dir, &creation)?, &want, &key, caller)?;
         let done = object.commit();
         self.store.release(&object);
         Ok(done?)

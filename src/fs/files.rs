@@ -1,11 +1,12 @@
 //! Open files: content, locks on it being the kernel's matter.
 
+use super::changing::{Change, Writer};
 use super::error::errno;
 use super::handles::{Handle, Opener};
 use super::{Creation, Entry, Error, Fs, Result};
 use crate::kms::{Caller, Operation};
 use crate::sse::{Encryption, Request};
-use crate::store::{self, Dir, Object, SeekTo, SetAttr, Target};
+use crate::store::{self, Dir, Object, SeekTo};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl Fs {
     ) -> Result<(Arc<Object>, Entry)> {
         let want = self.encryption_for(dir, name, request)?;
         let key = dir.key_of(name);
-        let made = self.store.create(dir, name, &self.node(creation), &want, &key, &creation.caller);
+        let made = self.store.create(dir, name, &self.node(dir, creation)?, &want, &key, &creation.caller);
         let (object, attr) = made?;
         Ok((object, self.entry(dir, name, attr)))
     }
@@ -116,8 +117,7 @@ impl Fs {
     fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judged: u64) -> Result<u64> {
         let handle = Handle::new(object, opener);
         if truncate {
-            handle.object.truncate(0)?;
-            self.drop_set_id(&handle.object, &opener.caller)?;
+            self.change(&handle, Change::Truncate(0), Writer::Anybody(opener.caller))?;
         }
         Ok(self.admit(handle, judged))
     }
@@ -146,21 +146,9 @@ impl Fs {
         Ok(())
     }
 
-    /// `drop_set_id`: the writer may not keep set-id bits.
-    pub fn write(&self, handle: u64, offset: u64, data: &[u8], drop_set_id: bool) -> Result<()> {
+    pub fn write(&self, handle: u64, offset: u64, data: &[u8], writer: Writer) -> Result<()> {
         let handle = self.permitted(handle)?;
-        self.write_through(&handle, offset, data, drop_set_id)
-    }
-
-    pub(super) fn write_through(&self, handle: &Handle, offset: u64, data: &[u8], drop_set_id: bool) -> Result<()> {
-        if let Some(draft) = &handle.draft {
-            return draft.lock().write(offset, data);
-        }
-        self.with_keys(handle, |object| object.write(offset, data))?;
-        if drop_set_id {
-            self.clear_set_id(&handle.object)?;
-        }
-        Ok(())
+        self.change(&handle, Change::Write { offset, data }, writer)
     }
 
     /// What close(2) asks for: the object is committed, and errors are reported.
@@ -199,35 +187,12 @@ impl Fs {
     pub fn truncate(&self, ino: u64, handle: Option<u64>, len: u64, caller: &Caller) -> Result<()> {
         if let Some(handle) = handle.and_then(|id| self.handles.get(id)) {
             Self::check(&handle)?;
-            if let Some(draft) = &handle.draft {
-                return draft.lock().truncate(len);
-            }
-            self.with_keys(&handle, |object| object.truncate(len))?;
-            return self.drop_set_id(&handle.object, caller);
+            return self.change(&handle, Change::Truncate(len), Writer::Anybody(*caller));
         }
         let id = self.open(ino, false, true, caller)?;
         let done = self.truncate(ino, Some(id), len, caller).and_then(|()| self.flush(id));
         self.release(id);
         done
-    }
-
-    /// POSIX: who is not privileged and changes content takes the set-id bits away.
-    pub(super) fn drop_set_id(&self, object: &Arc<Object>, caller: &Caller) -> Result<()> {
-        if caller.uid == 0 { Ok(()) } else { self.clear_set_id(object) }
-    }
-
-    fn clear_set_id(&self, object: &Arc<Object>) -> Result<()> {
-        let mode = object.attr()?.mode;
-        let mut dropped = mode & !libc::S_ISUID;
-        // Set-gid without group execution once meant mandatory locking, and stays.
-        if mode & libc::S_IXGRP != 0 {
-            dropped &= !libc::S_ISGID;
-        }
-        if dropped != mode {
-            let changes = SetAttr { mode: Some(dropped & 0o7777), ..SetAttr::default() };
-            self.store.set_attr(Target::Object(object), &changes)?;
-        }
-        Ok(())
     }
 
     /// fallocate(2), `mode` as there.
@@ -236,31 +201,31 @@ impl Fs {
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE;
         const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
         let handle = self.permitted(handle)?;
-        let object = &handle.object;
+        let writer = Writer::Anybody(*caller);
         let Range { offset, len } = range;
         if handle.draft.is_some() {
             return errno(libc::EOPNOTSUPP);
         }
-        let size = object.attr()?.size;
+        let size = handle.object.attr()?.size;
         let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;
         let known = KEEP | PUNCH | ZERO;
         if mode & !known != 0 || mode & PUNCH != 0 && mode & (KEEP | ZERO) != KEEP {
             return errno(libc::EOPNOTSUPP);
         }
         if mode & (PUNCH | ZERO) != 0 {
-            self.with_keys(&handle, |object| object.punch(offset, len))?;
+            self.change(&handle, Change::Punch(range), writer)?;
         }
         if mode & PUNCH == 0 {
-            match object.allocate(offset, len) {
+            match self.change(&handle, Change::Allocate(range), writer) {
                 // Where the backing file system cannot reserve, writing will tell.
-                Err(error) if error.is_errno(rustix::io::Errno::OPNOTSUPP) => {}
+                Err(error) if error.errno() == libc::EOPNOTSUPP => {}
                 done => done?,
             }
             if mode & KEEP == 0 && end > size {
-                self.with_keys(&handle, |object| object.truncate(end))?;
+                self.change(&handle, Change::Truncate(end), writer)?;
             }
         }
-        self.drop_set_id(object, caller)
+        Ok(())
     }
 
     /// Whether somebody has the inode open for writing, so that the kernel may have content that was not written yet.
@@ -283,17 +248,18 @@ impl Fs {
         let len = len.min(size.saturating_sub(offset));
         let mut buffer = vec![0; COPY.min(len as usize)];
         let mut done = 0;
+        let mut writer = Writer::Anybody(*caller);
         while done < len {
-            let step = self.copy_some(&source, offset + done, &target, to_offset + done, len - done, &mut buffer);
+            let to = (&*target, to_offset + done, writer);
+            let step = self.copy_some(&source, offset + done, to, len - done, &mut buffer);
+            // What had to go went with the first step.
+            writer = Writer::WriteBack;
             match step {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
             }
-        }
-        if done > 0 {
-            self.drop_set_id(&target.object, caller)?;
         }
         Ok(done)
     }
@@ -303,8 +269,7 @@ impl Fs {
         &self,
         source: &Handle,
         offset: u64,
-        target: &Handle,
-        to_offset: u64,
+        (target, to_offset, writer): (&Handle, u64, Writer),
         left: u64,
         buffer: &mut [u8],
     ) -> Result<u64> {
@@ -317,14 +282,14 @@ impl Fs {
         if hole > 0 {
             let size = target.object.attr()?.size;
             if to_offset + hole > size {
-                self.with_keys(target, |object| object.truncate(to_offset + hole))?;
+                self.change(target, Change::Truncate(to_offset + hole), writer)?;
             }
-            self.with_keys(target, |object| object.punch(to_offset, hole))?;
+            self.change(target, Change::Punch(Range { offset: to_offset, len: hole }), writer)?;
             return Ok(hole);
         }
         let count = (buffer.len() as u64).min(left) as usize;
         let read = self.with_keys(source, |object| object.read(offset, &mut buffer[..count]))?;
-        self.with_keys(target, |object| object.write(to_offset, &buffer[..read]))?;
+        self.change(target, Change::Write { offset: to_offset, data: &buffer[..read] }, writer)?;
         Ok(read as u64)
     }
 

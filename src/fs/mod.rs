@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod bulk;
+mod changing;
 mod closed;
 mod configurations;
 mod dirs;
@@ -14,6 +15,7 @@ mod revocation;
 mod virtual_attributes;
 
 pub use attributes::Changes;
+pub use changing::Writer;
 pub use error::{Error, Result};
 pub use files::Range;
 pub use names::{DirEntry, Entry};
@@ -187,10 +189,19 @@ impl Fs {
         self.dirs.get(&self.store, &self.inodes, ino)
     }
 
-    fn node(&self, creation: &Creation) -> NewNode {
-        let Creation { mode, umask, caller } = *creation;
+    /// What a new name in that directory gets, whichever way it is made. A program that runs as the directory's group is not
+    /// for others than the group's members to make, as the kernel has it too (`mode_strip_sgid`).
+    fn node(&self, dir: &Arc<Dir>, creation: &Creation) -> Result<NewNode> {
+        const RUNS_AS_GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
+        let Creation { mut mode, umask, caller } = *creation;
+        if mode & RUNS_AS_GROUP == RUNS_AS_GROUP && !caller.keeps_set_id() {
+            let above = self.store.stat(Target::Dir(dir))?;
+            if above.mode & libc::S_ISGID != 0 && !caller.is_in_group(above.gid) {
+                mode &= !libc::S_ISGID;
+            }
+        }
         let owner = self.options.keep_owners.then_some((caller.uid, caller.gid));
-        NewNode { mode: mode & 0o7777, umask, owner }
+        Ok(NewNode { mode: mode & 0o7777, umask, owner })
     }
 
     /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that still is its.

@@ -98,7 +98,7 @@ impl Fs {
             })?;
         }
         Self::refuse_as_configuration(&dir, name)?;
-        let attr = self.store.make_dir(&dir, name, &self.node(creation))?;
+        let attr = self.store.make_dir(&dir, name, &self.node(&dir, creation)?)?;
         Ok(self.entry(&dir, name, attr))
     }
 
@@ -114,7 +114,7 @@ impl Fs {
             return Ok(entry);
         }
         Self::refuse_as_configuration(&dir, name)?;
-        let attr = self.store.make_node(&dir, name, kind, rdev, &self.node(creation))?;
+        let attr = self.store.make_node(&dir, name, kind, rdev, &self.node(&dir, creation)?)?;
         Ok(self.entry(&dir, name, attr))
     }
 
@@ -122,7 +122,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         Self::refuse_as_configuration(&dir, name)?;
-        let attr = self.store.make_symlink(&dir, name, target, &self.node(creation))?;
+        let attr = self.store.make_symlink(&dir, name, target, &self.node(&dir, creation)?)?;
         Ok(self.entry(&dir, name, attr))
     }
 

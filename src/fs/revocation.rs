@@ -4,6 +4,7 @@
 //! one then has the kernel write back and drop what it holds of their objects, and zeroizes data keys (`drain_revoked`):
 //! that takes as long as the writing does. Neither serves requests, which the kernel sends meanwhile.
 
+use super::changing::{Change, Writer};
 use super::closed::Closed;
 use super::error::errno;
 use super::handles::{Handle, Standing};
@@ -18,10 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the kernel keeps of files. Called without locks, and never by a thread that serves requests: the last two wait
+/// What the kernel keeps of files. Called without locks, and the last two never by a thread that serves requests: they wait
 /// for the kernel's own requests to be answered.
 pub trait KernelCache: Send + Sync {
-    /// The next use of the inode that needs attributes asks for them.
+    /// The next use of the inode that needs attributes asks for them. At once, also while a request for the inode is served.
     fn forget_attributes(&self, ino: u64);
     /// Has the attributes asked for now. The path is relative to the mount.
     fn ask_attributes(&self, path: &Path);
@@ -314,6 +315,11 @@ impl Fs {
         }
     }
 
+    /// Attributes changed by a request whose answer does not tell the kernel.
+    pub(super) fn forget_attributes(&self, ino: u64) {
+        self.with_kernel(|kernel| kernel.forget_attributes(ino));
+    }
+
     fn with_kernel(&self, act: impl FnOnce(&dyn KernelCache)) {
         if let Some(kernel) = self.revocations.kernel.read().as_ref() {
             act(kernel.as_ref());
@@ -416,14 +422,15 @@ impl Fs {
 
     /// What the kernel writes back was accepted from some program before, which need not be the one whose handle it names.
     /// It is taken while any handle could have written it.
-    pub fn write_back(&self, id: u64, offset: u64, data: &[u8], drop_set_id: bool) -> Result<()> {
+    pub fn write_back(&self, id: u64, offset: u64, data: &[u8]) -> Result<()> {
         let handle = self.handle(id)?;
+        let write = |handle: &Handle| self.change(handle, Change::Write { offset, data }, Writer::WriteBack);
         if handle.standing() != Standing::Refused {
-            return self.write_through(&handle, offset, data, drop_set_id);
+            return write(&handle);
         }
         let handles = self.handles.of(handle.object.ino());
         let other = handles.iter().find(|other| other.opener.write && other.standing() != Standing::Refused);
-        other.map_or_else(|| errno(libc::EACCES), |other| self.write_through(other, offset, data, drop_set_id))
+        other.map_or_else(|| errno(libc::EACCES), |other| write(other))
     }
 
     /// Uses an object through a handle that is allowed; data keys that were given up are asked for again.

@@ -323,7 +323,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -333,12 +333,12 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let to = Place { handle: handle.0, offset };
+        let (to, caller) = (Place { handle: handle.0, offset }, caller(request));
         if self.fs.store().appends_wait() {
             let data = data.to_vec();
-            return self.on_a_worker(move |served| served.write(to, &data, write_flags, reply));
+            return self.on_a_worker(move |served| served.write(to, &data, write_flags, &caller, reply));
         }
-        self.served.write(to, data, write_flags, reply);
+        self.served.write(to, data, write_flags, &caller, reply);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

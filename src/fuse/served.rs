@@ -2,7 +2,7 @@
 
 use super::convert::{AT_ONCE, FOR_EVER, Numbers};
 use super::statistics::{Call, Statistics};
-use crate::fs::{Changes, Error, Fs};
+use crate::fs::{Changes, Error, Fs, Writer};
 use crate::kms::Caller;
 use crate::store::backend::Rename;
 use fuser::{Errno, ReplyAttr, ReplyEmpty, ReplyWrite, WriteFlags};
@@ -30,14 +30,15 @@ impl Served {
         self.statistics.attempt(call, act)
     }
 
-    pub fn write(&self, to: Place, data: &[u8], flags: WriteFlags, reply: ReplyWrite) {
-        let drop_set_id = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+    pub fn write(&self, to: Place, data: &[u8], flags: WriteFlags, caller: &Caller, reply: ReplyWrite) {
         let from_cache = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let ordinary = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let writer = if ordinary { Writer::Ordinary(*caller) } else { Writer::Privileged };
         let done = self.attempt(Call::Write, || {
             if from_cache {
-                self.fs.write_back(to.handle, to.offset, data, drop_set_id)
+                self.fs.write_back(to.handle, to.offset, data)
             } else {
-                self.fs.write(to.handle, to.offset, data, drop_set_id)
+                self.fs.write(to.handle, to.offset, data, writer)
             }
         });
         match done {

@@ -69,6 +69,20 @@ impl Caller {
     pub fn is_in_group(&self, gid: u32) -> bool {
         gid == self.gid || groups_of_process(self).is_some_and(|groups| groups.contains(&gid))
     }
+
+    /// Root with `CAP_FSETID`, as far as it can be told: whoever is not root is taken to have no capability.
+    pub fn keeps_set_id(&self) -> bool {
+        self.uid == 0 && capabilities_of_process(self).is_none_or(|capabilities| capabilities & CAP_FSETID != 0)
+    }
+}
+
+const CAP_FSETID: u64 = 1 << 4;
+
+/// The effective ones, if the process is there.
+fn capabilities_of_process(caller: &Caller) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", caller.pid)).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// The group and the supplementary groups of the process, if it is there and still the one that asks.

@@ -57,6 +57,16 @@ fn ciphers_are_known_to_the_crypto_layer_alone() {
     }
 }
 
+/// What changes content takes set-id bits away first, which one file of `fs` does.
+#[test]
+fn content_changes_through_one_door() {
+    let changes = ["object.write(", "object.truncate(", "object.punch(", "object.allocate("];
+    let in_fs = |source: &&Source| source.layer == "fs";
+    let users: Vec<_> = sources().into_iter().filter(|s| changes.iter().any(|call| s.code.contains(call))).collect();
+    let names: Vec<_> = users.iter().filter(in_fs).map(|source| source.path.file_name().unwrap()).collect();
+    assert_eq!(names, ["changing.rs"]);
+}
+
 #[test]
 fn no_file_is_longer_than_a_few_screens() {
     let count = |source: &Source| fs::read_to_string(&source.path).unwrap().lines().count();

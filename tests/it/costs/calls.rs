@@ -1,6 +1,6 @@
 use super::{compare, stated};
 use crate::store::{CALLER, keys, pattern};
-use kmsfs::fs::{Creation, Fs, FsOptions};
+use kmsfs::fs::{Creation, Fs, FsOptions, Writer};
 use kmsfs::sse::KeyService;
 use kmsfs::store::backend::Rename;
 use kmsfs::store::backend::simulated::{Call, SimulatedDisk};
@@ -43,7 +43,7 @@ impl World {
 
     fn make(&self, name: &str, content: &[u8]) {
         let (_, handle) = self.fs.create(self.bucket, OsStr::new(name), &creation(0o644)).unwrap();
-        self.fs.write(handle, 0, content, false).unwrap();
+        self.fs.write(handle, 0, content, Writer::Privileged).unwrap();
         self.close(handle);
     }
 
@@ -102,7 +102,7 @@ fn no_operation_takes_more_calls_than_the_document_says() {
     measure(&world, "open, read 4 KiB, close", &read);
     world.remount();
     let handle = world.open("file");
-    let overwrite = |world: &World| world.fs.write(handle, 0, &[8; 4096], false).unwrap();
+    let overwrite = |world: &World| world.fs.write(handle, 0, &[8; 4096], Writer::Privileged).unwrap();
     overwrite(&world);
     world.fs.fsync(handle).unwrap();
     measure(&world, "overwrite 4 KiB of an open file, fsync", &|world| {
@@ -158,8 +158,8 @@ fn opening_and_changing_a_little_costs_the_same_in_large_files() {
         let name = size.to_string();
         world.make(&name, &[7; 4096]);
         let handle = world.open(&name);
-        world.fs.write(handle, size - 4096, &[7; 4096], false).unwrap();
-        world.fs.write(handle, size / 2, &[7; 4096], false).unwrap();
+        world.fs.write(handle, size - 4096, &[7; 4096], Writer::Privileged).unwrap();
+        world.fs.write(handle, size / 2, &[7; 4096], Writer::Privileged).unwrap();
         world.close(handle);
     }
     let mut costs = Vec::new();
@@ -168,7 +168,7 @@ fn opening_and_changing_a_little_costs_the_same_in_large_files() {
         let calls = world.calls(|| {
             let handle = world.open(&size.to_string());
             assert_eq!(world.read(handle, size / 2), [7; 4096]);
-            world.fs.write(handle, size / 2, &[8; 4096], false).unwrap();
+            world.fs.write(handle, size / 2, &[8; 4096], Writer::Privileged).unwrap();
             world.close(handle);
         });
         costs.push(calls.total());

@@ -75,10 +75,10 @@ impl Node {
         matches!(self.kind, Kind::File { .. })
     }
 
-    /// As the kernel does on chown(2), and on a change by somebody without privilege.
-    fn drop_set_id(&mut self) {
+    /// As the kernel does on chown(2), and on a change by somebody without privilege, who may be in the file's group.
+    fn drop_set_id(&mut self, by_member: bool) {
         self.mode &= !libc::S_ISUID;
-        if self.mode & libc::S_IXGRP != 0 {
+        if self.mode & libc::S_IXGRP != 0 || !by_member {
             self.mode &= !libc::S_ISGID;
         }
     }
@@ -355,7 +355,7 @@ impl Model {
         let node = &mut self.nodes[id];
         node.mtime = None;
         if unprivileged {
-            node.drop_set_id();
+            node.drop_set_id(node.owner.1 == super::world::USER.gid);
         }
         match &mut node.kind {
             Kind::File { content, .. } => change(content),
@@ -372,7 +372,7 @@ impl Model {
     pub fn set_owner(&mut self, id: Id, owner: (u32, u32)) {
         self.nodes[id].owner = owner;
         if !self.nodes[id].is_dir() {
-            self.nodes[id].drop_set_id();
+            self.nodes[id].drop_set_id(true);
         }
     }
 

@@ -4,7 +4,7 @@ use super::model::{Answer, BUCKETS, CONFIGURATION, CONFIGURATIONS, Encryption, I
 use super::{Op, Path, Request};
 use crate::harness::wait_until;
 use crate::store::keys;
-use kmsfs::fs::{Changes, Creation, Entry, Error, Fs, FsOptions, Range};
+use kmsfs::fs::{Changes, Creation, Entry, Error, Fs, FsOptions, Range, Writer};
 use kmsfs::kms::Caller;
 use kmsfs::sse::KeyService;
 use kmsfs::store::backend::{Backend, XattrFlags};
@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 const ROOT_CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
+pub const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
 /// Handles open at a time.
 const HANDLES: usize = 6;
 const HEADERS: [&str; 3] = [
@@ -327,7 +327,8 @@ impl World {
     fn write(&mut self, n: usize, offset: usize, len: usize, unprivileged: bool) {
         let Some((handle, id)) = self.pick(n) else { return };
         let data = pattern(offset + id, len);
-        self.fs.write(handle, offset as u64, &data, unprivileged).unwrap();
+        let writer = if unprivileged { Writer::Ordinary(USER) } else { Writer::Privileged };
+        self.fs.write(handle, offset as u64, &data, writer).unwrap();
         self.model.change(id, unprivileged, |content| put(content, offset, &data));
     }
 
@@ -462,7 +463,7 @@ impl World {
         };
         self.model.nodes[id].mtime = None;
         if !text.is_empty() {
-            self.fs.write(handle, 0, text.as_bytes(), false).unwrap();
+            self.fs.write(handle, 0, text.as_bytes(), Writer::Privileged).unwrap();
         }
         let expected = if said.is_some() || text.is_empty() { Ok(()) } else { Err(libc::EINVAL) };
         if same(expected, self.fs.flush(handle)).is_ok() && !text.is_empty() {

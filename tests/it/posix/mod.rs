@@ -61,6 +61,11 @@ fn owners_modes_and_attributes_are_enforced() {
 }
 
 #[test]
+fn rights_that_a_file_gives_go_with_its_content_and_are_made_by_nobody_who_has_them_not() {
+    same("privileges");
+}
+
+#[test]
 fn locks_and_notifications_work() {
     same("locks");
 }

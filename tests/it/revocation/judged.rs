@@ -2,7 +2,7 @@
 
 use crate::store::{NODE, OneKey};
 use kmsfs::crypto::SecretKey;
-use kmsfs::fs::{Creation, Error, Fs, FsOptions, KernelCache};
+use kmsfs::fs::{Creation, Error, Fs, FsOptions, KernelCache, Writer};
 use kmsfs::kms::{self, Caller, Code, EncryptionContext, GeneratedDataKey, Kms, Operation, ServiceKey};
 use kmsfs::sse::KeyService;
 use kmsfs::store::backend::Backend;
@@ -142,7 +142,7 @@ impl World {
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
         let world = Self { rules, keys, fs, bucket };
         let (_, handle) = world.create(".encryption.json", &ANN);
-        world.fs.write(handle, 0, configuration.as_bytes(), false).unwrap();
+        world.fs.write(handle, 0, configuration.as_bytes(), Writer::Privileged).unwrap();
         world.fs.flush(handle).unwrap();
         world.fs.release(handle);
         world
@@ -156,7 +156,7 @@ impl World {
     /// A closed object with that content.
     pub fn make(&self, name: &str, content: &[u8]) -> u64 {
         let (ino, handle) = self.create(name, &ANN);
-        self.fs.write(handle, 0, content, false).unwrap();
+        self.fs.write(handle, 0, content, Writer::Privileged).unwrap();
         self.fs.flush(handle).unwrap();
         self.fs.release(handle);
         ino
@@ -213,7 +213,7 @@ fn only_the_handles_of_the_user_who_is_denied_fail() {
         world.notice();
         let fs = &world.fs;
         assert_eq!(world.read(ann), Err(libc::EACCES));
-        assert_eq!(errno(fs.write(ann, 0, b"x", false)), libc::EACCES);
+        assert_eq!(errno(fs.write(ann, 0, b"x", Writer::Privileged)), libc::EACCES);
         assert_eq!(errno(fs.truncate(ino, Some(ann), 0, &ANN)), libc::EACCES);
         assert_eq!(errno(fs.truncate(ino, None, 0, &ANN)), libc::EACCES);
         let range = kmsfs::fs::Range { offset: 0, len: 10 };
@@ -234,15 +234,15 @@ fn only_the_handles_of_the_user_who_is_denied_fail() {
         assert!(fs.is_revoked(ino) && !fs.is_revoked(other));
         // Bob goes on, also for what the kernel names Ann's handle for.
         assert_eq!(world.read(bob), Ok(b"content".to_vec()));
-        fs.write(bob, 0, b"C", false).unwrap();
-        fs.write_back(ann, 1, b"O", false).unwrap();
+        fs.write(bob, 0, b"C", Writer::Privileged).unwrap();
+        fs.write_back(ann, 1, b"O").unwrap();
         assert_eq!(world.read(world.open(ino, &BOB)), Ok(b"COntent".to_vec()));
         assert!(!world.is_locked("object"));
         world.rules.allow_all();
         world.notice();
         assert!(!fs.is_revoked(ino));
         assert_eq!(world.read(ann), Ok(b"COntent".to_vec()));
-        fs.write(ann, 0, b"c", false).unwrap();
+        fs.write(ann, 0, b"c", Writer::Privileged).unwrap();
         assert_eq!(world.read(bob), Ok(b"cOntent".to_vec()));
     }
 }
@@ -267,8 +267,8 @@ impl KernelCache for Kernel {
         let fs = self.fs.upgrade().unwrap();
         for (handle, offset, data) in self.dirty.lock().drain(..) {
             // By now nothing new is accepted, and that has to be.
-            assert_eq!(errno(fs.write(handle, offset, data, false)), libc::EACCES);
-            fs.write_back(handle, offset, data, false).unwrap();
+            assert_eq!(errno(fs.write(handle, offset, data, Writer::Privileged)), libc::EACCES);
+            fs.write_back(handle, offset, data).unwrap();
         }
         self.told.lock().push(format!("pages {ino}"));
     }
@@ -292,7 +292,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     let pages = format!("pages {ino}");
     let expected = [&format!("attributes {ino}"), "attributes of bucket/object", &pages, &pages];
     assert_eq!(*told.lock(), expected);
-    assert_eq!(errno(world.fs.write_back(handle, 0, b"late", false)), libc::EACCES);
+    assert_eq!(errno(world.fs.write_back(handle, 0, b"late")), libc::EACCES);
     // The power goes: what was written back is there.
     world.rules.allow_all();
     for disk in simulated.crash_point().power_cuts(8, 1) {
@@ -308,7 +308,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     assert!(world.is_locked("object"), "until somebody uses it");
     assert_eq!(world.read(handle), Ok(b"DIRTYnt!".to_vec()));
     assert!(!world.is_locked("object"));
-    world.fs.write(handle, 0, b"dirty", false).unwrap();
+    world.fs.write(handle, 0, b"dirty", Writer::Privileged).unwrap();
     world.fs.fsync(handle).unwrap();
 }
 
@@ -353,15 +353,19 @@ fn whoever_made_an_object_goes_on_without_decrypt() {
     let (_, handle) = world.create("object", &ANN);
     world.rules.deny_decrypt(&ANN);
     world.notice();
-    world.fs.write(handle, 0, b"log line", false).unwrap();
+    world.fs.write(handle, 0, b"log line", Writer::Privileged).unwrap();
     world.fs.flush(handle).unwrap();
     world.rules.deny(&ANN);
     world.notice();
-    assert_eq!(errno(world.fs.write(handle, 0, b"x", false)), libc::EACCES);
+    assert_eq!(errno(world.fs.write(handle, 0, b"x", Writer::Privileged)), libc::EACCES);
     world.rules.denied.lock().remove(&(ANN.uid, Operation::GenerateDataKey));
     world.rules.version.fetch_add(1, Ordering::SeqCst);
     world.notice();
-    assert_eq!(errno(world.fs.write(handle, 0, b"x", false)), libc::EACCES, "the data key has to be decrypted now");
+    assert_eq!(
+        errno(world.fs.write(handle, 0, b"x", Writer::Privileged)),
+        libc::EACCES,
+        "the data key has to be decrypted now"
+    );
 }
 
 #[test]
@@ -451,10 +455,10 @@ fn who_is_refused_anew_while_a_refusal_ends_has_the_same_time_to_write_back() {
     world.notice();
     assert_eq!(world.read(handle), Err(libc::EACCES));
     assert!(!world.is_locked("object"));
-    world.fs.write_back(handle, 0, b"WRITTEN", false).unwrap();
+    world.fs.write_back(handle, 0, b"WRITTEN").unwrap();
     assert!(world.fs.drain_revoked(), "it is queued again");
     assert!(world.is_locked("object"));
-    assert_eq!(errno(world.fs.write_back(handle, 0, b"late", false)), libc::EACCES);
+    assert_eq!(errno(world.fs.write_back(handle, 0, b"late")), libc::EACCES);
     world.rules.allow_all();
     world.notice();
     assert_eq!(world.read(handle), Ok(b"WRITTEN".to_vec()));
