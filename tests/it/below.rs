@@ -3,6 +3,7 @@
 use crate::harness::{Disk, Store, names_in};
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 fn errno<T>(done: io::Result<T>) -> i32 {
@@ -139,6 +140,35 @@ fn a_store_that_was_copied_to_an_overlay_over_two_file_systems_is_not_mounted() 
     let refused = store.try_sh("kmsfs mount --key-file $KEY overlay/copy $MNT");
     refused.expect_failure(1, &format!("store.json: {REASON}"));
     assert_eq!(tree(&store.path("overlay/copy")), before);
+}
+
+/// Where a symlink of the file system below takes less than 4,095 bytes, its target lies in a record.
+#[test]
+fn symlinks_of_every_length_are_taken_whatever_is_below() {
+    let disk = Disk::new(64);
+    let store = Store::at(&disk.path().join("store"));
+    let mut mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    let target = |length: usize| "t".repeat(length);
+    // 739 is the shortest whose ciphertext in base64 is longer than a block of 1 KiB.
+    let lengths: Vec<_> = (1..4095).step_by(97).chain([738, 739, 740, 1023, 1024, 3042, 3043, 4094, 4095]).collect();
+    for length in &lengths {
+        symlink(target(*length), bucket.join(length.to_string())).unwrap();
+    }
+    mount.remount();
+    for length in &lengths {
+        let link = bucket.join(length.to_string());
+        assert_eq!(fs::read_link(&link).unwrap().as_os_str(), target(*length).as_str(), "{length}");
+        assert_eq!(fs::symlink_metadata(&link).unwrap().len(), *length as u64);
+    }
+    assert_eq!(errno(symlink(target(4096), bucket.join("longer"))), libc::ENAMETOOLONG);
+    // What the records took is given back with the links, and nothing of them is left for fsck to find.
+    for length in &lengths {
+        fs::remove_file(bucket.join(length.to_string())).unwrap();
+    }
+    mount.unmount();
+    let fsck = store.try_sh("kmsfs fsck --key-file $KEY $STORE 2>&1");
+    assert!(fsck.code == 0, "{fsck:?}");
 }
 
 fn tree(top: &Path) -> Vec<String> {
