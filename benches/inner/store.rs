@@ -30,7 +30,7 @@ impl World {
         let backend = RealBackend::open(&place).unwrap();
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-        store::create(&*backend, &parameters).unwrap();
+        store::create(&*backend, &parameters, &*kms).unwrap();
         let keys = Arc::new(KeyService::new(kms.clone(), kms));
         let store = Store::open(backend, keys, StoreOptions::default()).unwrap();
         store.make_dir(store.root(), "bucket".as_ref(), &NewNode { mode: 0o755, ..NODE }).unwrap();

@@ -48,10 +48,10 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
     check_fitness(keyring, Need::Keyring)?;
     let (store_id, account_id, region) = (rand::random(), account.id.clone(), account.region.clone());
     let of_keyring = KeyringParameters { store_id, account_id: account_id.clone(), region: region.clone() };
-    LocalKms::create(keyring, &of_keyring, &secret).map_err(|e| explain_keyring(keyring, &e))?;
+    let kms = LocalKms::create(keyring, &of_keyring, &secret).map_err(|e| explain_keyring(keyring, &e))?;
     let backend = open_backend(path)?;
     let parameters = Parameters { store_id, account_id, region };
-    store::create(&*backend, &parameters).map_err(|e| explain(path, &e))?;
+    store::create(&*backend, &parameters, &*kms).map_err(|e| explain(path, &e))?;
     backend.sync_all().map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
 }
 

@@ -11,11 +11,13 @@ pub mod passphrase;
 pub mod recovery_key;
 pub mod sealed;
 mod secret;
+mod store_key;
 
 pub use chain::ChainKey;
 pub use metadata::MetadataCipher;
 pub use object::{ChunkCipher, ChunkTag, DataKey, LayerTag, ObjectKeys, ObjectParameters, Suite};
 pub use secret::SecretKey;
+pub use store_key::{MacKey, StoreKey};
 
 /// Something failed its authentication: the bytes are not what was sealed under this key for this place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,18 +9,19 @@ use crate::store::backend::{Access, Backend, NewNode};
 use crate::store::check::{CheckOptions, check};
 use crate::store::{Dir, Parameters, Store, StoreOptions};
 use std::ffi::OsStr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, LazyLock};
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 pub const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
 const TARGET: &[u8] = b"where it leads";
 
-/// One key that wraps everything.
-struct OneKey(SecretKey);
+/// One key that wraps everything, and the store's format version.
+struct OneKey(SecretKey, AtomicU16);
 
 /// The keys of every store here.
 pub static KEYS: LazyLock<Arc<KeyService>> = LazyLock::new(|| {
-    let key = || Arc::new(OneKey(SecretKey::random()));
+    let key = || Arc::new(OneKey(SecretKey::random(), AtomicU16::new(0)));
     Arc::new(KeyService::new(key(), key()))
 });
 
@@ -38,6 +39,15 @@ impl ServiceKey for OneKey {
     fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, KmsError> {
         envelope::unwrap(&self.0, blob, format!("{context:?}").as_bytes())
             .map_err(|_| KmsError::new(Code::InvalidCiphertext, ""))
+    }
+
+    fn store_format(&self) -> Result<u16, KmsError> {
+        Ok(self.1.load(Ordering::SeqCst))
+    }
+
+    fn raise_store_format(&self, version: u16) -> Result<(), KmsError> {
+        self.1.fetch_max(version, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -101,7 +111,7 @@ pub fn dual() -> Encryption {
 pub fn new_disk() -> SimulatedDisk {
     let disk = SimulatedDisk::new();
     let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-    crate::store::create(&disk, &parameters).expect("an empty disk takes a store");
+    crate::store::create(&disk, &parameters, KEYS.service()).expect("an empty disk takes a store");
     let store = open(&disk).expect("it opens");
     store.make_dir(store.root(), OsStr::new("bucket"), &NewNode { mode: 0o755, ..NODE }).expect("it has no bucket");
     store.close().expect("it closes");

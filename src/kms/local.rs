@@ -85,8 +85,8 @@ pub struct KmsCalls {
 
 impl LocalKms {
     /// Makes a keyring in a directory that is missing or empty. A passphrase costs what suits this machine.
-    pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock) -> Result<(), OpenError> {
-        Keyring::create(dir, parameters, unlock, unlock.cost())
+    pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
+        Self::over(Keyring::create(dir, parameters, unlock, unlock.cost())?, Machine::default())
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
@@ -100,7 +100,10 @@ impl LocalKms {
 
     /// As `open`, with another clock or user database. What is due (deletions, rotations) is done.
     pub fn open_on(dir: &Path, unlock: &Unlock, machine: Machine) -> Result<Arc<Self>, OpenError> {
-        let keyring = Keyring::open(dir, unlock)?;
+        Self::over(Keyring::open(dir, unlock)?, machine)
+    }
+
+    fn over(keyring: Keyring, machine: Machine) -> Result<Arc<Self>, OpenError> {
         let stamp = keyring.stamp().ok();
         let contents = keyring.read()?;
         let Machine { clock, users } = machine;

@@ -237,4 +237,9 @@ pub trait ServiceKey: Send + Sync {
     fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error>;
     fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error>;
     fn decrypt(&self, ciphertext_blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error>;
+    /// The store's format version that was sealed here, 0 if none was. It is kept where the service's key is, out of reach of
+    /// whoever writes the store.
+    fn store_format(&self) -> Result<u16, Error>;
+    /// Durable once it returns; never lowers it.
+    fn raise_store_format(&self, version: u16) -> Result<(), Error>;
 }

@@ -28,4 +28,18 @@ impl ServiceKey for LocalKms {
         let material = self.unwrapped(names)?;
         blob::unwrap(ciphertext_blob, &material, context).ok_or_else(Error::invalid_ciphertext)
     }
+
+    fn store_format(&self) -> Result<u16, Error> {
+        self.ask(|contents| Ok(contents.store_format()))
+    }
+
+    fn raise_store_format(&self, version: u16) -> Result<(), Error> {
+        if self.store_format()? >= version {
+            return Ok(());
+        }
+        self.change(|contents, _| {
+            contents.raise_store_format(version);
+            Ok(())
+        })
+    }
 }

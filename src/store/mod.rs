@@ -20,6 +20,7 @@ mod objects;
 mod parameters;
 mod recovery;
 mod reencryption;
+mod seal;
 mod segments;
 mod symlinks;
 mod unsynced;
@@ -45,6 +46,7 @@ use objects::Objects;
 use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
 use parking_lot::{Mutex, RwLock};
 use recovery::Replayed;
+use seal::StoreSeal;
 use segments::Segments;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -82,6 +84,7 @@ pub struct Store {
     longest_file: u64,
     /// Objects with two layers of encryption may be there.
     features: parameters::Features,
+    seal: StoreSeal,
     /// Held while the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
 }
@@ -142,10 +145,13 @@ pub struct Attr {
 impl Store {
     /// Recovers the redo log, then serves.
     pub fn open(backend: Arc<dyn Backend>, keys: Arc<KeyService>, options: StoreOptions) -> Result<Arc<Self>> {
-        let features = parameters::Features::read(backend.as_ref())?;
         let access = if options.read_only { Access::Read } else { Access::ReadWrite };
         let root = backend.root()?;
+        // Says what is wrong with a directory that is no store before its lock is missed.
+        read_parameters(backend.as_ref())?;
         let lock = take_lock(root.as_ref(), access)?;
+        let seal = StoreSeal::open(backend.as_ref(), keys.service(), access)?;
+        let features = parameters::Features::read(backend.as_ref())?;
         let open = |name: &str| {
             root.open_dir(OsStr::new(name)).map_err(|error| match Error::reaching_part(name, error) {
                 error @ Error::Errno(_) => {
@@ -167,7 +173,7 @@ impl Store {
             Log::start(found.file, outcome.header, options.log_bound)?
         };
         let segments = Segments::open(open(SIDECARS)?, access)?;
-        Ok(Arc::new(Self {
+        let store = Arc::new(Self {
             root: Dir::new(open(BUCKETS)?, None, Vec::new())?,
             meta: open(META)?,
             segments,
@@ -188,10 +194,15 @@ impl Store {
             rewritten: options.rewritten,
             longest_file: lock.max_len(),
             features,
+            seal,
             backend,
             keys,
             lock: Mutex::new(Some(lock)),
-        }))
+        });
+        if !read_only {
+            store.seal.settle(store.keys.service());
+        }
+        Ok(store)
     }
 
     /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed.
@@ -245,7 +256,7 @@ impl Store {
     fn allow(&self, suite: Suite) -> Result<()> {
         match suite {
             Suite::Aes256Gcm => Ok(()),
-            Suite::DualAes256Gcm => self.features.add_dual_layers(self.backend.as_ref()),
+            Suite::DualAes256Gcm => self.features.add_dual_layers(self.backend.as_ref(), &self.seal),
         }
     }
 

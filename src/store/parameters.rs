@@ -2,8 +2,10 @@
 
 use super::backend::{Access, Backend, Dir, NewNode, Rename};
 use super::log;
+use super::seal::{self, SEALED, StoreSeal};
 use super::{Error, Result};
 use crate::format;
+use crate::kms::ServiceKey;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const FILE: &str = "store.json";
 /// `store.json` while it is replaced; left behind by a crash, it means nothing.
 const NEW_FILE: &str = "store.json.new";
-/// Version of a `store.json` that names features.
+/// Version of a `store.json` that names features and has no store key.
 const WITH_FEATURES: u16 = 2;
 /// The feature of objects with two layers of encryption.
 const DUAL_LAYERS: &str = "dual-layer-encryption";
@@ -43,21 +45,27 @@ pub(super) fn owner(pid: u32) -> [u8; OWNER] {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Json {
-    format_version: u16,
-    /// Of version 2, which has one at least.
+pub(super) struct Json {
+    pub format_version: u16,
+    /// Of version 2, which has one at least, and of later ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    features: Vec<String>,
-    store_id: String,
-    account_id: String,
-    region: String,
+    pub features: Vec<String>,
+    pub store_id: String,
+    pub account_id: String,
+    pub region: String,
+    /// Of version 3: the store key, wrapped by the service's own key; hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub store_key: String,
+    /// Of version 3: HMAC-SHA-256 of the rest under the store key; hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mac: String,
 }
 
 pub(super) const PRIVATE_DIR: NewNode = NewNode { mode: 0o700, umask: 0, owner: None };
 pub(super) const PRIVATE_FILE: NewNode = NewNode { mode: 0o600, umask: 0, owner: None };
 
-/// Makes an empty store in an empty directory and makes it durable.
-pub fn create(backend: &dyn Backend, parameters: &Parameters) -> Result<()> {
+/// Makes an empty store in an empty directory and makes it durable. `service` wraps the store's key.
+pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn ServiceKey) -> Result<()> {
     let root = backend.root()?;
     for name in [META, SIDECARS, LOG] {
         root.make_dir(OsStr::new(name), &PRIVATE_DIR)?;
@@ -67,17 +75,21 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters) -> Result<()> {
     root.create_file(OsStr::new(LOCK), &PRIVATE_FILE)?.write_at(&owner(std::process::id()), 0)?;
     log::create(root.open_dir(OsStr::new(LOG))?.as_ref())?;
     let json = Json {
-        format_version: format::VERSION,
+        format_version: SEALED,
         features: Vec::new(),
         store_id: uuid::Uuid::from_bytes(parameters.store_id).to_string(),
         account_id: parameters.account_id.clone(),
         region: parameters.region.clone(),
+        store_key: String::new(),
+        mac: String::new(),
     };
+    let (json, _) = seal::with_new_key(json, service)?;
     // Last of all: a directory with this file is a store.
     let file = root.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
     file.write_at(&json.text(), 0)?;
     file.sync()?;
-    Ok(backend.sync_all()?)
+    backend.sync_all()?;
+    seal::remember(service)
 }
 
 pub fn read_parameters(backend: &dyn Backend) -> Result<Parameters> {
@@ -90,7 +102,7 @@ fn damaged(why: &dyn std::fmt::Display) -> Error {
     Error::Unusable(format!("store.json is damaged: {why}"))
 }
 
-fn read_json(backend: &dyn Backend) -> Result<Json> {
+pub(super) fn read_json(backend: &dyn Backend) -> Result<Json> {
     let text = read_file(backend.root()?.as_ref(), OsStr::new(FILE)).map_err(|error| match error {
         error if error.is_errno(rustix::io::Errno::NOENT) => {
             Error::Unusable("not a kmsfs store: there is no store.json (make one with `kmsfs init`)".into())
@@ -99,15 +111,23 @@ fn read_json(backend: &dyn Backend) -> Result<Json> {
         error => Error::Unusable(format!("store.json cannot be read: {error}")),
     })?;
     let version: Version = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
-    if ![format::VERSION, WITH_FEATURES].contains(&version.format_version) {
-        let (theirs, ours) = (version.format_version, WITH_FEATURES);
+    if ![format::VERSION, WITH_FEATURES, SEALED].contains(&version.format_version) {
+        let (theirs, ours) = (version.format_version, SEALED);
         return Err(Error::Unusable(format!(
             "the store has format version {theirs} and this kmsfs reads versions up to {ours}: use a newer kmsfs"
         )));
     }
     let json: Json = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
-    if (json.format_version == WITH_FEATURES) == json.features.is_empty() {
+    let fits = match json.format_version {
+        WITH_FEATURES => !json.features.is_empty(),
+        SEALED => true,
+        _ => json.features.is_empty(),
+    };
+    if !fits {
         return Err(damaged(&"its features are not its version's"));
+    }
+    if (json.format_version == SEALED) == json.store_key.is_empty() {
+        return Err(damaged(&"its version says whether it has a store key"));
     }
     match json.features.iter().find(|name| *name != DUAL_LAYERS) {
         None => Ok(json),
@@ -117,7 +137,29 @@ fn read_json(backend: &dyn Backend) -> Result<Json> {
     }
 }
 
+/// As a whole, durably: a crash leaves the one or the other.
+pub(super) fn replace_json(backend: &dyn Backend, json: &Json) -> Result<()> {
+    let root = backend.root()?;
+    let (new, name) = (OsStr::new(NEW_FILE), OsStr::new(FILE));
+    match root.unlink(new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let file = root.create_file(new, &PRIVATE_FILE)?;
+    file.write_at(&json.text(), 0)?;
+    file.sync()?;
+    root.rename(new, root.as_ref(), name, Rename::Replace)?;
+    Ok(root.sync()?)
+}
+
 impl Json {
+    /// What its MAC is of.
+    pub fn signed(&self) -> Vec<u8> {
+        let Self { format_version, features, store_id, account_id, region, store_key, mac: _ } = self;
+        serde_json::to_vec(&(format_version, features, store_id, account_id, region, store_key))
+            .expect("strings and a number can be serialized")
+    }
+
     fn text(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec_pretty(self).expect("strings and a number can be serialized");
         text.push(b'\n');
@@ -142,7 +184,7 @@ impl Features {
     }
 
     /// Durably, at the first call.
-    pub(super) fn add_dual_layers(&self, backend: &dyn Backend) -> Result<()> {
+    pub(super) fn add_dual_layers(&self, backend: &dyn Backend, seal: &StoreSeal) -> Result<()> {
         if self.dual_layers() {
             return Ok(());
         }
@@ -151,18 +193,7 @@ impl Features {
             return Ok(());
         }
         let json = read_json(backend)?;
-        let json = Json { format_version: WITH_FEATURES, features: vec![DUAL_LAYERS.into()], ..json };
-        let root = backend.root()?;
-        let (new, name) = (OsStr::new(NEW_FILE), OsStr::new(FILE));
-        match root.unlink(new) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        let file = root.create_file(new, &PRIVATE_FILE)?;
-        file.write_at(&json.text(), 0)?;
-        file.sync()?;
-        root.rename(new, root.as_ref(), name, Rename::Replace)?;
-        root.sync()?;
+        replace_json(backend, &seal.sign(Json { features: vec![DUAL_LAYERS.into()], ..json })?)?;
         self.dual_layers.store(true, Ordering::SeqCst);
         Ok(())
     }

@@ -26,9 +26,9 @@ impl Parts {
         key_file::create(&parts.path("key")).unwrap();
         let (store_id, account_id, region) = ([1; 16], "000000000000".to_owned(), "us-east-1".to_owned());
         let of_keyring = KeyringParameters { store_id, account_id: account_id.clone(), region: region.clone() };
-        LocalKms::create(&parts.path("ring"), &of_keyring, &parts.unlock()).unwrap();
+        let kms = LocalKms::create(&parts.path("ring"), &of_keyring, &parts.unlock()).unwrap();
         let parameters = Parameters { store_id, account_id, region };
-        store::create(&*RealBackend::open(&parts.path("store")).unwrap(), &parameters).unwrap();
+        store::create(&*RealBackend::open(&parts.path("store")).unwrap(), &parameters, &*kms).unwrap();
         parts
     }
 

@@ -31,6 +31,7 @@ type Attributes = BTreeMap<([u8; 16], String), Vec<u8>>;
 
 const KEYRING: [u8; 16] = [0; 16];
 const STORE_ID: &str = "store-id";
+const STORE_FORMAT: &str = "store-format";
 pub(in crate::kms) const POLICY: &str = "policy";
 pub(in crate::kms) const GRANTS: &str = "grants";
 const PENDING_MATERIAL: &str = "pending-material";
@@ -126,6 +127,17 @@ impl Contents {
         self.attributes.get(&(KEYRING, STORE_ID.to_string()))?[..].try_into().ok()
     }
 
+    /// The format version that the store is known to have at least; 0 if it was never said.
+    pub fn store_format(&self) -> u16 {
+        let bytes = self.attribute(&KEYRING, STORE_FORMAT).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u16::from_le_bytes)
+    }
+
+    pub fn raise_store_format(&mut self, version: u16) {
+        let version = version.max(self.store_format());
+        self.set_attribute(&KEYRING, STORE_FORMAT, version.to_le_bytes().into());
+    }
+
     /// Refuses the keyring of another store: its keys open nothing there.
     pub fn check_store(&self, store_id: &[u8; 16]) -> Result<(), OpenError> {
         match self.store_id() {
@@ -215,7 +227,11 @@ impl Contents {
             contents.attributes = encoding().deserialize(bytes).map_err(fail)?;
         }
         let is_known = |(of, name): &&([u8; 16], String)| {
-            if *of == KEYRING { name == STORE_ID } else { OF_KEYS.contains(&name.as_str()) }
+            if *of == KEYRING {
+                [STORE_ID, STORE_FORMAT].contains(&name.as_str())
+            } else {
+                OF_KEYS.contains(&name.as_str())
+            }
         };
         if let Some((_, name)) = contents.attributes.keys().find(|key| !is_known(key)) {
             return Err(OpenError::Other(format!(

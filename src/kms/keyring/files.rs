@@ -43,7 +43,7 @@ pub struct Stamp {
 
 impl Keyring {
     /// Makes a keyring in a directory that is missing or empty.
-    pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock, cost: Cost) -> Result<(), OpenError> {
+    pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock, cost: Cost) -> Result<Self, OpenError> {
         let fail = |error: &io::Error| OpenError::io("it cannot be made", error);
         private_empty_dir(dir).map_err(|error| fail(&error))?;
         let root = SecretKey::random();
@@ -51,7 +51,8 @@ impl Keyring {
         let sealed = seal(&root, &Contents::new(parameters, &root, now()))?;
         let made = replace(dir, SLOTS, &slots.encode()).and_then(|()| replace(dir, KEYRING, &sealed));
         // The directory's own name too.
-        made.and_then(|()| Ok(rustix::fs::syncfs(File::open(dir)?)?)).map_err(|error| fail(&error))
+        made.and_then(|()| Ok(rustix::fs::syncfs(File::open(dir)?)?)).map_err(|error| fail(&error))?;
+        Ok(Self { dir: dir.to_path_buf(), root, slot: slots.newest().clone() })
     }
 
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, OpenError> {
@@ -78,15 +79,16 @@ impl Keyring {
     }
 
     /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed. What key
-    /// material a change destroys is in no kept generation afterwards.
+    /// material a change destroys is in no kept generation afterwards, nor is a lower format version of the store.
     pub fn change<T, E: From<OpenError>>(&self, change: impl FnOnce(&mut Contents) -> Result<T, E>) -> Result<T, E> {
         let _lock = lock(&self.dir)?;
         let mut contents = self.read()?;
-        let before = contents.wrapped_materials();
+        let (before, format) = (contents.wrapped_materials(), contents.store_format());
         let answer = change(&mut contents)?;
         contents.generation += 1;
         let sealed = seal(&self.root, &contents)?;
-        let destroys = !before.is_subset(&contents.wrapped_materials());
+        // A generation that does not say yet that the store is sealed would take that back.
+        let destroys = !before.is_subset(&contents.wrapped_materials()) || contents.store_format() > format;
         // The kept generation first: until the other is replaced, what is to go is there to be destroyed again.
         if destroys {
             drop_replaced(&self.dir).map_err(|error| OpenError::io("what a restore replaced", &error))?;
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(names, [KEYRING, PREVIOUS, LOCK, SLOTS]);
         assert!(names.iter().all(|name| mode(&dir.path().join(name)) == 0o600));
         let again = Keyring::create(dir.path(), &parameters(), &passphrase("right"), CHEAP);
-        assert_eq!(again, Err(OpenError::Other("it cannot be made: directory not empty".into())));
+        assert_eq!(again.err(), Some(OpenError::Other("it cannot be made: directory not empty".into())));
     }
 
     #[test]

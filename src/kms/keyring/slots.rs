@@ -101,6 +101,11 @@ impl Slots {
         Err(refused)
     }
 
+    /// The one that was added last.
+    pub fn newest(&self) -> &Value {
+        self.list.last().unwrap_or(&Value::Null)
+    }
+
     /// In order of their numbers, those of later versions too.
     pub fn infos(&self) -> Vec<SlotInfo> {
         let numbers = self.numbers().into_iter();

@@ -2,6 +2,7 @@ use super::*;
 use crate::crypto::{ObjectKeys, ObjectParameters, envelope};
 use kms::{Code, Error, GeneratedDataKey};
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 const S3_ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/aws-s3";
 const X_ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/x";
@@ -12,6 +13,7 @@ struct FakeKms {
     calls: Mutex<Vec<String>>,
     disabled: Mutex<bool>,
     denied_uid: Mutex<Option<u32>>,
+    format: AtomicU16,
 }
 
 impl FakeKms {
@@ -96,6 +98,15 @@ impl ServiceKey for FakeKms {
     fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
         self.unwrap("", blob, context)
     }
+
+    fn store_format(&self) -> Result<u16, Error> {
+        Ok(self.format.load(Ordering::SeqCst))
+    }
+
+    fn raise_store_format(&self, version: u16) -> Result<(), Error> {
+        self.format.fetch_max(version, Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 struct Fixture {
@@ -111,6 +122,7 @@ impl Fixture {
             calls: Mutex::default(),
             disabled: Mutex::default(),
             denied_uid: Mutex::default(),
+            format: AtomicU16::default(),
         });
         let elapsed = Arc::new(Mutex::new(Duration::ZERO));
         let (start, shared) = (Instant::now(), Arc::clone(&elapsed));

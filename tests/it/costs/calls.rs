@@ -23,7 +23,7 @@ impl World {
         let (disk, keys) = (SimulatedDisk::new(), keys());
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-        store::create(&disk, &parameters).unwrap();
+        store::create(&disk, &parameters, keys.service()).unwrap();
         let fs = mount(&disk, &keys);
         fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755)).unwrap();
         let mut world = Self { disk, keys, fs, bucket: 0 };

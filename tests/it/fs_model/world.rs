@@ -55,7 +55,7 @@ impl World {
         let keys = keys();
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-        kmsfs::store::create(&*backend, &parameters).unwrap();
+        kmsfs::store::create(&*backend, &parameters, keys.service()).unwrap();
         let fs = Self::open(&backend, &keys);
         let world = Self {
             backend,

@@ -33,7 +33,7 @@ pub struct Rules {
 impl Rules {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            key: OneKey(SecretKey::random()),
+            key: OneKey::new(),
             denied: Mutex::default(),
             outage: Mutex::default(),
             version: AtomicU64::default(),
@@ -134,8 +134,8 @@ impl World {
         let rules = Rules::new();
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-        kmsfs::store::create(&*disk, &parameters).unwrap();
-        let service: Arc<dyn ServiceKey> = Arc::new(OneKey(SecretKey::random()));
+        let service: Arc<dyn ServiceKey> = Arc::new(OneKey::new());
+        kmsfs::store::create(&*disk, &parameters, &*service).unwrap();
         let keys = Arc::new(KeyService::new(rules.clone(), service));
         let fs = open(disk, &keys);
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;

@@ -12,6 +12,7 @@ mod objects;
 mod rewrapping;
 mod space;
 mod tamper;
+mod upgrade;
 
 use kmsfs::crypto::SecretKey;
 use kmsfs::crypto::envelope;
@@ -22,15 +23,20 @@ use kmsfs::store::backend::{Backend, NewNode};
 use kmsfs::store::{Dir, Object, Parameters, Store, StoreOptions};
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 pub const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
 pub const BUCKET: &str = "bucket";
 
-/// One key for everything, and an answer to every call.
-pub struct OneKey(pub SecretKey);
+/// One key for everything, and an answer to every call; and the store's format version.
+pub struct OneKey(SecretKey, AtomicU16);
 
 impl OneKey {
+    pub fn new() -> Self {
+        Self(SecretKey::random(), AtomicU16::new(0))
+    }
+
     fn bound_to(context: &EncryptionContext) -> Vec<u8> {
         format!("{context:?}").into_bytes()
     }
@@ -50,6 +56,15 @@ impl ServiceKey for OneKey {
     fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
         envelope::unwrap(&self.0, blob, &Self::bound_to(context))
             .map_err(|_| Error { code: kmsfs::kms::Code::InvalidCiphertext, message: String::new() })
+    }
+
+    fn store_format(&self) -> Result<u16, Error> {
+        Ok(self.1.load(Ordering::SeqCst))
+    }
+
+    fn raise_store_format(&self, version: u16) -> Result<(), Error> {
+        self.1.fetch_max(version, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -112,16 +127,16 @@ pub fn dsse(key_id: &str) -> Encryption {
 }
 
 pub fn keys() -> Arc<KeyService> {
-    let key = || Arc::new(OneKey(SecretKey::random()));
+    let key = || Arc::new(OneKey::new());
     Arc::new(KeyService::new(key(), key()))
 }
 
 /// A disk with an empty store, and the keys that open it.
 pub fn new_disk() -> (SimulatedDisk, Arc<KeyService>) {
-    let disk = SimulatedDisk::new();
+    let (disk, keys) = (SimulatedDisk::new(), keys());
     let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-    kmsfs::store::create(&disk, &parameters).unwrap();
-    (disk, keys())
+    kmsfs::store::create(&disk, &parameters, keys.service()).unwrap();
+    (disk, keys)
 }
 
 pub fn open(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {

@@ -16,7 +16,7 @@ pub struct Moody {
 impl Moody {
     pub fn new() -> Arc<Self> {
         let asked: Asked = Arc::new(|_| Ok(()));
-        Arc::new(Self { key: OneKey(SecretKey::random()), calls: AtomicU64::new(0), asked: RwLock::new(asked) })
+        Arc::new(Self { key: OneKey::new(), calls: AtomicU64::new(0), asked: RwLock::new(asked) })
     }
 
     fn ask(&self) -> Result<(), Error> {
@@ -45,6 +45,14 @@ impl ServiceKey for Moody {
     fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
         self.ask()?;
         ServiceKey::decrypt(&self.key, blob, context)
+    }
+
+    fn store_format(&self) -> Result<u16, Error> {
+        self.key.store_format()
+    }
+
+    fn raise_store_format(&self, version: u16) -> Result<(), Error> {
+        self.key.raise_store_format(version)
     }
 }
 

@@ -55,7 +55,7 @@ fn re_wrapping_a_closed_object_is_two_reads_and_one_write_and_keeps_no_descripto
 fn a_data_key_that_is_new_when_the_kms_answers_is_not_replaced_by_the_old_one() {
     let (disk, _) = new_disk();
     let kms = Moody::new();
-    let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey(SecretKey::random()))));
+    let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey::new())));
     let store = open_with(&disk, &keys, StoreOptions { rewritten: 0, ..StoreOptions::default() });
     let dir = bucket(&store);
     let object = create(&store, &dir, "o");

@@ -18,10 +18,10 @@ struct Place {
 
 impl Place {
     fn at(path: &Path) -> Self {
-        let backend: Arc<dyn Backend> = RealBackend::open(path).unwrap();
+        let (backend, keys): (Arc<dyn Backend>, _) = (RealBackend::open(path).unwrap(), keys());
         let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "r".into() };
-        kmsfs::store::create(&*backend, &parameters).unwrap();
-        let store = Store::open(backend, keys(), StoreOptions::default()).unwrap();
+        kmsfs::store::create(&*backend, &parameters, keys.service()).unwrap();
+        let store = Store::open(backend, keys, StoreOptions::default()).unwrap();
         let dir = bucket(&store);
         Self { store, dir }
     }
