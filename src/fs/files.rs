@@ -26,14 +26,14 @@ impl Fs {
     pub fn create(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<(Entry, u64)> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
-        let judged = self.judged();
+        let judgement = self.judgement();
         let (object, entry) = self.make_object(&dir, name, creation, None)?;
         let opener = Opener { caller: creation.caller, operation: Operation::GenerateDataKey, write: true };
         let mut handle = Handle::new(object, opener);
         if Self::is_configuration(name) {
             handle.draft = Some(self.new_draft(&handle.object)?);
         }
-        Ok((entry, self.admit(handle, judged)))
+        Ok((entry, self.admit(handle, judgement)))
     }
 
     /// Encrypted as the request says, else as the nearest configuration does.
@@ -57,7 +57,7 @@ impl Fs {
         if let Some((parent, name)) = self.inodes.name_that(ino, Self::is_configuration) {
             return self.open_configuration(ino, (&self.dir(parent)?, &name), truncate, write, caller);
         }
-        let judged = self.judged();
+        let judgement = self.judgement();
         let operation = Cell::new(Operation::Decrypt);
         let by_name = |dir: &Arc<Dir>, name: &OsStr| {
             let opened = self.store.open_object(dir, name, caller);
@@ -76,7 +76,7 @@ impl Fs {
         let given_up = if truncate { self.object_by_name(ino, by_name)? } else { None };
         let object = given_up.map_or_else(|| self.object_of(ino, caller, by_name), Ok)?;
         let opener = Opener { caller: *caller, operation: operation.get(), write };
-        self.opened(object, truncate, opener, judged)
+        self.opened(object, truncate, opener, judgement)
     }
 
     /// The object of an inode with one handle more: the one that is open already or at hand, or what `open` finds under
@@ -114,12 +114,12 @@ impl Fs {
         Ok(None)
     }
 
-    fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judged: u64) -> Result<u64> {
+    fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judgement: u64) -> Result<u64> {
         let handle = Handle::new(object, opener);
         if truncate {
             self.change(&handle, Change::Truncate(0), Writer::Anybody(opener.caller))?;
         }
-        Ok(self.admit(handle, judged))
+        Ok(self.admit(handle, judgement))
     }
 
     pub(super) fn handle(&self, id: u64) -> Result<Arc<Handle>> {

@@ -56,6 +56,8 @@ pub struct Revocations {
     kernel: RwLock<Option<Box<dyn KernelCache>>>,
     /// The KMS's version that all handles were judged by last.
     judged: AtomicU64,
+    /// How often an object may have come under other keys.
+    rekeyed: AtomicU64,
     at: Mutex<Option<Instant>>,
     /// Inodes with a handle that is refused, and whether there are any.
     inodes: RwLock<HashSet<u64>>,
@@ -373,14 +375,19 @@ impl Fs {
 
     // ---- handles
 
-    pub(super) fn judged(&self) -> u64 {
+    fn judged(&self) -> u64 {
         self.revocations.judged.load(Ordering::SeqCst)
     }
 
-    /// A handle comes into use whose opener was allowed when everything had been judged by that version.
-    pub(super) fn admit(&self, handle: Handle, judged: u64) -> u64 {
+    /// Grows whenever who may use an object may have changed since it was opened.
+    pub(super) fn judgement(&self) -> u64 {
+        self.judged() + self.revocations.rekeyed.load(Ordering::SeqCst)
+    }
+
+    /// A handle comes into use whose opener was allowed at that judgement.
+    pub(super) fn admit(&self, handle: Handle, judgement: u64) -> u64 {
         let (id, handle) = self.handles.insert(handle);
-        if self.judged() != judged
+        if self.judgement() != judgement
             && Verdicts::default().of(&self.store, &handle) == Some(false)
             && self.begin_refusing(&handle)
         {
@@ -391,8 +398,9 @@ impl Fs {
 
     pub(super) fn released(&self, handle: &Handle) {
         let ino = handle.object.ino();
-        if let Some(key) = handle.object.kms_keys().pop() {
-            self.inodes.was_read_under(ino, self.revocations.closed.number(key, &handle.opener.caller));
+        let keys = handle.object.kms_keys();
+        if !keys.is_empty() {
+            self.inodes.was_read_under(ino, self.revocations.closed.number(keys, &handle.opener.caller));
         }
         if self.is_revoked(ino) {
             self.revocation_changed(ino);
@@ -458,9 +466,13 @@ impl Fs {
 
     /// Somebody used the object without a handle: its keys may have come back for that, or be others now.
     pub(super) fn was_used(&self, ino: u64) {
-        if self.is_revoked(ino) {
+        self.revocations.rekeyed.fetch_add(1, Ordering::SeqCst);
+        let handles = self.handles.of(ino);
+        if !handles.is_empty() {
             let _alone = self.revocations.at.lock();
-            self.judge(self.handles.of(ino), &mut Verdicts::default());
+            self.judge(handles, &mut Verdicts::default());
+        }
+        if self.is_revoked(ino) {
             self.drain_soon(ino);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::load::unwrap_keys;
 use super::{Keys, Object};
+use crate::format::sidecar::EpochKey;
 use crate::kms::{Caller, EncryptionContext};
 use crate::sse::Algorithm;
 use crate::store::{Dir, Result, Store};
@@ -9,16 +10,30 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 impl Object {
-    /// Asks for the data key on behalf of a caller, as every open does. A locked object has its keys again afterwards.
+    /// Asks for every data key that some chunk is under on behalf of a caller, as every open does. A locked object has its
+    /// keys again afterwards.
     pub(in crate::store) fn authorize(&self, caller: &Caller) -> Result<()> {
         self.asked.again();
+        loop {
+            let asked = self.authorize_those_there(caller)?;
+            // A key epoch that began meanwhile has one more.
+            if self.state.read().sidecar.keys == asked {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers what was asked for.
+    fn authorize_those_there(&self, caller: &Caller) -> Result<Vec<EpochKey>> {
         let (sidecar, id) = {
             let state = self.state.read();
             if state.keys.are_there().is_ok() {
-                let wrapped = state.sidecar.newest().wrapped.clone();
+                let keys = state.sidecar.keys.clone();
                 drop(state);
-                self.store.keys.unwrap(&wrapped, caller)?;
-                return Ok(());
+                for key in &keys {
+                    self.store.keys.unwrap(&key.wrapped, caller)?;
+                }
+                return Ok(keys);
             }
             (state.sidecar.clone(), state.id)
         };
@@ -28,7 +43,7 @@ impl Object {
         if state.keys.are_there().is_err() && state.sidecar.keys == sidecar.keys {
             state.keys = Arc::new(keys);
         }
-        Ok(())
+        Ok(sidecar.keys)
     }
 
     /// Commits, then zeroizes the data keys. Whoever needs them is answered `Error::Locked`.

@@ -163,6 +163,7 @@ fn what_needs_no_key_goes_on() {
     assert_eq!(fs::read(free.join("object")).unwrap(), b"free");
     world.enable();
     world.wait_until_allowed(&file);
+    world.wait_until_allowed(&gone);
     let mut byte = [0];
     gone.read_exact_at(&mut byte, 0).unwrap();
     assert_eq!(byte, *b"x");

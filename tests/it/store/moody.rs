@@ -1,6 +1,7 @@
 //! A KMS that may refuse, or in which something else happens while it is asked.
 
 use super::*;
+use kmsfs::kms::Code;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,6 +81,53 @@ impl Kms for Moody {
 
     fn authorize(&self, arn: &str, what: Operation, context: &EncryptionContext, by: &Caller) -> Result<(), Error> {
         self.ask()?;
+        self.key.authorize(arn, what, context, by)
+    }
+}
+
+/// Refuses one key, as `OneKey` has it.
+pub struct Choosy {
+    key: OneKey,
+    refused: RwLock<Option<String>>,
+}
+
+impl Choosy {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { key: OneKey(SecretKey::random()), refused: RwLock::new(None) })
+    }
+
+    pub fn refuse(&self, key_arn: Option<&str>) {
+        *self.refused.write() = key_arn.map(str::to_owned);
+    }
+
+    fn ask(&self, key: &str) -> Result<(), Error> {
+        let refused = self.refused.read().as_ref().is_some_and(|refused| refused == key);
+        if refused { Err(Error::new(Code::AccessDenied, "no")) } else { Ok(()) }
+    }
+}
+
+impl Kms for Choosy {
+    fn generate_data_key(&self, id: &str, context: &EncryptionContext, by: &Caller) -> Result<GeneratedDataKey, Error> {
+        Kms::generate_data_key(&self.key, id, context, by)
+    }
+
+    fn encrypt(
+        &self,
+        id: &str,
+        plaintext: &SecretKey,
+        context: &EncryptionContext,
+        by: &Caller,
+    ) -> Result<(String, Vec<u8>), Error> {
+        Kms::encrypt(&self.key, id, plaintext, context, by)
+    }
+
+    fn decrypt(&self, arn: &str, blob: &[u8], context: &EncryptionContext, by: &Caller) -> Result<SecretKey, Error> {
+        self.ask(arn)?;
+        Kms::decrypt(&self.key, arn, blob, context, by)
+    }
+
+    fn authorize(&self, arn: &str, what: Operation, context: &EncryptionContext, by: &Caller) -> Result<(), Error> {
+        self.ask(arn)?;
         self.key.authorize(arn, what, context, by)
     }
 }

@@ -1,6 +1,6 @@
 //! Data keys wrapped anew: what it costs, and others who change the same object meanwhile.
 
-use super::moody::Moody;
+use super::moody::{Choosy, Moody};
 use super::*;
 use kmsfs::store::backend::simulated::Call;
 
@@ -78,6 +78,42 @@ fn a_data_key_that_is_new_when_the_kms_answers_is_not_replaced_by_the_old_one() 
     let store = open(&disk, &keys);
     let object = open_object(&store, &bucket(&store), "o");
     assert_eq!(content(&object), pattern(1, 100_000));
+    store.release(&object);
+    store.close().unwrap();
+}
+
+/// Whoever might use the newest key alone read chunks under the older one, as long as somebody had the object open.
+#[test]
+fn an_object_between_two_data_keys_is_opened_by_whoever_may_use_both() {
+    let (disk, _) = new_disk();
+    let kms = Choosy::new();
+    let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey(SecretKey::random()))));
+    let store = open_with(&disk, &keys, StoreOptions { rewritten: 0, ..StoreOptions::default() });
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "o");
+    object.write(0, &pattern(1, 100_000)).unwrap();
+    store.rewrap(&object, &aws_kms("one"), "o", &CALLER).unwrap();
+    store.begin_epoch(&object, &aws_kms("two"), "o", &CALLER).unwrap();
+    object.reencrypt_some(0, 3).unwrap();
+    let opens = || {
+        let by_name = store.open_object(&dir, OsStr::new("o"), &CALLER).map(|object| store.release(&object)).is_ok();
+        let again = store.open_again(object.ino(), &CALLER).map(|object| store.release(&object.unwrap())).is_ok();
+        assert_eq!(by_name, again);
+        by_name
+    };
+    assert!(opens());
+    for key in ["one", "two"] {
+        kms.refuse(Some(&arn(key)));
+        assert!(!opens(), "{key}");
+        // The same of one that nobody had open.
+        let is_locked = object.lock().map(|()| object.is_locked()).unwrap();
+        assert!(is_locked && !opens(), "{key}");
+        kms.refuse(None);
+        assert!(opens() && !object.is_locked(), "{key}");
+    }
+    assert_eq!(object.reencrypt_some(3, 100).unwrap(), None);
+    kms.refuse(Some(&arn("one")));
+    assert!(opens(), "nothing is under the older one any more");
     store.release(&object);
     store.close().unwrap();
 }
