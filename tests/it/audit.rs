@@ -56,7 +56,7 @@ fn each_use_of_a_key_and_each_refusal_is_a_record_of_who_it_was() {
     let arn = store.create_key("alias/shared");
     let deny = json!({"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"},
-        {"Effect": "Deny", "Principal": {"AWS": format!("arn:aws:iam::000000000000:user/{EVE}")}, "Action": "kms:Decrypt",
+        {"Effect": "Deny", "Principal": {"AWS": format!("arn:aws:iam::000000000000:user/uid:{EVE}")}, "Action": "kms:Decrypt",
          "Resource": "*"}]});
     fs::write(store.path("policy.json"), deny.to_string()).unwrap();
     store.kms(&format!("put-key-policy --key-id {arn} --policy file://policy.json"));
@@ -86,7 +86,7 @@ fn each_use_of_a_key_and_each_refusal_is_a_record_of_who_it_was() {
     assert_eq!(refusal["requestParameters"]["encryptionContext"]["aws:s3:arn"], format!("arn:aws:s3:::bucket/{name}"));
     assert_eq!(refusal["resources"][0]["ARN"], arn.as_str());
     assert_eq!(refusal["userAgent"], "cat");
-    assert_eq!(refusal["userIdentity"]["arn"], format!("arn:aws:iam::000000000000:user/{EVE}"));
+    assert_eq!(refusal["userIdentity"]["arn"], format!("arn:aws:iam::000000000000:user/uid:{EVE}"));
     assert_eq!(refusal["eventSource"], "kms.amazonaws.com");
     let answer = store.verify();
     assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{answer:?}");
@@ -283,6 +283,14 @@ fn what_was_done_to_the_log_is_said_with_its_line() {
     store.verify().expect_failure(1, "audit.log:2: 1 record is missing before this one, number 2");
     write(&lines[..3]);
     store.verify().expect_failure(1, "audit.log:4: 1 record is missing at the end, number 4");
+    for foreign in ["xx{\"eventName\":\"Decrypt\"}", "", "May 1 host sshd[1]: hello"] {
+        for at in 0..=lines.len() {
+            let mut more = lines.clone();
+            more.insert(at, foreign);
+            write(&more);
+            store.verify().expect_failure(1, &format!("audit.log:{}: this is no record of this log", at + 1));
+        }
+    }
     write(&lines);
     assert_eq!(store.verify().code, 0);
     let other = Store::new();

@@ -3,7 +3,7 @@
 use super::super::exit::Failure;
 use super::super::text::escape;
 use super::{Answer, Operation, Refused, input};
-use crate::kms::{LocalKms, Outcome, verify_log};
+use crate::kms::{LocalKms, Outcome, Writer, verify_log};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -21,20 +21,25 @@ pub struct VerifyAuditLog {
     /// The log's files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// They are files of the system's log: lines of other programs are passed over, and counted
+    #[arg(long)]
+    syslog: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   kmsfs kms --store /srv/store verify-audit-log /var/log/kmsfs/audit.log
   kmsfs kms --store /srv/store verify-audit-log audit.log.2 audit.log.1 audit.log
+  kmsfs kms --store /srv/store verify-audit-log --syslog /var/log/auth.log
 
-Exit codes: 0 if nothing was changed, 1 if something was: standard error says which line of which file.
+Exit codes: 0 if nothing was changed or added, 1 if something was: standard error says which line of which file.
 The last line of standard output has the number and the hash of the last record. Who notes it elsewhere can tell
 later whether it is still there.";
 
 impl VerifyAuditLog {
     pub fn run(&self, kms: &LocalKms) -> Result<(), Failure> {
-        let found = verify_log(kms, &self.files).map_err(|error| Failure::new(escape(&error.to_string())))?;
+        let writer = if self.syslog { Writer::Syslog } else { Writer::Kmsfs };
+        let found = verify_log(kms, &self.files, writer).map_err(|error| Failure::new(escape(&error.to_string())))?;
         for notice in &found.notices {
             eprintln!("kmsfs: {}", escape(notice));
         }
@@ -45,6 +50,11 @@ impl VerifyAuditLog {
         match found.records {
             1 => println!("1 record is authentic"),
             count => println!("{count} records are authentic"),
+        }
+        match found.others {
+            0 => {}
+            1 => println!("1 line of other programs was passed over"),
+            count => println!("{count} lines of other programs were passed over"),
         }
         if let Some((number, hash)) = &found.last {
             println!("the last is number {number} with the hash {hash}");

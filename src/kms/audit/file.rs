@@ -164,10 +164,28 @@ fn parse_kept(bytes: &[u8]) -> Option<(Head, u64)> {
     Some((Head { id, sequence, hash }, len))
 }
 
-/// What is kept beside a log, if it is there.
-pub fn kept_beside(path: &Path) -> Option<Head> {
-    let file = File::open(head_path(path)).ok()?;
-    Some(read_kept(&file).ok()??.0)
+/// A log between two records, while others go on writing it.
+pub struct Snapshot {
+    pub log: File,
+    /// Bytes of it.
+    pub len: u64,
+    /// What is kept beside it, if that is there.
+    pub head: Option<Head>,
+}
+
+impl Snapshot {
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let log = File::open(path)?;
+        // What has no lock, a pipe for instance, nobody appends to.
+        let is_locked = flock(&log, FlockOperation::LockShared).is_ok();
+        let metadata = log.metadata()?;
+        let len = if metadata.is_file() { metadata.len() } else { u64::MAX };
+        let head = File::open(head_path(path)).ok().and_then(|file| read_kept(&file).ok()?);
+        if is_locked {
+            flock(&log, FlockOperation::Unlock)?;
+        }
+        Ok(Self { log, len, head: head.map(|(head, _)| head) })
+    }
 }
 
 /// The last finished line, and what follows it.
@@ -224,7 +242,7 @@ fn refuse(path: &Path, why: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verify::verify;
+    use super::super::verify::{Writer, verify};
     use super::*;
     use crate::crypto::SecretKey;
     use std::os::unix::fs::PermissionsExt;
@@ -248,7 +266,7 @@ mod tests {
         }
 
         fn findings(&self) -> Vec<String> {
-            let verification = verify(&self.key, &[self.log()]).unwrap();
+            let verification = verify(&self.key, &[self.log()], Writer::Kmsfs).unwrap();
             verification.findings.into_iter().map(|finding| format!("{}: {}", finding.line, finding.what)).collect()
         }
     }
@@ -264,7 +282,7 @@ mod tests {
                 });
             }
         });
-        let verification = verify(&place.key, &[place.log()]).unwrap();
+        let verification = verify(&place.key, &[place.log()], Writer::Kmsfs).unwrap();
         assert_eq!((verification.records, verification.chains), (200, 1));
         assert_eq!(place.findings(), [""; 0]);
         assert_eq!(fs::metadata(place.log()).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -279,7 +297,7 @@ mod tests {
         fs::rename(place.log(), &old).unwrap();
         place.append(&mut sink, 2);
         place.append(&mut FileSink::new(place.log()), 3);
-        let verification = verify(&place.key, &[old, place.log()]).unwrap();
+        let verification = verify(&place.key, &[old, place.log()], Writer::Kmsfs).unwrap();
         assert_eq!((verification.records, verification.chains, verification.findings.len()), (3, 1, 0));
         assert_eq!(verification.notices, [""; 0]);
     }
@@ -321,7 +339,7 @@ mod tests {
             sink.append(&place.key, &long, Loss::default()).unwrap();
             fs::write(head_path(&place.log()), "").unwrap();
         }
-        let verification = verify(&place.key, &[place.log()]).unwrap();
+        let verification = verify(&place.key, &[place.log()], Writer::Kmsfs).unwrap();
         assert_eq!((verification.records, verification.chains, verification.findings.len()), (3, 1, 0));
     }
 
@@ -373,7 +391,7 @@ mod tests {
                 assert!(!place.findings().is_empty());
                 // Taken out again, it has not hidden that the log began earlier.
                 fs::write(place.log(), format!("{}\n", after.lines().last().unwrap())).unwrap();
-                let notices = verify(&place.key, &[place.log()]).unwrap().notices;
+                let notices = verify(&place.key, &[place.log()], Writer::Kmsfs).unwrap().notices;
                 assert!(
                     notices[0].ends_with("begins with number 4: what comes before is in an older file"),
                     "{notices:?}"

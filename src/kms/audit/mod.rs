@@ -11,7 +11,7 @@ mod verify;
 pub use decorator::{Audited, Outcome};
 use record::Event;
 pub use record::is_read_only;
-pub use verify::{Finding, Verification};
+pub use verify::{Finding, Verification, Writer};
 
 use super::local::LocalKms;
 use super::{Code, Error};
@@ -134,8 +134,8 @@ impl AuditLog {
 }
 
 /// Checks the files of a log, the oldest first, that were written with this keyring.
-pub fn verify_log(kms: &LocalKms, files: &[PathBuf]) -> io::Result<Verification> {
-    verify::verify(&ChainKey::of_root(kms.root()), files)
+pub fn verify_log(kms: &LocalKms, files: &[PathBuf], writer: Writer) -> io::Result<Verification> {
+    verify::verify(&ChainKey::of_root(kms.root()), files, writer)
 }
 
 fn is_full(error: &io::Error) -> bool {

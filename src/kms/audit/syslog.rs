@@ -58,7 +58,7 @@ impl SyslogSink {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verify::verify;
+    use super::super::verify::{Writer, verify};
     use super::*;
     use crate::crypto::SecretKey;
 
@@ -85,9 +85,9 @@ mod tests {
         }
         let file = dir.path().join("messages");
         std::fs::write(&file, &kept).unwrap();
-        let verification = verify(&key, std::slice::from_ref(&file)).unwrap();
-        assert_eq!((verification.records, verification.findings.len()), (2, 0));
+        let verification = verify(&key, std::slice::from_ref(&file), Writer::Syslog).unwrap();
+        assert_eq!((verification.records, verification.findings.len(), verification.others), (2, 0, 2));
         std::fs::write(&file, kept.replace("\"n\":2", "\"n\":3")).unwrap();
-        assert_eq!(verify(&key, &[file]).unwrap().findings.len(), 1);
+        assert_eq!(verify(&key, &[file], Writer::Syslog).unwrap().findings.len(), 1);
     }
 }

@@ -1,15 +1,23 @@
 //! Whether the records of a log are what was written, all of it, in that order.
 
 use super::chain::{ChainId, Head, Link};
-use super::file::kept_beside;
+use super::file::Snapshot;
 use crate::crypto::ChainKey;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// What syslog's own lines carry before a record of this program.
-const SYSLOG: &[u8] = b"kmsfs-audit[";
+const TAG: &[u8] = b"kmsfs-audit";
+
+/// Whose files they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// This program's alone: every line is a record, from its first byte on.
+    Kmsfs,
+    /// The system's log: others write there too, and each line has something before its text.
+    Syslog,
+}
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,16 +36,22 @@ pub struct Verification {
     pub findings: Vec<Finding>,
     /// What is as it should be but worth knowing.
     pub notices: Vec<String>,
+    /// Lines of others in the system's log, which nothing is known about.
+    pub others: u64,
     /// The last record of the last file: its number and hash, to be noted elsewhere.
     pub last: Option<(u64, String)>,
 }
 
 /// Reads the files of a log, the oldest first.
-pub fn verify(key: &ChainKey, files: &[PathBuf]) -> io::Result<Verification> {
-    let mut check = Check { key, heads: HashMap::new(), found: Verification::default() };
+pub fn verify(key: &ChainKey, files: &[PathBuf], writer: Writer) -> io::Result<Verification> {
+    let mut check = Check { key, writer, heads: HashMap::new(), found: Verification::default() };
     for file in files {
         let of_file = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-        check.read(file, BufReader::new(File::open(file).map_err(of_file)?)).map_err(of_file)?;
+        let Snapshot { log, len, head } = Snapshot::of(file).map_err(of_file)?;
+        let lines = check.read(file, BufReader::new(log.take(len))).map_err(of_file)?;
+        if let Some(head) = head {
+            check.compare_with_kept(file, lines, &head);
+        }
     }
     check.found.chains = check.heads.len();
     Ok(check.found)
@@ -45,6 +59,7 @@ pub fn verify(key: &ChainKey, files: &[PathBuf]) -> io::Result<Verification> {
 
 struct Check<'a> {
     key: &'a ChainKey,
+    writer: Writer,
     heads: HashMap<ChainId, Head>,
     found: Verification,
 }
@@ -57,8 +72,9 @@ struct Unread {
 }
 
 impl Check<'_> {
-    fn read(&mut self, file: &Path, mut reader: impl BufRead) -> io::Result<()> {
-        let mut unread = None;
+    /// Answers how many lines there are.
+    fn read(&mut self, file: &Path, mut reader: impl BufRead) -> io::Result<u64> {
+        let mut unread: Option<Unread> = None;
         let mut last = None;
         let mut line = Vec::new();
         let mut number = 0;
@@ -69,14 +85,12 @@ impl Check<'_> {
             }
             number += 1;
             let is_finished = line.pop_if(|byte| *byte == b'\n').is_some();
-            let Some((record, link)) = parse(&line) else {
-                // In syslog's files others write too.
-                if !is_others(&line) {
-                    self.settle(
-                        file,
-                        unread.replace(Unread { line: number, bytes: line.len() as u64, is_finished }),
-                        0,
-                    );
+            let Some((record, link)) = self.parse(&line) else {
+                if self.is_others(&line) {
+                    self.found.others += 1;
+                } else {
+                    let new = Unread { line: number, bytes: line.len() as u64, is_finished };
+                    self.settle(file, unread.replace(new), 0);
                 }
                 continue;
             };
@@ -95,27 +109,41 @@ impl Check<'_> {
             self.follow(file, number, &link);
         }
         match unread {
+            // Nobody was just writing it: the length was taken under the log's lock.
             Some(Unread { is_finished: false, line, .. }) => {
-                self.found.notices.push(format!(
-                    "{}:{line}: not finished: a record is being written, or a crash tore it",
-                    file.display()
-                ));
+                let what = "not finished: a crash tore it, which the next record will say, or it was written by \
+                            somebody without the keyring";
+                self.find(file, line, what.into());
             }
             unread => self.settle(file, unread, 0),
         }
         if let Some(last) = last {
             self.found.last = Some((last.sequence, hex::encode(last.hash)));
         }
-        self.compare_with_kept(file, number);
-        Ok(())
+        Ok(number)
+    }
+
+    /// A record of this log. In the system's it is wherever it begins in the line.
+    fn parse<'l>(&self, line: &'l [u8]) -> Option<(&'l [u8], Link)> {
+        let start = match self.writer {
+            Writer::Kmsfs => line.starts_with(b"{").then_some(0)?,
+            Writer::Syslog => line.iter().position(|byte| *byte == b'{')?,
+        };
+        Some((&line[start..], Link::parse(&line[start..])?))
+    }
+
+    fn is_others(&self, line: &[u8]) -> bool {
+        self.writer == Writer::Syslog && !line.windows(TAG.len()).any(|window| window == TAG)
     }
 
     /// A line that could not be read is a crash's, if the record after it says so.
     fn settle(&mut self, file: &Path, unread: Option<Unread>, torn: u64) {
-        if let Some(unread) = unread
-            && unread.bytes != torn
-        {
-            self.find(file, unread.line, "this is no record of this log".into());
+        let Some(Unread { line, bytes, .. }) = unread else { return };
+        if bytes > 0 && bytes == torn {
+            let text = format!("{}:{line}: {bytes} bytes of a record that a crash left unfinished", file.display());
+            self.found.notices.push(text);
+        } else {
+            self.find(file, line, "this is no record of this log".into());
         }
     }
 
@@ -146,8 +174,7 @@ impl Check<'_> {
         }
     }
 
-    fn compare_with_kept(&mut self, file: &Path, lines: u64) {
-        let Some(kept) = kept_beside(file) else { return };
+    fn compare_with_kept(&mut self, file: &Path, lines: u64, kept: &Head) {
         match self.heads.get(&kept.id).map(|head| head.sequence) {
             Some(there) if kept.sequence > there => {
                 self.find(file, lines + 1, missing("at the end", there + 1, kept.sequence));
@@ -164,18 +191,6 @@ impl Check<'_> {
     fn find(&mut self, file: &Path, line: u64, what: String) {
         self.found.findings.push(Finding { file: file.to_path_buf(), line, what });
     }
-}
-
-/// A record of this log, wherever it begins in the line.
-fn parse(line: &[u8]) -> Option<(&[u8], Link)> {
-    let record = &line[line.iter().position(|byte| *byte == b'{')?..];
-    Some((record, Link::parse(record)?))
-}
-
-/// A line of syslog's that is not from here: records of a file begin with `{`.
-fn is_others(line: &[u8]) -> bool {
-    let is_prefixed = line.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'<');
-    is_prefixed && !line.windows(SYSLOG.len()).any(|window| window == SYSLOG)
 }
 
 fn missing(place: &str, from: u64, to: u64) -> String {
@@ -206,7 +221,7 @@ mod tests {
         change(&mut lines);
         let file = dir.path().join("log");
         std::fs::write(&file, lines.iter().flat_map(|line| [line, "\n"]).collect::<String>()).unwrap();
-        let findings = verify(&key, &[file]).unwrap().findings;
+        let findings = verify(&key, &[file], Writer::Kmsfs).unwrap().findings;
         let found: Vec<_> = findings.iter().map(|finding| (finding.line, finding.what.as_str())).collect();
         assert_eq!(found, expected);
     }
@@ -218,8 +233,15 @@ mod tests {
         check(|lines| lines[2] = lines[2].replace("\"n\":3", "\"n\":4"), &[(3, changed)]);
         check(|lines| drop(lines.remove(2)), &[(3, "1 record is missing before this one, number 3")]);
         check(|lines| drop(lines.drain(1..4)), &[(2, "3 records are missing before this one, number 2 to 4")]);
-        check(|lines| lines.insert(1, "{}".into()), &[(2, "this is no record of this log")]);
-        check(|lines| lines.insert(1, "what somebody wrote".into()), &[]);
+        let none = "this is no record of this log";
+        check(|lines| lines[2].push(' '), &[(3, none), (4, "1 record is missing before this one, number 3")]);
+        check(|lines| lines[2].insert_str(0, "x "), &[(3, none), (4, "1 record is missing before this one, number 3")]);
+        for foreign in ["{}", "what somebody wrote", "x {\"eventName\":\"Decrypt\"}", "<1>", "", " ", "\0", "# kmsfs"] {
+            for at in 0..=5 {
+                check(|lines| lines.insert(at, foreign.into()), &[(at as u64 + 1, none)]);
+            }
+        }
+        check(|lines| lines.extend(["a".into(), "b".into()]), &[(6, none), (7, none)]);
         check(
             |lines| lines.swap(1, 2),
             &[
@@ -241,12 +263,45 @@ mod tests {
         let (second, head) = head.seal(&key, "{\"n\":2}", Loss::default());
         let (third, _) = head.seal(&key, "{\"n\":3}", Loss::default());
         std::fs::write(&file, format!("{first}\n{fork}\n{third}\n")).unwrap();
-        let verification = verify(&key, std::slice::from_ref(&file)).unwrap();
+        let verification = verify(&key, std::slice::from_ref(&file), Writer::Kmsfs).unwrap();
         let what = "this record does not follow the one before, which was replaced";
         assert_eq!(verification.findings, [Finding { file: file.clone(), line: 3, what: what.into() }]);
         std::fs::write(&file, format!("{second}\n{third}\n")).unwrap();
-        let verification = verify(&key, &[file]).unwrap();
+        let verification = verify(&key, &[file], Writer::Kmsfs).unwrap();
         assert_eq!((verification.findings.len(), verification.notices.len()), (0, 1), "an older file was not given");
         assert_eq!(verification.last.unwrap().0, 3);
+    }
+
+    #[test]
+    fn what_is_not_finished_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = ChainKey::of_root(&SecretKey::random());
+        let file = dir.path().join("log");
+        let (record, _) = Head::start().seal(&key, "{}", Loss::default());
+        let check = |text: String| {
+            std::fs::write(&file, text).unwrap();
+            let found = verify(&key, std::slice::from_ref(&file), Writer::Kmsfs).unwrap();
+            (found.records, found.findings.len())
+        };
+        assert_eq!(check(record.clone()), (1, 0), "but for its end");
+        assert_eq!(check(format!("{record}\n{{\"eventName\":\"Decrypt\"}}")), (1, 1));
+    }
+
+    #[test]
+    fn lines_of_others_in_the_systems_log_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = ChainKey::of_root(&SecretKey::random());
+        let file = dir.path().join("messages");
+        let (record, _) = Head::start().seal(&key, "{}", Loss::default());
+        let check = |more: &str| {
+            std::fs::write(&file, format!("{more}\nMay 1 host kmsfs-audit[1]: {record}\n")).unwrap();
+            let of = |writer| verify(&key, std::slice::from_ref(&file), writer).unwrap();
+            let found = of(Writer::Syslog);
+            assert!(of(Writer::Kmsfs).findings.len() >= 2, "as a file of its own");
+            (found.records, found.others, found.findings.len())
+        };
+        assert_eq!(check("May 1 host sshd[1]: hello\n\nMay 1 host x[2]: {\"a\":1}"), (1, 3, 0));
+        assert_eq!(check("May 1 host kmsfs-audit[1]: {\"eventName\":\"Decrypt\"}"), (1, 0, 1));
+        assert_eq!(check("{\"eventName\":\"Decrypt\",\"x\":\"kmsfs-audit\"}"), (1, 0, 1));
     }
 }
