@@ -3,7 +3,7 @@
 use super::grants::{self, Grant};
 use super::keyring::{Contents, GRANTS, Key, KeyManager, KeyOrigin, POLICY};
 use super::local::LocalKms;
-use super::policy::{Decision, Policy, Request, aws_s3_policy, default_policy};
+use super::policy::{self, Decision, Judgement, Known, Policy, Request, Unknown, aws_s3_policy, default_policy};
 use super::principal::Principals;
 use super::{Caller, Code, EncryptionContext, Error};
 use parking_lot::RwLock;
@@ -95,13 +95,15 @@ impl Contents {
 
     /// Decides by the key's policy and grants.
     pub fn permit(&self, key: &Key, who: &Principals, ask: &Ask<'_>) -> Result<(), Error> {
-        let granted = |grant: &Grant| grant.allows(ask.action, ask.context, &who.arns);
-        self.permit_if(key, who, ask, |rules| Ok(rules.grants.as_ref().map_err(Clone::clone)?.iter().any(granted)))
+        self.permit_if(key, who, ask, |rules| {
+            let grants = rules.grants.as_ref().map_err(Clone::clone)?;
+            Ok(policy::any(grants.iter().map(|grant| grant.allows(ask.action, ask.context, who))))
+        })
     }
 
     /// Decides by the key's policy alone.
     pub fn permit_by_policy(&self, key: &Key, who: &Principals, ask: &Ask<'_>) -> Result<(), Error> {
-        self.permit_if(key, who, ask, |_| Ok(false))
+        self.permit_if(key, who, ask, |_| Ok(Ok(false)))
     }
 
     /// `granted` is asked where the policy neither allows nor denies.
@@ -110,11 +112,21 @@ impl Contents {
         key: &Key,
         who: &Principals,
         ask: &Ask<'_>,
-        granted: impl FnOnce(&KeyRules) -> Result<bool, Error>,
+        granted: impl FnOnce(&KeyRules) -> Result<Known<bool>, Error>,
     ) -> Result<(), Error> {
         let rules = self.rules_of(key);
-        let decision = self.decide(rules.policy.as_ref().map_err(Clone::clone)?, key, who, ask);
-        if decision == Decision::Allowed || (decision == Decision::NotAllowed && granted(&rules)?) {
+        let Judgement { decision, unknown } = self.judge(rules.policy.as_ref().map_err(Clone::clone)?, key, who, ask);
+        // What cannot be told of a policy is mended by those whom no policy keeps out.
+        let mends = who.is_root && matches!(ask.action, "GetKeyPolicy" | "PutKeyPolicy");
+        let unknown = unknown.filter(|_| !mends);
+        let is_allowed = match (decision, unknown) {
+            (Decision::Denied, _) => Ok(false),
+            (Decision::Allowed, None) => Ok(true),
+            (Decision::Allowed, Some(unknown)) => Err(unknown),
+            (Decision::NotAllowed, None) => granted(&rules)?,
+            (Decision::NotAllowed, Some(unknown)) => Err(unknown),
+        };
+        if is_allowed? {
             return Ok(());
         }
         let action = format!("kms:{}", ask.action);
@@ -122,24 +134,24 @@ impl Contents {
             Decision::Denied => "with an explicit deny in a resource-based policy".to_string(),
             _ => format!("because no resource-based policy allows the {action} action"),
         };
-        let (user, arn) = (&who.arns[0], self.key_arn(&key.id));
+        let (user, arn) = (who.arn(), self.key_arn(&key.id));
         let text = format!("User: {user} is not authorized to perform: {action} on resource: {arn} {because}");
         Err(Error::new(Code::AccessDenied, text))
     }
 
     /// By this policy alone, whether it is the key's or is to become it.
-    pub fn decide(&self, policy: &Policy, key: &Key, who: &Principals, ask: &Ask<'_>) -> Decision {
-        let values = |name: &str| self.values(name, key, who, ask);
-        policy.decide(&Request {
+    pub fn judge(&self, policy: &Policy, key: &Key, who: &Principals, ask: &Ask<'_>) -> Judgement {
+        let values = |name: &str| self.values(name, key, ask);
+        policy.judge(&Request {
             action: &format!("kms:{}", ask.action),
             resource: &self.key_arn(&key.id),
-            principals: &who.arns,
+            subject: &who.subject(),
             values: &values,
         })
     }
 
     /// The values of a condition key; none if the request has none.
-    fn values(&self, name: &str, key: &Key, who: &Principals, ask: &Ask<'_>) -> Vec<String> {
+    fn values(&self, name: &str, key: &Key, ask: &Ask<'_>) -> Vec<String> {
         let one = |value: &str| vec![value.to_string()];
         if let Some(wanted) = name.strip_prefix("kms:encryptioncontext:") {
             let pairs = ask.context.into_iter().flatten();
@@ -164,9 +176,6 @@ impl Contents {
                 KeyOrigin::AwsKms => "AWS_KMS",
                 KeyOrigin::External => "EXTERNAL",
             }),
-            // Whoever asks is each of its principals.
-            "aws:principalarn" => who.arns.clone(),
-            "aws:username" => one(&who.user),
             "aws:userid" => one(&ask.caller.uid.to_string()),
             "aws:currenttime" => OffsetDateTime::now_utc().format(&Rfc3339).map(|time| vec![time]).unwrap_or_default(),
             "aws:epochtime" => one(&OffsetDateTime::now_utc().unix_timestamp().to_string()),
@@ -178,10 +187,17 @@ impl Contents {
     }
 }
 
+/// Nobody is taken for somebody else, whom no policy denies anything.
+impl From<Unknown> for Error {
+    fn from(unknown: Unknown) -> Self {
+        Self::new(Code::KmsInternal, unknown.0)
+    }
+}
+
 impl LocalKms {
     /// Refuses what the key's policy and grants do not let the caller do.
     pub(super) fn permit(&self, contents: &Contents, key: &Key, ask: &Ask<'_>) -> Result<(), Error> {
-        contents.permit(key, &*self.directory.principals(ask.caller)?, ask)
+        contents.permit(key, &self.directory.principals(ask.caller), ask)
     }
 
     /// The same for a call on the command line, whose key is named as the call names it.

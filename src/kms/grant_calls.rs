@@ -4,7 +4,7 @@ use super::authorization::Ask;
 use super::grants::{self, Constraints, Grant, OPERATIONS};
 use super::keyring::{Contents, GRANTS, Key, now};
 use super::local::{LocalKms, check_usable};
-use super::policy::principal;
+use super::policy::{self, Known, Principal};
 use super::principal::Principals;
 use super::{Caller, Code, EncryptionContext, Error};
 
@@ -46,7 +46,7 @@ impl LocalKms {
         caller: &Caller,
     ) -> Result<Grant, Error> {
         check(request)?;
-        let who = self.directory.principals(caller)?;
+        let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
             contents.check_tokens(tokens)?;
@@ -98,7 +98,7 @@ impl LocalKms {
 
     pub fn revoke_grant(&self, key_id: &str, grant_id: &str, caller: &Caller) -> Result<(), Error> {
         check_id(grant_id)?;
-        let who = self.directory.principals(caller)?;
+        let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
             contents.permit(&key, &who, &Ask::direct("RevokeGrant", caller).naming(key_id))?;
@@ -108,7 +108,7 @@ impl LocalKms {
 
     /// By its retiring principal, by its grantee if RetireGrant is among its operations, or by the account's root.
     pub fn retire_grant(&self, which: &Retired<'_>, caller: &Caller) -> Result<(), Error> {
-        let who = self.directory.principals(caller)?;
+        let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let (key, grant) = match which {
                 Retired::Token(token) => contents.grant_of_token(token)?,
@@ -119,12 +119,10 @@ impl LocalKms {
                     (key, grant.ok_or_else(|| not_found(grant_id))?)
                 }
             };
-            let is = |principal: &String| who.arns.contains(principal);
-            let may = grant.retiring_principal.as_ref().is_some_and(is)
-                || grant.allows("RetireGrant", None, &who.arns)
-                || is(&grant.issuing_account);
-            if !may {
-                let (user, arn) = (&who.arns[0], contents.key_arn(&key.id));
+            let retiring = grant.retiring_principal.as_ref().map_or(Ok(false), |retiring| who.is(retiring));
+            let own = grant.allows("RetireGrant", None, &who);
+            if !policy::any([who.is(&grant.issuing_account), retiring, own])? {
+                let (user, arn) = (who.arn(), contents.key_arn(&key.id));
                 let text = format!("User: {user} is not authorized to perform: kms:RetireGrant on resource: {arn}");
                 return Err(Error::new(Code::AccessDenied, text));
             }
@@ -148,13 +146,14 @@ impl Contents {
         caller: &Caller,
         key_id: &str,
     ) -> Result<(), Error> {
-        let more = conditions(grant);
+        let more = conditions(grant, who)?;
         let ask = Ask { more: &more, ..Ask::direct("CreateGrant", caller) }.naming(key_id);
         match self.permit_by_policy(key, who, &ask) {
             Err(error) if error.code == Code::AccessDenied => {
                 self.permit(key, who, &ask)?;
-                let passes = |mine: &Grant| mine.allows("CreateGrant", None, &who.arns) && mine.covers(grant);
-                if self.grants(key)?.iter().any(passes) { Ok(()) } else { Err(error) }
+                let mine = self.grants(key)?.into_iter().filter(|mine| mine.covers(grant));
+                let passes = policy::any(mine.map(|mine| mine.allows("CreateGrant", None, who)));
+                if passes? { Ok(()) } else { Err(error) }
             }
             answer => answer,
         }
@@ -202,7 +201,8 @@ fn not_found(grant_id: &str) -> Error {
 }
 
 fn new_grant(contents: &Contents, request: &GrantRequest) -> Grant {
-    let canonical = |name: &String| principal(name).unwrap_or_else(|| name.clone());
+    let canonical =
+        |name: &String| Principal::parse(name).map_or_else(|| name.clone(), |principal| principal.to_string());
     Grant {
         grant_id: hex::encode(rand::random::<[u8; 32]>()),
         grant_token: hex::encode(rand::random::<[u8; 32]>()),
@@ -223,13 +223,15 @@ fn is_same(known: &Grant, new: &Grant) -> bool {
 }
 
 /// Condition keys of CreateGrant.
-fn conditions(grant: &Grant) -> Vec<(&'static str, Vec<String>)> {
+fn conditions(grant: &Grant, who: &Principals) -> Known<Vec<(&'static str, Vec<String>)>> {
     let mut all = vec![
         ("kms:grantoperations", grant.operations.clone()),
-        ("kms:granteeprincipal", vec![grant.grantee_principal.clone()]),
+        ("kms:granteeprincipal", who.forms(&grant.grantee_principal)?),
         ("kms:grantisforawsresource", vec!["false".into()]),
     ];
-    all.extend(grant.retiring_principal.clone().map(|retiring| ("kms:retiringprincipal", vec![retiring])));
+    if let Some(retiring) = &grant.retiring_principal {
+        all.push(("kms:retiringprincipal", who.forms(retiring)?));
+    }
     let constraints = &grant.constraints;
     let kinds = [
         ("EncryptionContextEquals", &constraints.encryption_context_equals),
@@ -237,7 +239,7 @@ fn conditions(grant: &Grant) -> Vec<(&'static str, Vec<String>)> {
     ];
     let kinds = kinds.into_iter().filter(|(_, pairs)| pairs.is_some());
     all.push(("kms:grantconstrainttype", kinds.map(|(kind, _)| kind.to_string()).collect()));
-    all
+    Ok(all)
 }
 
 fn check(request: &GrantRequest) -> Result<(), Error> {
@@ -277,7 +279,8 @@ fn check_pairs(pairs: &EncryptionContext) -> Result<(), Error> {
 }
 
 fn checked_principal(name: &str) -> Result<String, Error> {
-    principal(name)
+    Principal::parse(name)
+        .map(|principal| principal.to_string())
         .ok_or_else(|| Error::new(Code::InvalidArn, format!("ARN does not refer to a valid principal: {name}")))
 }
 
@@ -319,15 +322,18 @@ mod tests {
     fn a_grant_lets_its_grantee_until_it_is_revoked() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        let denied = Err(access_denied("user/4000001", "Decrypt", &arn));
+        let denied = Err(access_denied("user/uid:4000001", "Decrypt", &arn));
         assert_eq!(may(&kms, &arn, &ALICE), denied);
-        let grant = kms.create_grant(&arn, &request("user/4000001", &["Decrypt"]), &[], &ROOT).unwrap();
+        let grant = kms.create_grant(&arn, &request("user/uid:4000001", &["Decrypt"]), &[], &ROOT).unwrap();
         assert_eq!((may(&kms, &arn, &ALICE), may(&kms, &arn, &BOB).is_err()), (Ok(()), true));
         let listed = kms.list_grants(&arn, None, None, &ROOT).unwrap();
         assert_eq!(listed, [GrantEntry { key_arn: arn.clone(), grant: grant.clone() }]);
         assert_eq!(kms.list_grants(&arn, Some(&"0".repeat(64)), None, &ROOT).unwrap(), []);
-        assert_eq!(kms.list_grants(&arn, None, Some(&arn_of("user/4000002")), &ROOT).unwrap(), []);
-        assert_eq!(kms.list_grants(&arn, Some(&grant.grant_id), Some(&arn_of("user/4000001")), &ROOT).unwrap(), listed);
+        assert_eq!(kms.list_grants(&arn, None, Some(&arn_of("user/uid:4000002")), &ROOT).unwrap(), []);
+        assert_eq!(
+            kms.list_grants(&arn, Some(&grant.grant_id), Some(&arn_of("user/uid:4000001")), &ROOT).unwrap(),
+            listed
+        );
         kms.revoke_grant(&arn, &grant.grant_id, &ROOT).unwrap();
         assert_eq!(may(&kms, &arn, &ALICE), denied);
         let gone = Error::new(Code::NotFound, format!("Grant ID {} not found", grant.grant_id));
@@ -340,20 +346,20 @@ mod tests {
         let (kms, arn) = fixture(&dir);
         let constraints =
             Constraints { encryption_context_equals: Some(context(&[("a", "1")])), ..Constraints::default() };
-        let request = GrantRequest { constraints, ..request("role/4000010", &["Decrypt"]) };
+        let request = GrantRequest { constraints, ..request("role/gid:4000010", &["Decrypt"]) };
         kms.create_grant(&arn, &request, &[], &ROOT).unwrap();
         let grouped = Caller { gid: 4_000_010, ..ALICE };
         assert_eq!(may(&kms, &arn, &grouped), Ok(()));
         let other = kms.authorize(&arn, Operation::Decrypt, &context(&[("a", "2")]), &grouped);
-        assert_eq!(other, Err(access_denied("user/4000001", "Decrypt", &arn)));
+        assert_eq!(other, Err(access_denied("user/uid:4000001", "Decrypt", &arn)));
     }
 
     #[test]
     fn a_deny_of_the_policy_wins_over_a_grant() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        kms.create_grant(&arn, &request("user/4000001", &["Decrypt"]), &[], &ROOT).unwrap();
-        let deny = allow("user/4000001", "kms:Decrypt").replace("Allow", "Deny");
+        kms.create_grant(&arn, &request("user/uid:4000001", &["Decrypt"]), &[], &ROOT).unwrap();
+        let deny = allow("user/uid:4000001", "kms:Decrypt").replace("Allow", "Deny");
         kms.put_key_policy(&arn, None, &policy(&[&allow("root", "kms:*"), &deny]), false, &ROOT).unwrap();
         assert!(
             may(&kms, &arn, &ALICE).unwrap_err().message.ends_with("with an explicit deny in a resource-based policy")
@@ -364,7 +370,7 @@ mod tests {
     fn a_name_makes_a_repeated_request_one_grant() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        let plain = request("user/4000001", &["Decrypt"]);
+        let plain = request("user/uid:4000001", &["Decrypt"]);
         let named = GrantRequest { name: Some("once".into()), ..plain.clone() };
         let make = |request: &GrantRequest| kms.create_grant(&arn, request, &[], &ROOT).unwrap().grant_id;
         assert_eq!(make(&named), make(&named));
@@ -377,15 +383,15 @@ mod tests {
     fn a_grant_is_retired_by_those_it_names_and_by_root() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        let retiring = Some(arn_of("user/4000002"));
-        let by_bob = GrantRequest { retiring_principal: retiring, ..request("user/4000001", &["Decrypt"]) };
+        let retiring = Some(arn_of("user/uid:4000002"));
+        let by_bob = GrantRequest { retiring_principal: retiring, ..request("user/uid:4000001", &["Decrypt"]) };
         let make = |request: &GrantRequest| kms.create_grant(&arn, request, &[], &ROOT).unwrap();
         let grant = make(&by_bob);
-        assert_eq!(kms.list_retirable_grants(&arn_of("user/4000002")).unwrap().len(), 1);
-        assert_eq!(kms.list_retirable_grants(&arn_of("user/4000001")).unwrap(), []);
+        assert_eq!(kms.list_retirable_grants(&arn_of("user/uid:4000002")).unwrap().len(), 1);
+        assert_eq!(kms.list_retirable_grants(&arn_of("user/uid:4000001")).unwrap(), []);
         let text = format!(
             "User: {} is not authorized to perform: kms:RetireGrant on resource: {arn}",
-            arn_of("user/4000001")
+            arn_of("user/uid:4000001")
         );
         let by_id = |grant: &Grant, caller| {
             kms.retire_grant(&Retired::Id { key_id: &arn, grant_id: &grant.grant_id.clone() }, caller)
@@ -393,7 +399,7 @@ mod tests {
         assert_eq!(by_id(&grant, &ALICE), Err(Error::new(Code::AccessDenied, text)));
         assert_eq!(by_id(&grant, &BOB), Ok(()));
         assert_eq!(by_id(&grant, &BOB).unwrap_err().code, Code::NotFound);
-        let own = make(&request("user/4000001", &["Decrypt", "RetireGrant"]));
+        let own = make(&request("user/uid:4000001", &["Decrypt", "RetireGrant"]));
         assert_eq!(kms.retire_grant(&Retired::Token(&own.grant_token), &ALICE), Ok(()));
         let invalid = Err(Error::new(Code::InvalidGrantToken, "The grant token is invalid."));
         assert_eq!(kms.retire_grant(&Retired::Token(&own.grant_token), &ALICE), invalid);
@@ -404,13 +410,13 @@ mod tests {
     fn who_may_pass_on_a_grant_passes_on_no_more_than_it_gives() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        let denied = Err(access_denied("user/4000001", "CreateGrant", &arn));
+        let denied = Err(access_denied("user/uid:4000001", "CreateGrant", &arn));
         let make = |request: &GrantRequest| kms.create_grant(&arn, request, &[], &ALICE).map(|_| ());
-        let decrypt = request("user/4000002", &["Decrypt"]);
+        let decrypt = request("user/uid:4000002", &["Decrypt"]);
         assert_eq!(make(&decrypt), denied);
-        kms.create_grant(&arn, &request("user/4000001", &["CreateGrant", "Decrypt"]), &[], &ROOT).unwrap();
+        kms.create_grant(&arn, &request("user/uid:4000001", &["CreateGrant", "Decrypt"]), &[], &ROOT).unwrap();
         assert_eq!(make(&decrypt), Ok(()));
-        assert_eq!(make(&request("user/4000002", &["Encrypt"])), denied);
+        assert_eq!(make(&request("user/uid:4000002", &["Encrypt"])), denied);
         assert_eq!(may(&kms, &arn, &BOB), Ok(()));
     }
 
@@ -420,20 +426,20 @@ mod tests {
         let (kms, arn) = fixture(&dir);
         let condition = r#"{"ForAllValues:StringEquals": {"kms:GrantOperations": ["Decrypt", "DescribeKey"]},
             "StringLike": {"kms:GranteePrincipal": "arn:aws:iam::*:role/*"}}"#;
-        let fields = allow("user/4000001", "kms:CreateGrant");
+        let fields = allow("user/uid:4000001", "kms:CreateGrant");
         let statement = fields.replacen('{', &format!("{{\"Condition\": {condition}, "), 1);
         kms.put_key_policy(&arn, None, &policy(&[&allow("root", "kms:*"), &statement]), false, &ROOT).unwrap();
         let make = |request: &GrantRequest| kms.create_grant(&arn, request, &[], &ALICE).is_ok();
-        assert!(make(&request("role/4000010", &["Decrypt"])));
-        assert!(!make(&request("role/4000010", &["Encrypt"])));
-        assert!(!make(&request("user/4000002", &["Decrypt"])));
+        assert!(make(&request("role/gid:4000010", &["Decrypt"])));
+        assert!(!make(&request("role/gid:4000010", &["Encrypt"])));
+        assert!(!make(&request("user/uid:4000002", &["Decrypt"])));
     }
 
     #[test]
     fn what_is_asked_for_wrongly_is_refused_as_aws_does() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        let good = request("user/4000001", &["Decrypt"]);
+        let good = request("user/uid:4000001", &["Decrypt"]);
         let pairs = |count: usize| Constraints {
             encryption_context_subset: Some((0..count).map(|number| (number.to_string(), String::new())).collect()),
             ..Constraints::default()
@@ -465,7 +471,7 @@ mod tests {
         let granted =
             kms.create_grant(&arn, &GrantRequest { constraints: pairs(8), ..good.clone() }, &[], &ROOT).unwrap();
         assert!(kms.create_grant(&arn, &good, &[granted.grant_token], &ROOT).is_ok());
-        let denied = |action| access_denied("user/4000002", action, &arn);
+        let denied = |action| access_denied("user/uid:4000002", action, &arn);
         assert_eq!(kms.list_grants(&arn, None, None, &BOB), Err(denied("ListGrants")));
         assert_eq!(kms.revoke_grant(&arn, &granted.grant_id, &BOB), Err(denied("RevokeGrant")));
     }
@@ -474,7 +480,7 @@ mod tests {
     fn a_disabled_key_gets_no_grants_and_keeps_those_it_has() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        let good = request("user/4000001", &["Decrypt"]);
+        let good = request("user/uid:4000001", &["Decrypt"]);
         let before = kms.create_grant(&arn, &good, &[], &ROOT).unwrap();
         kms.set_enabled(&arn, false).unwrap();
         let disabled = Error::new(Code::Disabled, format!("{arn} is disabled."));
@@ -487,7 +493,7 @@ mod tests {
     fn a_key_has_50000_grants_at_most() {
         let dir = tempfile::tempdir().unwrap();
         let (kms, arn) = fixture(&dir);
-        let one = kms.create_grant(&arn, &request("user/4000001", &["Decrypt"]), &[], &ROOT).unwrap();
+        let one = kms.create_grant(&arn, &request("user/uid:4000001", &["Decrypt"]), &[], &ROOT).unwrap();
         let mut grants = vec![one.clone(); MOST - 1];
         assert!(add(&mut grants, one.clone(), &arn).is_ok());
         let text = format!("{arn} has 50000 grants, which is the most.");

@@ -1,5 +1,7 @@
 //! Grants: leave that somebody has to use a key for some operations, beside its policy.
 
+use super::policy::Known;
+use super::principal::Principals;
 use super::{Code, EncryptionContext, Error};
 use serde::{Deserialize, Serialize};
 
@@ -75,10 +77,9 @@ impl Constraints {
 }
 
 impl Grant {
-    pub fn allows(&self, action: &str, context: Option<&EncryptionContext>, principals: &[String]) -> bool {
-        principals.contains(&self.grantee_principal)
-            && self.operations.iter().any(|operation| operation == action)
-            && self.constraints.hold(context)
+    pub fn allows(&self, action: &str, context: Option<&EncryptionContext>, who: &Principals) -> Known<bool> {
+        let concerns = self.operations.iter().any(|operation| operation == action) && self.constraints.hold(context);
+        if concerns { who.is(&self.grantee_principal) } else { Ok(false) }
     }
 
     /// Whether who has this grant may pass on that one: no operation more, no constraint less.
@@ -105,8 +106,11 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Grant>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kms::principal::Directory;
+    use crate::kms::{Caller, SystemUsers};
+    use std::sync::Arc;
 
-    const ALICE: &str = "arn:aws:iam::111122223333:user/alice";
+    const ALICE: &str = "arn:aws:iam::111122223333:user/uid:4000001";
 
     fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
         pairs.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect()
@@ -136,19 +140,23 @@ mod tests {
 
     #[test]
     fn a_grant_is_for_its_grantee_its_operations_and_its_contexts() {
-        let (alice, bob) = ([ALICE.to_string()], ["arn:aws:iam::111122223333:user/bob".to_string()]);
+        let directory = Directory::new("111122223333", 0, Arc::new(SystemUsers));
+        let [alice, bob] = [4_000_001, 4_000_002].map(|uid| directory.principals(&Caller { uid, gid: uid, pid: 0 }));
         let (one, two) = (context(&[("a", "1")]), context(&[("a", "1"), ("b", "2")]));
+        let allows = |grant: &Grant, action: &str, context: &EncryptionContext, who: &Principals| {
+            grant.allows(action, Some(context), who) == Ok(true)
+        };
         let plain = grant(&["Decrypt"], Constraints::default());
-        assert!(plain.allows("Decrypt", Some(&one), &alice));
-        assert!(!plain.allows("Encrypt", Some(&one), &alice));
-        assert!(!plain.allows("Decrypt", Some(&one), &bob));
+        assert!(allows(&plain, "Decrypt", &one, &alice));
+        assert!(!allows(&plain, "Encrypt", &one, &alice));
+        assert!(!allows(&plain, "Decrypt", &one, &bob));
         let some = grant(&["Decrypt", "DescribeKey"], subset(&[("a", "1")]));
-        assert!(some.allows("Decrypt", Some(&one), &alice) && some.allows("Decrypt", Some(&two), &alice));
-        assert!(!some.allows("Decrypt", Some(&context(&[("a", "2")])), &alice));
-        assert!(!some.allows("Decrypt", Some(&context(&[])), &alice));
-        assert!(some.allows("DescribeKey", None, &alice));
+        assert!(allows(&some, "Decrypt", &one, &alice) && allows(&some, "Decrypt", &two, &alice));
+        assert!(!allows(&some, "Decrypt", &context(&[("a", "2")]), &alice));
+        assert!(!allows(&some, "Decrypt", &context(&[]), &alice));
+        assert_eq!(some.allows("DescribeKey", None, &alice), Ok(true));
         let exact = grant(&["Decrypt"], equals(&[("a", "1")]));
-        assert!(exact.allows("Decrypt", Some(&one), &alice) && !exact.allows("Decrypt", Some(&two), &alice));
+        assert!(allows(&exact, "Decrypt", &one, &alice) && !allows(&exact, "Decrypt", &two, &alice));
     }
 
     #[test]
@@ -171,7 +179,7 @@ mod tests {
         let bytes = encode(&[grant(&["Decrypt"], subset(&[("a", "1")]))]).unwrap();
         let text = concat!(
             r#"[{"GrantId":"0a","GrantToken":"token","CreationDate":5,"#,
-            r#""GranteePrincipal":"arn:aws:iam::111122223333:user/alice","#,
+            r#""GranteePrincipal":"arn:aws:iam::111122223333:user/uid:4000001","#,
             r#""IssuingAccount":"arn:aws:iam::111122223333:root","Operations":["Decrypt"],"#,
             r#""Constraints":{"EncryptionContextSubset":{"a":"1"}}}]"#
         );

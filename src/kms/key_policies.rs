@@ -3,7 +3,7 @@
 use super::authorization::Ask;
 use super::keyring::{Contents, Key, POLICY};
 use super::local::LocalKms;
-use super::policy::{Decision, Policy};
+use super::policy::{Decision, Names, Policy};
 use super::principal::Principals;
 use super::{Caller, Code, Error};
 
@@ -22,7 +22,7 @@ impl LocalKms {
     ) -> Result<(), Error> {
         let more = [("kms:bypasspolicylockoutsafetycheck", vec![bypass.to_string()])];
         let ask = Ask { more: &more, ..Ask::direct("PutKeyPolicy", caller) }.naming(key_id);
-        let who = self.directory.principals(caller)?;
+        let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
             contents.permit(&key, &who, &ask)?;
@@ -61,14 +61,31 @@ impl Contents {
         caller: &Caller,
     ) -> Result<(), Error> {
         let policy = Policy::parse(text)?;
-        let decision = self.decide(&policy, key, who, &Ask::direct("PutKeyPolicy", caller));
-        if !bypass && decision != Decision::Allowed {
+        for name in policy.denied_names(&self.account_id) {
+            check_known(&name, who)?;
+        }
+        let judgement = self.judge(&policy, key, who, &Ask::direct("PutKeyPolicy", caller));
+        if !bypass && judgement.decision != Decision::Allowed {
             let text = "The new key policy will not allow you to update the key policy in the future.";
             return Err(Error::new(Code::MalformedPolicyDocument, text));
         }
         self.set_attribute(&key.id, POLICY, text.as_bytes().to_vec());
         Ok(())
     }
+}
+
+/// That somebody is denied something whom nobody knows holds for everybody.
+fn check_known(resource: &str, who: &Principals) -> Result<(), Error> {
+    let (kind, name) = resource.split_once('/').unwrap_or_default();
+    let (number, what) = if kind == "user" { (who.uid(name)?, "uid") } else { (who.gid(name)?, "gid") };
+    if number.is_some() {
+        return Ok(());
+    }
+    let text = format!(
+        "Policy contains a statement with one or more invalid principals. (The user database does not know {resource}; \
+         by its number it is {kind}/{what}:NUMBER)"
+    );
+    Err(Error::new(Code::MalformedPolicyDocument, text))
 }
 
 fn check_name(name: Option<&str>) -> Result<(), Error> {
@@ -91,7 +108,7 @@ mod tests {
         let arn = kms.create_key("").unwrap().arn;
         let first = kms.get_key_policy(&arn, None, &ROOT).unwrap();
         assert!(first.contains("kmsfs-default-1") && first.contains("s3.eu-central-1.amazonaws.com"));
-        let mine = policy(&[&allow("root", "kms:*"), &allow("user/4000001", "kms:Decrypt")]);
+        let mine = policy(&[&allow("root", "kms:*"), &allow("user/uid:4000001", "kms:Decrypt")]);
         kms.put_key_policy(&arn, Some("default"), &mine, false, &ROOT).unwrap();
         assert_eq!(kms.get_key_policy(&arn, Some("default"), &ROOT).unwrap(), mine, "as it was put");
         assert_eq!(kms.list_key_policies(&arn, &ROOT).unwrap(), ["default"]);
@@ -112,19 +129,19 @@ mod tests {
         let made = kms.generate_data_key(&arn, &context, &ALICE).unwrap();
         let decrypt = |caller| kms.decrypt(&arn, &made.ciphertext_blob, &context, caller).map(|_| ());
         assert_eq!([decrypt(&ALICE), decrypt(&BOB)], [Ok(()), Ok(())], "by default whoever POSIX lets");
-        let mine = policy(&[&allow("root", "kms:*"), &allow("user/4000001", "kms:Decrypt")]);
+        let mine = policy(&[&allow("root", "kms:*"), &allow("user/uid:4000001", "kms:Decrypt")]);
         kms.put_key_policy(&arn, None, &mine, false, &ROOT).unwrap();
         let denied = |user, action| access_denied(user, action, &arn);
         assert_eq!([decrypt(&ALICE), decrypt(&ROOT)], [Ok(()), Ok(())]);
-        assert_eq!(decrypt(&BOB), Err(denied("user/4000002", "Decrypt")));
+        assert_eq!(decrypt(&BOB), Err(denied("user/uid:4000002", "Decrypt")));
         let refused = kms.generate_data_key(&arn, &context, &ALICE).map(|_| ());
-        assert_eq!(refused, Err(denied("user/4000001", "GenerateDataKey")));
+        assert_eq!(refused, Err(denied("user/uid:4000001", "GenerateDataKey")));
         let refused = kms.encrypt(&arn, &made.plaintext, &context, &ALICE).map(|_| ());
-        assert_eq!(refused, Err(denied("user/4000001", "Encrypt")));
+        assert_eq!(refused, Err(denied("user/uid:4000001", "Encrypt")));
         let asked = |operation, caller| kms.authorize(&arn, operation, &context, caller);
         assert_eq!(asked(Operation::Decrypt, &ALICE), Ok(()));
-        assert_eq!(asked(Operation::GenerateDataKey, &ALICE), Err(denied("user/4000001", "GenerateDataKey")));
-        assert_eq!(asked(Operation::Decrypt, &BOB), Err(denied("user/4000002", "Decrypt")));
+        assert_eq!(asked(Operation::GenerateDataKey, &ALICE), Err(denied("user/uid:4000001", "GenerateDataKey")));
+        assert_eq!(asked(Operation::Decrypt, &BOB), Err(denied("user/uid:4000002", "Decrypt")));
     }
 
     #[test]
@@ -135,7 +152,7 @@ mod tests {
         kms.put_key_policy(&arn, None, &policy(&[&allow("root", "kms:*")]), false, &ROOT).unwrap();
         kms.set_enabled(&arn, false).unwrap();
         let generate = |caller| kms.generate_data_key(&arn, &context(&[]), caller).map(|_| ()).unwrap_err();
-        assert_eq!(generate(&ALICE), access_denied("user/4000001", "GenerateDataKey", &arn));
+        assert_eq!(generate(&ALICE), access_denied("user/uid:4000001", "GenerateDataKey", &arn));
         assert_eq!(generate(&ROOT).code, Code::Disabled);
     }
 
@@ -144,14 +161,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kms = kms(&dir);
         let arn = kms.create_key("").unwrap().arn;
-        let deny = allow("role/4000010", "kms:Decrypt").replace("Allow", "Deny");
-        let mine = policy(&[&allow("root", "kms:*"), &allow("user/4000001", "kms:*"), &deny]);
+        let deny = allow("role/gid:4000010", "kms:Decrypt").replace("Allow", "Deny");
+        let mine = policy(&[&allow("root", "kms:*"), &allow("user/uid:4000001", "kms:*"), &deny]);
         kms.put_key_policy(&arn, None, &mine, false, &ROOT).unwrap();
         let grouped = Caller { gid: 4_000_010, ..ALICE };
         let asked = |caller| kms.authorize(&arn, Operation::Decrypt, &context(&[]), caller);
         assert_eq!(asked(&ALICE), Ok(()));
         let text = format!(
-            "User: arn:aws:iam::111122223333:user/4000001 is not authorized to perform: kms:Decrypt on resource: {arn} \
+            "User: arn:aws:iam::111122223333:user/uid:4000001 is not authorized to perform: kms:Decrypt on resource: {arn} \
              with an explicit deny in a resource-based policy"
         );
         assert_eq!(asked(&grouped), Err(Error::new(Code::AccessDenied, text)));
@@ -175,13 +192,13 @@ mod tests {
             (r#"{"StringEquals": {"kms:ViaService": "s3.eu-central-1.amazonaws.com"}}"#, [true, true]),
             (r#"{"StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"}}"#, [false, false]),
             (r#"{"Bool": {"kms:MultiRegion": "false"}, "Null": {"kms:GrantOperations": "true"}}"#, [true, true]),
-            (r#"{"ArnEquals": {"aws:PrincipalArn": "arn:aws:iam::*:user/4000001"}}"#, [true, true]),
-            (r#"{"StringEquals": {"aws:username": "4000001", "aws:userid": "4000001"}}"#, [true, true]),
+            (r#"{"ArnEquals": {"aws:PrincipalArn": "arn:aws:iam::*:user/uid:4000001"}}"#, [true, true]),
+            (r#"{"StringEquals": {"aws:username": "uid:4000001", "aws:userid": "4000001"}}"#, [true, true]),
             (r#"{"DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}"#, [true, true]),
             (r#"{"NumericLessThan": {"aws:EpochTime": 1000}}"#, [false, false]),
         ];
         for (condition, expected) in cases {
-            let fields = allow("user/4000001", "kms:*");
+            let fields = allow("user/uid:4000001", "kms:*");
             let statement = fields.replacen('{', &format!("{{\"Condition\": {condition}, "), 1);
             kms.put_key_policy(&arn, None, &policy(&[&allow("root", "kms:*"), &statement]), false, &ROOT).unwrap();
             let answers = [&right, &wrong].map(|context| kms.generate_data_key("alias/mine", context, &ALICE).is_ok());
@@ -195,7 +212,7 @@ mod tests {
         let kms = kms(&dir);
         let arn = kms.create_key("").unwrap().arn;
         let before = kms.get_key_policy(&arn, None, &ROOT).unwrap();
-        let out = policy(&[&allow("user/4000001", "kms:*")]);
+        let out = policy(&[&allow("user/uid:4000001", "kms:*")]);
         let text = "The new key policy will not allow you to update the key policy in the future.";
         let refused = Err(Error::new(Code::MalformedPolicyDocument, text));
         assert_eq!(kms.put_key_policy(&arn, None, &out, false, &ROOT), refused);
@@ -217,7 +234,7 @@ mod tests {
         let made = kms.create_key_with_policy("mine", &mine, false, &ROOT).unwrap();
         assert_eq!(made.description, "mine");
         assert_eq!(kms.get_key_policy(&made.key_id, None, &ROOT).unwrap(), mine);
-        let out = policy(&[&allow("user/4000001", "kms:*")]);
+        let out = policy(&[&allow("user/uid:4000001", "kms:*")]);
         for bad in [out.as_str(), "{}"] {
             let error = kms.create_key_with_policy("", bad, false, &ROOT).unwrap_err();
             assert_eq!(error.code, Code::MalformedPolicyDocument);

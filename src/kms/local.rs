@@ -1,14 +1,16 @@
 //! The KMS over a keyring of this machine.
 
+mod machine;
 mod mounts;
+
+pub use machine::{Clock, Machine};
 
 use super::admin;
 use super::authorization::Ask;
 use super::blob::Names;
-use super::keyring::{self, Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
+use super::keyring::{Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
 use super::lookup::AWS_S3;
 use super::principal::Directory;
-use super::users::{SystemUsers, UserDatabase};
 use super::{Caller, Code, EncryptionContext, Error, Kms};
 use crate::crypto::SecretKey;
 use parking_lot::{Mutex, RwLock};
@@ -23,22 +25,6 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// The service's own key has this id in its blobs.
 pub(super) const SERVICE: [u8; 16] = *b"kmsfs service\0\0\0";
-
-/// Tells the time, in nanoseconds since 1970.
-pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
-
-/// What a KMS asks of the machine that it runs on.
-pub struct Machine {
-    pub clock: Clock,
-    pub users: Arc<dyn UserDatabase>,
-}
-
-impl Default for Machine {
-    /// Its clock, and NSS in this process.
-    fn default() -> Self {
-        Self { clock: Box::new(keyring::now), users: Arc::new(SystemUsers) }
-    }
-}
 
 pub struct LocalKms {
     keyring: Keyring,
@@ -58,7 +44,7 @@ pub struct LocalKms {
 pub type Done = (&'static str, String);
 
 struct State {
-    contents: Contents,
+    contents: Arc<Contents>,
     stamp: Option<Stamp>,
     /// How often contents were read anew.
     version: u64,
@@ -108,6 +94,7 @@ impl LocalKms {
         let contents = keyring.read()?;
         let Machine { clock, users } = machine;
         let directory = Directory::new(&contents.account_id, keyring.owner()?, users);
+        let contents = Arc::new(contents);
         let state = State { contents, stamp, version: 0, materials: HashMap::new(), broken: None };
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
         let reloading = Mutex::new(());
@@ -135,11 +122,15 @@ impl LocalKms {
     /// Answers from the newest contents, as far as looking every now and then tells.
     pub(super) fn ask<T>(&self, ask: impl FnOnce(&Contents) -> Result<T, Error>) -> Result<T, Error> {
         self.look();
-        let state = self.state.read();
-        if let Some(why) = &state.broken {
-            return Err(Error::new(Code::KmsInternal, format!("the keyring cannot be read: {why}")));
-        }
-        ask(&state.contents)
+        let contents = {
+            let state = self.state.read();
+            if let Some(why) = &state.broken {
+                return Err(Error::new(Code::KmsInternal, format!("the keyring cannot be read: {why}")));
+            }
+            state.contents.clone()
+        };
+        // Without the lock: users and groups may have to be looked up.
+        ask(&contents)
     }
 
     /// What is not known may have been made a moment ago: looks again before it says so.
@@ -153,16 +144,27 @@ impl LocalKms {
         }
     }
 
-    /// Changes the keyring, durably, and answers from it at once.
-    pub(super) fn change<T>(
-        &self,
-        change: impl FnOnce(&mut Contents, &SecretKey) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let (answer, done) = self.keyring.change(|contents| {
-            let answer = change(contents, self.keyring.root())?;
-            let done = admin::settle(contents, self.keyring.root(), self.now());
-            Ok::<_, Error>((answer, done))
-        })?;
+    /// Changes the keyring, durably, and answers from it at once. `change` is called without a lock, since it may look
+    /// users and groups up, and again if somebody else changed the keyring meanwhile.
+    pub(super) fn change<T>(&self, change: impl Fn(&mut Contents, &SecretKey) -> Result<T, Error>) -> Result<T, Error> {
+        let (answer, done) = loop {
+            let before = self.keyring.read()?;
+            let mut contents = before.clone();
+            let answer = change(&mut contents, self.keyring.root())?;
+            let done = admin::settle(&mut contents, self.keyring.root(), self.now());
+            let replaced = self.keyring.change(|newest| {
+                if newest.encode()? != before.encode()? {
+                    return Err(None);
+                }
+                *newest = contents;
+                Ok(())
+            });
+            match replaced {
+                Ok(()) => break (answer, done),
+                Err(None) => {}
+                Err(Some(error)) => return Err(OpenError::into(error)),
+            }
+        };
         self.done.lock().extend(done);
         self.reload();
         Ok(answer)
@@ -262,7 +264,7 @@ impl LocalKms {
             Ok(contents) => {
                 state.materials.retain(|id, _| contents.may_use(id));
                 state.version += 1;
-                state.contents = contents;
+                state.contents = Arc::new(contents);
                 state.stamp = stamp;
                 if state.broken.take().is_some() {
                     log::info!("the keyring can be read again");

@@ -15,6 +15,8 @@ mod principal;
 mod service;
 #[cfg(test)]
 mod tests_of_access;
+#[cfg(test)]
+mod tests_of_users;
 mod users;
 
 pub use admin::{
@@ -22,7 +24,9 @@ pub use admin::{
     Imported, KeyMetadata, NewKey, Page, PageRequest, Plaintext, Rotation, RotationKind, RotationStatus, Tag,
     WrappingKeySpec,
 };
-pub use audit::{AuditLog, Audited, Destination, Finding, Outcome, Verification, WhenFull, is_read_only, verify_log};
+pub use audit::{
+    AuditLog, Audited, Destination, Finding, Outcome, Verification, WhenFull, Writer, is_read_only, verify_log,
+};
 pub use authorization::Ask;
 pub use grant_calls::{GrantEntry, GrantRequest, Retired};
 pub use grants::{Constraints, Grant};

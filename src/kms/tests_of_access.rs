@@ -1,6 +1,6 @@
 //! What the tests of policies and grants share.
 
-use super::{Caller, Code, EncryptionContext, Error, KeyringParameters, LocalKms, Unlock};
+use super::{Caller, Code, EncryptionContext, Error, KeyringParameters, LocalKms, Machine, Unlock};
 use std::sync::Arc;
 
 /// Users without names, so that they are the same on every machine.
@@ -9,13 +9,17 @@ pub const BOB: Caller = Caller { uid: 4_000_002, gid: 4_000_002, pid: 0 };
 pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 pub fn kms(dir: &tempfile::TempDir) -> Arc<LocalKms> {
+    kms_on(dir, Machine::default())
+}
+
+pub fn kms_on(dir: &tempfile::TempDir, machine: Machine) -> Arc<LocalKms> {
     let path = dir.path().join("key");
     crate::crypto::key_file::create(&path).unwrap();
     let unlock = || Unlock::KeyFile(crate::crypto::key_file::read(&path).unwrap());
     let place = dir.path().join("keyring");
     let (account_id, region) = ("111122223333".into(), "eu-central-1".into());
     LocalKms::create(&place, &KeyringParameters { store_id: [1; 16], account_id, region }, &unlock()).unwrap();
-    LocalKms::open(&place, &unlock()).unwrap()
+    LocalKms::open_on(&place, &unlock(), machine).unwrap()
 }
 
 pub fn arn_of(principal: &str) -> String {

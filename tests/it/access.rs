@@ -43,7 +43,7 @@ fn reads(store: &Store, uid: u32) -> bool {
 }
 
 fn refusal(uid: u32, action: &str, key: &str) -> String {
-    let user = arn(&format!("user/{uid}"));
+    let user = arn(&format!("user/uid:{uid}"));
     format!(
         "AccessDenied: User: {user} is not authorized to perform: kms:{action} on resource: {key} \
          because no resource-based policy allows the kms:{action} action"
@@ -59,7 +59,7 @@ fn of_two_users_who_may_read_a_file_the_policy_lets_one() {
         let key = bucket_with_key(&store, &mount, bucket_key);
         assert!(reads(&store, ALICE) && reads(&store, BOB), "by default whoever POSIX lets");
         for (one, other) in [(ALICE, BOB), (BOB, ALICE)] {
-            put_policy(&store, &key, &[allow("root", "kms:*"), allow(&format!("user/{one}"), "kms:Decrypt")]);
+            put_policy(&store, &key, &[allow("root", "kms:*"), allow(&format!("user/uid:{one}"), "kms:Decrypt")]);
             assert!(wait_until(|| reads(&store, one) && !reads(&store, other)));
             store.expect_log(&refusal(other, "Decrypt", &key));
             assert!(reads(&store, one), "and it stays so");
@@ -74,7 +74,7 @@ fn creating_takes_generate_data_key() {
     store.open_to_all();
     let mount = store.mount_with("allow_other");
     let key = bucket_with_key(&store, &mount, false);
-    let alice = format!("user/{ALICE}");
+    let alice = format!("user/uid:{ALICE}");
     store.sh_as(ALICE, "echo mine > $MNT/bucket/first");
     put_policy(&store, &key, &[allow("root", "kms:*"), allow(&alice, "kms:Decrypt")]);
     let create = || store.sh_as(ALICE, "echo mine > $MNT/bucket/second");
@@ -101,15 +101,42 @@ fn a_group_is_a_role_and_one_deny_is_enough() {
         let words = format!("setpriv --reuid {uid} --regid {uid} --groups {STAFF} -- cat $MNT/bucket/object");
         store.try_sh(&words).code == 0
     };
-    let staff = format!("role/{STAFF}");
+    let staff = format!("role/gid:{STAFF}");
     put_policy(&store, &key, &[allow("root", "kms:*"), allow(&staff, "kms:Decrypt")]);
     assert!(wait_until(|| !reads(&store, ALICE)));
     assert!(as_member(ALICE) && as_member(BOB) && !reads(&store, BOB));
-    let deny = allow(&format!("user/{BOB}"), "kms:Decrypt").replace("Allow", "Deny");
+    let deny = allow(&format!("user/uid:{BOB}"), "kms:Decrypt").replace("Allow", "Deny");
     put_policy(&store, &key, &[allow("root", "kms:*"), allow(&staff, "kms:Decrypt"), deny]);
     assert!(wait_until(|| !as_member(BOB)));
     assert!(as_member(ALICE));
     store.expect_log("with an explicit deny in a resource-based policy");
+}
+
+/// What `unshare --map-auto` and a map of groups of its own come to: the user is the same, the groups are gone.
+#[test]
+fn a_deny_on_a_group_is_not_shed_with_the_group() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let key = bucket_with_key(&store, &mount, false);
+    let read = |gid: u32| {
+        store.try_sh(&format!("setpriv --reuid daemon --regid {gid} --clear-groups -- cat $MNT/bucket/object")).code
+            == 0
+    };
+    assert!(read(STAFF), "daemon is a user of every machine, in a group of that name");
+    let everyone = allow("root", "kms:Decrypt").replace(&format!(r#"{{"AWS": "{}"}}"#, arn("root")), r#""*""#);
+    put_policy(&store, &key, &[allow("root", "kms:*"), everyone.clone(), allow("role/daemon", "kms:Decrypt")]);
+    assert!(wait_until(|| read(STAFF)));
+    let deny = allow("role/daemon", "kms:Decrypt").replace("Allow", "Deny");
+    put_policy(&store, &key, &[allow("root", "kms:*"), everyone, deny]);
+    assert!(wait_until(|| !read(STAFF)));
+    store.expect_log("with an explicit deny in a resource-based policy");
+    assert!(reads(&store, ALICE));
+    // An Allow is for the groups that the process has.
+    put_policy(&store, &key, &[allow("root", "kms:*"), allow("role/daemon", "kms:Decrypt")]);
+    assert!(wait_until(|| !reads(&store, ALICE)));
+    assert!(!read(STAFF));
+    assert!(store.try_sh("setpriv --reuid daemon --regid daemon --clear-groups -- cat $MNT/bucket/object").code == 0);
 }
 
 #[test]
@@ -121,7 +148,7 @@ fn a_policy_can_let_one_directory_of_a_bucket() {
     store.sh("mkdir -m 755 $MNT/bucket/open; echo x > $MNT/bucket/open/object; chmod 644 $MNT/bucket/open/object");
     let condition =
         r#""Condition": {"StringLike": {"kms:EncryptionContext:aws:s3:arn": "arn:aws:s3:::bucket/open/*"}}"#;
-    let statement = allow(&format!("user/{ALICE}"), "kms:Decrypt").replacen('{', &format!("{{{condition}, "), 1);
+    let statement = allow(&format!("user/uid:{ALICE}"), "kms:Decrypt").replacen('{', &format!("{{{condition}, "), 1);
     put_policy(&store, &key, &[allow("root", "kms:*"), statement]);
     assert!(wait_until(|| !reads(&store, ALICE)));
     assert_eq!(store.sh_as(ALICE, "cat $MNT/bucket/open/object").out, "x\n");
@@ -135,7 +162,7 @@ fn a_grant_lets_its_grantee_until_it_is_revoked_or_retired() {
     let key = bucket_with_key(&store, &mount, false);
     put_policy(&store, &key, &[allow("root", "kms:*")]);
     assert!(wait_until(|| !reads(&store, ALICE)));
-    let grantee = arn(&format!("user/{ALICE}"));
+    let grantee = arn(&format!("user/uid:{ALICE}"));
     let make = "--constraints EncryptionContextEquals={aws:s3:arn=arn:aws:s3:::bucket/object} --name one";
     let create =
         format!("create-grant --key-id {key} --grantee-principal {grantee} --operations Decrypt DescribeKey {make}");
@@ -170,7 +197,7 @@ fn the_command_line_asks_the_policy_too_and_answers_as_aws() {
     assert_eq!(policy["PolicyName"], "default");
     assert!(policy["Policy"].as_str().unwrap().contains("kmsfs-default-1"));
     assert_eq!(store.kms(&format!("list-key-policies --key-id {key}"))["PolicyNames"], serde_json::json!(["default"]));
-    let only_alice = format!(r#"{{"Statement": {}}}"#, allow("user/60001", "kms:*"));
+    let only_alice = format!(r#"{{"Statement": {}}}"#, allow("user/uid:60001", "kms:*"));
     fs::write(store.path("policy.json"), &only_alice).unwrap();
     let put = format!("put-key-policy --key-id {key} --policy file://policy.json");
     let answer = call(&put);

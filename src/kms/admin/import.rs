@@ -139,17 +139,17 @@ impl Administrator<'_> {
             if key.id != token.key {
                 return Err(invalid_token());
             }
-            let material = unwrapped.map_err(|_| Error::invalid_ciphertext())?;
-            let known = Known { fingerprint: hex::encode(fingerprint(root, &material)), expires: request.valid_to };
+            let material = unwrapped.as_ref().map_err(|_| Error::invalid_ciphertext())?;
+            let known = Known { fingerprint: hex::encode(fingerprint(root, material)), expires: request.valid_to };
             let id = key.id;
             let there = key.materials.iter().find(|there| is(contents, there, &known)).map(|there| there.id);
             let wants_new = request.new_material.unwrap_or(key.materials.is_empty());
             let material_id = match there {
                 Some(_) if request.new_material == Some(true) => return Err(incorrect()),
-                Some(there) => import_again(contents, &id, &there, &known, &material, root)?,
-                None if key.materials.is_empty() => import_first(contents, &id, known, &material, root, now)?,
+                Some(there) => import_again(contents, &id, &there, &known, material, root)?,
+                None if key.materials.is_empty() => import_first(contents, &id, known, material, root, now)?,
                 None if wants_new => {
-                    let new = Material::of(&material, root, now);
+                    let new = Material::of(material, root, now);
                     let text = hex::encode(new.id);
                     contents.set_json(&id, PENDING, Some(&Pending { material: new, known }));
                     text

@@ -67,7 +67,7 @@ impl Administrator<'_> {
         check_description(&new.description)?;
         tags::check(&new.tags)?;
         let now = self.kms.now();
-        let who = self.kms.directory.principals(&self.caller)?;
+        let who = self.kms.directory.principals(&self.caller);
         self.kms.change(|contents, root| {
             let mut key = Key::new(&new.description, KeyManager::Customer, root, now);
             if new.origin == KeyOrigin::External {

@@ -61,7 +61,7 @@ impl Audited {
         self.log.reserve()?;
         let answer = act();
         let Some(outcome) = explain(&answer) else { return answer };
-        let principals = self.kms.directory.principals(caller)?;
+        let principals = self.kms.directory.principals(caller);
         let event = Event {
             caller: Some((caller, &principals)),
             parameters,
@@ -100,7 +100,7 @@ impl Audited {
         names: impl FnOnce(Option<&T>) -> (Option<String>, Option<Vec<u8>>),
     ) -> Result<T, Error> {
         self.record_done();
-        let principals = self.kms.directory.principals(call.caller)?;
+        let principals = self.kms.directory.principals(call.caller);
         let (key_arn, blob) = names(answer.as_ref().ok());
         let material = blob.as_deref().and_then(blob::names).map(|names| hex::encode(names.material));
         let recorded = self.log.record(&Event {

@@ -66,13 +66,13 @@ impl Event<'_> {
         let Some((caller, principals)) = self.caller else {
             return json!({"accountId": self.account, "invokedBy": "kms.amazonaws.com"});
         };
-        let arn = &principals.arns[0];
+        let arn = principals.arn();
         let mut identity = json!({
             "type": if arn.ends_with(":root") { "Root" } else { "IAMUser" },
             "principalId": caller.uid.to_string(),
             "arn": arn,
             "accountId": self.account,
-            "userName": principals.user,
+            "userName": principals.user(),
         });
         if self.through_s3 {
             identity["invokedBy"] = "s3.amazonaws.com".into();
@@ -127,12 +127,15 @@ fn name_of_process(pid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kms::Code;
+    use crate::kms::principal::Directory;
+    use crate::kms::{Code, SystemUsers};
+    use std::sync::Arc;
 
     #[test]
     fn a_refused_call_has_cloudtrails_fields_on_one_line() {
         let caller = Caller { uid: 1000, gid: 100, pid: std::process::id() };
-        let principals = Principals { arns: vec!["arn:aws:iam::1:user/eve".into()], user: "eve".into() };
+        let directory = Directory::new("111122223333", 0, Arc::new(SystemUsers));
+        let principals = directory.principals(&Caller { uid: 4_000_001, ..caller });
         let error = Error::new(Code::AccessDenied, "User: eve is not authorized");
         let context = [("aws:s3:arn".into(), "arn:aws:s3:::b/a\n\"\u{7}".into())].into();
         let event = Event {
@@ -150,8 +153,8 @@ mod tests {
         let line = event.to_json();
         assert!(!line.contains('\n'), "{line}");
         let record: Value = serde_json::from_str(&line).unwrap();
-        let identity = json!({"type": "IAMUser", "principalId": "1000", "arn": "arn:aws:iam::1:user/eve",
-            "accountId": "111122223333", "userName": "eve", "invokedBy": "s3.amazonaws.com"});
+        let identity = json!({"type": "IAMUser", "principalId": "1000",
+            "arn": "arn:aws:iam::111122223333:user/uid:4000001", "accountId": "111122223333", "userName": "uid:4000001", "invokedBy": "s3.amazonaws.com"});
         assert_eq!(record["userIdentity"], identity);
         assert_eq!(record["requestParameters"]["encryptionContext"]["aws:s3:arn"], "arn:aws:s3:::b/a\n\"\u{7}");
         assert_eq!((&record["errorCode"], &record["readOnly"]), (&"AccessDeniedException".into(), &true.into()));

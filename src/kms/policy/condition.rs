@@ -1,6 +1,8 @@
 //! Condition operators, as IAM's reference of policy elements has them.
 
+use super::Principal;
 use super::pattern::Pattern;
+use super::principal::{Known, View};
 use std::cmp::Ordering;
 use time::OffsetDateTime;
 use time::format_description::well_known::Iso8601;
@@ -14,7 +16,13 @@ pub struct Condition {
     if_exists: bool,
     negated: bool,
     tests: Vec<Test>,
+    /// Of a key that names whoever asks: the wanted `user/…` and `role/…` that are no patterns, and of which account. They
+    /// are compared by number.
+    resources: Vec<(String, String)>,
 }
+
+const USER_NAME: &str = "aws:username";
+const PRINCIPAL_ARN: &str = "aws:principalarn";
 
 /// How a key of several values is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -73,11 +81,40 @@ impl Condition {
             parse(value).ok_or_else(|| format!("{operator} of {key}: '{value}' is not a value that it compares with."))
         };
         let tests = wanted.iter().map(test).collect::<Result<_, _>>()?;
-        Ok(Self { key: key.to_ascii_lowercase(), quantity, if_exists, negated, tests })
+        let key = key.to_ascii_lowercase();
+        let ignores_case = name.ends_with("ignorecase");
+        let resources = wanted.iter().filter(|_| !ignores_case).filter_map(|value| resource(&key, value)).collect();
+        Ok(Self { key, quantity, if_exists, negated, tests, resources })
     }
 
-    pub fn holds(&self, values: &dyn Fn(&str) -> Vec<String>) -> bool {
-        let values = values(&self.key);
+    /// Names of an account that are compared by number: `user/NAME` or `role/NAME`.
+    pub fn names(&self, account: &str) -> impl Iterator<Item = String> {
+        let mine = self.resources.iter().filter(move |(of, _)| Pattern::new(of).matches(account));
+        mine.filter_map(move |(_, resource)| Principal::of_resource(account, resource)?.name_in(account))
+    }
+
+    /// `values` of a key that does not name whoever asks.
+    pub fn holds(&self, values: &dyn Fn(&str) -> Vec<String>, view: &View<'_>) -> Known<bool> {
+        let values = match &*self.key {
+            USER_NAME => self.with_other_names(vec![view.user_name()?], view)?,
+            PRINCIPAL_ARN => self.with_other_names(view.arns()?, view)?,
+            key => values(key),
+        };
+        Ok(self.holds_of(&values))
+    }
+
+    /// A user may have several names: a wanted one that is its, by number, is a value too.
+    fn with_other_names(&self, mut values: Vec<String>, view: &View<'_>) -> Known<Vec<String>> {
+        for (_, resource) in &self.resources {
+            if view.is_resource(resource)? {
+                let name = resource.strip_prefix("user/").filter(|_| self.key == USER_NAME);
+                values.push(name.map_or_else(|| view.arn(resource), str::to_owned));
+            }
+        }
+        Ok(values)
+    }
+
+    fn holds_of(&self, values: &[String]) -> bool {
         if let [Test::Absent(_), ..] = self.tests[..] {
             return self.tests.iter().any(|test| matches!(test, Test::Absent(absent) if *absent == values.is_empty()));
         }
@@ -97,6 +134,20 @@ impl Condition {
             Quantity::Plain | Quantity::ForAny => values.iter().any(suits),
         }
     }
+}
+
+/// Of which account (a pattern) a value of a key that names whoever asks is, and what it stands for, unless that is a
+/// pattern.
+fn resource(key: &str, value: &str) -> Option<(String, String)> {
+    let (account, resource) = match key {
+        USER_NAME => ("*", format!("user/{value}")),
+        PRINCIPAL_ARN => {
+            let mut parts = value.splitn(6, ':').skip(4);
+            (parts.next()?, parts.next()?.to_owned())
+        }
+        _ => return None,
+    };
+    Principal::of_resource("", &resource).map(|_| (account.to_owned(), resource))
 }
 
 type Parse = fn(&str) -> Option<Test>;

@@ -2,7 +2,7 @@
 
 use super::condition::Condition;
 use super::pattern::Pattern;
-use super::{Effect, Listed, Policy, Principals, Statement, Who};
+use super::{Effect, Listed, Policy, Principal, Principals, Statement, Who};
 use crate::kms::{Code, Error};
 use serde::de::value::{BorrowedStrDeserializer, MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -75,7 +75,8 @@ impl Fields {
                 return Err(malformed(format!("Syntax errors in policy. (Effect is Allow or Deny, not '{other}')")));
             }
         };
-        let who = self.who()?;
+        let mut who = self.who()?;
+        who.is_account_everyone = effect == Effect::Deny && !who.negated;
         if who.negated && effect == Effect::Allow {
             return Err(malformed("Allow with NotPrincipal is not allowed."));
         }
@@ -103,7 +104,7 @@ impl Fields {
             (None, None) => return Err(malformed("Policy statement must contain principals.")),
             (Some(_), Some(_)) => return Err(malformed("Policy statement has both Principal and NotPrincipal.")),
         };
-        Ok(Who { listed: named.principals()?, negated })
+        Ok(Who { listed: named.principals()?, negated, is_account_everyone: false })
     }
 }
 
@@ -146,13 +147,13 @@ impl Named {
         if kinds.0.is_empty() {
             return Err(malformed("Policy statement must contain principals."));
         }
-        let mut arns = Vec::new();
+        let mut all = Vec::new();
         for (kind, names) in &kinds.0 {
             match &**kind {
                 "AWS" if names.0.iter().any(|name| name == "*") => return Ok(Principals::Everyone),
                 "AWS" => {
                     for name in &names.0 {
-                        arns.push(principal(name).ok_or_else(|| invalid(name))?);
+                        all.push(Principal::parse(name).ok_or_else(|| invalid(name))?);
                     }
                 }
                 // Nobody here is one of these.
@@ -163,27 +164,8 @@ impl Named {
                 return Err(malformed("Policy statement must contain principals."));
             }
         }
-        Ok(Principals::These(arns))
+        Ok(Principals::These(all))
     }
-}
-
-/// The ARN of an account's root, a user or a role; an account's number is its root's.
-pub fn principal(name: &str) -> Option<String> {
-    let is_account = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_account(name) {
-        return Some(format!("arn:aws:iam::{name}:root"));
-    }
-    let parts: Vec<_> = name.splitn(6, ':').collect();
-    let ["arn", "aws", service, "", account, resource] = parts[..] else { return None };
-    let (kind, of) = resource.split_once('/').unwrap_or((resource, ""));
-    let known = match (service, kind) {
-        ("iam", "root") => resource == "root",
-        ("iam", "user" | "role") | ("sts", "assumed-role" | "federated-user") => {
-            !of.is_empty() && !of.contains(['*', '?'])
-        }
-        _ => false,
-    };
-    (known && is_account(account)).then(|| name.to_string())
 }
 
 impl<'de> Deserialize<'de> for Named {

@@ -1,18 +1,14 @@
 //! What policies say to requests, as IAM's reference has it. Whatever evaluates policies has to answer these so.
 
-use super::{Decision, Policy, Request};
+use super::testing::{People, subject};
+use super::{Decision, Groups, Judgement, Policy, Request};
 use Decision::{Allowed, Denied, NotAllowed};
 
-const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+pub(super) const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
-/// A user of two groups who decrypts, through a mount, an object of which these condition keys are known.
-const PRINCIPALS: [&str; 3] = [
-    "arn:aws:iam::111122223333:user/alice",
-    "arn:aws:iam::111122223333:role/staff",
-    "arn:aws:iam::111122223333:role/audit",
-];
-
-fn values(key: &str) -> Vec<String> {
+/// A user of two groups, alice of staff and audit, decrypts through a mount an object of which these condition keys are
+/// known.
+pub(super) fn values(key: &str) -> Vec<String> {
     let values: &[&str] = match key {
         "kms:viaservice" => &["s3.eu-central-1.amazonaws.com"],
         "kms:calleraccount" => &["111122223333"],
@@ -23,7 +19,6 @@ fn values(key: &str) -> Vec<String> {
         "kms:multiregion" => &["false"],
         "kms:schedulekeydeletionpendingwindowindays" => &["14"],
         "aws:currenttime" => &["2026-05-01T12:00:00Z"],
-        "aws:principalarn" => &PRINCIPALS[..1],
         "odd:number" => &["many"],
         _ => &[],
     };
@@ -32,16 +27,19 @@ fn values(key: &str) -> Vec<String> {
 
 fn decide(policy: &str, action: &str) -> Decision {
     let policy = Policy::parse(policy).unwrap_or_else(|error| panic!("{policy}\n{error:?}"));
-    let principals = PRINCIPALS.map(str::to_string);
-    policy.decide(&Request { action, resource: KEY, principals: &principals, values: &values })
+    let groups = Groups { gids: vec![50, 51], missing: None };
+    let alice = subject(&People, 1001, &groups, &groups);
+    let judgement = policy.judge(&Request { action, resource: KEY, subject: &alice, values: &values });
+    assert_eq!(judgement, Judgement { decision: judgement.decision, unknown: None });
+    judgement.decision
 }
 
 /// Statements of a name each, without what they share.
-fn of(statements: &[&str]) -> String {
+pub(super) fn of(statements: &[&str]) -> String {
     format!("{{\"Version\": \"2012-10-17\", \"Statement\": [{}]}}", statements.join(", "))
 }
 
-const ALLOW: &str = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}"#;
+pub(super) const ALLOW: &str = r#"{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}"#;
 
 #[test]
 fn statements_are_matched_by_action_principal_and_resource() {
