@@ -93,7 +93,7 @@ pub struct Choosy {
 
 impl Choosy {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { key: OneKey(SecretKey::random()), refused: RwLock::new(None) })
+        Arc::new(Self { key: OneKey::new(), refused: RwLock::new(None) })
     }
 
     pub fn refuse(&self, key_arn: Option<&str>) {

@@ -87,7 +87,7 @@ fn a_data_key_that_is_new_when_the_kms_answers_is_not_replaced_by_the_old_one() 
 fn an_object_between_two_data_keys_is_opened_by_whoever_may_use_both() {
     let (disk, _) = new_disk();
     let kms = Choosy::new();
-    let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey(SecretKey::random()))));
+    let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey::new())));
     let store = open_with(&disk, &keys, StoreOptions { rewritten: 0, ..StoreOptions::default() });
     let dir = bucket(&store);
     let object = create(&store, &dir, "o");
