@@ -5,10 +5,12 @@ use super::exit::{Exit, Failure, describe};
 use super::init::Account;
 use super::mountpoint;
 use super::options::Options;
+use super::private_root;
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
 use crate::fs::{Fs, FsOptions};
-use crate::kms::{self, KeyringParameters, LocalKms, Machine, SystemUsers, Unlock};
+use crate::kms::connect_syslog;
+use crate::kms::{self, ConnectSyslog, KeyringParameters, LocalKms, Machine, SystemUsers, Unlock, UserDatabase};
 use crate::sse::KeyService;
 use crate::store::backend::{self, Backend, Need, RealBackend};
 use crate::store::{self, Parameters, Store, StoreOptions};
@@ -24,6 +26,19 @@ use std::time::{Duration, Instant};
 /// process behind the mount has written its log home.
 const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(50);
+
+/// Whom a process asks about the machine that it runs on.
+pub struct Outside {
+    pub users: Arc<dyn UserDatabase>,
+    pub connect_syslog: ConnectSyslog,
+}
+
+impl Default for Outside {
+    /// Nobody else.
+    fn default() -> Self {
+        Self { users: Arc::new(SystemUsers), connect_syslog: Arc::new(connect_syslog) }
+    }
+}
 
 /// The store's absolute path, without symlinks.
 pub fn find_store(store: &Path) -> Result<PathBuf, Failure> {
@@ -56,28 +71,35 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
 }
 
 /// Opens keyring and store, to mount it.
-pub fn open(path: &Path, keyring: &Path, secret: &Unlock, options: &Options) -> Result<Arc<Store>, Failure> {
+pub fn open(
+    path: &Path,
+    keyring: &Path,
+    secret: &Unlock,
+    options: &Options,
+    outside: &Outside,
+) -> Result<Arc<Store>, Failure> {
     let Options { read_only, cache, .. } = *options;
     let of_store = StoreOptions { read_only, cache, spare_descriptors: spare_descriptors(), ..StoreOptions::default() };
-    open_with(path, keyring, secret, &of_store, &options.audit)
+    let backend = if options.sandbox { open_inert(path)? } else { open_backend(path)? };
+    open_with((path, backend), keyring, secret, &of_store, &options.audit, outside)
 }
 
 /// Opens keyring and store.
 pub fn open_with(
-    path: &Path,
+    (path, backend): (&Path, Arc<RealBackend>),
     keyring: &Path,
     secret: &Unlock,
     options: &StoreOptions,
     audit: &AuditArgs,
+    outside: &Outside,
 ) -> Result<Arc<Store>, Failure> {
-    let backend = open_backend(path)?;
     // Says what is wrong with a directory that is no store before anybody is asked about its keys.
     let parameters = store::read_parameters(&*backend).map_err(|e| explain(path, &e))?;
     if !options.read_only {
         check_fitness(path, Need::Store)?;
     }
-    let kms = open_keyring(keyring, secret, &parameters)?;
-    let keys = Arc::new(match audit.start(&kms)? {
+    let kms = open_keyring(keyring, secret, &parameters, outside)?;
+    let keys = Arc::new(match audit.start(&kms, &outside.connect_syslog)? {
         Some(audited) => KeyService::new(Arc::new(audited), kms),
         None => KeyService::new(kms.clone(), kms),
     });
@@ -115,6 +137,17 @@ fn check_fitness(path: &Path, need: Need) -> Result<(), Failure> {
     }
 }
 
+/// As a mount of this process's own, in which devices are not opened, where that can be had.
+fn open_inert(path: &Path) -> Result<Arc<RealBackend>, Failure> {
+    if private_root::is_possible() {
+        match private_root::clone_of(path).and_then(RealBackend::at) {
+            Ok(backend) => return Ok(backend),
+            Err(error) => log::warn!("this process could open devices in the store: {}", describe(&error)),
+        }
+    }
+    open_backend(path)
+}
+
 fn is_mounted(store: &Path) -> bool {
     mountpoint::is_mounted(store).unwrap_or(true)
 }
@@ -122,11 +155,16 @@ fn is_mounted(store: &Path) -> bool {
 /// Opens the keyring alone, to administer its keys while the store may be in use.
 pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock) -> Result<Arc<LocalKms>, Failure> {
     let parameters = store::read_parameters(&*open_backend(path)?).map_err(|e| explain(path, &e))?;
-    open_keyring(keyring, secret, &parameters)
+    open_keyring(keyring, secret, &parameters, &Outside::default())
 }
 
-fn open_keyring(keyring: &Path, secret: &Unlock, store: &Parameters) -> Result<Arc<LocalKms>, Failure> {
-    let machine = Machine { users: Arc::new(SystemUsers), ..Machine::default() };
+fn open_keyring(
+    keyring: &Path,
+    secret: &Unlock,
+    store: &Parameters,
+    outside: &Outside,
+) -> Result<Arc<LocalKms>, Failure> {
+    let machine = Machine { users: Arc::clone(&outside.users), ..Machine::default() };
     let kms = LocalKms::open_on(keyring, secret, machine);
     let kms = kms.and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
     kms.map_err(|e| explain_unlocking(keyring, secret, &e))

@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, describe};
 use super::text::shown;
-use crate::kms::{AuditLog, Audited, Destination, LocalKms, WhenFull};
+use crate::kms::{AuditLog, Audited, ConnectSyslog, Destination, LocalKms, WhenFull};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,13 +62,13 @@ impl AuditArgs {
     }
 
     /// Begins recording, if there is anything to record to.
-    pub fn start(&self, kms: &Arc<LocalKms>) -> Result<Option<Audited>, Failure> {
+    pub fn start(&self, kms: &Arc<LocalKms>, connect: &ConnectSyslog) -> Result<Option<Audited>, Failure> {
         let Some(destination) = self.destination() else { return Ok(None) };
         let when_full = match self.full {
             None | Some(Full::Refuse) => WhenFull::Refuse,
             Some(Full::Drop) => WhenFull::Drop,
         };
-        let log = AuditLog::open(kms, &destination, when_full).map_err(|error| match &destination {
+        let log = AuditLog::open(kms, &destination, when_full, connect).map_err(|error| match &destination {
             Destination::File(path) => Failure::new(format!("audit log {}: {}", shown(path), describe(&error))),
             Destination::Syslog => Failure::new(format!("audit log: {}", describe(&error))),
         })?;

@@ -22,7 +22,11 @@ pub enum Side<T> {
 }
 
 /// The parent, as the child sees it.
-pub struct Waiting(File);
+pub struct Waiting {
+    caller: File,
+    /// /dev/null, which may be out of reach when it is needed.
+    null: File,
+}
 
 /// Forks; only while there is one thread. In the parent it returns when the child is ready or has ended; what the child
 /// is to have is dropped there at once.
@@ -30,7 +34,10 @@ pub fn into_background<T>(for_child: T) -> Result<Side<T>, Failure> {
     let failed = |e: io::Error| Failure::new(format!("cannot go into the background: {}", describe(&e)));
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     match sys::fork().map_err(failed)? {
-        Fork::Child => Ok(Side::Child(Waiting(File::from(writer)), for_child)),
+        Fork::Child => {
+            let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(failed)?;
+            Ok(Side::Child(Waiting { caller: File::from(writer), null }, for_child))
+        }
         Fork::Parent { child } => {
             drop((writer, for_child));
             Ok(Side::Parent(wait_for(child, File::from(reader))))
@@ -67,14 +74,13 @@ impl Waiting {
     /// Lets the caller go on. Standard input and output become /dev/null, and so does standard error unless messages
     /// go there: who captures the caller's output is not left waiting.
     pub fn release(mut self, keep_stderr: bool) -> io::Result<()> {
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-        dup2_stdin(&null)?;
-        dup2_stdout(&null)?;
+        dup2_stdin(&self.null)?;
+        dup2_stdout(&self.null)?;
         if !keep_stderr {
-            dup2_stderr(&null)?;
+            dup2_stderr(&self.null)?;
         }
         // The caller may have been killed meanwhile; the mount is there all the same.
-        let _ = self.0.write_all(&[READY]);
+        let _ = self.caller.write_all(&[READY]);
         Ok(())
     }
 }

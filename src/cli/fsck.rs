@@ -82,7 +82,11 @@ fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
     let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&path));
     let secret = args.unlock.read()?;
     let audit = AuditArgs::default().or_environment();
-    let open = |options: &StoreOptions| assembly::open_with(&path, &keyring, &secret, options, &audit);
+    let open = |options: &StoreOptions| {
+        let backend = assembly::open_backend(&path)?;
+        let outside = assembly::Outside::default();
+        assembly::open_with((&path, backend), &keyring, &secret, options, &audit, &outside)
+    };
     let looking = StoreOptions { read_only: true, ..StoreOptions::default() };
     let mut store = open(&if args.repair { StoreOptions::default() } else { looking })?;
     let damage = log_finding(&store);

@@ -2,6 +2,7 @@
 //! two, never nowhere. Every message is one line, whatever names it contains.
 
 use super::text::escape;
+use crate::kms::ConnectSyslog;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
@@ -9,56 +10,58 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-const SYSLOG_SOCKET: &str = "/dev/log";
-/// A syslog daemon that hangs may not hang the mount.
-const SYSLOG_PATIENCE: Duration = Duration::from_secs(1);
 /// RFC 3164 facility "system daemons".
 const FACILITY_DAEMON: u8 = 3;
 
+/// Whoever opens a log file, the process itself or another one.
+pub type OpenLog = Arc<dyn Fn(&Path) -> io::Result<File> + Send + Sync>;
+
 /// Where a mount's messages go.
-#[derive(Debug)]
 pub enum Sink {
     Stderr,
     File {
         path: PathBuf,
         file: File,
+        open: OpenLog,
     },
     /// Syslog, and where to write what it does not take.
     Syslog {
         connection: Option<UnixDatagram>,
+        connect: ConnectSyslog,
         otherwise: Otherwise,
     },
 }
 
-#[derive(Debug)]
 pub enum Otherwise {
     Stderr,
     /// Opened when first needed.
-    File(PathBuf),
+    File(PathBuf, OpenLog),
 }
 
 impl Sink {
-    pub fn file(path: &Path) -> io::Result<Self> {
-        Ok(Sink::File { path: path.to_owned(), file: open_log_file(path)? })
+    pub fn file(path: &Path, open: OpenLog) -> io::Result<Self> {
+        Ok(Sink::File { path: path.to_owned(), file: open(path)?, open })
     }
 
     /// For a mount in the background that was given no log file: syslog; without it standard error, if that is a
     /// terminal or a file; else a log file of its own, since a pipe kept open would leave whoever reads it waiting.
-    pub fn background() -> Self {
+    pub fn background(connect: ConnectSyslog, open: OpenLog) -> Self {
         let connection = connect().ok();
         let mut files = default_log_files().into_iter();
         let file = match connection {
             // Not opened before syslog fails.
             Some(_) => files.next(),
             None if stderr_can_be_kept() => None,
-            None => files.find(|path| open_log_file(path).is_ok()),
+            None => files.find(|path| open(path).is_ok()),
         };
-        Sink::Syslog { connection, otherwise: file.map_or(Otherwise::Stderr, Otherwise::File) }
+        let otherwise = file.map_or(Otherwise::Stderr, |path| Otherwise::File(path, open));
+        Sink::Syslog { connection, connect, otherwise }
     }
 
     /// Whether standard error has to stay open in the background.
@@ -69,7 +72,7 @@ impl Sink {
     /// For standard error: where messages go, if not where one looks first.
     pub fn notice(&self) -> Option<String> {
         match self {
-            Sink::Syslog { connection: None, otherwise: Otherwise::File(path) } => {
+            Sink::Syslog { connection: None, otherwise: Otherwise::File(path, _), .. } => {
                 Some(format!("there is no syslog here: messages go to {}", path.display()))
             }
             _ => None,
@@ -79,10 +82,10 @@ impl Sink {
     fn write(&mut self, level: Level, target: &str, message: &str) {
         match self {
             Sink::Stderr => to_stderr(level, target, message),
-            Sink::File { path, file } => {
+            Sink::File { path, file, open } => {
                 // Where it cannot be opened anew, the one that was moved away goes on.
                 if REOPEN.swap(false, Ordering::AcqRel)
-                    && let Ok(named_so) = open_log_file(path)
+                    && let Ok(named_so) = open(path)
                 {
                     *file = named_so;
                 }
@@ -90,8 +93,8 @@ impl Sink {
                     to_stderr(level, target, message);
                 }
             }
-            Sink::Syslog { connection, otherwise } => {
-                if send(connection, &datagram(level, message)).is_err() {
+            Sink::Syslog { connection, connect, otherwise } => {
+                if send(connection, connect, &datagram(level, message)).is_err() {
                     otherwise.write(level, target, message);
                 }
             }
@@ -101,9 +104,9 @@ impl Sink {
 
 impl Otherwise {
     fn write(&self, level: Level, target: &str, message: &str) {
-        if let Otherwise::File(path) = self {
+        if let Otherwise::File(path, open) = self {
             let text = line(SystemTime::now(), level, target, message);
-            if open_log_file(path).and_then(|mut file| file.write_all(text.as_bytes())).is_ok() {
+            if open(path).and_then(|mut file| file.write_all(text.as_bytes())).is_ok() {
                 return;
             }
         }
@@ -175,7 +178,7 @@ fn datagram(level: Level, message: &str) -> String {
 }
 
 /// Reconnects once: a syslog daemon that was restarted has a new socket.
-fn send(connection: &mut Option<UnixDatagram>, text: &str) -> io::Result<()> {
+fn send(connection: &mut Option<UnixDatagram>, connect: &ConnectSyslog, text: &str) -> io::Result<()> {
     if connection.as_ref().is_some_and(|socket| socket.send(text.as_bytes()).is_ok()) {
         return Ok(());
     }
@@ -186,14 +189,7 @@ fn send(connection: &mut Option<UnixDatagram>, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn connect() -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(SYSLOG_SOCKET)?;
-    socket.set_write_timeout(Some(SYSLOG_PATIENCE))?;
-    Ok(socket)
-}
-
-fn open_log_file(path: &Path) -> io::Result<File> {
+pub fn open_log_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
@@ -212,7 +208,7 @@ fn stderr_can_be_kept() -> bool {
 }
 
 /// Of root /var/log/kmsfs.log; of anybody else a file in XDG's state directory or the home directory, whichever works.
-fn default_log_files() -> Vec<PathBuf> {
+pub fn default_log_files() -> Vec<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return vec![PathBuf::from("/var/log/kmsfs.log")];
     }
@@ -226,6 +222,7 @@ fn default_log_files() -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_hostile_name_stays_on_one_line_of_the_log_file() {
@@ -233,7 +230,7 @@ mod tests {
         let path = dir.path().join("log");
         let logger = Logger {
             filter: env_logger::Builder::new().filter_level(LevelFilter::Info).build(),
-            sink: Mutex::new(Sink::file(&path).unwrap()),
+            sink: Mutex::new(Sink::file(&path, Arc::new(open_log_file)).unwrap()),
         };
         let record = |level, text: &str| {
             logger.log(&Record::builder().level(level).target("kmsfs::fs").args(format_args!("{text}")).build());
@@ -250,7 +247,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        Sink::file(&path).unwrap();
+        Sink::file(&path, Arc::new(open_log_file)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -267,7 +264,7 @@ mod tests {
     fn what_syslog_does_not_take_goes_to_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        Otherwise::File(path.clone()).write(Level::Error, "kmsfs", "kept");
+        Otherwise::File(path.clone(), Arc::new(open_log_file)).write(Level::Error, "kmsfs", "kept");
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("ERROR kmsfs] kept\n"));
     }
 }

@@ -17,6 +17,7 @@ mod mount8;
 mod mountpoint;
 mod notify;
 mod options;
+mod private_root;
 mod put;
 mod reencrypt;
 mod remount;
@@ -92,8 +93,10 @@ pub fn main() -> ExitCode {
     if arguments.next().is_some_and(|argv0| mount8::is_helper(&argv0)) {
         return as_mount_helper(arguments);
     }
-    if std::env::args_os().nth(1).is_some_and(|word| word == helper::keeper::WORD) {
-        return helper::keeper::run();
+    match std::env::args_os().nth(1) {
+        Some(word) if word == helper::keeper::WORD => return helper::keeper::run(),
+        Some(word) if word == helper::broker::WORD => return helper::broker::run(),
+        _ => {}
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

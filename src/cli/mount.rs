@@ -1,8 +1,10 @@
 //! `kmsfs mount`: checks, opens the store, mounts it, and serves until somebody unmounts.
 
 use super::exit::{Failure, describe};
+use super::helper::Helpers;
+use super::helper::broker::Broker;
 use super::helper::keeper::Keeper;
-use super::logging::Sink;
+use super::logging::{self, Sink};
 use super::mount8;
 use super::mountpoint;
 use super::options::{self, Options};
@@ -16,6 +18,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Mount a store
 ///
@@ -138,19 +141,19 @@ pub fn run(request: Request) -> Result<ExitCode, Failure> {
         println!("kmsfs: mounting {} on {}", shown(&plan.store), shown(&plan.target));
     }
     // Before a secret is there, so that it has none.
-    let keeper = Keeper::start(&plan.target);
-    let keeper = keeper.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
+    let helpers = plan.start_helpers();
+    let helpers = helpers.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
     // Before a key is there; a child of fork(2) has to lock its own.
     let locked = harden::lock_memory();
     // While there is one process: what interrupts the question ends all of it.
     let secret = plan.unlock.read()?;
     if foreground {
-        return serve(plan, keeper, secret, locked, None);
+        return serve(plan, helpers, secret, locked, None);
     }
-    match daemon::into_background((keeper, secret))? {
+    match daemon::into_background((helpers, secret))? {
         daemon::Side::Parent(code) => Ok(code),
-        daemon::Side::Child(caller, (keeper, secret)) => {
-            serve(plan, keeper, secret, harden::lock_memory(), Some(caller))
+        daemon::Side::Child(caller, (helpers, secret)) => {
+            serve(plan, helpers, secret, harden::lock_memory(), Some(caller))
         }
     }
 }
@@ -193,14 +196,23 @@ impl Plan {
         }
     }
 
+    fn start_helpers(&self) -> io::Result<Helpers> {
+        let Options { log_file, sandbox, .. } = &self.options;
+        let logs = log_file.as_ref().map_or_else(logging::default_log_files, |path| vec![path.clone()]);
+        let keeper = Keeper::start(&self.target, &self.store, *sandbox)?;
+        Ok(Helpers { keeper, broker: Arc::new(Broker::start(&logs, *sandbox)?) })
+    }
+
     /// Where messages go from now on.
-    pub fn sink(&self, foreground: bool) -> Result<Sink, Failure> {
+    pub fn sink(&self, foreground: bool, broker: &Arc<Broker>) -> Result<Sink, Failure> {
+        let (opening, connecting) = (Arc::clone(broker), Arc::clone(broker));
+        let open: logging::OpenLog = Arc::new(move |path| opening.open_log(path));
         match &self.options.log_file {
             Some(path) => {
-                Sink::file(path).map_err(|e| Failure::new(format!("log file {}: {}", shown(path), describe(&e))))
+                Sink::file(path, open).map_err(|e| Failure::new(format!("log file {}: {}", shown(path), describe(&e))))
             }
             None if foreground => Ok(Sink::Stderr),
-            None => Ok(Sink::background()),
+            None => Ok(Sink::background(Arc::new(move || connecting.connect_syslog()), open)),
         }
     }
 }

@@ -8,33 +8,47 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
-/// The mount answers.
-pub fn ready(target: &Path) {
-    // Escaped: a line break in the path would begin another variable.
-    tell(&format!("READY=1\nMAINPID={}\nSTATUS=mounted on {}\n", std::process::id(), shown(target)));
-}
+/// Whoever is told. Connected early: later this process may not, and systemd listens to no other one.
+pub struct Notify(Option<UnixDatagram>);
 
-/// The mount has ended and the store is being closed.
-pub fn stopping() {
-    tell("STOPPING=1\nSTATUS=unmounted, writing everything home\n");
-}
+impl Notify {
+    /// Whether anybody listens makes no difference to the mount.
+    pub fn connect() -> Self {
+        let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Self(None) };
+        let connected = connect(&socket)
+            .inspect_err(|error| log::warn!("systemd is not told: NOTIFY_SOCKET={}: {error}", socket.display()));
+        Self(connected.ok())
+    }
 
-/// Whether anybody listens makes no difference to the mount.
-fn tell(state: &str) {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    if let Err(error) = send(&socket, state) {
-        log::warn!("systemd is not told: NOTIFY_SOCKET={}: {error}", socket.display());
+    /// The mount answers.
+    pub fn ready(&self, target: &Path) {
+        // Escaped: a line break in the path would begin another variable.
+        self.tell(&format!("READY=1\nMAINPID={}\nSTATUS=mounted on {}\n", std::process::id(), shown(target)));
+    }
+
+    /// The mount has ended and the store is being closed.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=unmounted, writing everything home\n");
+    }
+
+    fn tell(&self, state: &str) {
+        if let Some(socket) = &self.0
+            && let Err(error) = socket.send(state.as_bytes())
+        {
+            log::warn!("systemd is not told: {error}");
+        }
     }
 }
 
 /// A name that begins with `@` is in the abstract namespace.
-fn send(socket: &OsStr, state: &str) -> io::Result<()> {
+fn connect(socket: &OsStr) -> io::Result<UnixDatagram> {
     let address = match socket.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
-    Ok(())
+    let connected = UnixDatagram::unbound()?;
+    connected.connect_addr(&address)?;
+    Ok(connected)
 }
 
 #[cfg(test)]
@@ -49,7 +63,7 @@ mod tests {
         let name = format!("kmsfs-test-{}", std::process::id());
         let in_abstract = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         for (address, listener) in [(path.into_os_string(), in_dir), (format!("@{name}").into(), in_abstract)] {
-            send(&address, "READY=1\n").unwrap();
+            Notify(Some(connect(&address).unwrap())).tell("READY=1\n");
             let mut heard = [0; 20];
             assert_eq!(listener.recv(&mut heard).map(|len| heard[..len].to_vec()).unwrap(), b"READY=1\n");
         }
@@ -57,6 +71,6 @@ mod tests {
 
     #[test]
     fn nobody_listening_is_an_error_and_no_wait() {
-        assert!(send(OsStr::new("/nonexistent/socket"), "READY=1\n").is_err());
+        assert!(connect(OsStr::new("/nonexistent/socket")).is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! What the serving process gives up once the file system is mounted: privileges, all paths but its own, and system calls.
 
-use super::system_calls;
+use super::private_root;
+use super::system_calls::{self, Role};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 use std::fmt;
@@ -22,18 +23,20 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::IPC_LOCK);
 
-/// The user database and its libraries, and who a caller is.
-const READ: [&str; 8] = ["/etc", "/usr", "/lib", "/lib64", "/lib32", "/run", "/proc", "/var/lib/sss"];
-/// The devices that any program may need. Others, disks among them, this process could open as well.
-const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// What the broker reads: the user database, its libraries, and the sockets of the daemons that know users.
+const USER_DATABASE: [&str; 10] =
+    ["/etc", "/usr", "/lib", "/lib64", "/lib32", "/run", "/proc", "/var/lib/sss", "/var/cache/nscd", "/var/db"];
+/// A log file may lie in a directory of somebody else's.
+const OF_BROKER: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
+/// To unmount what lies in a directory of somebody else's.
+const OF_KEEPER: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::DAC_READ_SEARCH);
+const LANDLOCK: ABI = ABI::V6;
 
-/// Which paths the process goes on using.
+/// Which paths the serving process goes on using.
 pub struct Paths {
     /// Directories in which everything may be done: the store, the keyring.
     pub own: Vec<PathBuf>,
-    /// Files that are appended to, and made anew when they have been moved away.
-    pub logs: Vec<PathBuf>,
-    /// The same, and others append to it too, so that its end has to be read.
+    /// Appended to, also by others, so that its end has to be read, and made anew when it has been moved away.
     pub audit: Option<PathBuf>,
 }
 
@@ -48,30 +51,65 @@ impl fmt::Display for NotConfined {
 
 /// For the calling thread and all that it starts from now on: to be called while there is no other that serves.
 pub fn enter(paths: &Paths) -> Result<(), NotConfined> {
-    set_no_new_privs(true).map_err(|errno| NotConfined(format!("no_new_privs: {errno}")))?;
-    confine(paths).map_err(|error| NotConfined(format!("landlock: {error}")))?;
-    drop_capabilities().map_err(|errno| NotConfined(format!("capabilities: {errno}")))?;
-    system_calls::refuse().map_err(|error| NotConfined(format!("seccomp: {error}")))
+    let audit = paths.audit.as_deref().and_then(Path::parent);
+    let directories: Vec<PathBuf> = paths.own.iter().cloned().chain(audit.map(Path::to_owned)).collect();
+    // Where it cannot be had, the rest is given up all the same.
+    let root = if private_root::is_possible() { private_root::enter(&directories) } else { Ok(()) };
+    // A log that was moved away is made anew beside it, so others there could be written too.
+    let append = append() | AccessFs::ReadFile;
+    let own = paths.own.iter().map(|path| (path.clone(), AccessFs::from_all(LANDLOCK)));
+    let audit = audit.map(|directory| (directory.to_owned(), append));
+    // Who a caller is, and the magic links by which the kernel finds what a descriptor refers to.
+    let processes = ("/proc".into(), AccessFs::ReadFile | AccessFs::ReadDir);
+    let rules = own.chain(audit).chain([processes]);
+    give_up(Role::Serving, KEPT, Some((rules.collect(), Scope::AbstractUnixSocket | Scope::Signal)))?;
+    root.map_err(|error| NotConfined(format!("a file system tree of its own: {error}")))
 }
 
-fn confine(paths: &Paths) -> Result<(), Box<dyn std::error::Error>> {
-    let abi = ABI::V5;
-    let read = AccessFs::from_read(abi);
-    // A log that was moved away is made anew beside it, so others there could be written too, but not read.
-    let append = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg;
+/// For the process that opens what is outside; `logs` are files that are appended to.
+pub fn enter_as_broker(logs: &[PathBuf]) {
+    let read = USER_DATABASE.map(|path| (path.into(), AccessFs::ReadFile | AccessFs::ReadDir));
+    let directories = logs.iter().filter_map(|log| log.parent()).map(|directory| (directory.to_owned(), append()));
+    // One may be a link to a file elsewhere.
+    let files = logs.iter().map(|log| (log.clone(), AccessFs::WriteFile.into()));
+    let rules = read.into_iter().chain(directories).chain(files);
+    // As much as this kernel has; the serving process says what is missing.
+    let _ = give_up(Role::Broker, OF_BROKER, Some((rules.collect(), Scope::Signal.into())));
+}
+
+/// For the process that unmounts, which landlock would forbid. An ordinary user's needs fusermount3 for it, with the
+/// privileges of that program.
+pub fn enter_as_keeper() {
+    if private_root::is_possible() {
+        let _ = give_up(Role::Keeper, OF_KEEPER, None);
+    }
+}
+
+type Rules = (Vec<(PathBuf, BitFlags<AccessFs>)>, BitFlags<Scope>);
+
+fn give_up(role: Role, kept: CapabilitySet, rules: Option<Rules>) -> Result<(), NotConfined> {
+    set_no_new_privs(true).map_err(|errno| NotConfined(format!("no_new_privs: {errno}")))?;
+    if let Some((paths, scope)) = rules {
+        confine(paths, scope).map_err(|error| NotConfined(format!("landlock: {error}")))?;
+    }
+    drop_capabilities(kept).map_err(|errno| NotConfined(format!("capabilities: {errno}")))?;
+    system_calls::refuse(role).map_err(|error| NotConfined(format!("seccomp: {error}")))
+}
+
+fn append() -> BitFlags<AccessFs> {
+    AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg
+}
+
+fn confine(
+    paths: Vec<(PathBuf, BitFlags<AccessFs>)>,
+    scope: BitFlags<Scope>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .scope(scope)?
         .create()?;
-    let audit = paths.audit.iter().filter_map(|log| log.parent()).map(Path::to_owned);
-    let parents = paths.logs.iter().filter_map(|log| log.parent()).map(Path::to_owned);
-    let all = paths.own.iter().cloned().map(|path| (path, AccessFs::from_all(abi)));
-    let all = all.chain(parents.map(|path| (path, append)));
-    let all = all.chain(audit.map(|path| (path, append | AccessFs::ReadFile)));
-    let all = all.chain(paths.logs.iter().cloned().map(|path| (path, AccessFs::from_file(abi))));
-    let all = all.chain(READ.map(|path| (path.into(), read)));
-    let all = all.chain(DEVICES.map(|path| (path.into(), AccessFs::from_file(abi))));
-    for (path, access) in all {
+    for (path, access) in paths {
         // Not every machine has each of them.
         if let Ok(opened) = PathFd::new(&path) {
             rules = rules.add_rule(PathBeneath::new(opened, of_kind(&path, access)))?;
@@ -85,11 +123,11 @@ fn confine(paths: &Paths) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Of a file, only what can be done with files.
 fn of_kind(path: &Path, access: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
-    if path.is_dir() { access } else { access & AccessFs::from_file(ABI::V5) }
+    if path.is_dir() { access } else { access & AccessFs::from_file(LANDLOCK) }
 }
 
-fn drop_capabilities() -> rustix::io::Result<()> {
+fn drop_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     let now = capabilities(None)?;
-    let kept = now.permitted.intersection(KEPT);
+    let kept = now.permitted.intersection(kept);
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })
 }

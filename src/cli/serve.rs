@@ -1,14 +1,15 @@
 //! From a checked request to the end of the mount: keys, store, mount, and a clean end.
 
-use super::assembly;
+use super::assembly::{self, Outside};
 use super::daemon;
 use super::exit::{Failure, describe};
 use super::harden;
+use super::helper::Helpers;
 use super::helper::keeper::Keeper;
 use super::idle::Idle;
 use super::logging;
 use super::mount::Plan;
-use super::notify;
+use super::notify::Notify;
 use super::sandbox;
 use super::text::shown;
 use crate::fuse;
@@ -33,7 +34,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// Takes this process from here to the end of the mount. `caller` waits for it in the background.
 pub fn serve(
     plan: Plan,
-    keeper: Keeper,
+    helpers: Helpers,
     secret: Unlock,
     locked: Result<(), String>,
     caller: Option<daemon::Waiting>,
@@ -44,7 +45,8 @@ pub fn serve(
     if caller.is_some() {
         daemon::detach();
     }
-    let sink = plan.sink(caller.is_none())?;
+    let Helpers { keeper, broker } = helpers;
+    let sink = plan.sink(caller.is_none(), &broker)?;
     let keep_stderr = sink.keeps_stderr();
     if let Some(notice) = sink.notice() {
         eprintln!("kmsfs: {notice}");
@@ -57,11 +59,14 @@ pub fn serve(
         plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     }
 
+    let notify = Notify::connect();
+    let connecting = Arc::clone(&broker);
+    let outside = Outside { users: broker, connect_syslog: Arc::new(move || connecting.connect_syslog()) };
     // A signal that comes before the mount ends the process, which the redo log bears.
-    let store = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options)?;
+    let store = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options, &outside)?;
     drop(secret);
     let stop = Stop::new(Arc::new(keeper)).map_err(|e| Failure::new(describe(&e)))?;
-    let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop);
+    let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop, &Arc::new(notify));
     let closed = store.close();
     result?;
     closed.map_err(|e| logged(assembly::explain(&plan.store, &e)))?;
@@ -74,6 +79,7 @@ fn serve_store(
     store: &Arc<Store>,
     caller: Option<(daemon::Waiting, bool)>,
     stop: &Arc<Stop>,
+    notify: &Arc<Notify>,
 ) -> Result<(), Failure> {
     let fs = assembly::file_system(store, &plan.options);
     let keeper = Arc::clone(&stop.keeper);
@@ -98,10 +104,10 @@ fn serve_store(
         let idle = Idle::new(timeout, Arc::clone(&fs), mounted.statistics(), unmount);
         Ticker::start(idle.interval(), move || idle.look())
     });
-    let answers = announce(plan, caller, Arc::clone(stop));
+    let answers = announce(plan, caller, Arc::clone(stop), Arc::clone(notify));
     let served = mounted.run();
     stop.unmounted();
-    notify::stopping();
+    notify.stopping();
     if let Some(idle) = idle {
         idle.stop();
     }
@@ -120,9 +126,8 @@ fn confine(plan: &Plan) {
         return;
     }
     let own = vec![plan.store.clone(), plan.keyring.clone()];
-    let logs = plan.options.log_file.iter().cloned().collect();
     let audit = plan.options.audit.file();
-    if let Err(reason) = sandbox::enter(&sandbox::Paths { own, logs, audit }) {
+    if let Err(reason) = sandbox::enter(&sandbox::Paths { own, audit }) {
         log::warn!("{reason}");
     }
 }
@@ -135,7 +140,12 @@ fn logged(failure: Failure) -> Failure {
 
 /// Has the mount looked at from outside, as the caller will, and lets the caller go on. (From a thread: the mount is
 /// served by this very process.)
-fn announce(plan: &Plan, caller: Option<(daemon::Waiting, bool)>, stop: Arc<Stop>) -> Arc<AtomicBool> {
+fn announce(
+    plan: &Plan,
+    caller: Option<(daemon::Waiting, bool)>,
+    stop: Arc<Stop>,
+    notify: Arc<Notify>,
+) -> Arc<AtomicBool> {
     let answers = Arc::new(AtomicBool::new(false));
     let (target, store, answered) = (plan.target.clone(), plan.store.clone(), Arc::clone(&answers));
     thread::spawn(move || {
@@ -143,7 +153,7 @@ fn announce(plan: &Plan, caller: Option<(daemon::Waiting, bool)>, stop: Arc<Stop
             // Before the caller goes on, who may unmount at once.
             answered.store(true, Ordering::Release);
             log::info!("mounted {} on {}", store.display(), target.display());
-            notify::ready(&target);
+            notify.ready(&target);
             caller.map_or(Ok(()), |(caller, keep_stderr)| caller.release(keep_stderr))
         });
         if let Err(error) = ready {

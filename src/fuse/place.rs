@@ -2,7 +2,7 @@
 
 use super::mount::TYPE;
 use super::mountinfo::{Mount, mounted_at};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create, fsmount, fsopen, unmount,
 };
@@ -21,6 +21,8 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 pub struct Place {
     pub mountpoint: PathBuf,
     id: u64,
+    /// Another one, which is never used again, where the kernel has it (Linux 6.8).
+    unique: Option<u64>,
     /// Major and minor number of the mounted file system.
     device: (u32, u32),
 }
@@ -30,7 +32,7 @@ impl Place {
     pub fn at(mountpoint: &Path) -> io::Result<Self> {
         match mounted_at(mountpoint)? {
             Some(Mount { id, device, kind, .. }) if kind == TYPE => {
-                Ok(Self { mountpoint: mountpoint.to_owned(), id, device })
+                Ok(Self { mountpoint: mountpoint.to_owned(), id, unique: unique_id(mountpoint), device })
             }
             _ => Err(io::Error::from_raw_os_error(libc::ENODEV)),
         }
@@ -39,6 +41,7 @@ impl Place {
     fn is_mounted(&self) -> bool {
         let is_it = |mount: Mount| (mount.id, mount.device) == (self.id, self.device);
         mounted_at(&self.mountpoint).is_ok_and(|mount| mount.is_some_and(is_it))
+            && unique_id(&self.mountpoint) == self.unique
     }
 
     /// Whether a file or directory lies in it.
@@ -102,6 +105,14 @@ impl Place {
         let (major, minor) = self.device;
         let _ = fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string());
     }
+}
+
+/// Asked of the kernel alone, whoever serves it.
+fn unique_id(mountpoint: &Path) -> Option<u64> {
+    const STATX_MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let how = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = statx(CWD, mountpoint, how, STATX_MNT_ID_UNIQUE).ok()?;
+    (found.stx_mask & STATX_MNT_ID_UNIQUE.bits() != 0).then_some(found.stx_mnt_id)
 }
 
 fn fusermount(words: &[&str], mountpoint: &Path) -> io::Result<()> {

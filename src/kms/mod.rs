@@ -25,7 +25,8 @@ pub use admin::{
     WrappingKeySpec,
 };
 pub use audit::{
-    AuditLog, Audited, Destination, Finding, Outcome, Verification, WhenFull, Writer, is_read_only, verify_log,
+    AuditLog, Audited, ConnectSyslog, Destination, Finding, Outcome, Verification, WhenFull, Writer, connect_syslog,
+    is_read_only, verify_log,
 };
 pub use authorization::Ask;
 pub use grant_calls::{GrantEntry, GrantRequest, Retired};

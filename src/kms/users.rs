@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::unistd::{self, Gid, Group, Uid, getgrouplist};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An entry of passwd(5).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     pub name: String,
     pub uid: u32,

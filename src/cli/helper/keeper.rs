@@ -3,10 +3,12 @@
 //! It is bound once to what is mounted at one place. No request names a mount, so whoever takes over the serving process
 //! can end that process's own mount with it and no other.
 
-use super::{Channel, Helper, Start, answer};
+use super::{Answer, Channel, Helper, Start, answer};
+use crate::cli::sandbox;
 use crate::fuse::Place;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -32,9 +34,12 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// For what is going to be mounted at `target` (absolute, without symlinks).
-    pub fn start(target: &Path) -> io::Result<Self> {
-        Ok(Self { helper: Helper::start(WORD, target.as_os_str().as_bytes(), 2)? })
+    /// For what is going to be mounted at `target`; the file system that `store` is on stays busy as long as it runs.
+    /// Both absolute, without symlinks.
+    pub fn start(target: &Path, store: &Path, confined: bool) -> io::Result<Self> {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let about = About { target: bytes(target), store: bytes(store), confined };
+        Ok(Self { helper: Helper::start(WORD, &serde_json::to_vec(&about)?, 2)? })
     }
 
     /// From now on and for good, what is mounted there now is the mount, and this process the one that serves it.
@@ -77,13 +82,26 @@ impl Keeper {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+struct About {
+    target: Vec<u8>,
+    store: Vec<u8>,
+    confined: bool,
+}
+
 /// The process itself.
 pub fn run() -> ExitCode {
     let Ok(mut start) = Start::receive() else { return ExitCode::FAILURE };
-    let kept = Arc::new(Kept { target: OsStr::from_bytes(&start.about).into(), bound: Mutex::new(None) });
+    let Ok(about) = serde_json::from_slice::<About>(&start.about) else { return ExitCode::FAILURE };
+    // The serving process may reach the store through a mount of its own, which keeps no other one busy.
+    let _store = open(OsStr::from_bytes(&about.store), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let kept = Arc::new(Kept { target: OsStr::from_bytes(&about.target).into(), bound: Mutex::new(None) });
+    if about.confined {
+        sandbox::enter_as_keeper();
+    }
     for channel in start.channels.drain(..) {
         let kept = Arc::clone(&kept);
-        answer(channel, move |verb, what| kept.obey(verb, what).map(|()| Vec::new()));
+        answer(channel, move |verb, what| kept.obey(verb, what).map(|()| Answer::default()));
     }
     start.wait(|| kept.is_orphaned());
     kept.abort();

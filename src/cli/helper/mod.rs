@@ -4,9 +4,12 @@
 //! learns once, at its start, what it is for; from then on it is asked, over channels of one question and one answer at
 //! a time. It ends with the process that started it.
 
+pub mod broker;
 pub mod keeper;
 
 use crate::sys::Signals;
+use broker::Broker;
+use keeper::Keeper;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, retry_on_intr, write};
@@ -18,12 +21,20 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// Most bytes of a message; the kernel's default for sockets of this kind has room for it.
 const LONGEST: usize = 128 << 10;
 /// Most descriptors that a helper is given.
 const MOST: usize = 16;
+
+/// All of them, for one mount.
+pub struct Helpers {
+    pub keeper: Keeper,
+    pub broker: Arc<Broker>,
+}
 
 /// A started helper. It ends when this is dropped, here and in every process that was forked since.
 pub struct Helper {
@@ -69,25 +80,58 @@ fn send_with(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 /// The asking end.
 pub struct Channel(Mutex<OwnedFd>);
 
+/// Bytes, and a descriptor where one was asked for.
+#[derive(Default)]
+pub struct Answer {
+    pub text: Vec<u8>,
+    pub descriptor: Option<OwnedFd>,
+}
+
 impl Channel {
     fn new(socket: OwnedFd) -> Self {
         Self(Mutex::new(socket))
     }
 
     /// One question at a time: others wait.
-    pub fn ask(&self, verb: u8, question: &[u8]) -> io::Result<Vec<u8>> {
-        let socket = self.0.lock();
-        retry_on_intr(|| write(&*socket, &[&[verb], question].concat()))?;
-        let mut answer = vec![0; LONGEST];
-        let len = retry_on_intr(|| read(&*socket, &mut answer))?;
-        answer.truncate(len);
-        let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the helper process has ended");
-        let (errno, _) = answer.split_first_chunk().ok_or_else(gone)?;
-        match i32::from_le_bytes(*errno) {
-            0 => Ok(answer.split_off(size_of::<i32>())),
-            errno => Err(io::Error::from_raw_os_error(errno)),
+    pub fn ask(&self, verb: u8, question: &[u8]) -> io::Result<Answer> {
+        exchange(&self.0.lock(), verb, question)
+    }
+
+    /// Over a channel that nobody waits for, if there is one.
+    pub fn ask_any(channels: &[Self], verb: u8, question: &[u8]) -> io::Result<Answer> {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        match channels.iter().find_map(|channel| channel.0.try_lock()) {
+            Some(free) => exchange(&free, verb, question),
+            None => channels[TURN.fetch_add(1, Ordering::Relaxed) % channels.len()].ask(verb, question),
         }
     }
+}
+
+fn exchange(socket: &OwnedFd, verb: u8, question: &[u8]) -> io::Result<Answer> {
+    retry_on_intr(|| write(socket, &[&[verb], question].concat()))?;
+    let (mut text, mut descriptors) = receive_with(socket)?;
+    let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the helper process has ended");
+    let errno = *text.first_chunk().ok_or_else(gone)?;
+    match i32::from_le_bytes(errno) {
+        0 => Ok(Answer { text: text.split_off(size_of::<i32>()), descriptor: descriptors.pop() }),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+fn receive_with(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut text = vec![0; LONGEST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let slices = &mut [IoSliceMut::new(&mut text)];
+    let len = retry_on_intr(|| recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
+    text.truncate(len);
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
+        }
+    }
+    Ok((text, descriptors))
 }
 
 /// What a helper was told at its start: the helper's side.
@@ -104,18 +148,7 @@ impl Start {
         // What a terminal sends is for those who decide.
         Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
         let lifeline = io::stdin().as_fd().try_clone_to_owned()?;
-        let mut about = vec![0; LONGEST];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let slices = &mut [IoSliceMut::new(&mut about)];
-        let len = retry_on_intr(|| recvmsg(&lifeline, slices, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
-        about.truncate(len);
-        let mut channels = Vec::new();
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                channels.extend(descriptors);
-            }
-        }
+        let (about, channels) = receive_with(&lifeline)?;
         if channels.is_empty() { Err(Errno::INVAL.into()) } else { Ok(Self { lifeline, about, channels }) }
     }
 
@@ -134,16 +167,21 @@ impl Start {
 }
 
 /// Answers what is asked on a channel, from a thread of its own, until nobody is there to ask.
-pub fn answer(channel: OwnedFd, mut answer: impl FnMut(u8, &[u8]) -> io::Result<Vec<u8>> + Send + 'static) {
+pub fn answer(channel: OwnedFd, mut answer: impl FnMut(u8, &[u8]) -> io::Result<Answer> + Send + 'static) {
     thread::spawn(move || {
         let mut question = vec![0; LONGEST];
         while let Ok(len) = retry_on_intr(|| read(&channel, &mut question)) {
             let Some((verb, rest)) = question[..len].split_first() else { return };
-            let (errno, text) = match answer(*verb, rest) {
-                Ok(text) => (0, text),
-                Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Vec::new()),
+            let (errno, answer) = match answer(*verb, rest) {
+                Ok(answer) => (0, answer),
+                Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Answer::default()),
             };
-            if retry_on_intr(|| write(&channel, &[&errno.to_le_bytes()[..], &text].concat())).is_err() {
+            let bytes = [&errno.to_le_bytes()[..], &answer.text].concat();
+            let sent = match &answer.descriptor {
+                Some(descriptor) => send_with(&channel, &bytes, &[descriptor.as_fd()]),
+                None => retry_on_intr(|| write(&channel, &bytes)).map(drop).map_err(io::Error::from),
+            };
+            if sent.is_err() {
                 return;
             }
         }

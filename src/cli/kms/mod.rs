@@ -167,7 +167,7 @@ pub fn run(args: KmsArgs) -> ExitCode {
     if let Operation::VerifyAuditLog(verify) = &args.operation {
         return told(verify.run(&kms));
     }
-    let audited = match args.audit.clone().or_environment().start(&kms) {
+    let audited = match args.audit.clone().or_environment().start(&kms, &assembly::Outside::default().connect_syslog) {
         Ok(audited) => audited,
         Err(failure) => return told(Err(failure)),
     };

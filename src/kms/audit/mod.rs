@@ -11,6 +11,7 @@ mod verify;
 pub use decorator::{Audited, Outcome};
 use record::Event;
 pub use record::is_read_only;
+pub use syslog::{ConnectSyslog, connect_syslog};
 pub use verify::{Finding, Verification, Writer};
 
 use super::local::LocalKms;
@@ -21,6 +22,7 @@ use file::FileSink;
 use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use syslog::SyslogSink;
 
 /// Where records go.
@@ -78,10 +80,15 @@ impl Sink {
 
 impl AuditLog {
     /// Refuses a destination that cannot be written now, whatever `when_full` says: it is a mistake rather than a full disk.
-    pub fn open(kms: &LocalKms, destination: &Destination, when_full: WhenFull) -> io::Result<Self> {
+    pub fn open(
+        kms: &LocalKms,
+        destination: &Destination,
+        when_full: WhenFull,
+        connect: &ConnectSyslog,
+    ) -> io::Result<Self> {
         let mut sink = match destination {
             Destination::File(path) => Sink::File(FileSink::new(path.clone())),
-            Destination::Syslog => Sink::Syslog(SyslogSink::new(syslog::SOCKET.into())),
+            Destination::Syslog => Sink::Syslog(SyslogSink::new(Arc::clone(connect))),
         };
         match sink.reserve() {
             Err(error) if !is_full(&error) || when_full == WhenFull::Refuse => return Err(error),

@@ -4,35 +4,47 @@ use super::chain::{Head, Loss};
 use crate::crypto::ChainKey;
 use std::io;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-pub const SOCKET: &str = "/dev/log";
+const SOCKET: &str = "/dev/log";
 /// Facility authpriv, severity informational (RFC 5424).
 const PRIORITY: u8 = 10 * 8 + 6;
 /// A daemon that hangs may not hang the mount.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How a process comes to a connection with the system's log.
+pub type ConnectSyslog = Arc<dyn Fn() -> io::Result<UnixDatagram> + Send + Sync>;
+
+/// By connecting.
+pub fn connect_syslog() -> io::Result<UnixDatagram> {
+    connect_to(SOCKET.as_ref())
+}
+
+fn connect_to(socket: &Path) -> io::Result<UnixDatagram> {
+    let connection = UnixDatagram::unbound()?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    connection.connect(socket)?;
+    Ok(connection)
+}
+
 pub struct SyslogSink {
-    socket: PathBuf,
+    connect: ConnectSyslog,
     connection: Option<UnixDatagram>,
     head: Head,
 }
 
 impl SyslogSink {
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket, connection: None, head: Head::start() }
+    pub fn new(connect: ConnectSyslog) -> Self {
+        Self { connect, connection: None, head: Head::start() }
     }
 
     pub fn connect(&mut self) -> io::Result<()> {
         if self.connection.is_none() {
-            let explain = |error: io::Error| {
-                io::Error::new(error.kind(), format!("syslog does not answer at {}: {error}", self.socket.display()))
-            };
-            let connection = UnixDatagram::unbound()?;
-            connection.set_write_timeout(Some(PATIENCE))?;
-            connection.connect(&self.socket).map_err(explain)?;
-            self.connection = Some(connection);
+            let explain =
+                |error: io::Error| io::Error::new(error.kind(), format!("syslog does not answer at {SOCKET}: {error}"));
+            self.connection = Some((self.connect)().map_err(explain)?);
         }
         Ok(())
     }
@@ -67,7 +79,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("log");
         let key = ChainKey::of_root(&SecretKey::random());
-        let mut sink = SyslogSink::new(socket.clone());
+        let named = socket.clone();
+        let mut sink = SyslogSink::new(Arc::new(move || connect_to(&named)));
         assert_eq!(sink.connect().unwrap_err().kind(), io::ErrorKind::NotFound);
         let mut kept = String::new();
         for number in 1..=2 {

@@ -48,6 +48,11 @@ impl RealBackend {
     /// `path` itself may be a symlink, as whoever names it has chosen it; no name below is followed.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         let root = openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
+        Self::at(root)
+    }
+
+    /// A directory that is open already, with `O_PATH` at least.
+    pub fn at(root: OwnedFd) -> io::Result<Arc<Self>> {
         let device = Device(fstat(&root)?.st_dev);
         Ok(Arc::new(Self { root, device }))
     }

@@ -280,6 +280,13 @@ impl Mount<'_> {
         std::mem::forget(fresh);
     }
 
+    /// Somebody has unmounted it: waits for the daemon.
+    #[track_caller]
+    pub fn ended(mut self) {
+        let status = self.child.take().expect("the daemon runs as long as this mount").wait().unwrap();
+        assert!(status.success(), "the daemon ended with {status}:\n{}", self.store.log());
+    }
+
     /// Kills the daemon without warning. The dead mount stays where it is.
     pub fn kill9(mut self) {
         let mut child = self.child.take().expect("the daemon runs as long as this mount");

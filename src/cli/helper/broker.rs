@@ -1,0 +1,137 @@
+//! The process that opens for the serving one what is outside its file system: the user database, which may mean any
+//! file and any socket, the connection to syslog, and log files anew after they were moved away.
+
+use super::{Answer, Channel, Helper, Start, answer};
+use crate::cli::{logging, sandbox};
+use crate::kms::{SystemUsers, User, UserDatabase, connect_syslog};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What the process is called with, which nobody else should.
+pub const WORD: &str = "__open_outside";
+
+const SYSLOG: u8 = 1;
+const LOG_FILE: u8 = 2;
+const USER: u8 = 3;
+const USER_NAMED: u8 = 4;
+const GROUP_NAME: u8 = 5;
+const GROUP_NAMED: u8 = 6;
+const GROUPS_OF: u8 = 7;
+
+/// Look-ups that are made side by side: a directory service may take its time.
+const LOOK_UPS: usize = 4;
+
+/// The broker, as the serving process sees it.
+pub struct Broker {
+    helper: Helper,
+}
+
+impl Broker {
+    /// `logs`: the files that may be opened, absolute.
+    pub fn start(logs: &[PathBuf], confined: bool) -> io::Result<Self> {
+        let logs = logs.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+        let about = serde_json::to_vec(&About { logs, confined })?;
+        Ok(Self { helper: Helper::start(WORD, &about, 1 + LOOK_UPS)? })
+    }
+
+    /// A connection to the system's log.
+    pub fn connect_syslog(&self) -> io::Result<UnixDatagram> {
+        self.open(SYSLOG, &[]).map(UnixDatagram::from)
+    }
+
+    /// One of the log files, made where it is missing.
+    pub fn open_log(&self, path: &Path) -> io::Result<File> {
+        self.open(LOG_FILE, path.as_os_str().as_bytes()).map(File::from)
+    }
+
+    fn open(&self, verb: u8, what: &[u8]) -> io::Result<OwnedFd> {
+        self.helper.channels[0].ask(verb, what)?.descriptor.ok_or(io::ErrorKind::InvalidData.into())
+    }
+
+    fn look_up<T: DeserializeOwned>(&self, verb: u8, what: impl Serialize) -> Result<T, Errno> {
+        let question = serde_json::to_vec(&what).map_err(|_| Errno::EINVAL)?;
+        let answer = Channel::ask_any(&self.helper.channels[1..], verb, &question);
+        let answer = answer.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        serde_json::from_slice(&answer.text).map_err(|_| Errno::EBADMSG)
+    }
+}
+
+impl UserDatabase for Broker {
+    fn user(&self, uid: u32) -> Result<Option<User>, Errno> {
+        self.look_up(USER, uid)
+    }
+
+    fn user_named(&self, name: &str) -> Result<Option<User>, Errno> {
+        self.look_up(USER_NAMED, name)
+    }
+
+    fn group_name(&self, gid: u32) -> Result<Option<String>, Errno> {
+        self.look_up(GROUP_NAME, gid)
+    }
+
+    fn group_named(&self, name: &str) -> Result<Option<u32>, Errno> {
+        self.look_up(GROUP_NAMED, name)
+    }
+
+    fn groups_of(&self, user: &User) -> Result<Vec<u32>, Errno> {
+        self.look_up(GROUPS_OF, user)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct About {
+    logs: Vec<Vec<u8>>,
+    confined: bool,
+}
+
+/// The process itself.
+pub fn run() -> ExitCode {
+    let Ok(mut start) = Start::receive() else { return ExitCode::FAILURE };
+    let Ok(about) = serde_json::from_slice::<About>(&start.about) else { return ExitCode::FAILURE };
+    let logs: Arc<Vec<PathBuf>> = Arc::new(about.logs.iter().map(|path| OsStr::from_bytes(path).into()).collect());
+    if about.confined {
+        sandbox::enter_as_broker(&logs);
+    }
+    for channel in start.channels.drain(..) {
+        let logs = Arc::clone(&logs);
+        answer(channel, move |verb, what| obey(&logs, verb, what));
+    }
+    start.wait(|| false);
+    ExitCode::SUCCESS
+}
+
+fn obey(logs: &[PathBuf], verb: u8, what: &[u8]) -> io::Result<Answer> {
+    let users = SystemUsers;
+    match verb {
+        SYSLOG => descriptor(connect_syslog()?),
+        LOG_FILE => match logs.iter().find(|log| log.as_os_str().as_bytes() == what) {
+            Some(log) => descriptor(logging::open_log_file(log)?),
+            None => Err(io::Error::from_raw_os_error(libc::EPERM)),
+        },
+        USER => text(users.user(serde_json::from_slice(what)?)),
+        USER_NAMED => text(users.user_named(serde_json::from_slice(what)?)),
+        GROUP_NAME => text(users.group_name(serde_json::from_slice(what)?)),
+        GROUP_NAMED => text(users.group_named(serde_json::from_slice(what)?)),
+        GROUPS_OF => text(users.groups_of(&serde_json::from_slice(what)?)),
+        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
+
+#[allow(clippy::unnecessary_wraps)] // As `text`.
+fn descriptor(opened: impl Into<OwnedFd>) -> io::Result<Answer> {
+    Ok(Answer { descriptor: Some(opened.into()), ..Answer::default() })
+}
+
+fn text(found: Result<impl Serialize, Errno>) -> io::Result<Answer> {
+    let found = found.map_err(|errno| io::Error::from_raw_os_error(errno as i32))?;
+    Ok(Answer { text: serde_json::to_vec(&found)?, ..Answer::default() })
+}

@@ -1,0 +1,112 @@
+//! A file system tree of the serving process's own: what it uses, at the usual paths, and nothing else.
+//!
+//! Everything in it is a clone of a mount, without devices, set-id bits and programs: a device that is made in the store
+//! cannot be opened by this process, whatever its mode. Inode and device numbers are those of the file system below.
+
+use crate::sys::set_mount_attributes;
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+};
+use rustix::process::{chdir, pivot_root};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+const INERT: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NODEV.union(MountAttrFlags::MOUNT_ATTR_NOSUID).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Whether this process may make mounts. An ordinary user may not, and can make no device either.
+pub fn is_possible() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// The directory and what is mounted below it, as a mount that is nowhere attached: it goes with its descriptor. Linux
+/// 5.12 is the first that can make one.
+pub fn clone_of(directory: &Path) -> io::Result<OwnedFd> {
+    let how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, directory, how)?;
+    set_mount_attributes(tree.as_fd(), INERT.bits().into(), true)?;
+    Ok(tree)
+}
+
+/// For the calling thread, while it is the only one: from now on there is a clone of each of these directories, which are
+/// absolute, `/proc`, as far as it concerns processes, and nothing else. The current directory is `/`.
+pub fn enter(directories: &[PathBuf]) -> io::Result<()> {
+    let before = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    crate::sys::unshare_mounts()?;
+    build(directories).inspect_err(|_| {
+        // A namespace that is not left would keep everybody's file systems in use.
+        let _ = move_into_link_name_space(before.as_fd(), Some(LinkNameSpaceType::Mount));
+    })
+}
+
+fn build(directories: &[PathBuf]) -> io::Result<()> {
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    let mut clones = Vec::new();
+    for directory in outermost(directories) {
+        if directory == Path::new("/") {
+            return Err(io::Error::other("the whole tree is in use: a log lies in /"));
+        }
+        clones.push((directory, clone_of(directory)?));
+    }
+    let root = new_mount("tmpfs", &[("mode", "0755"), ("size", "1m")], INERT)?;
+    // Read-only, since this too is reached as root.
+    let processes = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let processes = new_mount("proc", &[("subset", "pid")], processes)?;
+    // On top of any directory that is there: it will be the root itself.
+    let place = clones.first().map(|(directory, _)| *directory).ok_or(io::ErrorKind::InvalidInput)?;
+    attach(&root, place)?;
+    for (directory, clone) in &clones {
+        let below = place.join(directory.strip_prefix("/").map_err(io::Error::other)?);
+        DirBuilder::new().recursive(true).mode(0o755).create(&below)?;
+        attach(clone, &below)?;
+    }
+    fs::create_dir(place.join("proc"))?;
+    attach(&processes, &place.join("proc"))?;
+    set_mount_attributes(root.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), false)?;
+    chdir(place)?;
+    // The old root on top of the new one, from where it is taken away.
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    Ok(chdir("/")?)
+}
+
+/// Those that lie in no other one.
+fn outermost(directories: &[PathBuf]) -> impl Iterator<Item = &Path> {
+    let lies_in = |one: &Path, other: &Path| one != other && one.starts_with(other);
+    let mut found: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().filter(move |one| !directories.iter().any(|other| lies_in(one, other)))
+}
+
+fn new_mount(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (name, value) in options {
+        fsconfig_set_string(context.as_fd(), *name, *value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+fn attach(mount: &OwnedFd, place: &Path) -> io::Result<()> {
+    Ok(move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_in_another_one_comes_with_it() {
+        let paths: Vec<PathBuf> =
+            ["/srv/store/keyring", "/var/log", "/srv/store", "/srv/store-2"].map(Into::into).into();
+        let expected = ["/srv/store", "/srv/store-2", "/var/log"].map(Path::new);
+        assert_eq!(outermost(&paths).collect::<Vec<_>>(), expected);
+    }
+}
