@@ -59,9 +59,8 @@ pub fn enter(paths: &Paths) -> Result<(), NotConfined> {
     let append = append() | AccessFs::ReadFile;
     let own = paths.own.iter().map(|path| (path.clone(), AccessFs::from_all(LANDLOCK)));
     let audit = audit.map(|directory| (directory.to_owned(), append));
-    // Who a caller is, and the magic links by which the kernel finds what a descriptor refers to.
-    let processes = ("/proc".into(), AccessFs::ReadFile | AccessFs::ReadDir);
-    let rules = own.chain(audit).chain([processes]);
+    // Of /proc nothing: magic links, by which the kernel finds what a descriptor refers to, need no right.
+    let rules = own.chain(audit);
     give_up(Role::Serving, KEPT, Some((rules.collect(), Scope::AbstractUnixSocket | Scope::Signal)))?;
     root.map_err(|error| NotConfined(format!("a file system tree of its own: {error}")))
 }

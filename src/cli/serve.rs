@@ -13,7 +13,7 @@ use super::notify::Notify;
 use super::sandbox;
 use super::text::shown;
 use crate::fuse;
-use crate::kms::Unlock;
+use crate::kms::{self, Unlock};
 use crate::store::Store;
 use crate::sys::{self, Signals};
 use rustix::fs::Mode;
@@ -60,7 +60,10 @@ pub fn serve(
     }
 
     let notify = Notify::connect();
-    let connecting = Arc::clone(&broker);
+    let (connecting, reading) = (Arc::clone(&broker), Arc::clone(&broker));
+    if plan.options.sandbox {
+        kms::read_processes_through(Box::new(move |pid, status| reading.read_process(pid, status)));
+    }
     let outside = Outside { users: broker, connect_syslog: Arc::new(move || connecting.connect_syslog()) };
     // A signal that comes before the mount ends the process, which the redo log bears.
     let store = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options, &outside)?;

@@ -12,6 +12,7 @@ mod local;
 mod lookup;
 mod policy;
 mod principal;
+mod processes;
 mod service;
 #[cfg(test)]
 mod tests_of_access;
@@ -35,6 +36,7 @@ pub use keyring::{
     Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, SlotInfo, Unlock,
 };
 pub use local::{Clock, KmsCalls, LocalKms, Machine};
+pub use processes::{read_process, read_processes_through};
 pub use users::{SystemUsers, User, UserDatabase};
 
 use crate::crypto::SecretKey;

@@ -2,6 +2,7 @@
 
 use super::Caller;
 use super::policy::{Groups, Id, Kind, Known, Names, Principal, Subject, Unknown};
+use super::processes;
 use super::users::{CachedUsers, Kept, UserDatabase};
 use nix::errno::Errno;
 use std::sync::Arc;
@@ -155,14 +156,14 @@ const CAP_FSETID: u64 = 1 << 4;
 
 /// The effective ones, if the process is there.
 fn capabilities_of_process(caller: &Caller) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", caller.pid)).ok()?;
+    let status = processes::status(caller.pid)?;
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// The group and the supplementary groups of the process, if it is there and still the one that asks.
 fn groups_of_process(caller: &Caller) -> Option<Vec<u32>> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", caller.pid)).ok()?;
+    let status = processes::status(caller.pid)?;
     groups_in_status(&status, caller)
 }
 

@@ -67,6 +67,16 @@ fn content_changes_through_one_door() {
     assert_eq!(names, ["changing.rs"]);
 }
 
+/// Where the serving process is confined it may not read of other processes; another one does.
+#[test]
+fn processes_are_read_of_in_one_place_alone() {
+    let reads = |source: &Source| fs::read_to_string(&source.path).unwrap().contains("\"/proc/{");
+    let of_requests = ["kms", "sse", "store", "fs", "fuse"];
+    let readers = sources().into_iter().filter(|source| of_requests.contains(&source.layer.as_str()) && reads(source));
+    let names: Vec<_> = readers.map(|source| source.path.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names, ["processes.rs"]);
+}
+
 #[test]
 fn no_file_is_longer_than_a_few_screens() {
     let count = |source: &Source| fs::read_to_string(&source.path).unwrap().lines().count();

@@ -1,9 +1,10 @@
 //! The process that opens for the serving one what is outside its file system: the user database, which may mean any
-//! file and any socket, the connection to syslog, and log files anew after they were moved away.
+//! file and any socket, the connection to syslog, and log files anew after they were moved away. It also reads who the
+//! processes are that use the mount.
 
 use super::{Answer, Channel, Helper, Start, answer};
 use crate::cli::{logging, sandbox};
-use crate::kms::{SystemUsers, User, UserDatabase, connect_syslog};
+use crate::kms::{SystemUsers, User, UserDatabase, connect_syslog, read_process};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::OsStr;
@@ -26,6 +27,8 @@ const USER_NAMED: u8 = 4;
 const GROUP_NAME: u8 = 5;
 const GROUP_NAMED: u8 = 6;
 const GROUPS_OF: u8 = 7;
+const STATUS: u8 = 8;
+const NAME: u8 = 9;
 
 /// Look-ups that are made side by side: a directory service may take its time.
 const LOOK_UPS: usize = 4;
@@ -51,6 +54,12 @@ impl Broker {
     /// One of the log files, made where it is missing.
     pub fn open_log(&self, path: &Path) -> io::Result<File> {
         self.open(LOG_FILE, path.as_os_str().as_bytes()).map(File::from)
+    }
+
+    /// What /proc has of another process: its status, or its name.
+    pub fn read_process(&self, pid: u32, status: bool) -> io::Result<Vec<u8>> {
+        let verb = if status { STATUS } else { NAME };
+        Ok(Channel::ask_any(&self.helper.channels[1..], verb, &pid.to_le_bytes())?.text)
     }
 
     fn open(&self, verb: u8, what: &[u8]) -> io::Result<OwnedFd> {
@@ -122,6 +131,11 @@ fn obey(logs: &[PathBuf], verb: u8, what: &[u8]) -> io::Result<Answer> {
         GROUP_NAME => text(users.group_name(serde_json::from_slice(what)?)),
         GROUP_NAMED => text(users.group_named(serde_json::from_slice(what)?)),
         GROUPS_OF => text(users.groups_of(&serde_json::from_slice(what)?)),
+        STATUS | NAME => {
+            let pid = what.try_into().map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+            let text = read_process(u32::from_le_bytes(pid), verb == STATUS)?;
+            Ok(Answer { text, ..Answer::default() })
+        }
         _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::kms::Error;
 use crate::kms::principal::Principals;
+use crate::kms::processes;
 use crate::kms::{Caller, EncryptionContext};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -120,7 +121,7 @@ pub fn is_read_only(name: &str) -> bool {
 
 /// Its first 15 bytes, which the process may have chosen itself. The kernel has no process for writing back.
 fn name_of_process(pid: u32) -> Option<String> {
-    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = processes::name(pid)?;
     Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
 }
 

@@ -88,7 +88,7 @@ fn nothing_outside_its_own_tree_is_there() {
         assert!(matches!(opened, Err(Errno::NOENT)), "{opened:?}");
     }
     for other in [1, std::process::id(), child_of(mount.pid(), "__keep_mount")] {
-        for file in ["root/etc/shadow", "cwd/etc/shadow", "mem"] {
+        for file in ["root/etc/shadow", "cwd/etc/shadow", "mem", "environ", "maps", "cmdline"] {
             let opened = open(&mut thread, format!("/proc/{other}/{file}").as_ref());
             assert!(matches!(opened, Err(Errno::ACCESS | Errno::PERM)), "/proc/{other}/{file}: {opened:?}");
         }
