@@ -42,9 +42,6 @@ pub fn serve(
     rustix::process::umask(Mode::from_raw_mode(0o077));
     harden::raise_descriptor_limit();
     sys::use_one_heap();
-    if caller.is_some() {
-        daemon::detach();
-    }
     let Helpers { keeper, broker } = helpers;
     let sink = plan.sink(caller.is_none(), &broker)?;
     let keep_stderr = sink.keeps_stderr();
@@ -87,7 +84,16 @@ fn serve_store(
     let fs = assembly::file_system(store, &plan.options);
     let keeper = Arc::clone(&stop.keeper);
     let ask_attributes = Box::new(move |path: &Path| keeper.ask_attributes(path));
-    let before_threads = || stop.keeper.bind().map(|()| confine(plan));
+    let in_background = caller.is_some();
+    let before_threads = || {
+        stop.keeper.bind()?;
+        // Not earlier: an automounter knows those who mount by their process group, and makes all others wait.
+        if in_background {
+            daemon::detach();
+        }
+        confine(plan);
+        Ok(())
+    };
     let mounted = fuse::mount(fs.clone(), &plan.mount_options(), ask_attributes, before_threads)
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
     stop.listen(caller.is_none());

@@ -27,6 +27,9 @@ use std::thread;
 
 /// Most bytes of a message; the kernel's default for sockets of this kind has room for it.
 const LONGEST: usize = 128 << 10;
+/// What a terminal or a service manager sends to all that belong together: the serving process decides, and they end with it.
+const OF_A_TERMINAL: [libc::c_int; 7] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 /// Most descriptors that a helper is given.
 const MOST: usize = 16;
 
@@ -145,8 +148,7 @@ pub struct Start {
 impl Start {
     /// From standard input. `EINVAL` for whoever runs it by hand.
     pub fn receive() -> io::Result<Self> {
-        // What a terminal sends is for those who decide.
-        Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+        Signals::block(&OF_A_TERMINAL)?;
         let lifeline = io::stdin().as_fd().try_clone_to_owned()?;
         let (about, channels) = receive_with(&lifeline)?;
         if channels.is_empty() { Err(Errno::INVAL.into()) } else { Ok(Self { lifeline, about, channels }) }

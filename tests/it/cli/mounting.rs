@@ -167,3 +167,43 @@ fn a_read_only_mount_takes_no_changes() {
     place.unmount();
     place.wait_for_daemon();
 }
+
+/// As automount(8) and systemd do: the kernel lets their process group in, and makes everybody else wait until they say
+/// that it is mounted.
+const AUTOMOUNTER: &str = r#"
+import ctypes, fcntl, os, struct, subprocess, sys
+place, command = os.fsencode(sys.argv[1]), sys.argv[2:]
+READY, VERSION = 0x9360, 5
+libc = ctypes.CDLL(None, use_errno=True)
+reads, writes = os.pipe()
+options = b"fd=%d,pgrp=%d,minproto=%d,maxproto=%d,direct" % (writes, os.getpgrp(), VERSION, VERSION)
+if libc.mount(b"test", place, b"autofs", 0, options) < 0:
+    sys.exit(f"autofs: {os.strerror(ctypes.get_errno())}")
+try:
+    trigger = os.open(place, os.O_RDONLY)
+    visitor = subprocess.Popen(["ls", place], start_new_session=True)
+    packet = os.read(reads, 512)
+    token = struct.unpack_from("=iiI", packet)[2]
+    subprocess.run(command, check=True, timeout=200)
+    fcntl.ioctl(trigger, READY, token)
+    os.close(trigger)
+    assert visitor.wait(timeout=200) == 0
+    os.mkdir(place + b"/bucket")
+    subprocess.run(["umount", place], check=True, timeout=200)
+finally:
+    subprocess.run(["umount", "-l", place])
+"#;
+
+#[test]
+fn an_automounters_process_group_mounts_and_nobody_waits() {
+    let place = Place::with_store();
+    let (mnt, store, key) = (place.shown("mnt"), place.shown("store"), place.shown("key"));
+    let log = format!("log_file={}", place.shown("log"));
+    // A group of its own, as a child of whom the kernel would let everybody in.
+    let mounted = run(
+        "setsid",
+        ["--wait", "python3", "-c", AUTOMOUNTER, &mnt, KMSFS, "mount", "--key-file", &key, "-o", &log, &store, &mnt],
+    );
+    assert_eq!(mounted.code, 0, "{mounted:?}\n{}", place.log());
+    place.wait_for_daemon();
+}
