@@ -5,7 +5,7 @@ backing_all=(ext4 ext4-inode128 ext4-block1k ext3 xfs btrfs btrfs-quota btrfs-su
 
 # A row for each: what is there is used, what is missing and cannot be installed is said as NOT RUN.
 suite_backing() {
-    local kind
+    local kind store below good
     [ "$on" = kmsfs ] || { row "backing" 0 0 0 0 "only for kmsfs"; return; }
     for kind in "${backing_all[@]}"; do
         count=$((count + 1))
@@ -84,7 +84,7 @@ backing_full() {
 # Written and synced, and killed at once.
 backing_kill() {
     python3 scripts/conformance.d/backing.py sync "$place/mnt/kept"
-    pkill -9 -f "kmsfs mount .* $store $place/mnt"
+    pkill -9 -f " mount .* $store $place/mnt\$"
     umount -l "$place/mnt"
     flock --timeout 120 "$store/lock" true
 }

@@ -65,7 +65,7 @@ unmount_one() {
         sleep 0.1
     done
     # The process behind the mount goes on until everything is written home.
-    [ "$on" != kmsfs ] || flock --timeout 120 "$place/store/lock" true
+    [ "$on" != kmsfs ] || flock --timeout 120 "${store:-$place/store}/lock" true
 }
 
 # Takes the file system down and away; a suite's last step.
