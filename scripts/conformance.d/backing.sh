@@ -3,11 +3,12 @@
 backing_all=(ext4 ext4-inode128 ext4-block1k ext3 xfs btrfs btrfs-quota btrfs-subvolume tmpfs overlayfs overlayfs-two
     mergerfs fuse-overlayfs bindfs ntfs-3g exfat vfat sshfs unionfs rclone nfs)
 
-# A row for each: what is there is used, what is missing and cannot be installed is said as NOT RUN.
+# A row for each, or for those in KINDS: what is there is used, what is missing and cannot be installed is said as NOT RUN.
 suite_backing() {
-    local kind store below good
+    local kind kinds store below good
     [ "$on" = kmsfs ] || { row "backing" 0 0 0 0 "only for kmsfs"; return; }
-    for kind in "${backing_all[@]}"; do
+    read -ra kinds <<<"${KINDS:-${backing_all[*]}}"
+    for kind in "${kinds[@]}"; do
         count=$((count + 1))
         place=$base/$count
         mkdir -p "$place/mnt" "$place/below"
@@ -146,7 +147,7 @@ below_overlayfs_two() {
     mount -t overlay none -o "xino=off,lowerdir=$place/lower,upperdir=$place/layers/upper,workdir=$place/layers/work" "$below"
 }
 small() { mkdir "$place/small"; mount -t tmpfs -o size=96m none "$place/small"; }
-below_mergerfs() { need mergerfs mergerfs; small; mkdir "$place"/small/{a,b}; mergerfs -o allow_other "$place/small/a:$place/small/b" "$below"; }
+below_mergerfs() { need mergerfs mergerfs; small; mkdir "$place"/small/{a,b}; mergerfs -o allow_other,minfreespace=0 "$place/small/a:$place/small/b" "$below"; }
 below_fuse_overlayfs() {
     need fuse-overlayfs fuse-overlayfs
     small
@@ -160,7 +161,11 @@ below_exfat() {
     need mount.exfat-fuse exfat-fuse
     image 200M
     mkfs.exfat "$place/image"
-    mount.exfat-fuse -o umask=077 "$place/image" "$below"
+    local device
+    device=$(losetup -f --show "$place/image")
+    mount.exfat-fuse -o umask=077 "$device" "$below"
+    # It goes with the mount.
+    losetup -d "$device"
 }
 below_vfat() { need mkfs.vfat dosfstools; image 200M; mkfs.vfat "$place/image"; loop umask=077; }
 below_sshfs() {

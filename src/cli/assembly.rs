@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 /// How long a store that is in use is waited for when nothing of it is mounted any more: umount(8) returns before the
 /// process behind the mount has written its log home.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of disk that a mount keeps back: enough for a piece of the redo log to go home at a time.
+const RESERVE: u64 = 4 << 20;
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Whom a process asks about the machine that it runs on.
@@ -79,7 +81,13 @@ pub fn open(
     outside: &Outside,
 ) -> Result<Arc<Store>, Failure> {
     let Options { read_only, cache, .. } = *options;
-    let of_store = StoreOptions { read_only, cache, spare_descriptors: spare_descriptors(), ..StoreOptions::default() };
+    let of_store = StoreOptions {
+        read_only,
+        cache,
+        spare_descriptors: spare_descriptors(),
+        reserve: RESERVE,
+        ..StoreOptions::default()
+    };
     let backend = if options.sandbox { open_inert(path)? } else { open_backend(path)? };
     open_with((path, backend), keyring, secret, &of_store, &options.audit, outside)
 }

@@ -136,6 +136,8 @@ impl Store {
         for (object, _) in noted.iter().filter(|(_, note)| note.kept()) {
             self.let_go(object);
         }
+        // It may have been given up, and there is room again.
+        self.reserve.keep();
         Ok(left_behind)
     }
 

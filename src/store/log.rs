@@ -6,6 +6,7 @@
 use super::backend::{Access, Dir, File};
 use super::mistakes::{Mistake, makes};
 use super::parameters::{PRIVATE_FILE, read_file};
+use super::reserve::Reserve;
 use super::{Error, Result};
 use crate::format::log_record::{HEADER, LogHeader, RECORDS_AT, Record, bytes_at};
 use parking_lot::{Condvar, Mutex};
@@ -119,10 +120,9 @@ fn read_all(file: &dyn File, len: u64) -> Result<Vec<u8>> {
 
 impl Log {
     /// Starts an empty log under this header, durably.
-    pub fn start(file: Arc<dyn File>, header: LogHeader, bound: u64) -> Result<Self> {
+    pub fn start(file: Arc<dyn File>, header: LogHeader, bound: u64, reserve: &Reserve) -> Result<Self> {
         let size = file.metadata()?.len;
-        file.write_at(&header.write(), 0)?;
-        file.sync_data()?;
+        reserve.with_room(|| file.write_at(&header.write(), 0).and_then(|()| file.sync_data()))?;
         let tail = Tail::new(header, size);
         let syncs = Syncs { durable_position: RECORDS_AT, ..Syncs::default() };
         Ok(Self { file, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new() })

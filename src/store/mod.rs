@@ -20,6 +20,7 @@ mod objects;
 mod parameters;
 mod recovery;
 mod reencryption;
+mod reserve;
 mod seal;
 mod segments;
 mod symlinks;
@@ -46,6 +47,7 @@ use objects::Objects;
 use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
 use parking_lot::{Mutex, RwLock};
 use recovery::Replayed;
+use reserve::Reserve;
 use seal::StoreSeal;
 use segments::Segments;
 use std::collections::HashSet;
@@ -63,6 +65,7 @@ pub struct Store {
     log: Log,
     /// Appends share it, a checkpoint takes it alone. Before any object's lock.
     gate: RwLock<()>,
+    reserve: Reserve,
     objects: Objects,
     replayed: Replayed,
     read_only: AtomicBool,
@@ -104,6 +107,8 @@ pub struct StoreOptions {
     pub cache: usize,
     /// Chunk encryptions under one key epoch.
     pub encryptions: u64,
+    /// Bytes of disk that are kept back for a time when it is full; 0 for none.
+    pub reserve: u64,
     /// Content of at most so many bytes gets a new data key in one commit; more than that chunk by chunk.
     pub rewritten: u64,
 }
@@ -118,6 +123,7 @@ impl Default for StoreOptions {
             spare_descriptors: 256,
             cache: 64 << 20,
             encryptions: object::ENCRYPTIONS,
+            reserve: 0,
             rewritten: 16 << 20,
         }
     }
@@ -150,6 +156,11 @@ impl Store {
         // Says what is wrong with a directory that is no store before its lock is missed.
         read_parameters(backend.as_ref())?;
         let lock = take_lock(root.as_ref(), access)?;
+        let reserve = Reserve::of(&backend, if options.read_only { 0 } else { options.reserve })?;
+        if access == Access::ReadWrite {
+            // In place, so that a full disk can be mounted.
+            reserve.with_room(|| lock.write_at(&parameters::owner(std::process::id()), 0))?;
+        }
         let seal = StoreSeal::open(backend.as_ref(), keys.service(), access)?;
         let features = parameters::Features::read(backend.as_ref())?;
         let open = |name: &str| {
@@ -161,7 +172,7 @@ impl Store {
             })
         };
         let found = log::find(open(LOG)?.as_ref(), access)?;
-        let outcome = recovery::recover(backend.as_ref(), &found, access, options.cut_damaged_log)?;
+        let outcome = recovery::recover(backend.as_ref(), &reserve, &found, access, options.cut_damaged_log)?;
         if let Some(damage) = &outcome.corrupt {
             ::log::error!("{damage}: the store is read-only; restore it from a backup");
         }
@@ -170,7 +181,7 @@ impl Store {
         let log = if read_only {
             Log::unused(found.file, outcome.header)
         } else {
-            Log::start(found.file, outcome.header, options.log_bound)?
+            Log::start(found.file, outcome.header, options.log_bound, &reserve)?
         };
         let segments = Segments::open(open(SIDECARS)?, access)?;
         let store = Arc::new(Self {
@@ -179,6 +190,7 @@ impl Store {
             segments,
             log,
             gate: RwLock::new(()),
+            reserve,
             objects: Objects::default(),
             replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
@@ -201,6 +213,7 @@ impl Store {
         });
         if !read_only {
             store.seal.settle(store.keys.service());
+            store.reserve.keep();
         }
         Ok(store)
     }
@@ -334,10 +347,6 @@ fn take_lock(root: &dyn backend::Dir, access: Access) -> Result<Arc<dyn File>> {
         let mut text = [0; parameters::OWNER];
         let read = lock.read_at(&mut text, 0).unwrap_or(0);
         return Err(Error::InUse(String::from_utf8_lossy(&text[..read]).trim().parse().ok()));
-    }
-    if access == Access::ReadWrite {
-        // In place, so that a full disk can be mounted.
-        lock.write_at(&parameters::owner(std::process::id()), 0)?;
     }
     Ok(lock)
 }

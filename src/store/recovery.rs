@@ -4,6 +4,7 @@ use super::backend::{Access, Backend, Dir, File};
 use super::log::Found;
 use super::mistakes::{Mistake, makes};
 use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
+use super::reserve::Reserve;
 use super::{Error, Result};
 use crate::format::ObjectId;
 use crate::format::header;
@@ -68,7 +69,7 @@ struct Committed<'a> {
 }
 
 /// `cut`: a damaged log counts as if it ended where the damage is.
-pub fn recover(backend: &dyn Backend, found: &Found, access: Access, cut: bool) -> Result<Outcome> {
+pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: Access, cut: bool) -> Result<Outcome> {
     let (records, end, corrupt) = valid_prefix(found);
     let corrupt = corrupt.filter(|_| !cut);
     let sync = access == Access::ReadWrite && corrupt.is_none() && !makes(Mistake::RecoveryLogNotSynced);
@@ -86,7 +87,7 @@ pub fn recover(backend: &dyn Backend, found: &Found, access: Access, cut: bool) 
         if read_only {
             keep(&mut outcome.replayed, files.get(id), object);
         } else {
-            apply(backend, files.get(id), object)?;
+            apply(backend, reserve, files.get(id), object)?;
         }
     }
     let now = backend.now();
@@ -268,7 +269,7 @@ fn names(dir: &dyn Dir) -> std::io::Result<Vec<(OsString, u32)>> {
 }
 
 /// M4: in order; the length once, at the end, to the last mark's, since an earlier one would cut off direct writes.
-fn apply(backend: &dyn Backend, file: Option<&Arc<dyn File>>, object: &Committed<'_>) -> Result<()> {
+fn apply(backend: &dyn Backend, reserve: &Reserve, file: Option<&Arc<dyn File>>, object: &Committed<'_>) -> Result<()> {
     let sidecars = backend.root()?.open_dir(OsStr::new(SIDECARS))?;
     let mtime = file.map(|file| file.metadata()).transpose()?.map(|metadata| metadata.mtime);
     let mut length = None;
@@ -282,9 +283,11 @@ fn apply(backend: &dyn Backend, file: Option<&Arc<dyn File>>, object: &Committed
                     }
                     file => file,
                 }?;
-                segment.write_at(bytes, *offset)?;
+                reserve.with_room(|| segment.write_at(bytes, *offset))?;
             }
-            (Body::Object { offset, bytes }, Some(file)) => file.write_at(bytes, *offset)?,
+            (Body::Object { offset, bytes }, Some(file)) => {
+                reserve.with_room(|| file.write_at(bytes, *offset))?;
+            }
             (Body::Mark { length: mark }, _) => {
                 length = Some(*mark);
                 if let (true, Some(file)) = (makes(Mistake::LengthInOrder), file) {

@@ -1,8 +1,8 @@
 //! What lies below a store: one file system, and one that keeps what a store relies on.
 
-use crate::harness::{Disk, Store, names_in};
+use crate::harness::{Disk, Mount, Store, names_in};
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -169,6 +169,67 @@ fn symlinks_of_every_length_are_taken_whatever_is_below() {
     mount.unmount();
     let fsck = store.try_sh("kmsfs fsck --key-file $KEY $STORE 2>&1");
     assert!(fsck.code == 0, "{fsck:?}");
+}
+
+/// Until the disk is full: what was written before it was is told apart from what was refused.
+fn fill(mount: &Mount<'_>) {
+    for n in 0.. {
+        let file = fs::File::create(mount.path("bucket").join(format!("fill-{n}"))).unwrap();
+        let written = file.set_len(0).and_then(|()| (&file).write_all(&noise(1 << 20))).and_then(|()| file.sync_all());
+        match written {
+            Ok(()) => assert!(n < 500, "a small disk took 500 MiB"),
+            Err(error) => return assert_eq!(error.raw_os_error(), Some(libc::ENOSPC)),
+        }
+    }
+}
+
+/// What no file system makes smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut noise = vec![0; len];
+    fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut noise)).unwrap();
+    noise
+}
+
+/// The redo log could not go home for want of room, so the store could not be mounted, and nothing be removed.
+fn a_full_store_is_mounted_and_emptied(disk: &Disk) {
+    let store = Store::at(&disk.path().join("store"));
+    let mount = store.mount();
+    let kept = noise(300_000);
+    fs::write(mount.bucket("bucket").join("kept"), &kept).unwrap();
+    fill(&mount);
+    // Killed, so that the log has what no checkpoint wrote home; then unmounted in order.
+    mount.kill9();
+    store.sh("umount -l $MNT");
+    for _ in 0..2 {
+        let mount = store.mount();
+        assert_eq!(fs::read(mount.path("bucket/kept")).unwrap(), kept);
+        mount.unmount();
+    }
+    let mount = store.mount();
+    // Overwriting, cutting and removing take no room that is not there.
+    fs::OpenOptions::new().write(true).open(mount.path("bucket/fill-0")).unwrap().set_len(1000).unwrap();
+    fs::remove_file(mount.path("bucket/fill-1")).unwrap();
+    store.sh("rm $MNT/bucket/fill-* && kmsfs sync $MNT");
+    fs::write(mount.path("bucket/new"), &kept).unwrap();
+    fs::File::open(mount.path("bucket/new")).unwrap().sync_all().unwrap();
+    mount.unmount();
+    let mount = store.mount();
+    assert_eq!(fs::read(mount.path("bucket/new")).unwrap(), kept);
+    mount.unmount();
+    let fsck = store.try_sh("kmsfs fsck --scrub --key-file $KEY $STORE 2>&1");
+    assert!(fsck.code == 0, "{fsck:?}");
+}
+
+/// ext3 reserves no space: tables that are new in the log have none at home until they are written.
+#[test]
+fn a_full_ext3_is_mounted_and_emptied() {
+    a_full_store_is_mounted_and_emptied(&Disk::made_by("mkfs.ext3 -q -m 0", 40));
+}
+
+/// btrfs never writes in place: overwriting takes room too.
+#[test]
+fn a_full_btrfs_is_mounted_and_emptied() {
+    a_full_store_is_mounted_and_emptied(&Disk::made_by("mkfs.btrfs -q", 200));
 }
 
 fn tree(top: &Path) -> Vec<String> {

@@ -98,11 +98,21 @@ impl Object {
     fn reserve(state: &State) -> Result<()> {
         let file = &state.home()?.file;
         for table in state.tables.fresh() {
-            match file.allocate(table.offset(state.geometry()), BLOCK) {
-                // Where it cannot be had, the checkpoint has to try.
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
+            let offset = table.offset(state.geometry());
+            match file.allocate(offset, BLOCK) {
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Self::write_again(file, offset)?,
                 done => done?,
             }
+        }
+        Ok(())
+    }
+
+    /// Gives a block space where the file system reserves none (ext3): what is there is written, zeros where nothing is. A
+    /// committed state may still refer to it, so it must not change; nor must the file's length.
+    fn write_again(file: &Arc<dyn File>, offset: u64) -> Result<()> {
+        let mut block = [0; BLOCK as usize];
+        if file.read_at(&mut block, offset)? == block.len() {
+            file.write_at(&block, offset)?;
         }
         Ok(())
     }
@@ -343,12 +353,13 @@ impl Object {
         for (chunk, (position, len)) in chunks {
             buffer.resize(len, 0);
             self.store.log.read(position, &mut buffer)?;
-            home.file.write_at(&buffer, ChunkIndex(chunk).offset(geometry))?;
+            let offset = ChunkIndex(chunk).offset(geometry);
+            self.store.reserve.with_room(|| home.file.write_at(&buffer, offset))?;
         }
         for (offset, position, len) in ranges {
             buffer.resize(len, 0);
             self.store.log.read(position, &mut buffer)?;
-            home.file.write_at(&buffer, offset)?;
+            self.store.reserve.with_room(|| home.file.write_at(&buffer, offset))?;
         }
         let mut state = self.state.write();
         // The greater of the committed and the present length, else direct writes are cut off.

@@ -23,6 +23,13 @@ impl Disk {
         disk
     }
 
+    /// Made by another command than mkfs.ext4, which is given the image's name.
+    pub fn made_by(mkfs: &str, mebibytes: u32) -> Self {
+        let disk = Self { dir: tempfile::tempdir().unwrap() };
+        disk.sh(&format!("truncate -s {mebibytes}M image && {mkfs} image && mkdir mnt && mount -o loop image mnt"));
+        disk
+    }
+
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("mnt")
     }

@@ -14,6 +14,7 @@ const READ_ONLY: StoreOptions = StoreOptions {
     spare_descriptors: 256,
     cache: 4 << 20,
     encryptions: 1 << 32,
+    reserve: 0,
     rewritten: 16 << 20,
 };
 
