@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use serde_json::Value;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub(super) const SLOTS: &str = "slots.json";
@@ -33,12 +33,15 @@ pub struct Keyring {
     pub(super) slot: Value,
 }
 
-/// What tells one generation's file from another's.
+/// What tells one generation's file from another's. Numbers of inodes come again, and not every file system has times that
+/// tell two changes apart: the salt, which is new in each generation, is near the beginning, and the tag is at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     ino: u64,
     len: u64,
     mtime: (i64, i64),
+    beginning: [u8; 64],
+    end: [u8; 16],
 }
 
 impl Keyring {
@@ -70,8 +73,15 @@ impl Keyring {
     }
 
     pub fn stamp(&self) -> io::Result<Stamp> {
-        let metadata = fs::symlink_metadata(self.dir.join(KEYRING))?;
-        Ok(Stamp { ino: metadata.ino(), len: metadata.len(), mtime: (metadata.mtime(), metadata.mtime_nsec()) })
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = options.open(self.dir.join(KEYRING))?;
+        let metadata = file.metadata()?;
+        let (mut beginning, mut end) = ([0; 64], [0; 16]);
+        file.read_at(&mut beginning, 0)?;
+        file.read_at(&mut end, metadata.len().saturating_sub(16))?;
+        let mtime = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(Stamp { ino: metadata.ino(), len: metadata.len(), mtime, beginning, end })
     }
 
     pub fn read(&self) -> Result<Contents, OpenError> {
@@ -260,6 +270,25 @@ mod tests {
         fs::write(dir.path().join(KEYRING), bytes).unwrap();
         let text = "it has version 2 and this kmsfs reads version 1: use a newer kmsfs".to_string();
         assert_eq!(keyring.read().err(), Some(OpenError::Other(text)));
+    }
+
+    /// As on a file system with times of a second, whose numbers of inodes come again.
+    #[test]
+    fn a_change_is_seen_whose_file_has_the_inode_the_length_and_the_time_of_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = keyring(dir.path());
+        let (path, kept) = (dir.path().join(KEYRING), dir.path().join("kept"));
+        let before = keyring.stamp().unwrap();
+        assert_eq!(keyring.stamp().unwrap(), before);
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::hard_link(&path, &kept).unwrap();
+        keyring.change(|_| Ok::<_, OpenError>(())).unwrap();
+        fs::write(&kept, fs::read(&path).unwrap()).unwrap();
+        fs::rename(&kept, &path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        let after = keyring.stamp().unwrap();
+        assert_eq!((after.ino, after.len, after.mtime), (before.ino, before.len, before.mtime));
+        assert_ne!(after, before);
     }
 
     #[test]
