@@ -256,6 +256,22 @@ mod tests {
     }
 
     #[test]
+    fn describing_the_aws_managed_key_makes_it_for_whoever_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = kms(&dir);
+        for key_id in ["alias/aws/s3", "arn:aws:kms:eu-central-1:111122223333:alias/aws/s3"] {
+            assert_eq!(kms.administer(ALICE).describe_key(key_id).unwrap_err().code, Code::AccessDenied);
+            assert_eq!(kms.list_keys().unwrap(), [""; 0], "who is refused has not made it");
+        }
+        let made = kms.administer(ROOT).describe_key("alias/aws/s3").unwrap();
+        assert_eq!(kms.take_done(), [("CreateKey", made.arn.clone())]);
+        assert_eq!(kms.administer(ROOT).describe_key("alias/aws/s3").unwrap(), made);
+        assert_eq!(kms.generate_data_key("alias/aws/s3", &context(&[]), &ALICE).unwrap().key_arn, made.arn);
+        let error = kms.administer(ROOT).describe_key("alias/aws/s4").unwrap_err();
+        assert_eq!(error.code, Code::NotFound);
+    }
+
+    #[test]
     fn the_aws_managed_key_keeps_its_policy() {
         let dir = tempfile::tempdir().unwrap();
         let kms = kms(&dir);

@@ -308,18 +308,27 @@ impl LocalKms {
             let material = key.newest().ok_or_else(|| Error::new(Code::KmsInternal, "the key has no material"))?;
             Ok((contents.key_arn(&key.id), Names { key: key.id, material: material.id }))
         };
-        match self.ask_twice(find) {
-            Err(error) if error.code == Code::NotFound && self.is_aws_s3(key_id)? => {
-                let made = self.change(|contents, root| Ok(admin::make_aws_s3(contents, root, self.now())))?;
+        self.making_aws_s3(key_id, find)
+    }
+
+    /// What is asked for about a key; `aws/s3` is made where it is missing, unless it is refused then.
+    pub(super) fn making_aws_s3<T>(
+        &self,
+        key_id: &str,
+        find: impl Fn(&Contents) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let is_aws_s3 = |contents: &Contents| Ok(key_id == AWS_S3 || key_id == contents.alias_arn(AWS_S3));
+        match self.ask_twice(&find) {
+            Err(error) if error.code == Code::NotFound && self.ask(is_aws_s3)? => {
+                let (made, found) = self.change(|contents, root| {
+                    let made = admin::make_aws_s3(contents, root, self.now());
+                    Ok((made, find(contents)?))
+                })?;
                 self.done.lock().extend(made.map(|arn| ("CreateKey", arn)));
-                self.ask(find)
+                Ok(found)
             }
             found => found,
         }
-    }
-
-    fn is_aws_s3(&self, key_id: &str) -> Result<bool, Error> {
-        self.ask(|contents| Ok(key_id == AWS_S3 || key_id == contents.alias_arn(AWS_S3)))
     }
 }
 

@@ -85,8 +85,10 @@ impl Administrator<'_> {
         })
     }
 
+    /// Describing `aws/s3` makes it, as using it does.
     pub fn describe_key(&self, key_id: &str) -> Result<KeyMetadata, Error> {
-        self.kms.ask(|contents| Ok(describe(contents, self.key(contents, key_id, "DescribeKey")?)))
+        let find = |contents: &Contents| Ok(describe(contents, self.key(contents, key_id, "DescribeKey")?));
+        self.kms.making_aws_s3(key_id, find)
     }
 
     /// ARNs, oldest key first.
