@@ -177,14 +177,24 @@ pub(super) fn set_kind(contents: &mut Contents, material: &[u8; 16], kind: Rotat
 /// Keys that are enabled and whose next rotation is due.
 pub(super) fn overdue(contents: &Contents, now: i64) -> Vec<[u8; 16]> {
     let enabled = contents.keys.iter().filter(|key| key.state == KeyState::Enabled && key.origin == KeyOrigin::AwsKms);
-    let due = |key: &&Key| automatic(contents, key).is_some_and(|automatic| automatic.next() <= now);
+    let due = |key: &&Key| {
+        automatic(contents, key)
+            .is_some_and(|automatic| automatic.next() <= now || is_ahead(automatic.since, key.created, now))
+    };
     enabled.filter(due).map(|key| key.id).collect()
+}
+
+/// Whether a rotation was made by a clock that was ahead of now: it would be the last one for as long. (A clock that is
+/// behind finds everything ahead, the key itself too.)
+fn is_ahead(rotated: i64, created: i64, now: i64) -> bool {
+    rotated > now.saturating_add(DAY) && created <= now
 }
 
 /// A new material, once however often it was due.
 pub(super) fn rotate(contents: &mut Contents, id: &[u8; 16], kind: RotationKind, root: &SecretKey, now: i64) {
     let Some(key) = contents.key(id) else { return };
     if let (RotationKind::Automatic, Some(mut schedule)) = (kind, automatic(contents, key)) {
+        schedule.since = schedule.since.min(now);
         while schedule.next() <= now {
             schedule.since = schedule.next();
         }
@@ -199,7 +209,8 @@ pub(super) fn rotate(contents: &mut Contents, id: &[u8; 16], kind: RotationKind,
 
 /// The service's own key rotates yearly, and no call shows it.
 pub(super) fn service_is_overdue(contents: &Contents, now: i64) -> bool {
-    contents.service.last().is_some_and(|newest| newest.created.saturating_add(YEAR.cast_signed() * DAY) <= now)
+    let (Some(first), Some(newest)) = (contents.service.first(), contents.service.last()) else { return false };
+    newest.created.saturating_add(YEAR.cast_signed() * DAY) <= now || is_ahead(newest.created, first.created, now)
 }
 
 pub(super) fn rotate_service(contents: &mut Contents, root: &SecretKey, now: i64) {
@@ -312,5 +323,33 @@ mod tests {
         assert!(ServiceKey::decrypt(&*kms, &of_service, &context).is_ok());
         assert!(ServiceKey::decrypt(&*kms, &newer, &context).is_ok());
         assert_eq!(kms.list_keys().unwrap(), [arn]);
+    }
+
+    /// Jumps in days: forth and back by ten years, back behind the making of everything, forth and back by an hour (no day).
+    #[test]
+    fn a_clock_that_jumps_neither_stops_rotations_for_years_nor_makes_one_a_start() {
+        let (_dir, kms, clock) = kms_with_clock();
+        let admin = kms.administer(CALLER);
+        let (blob, _) = generate(&kms, AWS_S3);
+        let key = kms.create_key("").unwrap().arn;
+        admin.enable_key_rotation(&key, Some(90)).unwrap();
+        let context = EncryptionContext::new();
+        let (_, of_service) = ServiceKey::generate_data_key(&*kms, &context).unwrap();
+        let count = || admin.list_key_rotations(&key, true, &PageRequest::default()).unwrap().entries.len();
+        let ticks = |days: i64| {
+            clock.pass(days);
+            (0..3).for_each(|_| kms.tick());
+            (count(), kms.ask(|contents| Ok(contents.service.len())).unwrap())
+        };
+        assert_eq!(ticks(1), (1, 1));
+        assert_eq!(ticks(3650), (2, 2), "once however often it was due");
+        assert_eq!(ticks(-3650), (3, 3), "what the clock did ten years ahead does not count");
+        assert_eq!(ticks(91), (4, 3), "and it goes on in time");
+        for _ in 0..3 {
+            assert_eq!(ticks(-20_000), (4, 3), "a machine without a clock of its own rotates nothing at its start");
+            assert_eq!(ticks(20_000), (4, 3));
+        }
+        assert!(opens(&kms, AWS_S3, &blob));
+        assert!(ServiceKey::decrypt(&*kms, &of_service, &context).is_ok());
     }
 }
