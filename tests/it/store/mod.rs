@@ -133,10 +133,16 @@ pub fn keys() -> Arc<KeyService> {
 
 /// A disk with an empty store, and the keys that open it.
 pub fn new_disk() -> (SimulatedDisk, Arc<KeyService>) {
-    let (disk, keys) = (SimulatedDisk::new(), keys());
+    let keys = keys();
+    (disk_for(&keys), keys)
+}
+
+/// A disk with an empty store that these keys open.
+fn disk_for(keys: &KeyService) -> SimulatedDisk {
+    let disk = SimulatedDisk::new();
     let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
     kmsfs::store::create(&disk, &parameters, keys.service()).unwrap();
-    (disk, keys)
+    disk
 }
 
 pub fn open(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {

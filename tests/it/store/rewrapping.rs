@@ -53,9 +53,9 @@ fn re_wrapping_a_closed_object_is_two_reads_and_one_write_and_keeps_no_descripto
 /// The older data key's wrapping took the place of the newer one's, and the object could not be opened any more.
 #[test]
 fn a_data_key_that_is_new_when_the_kms_answers_is_not_replaced_by_the_old_one() {
-    let (disk, _) = new_disk();
     let kms = Moody::new();
     let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey::new())));
+    let disk = disk_for(&keys);
     let store = open_with(&disk, &keys, StoreOptions { rewritten: 0, ..StoreOptions::default() });
     let dir = bucket(&store);
     let object = create(&store, &dir, "o");
@@ -85,9 +85,9 @@ fn a_data_key_that_is_new_when_the_kms_answers_is_not_replaced_by_the_old_one() 
 /// Whoever might use the newest key alone read chunks under the older one, as long as somebody had the object open.
 #[test]
 fn an_object_between_two_data_keys_is_opened_by_whoever_may_use_both() {
-    let (disk, _) = new_disk();
     let kms = Choosy::new();
     let keys = Arc::new(KeyService::new(kms.clone(), Arc::new(OneKey::new())));
+    let disk = disk_for(&keys);
     let store = open_with(&disk, &keys, StoreOptions { rewritten: 0, ..StoreOptions::default() });
     let dir = bucket(&store);
     let object = create(&store, &dir, "o");
