@@ -22,6 +22,8 @@ pub struct Handle {
     /// A configuration that is being written.
     pub draft: Option<Arc<Mutex<Draft>>>,
     pub opener: Opener,
+    /// What is read through it is nothing for the kernel to keep for others; the same for all handles of an inode.
+    pub personal: bool,
     standing: AtomicU8,
 }
 
@@ -47,7 +49,8 @@ pub enum Standing {
 impl Handle {
     /// Of an object that was opened for it.
     pub fn new(object: Arc<Object>, opener: Opener) -> Self {
-        Self { object, draft: None, opener, standing: AtomicU8::new(Standing::Allowed as u8) }
+        let standing = AtomicU8::new(Standing::Allowed as u8);
+        Self { object, draft: None, opener, personal: false, standing }
     }
 
     pub fn standing(&self) -> Standing {
@@ -80,10 +83,14 @@ impl Drop for Handle {
 }
 
 impl Handles {
-    pub fn insert(&self, handle: Handle) -> (u64, Arc<Handle>) {
+    pub fn insert(&self, mut handle: Handle) -> (u64, Arc<Handle>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut by_ino = self.by_ino.lock();
+        let handles = by_ino.entry(handle.object.ino()).or_default();
+        handle.personal = handles.first().map_or(handle.personal, |first| first.personal);
         let handle = Arc::new(handle);
-        self.by_ino.lock().entry(handle.object.ino()).or_default().push(handle.clone());
+        handles.push(handle.clone());
+        drop(by_ino);
         self.open.write().insert(id, handle.clone());
         (id, handle)
     }
@@ -114,6 +121,10 @@ impl Handles {
             }
         }
         Some(handle)
+    }
+
+    pub fn is_personal(&self, ino: u64) -> bool {
+        self.by_ino.lock().get(&ino).is_some_and(|handles| handles.iter().any(|handle| handle.personal))
     }
 
     pub fn is_open(&self, ino: u64) -> bool {

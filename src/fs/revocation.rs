@@ -385,7 +385,9 @@ impl Fs {
     }
 
     /// A handle comes into use whose opener was allowed at that judgement.
-    pub(super) fn admit(&self, handle: Handle, judgement: u64) -> u64 {
+    pub(super) fn admit(&self, mut handle: Handle, judgement: u64) -> u64 {
+        let keys = handle.object.kms_keys();
+        handle.personal = keys.iter().any(|(key_arn, context)| self.store.keys().distinguishes(key_arn, context));
         let (id, handle) = self.handles.insert(handle);
         if self.judgement() != judgement
             && Verdicts::default().of(&self.store, &handle) == Some(false)
@@ -394,6 +396,13 @@ impl Fs {
             self.refuse(&BTreeSet::from([handle.object.ino()]));
         }
         id
+    }
+
+    /// Whether users who have the inode open may be answered differently about its key: then reads and writes come here, and
+    /// no page of them stays in the kernel, where splice(2) asks nobody. As it was when the first of them opened it, since
+    /// the kernel keeps either all or nothing of a file coherent.
+    pub fn is_personal(&self, ino: u64) -> bool {
+        self.handles.is_personal(ino)
     }
 
     pub(super) fn released(&self, handle: &Handle) {

@@ -1,5 +1,6 @@
 //! Each FUSE request, decoded, as one call of `fs`.
 
+use super::MountOptions;
 use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nothing, requested, unknown};
 use super::served::{Place, Served, reply_empty};
 use super::statistics::{Call, Statistics};
@@ -41,6 +42,7 @@ pub struct Adapter {
     /// Set once the session is there.
     notifier: Arc<OnceLock<Notifier>>,
     writeback_cache: bool,
+    several_users: bool,
 }
 
 impl Deref for Adapter {
@@ -56,9 +58,11 @@ impl Adapter {
         &self.statistics
     }
 
-    pub fn new(fs: Arc<Fs>, notifier: Arc<OnceLock<Notifier>>, writeback_cache: bool) -> Self {
+    pub fn new(fs: Arc<Fs>, notifier: Arc<OnceLock<Notifier>>, options: &MountOptions) -> Self {
+        let writeback_cache = options.writeback_cache && !options.read_only;
         let served = Served { numbers: Numbers::of(&fs), fs, statistics: Arc::default() };
-        Self { served, workers: Workers::new(), notifier, writeback_cache }
+        let several_users = options.allow_other;
+        Self { served, workers: Workers::new(), notifier, writeback_cache, several_users }
     }
 
     fn on_a_worker(&self, answer: impl FnOnce(&Served) + Send + 'static) {
@@ -562,9 +566,11 @@ impl Adapter {
         dot.into_iter().chain(dot_dot)
     }
 
-    /// Pages are kept across opens; but a configuration's content changes by the daemon's doing.
+    /// Pages are kept across opens; but a configuration's content changes by the daemon's doing, and one user's is none of
+    /// another's.
     fn open_flags(&self, ino: u64) -> FopenFlags {
-        if self.fs.is_volatile(ino) { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
+        let is_direct = self.fs.is_volatile(ino) || (self.several_users && self.fs.is_personal(ino));
+        if is_direct { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
     }
 }
 

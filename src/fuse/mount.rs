@@ -64,7 +64,7 @@ pub fn mount(
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     let notifier = Arc::new(OnceLock::new());
-    let adapter = Adapter::new(fs.clone(), notifier.clone(), options.writeback_cache && !options.read_only);
+    let adapter = Adapter::new(fs.clone(), notifier.clone(), options);
     let statistics = adapter.statistics().clone();
     let session = match mount_directly(options, &mountpoint) {
         Ok(device) => Session::from_fd(adapter, device, config.acl, config)

@@ -150,6 +150,17 @@ impl Contents {
         })
     }
 
+    /// Whether the key's policy may answer callers differently who ask through S3.
+    pub fn distinguishes(&self, key: &Key, context: &EncryptionContext) -> bool {
+        let Ok(policy) = &self.rules_of(key).policy else { return true };
+        let nobody = Caller { uid: u32::MAX, gid: u32::MAX, pid: 0 };
+        ["Decrypt", "GenerateDataKey"].iter().any(|action| {
+            let ask = Ask::through_s3(action, context, &nobody);
+            let values = |name: &str| self.values(name, key, &ask);
+            !policy.is_for_everybody(&format!("kms:{action}"), &self.key_arn(&key.id), &values)
+        })
+    }
+
     /// The values of a condition key; none if the request has none.
     fn values(&self, name: &str, key: &Key, ask: &Ask<'_>) -> Vec<String> {
         let one = |value: &str| vec![value.to_string()];

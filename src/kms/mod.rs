@@ -99,6 +99,12 @@ pub trait Kms: Send + Sync {
         caller: &Caller,
     ) -> Result<(), Error>;
 
+    /// Whether callers who ask for the use of that key may be answered differently, so that what one has read under it is
+    /// nothing to share with others. The default is for a KMS that does not know.
+    fn distinguishes(&self, _key_arn: &str, _context: &EncryptionContext) -> bool {
+        true
+    }
+
     /// Does what time has brought (deletions, rotations): a mount calls it every few seconds. The default is for a KMS that
     /// does so by itself.
     fn tick(&self) {}

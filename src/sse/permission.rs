@@ -31,6 +31,11 @@ impl KeyService {
         }
     }
 
+    /// Whether callers may be answered differently about that key.
+    pub fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
+        self.kms.distinguishes(key_arn, context)
+    }
+
     /// Zeroizes the bucket keys that their users may no longer use.
     pub fn drop_refused(&self) {
         self.for_new.retain(|held| self.keeps(held, Operation::GenerateDataKey));

@@ -139,6 +139,31 @@ fn a_deny_on_a_group_is_not_shed_with_the_group() {
     assert!(store.try_sh("setpriv --reuid daemon --regid daemon --clear-groups -- cat $MNT/bucket/object").code == 0);
 }
 
+/// The kernel keeps pages for whoever has the file open, and splice(2) asks nobody else.
+#[test]
+fn what_a_key_that_distinguishes_users_protects_is_not_kept_in_the_kernels_cache() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let key = bucket_with_key(&store, &mount, false);
+    let reads_of_two = || {
+        let count = || {
+            let text = store.sh("kmsfs status --json $MNT");
+            let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+            status["Operations"]["Read"]["Calls"].as_u64().unwrap_or(0)
+        };
+        let before = count();
+        assert_eq!(store.sh("cat $MNT/bucket/object"), "content");
+        let once = count() - before;
+        assert_eq!(store.sh("cat $MNT/bucket/object"), "content");
+        (once, count() - before - once)
+    };
+    assert_eq!(reads_of_two().1, 0, "by default it is for everybody");
+    put_policy(&store, &key, &[allow("root", "kms:*"), allow(&format!("user/uid:{ALICE}"), "kms:Decrypt")]);
+    assert!(wait_until(|| !reads(&store, BOB)));
+    assert!(wait_until(|| matches!(reads_of_two(), (1.., 1..))));
+}
+
 #[test]
 fn a_policy_can_let_one_directory_of_a_bucket() {
     let store = Store::new();

@@ -214,6 +214,10 @@ impl Kms for Audited {
         }
     }
 
+    fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
+        self.kms.distinguishes(key_arn, context)
+    }
+
     /// Not while it could not be recorded: what is due then waits.
     fn tick(&self) {
         if self.log.reserve().is_ok() {

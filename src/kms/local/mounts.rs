@@ -75,6 +75,10 @@ impl Kms for LocalKms {
         })
     }
 
+    fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
+        self.ask(|contents| Ok(contents.distinguishes(contents.find(key_arn)?, context))).unwrap_or(true)
+    }
+
     fn tick(&self) {
         let due = self.ask(|contents| Ok(admin::is_due(contents, self.now())));
         if due != Ok(true) {

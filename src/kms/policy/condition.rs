@@ -93,6 +93,16 @@ impl Condition {
         mine.filter_map(move |(_, resource)| Principal::of_resource(account, resource)?.name_in(account))
     }
 
+    /// Whether who asks, or when, makes a difference.
+    pub fn is_personal(&self) -> bool {
+        matches!(&*self.key, USER_NAME | PRINCIPAL_ARN | "aws:userid" | "aws:currenttime" | "aws:epochtime")
+    }
+
+    /// Of a key that is not personal.
+    pub fn holds_of_all(&self, values: &dyn Fn(&str) -> Vec<String>) -> bool {
+        self.holds_of(&values(&self.key))
+    }
+
     /// `values` of a key that does not name whoever asks.
     pub fn holds(&self, values: &dyn Fn(&str) -> Vec<String>, view: &View<'_>) -> Known<bool> {
         let values = match &*self.key {

@@ -98,7 +98,8 @@ impl Policy {
     /// Explicit deny wins, and what nothing allows is refused.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
         let (mut decision, mut of_deny, mut of_allow) = (Decision::NotAllowed, None, None);
-        for statement in self.statements.iter().filter(|statement| statement.concerns(request)) {
+        for statement in self.statements.iter().filter(|statement| statement.concerns(request.action, request.resource))
+        {
             match (statement.effect, statement.matches(request)) {
                 (Effect::Deny, Ok(true)) => return Judgement { decision: Decision::Denied, unknown: None },
                 (Effect::Allow, Ok(true)) => decision = Decision::Allowed,
@@ -111,6 +112,14 @@ impl Policy {
         Judgement { decision, unknown: of_deny.or(of_allow) }
     }
 
+    /// Whether this is allowed whoever asks, and whenever: a statement does so, and none denies it to some.
+    pub fn is_for_everybody(&self, action: &str, resource: &str, values: &dyn Fn(&str) -> Vec<String>) -> bool {
+        let all: Vec<_> = self.statements.iter().filter(|statement| statement.concerns(action, resource)).collect();
+        let allows = |statement: &&Statement| statement.effect == Effect::Allow;
+        let holds = |statement: &Statement| statement.conditions.iter().all(|condition| condition.holds_of_all(values));
+        all.iter().all(allows) && all.iter().any(|statement| statement.is_impersonal() && holds(statement))
+    }
+
     /// Whom of an account statements deny something, or exempt from that, by name: `user/NAME` or `role/NAME`.
     pub fn denied_names(&self, account: &str) -> impl Iterator<Item = String> {
         let denies = self.statements.iter().filter(|statement| statement.effect == Effect::Deny);
@@ -119,9 +128,15 @@ impl Policy {
 }
 
 impl Statement {
-    fn concerns(&self, request: &Request<'_>) -> bool {
-        self.actions.has(|pattern| pattern.matches_ignoring_case(request.action))
-            && self.resources.has(|pattern| pattern.matches(request.resource))
+    fn concerns(&self, action: &str, resource: &str) -> bool {
+        self.actions.has(|pattern| pattern.matches_ignoring_case(action))
+            && self.resources.has(|pattern| pattern.matches(resource))
+    }
+
+    /// Whoever asks, and whenever.
+    fn is_impersonal(&self) -> bool {
+        let is_everyone = matches!(self.who, Who { listed: Principals::Everyone, negated: false, .. });
+        is_everyone && !self.conditions.iter().any(Condition::is_personal)
     }
 
     /// An Allow has to match by every reading of who asks, a Deny by any. A Deny that matches only if a name that nobody

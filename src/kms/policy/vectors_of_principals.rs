@@ -188,3 +188,32 @@ fn names_of_another_account_are_nobodys_here() {
     let statement = deny(&named(r#""arn:aws:iam::999922223333:user/alice""#));
     assert_eq!(judge(&statement, &who), Some(Allowed));
 }
+
+#[test]
+fn a_key_is_for_everybody_if_no_statement_asks_who_or_when() {
+    let is = |statements: &[&str]| {
+        let policy = Policy::parse(&of(statements).replace("mine:", "arn:aws:iam::111122223333:")).unwrap();
+        policy.is_for_everybody("kms:Decrypt", KEY, &values)
+    };
+    let alice = allow(&named(r#""mine:user/alice""#));
+    assert!(is(&[ALLOW]) && is(&[&alice, ALLOW]));
+    assert!(!is(&[&alice]), "it is for her");
+    for condition in [
+        r#""StringNotEquals": {"aws:username": "bob"}"#,
+        r#""ArnLike": {"aws:PrincipalArn": "*"}"#,
+        r#""NumericLessThan": {"aws:userid": "2000"}"#,
+        r#""DateLessThan": {"aws:CurrentTime": "2099-01-01"}"#,
+        r#""Bool": {"kms:MultiRegion": "true"}"#,
+    ] {
+        assert!(!is(&[&allow(&if_(condition))]), "{condition}");
+        assert!(is(&[&allow(&if_(condition)), ALLOW]), "{condition}");
+        assert!(!is(&[ALLOW, &deny(&if_(condition))]), "{condition}");
+    }
+    assert!(is(&[&allow(&if_(r#""StringEquals": {"kms:ViaService": "s3.eu-central-1.amazonaws.com"}"#))]));
+    assert!(!is(&[ALLOW, &deny(&named(r#""mine:user/alice""#))]));
+    assert!(is(&[ALLOW, &deny(&named(r#""mine:user/alice""#)).replace("kms:*", "kms:PutKeyPolicy")]));
+    let (account, region) = ("111122223333", "eu-central-1");
+    for text in [super::default_policy(account, region), super::aws_s3_policy(account, region)] {
+        assert!(Policy::parse(&text).unwrap().is_for_everybody("kms:Decrypt", KEY, &values));
+    }
+}

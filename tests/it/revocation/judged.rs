@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 pub const ANN: Caller = Caller { uid: 1000, gid: 1000, pid: 10 };
@@ -26,6 +26,8 @@ pub struct Rules {
     denied: Mutex<HashSet<(u32, Operation)>>,
     outage: Mutex<bool>,
     version: AtomicU64,
+    /// It says that its keys are for everybody, and denies some all the same: as one that begins to do so.
+    alike: AtomicBool,
     /// Called once, after the next answer to Decrypt.
     then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -37,6 +39,7 @@ impl Rules {
             denied: Mutex::default(),
             outage: Mutex::default(),
             version: AtomicU64::default(),
+            alike: AtomicBool::default(),
             then: Mutex::default(),
         })
     }
@@ -49,6 +52,11 @@ impl Rules {
     fn deny_decrypt(&self, caller: &Caller) {
         self.denied.lock().insert((caller.uid, Operation::Decrypt));
         self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Before anybody opens anything.
+    pub fn seem_for_everybody(&self) {
+        self.alike.store(true, Ordering::SeqCst);
     }
 
     pub fn allow_all(&self) {
@@ -111,6 +119,10 @@ impl Kms for Rules {
         caller: &Caller,
     ) -> Result<(), kms::Error> {
         self.check(operation, caller)
+    }
+
+    fn distinguishes(&self, _key_arn: &str, _context: &EncryptionContext) -> bool {
+        !self.alike.load(Ordering::SeqCst)
     }
 
     fn version(&self) -> u64 {
