@@ -58,6 +58,13 @@ impl Fs {
             return Ok(self.change_remembered(attr, &set));
         }
         let attr = self.at(ino, |target| self.store.set_attr(target, &set))?;
+        if set.uid.is_some() {
+            // Whose it is decides whether a configuration holds.
+            self.configurations.forget(ino);
+            for (dir, _) in self.inodes.names(ino).iter().filter(|(_, name)| Self::is_configuration(name)) {
+                self.configurations.forget(*dir);
+            }
+        }
         Ok(self.draft_attr(ino)?.unwrap_or(attr))
     }
 

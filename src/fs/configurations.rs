@@ -10,16 +10,17 @@ use super::{Creation, Error, Fs, Result, Stale};
 use crate::kms::{Caller, EncryptionContext, Operation};
 use crate::sse::{Algorithm, Configuration, Encryption};
 use crate::store::backend::Rename;
+use crate::store::configured::digest;
 use crate::store::{Attr, Dir, Object, Target};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-pub const NAME: &str = ".encryption.json";
+pub(super) use crate::sse::CONFIGURATION_FILE as NAME;
 
 /// The daemon itself: what it reads and writes of its own accord is asked of the service's own key.
-const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+pub(super) const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 #[derive(Default)]
 pub struct Configurations {
@@ -32,7 +33,7 @@ pub struct Configurations {
 type SharedDraft = (Arc<Mutex<Draft>>, usize);
 
 /// A directory and a name in it.
-type Place<'a> = (&'a Arc<Dir>, &'a OsStr);
+pub(super) type Place<'a> = (&'a Arc<Dir>, &'a OsStr);
 
 impl Configurations {
     pub fn forget(&self, dir: u64) {
@@ -135,17 +136,35 @@ impl Fs {
             log::error!("{}: {why}; nothing can be created below it", dir.show(OsStr::new(NAME)));
             Error::Errno(libc::EIO)
         };
+        let tree = self.tree.read();
+        // A crash caught it before it said anything, or somebody put it there in the store: it is nobody's word.
+        let void = |why: &dyn std::fmt::Display| {
+            log::warn!("{}: {why}; no configuration was put there, and this is none", dir.show(OsStr::new(NAME)));
+            None
+        };
         let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
             Ok(object) => object,
             Err(error) if error.is_errno(rustix::io::Errno::NOENT) => {
+                self.check_configured(dir, &[]).map_err(|error| unreadable(&error))?;
                 self.configurations.known.lock().insert(dir.ino(), None);
                 return Ok(None);
             }
+            Err(error @ crate::store::Error::Corrupt(_)) if self.has_no_configuration(dir) => return Ok(void(&error)),
             Err(error) => return Err(unreadable(&error)),
         };
-        let content = Self::content_of(&object);
+        let content = Self::content_of(&object).and_then(|content| Ok((content, object.attr()?.uid)));
         self.store.release(&object);
-        let content = content.map_err(|error| unreadable(&error))?;
+        let (content, owner) = match content {
+            Err(error @ Error::Store(crate::store::Error::Corrupt(_))) if self.has_no_configuration(dir) => {
+                return Ok(void(&error));
+            }
+            content => content.map_err(|error| unreadable(&error))?,
+        };
+        self.check_configured(dir, &content).map_err(|error| unreadable(&error))?;
+        drop(tree);
+        if !content.is_empty() {
+            self.check_putter(dir, owner, None).map_err(|_| unreadable(&"it is not its owner's to put"))?;
+        }
         // A file that is empty still has said nothing.
         let parse = || Configuration::parse(&content).map_err(|error| unreadable(&error.log_text()));
         let configuration = if content.is_empty() { None } else { Some(Arc::new(parse()?)) };
@@ -154,7 +173,7 @@ impl Fs {
     }
 
     /// At most one byte more than a configuration may have.
-    fn content_of(object: &Object) -> Result<Vec<u8>> {
+    pub(super) fn content_of(object: &Object) -> Result<Vec<u8>> {
         let mut content = vec![0; Configuration::MAX_LEN + 1];
         let read = object.read(0, &mut content)?;
         content.truncate(read);
@@ -245,24 +264,34 @@ impl Fs {
     }
 
     /// Validates a draft and makes it the content, or gives it up: then the configuration before stays, file included.
-    pub(super) fn write_out(&self, object: &Arc<Object>, draft: &Mutex<Draft>) -> Result<()> {
+    pub(super) fn write_out(&self, object: &Arc<Object>, draft: &Mutex<Draft>, caller: &Caller) -> Result<()> {
         let mut draft = draft.lock();
         if !draft.written || draft.content.is_empty() {
             return Ok(());
         }
-        let names = self.inodes.names(object.ino());
-        if let Err(refused) = Configuration::parse(&draft.content) {
-            let path = names.first().and_then(|(dir, name)| Some(self.dir(*dir).ok()?.show(name)));
-            log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), refused.log_text());
+        let names = self.inodes.names(object.ino()).into_iter().filter(|(_, name)| Self::is_configuration(name));
+        let dirs: Vec<_> = names.filter_map(|(dir, _)| self.dir(dir).ok()).collect();
+        let mut refused = None;
+        if let Err(error) = Configuration::parse(&draft.content) {
+            let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME)));
+            log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), error.log_text());
+            refused = Some(error.into());
+        }
+        let owner = object.attr()?.uid;
+        let refused = dirs
+            .iter()
+            .fold(refused, |before, dir| before.or_else(|| self.check_putter(dir, owner, Some(caller)).err()));
+        if let Some(refused) = refused {
             *draft = Draft { content: Self::content_of(object)?, written: false, truncated: false };
             self.show_anew(object.ino());
-            return Err(refused.into());
+            return Err(refused);
         }
-        object.rewrite(&draft.content, None)?;
+        let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), digest(&draft.content))).collect();
+        self.configuring(&after, || Ok(object.rewrite(&draft.content, None)?), || Ok(object.fsync()?))?;
         draft.written = false;
         draft.truncated = false;
-        for (dir, _) in names {
-            self.configurations.forget(dir);
+        for dir in dirs {
+            self.configurations.forget(dir.ino());
         }
         Ok(())
     }
@@ -289,7 +318,14 @@ impl Fs {
                 }
                 self.become_ordinary(from, to, caller)
             }
-            (true, true) | (false, false) => Ok(()),
+            (true, true) => {
+                self.check_putter(to.0, self.store.stat(Target::Name(from.0, from.1))?.uid, Some(caller))?;
+                if how == Rename::Exchange {
+                    self.check_putter(from.0, self.store.stat(Target::Name(to.0, to.1))?.uid, Some(caller))?;
+                }
+                Ok(())
+            }
+            (false, false) => Ok(()),
         }
     }
 
@@ -298,6 +334,7 @@ impl Fs {
             return Self::refuse_as_configuration(to.0, to.1);
         }
         self.with_opened(from, caller, |object| {
+            self.check_putter(to.0, object.attr()?.uid, Some(caller))?;
             if let Err(refused) = Configuration::parse(&Self::content_of(object)?) {
                 log::warn!("{}: {}; what was there stays in force", to.0.show(to.1), refused.log_text());
                 return Err(refused.into());

@@ -155,7 +155,7 @@ impl Fs {
     pub fn flush(&self, handle: u64) -> Result<()> {
         let handle = self.handle(handle)?;
         if let Some(draft) = &handle.draft {
-            return self.write_out(&handle.object, draft);
+            return self.write_out(&handle.object, draft, &handle.opener.caller);
         }
         if self.store.read_only() {
             return Ok(());
@@ -175,7 +175,7 @@ impl Fs {
     pub fn fsync(&self, handle: u64) -> Result<()> {
         let handle = self.handle(handle)?;
         if let Some(draft) = &handle.draft {
-            self.write_out(&handle.object, draft)?;
+            self.write_out(&handle.object, draft, &handle.opener.caller)?;
         }
         if self.store.read_only() {
             return Ok(());

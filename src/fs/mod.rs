@@ -5,6 +5,7 @@ pub mod bulk;
 mod changing;
 mod closed;
 mod configurations;
+mod configured;
 mod dirs;
 mod error;
 mod files;

@@ -135,7 +135,10 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
-        self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr))?;
+        let is_configuration = Self::is_configuration(name) && dir.bucket().is_some();
+        let after = if is_configuration { vec![(dir.clone(), None)] } else { Vec::new() };
+        let unlink = || self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr));
+        self.configuring(&after, unlink, || Ok(self.store.fsync_dir(&dir)?))?;
         self.configuration_changed(&dir, name);
         Ok(())
     }
@@ -146,11 +149,15 @@ impl Fs {
         let attr = self.store.stat(Target::Name(&dir, name))?;
         // Alone, so that nobody opens it again before its number can be another directory's.
         let _tree = self.tree.write();
-        self.losing(parent, name, attr, || {
-            self.dirs.drop_one(attr.ino);
-            self.configurations.forget(attr.ino);
-            self.store.remove_dir(&dir, name)
-        })
+        let removed = self.store.configured().removed(&self.path_in((&dir, name)));
+        let remove = || {
+            self.losing(parent, name, attr, || {
+                self.dirs.drop_one(attr.ino);
+                self.configurations.forget(attr.ino);
+                self.store.remove_dir(&dir, name)
+            })
+        };
+        self.relocating(&removed, remove, || Ok(self.store.fsync_dir(&dir)?))
     }
 
     /// Does what takes a name away from an inode.
@@ -177,10 +184,13 @@ impl Fs {
         if self.store.stat(Target::Name(&dir, name)).is_ok() {
             return errno(libc::EEXIST);
         }
+        let mut after = Vec::new();
         if Self::is_configuration(name) {
             self.become_configuration((&from, &from_name), (&dir, name), caller)?;
+            after.push((dir.clone(), self.digest_of((&from, &from_name))?));
         }
-        let attr = self.store.link(&from, &from_name, &dir, name)?;
+        let link = || Ok(self.store.link(&from, &from_name, &dir, name)?);
+        let attr = self.configuring(&after, link, || self.settle_configurations(&[(&dir, name)]))?;
         self.configuration_changed(&dir, name);
         Ok(self.entry(&dir, name, attr))
     }
@@ -211,21 +221,29 @@ impl Fs {
             _ => {}
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
-        let tree = dirs.then(|| self.tree.write());
         let rename = || self.store.rename_known((&from, name, &source), (&to, to_name, target.as_ref()), how);
-        match target {
-            Some(target) if how == Rename::Exchange => {
-                rename()?;
-                self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned()));
+        let act = || {
+            match target {
+                Some(target) if how == Rename::Exchange => {
+                    rename()?;
+                    self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned()));
+                }
+                Some(target) => self.losing(to_parent, to_name, target, rename)?,
+                None => rename()?,
             }
-            Some(target) => self.losing(to_parent, to_name, target, rename)?,
-            None => rename()?,
-        }
-        self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
+            self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
+            Ok(())
+        };
+        let settle = || self.settle_configurations(&[(&to, to_name), (&from, name)]);
         if dirs {
+            let _tree = self.tree.write();
+            let (old, new) = (self.path_in((&from, name)), self.path_in((&to, to_name)));
+            self.relocating(&self.store.configured().moved(&old, &new, how), act, settle)?;
             self.dirs.drop_all();
+        } else {
+            let after = self.configurations_after((&from, name), (&to, to_name), how)?;
+            self.configuring(&after, act, settle)?;
         }
-        drop(tree);
         self.configuration_changed(&from, name);
         self.configuration_changed(&to, to_name);
         Ok(())

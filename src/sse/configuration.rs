@@ -5,6 +5,9 @@ use super::{Algorithm, Encryption, RequestError};
 use crate::kms::EncryptionContext;
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// A file of this name holds its directory's configuration.
+pub const CONFIGURATION_FILE: &str = ".encryption.json";
+
 /// The default encryption of a directory, valid as a whole. It remembers what was put, as GetBucketEncryption echoes it;
 /// whether the key it names exists is seen only when the key is used.
 #[derive(Debug, Clone, PartialEq, Eq)]

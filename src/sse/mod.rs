@@ -12,7 +12,7 @@ pub mod request;
 mod wrapping;
 
 pub use bucket_name::{BucketName, BucketNameError};
-pub use configuration::Configuration;
+pub use configuration::{CONFIGURATION_FILE, Configuration};
 pub use error::RequestError;
 pub use key_service::{AWS_S3, KeyService};
 pub use request::{Request, resolve};

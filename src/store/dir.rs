@@ -25,6 +25,11 @@ impl Dir {
         Ok(Arc::new(Self { backing, ino, bucket, path }))
     }
 
+    /// Below `buckets/` when it was opened.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
     pub fn ino(&self) -> u64 {
         self.ino
     }

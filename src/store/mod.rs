@@ -4,6 +4,7 @@ mod attributes;
 pub mod backend;
 pub mod check;
 mod checkpoint;
+pub mod configured;
 mod dir;
 mod error;
 mod foresight;
@@ -40,6 +41,7 @@ use crate::format::layout::{Geometry, MAX_PLAIN, PlainLen};
 use crate::format::sidecar::Place;
 use crate::sse::KeyService;
 use backend::{Access, Backend, File, Space};
+use configured::Configured;
 use foresight::Foresight;
 use log::Log;
 use memory::Budget;
@@ -88,6 +90,7 @@ pub struct Store {
     /// Objects with two layers of encryption may be there.
     features: parameters::Features,
     seal: StoreSeal,
+    configured: Configured,
     /// Held while the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
 }
@@ -206,12 +209,16 @@ impl Store {
             rewritten: options.rewritten,
             longest_file: lock.max_len(),
             features,
+            configured: Configured::read(backend.as_ref(), &seal)?,
             seal,
             backend,
             keys,
             lock: Mutex::new(Some(lock)),
         });
         if !read_only {
+            if store.seal.takes_unsealed() {
+                store.list_configurations()?;
+            }
             store.seal.settle(store.keys.service());
             store.reserve.keep();
         }

@@ -83,7 +83,8 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn Serv
         store_key: String::new(),
         mac: String::new(),
     };
-    let (json, _) = seal::with_new_key(json, service)?;
+    let (json, key) = seal::with_new_key(json, service)?;
+    super::configured::create(backend, &key)?;
     // Last of all: a directory with this file is a store.
     let file = root.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
     file.write_at(&json.text(), 0)?;

@@ -13,6 +13,7 @@ mod below;
 mod bigfile;
 mod bulk;
 mod config;
+mod configured;
 mod costs;
 mod dual;
 mod format;

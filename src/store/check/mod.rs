@@ -69,7 +69,12 @@ impl Report {
         self.findings.iter().filter(|found| found.repaired.is_some()).count()
     }
 
-    fn add(&mut self, severity: Severity, place: impl Into<String>, what: impl std::fmt::Display) -> &mut Finding {
+    pub(super) fn add(
+        &mut self,
+        severity: Severity,
+        place: impl Into<String>,
+        what: impl std::fmt::Display,
+    ) -> &mut Finding {
         self.findings.push(Finding { severity, place: place.into(), what: what.to_string(), repaired: None });
         self.findings.last_mut().expect("one was added")
     }
@@ -99,6 +104,7 @@ pub fn check(
     let mut tree = tree::Tree::new(store, options, *caller, &records, &mut report, progress);
     tree.walk()?;
     let used = tree.used();
+    store.check_configurations(options.repair, &mut report)?;
     repair::settle_records(store, &records, &used, options, &mut report)?;
     if options.repair {
         store.checkpoint()?;
@@ -108,6 +114,6 @@ pub fn check(
 }
 
 /// A damaged thing's errno is not the check's own failure: only what makes going on senseless is.
-fn is_fatal(error: &Error) -> bool {
+pub(super) fn is_fatal(error: &Error) -> bool {
     matches!(error, Error::Errno(libc::EINTR | libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOSPC))
 }

@@ -239,6 +239,9 @@ impl Model {
     /// What a file has to be, or to become, to bear a name: `was` is the one it gives up for it.
     fn adopt(&mut self, id: Id, to: Place, was: Option<Place>) -> Answer<()> {
         let becomes = to.1 == CONFIGURATION;
+        if becomes && self.nodes[id].is_file() && !self.may_put(id, to.0) {
+            return Err(libc::EPERM);
+        }
         if was.is_some_and(|(_, name)| name == CONFIGURATION) == becomes {
             return Ok(());
         }
@@ -252,6 +255,11 @@ impl Model {
             _ if becomes => Err(libc::EINVAL),
             _ => Ok(()),
         }
+    }
+
+    /// Only root's and the directory's owner's configurations hold.
+    pub fn may_put(&self, id: Id, dir: Id) -> bool {
+        [0, self.nodes[dir].owner.0].contains(&self.nodes[id].owner.0)
     }
 
     pub fn rename(&mut self, from: Place, to: Place, how: Rename) -> Answer<()> {

@@ -397,6 +397,13 @@ impl World {
 
     fn set_owner(&mut self, path: &Path, owner: (u32, u32)) {
         let Some((ino, id)) = self.find(path) else { return };
+        // One that does not hold any more refuses what is made below it: looked at in `configured`.
+        let holds = |world: &Self, dir| {
+            world.model.find((dir, CONFIGURATION)).is_ok_and(|id| world.model.node(id).owner.0 != 0)
+        };
+        if owner.0 != 0 && self.model.is_configuration(id) || self.model.node(id).is_dir() && holds(self, id) {
+            return;
+        }
         self.model.set_owner(id, owner);
         let changes = Changes { uid: Some(owner.0), gid: Some(owner.1), ..Changes::default() };
         let attr = self.fs.setattr(ino, None, &changes, &ROOT_CALLER).unwrap();
@@ -465,7 +472,12 @@ impl World {
         if !text.is_empty() {
             self.fs.write(handle, 0, text.as_bytes(), Writer::Privileged).unwrap();
         }
-        let expected = if said.is_some() || text.is_empty() { Ok(()) } else { Err(libc::EINVAL) };
+        let expected = match said {
+            _ if text.is_empty() => Ok(()),
+            None => Err(libc::EINVAL),
+            Some(_) if !self.model.may_put(id, dir) => Err(libc::EPERM),
+            Some(_) => Ok(()),
+        };
         if same(expected, self.fs.flush(handle)).is_ok() && !text.is_empty() {
             self.model.change(id, false, |content| *content = text.into());
         } else if let Some(inode) = self.kernel.inodes.get_mut(&self.kernel.numbers[&id]) {
