@@ -1,4 +1,4 @@
-//! The key of an audit log's hash chain.
+//! Keyed hashes: of an audit log's hash chain, and of a keyring's slots.
 
 use super::SecretKey;
 use hkdf::Hkdf;
@@ -9,13 +9,21 @@ use sha2::Sha256;
 pub struct ChainKey(SecretKey);
 
 impl ChainKey {
-    /// Derived from a keyring's root key (HKDF-SHA-256), so that it outlives every change of slots and of KMS keys.
+    pub fn new(key: SecretKey) -> Self {
+        Self(key)
+    }
+
+    /// Derived from a keyring's root key (HKDF-SHA-256), as in the first keyrings.
     pub fn of_root(root: &SecretKey) -> Self {
         let mut derived = Box::new([0; 32]);
         Hkdf::<Sha256>::new(None, root.expose())
             .expand(b"kmsfs audit log", &mut derived[..])
             .expect("32 bytes are within HKDF's bound");
         Self(SecretKey::from_box(derived))
+    }
+
+    pub fn into_key(self) -> SecretKey {
+        self.0
     }
 
     /// HMAC-SHA-256 of a record, which contains the hash of the one before.

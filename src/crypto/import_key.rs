@@ -49,9 +49,9 @@ impl ImportKey {
     }
 }
 
-/// Tells whether two keys are the same, to whoever has the root key.
-pub fn fingerprint(root: &SecretKey, key: &SecretKey) -> [u8; 32] {
-    let mut hmac = Hmac::<Sha256>::new_from_slice(root.expose()).expect("HMAC takes keys of any length");
+/// Tells whether two keys are the same, to whoever has the key of fingerprints.
+pub fn fingerprint(of_fingerprints: &SecretKey, key: &SecretKey) -> [u8; 32] {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(of_fingerprints.expose()).expect("HMAC takes keys of any length");
     hmac.update(b"kmsfs fingerprint");
     hmac.update(key.expose());
     hmac.finalize().into_bytes().into()

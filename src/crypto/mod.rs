@@ -5,6 +5,7 @@ pub mod envelope;
 mod free_memory;
 pub mod import_key;
 pub mod key_file;
+mod key_pair;
 mod metadata;
 mod object;
 pub mod passphrase;
@@ -14,6 +15,7 @@ mod secret;
 mod store_key;
 
 pub use chain::ChainKey;
+pub use key_pair::{KeyPair, seal_to};
 pub use metadata::MetadataCipher;
 pub use object::{ChunkCipher, ChunkTag, DataKey, LayerTag, ObjectKeys, ObjectParameters, Suite};
 pub use secret::SecretKey;

@@ -1,4 +1,6 @@
+use hkdf::Hkdf;
 use rand::Rng;
+use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A 256-bit secret: a data key, key material, a root key. It is boxed so that moving it leaves no copy, is zeroized
@@ -14,6 +16,20 @@ impl SecretKey {
         let mut key = Box::new([0; 32]);
         rand::rng().fill_bytes(&mut key[..]);
         Self(key)
+    }
+
+    /// Another key that takes both to make (HKDF-SHA-256), for one purpose.
+    pub fn with(&self, other: &Self, purpose: &[u8]) -> Self {
+        let mut derived = Box::new([0; Self::LEN]);
+        Hkdf::<Sha256>::new(Some(other.expose()), self.expose())
+            .expand(purpose, &mut derived[..])
+            .expect("32 bytes are within HKDF's bound");
+        Self(derived)
+    }
+
+    /// A key of its own with the same bytes.
+    pub fn duplicate(&self) -> Self {
+        Self(self.0.clone())
     }
 
     pub(in crate::crypto) fn from_box(bytes: Box<[u8; 32]>) -> Self {

@@ -2,18 +2,20 @@
 
 mod machine;
 mod mounts;
+mod state;
 
 pub use machine::{Clock, Machine};
 
 use super::admin;
 use super::authorization::Ask;
 use super::blob::Names;
-use super::keyring::{Contents, Key, KeyState, Keyring, KeyringParameters, OpenError, Stamp, Unlock};
+use super::keyring::{Contents, Key, KeyState, Keyring, KeyringParameters, Lasting, OpenError, Unlock, Wrapping};
 use super::lookup::AWS_S3;
 use super::principal::Directory;
 use super::{Caller, Code, EncryptionContext, Error, Kms};
 use crate::crypto::SecretKey;
 use parking_lot::{Mutex, RwLock};
+use state::State;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,17 +44,6 @@ pub struct LocalKms {
 
 /// AWS's name of something that KMS did by itself, and the ARN of the key.
 pub type Done = (&'static str, String);
-
-struct State {
-    contents: Arc<Contents>,
-    stamp: Option<Stamp>,
-    /// How often contents were read anew.
-    version: u64,
-    /// Unwrapped materials, by their id.
-    materials: HashMap<[u8; 16], Arc<SecretKey>>,
-    /// The keyring cannot be read: why. Nothing is answered until it can.
-    broken: Option<String>,
-}
 
 #[derive(Default)]
 struct Calls {
@@ -91,11 +82,11 @@ impl LocalKms {
 
     fn over(keyring: Keyring, machine: Machine) -> Result<Arc<Self>, OpenError> {
         let stamp = keyring.stamp().ok();
-        let contents = keyring.read()?;
+        let (contents, wrapping) = keyring.load()?;
         let Machine { clock, users } = machine;
         let directory = Directory::new(&contents.account_id, keyring.owner()?, users);
         let contents = Arc::new(contents);
-        let state = State { contents, stamp, version: 0, materials: HashMap::new(), broken: None };
+        let state = State { contents, wrapping, stamp, version: 0, materials: HashMap::new(), broken: None };
         let (state, looked) = (RwLock::new(state), Mutex::new(Instant::now()));
         let reloading = Mutex::new(());
         let (calls, overdue) = (Calls::default(), AtomicBool::new(false));
@@ -146,23 +137,14 @@ impl LocalKms {
 
     /// Changes the keyring, durably, and answers from it at once. `change` is called without a lock, since it may look
     /// users and groups up, and again if somebody else changed the keyring meanwhile.
-    pub(super) fn change<T>(&self, change: impl Fn(&mut Contents, &SecretKey) -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn change<T>(&self, change: impl Fn(&mut Contents, &Wrapping) -> Result<T, Error>) -> Result<T, Error> {
         let (answer, done) = loop {
-            let before = self.keyring.read()?;
+            let (before, wrapping) = self.keyring.load()?;
             let mut contents = before.clone();
-            let answer = change(&mut contents, self.keyring.root())?;
-            let done = admin::settle(&mut contents, self.keyring.root(), self.now());
-            let replaced = self.keyring.change(|newest| {
-                if newest.encode()? != before.encode()? {
-                    return Err(None);
-                }
-                *newest = contents;
-                Ok(())
-            });
-            match replaced {
-                Ok(()) => break (answer, done),
-                Err(None) => {}
-                Err(Some(error)) => return Err(OpenError::into(error)),
+            let answer = change(&mut contents, &wrapping)?;
+            let done = admin::settle(&mut contents, &wrapping, self.now())?;
+            if self.keyring.exchange(&before, contents, &wrapping)? {
+                break (answer, done);
             }
         };
         self.done.lock().extend(done);
@@ -195,8 +177,10 @@ impl LocalKms {
         (self.clock)()
     }
 
-    pub(super) fn root(&self) -> &SecretKey {
-        self.keyring.root()
+    /// A key of the keyring's own.
+    pub(super) fn lasting(&self, which: Lasting) -> Result<SecretKey, Error> {
+        let state = self.state.read();
+        Ok(state.contents.lasting(which, state.wrapping.root())?)
     }
 
     /// The key that is named, usable by this caller for that (an action of a policy), with its newest material.
@@ -258,13 +242,13 @@ impl LocalKms {
         let _reloading = self.reloading.lock();
         // Taken before reading: a file that is replaced in between is looked at once more.
         let stamp = self.keyring.stamp().ok();
-        let read = self.keyring.read();
+        let read = self.keyring.load();
         let mut state = self.state.write();
         match read {
-            Ok(contents) => {
+            Ok((contents, wrapping)) => {
                 state.materials.retain(|id, _| contents.may_use(id));
                 state.version += 1;
-                state.contents = Arc::new(contents);
+                (state.contents, state.wrapping) = (Arc::new(contents), wrapping);
                 state.stamp = stamp;
                 if state.broken.take().is_some() {
                     log::info!("the keyring can be read again");
@@ -279,19 +263,21 @@ impl LocalKms {
         }
     }
 
-    fn material(&self, contents: &Contents, names: Names) -> Option<Arc<SecretKey>> {
-        let materials = if names.key == SERVICE { &contents.service } else { &contents.key(&names.key)?.materials };
-        let material = materials.iter().find(|material| material.id == names.material)?;
-        Some(Arc::new(material.unwrap(self.keyring.root())?))
-    }
-
     /// Unwrapped once and kept.
     pub(super) fn unwrapped(&self, names: Names) -> Result<Arc<SecretKey>, Error> {
         if let Some(known) = self.state.read().materials.get(&names.material) {
             return Ok(known.clone());
         }
+        // Wrapped anew a moment ago, its secret is no longer where it was.
+        self.unwrap(names).or_else(|_| {
+            self.reload();
+            self.unwrap(names)
+        })
+    }
+
+    fn unwrap(&self, names: Names) -> Result<Arc<SecretKey>, Error> {
         let mut state = self.state.write();
-        let material = self.material(&state.contents, names).ok_or_else(Error::invalid_ciphertext)?;
+        let material = state.material(names).ok_or_else(Error::invalid_ciphertext)?;
         // Not if its key was disabled a moment ago: nobody would drop it again.
         if state.contents.may_use(&names.material) {
             state.materials.insert(names.material, material.clone());
@@ -320,8 +306,8 @@ impl LocalKms {
         let is_aws_s3 = |contents: &Contents| Ok(key_id == AWS_S3 || key_id == contents.alias_arn(AWS_S3));
         match self.ask_twice(&find) {
             Err(error) if error.code == Code::NotFound && self.ask(is_aws_s3)? => {
-                let (made, found) = self.change(|contents, root| {
-                    let made = admin::make_aws_s3(contents, root, self.now());
+                let (made, found) = self.change(|contents, wrapping| {
+                    let made = admin::make_aws_s3(contents, wrapping, self.now())?;
                     Ok((made, find(contents)?))
                 })?;
                 self.done.lock().extend(made.map(|arn| ("CreateKey", arn)));

@@ -33,7 +33,7 @@ pub use authorization::Ask;
 pub use grant_calls::{GrantEntry, GrantRequest, Retired};
 pub use grants::{Constraints, Grant};
 pub use keyring::{
-    Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, SlotInfo, Unlock,
+    Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock,
 };
 pub use local::{Clock, KmsCalls, LocalKms, Machine};
 pub use processes::{read_process, read_processes_through};

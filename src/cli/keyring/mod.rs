@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::harden;
 use super::text::{escape, pretty, shown};
 use super::unlock::{UnlockArgs, recovery_key};
-use crate::kms::{Keyring, OpenError, SlotInfo, Unlock};
+use crate::kms::{Keyring, OpenError, RootKey, SlotInfo, Unlock};
 use crate::store;
 use clap::{Args, Subcommand};
 use rustix::fs::Mode;
@@ -65,11 +65,29 @@ Examples:
         #[arg(long)]
         name: Option<String>,
     },
-    /// Remove a slot, but never the last
+    /// Remove a slot, but never the last, and change the root key, which its secret and an older copy of the keyring give
+    ///
+    /// A mount that was unlocked through this slot has to be mounted anew.
     #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key remove-slot 2")]
     RemoveSlot {
         /// As list-slots shows it
         number: u32,
+        /// Remove the slot alone
+        #[arg(long, conflicts_with = "force")]
+        keep_root_key: bool,
+        /// Drop slots too that an older kmsfs made and that were not used since: they cannot be given another root key
+        #[arg(long)]
+        force: bool,
+    },
+    /// Change the root key, for all slots, and wrap everything in the keyring anew
+    ///
+    /// Older copies of the keyring open nothing of today's any more, and nothing at all without their file shred. A mount
+    /// that was unlocked through a slot that was removed or changed since has to be mounted anew; others follow.
+    #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key change-root-key")]
+    ChangeRootKey {
+        /// Drop slots that an older kmsfs made and that were not used since: they cannot be given another root key
+        #[arg(long)]
+        force: bool,
     },
     /// Give a slot another secret, in one step; the old one opens nothing from then on
     #[command(after_help = "\
@@ -157,7 +175,10 @@ pub fn run(args: KeyringArgs) -> Result<ExitCode, Failure> {
     };
     match args.operation {
         Operation::AddSlot { new, name } => add(&place, &new, name.as_deref()),
-        Operation::RemoveSlot { number } => remove(&place, number),
+        Operation::RemoveSlot { number, keep_root_key, force } => {
+            remove(&place, number, if keep_root_key { RootKey::Stays } else { RootKey::Changes }, force)
+        }
+        Operation::ChangeRootKey { force } => change_root_key(&place, force),
         Operation::Change { slot, new, name } => change(&place, slot, &new, name.as_deref()),
         Operation::ListSlots { json } => list(&place, json),
         Operation::CheckRecoveryKey { file } => check(&place, &file),
@@ -192,9 +213,14 @@ fn tell(secret: secret::NewSecret, what: &str, slot: &SlotInfo) -> Result<(), Fa
     })
 }
 
-fn remove(place: &Place, number: u32) -> Result<(), Failure> {
-    let left = place.open()?.remove_slot(number).map_err(|error| place.explain(&error))?;
+fn remove(place: &Place, number: u32, root_key: RootKey, force: bool) -> Result<(), Failure> {
+    let left = place.open()?.remove_slot(number, root_key, force).map_err(|error| place.explain(&error))?;
     print(&format!("Removed slot {number}. These remain:\n{}", report::table(&left)))
+}
+
+fn change_root_key(place: &Place, force: bool) -> Result<(), Failure> {
+    let left = place.open()?.rotate_root_key(force).map_err(|error| place.explain(&error))?;
+    print(&format!("Changed the root key. These slots give the new one:\n{}", report::table(&left)))
 }
 
 fn list(place: &Place, json: bool) -> Result<(), Failure> {

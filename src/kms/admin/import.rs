@@ -3,15 +3,13 @@
 use super::{Administrator, DAY, gone, not_pending_deletion, pending};
 use crate::crypto::import_key::{ImportKey, Modulus, fingerprint};
 use crate::crypto::{SecretKey, sealed};
-use crate::kms::keyring::{Contents, Key, KeyOrigin, KeyState, Material};
+use crate::kms::keyring::{Contents, Key, KeyOrigin, KeyState, Lasting, Material, PENDING_MATERIAL, Pending, Wrapping};
 use crate::kms::{Code, Error};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// Of a material.
 const IMPORTED: &str = "imported";
-/// Of a key: material that waits for its rotation.
-const PENDING: &str = "pending-material";
 const TOKEN: &[u8] = b"kmsfs import token";
 /// A token and its public key are good for so long.
 const VALID: i64 = DAY;
@@ -69,12 +67,6 @@ struct Known {
     expires: Option<i64>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Pending {
-    material: Material,
-    known: Known,
-}
-
 /// What a token holds, sealed.
 struct Token {
     key: [u8; 16],
@@ -85,16 +77,16 @@ struct Token {
 
 impl Token {
     /// Key id, time, private key.
-    fn seal(&self, root: &SecretKey) -> Vec<u8> {
+    fn seal(&self, key: &SecretKey) -> Vec<u8> {
         let mut text = Zeroizing::new(Vec::with_capacity(24 + self.private_key.len()));
         text.extend_from_slice(&self.key);
         text.extend_from_slice(&self.valid_to.to_le_bytes());
         text.extend_from_slice(&self.private_key);
-        sealed::seal(root, &text, TOKEN)
+        sealed::seal(key, &text, TOKEN)
     }
 
-    fn open(root: &SecretKey, bytes: &[u8]) -> Option<Self> {
-        let text = sealed::open(root, bytes, TOKEN).ok()?;
+    fn open(key: &SecretKey, bytes: &[u8]) -> Option<Self> {
+        let text = sealed::open(key, bytes, TOKEN).ok()?;
         let (key, rest) = text.split_first_chunk::<16>()?;
         let (valid_to, private_key) = rest.split_first_chunk::<8>()?;
         let private_key = Zeroizing::new(private_key.to_vec());
@@ -117,7 +109,7 @@ impl Administrator<'_> {
         let key = ImportKey::generate(modulus).map_err(internal)?;
         let valid_to = self.kms.now() + VALID;
         let private_key = key.to_bytes().map_err(internal)?;
-        let import_token = Token { key: id, valid_to, private_key }.seal(self.kms.root());
+        let import_token = Token { key: id, valid_to, private_key }.seal(&self.kms.lasting(Lasting::ImportToken)?);
         Ok(ImportParameters { key_arn, import_token, public_key: key.public().map_err(internal)?, valid_to })
     }
 
@@ -128,30 +120,34 @@ impl Administrator<'_> {
         {
             return Err(Error::new(Code::Validation, "ValidTo must be in the future, and within 365 days"));
         }
-        let token = Token::open(self.kms.root(), request.import_token).ok_or_else(invalid_token)?;
+        let token =
+            Token::open(&self.kms.lasting(Lasting::ImportToken)?, request.import_token).ok_or_else(invalid_token)?;
         if token.valid_to < now {
             return Err(Error::new(Code::ExpiredImportToken, "The import token has expired: get new parameters"));
         }
         let unwrapped =
             ImportKey::from_bytes(&token.private_key).and_then(|key| key.unwrap(request.encrypted_material));
-        self.kms.change(|contents, root| {
+        self.kms.change(|contents, wrapping| {
             let key = self.external(contents, key_id, "ImportKeyMaterial")?;
             if key.id != token.key {
                 return Err(invalid_token());
             }
             let material = unwrapped.as_ref().map_err(|_| Error::invalid_ciphertext())?;
-            let known = Known { fingerprint: hex::encode(fingerprint(root, material)), expires: request.valid_to };
+            let of_fingerprints = contents.lasting(Lasting::Fingerprint, wrapping.root())?;
+            let fingerprint = hex::encode(fingerprint(&of_fingerprints, material));
+            let known = Known { fingerprint, expires: request.valid_to };
             let id = key.id;
             let there = key.materials.iter().find(|there| is(contents, there, &known)).map(|there| there.id);
             let wants_new = request.new_material.unwrap_or(key.materials.is_empty());
             let material_id = match there {
                 Some(_) if request.new_material == Some(true) => return Err(incorrect()),
-                Some(there) => import_again(contents, &id, &there, &known, material, root)?,
-                None if key.materials.is_empty() => import_first(contents, &id, known, material, root, now)?,
+                Some(there) => import_again(contents, &id, &there, &known, material, wrapping)?,
+                None if key.materials.is_empty() => import_first(contents, &id, known, material, wrapping, now)?,
                 None if wants_new => {
-                    let new = Material::of(material, root, now);
+                    let new = Material::of(material, wrapping, now)?;
                     let text = hex::encode(new.id);
-                    contents.set_json(&id, PENDING, Some(&Pending { material: new, known }));
+                    let known = serde_json::to_value(known).expect("text and a number can be serialized");
+                    contents.set_json(&id, PENDING_MATERIAL, Some(&Pending { material: new, known }));
                     text
                 }
                 None => return Err(incorrect()),
@@ -202,11 +198,11 @@ fn import_again(
     there: &[u8; 16],
     known: &Known,
     material: &SecretKey,
-    root: &SecretKey,
+    wrapping: &Wrapping,
 ) -> Result<String, Error> {
     let key = contents.key_mut(id).ok_or_else(gone)?;
     for old in key.materials.iter_mut().filter(|old| old.id == *there) {
-        old.put_back(material, root);
+        old.put_back(material, wrapping)?;
     }
     contents.set_json(there, IMPORTED, Some(known));
     Ok(hex::encode(there))
@@ -217,10 +213,10 @@ fn import_first(
     id: &[u8; 16],
     known: Known,
     material: &SecretKey,
-    root: &SecretKey,
+    wrapping: &Wrapping,
     now: i64,
 ) -> Result<String, Error> {
-    let new = Material::of(material, root, now);
+    let new = Material::of(material, wrapping, now)?;
     let material_id = new.id;
     contents.key_mut(id).ok_or_else(gone)?.materials.push(new);
     contents.set_json(&material_id, IMPORTED, Some(&known));
@@ -251,14 +247,14 @@ fn destroy(contents: &mut Contents, id: &[u8; 16], material: &[u8; 16]) -> Resul
 
 /// What was imported as new material becomes the newest one.
 pub(super) fn rotate(contents: &mut Contents, id: &[u8; 16], now: i64) -> Result<(), Error> {
-    let Some(Pending { mut material, known }) = contents.json(id, PENDING) else {
+    let Some(Pending { mut material, known }) = contents.json::<Pending>(id, PENDING_MATERIAL) else {
         let text = format!("{} has no imported key material that is pending rotation.", contents.key_arn(id));
         return Err(Error::new(Code::KmsInvalidState, text));
     };
     material.created = now;
     let material_id = material.id;
     contents.key_mut(id).ok_or_else(gone)?.materials.push(material);
-    contents.set_json::<Pending>(id, PENDING, None);
+    contents.set_json::<Pending>(id, PENDING_MATERIAL, None);
     contents.set_json(&material_id, IMPORTED, Some(&known));
     super::rotation::set_kind(contents, &material_id, super::RotationKind::OnDemand);
     Ok(())

@@ -3,9 +3,8 @@
 use super::import::{self, Expiration};
 use super::tags::{self, Tag};
 use super::{Administrator, Page, PageRequest, deletion, gone, not_pending_deletion, pending, validation};
-use crate::crypto::SecretKey;
 use crate::kms::Error;
-use crate::kms::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState};
+use crate::kms::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, Material, Wrapping};
 use crate::kms::lookup::AWS_S3;
 use uuid::Uuid;
 
@@ -50,16 +49,17 @@ pub struct KeyMetadata {
 }
 
 /// Its ARN, if it was missing.
-pub fn make_aws_s3(contents: &mut Contents, root: &SecretKey, now: i64) -> Option<String> {
+pub fn make_aws_s3(contents: &mut Contents, wrapping: &Wrapping, now: i64) -> Result<Option<String>, Error> {
     // Two who miss it at the same time make it once.
     if contents.alias(AWS_S3).is_some() {
-        return None;
+        return Ok(None);
     }
-    let key = Key::new(AWS_S3_DESCRIPTION, KeyManager::Aws, root, now);
+    let mut key = Key::new(AWS_S3_DESCRIPTION, KeyManager::Aws, now);
+    key.materials.push(Material::random(wrapping, now)?);
     contents.aliases.push(Alias { name: AWS_S3.into(), key: key.id, created: now, updated: now });
     let arn = contents.key_arn(&key.id);
     contents.keys.push(key);
-    Some(arn)
+    Ok(Some(arn))
 }
 
 impl Administrator<'_> {
@@ -68,11 +68,11 @@ impl Administrator<'_> {
         tags::check(&new.tags)?;
         let now = self.kms.now();
         let who = self.kms.directory.principals(&self.caller);
-        self.kms.change(|contents, root| {
-            let mut key = Key::new(&new.description, KeyManager::Customer, root, now);
-            if new.origin == KeyOrigin::External {
-                key.materials.clear();
-                (key.origin, key.state) = (KeyOrigin::External, KeyState::PendingImport);
+        self.kms.change(|contents, wrapping| {
+            let mut key = Key::new(&new.description, KeyManager::Customer, now);
+            match new.origin {
+                KeyOrigin::AwsKms => key.materials.push(Material::random(wrapping, now)?),
+                KeyOrigin::External => (key.origin, key.state) = (KeyOrigin::External, KeyState::PendingImport),
             }
             let id = key.id;
             contents.keys.push(key);

@@ -1,8 +1,7 @@
 //! Rotation: a new material for what is encrypted from now on. Old ones stay, for decryption.
 
 use super::{Administrator, DAY, Page, PageRequest, disabled, gone, import, pending, validation};
-use crate::crypto::SecretKey;
-use crate::kms::keyring::{Contents, Key, KeyManager, KeyOrigin, KeyState, Material};
+use crate::kms::keyring::{Contents, Key, KeyManager, KeyOrigin, KeyState, Material, Wrapping};
 use crate::kms::{Code, Error};
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +87,7 @@ impl Administrator<'_> {
     /// Answers the key's ARN.
     pub fn rotate_key_on_demand(&self, key_id: &str) -> Result<String, Error> {
         let now = self.kms.now();
-        self.kms.change(|contents, root| {
+        self.kms.change(|contents, wrapping| {
             let key = self.customer_key(contents, key_id, "RotateKeyOnDemand")?;
             check_state(contents, key)?;
             let on_demand = |material: &&Material| kind(contents, &material.id) == Some(RotationKind::OnDemand);
@@ -104,7 +103,7 @@ impl Administrator<'_> {
                 import::rotate(contents, &id, now)?;
                 return Ok(contents.key_arn(&id));
             }
-            rotate(contents, &id, RotationKind::OnDemand, root, now);
+            rotate(contents, &id, RotationKind::OnDemand, wrapping, now)?;
             Ok(contents.key_arn(&id))
         })
     }
@@ -191,8 +190,14 @@ fn is_ahead(rotated: i64, created: i64, now: i64) -> bool {
 }
 
 /// A new material, once however often it was due.
-pub(super) fn rotate(contents: &mut Contents, id: &[u8; 16], kind: RotationKind, root: &SecretKey, now: i64) {
-    let Some(key) = contents.key(id) else { return };
+pub(super) fn rotate(
+    contents: &mut Contents,
+    id: &[u8; 16],
+    kind: RotationKind,
+    wrapping: &Wrapping,
+    now: i64,
+) -> Result<(), Error> {
+    let Some(key) = contents.key(id) else { return Ok(()) };
     if let (RotationKind::Automatic, Some(mut schedule)) = (kind, automatic(contents, key)) {
         schedule.since = schedule.since.min(now);
         while schedule.next() <= now {
@@ -200,11 +205,12 @@ pub(super) fn rotate(contents: &mut Contents, id: &[u8; 16], kind: RotationKind,
         }
         contents.set_json(id, AUTOMATIC, Some(&schedule));
     }
-    let material = Material::random(root, now);
+    let material = Material::random(wrapping, now)?;
     set_kind(contents, &material.id, kind);
     if let Some(key) = contents.key_mut(id) {
         key.materials.push(material);
     }
+    Ok(())
 }
 
 /// The service's own key rotates yearly, and no call shows it.
@@ -213,8 +219,9 @@ pub(super) fn service_is_overdue(contents: &Contents, now: i64) -> bool {
     newest.created.saturating_add(YEAR.cast_signed() * DAY) <= now || is_ahead(newest.created, first.created, now)
 }
 
-pub(super) fn rotate_service(contents: &mut Contents, root: &SecretKey, now: i64) {
-    contents.service.push(Material::random(root, now));
+pub(super) fn rotate_service(contents: &mut Contents, wrapping: &Wrapping, now: i64) -> Result<(), Error> {
+    contents.service.push(Material::random(wrapping, now)?);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What time brings: deletions, rotations, and imported material that expires.
 
 use super::{deletion, import, rotation};
-use crate::crypto::SecretKey;
-use crate::kms::keyring::Contents;
+use crate::kms::Error;
+use crate::kms::keyring::{Contents, Wrapping};
 
 /// Whether there is something to do. Cheap: it is asked every few seconds.
 pub fn is_due(contents: &Contents, now: i64) -> bool {
@@ -13,7 +13,7 @@ pub fn is_due(contents: &Contents, now: i64) -> bool {
 }
 
 /// Does it. Answers AWS's name of each thing that was done, and the ARN of the key.
-pub fn settle(contents: &mut Contents, root: &SecretKey, now: i64) -> Vec<(&'static str, String)> {
+pub fn settle(contents: &mut Contents, wrapping: &Wrapping, now: i64) -> Result<Vec<(&'static str, String)>, Error> {
     let mut done = Vec::new();
     for id in deletion::overdue(contents, now) {
         let arn = contents.key_arn(&id);
@@ -26,11 +26,11 @@ pub fn settle(contents: &mut Contents, root: &SecretKey, now: i64) -> Vec<(&'sta
         done.push(("DeleteExpiredKeyMaterial", contents.key_arn(&id)));
     }
     for id in rotation::overdue(contents, now) {
-        rotation::rotate(contents, &id, rotation::RotationKind::Automatic, root, now);
+        rotation::rotate(contents, &id, rotation::RotationKind::Automatic, wrapping, now)?;
         done.push(("RotateKey", contents.key_arn(&id)));
     }
     if rotation::service_is_overdue(contents, now) {
-        rotation::rotate_service(contents, root, now);
+        rotation::rotate_service(contents, wrapping, now)?;
     }
-    done
+    Ok(done)
 }

@@ -14,6 +14,7 @@ pub use record::is_read_only;
 pub use syslog::{ConnectSyslog, connect_syslog};
 pub use verify::{Finding, Verification, Writer};
 
+use super::keyring::Lasting;
 use super::local::LocalKms;
 use super::{Code, Error};
 use crate::crypto::ChainKey;
@@ -94,7 +95,7 @@ impl AuditLog {
             Err(error) if !is_full(&error) || when_full == WhenFull::Refuse => return Err(error),
             _ => {}
         }
-        let key = ChainKey::of_root(kms.root());
+        let key = chain_key(kms)?;
         Ok(Self { key, when_full, state: Mutex::new(State { sink, dropped: 0 }) })
     }
 
@@ -140,9 +141,13 @@ impl AuditLog {
     }
 }
 
+fn chain_key(kms: &LocalKms) -> io::Result<ChainKey> {
+    kms.lasting(Lasting::AuditLog).map(ChainKey::new).map_err(|error| io::Error::other(error.message))
+}
+
 /// Checks the files of a log, the oldest first, that were written with this keyring.
 pub fn verify_log(kms: &LocalKms, files: &[PathBuf], writer: Writer) -> io::Result<Verification> {
-    verify::verify(&ChainKey::of_root(kms.root()), files, writer)
+    verify::verify(&chain_key(kms)?, files, writer)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -1,21 +1,28 @@
-//! A keyring's backup: `slots.json` and `keyring` of one moment in one file, as sealed as they are. docs/FORMAT.md has the
-//! bytes. Making one needs no key; restoring one does, so that nobody finds out later that it does not open.
+//! A keyring's backup: `slots.json`, `keyring` and `shred` of one moment in one file, as sealed as they are. docs/FORMAT.md
+//! has the bytes. Making one needs no key; restoring one does, so that nobody finds out later that it does not open.
 
-use super::files::{KEYRING, SLOTS, lock, now, private_empty_dir, read_slots, replace, split_header, unseal};
+use super::files::{KEYRING, SLOTS, lock, now, private_empty_dir, read_slots, seal, split_header, unseal};
 use super::private::read_private;
+use super::rotating::{self, put};
+use super::shred::{self, SHRED, Wrapping};
 use super::slots::Slots;
 use super::{Contents, OpenError, Unlock};
+use crate::crypto::SecretKey;
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 8] = b"KMSFSBKP";
-const VERSION: u16 = 1;
-/// Magic, version, store, time, two lengths.
-const HEADER: usize = 8 + 2 + 16 + 8 + 4 + 4;
+/// The first has no `shred`.
+const VERSION: u16 = 2;
+/// Magic, version, store, time; then a length for each part.
+const HEADER: usize = 8 + 2 + 16 + 8;
+const LENGTH: usize = 4;
 const CHECKSUM: usize = 32;
 
 pub struct Backup {
@@ -24,6 +31,8 @@ pub struct Backup {
     pub made: i64,
     slots: Vec<u8>,
     keyring: Vec<u8>,
+    /// `None` in the first backups.
+    shred: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// What a restore has done.
@@ -35,25 +44,30 @@ pub struct Restored {
 }
 
 impl Backup {
-    /// Of what is there now, both files of the same moment.
+    /// Of what is there now, all files of the same moment.
     pub fn of(dir: &Path, store_id: &[u8; 16]) -> Result<Self, OpenError> {
         let _lock = lock(dir)?;
+        if rotating::is_there(dir) {
+            let text = "a change of its root key was interrupted: unlock it once, which ends that";
+            return Err(OpenError::Other(text.into()));
+        }
         let slots = read_slots(dir)?.encode();
         let keyring = read_private(dir, KEYRING)?;
         split_header(&keyring)?;
-        Ok(Self { store_id: *store_id, made: now(), slots, keyring })
+        Ok(Self { store_id: *store_id, made: now(), slots, keyring, shred: Some(shred::read(dir)?) })
     }
 
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(VERSION.to_le_bytes());
+        let shred = self.shred.as_deref();
+        bytes.extend(shred.map_or(1, |_| VERSION).to_le_bytes());
         bytes.extend(self.store_id);
         bytes.extend(self.made.to_le_bytes());
-        for part in [&self.slots, &self.keyring] {
+        let parts: Vec<_> = [&self.slots, &self.keyring].into_iter().chain(shred).collect();
+        for part in &parts {
             bytes.extend((part.len() as u32).to_le_bytes());
         }
-        bytes.extend(&self.slots);
-        bytes.extend(&self.keyring);
+        parts.into_iter().for_each(|part| bytes.extend(part));
         bytes.extend(Sha256::digest(&bytes));
         bytes
     }
@@ -71,22 +85,29 @@ impl Backup {
         }
         let (content, checksum) =
             bytes.len().checked_sub(CHECKSUM).and_then(|at| bytes.split_at_checked(at)).ok_or_else(damaged)?;
-        let (header, parts) = content.split_at_checked(HEADER).ok_or_else(damaged)?;
-        if version != VERSION || Sha256::digest(content)[..] != *checksum {
+        if version == 0 || Sha256::digest(content)[..] != *checksum {
             return Err(damaged());
         }
-        // The header has its length.
-        let length = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes")) as usize;
-        let (slots, keyring) = parts.split_at_checked(length(34)).ok_or_else(damaged)?;
-        if keyring.len() != length(38) {
-            return Err(damaged());
+        let (header, rest) = content.split_at_checked(HEADER).ok_or_else(damaged)?;
+        let count = if version == 1 { 2 } else { 3 };
+        let (lengths, mut rest) = rest.split_at_checked(count * LENGTH).ok_or_else(damaged)?;
+        let mut parts = Vec::new();
+        for length in lengths.chunks(LENGTH) {
+            let length = u32::from_le_bytes(length.try_into().expect("4 bytes")) as usize;
+            let (part, behind) = rest.split_at_checked(length).ok_or_else(damaged)?;
+            parts.push(part.to_vec());
+            rest = behind;
         }
-        Ok(Self {
+        let mut parts = parts.into_iter();
+        let mut part = || parts.next().ok_or_else(damaged);
+        let backup = Self {
             store_id: header[10..26].try_into().expect("16 bytes"),
             made: i64::from_le_bytes(header[26..34].try_into().expect("8 bytes")),
-            slots: slots.into(),
-            keyring: keyring.into(),
-        })
+            slots: part()?,
+            keyring: part()?,
+            shred: part().ok().map(Zeroizing::new),
+        };
+        if rest.is_empty() { Ok(backup) } else { Err(damaged()) }
     }
 
     /// Puts it in the place of what is there, which is kept beside it. Refuses to go back behind a keyring that can be
@@ -102,8 +123,9 @@ impl Backup {
             let [of, not] = [self.store_id, *store_id].map(Uuid::from_bytes);
             return Err(OpenError::Other(format!("it is of another store: {of}, and this one is {not}")));
         }
-        let (root, _) = Slots::decode(&self.slots)?.open(unlock)?;
-        let contents = unseal(&root, &self.keyring)?;
+        let slots = Slots::decode(&self.slots)?;
+        let root = Arc::new(slots.open(unlock)?.0.root);
+        let mut contents = unseal(&root, &self.keyring)?;
         contents.check_store(store_id)?;
         let fail = |error: io::Error| OpenError::io("it cannot be written", &error);
         if !dir.exists() {
@@ -111,23 +133,43 @@ impl Backup {
         }
         let _lock = lock(dir)?;
         if !force {
-            let present = read_private(dir, KEYRING).ok().and_then(|bytes| unseal(&root, &bytes).ok());
-            self.refuse_going_back(dir, &contents, present.as_ref())?;
+            self.refuse_going_back(dir, &contents, &root, unlock)?;
         }
+        // In sectors that nothing has: what is there opens until the other is in its place.
+        let wrapping = Wrapping::new(root.clone(), dir);
+        contents
+            .rewrap(&Wrapping::of_backup(root.clone(), self.shred.as_deref().map_or(&[], Vec::as_slice)), &wrapping)?;
+        let sealed = seal(&root, &contents)?;
         let kept = keep(dir).map_err(fail)?;
-        replace(dir, SLOTS, &self.slots).and_then(|()| replace(dir, KEYRING, &self.keyring)).map_err(fail)?;
+        wrapping.write()?;
+        put(dir, &slots, &sealed)?;
+        shred::sweep(dir, &contents.sectors())?;
         Ok(Restored { generation: contents.generation, kept })
     }
 
-    fn refuse_going_back(&self, dir: &Path, own: &Contents, present: Option<&Contents>) -> Result<(), OpenError> {
-        let Some(present) = present else { return Ok(()) };
-        let (is, would) = (present.generation, own.generation);
-        if is > would {
-            let text = format!("what is there is newer: generation {is}, the backup has {would}; --force goes back");
+    fn refuse_going_back(
+        &self,
+        dir: &Path,
+        own: &Contents,
+        root: &SecretKey,
+        unlock: &Unlock,
+    ) -> Result<(), OpenError> {
+        let Ok(keyring) = read_private(dir, KEYRING) else { return Ok(()) };
+        let slots = read_slots(dir).ok();
+        // The root key may have changed since.
+        let of_today = || slots.as_ref()?.open(unlock).ok().and_then(|(opened, _)| unseal(&opened.root, &keyring).ok());
+        let present = unseal(root, &keyring).ok().or_else(of_today);
+        if let Some(is) = present.as_ref().map(|present| present.generation).filter(|is| *is > own.generation) {
+            let text = format!(
+                "what is there is newer: generation {is}, the backup has {}; --force goes back",
+                own.generation
+            );
             return Err(OpenError::Other(text));
         }
-        match read_slots(dir) {
-            Ok(slots) if slots.encode() != self.slots => {
+        // Damage to the keyring alone leaves the slots as they are.
+        let is_lost = present.is_none() && split_header(&keyring).is_err();
+        match slots {
+            Some(slots) if !is_lost && slots.encode() != self.slots => {
                 let text =
                     "the slots were changed since: a slot that was removed would open it again; --force goes back";
                 Err(OpenError::Other(text.into()))
@@ -143,6 +185,7 @@ pub(super) fn drop_replaced(dir: &Path) -> io::Result<()> {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with("replaced.") && entry.file_type()?.is_dir() {
             log::info!("{}: removed, since it may hold key material that is destroyed", entry.path().display());
+            shred::erase(&entry.path())?;
             fs::remove_dir_all(entry.path())?;
         }
     }
@@ -151,7 +194,8 @@ pub(super) fn drop_replaced(dir: &Path) -> io::Result<()> {
 
 /// What is there, moved away by hard links or copies, so that it is in its place until it is replaced.
 fn keep(dir: &Path) -> io::Result<Option<PathBuf>> {
-    let there: Vec<_> = [SLOTS, KEYRING].into_iter().filter(|name| dir.join(name).symlink_metadata().is_ok()).collect();
+    let there: Vec<_> =
+        [SLOTS, KEYRING, SHRED].into_iter().filter(|name| dir.join(name).symlink_metadata().is_ok()).collect();
     if there.is_empty() {
         return Ok(None);
     }
@@ -165,7 +209,11 @@ fn keep(dir: &Path) -> io::Result<Option<PathBuf>> {
     };
     for name in there {
         let (from, to) = (dir.join(name), kept.join(name));
-        fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))?;
+        // `shred` is overwritten in its place.
+        if name == SHRED || fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to)?;
+            fs::File::open(&to)?.sync_all()?;
+        }
     }
     fs::File::open(&kept)?.sync_all()?;
     Ok(Some(kept))
@@ -174,7 +222,6 @@ fn keep(dir: &Path) -> io::Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::SecretKey;
     use crate::crypto::passphrase::Cost;
     use crate::kms::keyring::{Keyring, KeyringParameters};
 
@@ -192,7 +239,7 @@ mod tests {
     }
 
     fn change(keyring: &Keyring) {
-        keyring.change(|_| Ok::<_, OpenError>(())).unwrap();
+        keyring.change(|_, _| Ok::<_, OpenError>(())).unwrap();
     }
 
     #[test]
@@ -235,7 +282,10 @@ mod tests {
     fn every_flipped_bit_and_every_other_length_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         keyring(dir.path(), &key());
-        let bytes = Backup::of(dir.path(), &STORE).unwrap().encode();
+        let mut backup = Backup::of(dir.path(), &STORE).unwrap();
+        // Free sectors are all alike.
+        backup.shred.as_mut().unwrap().truncate(64);
+        let bytes = backup.encode();
         assert_eq!(Backup::decode(&bytes).unwrap().encode(), bytes);
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
@@ -245,8 +295,8 @@ mod tests {
         assert!((0..bytes.len()).all(|len| Backup::decode(&bytes[..len]).is_err()));
         assert!(Backup::decode(&[&bytes[..], &[0]].concat()).is_err());
         let mut newer = bytes.clone();
-        newer[8] = 2;
-        let text = "it has version 2 and this kmsfs reads version 1: use a newer kmsfs";
+        newer[8] = 3;
+        let text = "it has version 3 and this kmsfs reads version 2: use a newer kmsfs";
         assert_eq!(Backup::decode(&newer).err(), Some(OpenError::Other(text.into())));
     }
 

@@ -1,16 +1,18 @@
-//! What a keyring holds. Key material is in it wrapped under the root key, never in the clear, not even in memory that
-//! is serialized.
+//! What a keyring holds. Key material is in it wrapped, never in the clear, not even in memory that is serialized.
 
 use super::OpenError;
-use crate::crypto::{SecretKey, envelope};
+use super::lasting::Lasting;
+use super::material::Material;
+use super::shred::{Sector, Wrapping};
+use crate::crypto::SecretKey;
 use crate::kms::authorization::Rules;
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
-/// Of the bytes below.
-pub const VERSION: u16 = 1;
+/// Of the bytes below. In the first keyrings material had no secret of its own.
+pub const VERSION: u16 = 2;
 /// Bytes of the contents. A key takes about 150 and its description, which has 8192 characters at most.
 const MOST: u64 = 64 << 20;
 
@@ -29,15 +31,22 @@ pub struct KeyringParameters {
 /// understood must not be passed over.
 type Attributes = BTreeMap<([u8; 16], String), Vec<u8>>;
 
-const KEYRING: [u8; 16] = [0; 16];
+pub(super) const KEYRING: [u8; 16] = [0; 16];
 const STORE_ID: &str = "store-id";
 const STORE_FORMAT: &str = "store-format";
 pub(in crate::kms) const POLICY: &str = "policy";
 pub(in crate::kms) const GRANTS: &str = "grants";
-const PENDING_MATERIAL: &str = "pending-material";
+pub(in crate::kms) const PENDING_MATERIAL: &str = "pending-material";
 /// What keys and materials may have: JSON, but for dates.
 const OF_KEYS: [&str; 8] =
     ["deletion", GRANTS, "imported", PENDING_MATERIAL, POLICY, "rotation", "rotation-type", "tags"];
+
+/// Imported material that waits for its rotation, and what is kept with it.
+#[derive(Serialize, Deserialize)]
+pub(in crate::kms) struct Pending {
+    pub material: Material,
+    pub known: serde_json::Value,
+}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Contents {
@@ -79,14 +88,6 @@ pub struct Alias {
     pub updated: i64,
 }
 
-/// One generation of a key's secret, wrapped under the root key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Material {
-    pub id: [u8; 16],
-    pub created: i64,
-    wrapped: Vec<u8>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyState {
     Enabled,
@@ -108,18 +109,20 @@ pub enum KeyOrigin {
 }
 
 impl Contents {
-    pub fn new(parameters: &KeyringParameters, root: &SecretKey, now: i64) -> Self {
+    pub fn new(parameters: &KeyringParameters, wrapping: &Wrapping, now: i64) -> Result<Self, OpenError> {
         let store_id = ((KEYRING, STORE_ID.to_string()), parameters.store_id.to_vec());
-        Self {
+        let mut contents = Self {
             account_id: parameters.account_id.clone(),
             region: parameters.region.clone(),
             generation: 1,
             keys: Vec::new(),
             aliases: Vec::new(),
-            service: vec![Material::random(root, now)],
+            service: vec![Material::random(wrapping, now)?],
             attributes: Attributes::from([store_id]),
             rules: Rules::default(),
-        }
+        };
+        Lasting::ALL.into_iter().for_each(|which| contents.keep(which, &SecretKey::random(), wrapping.root()));
+        Ok(contents)
     }
 
     /// The first keyrings do not say it.
@@ -195,10 +198,35 @@ impl Contents {
 
     /// Key materials as they are wrapped: what must be nowhere once it was destroyed.
     pub fn wrapped_materials(&self) -> BTreeSet<Vec<u8>> {
-        let materials = self.keys.iter().flat_map(|key| &key.materials).chain(&self.service);
-        let there = materials.filter(|material| material.is_there()).map(|material| material.wrapped.clone());
-        let waiting = self.attributes.iter().filter(|((_, name), _)| name == PENDING_MATERIAL);
-        there.chain(waiting.map(|(_, bytes)| bytes.clone())).collect()
+        self.materials().filter(Material::is_there).map(|material| material.wrapped).collect()
+    }
+
+    /// Sectors of `shred` that materials name.
+    pub fn sectors(&self) -> BTreeSet<Sector> {
+        self.materials().filter_map(|material| material.sector()).collect()
+    }
+
+    /// Those that wait for their rotation too.
+    fn materials(&self) -> impl Iterator<Item = Material> {
+        let materials = self.keys.iter().flat_map(|key| &key.materials).chain(&self.service).cloned();
+        let pending = self.keys.iter().filter_map(|key| self.json::<Pending>(&key.id, PENDING_MATERIAL));
+        materials.chain(pending.map(|pending| pending.material))
+    }
+
+    /// Wraps every material and what else is wrapped anew: materials in sectors of their own.
+    pub fn rewrap(&mut self, from: &Wrapping, to: &Wrapping) -> Result<(), OpenError> {
+        let lasting: Vec<_> = Lasting::ALL.into_iter().map(|which| (which, self.lasting(which, from.root()))).collect();
+        for (which, key) in lasting {
+            self.keep(which, &key?, to.root());
+        }
+        let materials = self.keys.iter_mut().flat_map(|key| &mut key.materials).chain(&mut self.service);
+        materials.map(|material| material.rewrap(from, to)).collect::<Result<(), _>>()?;
+        for id in self.keys.iter().map(|key| key.id).collect::<Vec<_>>() {
+            let Some(mut pending) = self.json::<Pending>(&id, PENDING_MATERIAL) else { continue };
+            pending.material.rewrap(from, to)?;
+            self.set_json(&id, PENDING_MATERIAL, Some(&pending));
+        }
+        Ok(())
     }
 
     /// Whether a material is the service's or an enabled key's.
@@ -229,6 +257,7 @@ impl Contents {
         let is_known = |(of, name): &&([u8; 16], String)| {
             if *of == KEYRING {
                 [STORE_ID, STORE_FORMAT].contains(&name.as_str())
+                    || Lasting::ALL.iter().any(|which| which.name() == name)
             } else {
                 OF_KEYS.contains(&name.as_str())
             }
@@ -246,7 +275,8 @@ impl Contents {
 }
 
 impl Key {
-    pub fn new(description: &str, manager: KeyManager, root: &SecretKey, now: i64) -> Self {
+    /// Without material.
+    pub fn new(description: &str, manager: KeyManager, now: i64) -> Self {
         Self {
             id: Uuid::new_v4().into_bytes(),
             description: description.into(),
@@ -254,47 +284,13 @@ impl Key {
             state: KeyState::Enabled,
             manager,
             origin: KeyOrigin::AwsKms,
-            materials: vec![Material::random(root, now)],
+            materials: Vec::new(),
         }
     }
 
     pub fn newest(&self) -> Option<&Material> {
         self.materials.last()
     }
-}
-
-impl Material {
-    pub fn random(root: &SecretKey, now: i64) -> Self {
-        let id: [u8; 16] = rand::random();
-        Self { id, created: now, wrapped: envelope::wrap(root, &SecretKey::random(), &bound_to(&id)) }
-    }
-
-    /// One that was brought in.
-    pub fn of(key: &SecretKey, root: &SecretKey, now: i64) -> Self {
-        let id: [u8; 16] = rand::random();
-        Self { id, created: now, wrapped: envelope::wrap(root, key, &bound_to(&id)) }
-    }
-
-    /// False once imported material was deleted, or has expired.
-    pub fn is_there(&self) -> bool {
-        !self.wrapped.is_empty()
-    }
-
-    pub fn destroy(&mut self) {
-        self.wrapped.clear();
-    }
-
-    pub fn put_back(&mut self, key: &SecretKey, root: &SecretKey) {
-        self.wrapped = envelope::wrap(root, key, &bound_to(&self.id));
-    }
-
-    pub fn unwrap(&self, root: &SecretKey) -> Option<SecretKey> {
-        envelope::unwrap(root, &self.wrapped, &bound_to(&self.id)).ok()
-    }
-}
-
-fn bound_to(id: &[u8; 16]) -> Vec<u8> {
-    [&b"kmsfs material"[..], id].concat()
 }
 
 fn encoding() -> impl Options {
@@ -304,6 +300,8 @@ fn encoding() -> impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::{SecretKey, envelope};
+    use std::sync::Arc;
 
     /// As docs/FORMAT.md has them.
     #[test]
@@ -367,13 +365,16 @@ mod tests {
         }
     }
 
-    fn parameters() -> KeyringParameters {
-        KeyringParameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() }
+    fn contents() -> Contents {
+        let (account_id, region) = ("000000000000".into(), "us-east-1".into());
+        // Nothing is written there.
+        let wrapping = Wrapping::new(Arc::new(SecretKey::random()), "/nonexistent".as_ref());
+        Contents::new(&KeyringParameters { store_id: [1; 16], account_id, region }, &wrapping, 0).unwrap()
     }
 
     #[test]
     fn what_a_later_version_keeps_is_refused_by_its_name() {
-        let mut contents = Contents::new(&parameters(), &SecretKey::random(), 0);
+        let mut contents = contents();
         assert!(Contents::decode(&contents.encode().unwrap()).is_ok());
         for of in [KEYRING, [7; 16]] {
             let name = if of == KEYRING { "rotation" } else { STORE_ID };
@@ -387,19 +388,9 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_refused_before_it_is_written() {
-        let root = SecretKey::random();
-        let mut contents = Contents::new(&parameters(), &root, 0);
-        contents.keys.push(Key::new(&"x".repeat(MOST as usize), KeyManager::Customer, &root, 0));
+        let mut contents = contents();
+        contents.keys.push(Key::new(&"x".repeat(MOST as usize), KeyManager::Customer, 0));
         let text = format!("it would be larger than {MOST} bytes");
         assert_eq!(contents.encode(), Err(OpenError::Other(text)));
-    }
-
-    #[test]
-    fn a_material_opens_under_its_own_root_key_and_id_only() {
-        let (root, other) = (SecretKey::random(), SecretKey::random());
-        let material = Material::random(&root, 0);
-        assert!(material.unwrap(&root).is_some());
-        assert!(material.unwrap(&other).is_none());
-        assert!(Material { id: [0; 16], ..material }.unwrap(&root).is_none());
     }
 }

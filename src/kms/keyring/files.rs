@@ -1,26 +1,30 @@
-//! The keyring's files: `slots.json`, `keyring`, the generation before it, and a lock for those who change it.
+//! The keyring's files: `slots.json`, `keyring`, the generation before it, `shred`, and a lock for those who change it.
 
 use super::OpenError;
 use super::backup::drop_replaced;
 use super::contents::{Contents, KeyringParameters, VERSION};
+use super::lasting::Lasting;
 use super::private::{check_directory, open_private, read_private};
+use super::rotating::Session;
+use super::shred::{self, Wrapping};
 use super::slot::Unlock;
-use super::slots::Slots;
+use super::slots::{NewSlot, Slots};
 use crate::crypto::passphrase::Cost;
 use crate::crypto::{SecretKey, sealed};
+use parking_lot::RwLock;
 use rustix::fs::FlockOperation;
-use serde_json::Value;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(super) const SLOTS: &str = "slots.json";
 pub(super) const KEYRING: &str = "keyring";
-const PREVIOUS: &str = "keyring.previous";
+pub(super) const PREVIOUS: &str = "keyring.previous";
 const LOCK: &str = "lock";
 const MAGIC: &[u8; 8] = b"KMSFSKEY";
-const DAMAGED: &str = "it is damaged, or not of this slots.json: put back keyring.previous, which lacks the last \
+pub(super) const DAMAGED: &str = "it is damaged, or not of this slots.json: put back keyring.previous, which lacks the last \
                        change, or a backup";
 /// Magic and version.
 const HEADER: usize = 10;
@@ -28,9 +32,7 @@ const HEADER: usize = 10;
 /// A keyring that has been unlocked.
 pub struct Keyring {
     pub(super) dir: PathBuf,
-    root: SecretKey,
-    /// What opened it.
-    pub(super) slot: Value,
+    pub(super) session: RwLock<Session>,
 }
 
 /// What tells one generation's file from another's. Numbers of inodes come again, and not every file system has times that
@@ -49,22 +51,29 @@ impl Keyring {
     pub fn create(dir: &Path, parameters: &KeyringParameters, unlock: &Unlock, cost: Cost) -> Result<Self, OpenError> {
         let fail = |error: &io::Error| OpenError::io("it cannot be made", error);
         private_empty_dir(dir).map_err(|error| fail(&error))?;
-        let root = SecretKey::random();
-        let slots = Slots::new(&root, unlock, cost, now())?;
-        let sealed = seal(&root, &Contents::new(parameters, &root, now()))?;
+        let root = Arc::new(SecretKey::random());
+        let wrapping = Wrapping::new(root.clone(), dir);
+        let contents = Contents::new(parameters, &wrapping, now())?;
+        let slots_key = contents.lasting(Lasting::Slots, &root)?;
+        let (slots, keys) = Slots::new(&root, NewSlot::new(&slots_key, unlock, cost, None, now())?);
+        let sealed = seal(&root, &contents)?;
+        wrapping.write()?;
         let made = replace(dir, SLOTS, &slots.encode()).and_then(|()| replace(dir, KEYRING, &sealed));
         // The directory's own name too.
         made.and_then(|()| Ok(rustix::fs::syncfs(File::open(dir)?)?)).map_err(|error| fail(&error))?;
-        Ok(Self { dir: dir.to_path_buf(), root, slot: slots.newest().clone() })
+        let session = Session { root, slot: slots.newest().clone(), keys: Some(keys) };
+        Ok(Self { dir: dir.to_path_buf(), session: RwLock::new(session) })
     }
 
+    /// Brings it to this version too, if it can be written.
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, OpenError> {
-        let (root, slot) = read_slots(dir)?.open(unlock)?;
-        Ok(Self { dir: dir.to_path_buf(), root, slot })
-    }
-
-    pub fn root(&self) -> &SecretKey {
-        &self.root
+        let (opened, slot) = read_slots(dir)?.open(unlock)?;
+        let session = Session { root: Arc::new(opened.root), slot, keys: opened.keys };
+        let keyring = Self { dir: dir.to_path_buf(), session: RwLock::new(session) };
+        if let Err(error) = keyring.tidy(&opened.secret) {
+            log::warn!("the keyring {} stays as it is until it is unlocked again: {error}", dir.display());
+        }
+        Ok(keyring)
     }
 
     /// The user whose keyring it is.
@@ -85,20 +94,49 @@ impl Keyring {
     }
 
     pub fn read(&self) -> Result<Contents, OpenError> {
-        unseal(&self.root, &read_private(&self.dir, KEYRING)?)
+        self.load().map(|(contents, _)| contents)
     }
 
     /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed. What key
-    /// material a change destroys is in no kept generation afterwards, nor is a lower format version of the store.
-    pub fn change<T, E: From<OpenError>>(&self, change: impl FnOnce(&mut Contents) -> Result<T, E>) -> Result<T, E> {
+    /// material a change destroys is in no kept generation afterwards, and its secret is overwritten; nor is a lower format
+    /// version of the store.
+    pub fn change<T, E: From<OpenError>>(
+        &self,
+        change: impl FnOnce(&mut Contents, &Wrapping) -> Result<T, E>,
+    ) -> Result<T, E> {
         let _lock = lock(&self.dir)?;
-        let mut contents = self.read()?;
-        let (before, format) = (contents.wrapped_materials(), contents.store_format());
-        let answer = change(&mut contents)?;
+        self.settle()?;
+        let (before, wrapping) = self.load()?;
+        let mut contents = before.clone();
+        let answer = change(&mut contents, &wrapping)?;
+        self.put(&before, contents, &wrapping)?;
+        Ok(answer)
+    }
+
+    /// As `change`, of what `load` answered with this wrapping, and was changed since without the lock. False, and nothing is
+    /// changed, if that is not the newest any more.
+    pub fn exchange(&self, before: &Contents, contents: Contents, wrapping: &Wrapping) -> Result<bool, OpenError> {
+        let _lock = lock(&self.dir)?;
+        self.settle()?;
+        // Sectors that are filled are free still: whoever takes some changes the contents.
+        let is_newest = self.read()?.encode()? == before.encode()?;
+        if is_newest {
+            self.put(before, contents, wrapping)?;
+        }
+        Ok(is_newest)
+    }
+
+    /// Under the lock.
+    fn put(&self, before: &Contents, mut contents: Contents, wrapping: &Wrapping) -> Result<(), OpenError> {
+        if contents.is_of_first_version() {
+            contents.rewrap(wrapping, wrapping)?;
+        }
         contents.generation += 1;
-        let sealed = seal(&self.root, &contents)?;
+        let sealed = seal(wrapping.root(), &contents)?;
         // A generation that does not say yet that the store is sealed would take that back.
-        let destroys = !before.is_subset(&contents.wrapped_materials()) || contents.store_format() > format;
+        let destroys = !before.wrapped_materials().is_subset(&contents.wrapped_materials())
+            || contents.store_format() > before.store_format();
+        wrapping.write()?;
         // The kept generation first: until the other is replaced, what is to go is there to be destroyed again.
         if destroys {
             drop_replaced(&self.dir).map_err(|error| OpenError::io("what a restore replaced", &error))?;
@@ -106,7 +144,7 @@ impl Keyring {
         let kept = if destroys { replace(&self.dir, PREVIOUS, &sealed) } else { self.keep_previous() };
         let written = kept.and_then(|()| replace(&self.dir, KEYRING, &sealed));
         written.map_err(|error| OpenError::io("it cannot be written", &error))?;
-        Ok(answer)
+        shred::sweep(&self.dir, &contents.sectors())
     }
 
     fn keep_previous(&self) -> io::Result<()> {
@@ -130,7 +168,7 @@ pub(super) fn read_slots(dir: &Path) -> Result<Slots, OpenError> {
     Slots::decode(&read_private(dir, SLOTS)?)
 }
 
-fn seal(root: &SecretKey, contents: &Contents) -> Result<Vec<u8>, OpenError> {
+pub(super) fn seal(root: &SecretKey, contents: &Contents) -> Result<Vec<u8>, OpenError> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     let text = sealed::seal(root, &contents.encode()?, &bytes);
@@ -204,6 +242,7 @@ pub fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shred::SHRED;
     use super::*;
     use zeroize::Zeroizing;
 
@@ -266,9 +305,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keyring = keyring(dir.path());
         let mut bytes = fs::read(dir.path().join(KEYRING)).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         fs::write(dir.path().join(KEYRING), bytes).unwrap();
-        let text = "it has version 2 and this kmsfs reads version 1: use a newer kmsfs".to_string();
+        let text = "it has version 3 and this kmsfs reads version 2: use a newer kmsfs".to_string();
         assert_eq!(keyring.read().err(), Some(OpenError::Other(text)));
     }
 
@@ -282,7 +321,7 @@ mod tests {
         assert_eq!(keyring.stamp().unwrap(), before);
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         fs::hard_link(&path, &kept).unwrap();
-        keyring.change(|_| Ok::<_, OpenError>(())).unwrap();
+        keyring.change(|_, _| Ok::<_, OpenError>(())).unwrap();
         fs::write(&kept, fs::read(&path).unwrap()).unwrap();
         fs::rename(&kept, &path).unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
@@ -295,7 +334,7 @@ mod tests {
     fn a_damaged_keyring_comes_back_from_the_generation_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let keyring = keyring(dir.path());
-        keyring.change(|_| Ok::<_, OpenError>(())).unwrap();
+        keyring.change(|_, _| Ok::<_, OpenError>(())).unwrap();
         fs::write(dir.path().join(KEYRING), b"").unwrap();
         assert_eq!(keyring.read().err(), Some(OpenError::Other(DAMAGED.into())));
         fs::rename(dir.path().join(PREVIOUS), dir.path().join(KEYRING)).unwrap();
@@ -306,12 +345,12 @@ mod tests {
     fn a_keyring_is_private_and_made_in_an_empty_directory_only() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        keyring(dir.path()).change(|_| Ok::<_, OpenError>(())).unwrap();
+        keyring(dir.path()).change(|_, _| Ok::<_, OpenError>(())).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!(mode(dir.path()), 0o700);
         let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, [KEYRING, PREVIOUS, LOCK, SLOTS]);
+        assert_eq!(names, [KEYRING, PREVIOUS, LOCK, SHRED, SLOTS]);
         assert!(names.iter().all(|name| mode(&dir.path().join(name)) == 0o600));
         let again = Keyring::create(dir.path(), &parameters(), &passphrase("right"), CHEAP);
         assert_eq!(again.err(), Some(OpenError::Other("it cannot be made: directory not empty".into())));
@@ -322,7 +361,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keyring = keyring(dir.path());
         let before = fs::read(dir.path().join(KEYRING)).unwrap();
-        let change = |contents: &mut Contents| {
+        let change = |contents: &mut Contents, _: &Wrapping| {
             contents.region.push('x');
             Ok::<_, OpenError>(())
         };
@@ -330,7 +369,7 @@ mod tests {
         assert_eq!(fs::read(dir.path().join(PREVIOUS)).unwrap(), before);
         let contents = keyring.read().unwrap();
         assert_eq!((contents.region.as_str(), contents.generation), ("us-east-1x", 2));
-        let refused = keyring.change(|_| Err::<(), _>(OpenError::WrongKey));
+        let refused = keyring.change(|_, _| Err::<(), _>(OpenError::WrongKey));
         assert_eq!(refused, Err(OpenError::WrongKey));
         assert_eq!(keyring.read().unwrap().generation, 2);
         assert_eq!(fs::metadata(dir.path().join(KEYRING)).unwrap().mode() & 0o7777, 0o600);
@@ -352,7 +391,7 @@ mod tests {
         for destroys in [false, true] {
             let before = files(dir.path());
             let generation = keyring.read().unwrap().generation;
-            let change = |contents: &mut Contents| {
+            let change = |contents: &mut Contents, _: &Wrapping| {
                 if destroys {
                     contents.service.clear();
                 }
@@ -376,6 +415,9 @@ mod tests {
                     }
                 }
                 put(SLOTS, &after[std::ffi::OsStr::new(SLOTS)]);
+                // A new secret is durable before the keyring is that names it, one that goes is overwritten afterwards.
+                let shred = if destroys { &before } else { &after };
+                put(SHRED, &shred[std::ffi::OsStr::new(SHRED)]);
                 for (bit, name) in [(4, KEYRING), (8, PREVIOUS)] {
                     if choice & bit != 0 {
                         put(&format!("{name}.new"), b"cut o");
@@ -384,7 +426,7 @@ mod tests {
                 let opened = Keyring::open(cut.path(), &passphrase("right")).unwrap();
                 let found = opened.read().unwrap().generation;
                 assert_eq!(found, generation + u64::from(choice & 1 != 0), "{choice:04b}");
-                opened.change(|_| Ok::<_, OpenError>(())).unwrap();
+                opened.change(|_, _| Ok::<_, OpenError>(())).unwrap();
                 assert_eq!(opened.read().unwrap().generation, found + 1);
             }
         }

@@ -3,17 +3,25 @@
 mod backup;
 mod contents;
 mod files;
+mod lasting;
+mod material;
 mod private;
+mod rotating;
+mod shred;
 mod slot;
 mod slots;
 mod unlocking;
 
 pub use backup::{Backup, Restored};
-pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters, Material};
-pub(super) use contents::{GRANTS, POLICY};
+pub use contents::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, KeyringParameters};
+pub(super) use contents::{GRANTS, PENDING_MATERIAL, POLICY, Pending};
 pub use files::{Keyring, Stamp, now};
+pub use lasting::Lasting;
+pub use material::Material;
+pub use shred::Wrapping;
 pub use slot::{SlotInfo, Unlock};
 pub(super) use slots::Slots;
+pub use unlocking::RootKey;
 
 /// Why a keyring cannot be opened or changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

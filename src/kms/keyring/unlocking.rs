@@ -2,9 +2,18 @@
 //! earlier version is kept. A process that has the keyring open does not need the file again.
 
 use super::files::{SLOTS, lock, now, read_slots, replace};
+use super::rotating::without_keys;
 use super::slots::{NewSlot, Slots};
 use super::{Keyring, OpenError, SlotInfo, Unlock};
+use crate::crypto::SecretKey;
 use std::path::Path;
+
+/// Whether a slot that goes takes the root key with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootKey {
+    Changes,
+    Stays,
+}
 
 impl Keyring {
     /// The slots as they are; needs nothing that opens them.
@@ -26,43 +35,58 @@ impl Keyring {
     }
 
     pub fn add_slot(&self, unlock: &Unlock, name: Option<&str>) -> Result<SlotInfo, OpenError> {
-        let new = NewSlot::new(self.root(), unlock, unlock.cost(), name, now())?;
-        self.change_slots(|slots| {
-            let number = slots.add(new)?;
+        let new = self.new_slot(unlock, name)?;
+        self.change_slots(|slots, root| {
+            let number = slots.add(new, root)?;
             find(slots, number)
         })
     }
 
-    /// Answers the slots that remain.
-    pub fn remove_slot(&self, number: u32) -> Result<Vec<SlotInfo>, OpenError> {
-        self.change_slots(|slots| slots.remove(number).map(|()| slots.infos()))
+    /// Answers the slots that remain. The root key changes, unless it is to stay: whoever has that slot's secret and an
+    /// older copy of the keyring has it. `force`: as in [`Keyring::rotate_root_key`].
+    pub fn remove_slot(&self, number: u32, root_key: RootKey, force: bool) -> Result<Vec<SlotInfo>, OpenError> {
+        if root_key == RootKey::Stays {
+            return self.change_slots(|slots, _| slots.remove(number).map(|()| slots.infos()));
+        }
+        let _lock = lock(&self.dir)?;
+        let mut slots = self.authentic_slots()?;
+        slots.remove(number)?;
+        self.rotate(slots, force).map(|slots| slots.infos())
     }
 
     /// Gives a slot, the one that opened the keyring if none is named, another secret, and answers it.
     pub fn change_slot(&self, number: Option<u32>, unlock: &Unlock, name: Option<&str>) -> Result<SlotInfo, OpenError> {
-        let new = NewSlot::new(self.root(), unlock, unlock.cost(), name, now())?;
-        self.change_slots(|slots| {
+        let new = self.new_slot(unlock, name)?;
+        self.change_slots(|slots, root| {
             let number = number.map_or_else(|| self.own_slot(slots), Ok)?;
-            slots.replace(number, new)?;
+            slots.replace(number, new, root)?;
             find(slots, number)
         })
     }
 
-    fn change_slots<T>(&self, change: impl FnOnce(&mut Slots) -> Result<T, OpenError>) -> Result<T, OpenError> {
+    /// Takes a second for a passphrase, in which nobody waits.
+    fn new_slot(&self, unlock: &Unlock, name: Option<&str>) -> Result<NewSlot, OpenError> {
+        let slots = self.session.read().keys.as_ref().ok_or_else(without_keys)?.slots.duplicate();
+        NewSlot::new(&slots, unlock, unlock.cost(), name, now())
+    }
+
+    fn change_slots<T>(
+        &self,
+        change: impl FnOnce(&mut Slots, &SecretKey) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
         let _lock = lock(&self.dir)?;
-        let mut slots = read_slots(&self.dir)?;
-        // Whoever lost his slot meanwhile may not make another.
-        self.own_slot(&slots)?;
-        // The slots must go on to open what is there now, which somebody may have exchanged.
-        self.read()?;
-        let answer = change(&mut slots)?;
+        let mut slots = self.authentic_slots()?;
+        let root = self.root();
+        let answer = change(&mut slots, &root)?;
+        let keys = self.session.read();
+        slots.authenticate(&root, &keys.keys.as_ref().ok_or_else(without_keys)?.slots);
         replace(&self.dir, SLOTS, &slots.encode()).map_err(|error| OpenError::io("it cannot be written", &error))?;
         Ok(answer)
     }
 
-    fn own_slot(&self, slots: &Slots) -> Result<u32, OpenError> {
+    pub(super) fn own_slot(&self, slots: &Slots) -> Result<u32, OpenError> {
         let gone = "the slot that unlocked it was removed or changed meanwhile: start again";
-        slots.number_of(&self.slot).ok_or_else(|| OpenError::Other(gone.into()))
+        slots.number_of(&self.session.read().slot).ok_or_else(|| OpenError::Other(gone.into()))
     }
 }
 
@@ -101,9 +125,9 @@ mod tests {
         );
         assert_eq!(Keyring::open(dir.path(), &second).err(), Some(OpenError::WrongKey));
         let third_keyring = Keyring::open(dir.path(), &third).unwrap();
-        assert_eq!(third_keyring.remove_slot(0).map(|left| left.len()), Ok(1));
+        assert_eq!(third_keyring.remove_slot(0, RootKey::Stays, false).map(|left| left.len()), Ok(1));
         assert_eq!(Keyring::open(dir.path(), &first).err(), Some(OpenError::WrongKey));
-        assert!(third_keyring.remove_slot(1).is_err(), "the last one");
+        assert!(third_keyring.remove_slot(1, RootKey::Changes, true).is_err(), "the last one");
         assert_eq!(third_keyring.read().unwrap().generation, 1, "the keys are not touched");
     }
 
@@ -114,7 +138,7 @@ mod tests {
         let keyring = keyring(dir.path(), &first);
         keyring.add_slot(&second, None).unwrap();
         let other = Keyring::open(dir.path(), &second).unwrap();
-        keyring.remove_slot(1).unwrap();
+        keyring.remove_slot(1, RootKey::Stays, false).unwrap();
         let text = "the slot that unlocked it was removed or changed meanwhile: start again";
         assert_eq!(other.add_slot(&second, None).err(), Some(OpenError::Other(text.into())));
         assert!(other.read().is_ok(), "what has it open goes on");

@@ -41,12 +41,12 @@ fn what_is_newer_stays_unless_it_is_forced_and_is_kept_then() {
     let key = store.create_key("alias/later");
     let refused = keyring(&store, "--key-file $KEY restore saved");
     refused
-        .expect_failure(1, "backup saved: what is there is newer: generation 3, the backup has 1; --force goes back");
+        .expect_failure(1, "backup saved: what is there is newer: generation 4, the backup has 2; --force goes back");
     assert!(store.sh("kmsfs kms --store $STORE --key-file $KEY list-keys").contains(&key));
     let said = done(&store, "--key-file $KEY restore --force saved");
     assert!(said.contains("/keyring/replaced.0: delete it when you do not need it"), "{said}");
     assert!(!store.sh("kmsfs kms --store $STORE --key-file $KEY list-keys").contains(&key));
-    store.sh("cp $STORE/keyring/replaced.0/keyring $STORE/keyring/keyring");
+    store.sh("cp $STORE/keyring/replaced.0/* $STORE/keyring/");
     assert!(store.sh("kmsfs kms --store $STORE --key-file $KEY list-keys").contains(&key));
 }
 
@@ -72,7 +72,7 @@ fn what_is_no_good_backup_of_this_store_is_refused_and_changes_nothing() {
     let again = keyring(&store, "backup saved");
     again.expect_failure(1, "backup saved: it exists already: name another file");
     store.sh("kmsfs init --key-file $KEY other; kmsfs keyring --store other backup foreign
-         head -c 100 saved > short; cp saved newer; printf '\\2' | dd of=newer bs=1 seek=8 conv=notrunc status=none
+         head -c 100 saved > short; cp saved newer; printf '\\3' | dd of=newer bs=1 seek=8 conv=notrunc status=none
          head -c 32 /dev/urandom > wrong; chmod 600 wrong");
     let cases = [
         ("--key-file $KEY restore --force foreign", 1, "backup foreign: it is of another store: "),
@@ -80,7 +80,7 @@ fn what_is_no_good_backup_of_this_store_is_refused_and_changes_nothing() {
         (
             "--key-file $KEY restore --force newer",
             1,
-            "it has version 2 and this kmsfs reads version 1: use a newer kmsfs",
+            "it has version 3 and this kmsfs reads version 2: use a newer kmsfs",
         ),
         ("--key-file $KEY restore --force key", 1, "backup key: it is no backup of a keyring"),
         ("--key-file $KEY restore --force none", 1, "backup none: No such file or directory"),

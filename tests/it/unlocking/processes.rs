@@ -1,17 +1,9 @@
 //! Many processes at once, and some that are killed.
 
-use super::{done, numbers};
-use crate::harness::{KMSFS, Store};
+use super::{done, numbers, start};
+use crate::harness::Store;
 use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-/// `kmsfs WORD --store STORE --key-file KEY WORDS`, which says nothing.
-fn start(store: &Store, word: &str, key: &str, words: &[&str]) -> Child {
-    let mut command = Command::new(KMSFS);
-    command.arg(word).arg("--store").arg(store.store()).arg("--key-file").arg(store.path(key)).args(words);
-    command.current_dir(store.dir()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
 
 #[test]
 fn slots_and_keys_changed_by_many_at_once_beside_a_mount_are_all_there() {

@@ -19,7 +19,7 @@ fn expect_refusal(store: &Store, change: &str, text: &str, undo: &str) {
 fn wrong_permissions_are_refused() {
     let store = Store::on_tmpfs();
     store.create_key("alias/x");
-    for name in ["slots.json", "keyring"] {
+    for name in ["slots.json", "keyring", "shred"] {
         let file = format!("$STORE/keyring/{name}");
         let text = format!("{name} is open to others (mode 0640): chmod 600 it, if nobody else has changed it");
         expect_refusal(&store, &format!("chmod 640 {file}"), &text, &format!("chmod 600 {file}"));
@@ -57,13 +57,13 @@ fn damaged_older_newer_and_foreign_keyrings_are_refused() {
     let good = |name: &str| format!("good/{name}");
     expect_refusal(&store, &put("keyring", &format!("head -c 200 {}", good("keyring"))), damaged, undo);
     expect_refusal(&store, &put("keyring", "true"), damaged, undo);
-    let newer = "{ printf 'KMSFSKEY\\2\\0'; tail -c +11 good/keyring; }";
-    let text = "it has version 2 and this kmsfs reads version 1: use a newer kmsfs";
+    let newer = "{ printf 'KMSFSKEY\\3\\0'; tail -c +11 good/keyring; }";
+    let text = "it has version 3 and this kmsfs reads version 2: use a newer kmsfs";
     expect_refusal(&store, &put("keyring", newer), text, undo);
     let cut = format!("head -c 50 {}", good("slots.json"));
     expect_refusal(&store, &put("slots.json", &cut), "slots.json is damaged: ", undo);
-    let newer = "sed 's/{\"version\":1/{\"version\":2/' good/slots.json";
-    let text = "slots.json has version 2 and this kmsfs reads version 1: use a newer kmsfs";
+    let newer = "sed 's/{\"version\":2/{\"version\":3/' good/slots.json";
+    let text = "slots.json has version 3 and this kmsfs reads version 2: use a newer kmsfs";
     expect_refusal(&store, &put("slots.json", newer), text, undo);
     let text = "there is none: it has no slots.json";
     expect_refusal(&store, "rm $STORE/keyring/slots.json", text, undo);

@@ -1,0 +1,104 @@
+//! Keys sealed to a public key: X25519 (RFC 7748) with an ephemeral key pair, HKDF-SHA-256 over both public keys, and an
+//! envelope. What HPKE's base mode does; who sealed it is not authenticated, the caller has to see to that.
+
+use super::{SecretKey, Tampered, envelope};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
+use zeroize::Zeroizing;
+
+const PUBLIC: usize = 32;
+
+pub struct KeyPair {
+    private: SecretKey,
+    public: [u8; PUBLIC],
+}
+
+impl KeyPair {
+    pub fn random() -> Self {
+        Self::of(SecretKey::random())
+    }
+
+    /// Any 32 bytes are a private key.
+    pub fn of(private: SecretKey) -> Self {
+        let public = PublicKey::from(&exponent(&private)).to_bytes();
+        Self { private, public }
+    }
+
+    pub fn private(&self) -> &SecretKey {
+        &self.private
+    }
+
+    pub fn public(&self) -> &[u8; PUBLIC] {
+        &self.public
+    }
+
+    /// What [`seal_to`] made for this public key and the same additional data.
+    pub fn open(&self, sealed: &[u8], bound_to: &[u8]) -> Result<SecretKey, Tampered> {
+        let (ephemeral, envelope) = sealed.split_first_chunk::<PUBLIC>().ok_or(Tampered)?;
+        let shared = exponent(&self.private).diffie_hellman(&PublicKey::from(*ephemeral));
+        envelope::unwrap(&wrapping_key(&shared, ephemeral, &self.public)?, envelope, bound_to)
+    }
+}
+
+/// A key that only the holder of the private key can have again: an ephemeral public key and an envelope. Refuses a public
+/// key with which everybody would share the same secret.
+pub fn seal_to(public: &[u8; PUBLIC], key: &SecretKey, bound_to: &[u8]) -> Result<Vec<u8>, Tampered> {
+    let ephemeral = KeyPair::random();
+    let shared = exponent(&ephemeral.private).diffie_hellman(&PublicKey::from(*public));
+    let wrapping_key = wrapping_key(&shared, &ephemeral.public, public)?;
+    Ok([&ephemeral.public[..], &envelope::wrap(&wrapping_key, key, bound_to)].concat())
+}
+
+/// Zeroized when it is dropped.
+fn exponent(private: &SecretKey) -> StaticSecret {
+    StaticSecret::from(*private.expose())
+}
+
+fn wrapping_key(shared: &SharedSecret, ephemeral: &[u8; PUBLIC], public: &[u8; PUBLIC]) -> Result<SecretKey, Tampered> {
+    if !shared.was_contributory() {
+        return Err(Tampered);
+    }
+    let info = Zeroizing::new([&b"kmsfs sealed to"[..], ephemeral, public].concat());
+    let mut key = Box::new([0; SecretKey::LEN]);
+    Hkdf::<Sha256>::new(None, shared.as_bytes()).expand(&info, &mut key[..]).expect("32 bytes are within HKDF's bound");
+    Ok(SecretKey::from_box(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_comes_back_with_the_private_key_and_binding_only() {
+        let (pair, other, key) = (KeyPair::random(), KeyPair::random(), SecretKey::random());
+        let sealed = seal_to(pair.public(), &key, b"to").unwrap();
+        assert_eq!(sealed.len(), 96);
+        assert_eq!(pair.open(&sealed, b"to").unwrap().expose(), key.expose());
+        assert_eq!(pair.open(&sealed, b"so").err(), Some(Tampered));
+        assert_eq!(other.open(&sealed, b"to").err(), Some(Tampered));
+        assert_ne!(seal_to(pair.public(), &key, b"to").unwrap()[..32], sealed[..32], "another ephemeral key");
+        // The highest bit of a public key means nothing in X25519; here it does, since the key is derived from it.
+        for bit in 0..sealed.len() * 8 {
+            let mut damaged = sealed.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(pair.open(&damaged, b"to").err(), Some(Tampered), "bit {bit}");
+        }
+        assert!((0..sealed.len()).all(|len| pair.open(&sealed[..len], b"to").is_err()));
+    }
+
+    /// RFC 7748, 5.2: one iteration from the base point.
+    #[test]
+    fn the_public_key_is_that_of_the_rfc() {
+        let nine = SecretKey::from_box(Box::new(std::array::from_fn(|at| if at == 0 { 9 } else { 0 })));
+        let expected = "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079";
+        assert_eq!(hex::encode(KeyPair::of(nine).public()), expected);
+    }
+
+    #[test]
+    fn a_public_key_of_small_order_is_refused() {
+        for public in [[0; 32], std::array::from_fn(|at| u8::from(at == 0))] {
+            assert_eq!(seal_to(&public, &SecretKey::random(), b"").err(), Some(Tampered));
+        }
+    }
+}
