@@ -1,7 +1,7 @@
 //! kmsfs: a FUSE file system that does for a directory tree what Amazon S3 does for objects under SSE-KMS.
 //!
 //! Layers, each importing only those below it (a test checks it): `cli`, `fuse`, `fs`, `store`, `sse`, `format`, `kms`,
-//! `crypto`. `docs/ARCHITECTURE.md` is the map.
+//! `crypto`, `private`. `docs/ARCHITECTURE.md` is the map.
 
 #[forbid(unsafe_code)]
 pub mod cli;
@@ -18,6 +18,8 @@ pub mod fuse;
 pub mod fuzzing;
 #[forbid(unsafe_code)]
 pub mod kms;
+#[forbid(unsafe_code)]
+pub mod private;
 #[forbid(unsafe_code)]
 pub mod sse;
 #[forbid(unsafe_code)]

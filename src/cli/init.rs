@@ -3,14 +3,15 @@
 use super::assembly;
 use super::exit::{Failure, describe};
 use super::harden;
-use super::text::{shell_word, shown};
+use super::text::{escape, shell_word, shown};
 use super::unlock::UnlockArgs;
 use crate::crypto::key_file;
+use crate::private;
 use clap::Args;
 use rustix::fs::Mode;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -64,9 +65,12 @@ pub fn run(args: InitArgs) -> Result<ExitCode, Failure> {
     let new_key_file = unlock.key_file.as_deref().map_or(Ok(false), |path| made.key_file(path))?;
     let account = Account { id: args.account_id, region: args.region };
     assembly::create(&store, &keyring, &unlock, &account)?;
-    made.keep();
+    let changed = made.keep();
     let keyring = args.keyring.is_some().then_some(keyring);
     print!("{}", report(&store, keyring.as_deref(), &unlock, new_key_file, &account));
+    for (path, mode) in changed {
+        println!("{} had mode {mode:04o} and has 0700 now: it is its owner's alone", shown(&path));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -107,6 +111,8 @@ struct Made {
     /// Directories that did not exist, and those that were empty.
     directories: Vec<(PathBuf, bool)>,
     key_file: Option<PathBuf>,
+    /// Directories that others could get at, and the modes that they had.
+    modes: Vec<(PathBuf, u32)>,
 }
 
 impl Made {
@@ -121,8 +127,9 @@ impl Made {
         if new {
             // Noted before anything else can fail.
             self.directories.push((path.to_owned(), true));
-        } else if fs::read_dir(path).map_err(|e| failed(&e))?.next().is_some() {
-            return Err(Failure::new(format!("{what} {}: the directory is not empty", shown(path))));
+        } else {
+            check_empty(path, what)?;
+            self.make_private(path, what)?;
         }
         let absolute = fs::canonicalize(path).map_err(|e| failed(&e))?;
         if new {
@@ -130,6 +137,19 @@ impl Made {
         }
         self.directories.push((absolute.clone(), new));
         Ok(absolute)
+    }
+
+    /// One that was there may have been open to others: it becomes as a new one is.
+    fn make_private(&mut self, path: &Path, what: &str) -> Result<(), Failure> {
+        let fail = |why: String| Failure::new(format!("{what} {}: {why}", shown(path)));
+        let failed = |e: &io::Error| fail(describe(e));
+        let metadata = fs::metadata(path).map_err(|e| failed(&e))?;
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|e| failed(&e))?;
+            self.modes.push((path.to_owned(), mode));
+        }
+        private::check_directory(path).map_err(|refusal| fail(escape(&refusal.to_string())))
     }
 
     /// Whether it had to be made.
@@ -146,9 +166,11 @@ impl Made {
         Ok(true)
     }
 
-    fn keep(mut self) {
+    /// Answers the directories whose mode was changed, and what it was.
+    fn keep(mut self) -> Vec<(PathBuf, u32)> {
         self.directories.clear();
         self.key_file = None;
+        std::mem::take(&mut self.modes)
     }
 }
 
@@ -158,10 +180,31 @@ impl Drop for Made {
         for (path, new) in self.directories.iter().rev() {
             let _ = if *new { fs::remove_dir_all(path) } else { remove_content(path) };
         }
+        for (path, mode) in &self.modes {
+            let _ = fs::set_permissions(path, Permissions::from_mode(*mode));
+        }
         if let Some(path) = &self.key_file {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// A file system's own directory of what fsck found is not removed, and would be in the store.
+fn check_empty(path: &Path, what: &str) -> Result<(), Failure> {
+    let failed = |e: &io::Error| Failure::new(format!("{what} {}: {}", shown(path), describe(e)));
+    let entries =
+        fs::read_dir(path).map_err(|e| failed(&e))?.collect::<io::Result<Vec<_>>>().map_err(|e| failed(&e))?;
+    let text = match &entries[..] {
+        [] => return Ok(()),
+        [one] if one.file_name() == "lost+found" => {
+            let inside = shell_word(&path.join("store"));
+            format!(
+                "it is the root of a file system, which keeps lost+found there: name a directory in it, such as {inside}"
+            )
+        }
+        _ => "the directory is not empty".into(),
+    };
+    Err(Failure::new(format!("{what} {}: {text}", shown(path))))
 }
 
 fn remove_content(directory: &Path) -> io::Result<()> {

@@ -3,11 +3,11 @@
 
 use super::text::escape;
 use crate::kms::ConnectSyslog;
+use crate::private::{self, Access, Kind, Refusal};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -190,7 +190,10 @@ fn send(connection: &mut Option<UnixDatagram>, connect: &ConnectSyslog, text: &s
 }
 
 pub fn open_log_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+    private::open(path, Kind::Log, Access::Append).map_err(|refusal| match refusal {
+        Refusal::Io(error) => error,
+        Refusal::Rule(_) => io::Error::new(io::ErrorKind::PermissionDenied, refusal.to_string()),
+    })
 }
 
 /// Nothing more can be done where standard error fails too.

@@ -3,10 +3,11 @@
 
 use super::exit::{Exit, Failure, describe};
 use super::terminal::ask;
-use super::text::shown;
+use super::text::{escape, shown};
 use crate::crypto::recovery_key::RecoveryKey;
 use crate::crypto::{SecretKey, key_file};
 use crate::kms::Unlock;
+use crate::private::{self, Access, Kind, Refusal};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -135,9 +136,15 @@ pub fn recovery_key(path: &Path) -> Result<Unlock, Failure> {
 
 pub fn first_line(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let fail = |error: io::Error| Failure::new(format!("{what} {}: {}", shown(path), describe(&error)));
-    let file = File::open(path).map_err(fail)?;
-    let line = read_line(file).map_err(fail)?;
+    let line = read_line(open_secret(path, what)?).map_err(fail)?;
     usable(line).map_err(|why| Failure::new(format!("{what} {}: {why}", shown(path))))
+}
+
+fn open_secret(path: &Path, what: &str) -> Result<File, Failure> {
+    private::open(path, Kind::SecretLine, Access::Read).map_err(|refusal| match refusal {
+        Refusal::Io(error) => Failure::new(format!("{what} {}: {}", shown(path), describe(&error))),
+        Refusal::Rule(_) => Failure::new(format!("{what} {}: {}", shown(path), escape(&refusal.to_string()))),
+    })
 }
 
 /// A program's first line. It has this process's terminal and standard error, to ask and to tell.
@@ -183,7 +190,7 @@ pub fn from_credential(name: &OsStr) -> Result<Unlock, Failure> {
     let path = credential_path(name).map_err(fail)?;
     let io = |error: io::Error| fail(format!("{}: {}", shown(&path), describe(&error)));
     let mut content = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
-    let mut file = File::open(&path).map_err(io)?.take(LONGEST as u64 + 2);
+    let mut file = open_secret(&path, "credential")?.take(LONGEST as u64 + 2);
     file.read_to_end(&mut content).map_err(io)?;
     if let Some(key) = key_file::from_bytes(&content) {
         return Ok(Unlock::KeyFile(key));
@@ -213,14 +220,19 @@ pub fn usable(line: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_passphrase_is_the_first_line_without_its_newline() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pass");
         let read = || first_line(&path, "passphrase file");
-        for (content, expected) in [("word", "word"), ("word\n", "word"), ("two words \nmore", "two words ")] {
+        let write = |content: &str| {
             std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        for (content, expected) in [("word", "word"), ("word\n", "word"), ("two words \nmore", "two words ")] {
+            write(content);
             assert_eq!(&read().unwrap()[..], expected.as_bytes());
         }
         std::fs::write(&path, "\n").unwrap();

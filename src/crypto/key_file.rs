@@ -1,9 +1,10 @@
 //! Key files: 32 random bytes that only their owner can read.
 
 use super::SecretKey;
+use crate::private::{self, Access, Kind};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Makes a key file of mode 0600, durably. Fails if there is a file already.
@@ -19,15 +20,8 @@ pub fn create(path: &Path) -> io::Result<()> {
 /// Reads a key file. Refuses one that others than its owner can read, and one that is not 32 bytes.
 pub fn read(path: &Path) -> Result<SecretKey, String> {
     let text = |error: io::Error| error.to_string();
-    // Not blocking on a FIFO of that name.
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(text)?;
+    let mut file = private::open(path, Kind::Secret, Access::Read).map_err(|refusal| refusal.to_string())?;
     let metadata = file.metadata().map_err(text)?;
-    if !metadata.is_file() {
-        return Err("it is not a regular file".into());
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(format!("others can read it (mode {:04o}): chmod 600", metadata.mode() & 0o7777));
-    }
     if metadata.len() != SecretKey::LEN as u64 {
         return Err(format!("a key file has {} bytes, this one has {}", SecretKey::LEN, metadata.len()));
     }
@@ -53,7 +47,7 @@ pub fn from_bytes(bytes: &[u8]) -> Option<SecretKey> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn a_key_file_is_private_and_has_32_bytes() {
@@ -64,7 +58,7 @@ mod tests {
         assert_eq!(read(&path).unwrap().expose()[..], fs::read(&path).unwrap()[..]);
         assert_eq!(create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(read(&path).unwrap_err(), "others can read it (mode 0640): chmod 600");
+        assert_eq!(read(&path).unwrap_err(), "it is open to others (mode 0640): chmod 600 it");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, [0; 31]).unwrap();
         assert_eq!(read(&path).unwrap_err(), "a key file has 32 bytes, this one has 31");

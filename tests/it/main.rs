@@ -30,6 +30,7 @@ mod names;
 mod parts;
 mod plaintext;
 mod posix;
+mod private;
 mod processes;
 mod readme;
 mod reliability;

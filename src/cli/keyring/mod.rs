@@ -115,7 +115,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   kmsfs keyring --store /srv/store check-recovery-key
-  kmsfs keyring --store /srv/store check-recovery-key on-paper")]
+  kmsfs keyring --store /srv/store check-recovery-key < on-paper")]
     CheckRecoveryKey {
         /// Its file; - for standard input or the terminal
         #[arg(default_value = "-")]

@@ -2,11 +2,11 @@
 
 use super::chain::{Head, Link, Loss};
 use crate::crypto::ChainKey;
+use crate::private::{self, Access, Kind};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-use rustix::process::geteuid;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Room for a record, policy documents included, that is asked for before something is changed.
@@ -100,7 +100,9 @@ impl FileSink {
 
 impl Open {
     fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { log: open_private(path, true)?, head: open_private(&head_path(path), false)? })
+        let open =
+            |path: &Path, access| private::open(path, Kind::Secret, access).map_err(|refusal| refusal.about(path));
+        Ok(Self { log: open(path, Access::ReadAndAppend)?, head: open(&head_path(path), Access::ChangeOrMake)? })
     }
 
     fn is_at(&self, path: &Path) -> bool {
@@ -213,38 +215,12 @@ pub fn head_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// A regular file of mode 0600 that is its owner's alone.
-fn open_private(path: &Path, append: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).append(append).create(true).truncate(false).mode(0o600);
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(|error| {
-        match error.raw_os_error() {
-            Some(libc::ELOOP) => refuse(path, "is a symbolic link: name the file itself"),
-            _ => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
-        }
-    })?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(refuse(path, "is not a regular file"));
-    }
-    if metadata.uid() != geteuid().as_raw() && metadata.uid() != 0 {
-        return Err(refuse(path, "belongs to somebody else"));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(refuse(path, &format!("is open to others (mode {:04o}): chmod 600 it", metadata.mode() & 0o7777)));
-    }
-    Ok(file)
-}
-
-fn refuse(path: &Path, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {why}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::verify::{Writer, verify};
     use super::*;
     use crate::crypto::SecretKey;
+    use std::fs::OpenOptions;
     use std::os::unix::fs::PermissionsExt;
 
     struct Place {
@@ -411,6 +387,6 @@ mod tests {
         fs::remove_file(place.log()).unwrap();
         std::os::unix::fs::symlink("elsewhere", place.log()).unwrap();
         let said = sink.reserve().unwrap_err().to_string();
-        assert!(said.ends_with("is a symbolic link: name the file itself"), "{said}");
+        assert!(said.ends_with("is a symbolic link: name the file itself, or put it there"), "{said}");
     }
 }

@@ -11,6 +11,7 @@ use super::slot::Unlock;
 use super::slots::{NewSlot, Slots};
 use crate::crypto::passphrase::Cost;
 use crate::crypto::{SecretKey, sealed};
+use crate::private::Access;
 use parking_lot::RwLock;
 use rustix::fs::FlockOperation;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -202,9 +203,7 @@ pub(super) fn split_header(bytes: &[u8]) -> Result<(&[u8], &[u8]), OpenError> {
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let fail = |error: io::Error| OpenError::io("it cannot be locked", &error);
     check_directory(dir)?;
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let lock = open_private(dir, LOCK, &options)?;
+    let lock = open_private(dir, LOCK, Access::ChangeOrMake)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|errno| fail(errno.into()))?;
     Ok(lock)
 }

@@ -6,11 +6,12 @@ use super::OpenError;
 use super::files::replace;
 use super::private::{open_private, read_private};
 use crate::crypto::SecretKey;
+use crate::private::Access;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -148,10 +149,10 @@ pub fn strays(dir: &Path, named: &BTreeSet<Sector>) -> Result<Vec<Sector>, OpenE
 
 /// Overwrites a copy as a whole, in its place.
 pub fn erase(dir: &Path) -> io::Result<()> {
-    let file = match OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(dir.join(SHRED)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
+    if !is_there(dir) {
+        return Ok(());
+    }
+    let file = open(dir, true).map_err(|error| io::Error::other(error.to_string()))?;
     let sectors = file.metadata()?.len().div_ceil(SECTOR as u64);
     (0..sectors).try_for_each(|sector| file.write_all_at(&[0; SECTOR], sector * SECTOR as u64))?;
     file.sync_all()
@@ -184,9 +185,7 @@ fn make(dir: &Path) -> io::Result<()> {
 }
 
 fn open(dir: &Path, write: bool) -> Result<File, OpenError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    open_private(dir, SHRED, &options)
+    open_private(dir, SHRED, if write { Access::Change } else { Access::Read })
 }
 
 fn grow(file: &File, sectors: usize) -> io::Result<()> {

@@ -1,4 +1,5 @@
 use super::{KMSFS, Place, mode, run};
+use crate::harness::write_secret;
 use std::fs;
 
 #[test]
@@ -119,7 +120,7 @@ fn a_wrong_key_has_an_exit_code_of_its_own() {
     let refused = place.mount(&[]);
     assert_eq!(refused.code, 3, "{refused:?}");
     assert!(refused.err.starts_with("kmsfs: "), "{}", refused.err);
-    fs::write(place.path("pass"), "not it\n").unwrap();
+    write_secret(&place.path("pass"), "not it\n");
     let words = [
         "mount",
         "-o",
@@ -137,7 +138,7 @@ fn a_wrong_key_has_an_exit_code_of_its_own() {
 #[test]
 fn a_passphrase_opens_what_it_closed() {
     let place = Place::empty();
-    fs::write(place.path("pass"), "correct horse\n").unwrap();
+    write_secret(&place.path("pass"), "correct horse\n");
     let made = run(KMSFS, ["init", "--passphrase-file", &place.shown("pass"), &place.shown("store")]);
     assert_eq!(made.code, 0, "{made:?}");
     let words = [

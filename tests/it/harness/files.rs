@@ -5,12 +5,19 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 pub const KMS: &str = r#"{"SSEAlgorithm":"aws:kms"}"#;
 
 pub fn kms_with(key: &str) -> String {
     format!(r#"{{"SSEAlgorithm":"aws:kms","KMSMasterKeyID":"{key}"}}"#)
+}
+
+/// A file for its owner alone, which it has to be to unlock something.
+pub fn write_secret(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// S3's configuration with one rule.

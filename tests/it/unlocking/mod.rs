@@ -8,7 +8,7 @@ mod rotating;
 mod sources;
 mod terminal;
 
-use crate::harness::{Answer, KMSFS, Store};
+use crate::harness::{Answer, KMSFS, Store, write_secret};
 use serde_json::Value;
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -47,7 +47,7 @@ fn numbers(store: &Store) -> Vec<u64> {
 #[test]
 fn slots_of_each_kind_open_and_are_removed_and_changed() {
     let store = Store::on_tmpfs();
-    fs::write(store.path("pass"), "correct horse\n").unwrap();
+    write_secret(&store.path("pass"), "correct horse\n");
     let added = done(&store, "--key-file $KEY add-slot --new-passphrase-file pass --name me");
     assert!(added.starts_with("Added slot 1: passphrase, Argon2id with ") && added.contains(" MiB, "), "{added}");
     let recovery = done(&store, "--passphrase-file pass add-slot --new-recovery-key 2> told");
@@ -55,7 +55,7 @@ fn slots_of_each_kind_open_and_are_removed_and_changed() {
     let told = store.sh("cat told");
     assert!(told.starts_with("Added slot 2: recovery-key\n") && told.contains("shown this once"), "{told}");
     assert!(!told.contains(recovery.trim()), "it goes where standard output goes");
-    fs::write(store.path("paper"), recovery.to_lowercase().replace('-', " ")).unwrap();
+    write_secret(&store.path("paper"), &recovery.to_lowercase().replace('-', " "));
     assert_eq!(done(&store, "check-recovery-key paper"), "The recovery key is right: it opens slot 2, recovery-key\n");
     done(&store, "--recovery-key-file - add-slot --new-key-file second < paper");
     assert_eq!(store.sh("stat -c '%a %s' second"), "600 32\n");
@@ -67,7 +67,7 @@ fn slots_of_each_kind_open_and_are_removed_and_changed() {
     assert_eq!(keyring(&store, "--key-file $KEY remove-slot 1").code, 3, "the first key file opens nothing any more");
     assert_eq!(done(&store, "--key-file second change --new-key-file third"), "Changed slot 3: key-file\n");
     assert_eq!(keyring(&store, "--key-file second remove-slot 1").code, 3);
-    fs::write(store.path("pass"), "battery staple\n").unwrap();
+    write_secret(&store.path("pass"), "battery staple\n");
     done(&store, "--key-file third change --slot 1 --new-passphrase-file pass");
     assert!(done(&store, "list-slots").contains("  me\n"), "its name stays");
     done(&store, "--passphrase-file pass remove-slot 3");
@@ -94,7 +94,7 @@ fn nothing_of_a_slot_that_went_is_left_in_the_keyring() {
 #[test]
 fn lists_and_messages_show_nothing_secret() {
     let store = Store::on_tmpfs();
-    fs::write(store.path("pass"), "correct horse\n").unwrap();
+    write_secret(&store.path("pass"), "correct horse\n");
     let mut said = done(&store, "--key-file $KEY add-slot --new-passphrase-file pass");
     said += &done(&store, "list-slots");
     said += &done(&store, "list-slots --json");

@@ -21,12 +21,17 @@ fn wrong_permissions_are_refused() {
     store.create_key("alias/x");
     for name in ["slots.json", "keyring", "shred"] {
         let file = format!("$STORE/keyring/{name}");
-        let text = format!("{name} is open to others (mode 0640): chmod 600 it, if nobody else has changed it");
+        let text = format!("{name} is open to others (mode 0640): chmod 600 it");
         expect_refusal(&store, &format!("chmod 640 {file}"), &text, &format!("chmod 600 {file}"));
         let text = format!("{name} belongs to uid 1234, who is neither root nor the caller (uid 0): chown it");
         expect_refusal(&store, &format!("chown 1234 {file}"), &text, &format!("chown 0 {file}"));
         let (away, back) = (format!("mv {file} away; ln -s $PWD/away {file}"), format!("mv away {file}"));
-        expect_refusal(&store, &away, &format!("{name} is a symbolic link: put the file itself in its place"), &back);
+        expect_refusal(
+            &store,
+            &away,
+            &format!("{name} is a symbolic link: name the file itself, or put it there"),
+            &back,
+        );
     }
     let text = "its directory can be changed by others (mode 0770): chmod 700 it";
     expect_refusal(&store, "chmod 770 $STORE/keyring", text, "chmod 700 $STORE/keyring");

@@ -1,13 +1,13 @@
 //! The ways to give what opens a keyring.
 
 use super::{done, keyring};
-use crate::harness::Store;
+use crate::harness::{Store, write_secret};
 use std::fs;
 
 /// A store that a passphrase opens, too.
 fn with_passphrase() -> Store {
     let store = Store::on_tmpfs();
-    fs::write(store.path("pass"), "correct horse\n").unwrap();
+    write_secret(&store.path("pass"), "correct horse\n");
     done(&store, "--key-file $KEY add-slot --new-passphrase-file pass");
     store
 }
@@ -64,7 +64,7 @@ fn a_credential_of_systemd_opens_a_mount_in_a_unit() {
 #[test]
 fn mount8_takes_them_as_options() {
     let store = with_passphrase();
-    store.sh("kmsfs keyring --store $STORE --key-file $KEY add-slot --new-recovery-key > paper");
+    store.sh("kmsfs keyring --store $STORE --key-file $KEY add-slot --new-recovery-key > paper; chmod 600 paper");
     for option in ["passphrase_command=cat $PWD/pass", "recovery_key_file=$PWD/paper", "passphrase-file=$PWD/pass"] {
         let script =
             format!("mount -t kmsfs $STORE $MNT -o \"log_file=$PWD/log,{option}\"; mountpoint -q $MNT; umount $MNT");
@@ -77,7 +77,7 @@ fn mount8_takes_them_as_options() {
 #[test]
 fn a_recovery_key_that_is_mistyped_is_told_from_a_wrong_one() {
     let store = Store::on_tmpfs();
-    store.sh("kmsfs keyring --store $STORE --key-file $KEY add-slot --new-recovery-key > paper");
+    store.sh("kmsfs keyring --store $STORE --key-file $KEY add-slot --new-recovery-key > paper; chmod 600 paper");
     let paper = fs::read_to_string(store.path("paper")).unwrap();
     let other = if paper.as_bytes()[6] == b'Z' { "Y" } else { "Z" };
     let typed = [
@@ -90,7 +90,9 @@ fn a_recovery_key_that_is_mistyped_is_told_from_a_wrong_one() {
         keyring(&store, "check-recovery-key < typed").expect_failure(3, text);
     }
     store.sh("kmsfs init --key-file other.key other");
-    store.sh("kmsfs keyring --store other --key-file other.key add-slot --new-recovery-key > foreign");
+    store.sh(
+        "kmsfs keyring --store other --key-file other.key add-slot --new-recovery-key > foreign; chmod 600 foreign",
+    );
     let text = "wrong recovery key, typed as it was printed: no slot of ";
     keyring(&store, "check-recovery-key foreign").expect_failure(3, text);
     keyring(&store, "--recovery-key-file foreign remove-slot 0").expect_failure(3, text);

@@ -2,7 +2,7 @@
 //! it was.
 
 use super::done;
-use crate::harness::Store;
+use crate::harness::{Store, write_secret};
 use std::fs;
 
 /// Runs `kmsfs WORDS` as the foreground of a new terminal and does what the script says: `expect TEXT`, `type TEXT`,
@@ -73,7 +73,7 @@ fn talk(store: &Store, words: &[&str], steps: &[&str]) -> Talk {
 
 fn with_passphrase() -> Store {
     let store = Store::on_tmpfs();
-    fs::write(store.path("pass"), "correct horse\n").unwrap();
+    write_secret(&store.path("pass"), "correct horse\n");
     done(&store, "--key-file $KEY add-slot --new-passphrase-file pass");
     store
 }
@@ -98,7 +98,7 @@ fn a_passphrase_is_typed_and_not_shown() {
     assert_eq!(talk.status, 0, "{}", talk.shown);
     assert!(talk.shown.contains("Added slot 2: passphrase"), "{}", talk.shown);
     assert!(!talk.shown.contains("horse") && !talk.shown.contains("staple"), "{}", talk.shown);
-    fs::write(store.path("pass"), "battery staple").unwrap();
+    write_secret(&store.path("pass"), "battery staple");
     done(&store, "--passphrase-file pass remove-slot 1");
 }
 
