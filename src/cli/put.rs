@@ -5,23 +5,23 @@ use super::mountpoint;
 use super::stat::Encryption;
 use super::text::shown;
 use super::xattr;
+use crate::fs::PUT_PREFIX;
 use crate::sys::Signals;
 use base64::Engine as _;
 use clap::Args;
-use md5::{Digest, Md5};
-use rustix::fs::{Access, Mode, access};
-use serde_json::{Map, Value, json};
+use rustix::fs::{XattrFlags, fsetxattr};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-/// One request to the mount carries at most this much.
-const COPY_SIZE: usize = 1 << 20;
+/// One request to the mount carries this much, wherever in a page the buffer begins.
+const COPY_SIZE: usize = 512 << 10;
 
 const ALGORITHMS: [&str; 3] = ["AES256", "aws:kms", "aws:kms:dsse"];
 
@@ -67,7 +67,7 @@ pub fn run(args: PutArgs) -> Result<ExitCode, Failure> {
     let request = args.request()?;
     let source = Source::open(&args.file)?;
     let target = Target::find(&args.path)?;
-    let temporary = Temporary::create(&target, request)?;
+    let temporary = Temporary::create(&target, &request)?;
     let encryption = temporary.fill(source)?;
     let answer = answer(&encryption);
     temporary.publish(&target)?;
@@ -150,8 +150,8 @@ impl Source {
 struct Target {
     directory: PathBuf,
     path: PathBuf,
-    /// Of the new object: the old one's, else as for any new file.
-    mode: u32,
+    /// Of the object that is there.
+    mode: Option<u32>,
 }
 
 impl Target {
@@ -159,9 +159,9 @@ impl Target {
         let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
         let mode = match fs::symlink_metadata(path) {
             Ok(old) if old.is_dir() => return Err(failed(&io::Error::from_raw_os_error(libc::EISDIR))),
-            Ok(old) if old.is_file() => old.permissions().mode() & 0o777,
-            Ok(_) => default_mode(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => default_mode(),
+            Ok(old) if old.is_file() => Some(old.permissions().mode() & 0o777),
+            Ok(_) => None,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(failed(&e)),
         };
         if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -184,40 +184,46 @@ impl Target {
     }
 }
 
-/// 0666 less the umask, which can only be read by setting it.
-fn default_mode() -> u32 {
-    let mask = rustix::process::umask(Mode::empty());
-    rustix::process::umask(mask);
-    0o666 & !mask.bits()
-}
-
 /// The object under a name of its own, until it is complete. Dropped or interrupted before that, it is removed.
 struct Temporary {
     path: PathBuf,
+    object: File,
+    /// What it has once it is complete: the old one's mode, else that of any new file.
+    mode: u32,
     published: bool,
 }
 
 impl Temporary {
-    fn create(target: &Target, request: Value) -> Result<Self, Failure> {
-        let name = format!(".kmsfs-put.{:016x}", rand::random::<u64>());
-        // A name that is not UTF-8 is no S3 key either: the context names the temporary one then.
-        let final_name = target.path.file_name().and_then(OsStr::to_str);
-        let order = json!({"name": name, "target": final_name, "mode": target.mode, "request": request});
-        let path = target.directory.join(name);
+    /// Made as any file is, and given its request while it is empty.
+    fn create(target: &Target, request: &Value) -> Result<Self, Failure> {
+        let path = target.directory.join(temporary_name(&target.path));
+        let failed = |e: io::Error| Failure::new(format!("{}: {}", shown(&target.path), describe(&e)));
         // From here on a signal removes the object before it ends the process.
         remove_on_signal(&path).map_err(|e| Failure::new(describe(&e)))?;
-        xattr::set(&target.directory, xattr::CREATE, order.to_string().as_bytes())
-            .map_err(|e| explain_create(target, &e))?;
-        Ok(Self { path, published: false })
+        // Past the kernel's cache, which would hand the content on in any order.
+        let mut how = OpenOptions::new();
+        how.write(true).create_new(true).mode(0o666).custom_flags(libc::O_DIRECT);
+        let object = how.open(&path).map_err(failed)?;
+        let mut made = Self { path, object, mode: 0, published: false };
+        let mode = made.object.metadata().map_err(failed)?.permissions().mode() & 0o777;
+        made.mode = target.mode.unwrap_or(mode);
+        if mode & 0o200 == 0 {
+            // An attribute is for whoever may write by the mode.
+            made.set_mode(mode | 0o200).map_err(failed)?;
+        }
+        let request = request.to_string();
+        fsetxattr(&made.object, xattr::REQUEST, request.as_bytes(), XattrFlags::empty())
+            .map_err(|e| explain_request(target, &e.into()))?;
+        Ok(made)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.object.set_permissions(fs::Permissions::from_mode(mode))
     }
 
     /// Copies the content, has the mount make it durable, and answers how it is encrypted.
     fn fill(&self, mut source: Source) -> Result<Encryption, Failure> {
         let failed = |e: io::Error| Failure::new(format!("{}: {}", shown(&self.path), describe(&e)));
-        let mut object = OpenOptions::new().write(true).open(&self.path).map_err(failed)?;
-        // Only of an AES256 object is the ETag the content's MD5.
-        let of_aes256 = Encryption::of(&self.path).map_err(failed)?.is_aes256();
-        let mut md5 = of_aes256.then(Md5::new);
         let mut buf = vec![0; COPY_SIZE];
         loop {
             let len = match source.read(&mut buf) {
@@ -226,17 +232,12 @@ impl Temporary {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Failure::new(format!("cannot read what is to be put: {}", describe(&e)))),
             };
-            object.write_all(&buf[..len]).map_err(failed)?;
-            if let Some(md5) = &mut md5 {
-                md5.update(&buf[..len]);
-            }
+            (&self.object).write_all(&buf[..len]).map_err(failed)?;
         }
-        object.sync_all().map_err(failed)?;
-        if let Some(md5) = md5 {
-            let digest = format!("{:032x}", u128::from_be_bytes(md5.finalize().into()));
-            xattr::set(&self.path, xattr::CONTENT_MD5, digest.as_bytes()).map_err(failed)?;
-            object.sync_all().map_err(failed)?;
+        if self.object.metadata().map_err(failed)?.permissions().mode() & 0o777 != self.mode {
+            self.set_mode(self.mode).map_err(failed)?;
         }
+        self.object.sync_all().map_err(failed)?;
         Encryption::of(&self.path).map_err(failed)
     }
 
@@ -273,11 +274,21 @@ fn remove_on_signal(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// It says what it is for, which is the object's name in the encryption context, unless that makes it too long.
+fn temporary_name(path: &Path) -> OsString {
+    let mut name = OsString::from(format!("{PUT_PREFIX}{:016x}", rand::random::<u64>()));
+    let target = path.file_name().unwrap_or_default();
+    if name.len() + 1 + target.len() <= crate::fs::NAME_MAX {
+        name.push(".");
+        name.push(target);
+    }
+    name
+}
+
 /// The mount answers with an errno, and says in its log what S3 would say.
-fn explain_create(target: &Target, error: &io::Error) -> Failure {
-    let may_write = access(&target.directory, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+fn explain_request(target: &Target, error: &io::Error) -> Failure {
     match error.raw_os_error() {
-        Some(libc::EACCES) if may_write => refused(
+        Some(libc::EACCES) => refused(
             "AccessDenied",
             &format!("the KMS key is disabled, pending deletion or not yours to use; {SEE_LOG}"),
         ),
@@ -302,6 +313,7 @@ fn answer(encryption: &Encryption) -> Value {
 mod tests {
     use super::*;
     use clap::Parser;
+    use serde_json::json;
 
     #[derive(Parser)]
     struct Line {

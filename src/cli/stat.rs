@@ -92,10 +92,6 @@ impl Encryption {
         })
     }
 
-    pub fn is_aes256(&self) -> bool {
-        self.algorithm == "AES256"
-    }
-
     pub fn quoted_etag(&self) -> String {
         format!("\"{}\"", self.etag)
     }

@@ -9,10 +9,8 @@ pub const KEY_ID: &str = "user.x-amz-server-side-encryption-aws-kms-key-id";
 pub const BUCKET_KEY: &str = "user.x-amz-server-side-encryption-bucket-key-enabled";
 /// Without quotes.
 pub const ETAG: &str = "user.etag";
-/// Set on a directory: makes an empty object there, encrypted as the request in the value (JSON) says.
-pub const CREATE: &str = "user.x-kmsfs-create";
-/// Set on an object: the MD5 of its content, 32 hexadecimal digits.
-pub const CONTENT_MD5: &str = "user.x-kmsfs-content-md5";
+/// Set on an empty object: it is encrypted as the request in the value (JSON) says.
+pub const REQUEST: &str = "user.x-kmsfs-request";
 /// Of a directory: the encryption configuration in force there and where it comes from, as JSON.
 pub const CONFIGURATION: &str = "user.x-kmsfs-encryption";
 

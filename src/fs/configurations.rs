@@ -6,7 +6,7 @@
 use super::changing::{Change, Writer};
 use super::error::errno;
 use super::handles::{Handle, Opener};
-use super::{Creation, Error, Fs, Result, Stale};
+use super::{Error, Fs, Result, Stale};
 use crate::kms::{Caller, EncryptionContext, Operation};
 use crate::sse::{Algorithm, Configuration, Encryption};
 use crate::store::backend::Rename;
@@ -368,38 +368,5 @@ impl Fs {
         let done = with(&object);
         self.store.release(&object);
         done
-    }
-
-    /// An empty object with the encryption that a request names, for `kmsfs put`.
-    pub(super) fn create_with(&self, parent: u64, text: &[u8], caller: &Caller) -> Result<()> {
-        #[derive(serde::Deserialize)]
-        struct Put {
-            name: String,
-            /// The name that it will be given once it is complete: that of its key in the encryption context.
-            target: Option<String>,
-            mode: u32,
-            request: crate::sse::Request,
-        }
-        if self.store.read_only() {
-            return errno(libc::EROFS);
-        }
-        let put: Put = serde_json::from_slice(text).map_err(|error| {
-            log::warn!("a put's request cannot be read: {error}");
-            Error::Errno(libc::EINVAL)
-        })?;
-        let name = OsStr::new(&put.name);
-        if put.name.is_empty() || put.name.contains(['/', '\0']) || put.name == "." || put.name == ".." {
-            return errno(libc::EINVAL);
-        }
-        Self::check_name(name)?;
-        let dir = self.below_root(parent)?;
-        let creation = Creation { mode: put.mode, umask: 0, caller: *caller };
-        let target = put.target.as_deref().map_or(name, OsStr::new);
-        let want = self.encryption_for(&dir, target, Some(&put.request))?;
-        let key = dir.key_of(target);
-        let (object, _) = self.store.create(&dir, name, &self.node(&dir, &creation)?, &want, &key, caller)?;
-        let done = object.commit();
-        self.store.release(&object);
-        Ok(done?)
     }
 }

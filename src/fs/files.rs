@@ -27,7 +27,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         let judgement = self.judgement();
-        let (object, entry) = self.make_object(&dir, name, creation, None)?;
+        let (object, entry) = self.make_object(&dir, name, creation)?;
         let opener = Opener { caller: creation.caller, operation: Operation::GenerateDataKey, write: true };
         let mut handle = Handle::new(object, opener);
         if Self::is_configuration(name) {
@@ -36,15 +36,13 @@ impl Fs {
         Ok((entry, self.admit(handle, judgement)))
     }
 
-    /// Encrypted as the request says, else as the nearest configuration does.
     pub(super) fn make_object(
         &self,
         dir: &Arc<Dir>,
         name: &OsStr,
         creation: &Creation,
-        request: Option<&Request>,
     ) -> Result<(Arc<Object>, Entry)> {
-        let want = self.encryption_for(dir, name, request)?;
+        let want = self.encryption_of_new(dir, name)?;
         let key = dir.key_of(name);
         let made = self.store.create(dir, name, &self.node(dir, creation)?, &want, &key, &creation.caller);
         let (object, attr) = made?;

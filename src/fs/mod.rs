@@ -12,6 +12,7 @@ mod files;
 mod handles;
 mod inodes;
 mod names;
+mod puts;
 mod revocation;
 mod virtual_attributes;
 
@@ -20,6 +21,7 @@ pub use changing::Writer;
 pub use error::{Error, Result};
 pub use files::Range;
 pub use names::{DirEntry, Entry};
+pub use puts::PREFIX as PUT_PREFIX;
 pub use revocation::KernelCache;
 
 use crate::kms::Caller;

@@ -107,7 +107,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         if kind == libc::S_IFREG || kind == 0 {
-            let (object, entry) = self.make_object(&dir, name, creation, None)?;
+            let (object, entry) = self.make_object(&dir, name, creation)?;
             let done = object.commit();
             self.store.release(&object);
             done?;

@@ -16,17 +16,18 @@ pub enum Virtual {
     /// One of S3's request headers.
     Header(&'static str),
     Etag,
-    ContentMd5,
     /// Of directories: the configuration in force.
     Encryption,
-    /// Of directories, set only: a PUT's new object.
-    Create,
+    /// Of an empty object, set only: a whole request, as JSON.
+    Request,
     /// Of the root, set only: a checkpoint.
     Sync,
     /// Set only: a piece of a change of many objects' encryption.
     Reencrypt,
     /// What came of the piece with this token.
     Reencrypted(u64),
+    /// Nothing is stored under a name of this kind.
+    Unknown,
 }
 
 impl Virtual {
@@ -35,14 +36,14 @@ impl Virtual {
         let headers = [ALGORITHM, KEY_ID, CONTEXT, BUCKET_KEY_ENABLED];
         match name {
             "etag" => Some(Self::Etag),
-            "x-kmsfs-content-md5" => Some(Self::ContentMd5),
             "x-kmsfs-encryption" => Some(Self::Encryption),
-            "x-kmsfs-create" => Some(Self::Create),
+            "x-kmsfs-request" => Some(Self::Request),
             "x-kmsfs-sync" => Some(Self::Sync),
             "x-kmsfs-reencrypt" => Some(Self::Reencrypt),
             name if name.starts_with("x-kmsfs-reencrypt.") => {
                 u64::from_str_radix(name.rsplit_once('.')?.1, 16).ok().map(Self::Reencrypted)
             }
+            name if name.starts_with("x-kmsfs-") => Some(Self::Unknown),
             name => headers.into_iter().find(|header| *header == name).map(Self::Header),
         }
     }
@@ -52,7 +53,7 @@ impl Fs {
     pub(super) fn get_virtual(&self, ino: u64, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
         match name {
             Virtual::Encryption => self.directory_encryption(ino),
-            Virtual::Create | Virtual::Sync | Virtual::Reencrypt | Virtual::ContentMd5 | Virtual::Header(CONTEXT) => {
+            Virtual::Request | Virtual::Sync | Virtual::Reencrypt | Virtual::Unknown | Virtual::Header(CONTEXT) => {
                 errno(libc::ENODATA)
             }
             Virtual::Reencrypted(token) => self.reencrypted(token, caller),
@@ -69,7 +70,12 @@ impl Fs {
         }
     }
 
-    fn with_object<T>(&self, ino: u64, caller: &Caller, with: impl FnOnce(&Arc<Object>) -> Result<T>) -> Result<T> {
+    pub(super) fn with_object<T>(
+        &self,
+        ino: u64,
+        caller: &Caller,
+        with: impl FnOnce(&Arc<Object>) -> Result<T>,
+    ) -> Result<T> {
         let object = self.open_for_attribute(ino, caller)?;
         let done = with(&object);
         self.store.release(&object);
@@ -95,15 +101,10 @@ impl Fs {
     pub(super) fn set_virtual(&self, ino: u64, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
         match name {
             Virtual::Etag | Virtual::Encryption | Virtual::Reencrypted(_) => errno(libc::EPERM),
+            Virtual::Unknown => errno(libc::EOPNOTSUPP),
             Virtual::Reencrypt => self.reencrypt(ino, value, caller),
-            Virtual::Create => self.create_with(ino, value, caller),
+            Virtual::Request => self.request_all(ino, value, caller),
             Virtual::Sync => self.sync(ino, caller),
-            Virtual::ContentMd5 => {
-                let md5 = std::str::from_utf8(value).ok().filter(|text| text.len() == 32);
-                let md5 = md5.and_then(|text| u128::from_str_radix(text, 16).ok());
-                let md5 = md5.ok_or(Error::Errno(libc::EINVAL))?.to_be_bytes();
-                self.with_object(ino, caller, |object| Ok(object.set_content_md5(md5)?))
-            }
             Virtual::Header(header) => self.request(ino, header, value, caller),
         }
     }

@@ -117,6 +117,112 @@ fn set_id_bits_capabilities_and_devices_planted_in_the_store_are_worth_nothing_u
     assert_eq!(gained("allow_other,suid"), [true, true, false], "they are there for whoever asks for them");
 }
 
+/// Sets an attribute and prints 0 or the errno's name.
+const SET: &str = r#"set() { python3 -c 'import errno, os, sys
+try: os.setxattr(sys.argv[1], "user." + sys.argv[2], sys.argv[3].encode()); print(0)
+except OSError as e: print(errno.errorcode[e.errno])' "$@"; }
+"#;
+
+/// Who may set what, through names that stand for verbs: docs/SEMANTICS.md has the table.
+#[test]
+fn each_attribute_that_is_a_verb_is_for_those_whom_the_document_names() {
+    let store = store_with_an_object();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    store.sh("mkdir -m 777 $MNT/bucket/open; : >$MNT/bucket/open/roots; chmod 777 $MNT $MNT/bucket; chmod 600 $MNT/bucket/mine");
+    let set = |whose: u32, path: &str, name: &str, value: &str| {
+        let answer = store.sh_as(whose, &format!("{SET}set $MNT/{path} '{name}' '{value}'"));
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer.out.trim().to_owned()
+    };
+    let order = r#"{"token":7,"how":"NewDataKey","target":null,"from_key":null,"dry_run":false,"from":0}"#;
+    let aes256 = r#"{"ServerSideEncryption":"AES256"}"#;
+    // The root of the mount is open to all here, so that it is kmsfs that refuses.
+    assert_eq!(set(EVE, "", "x-kmsfs-sync", "1"), "EPERM");
+    assert_eq!(set(0, "", "x-kmsfs-sync", "1"), "0");
+    assert_eq!(set(EVE, "bucket", "x-kmsfs-sync", "1"), "ENODATA");
+    let status = store.sh_as(EVE, "getfattr -n user.x-kmsfs-status $MNT 2>&1 || exit 7");
+    assert_eq!(status.code, 7, "{status:?}");
+    for (name, value) in
+        [("x-kmsfs-reencrypt", order), ("x-kmsfs-request", aes256), ("x-amz-server-side-encryption", "AES256")]
+    {
+        assert_eq!(set(EVE, "bucket/mine", name, value), "EACCES", "{name}");
+    }
+    let before = store.sh("sha256sum $STORE/buckets/bucket/mine");
+    assert_eq!(set(EVE, "bucket", "x-kmsfs-reencrypt", order), "0");
+    assert_eq!(
+        store.sh("sha256sum $STORE/buckets/bucket/mine"),
+        before,
+        "the directory is hers to write, the file is not"
+    );
+    // It is answered once, so in one call.
+    let outcome = r#"python3 -c 'import ctypes, os
+value = ctypes.create_string_buffer(65536)
+path = os.environ["MNT"].encode() + b"/bucket"
+ctypes.CDLL(None).getxattr(path, b"user.x-kmsfs-reencrypt.0000000000000007", value, 65536)
+print(value.value)'"#;
+    assert_eq!(store.sh(outcome), "b''\n", "an answer is for whoever asked");
+    let told = store.sh_as(EVE, outcome).out;
+    assert!(told.contains(&hex::encode("mine")), "it takes an order of its own: {told}");
+    // What could be set once, and what may be a verb of a later version: nothing is stored under such a name.
+    for name in
+        ["x-kmsfs-create", "x-kmsfs-content-md5", "x-kmsfs-encryption", "x-kmsfs-status", "x-kmsfs-later", "etag"]
+    {
+        for path in ["bucket/open", "bucket/mine"] {
+            let refused = if matches!(name, "x-kmsfs-encryption" | "etag") { "EPERM" } else { "EOPNOTSUPP" };
+            assert_eq!(set(0, path, name, "5d41402abc4b2a76b9719d911017c592"), refused, "{name}");
+        }
+    }
+    assert_eq!(store.sh("getfattr -d $MNT/bucket/open $MNT/bucket/mine 2>&1"), "");
+    assert_eq!(fs::read_to_string(mount.path("bucket/mine")).unwrap(), SECRET);
+}
+
+/// A key policy can go by the encryption context, so it names what the file system knows: never what a caller says.
+#[test]
+fn an_encryption_context_names_the_objects_own_place_whatever_a_request_says() {
+    let store = store_with_an_object();
+    store.open_to_all();
+    let mount = store.mount_with(&format!("allow_other,audit_log={}", store.path("audit").display()));
+    store.sh("mkdir -m 777 $MNT/bucket/open; mkdir -m 1777 $MNT/bucket/tmp; : >$MNT/bucket/tmp/roots");
+    let set = |path: &str, value: &str| {
+        let made = format!("{SET}: >$MNT/bucket/{path}; set $MNT/bucket/{path} x-kmsfs-request '{value}'");
+        let answer = store.sh_as(EVE, &made);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer.out.trim().to_owned()
+    };
+    // No member of a request names another place.
+    assert_eq!(set("open/a", r#"{"ServerSideEncryption":"aws:kms","target":"../mine"}"#), "EINVAL");
+    let own_arn = "eyJhd3M6czM6YXJuIjoiYXJuOmF3czpzMzo6OmJ1Y2tldC9taW5lIn0=";
+    let with_arn = format!(r#"{{"ServerSideEncryption":"aws:kms","SSEKMSEncryptionContext":"{own_arn}"}}"#);
+    assert_eq!(set("open/b", &with_arn), "EINVAL");
+    // A name that says what it is for is in the same directory, and nobody else's.
+    let kms = r#"{"ServerSideEncryption":"aws:kms"}"#;
+    assert_eq!(set("tmp/.kmsfs-put.0123456789abcdef.roots", kms), "EPERM");
+    assert_eq!(set("tmp/.kmsfs-put.0123456789abcdef.hers", kms), "0");
+    store.sh_as(EVE, "echo x | kmsfs put --server-side-encryption aws:kms - $MNT/bucket/open/put");
+    let long = "n".repeat(250);
+    store.sh_as(EVE, &format!("echo x | kmsfs put --server-side-encryption aws:kms - $MNT/bucket/open/{long}"));
+    assert_eq!(
+        store.sh(&format!("cat $MNT/bucket/open/put $MNT/bucket/open/{long}")),
+        "x
+x
+"
+    );
+    // Once there is content, it is no new object any more.
+    store.sh_as(EVE, "echo x >$MNT/bucket/open/full");
+    let full = store.sh_as(EVE, &format!("{SET}set $MNT/bucket/open/full x-kmsfs-request '{kms}'"));
+    assert_eq!(full.out.trim(), "EINVAL");
+    mount.unmount();
+    let audit = fs::read_to_string(store.path("audit")).unwrap();
+    let named = |key: &str| audit.contains(&format!("arn:aws:s3:::bucket/{key}\""));
+    assert!(named("open/put") && named("tmp/hers"), "{audit}");
+    assert!(audit.contains("arn:aws:s3:::bucket/open/.kmsfs-put."), "a name that is too long names the temporary one");
+    for other in ["mine", "tmp/roots"] {
+        let hers = |line: &&str| line.contains(&EVE.to_string()) && line.contains(&format!("bucket/{other}\""));
+        assert_eq!(audit.lines().find(hers), None);
+    }
+}
+
 #[test]
 fn what_is_no_object_but_stands_where_one_could_be_neither_hangs_nor_ends_the_mount() {
     let store = store_with_an_object();

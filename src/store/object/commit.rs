@@ -38,7 +38,8 @@ impl Object {
         if state.dirty || first {
             let home = state.home()?.clone();
             let (entries, top) = state.tables.rehash(&|offset, block| home.read_block(offset, block))?;
-            let seal = Seal { sequence: state.seal.sequence + 1, length: state.length, entries, top, ..state.seal };
+            let (sequence, md5) = (state.seal.sequence + 1, state.md5());
+            let seal = Seal { sequence, length: state.length, entries, top, md5, ..state.seal };
             let keys = state.keys.clone();
             let key = keys.newest()?;
             let half = Header::write(state.id, state.suite, &seal, state.place, |sealed| key.mac_seal(sealed));

@@ -160,7 +160,10 @@ impl Object {
             self.change(|state, permit| {
                 self.store.check_length(end, state.geometry())?;
                 let longer = PlainLen(end.max(state.length.0));
-                self.edit(state, permit, longer, &chunks_of(offset, end), bytes)
+                let md5 = state.running_md5.clone();
+                self.edit(state, permit, longer, &chunks_of(offset, end), bytes)?;
+                state.running_md5 = md5.and_then(|md5| md5.extended(offset, data));
+                Ok(())
             })
         })
     }
@@ -485,6 +488,7 @@ impl State {
         self.dirty = true;
         self.changed_at = now;
         self.seal.md5 = None;
+        self.running_md5 = None;
     }
 
     /// Raises the key epoch where GCM's bound would be passed.

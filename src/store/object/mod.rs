@@ -9,6 +9,7 @@ mod held;
 mod home;
 mod load;
 mod lock;
+mod md5;
 mod relocate;
 mod rewrite;
 mod salvage;
@@ -80,6 +81,7 @@ pub(super) struct State {
     /// Something to commit.
     dirty: bool,
     seal: Seal,
+    running_md5: Option<md5::RunningMd5>,
     /// `seal` has been committed: false until the first commit of a new object.
     committed: bool,
     /// Lowest number of chunks that the object had since the latest commit.
@@ -220,8 +222,8 @@ impl Object {
         self.state.read().home.as_ref().map(|home| home.file.clone())
     }
 
-    /// Of the committed state, without quotes; commits first. An MD5 only where `set_content_md5` gave one and the
-    /// content is still the same.
+    /// Of the committed state, without quotes; commits first. An MD5 only where the content was hashed as it was written,
+    /// and is still the same.
     pub fn etag(&self) -> Result<String> {
         if self.state.read().dirty && !self.store.read_only() {
             self.commit()?;
@@ -232,18 +234,6 @@ impl Object {
             None => crate::crypto::opaque_tag(&state.id.0, [&state.seal.entries, &state.seal.top], state.seal.length.0),
         };
         Ok(hex::encode(bytes))
-    }
-
-    /// Says what a PUT under AES256 found the content's MD5 to be; the next change forgets it.
-    pub fn set_content_md5(&self, md5: [u8; 16]) -> Result<()> {
-        let mut state = self.state.write();
-        state.keys.are_there()?;
-        if state.sidecar.newest().wrapped.algorithm == Algorithm::Aes256 {
-            state.seal.md5 = Some(md5);
-            state.dirty = true;
-        }
-        drop(state);
-        self.commit()
     }
 
     /// The object has a descriptor again, or has one still.
@@ -264,6 +254,7 @@ impl Object {
         if state.dirty || !state.committed || state.logged.is_of_home() || !state.vacated.is_empty() {
             return Kept::Open;
         }
+        state.running_md5 = None;
         let home = state.home.take();
         state.bound_memory();
         *self.ahead.lock() = Vec::new();

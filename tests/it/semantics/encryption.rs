@@ -223,6 +223,13 @@ fn etags_follow_content() {
     let appended = w.etag("bucket/put");
     assert_ne!(appended, md5_of_hello);
     assert_eq!(w.etag("bucket/put"), appended);
+    fs::write(w.at("bucket/put"), "hello").unwrap();
+    assert_ne!(w.etag("bucket/put"), md5_of_hello, "only what was put has an MD5");
+    w.put("", "bucket/empty", &[]).unwrap();
+    assert_eq!(w.etag("bucket/empty"), "d41d8cd98f00b204e9800998ecf8427e");
+    // Zeros, of which none is in memory in one piece.
+    w.put(&"\0".repeat(10_000_000), "bucket/large", &[]).unwrap();
+    assert_eq!(w.etag("bucket/large"), "311175294563b07db7ea80dee2e5b3c6");
     w.put("hello", "bucket/kms", &["--server-side-encryption", "aws:kms"]).unwrap();
     assert_ne!(w.etag("bucket/kms"), md5_of_hello);
 }
@@ -233,5 +240,7 @@ fn the_etag_cannot_be_set() {
     fs::write(w.at("bucket/object"), "x").unwrap();
     let before = w.etag("bucket/object");
     assert_eq!(errno(w.set_xattr("bucket/object", "user.etag", "0")), Errno::PERM);
+    let md5 = "5d41402abc4b2a76b9719d911017c592";
+    assert_eq!(errno(w.set_xattr("bucket/object", "user.x-kmsfs-content-md5", md5)), Errno::OPNOTSUPP);
     assert_eq!(w.etag("bucket/object"), before);
 }
