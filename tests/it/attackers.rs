@@ -169,7 +169,7 @@ print(value.value)'"#;
         ["x-kmsfs-create", "x-kmsfs-content-md5", "x-kmsfs-encryption", "x-kmsfs-status", "x-kmsfs-later", "etag"]
     {
         for path in ["bucket/open", "bucket/mine"] {
-            let refused = if matches!(name, "x-kmsfs-encryption" | "etag") { "EPERM" } else { "EOPNOTSUPP" };
+            let refused = if matches!(name, "x-kmsfs-encryption" | "etag") { "EPERM" } else { "ENOTSUP" };
             assert_eq!(set(0, path, name, "5d41402abc4b2a76b9719d911017c592"), refused, "{name}");
         }
     }
