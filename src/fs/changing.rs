@@ -63,6 +63,7 @@ impl Fs {
         if matches!(writer, Writer::WriteBack) {
             return Ok(());
         }
+        self.store.drop_capability(object)?;
         let (Writer::Ordinary(caller) | Writer::Anybody(caller)) = writer else { return Ok(()) };
         let attr = object.attr()?;
         let dropped = match writer {

@@ -488,8 +488,11 @@ impl Filesystem for Adapter {
         reply_bytes(reply, size, names);
     }
 
-    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(reply, self.attempt(Call::RemoveXattr, || self.fs.remove_xattr(self.numbers.backing(ino), name)));
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(
+            reply,
+            self.attempt(Call::RemoveXattr, || self.fs.remove_xattr(self.numbers.backing(ino), name, &caller(request))),
+        );
     }
 
     fn fallocate(

@@ -1,6 +1,7 @@
 //! Attributes of inodes: mode, owner, times, and extended attributes, whose `user.*` values are encrypted.
 
-use super::backend::XattrFlags;
+use super::backend::{File, XattrFlags};
+use super::capabilities::{is_capability, is_reserved, shown};
 use super::{Attr, Dir, Error, Object, Result, Store};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -53,11 +54,13 @@ impl Store {
 
     /// Names are the full ones (`user.mime_type`).
     pub fn get_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<Vec<u8>> {
-        let value = match at {
-            Target::Object(object) => object.backing_file()?.get_xattr(attribute)?,
-            Target::Name(dir, name) => dir.backing.get_xattr(Some(name), attribute)?,
-            Target::Dir(dir) => dir.backing.get_xattr(None, attribute)?,
-        };
+        if is_reserved(attribute) {
+            return Err(Error::Errno(libc::ENODATA));
+        }
+        if is_capability(attribute) {
+            return self.get_capability(at);
+        }
+        let value = Carrier::of(at)?.get(attribute)?;
         if !is_user(attribute) {
             return Ok(value);
         }
@@ -70,6 +73,12 @@ impl Store {
 
     pub fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
         self.writable()?;
+        if is_reserved(attribute) {
+            return Err(Error::Errno(libc::EPERM));
+        }
+        if is_capability(attribute) {
+            return self.changing(|| self.set_capability(at, value, flags));
+        }
         let sealed;
         let mut value = value;
         if is_user(attribute) {
@@ -80,39 +89,27 @@ impl Store {
             }
             value = &sealed;
         }
-        self.changing(|| {
-            match at {
-                Target::Object(object) => object.backing_file()?.set_xattr(attribute, value, flags)?,
-                Target::Name(dir, name) => dir.backing.set_xattr(Some(name), attribute, value, flags)?,
-                Target::Dir(dir) => dir.backing.set_xattr(None, attribute, value, flags)?,
-            }
-            Ok(())
-        })
+        self.changing(|| Carrier::of(at)?.set(attribute, value, flags))
     }
 
     /// Names, each ended by a NUL byte.
     pub fn list_xattr(&self, at: Target<'_>) -> Result<Vec<u8>> {
-        Ok(match at {
-            Target::Object(object) => object.backing_file()?.list_xattr()?,
-            Target::Name(dir, name) => dir.backing.list_xattr(Some(name))?,
-            Target::Dir(dir) => dir.backing.list_xattr(None)?,
-        })
+        Ok(shown(&Carrier::of(at)?.list()?))
     }
 
     pub fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
         self.writable()?;
-        self.changing(|| {
-            match at {
-                Target::Object(object) => object.backing_file()?.remove_xattr(attribute)?,
-                Target::Name(dir, name) => dir.backing.remove_xattr(Some(name), attribute)?,
-                Target::Dir(dir) => dir.backing.remove_xattr(None, attribute)?,
-            }
-            Ok(())
-        })
+        if is_reserved(attribute) {
+            return Err(Error::Errno(libc::ENODATA));
+        }
+        if is_capability(attribute) {
+            return self.changing(|| self.remove_capability(at));
+        }
+        self.changing(|| Carrier::of(at)?.remove(attribute))
     }
 
     /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.
-    fn cipher_for<T>(
+    pub(super) fn cipher_for<T>(
         &self,
         at: Target<'_>,
         with: impl FnOnce(&super::dir::Bucket, &dyn Fn() -> String) -> Result<T>,
@@ -129,8 +126,52 @@ impl Store {
     }
 }
 
+/// What carries an inode's attributes below.
+pub(super) enum Carrier<'a> {
+    File(Arc<dyn File>),
+    Entry(&'a Arc<Dir>, Option<&'a OsStr>),
+}
+
+impl<'a> Carrier<'a> {
+    pub(super) fn of(at: Target<'a>) -> Result<Self> {
+        Ok(match at {
+            Target::Object(object) => Self::File(object.backing_file()?),
+            Target::Name(dir, name) => Self::Entry(dir, Some(name)),
+            Target::Dir(dir) => Self::Entry(dir, None),
+        })
+    }
+
+    pub(super) fn get(&self, attribute: &OsStr) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::File(file) => file.get_xattr(attribute)?,
+            Self::Entry(dir, name) => dir.backing.get_xattr(*name, attribute)?,
+        })
+    }
+
+    pub(super) fn set(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
+        Ok(match self {
+            Self::File(file) => file.set_xattr(attribute, value, flags)?,
+            Self::Entry(dir, name) => dir.backing.set_xattr(*name, attribute, value, flags)?,
+        })
+    }
+
+    fn list(&self) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::File(file) => file.list_xattr()?,
+            Self::Entry(dir, name) => dir.backing.list_xattr(*name)?,
+        })
+    }
+
+    pub(super) fn remove(&self, attribute: &OsStr) -> Result<()> {
+        Ok(match self {
+            Self::File(file) => file.remove_xattr(attribute)?,
+            Self::Entry(dir, name) => dir.backing.remove_xattr(*name, attribute)?,
+        })
+    }
+}
+
 /// Linux's bound on a value.
-const XATTR_MAX: usize = 64 << 10;
+pub(super) const XATTR_MAX: usize = 64 << 10;
 
 fn is_user(attribute: &OsStr) -> bool {
     attribute.as_bytes().starts_with(b"user.")

@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod backend;
+mod capabilities;
 pub mod check;
 mod checkpoint;
 pub mod configured;
@@ -28,6 +29,7 @@ mod symlinks;
 mod unsynced;
 
 pub use attributes::{SetAttr, Target};
+pub use capabilities::CAPABILITY;
 pub use dir::Dir;
 pub use error::{Error, Result};
 pub use inventory::{Protected, protected_by};

@@ -92,6 +92,8 @@ impl Store {
         let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
         let made = Object::new(self, file, new).and_then(|object| {
             let object = Arc::new(object);
+            // A new file has none.
+            *object.has_no_capability.lock() = true;
             Ok((object.clone(), object.attr()?))
         });
         let (object, attr) = match made {

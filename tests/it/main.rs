@@ -20,6 +20,7 @@ mod format;
 mod fs_model;
 mod fuzz_corpus;
 mod git;
+mod kept;
 mod keyring;
 mod keys;
 mod kill9;

@@ -168,6 +168,7 @@ impl Object {
             state: RwLock::new(state),
             ahead: Mutex::new(ahead),
             asked: super::atime::Asked::default(),
+            has_no_capability: Mutex::default(),
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Object {
     /// Ciphertext that was read along with the header, for the first READ.
     ahead: Mutex<Vec<u8>>,
     asked: atime::Asked,
+    /// What is known of a file capability: `false` that there may be one. Nobody asks for this object's state meanwhile.
+    pub(super) has_no_capability: Mutex<bool>,
 }
 
 // Each is a fact of its own.

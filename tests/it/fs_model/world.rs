@@ -445,7 +445,7 @@ impl World {
     fn remove_xattr(&mut self, path: &Path, name: &str) {
         let Some((ino, id)) = self.find(path) else { return };
         let expected = self.model.remove_xattr(id, name);
-        let _ = same(expected, self.fs.remove_xattr(ino, OsStr::new(name)));
+        let _ = same(expected, self.fs.remove_xattr(ino, OsStr::new(name), &ROOT_CALLER));
     }
 
     // ---- encryption

@@ -2,7 +2,7 @@
 
 use super::super::{Access, Dir, Entry, File, Metadata, NewNode, Rename, XattrFlags};
 use super::create::{self, chmod_no_follow};
-use super::file::RealFile;
+use super::file::{MODES, RealFile};
 use super::xattr::Carrier;
 use super::{DIRECTORY, Device, component, magic_link, metadata, reopen_for_reading, timestamps};
 use rustix::fd::OwnedFd;
@@ -152,6 +152,7 @@ impl Dir for RealDir {
     }
 
     fn set_mode(&self, name: Option<&OsStr>, mode: u32) -> io::Result<()> {
+        let _alone = MODES.lock();
         let mode = Mode::from_raw_mode(mode);
         match name {
             Some(name) => chmod_no_follow(&self.fd, name, mode),

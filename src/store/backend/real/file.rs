@@ -3,6 +3,7 @@
 use super::super::{Access, File, Metadata, XattrFlags};
 use super::xattr::Carrier;
 use super::{Device, component, magic_link, metadata, timestamps};
+use parking_lot::Mutex;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{SeekFrom, fcntl_getfl, fcntl_setfl, seek};
@@ -81,6 +82,25 @@ fn open_against_mode(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(opened?)
 }
 
+/// Held by who changes a mode, and by who puts one back.
+pub(super) static MODES: Mutex<()> = Mutex::new(());
+
+/// The kernel takes set-id bits away when somebody without `CAP_FSETID` changes content; here it is the daemon that does, at
+/// times of its own, and what users see has to stay.
+fn keeping_mode<T>(fd: &OwnedFd, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    const SET_ID: u32 = 0o6000;
+    if geteuid().is_root() || fstat(fd)?.st_mode & SET_ID == 0 {
+        return change();
+    }
+    let _alone = MODES.lock();
+    let before = fstat(fd)?.st_mode;
+    let changed = change();
+    if fstat(fd)?.st_mode != before {
+        fchmod(fd, Mode::from_raw_mode(before))?;
+    }
+    changed
+}
+
 impl File for RealFile {
     fn ino(&self) -> u64 {
         self.ino
@@ -102,27 +122,30 @@ impl File for RealFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        let mut done = 0;
-        while done < data.len() {
-            match retry_on_intr(|| pwrite(&self.fd, &data[done..], offset + done as u64))? {
-                0 => return Err(Errno::IO.into()),
-                written => done += written,
+        keeping_mode(&self.fd, || {
+            let mut done = 0;
+            while done < data.len() {
+                match retry_on_intr(|| pwrite(&self.fd, &data[done..], offset + done as u64))? {
+                    0 => return Err(Errno::IO.into()),
+                    written => done += written,
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        Ok(retry_on_intr(|| ftruncate(&self.fd, len))?)
+        keeping_mode(&self.fd, || Ok(retry_on_intr(|| ftruncate(&self.fd, len))?))
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        Ok(retry_on_intr(|| fallocate(&self.fd, FallocateFlags::KEEP_SIZE, offset, len))?)
+        let keep = FallocateFlags::KEEP_SIZE;
+        keeping_mode(&self.fd, || Ok(retry_on_intr(|| fallocate(&self.fd, keep, offset, len))?))
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(retry_on_intr(|| fallocate(&self.fd, flags, offset, len))?)
+        keeping_mode(&self.fd, || Ok(retry_on_intr(|| fallocate(&self.fd, flags, offset, len))?))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -134,6 +157,7 @@ impl File for RealFile {
     }
 
     fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let _alone = MODES.lock();
         Ok(fchmod(&self.fd, Mode::from_raw_mode(mode))?)
     }
 

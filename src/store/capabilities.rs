@@ -1,0 +1,117 @@
+//! File capabilities. Any write into an object file takes the kernel's own attribute away, also one of the daemon's long after
+//! whoever set it, and nothing authenticates it. So it is kept as a sealed attribute under another name, and goes when a
+//! user changes the content and not before.
+//!
+//! One that an older version left under its own name is shown until it is taken away.
+
+use super::attributes::{Carrier, XATTR_MAX};
+use super::backend::XattrFlags;
+use super::{Error, Object, Result, Store, Target};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+pub const CAPABILITY: &str = "security.capability";
+/// What it is kept under, which no attribute of a user's can be.
+const KEPT_AS: &str = "user.kmsfs.capability";
+
+pub(super) fn is_capability(attribute: &OsStr) -> bool {
+    attribute == CAPABILITY
+}
+
+/// Not for users to see or to set.
+pub(super) fn is_reserved(attribute: &OsStr) -> bool {
+    attribute == KEPT_AS
+}
+
+/// Names as users see them; each is ended by a NUL byte.
+pub(super) fn shown(names: &[u8]) -> Vec<u8> {
+    let shown = |name: &[u8]| if name == KEPT_AS.as_bytes() { CAPABILITY.as_bytes().to_vec() } else { name.to_vec() };
+    let mut all: Vec<Vec<u8>> = names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(shown).collect();
+    // One that an older version left, beside its successor.
+    let mut seen = false;
+    all.retain(|name| name != CAPABILITY.as_bytes() || !std::mem::replace(&mut seen, true));
+    all.into_iter().flat_map(|name| [name, vec![0]].concat()).collect()
+}
+
+impl Store {
+    pub(super) fn get_capability(&self, at: Target<'_>) -> Result<Vec<u8>> {
+        if let Target::Object(object) = at
+            && *object.has_no_capability.lock()
+        {
+            return Err(Error::Errno(libc::ENODATA));
+        }
+        match Carrier::of(at)?.get(OsStr::new(KEPT_AS)) {
+            Ok(sealed) => self.cipher_for(at, |bucket, show| {
+                let opened = bucket.metadata.open(CAPABILITY.as_bytes(), &sealed);
+                opened.map_err(|_| Error::corrupt(show(), "its file capability is not what was set"))
+            }),
+            Err(error) if error.is_errno(Errno::NODATA) => Carrier::of(at)?.get(OsStr::new(CAPABILITY)),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn set_capability(&self, at: Target<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
+        let attr = self.stat(at)?;
+        if attr.mode & libc::S_IFMT != libc::S_IFREG {
+            // Nothing is ever written into anything else.
+            return Carrier::of(at)?.set(OsStr::new(CAPABILITY), value, flags);
+        }
+        if value.len() > XATTR_MAX {
+            return Err(Error::Errno(libc::E2BIG));
+        }
+        let sealed = self.cipher_for(at, |bucket, _| Ok(bucket.metadata.seal(CAPABILITY.as_bytes(), value)))?;
+        let object = self.loaded(attr.ino);
+        // Held until it is there: nobody finds out meanwhile that there is none.
+        let mut none = object.as_ref().map(|object| object.has_no_capability.lock());
+        Carrier::of(at)?.set(OsStr::new(KEPT_AS), &sealed, flags)?;
+        if let Some(none) = &mut none {
+            **none = false;
+        }
+        match Carrier::of(at)?.remove(OsStr::new(CAPABILITY)) {
+            Err(error) if !error.is_errno(Errno::NODATA) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn remove_capability(&self, at: Target<'_>) -> Result<()> {
+        let remove = |name| match Carrier::of(at)?.remove(OsStr::new(name)) {
+            // Nothing but regular files and directories can have the one.
+            Err(error) if error.is_errno(Errno::NODATA) || error.is_errno(Errno::PERM) && name == KEPT_AS => Ok(false),
+            done => done.map(|()| true),
+        };
+        if remove(KEPT_AS)? | remove(CAPABILITY)? { Ok(()) } else { Err(Error::Errno(libc::ENODATA)) }
+    }
+
+    /// Before somebody changes an object's content.
+    pub fn drop_capability(&self, object: &Arc<Object>) -> Result<()> {
+        let mut none = object.has_no_capability.lock();
+        if *none {
+            return Ok(());
+        }
+        self.writable()?;
+        let at = Target::Object(object);
+        let is_there = |name| match Carrier::of(at)?.get(OsStr::new(name)) {
+            Err(error) if error.is_errno(Errno::NODATA) => Ok(false),
+            done => done.map(|_| true),
+        };
+        if is_there(KEPT_AS)? || is_there(CAPABILITY)? {
+            self.changing(|| self.remove_capability(at))?;
+        }
+        *none = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_capability_is_listed_once_under_its_own_name() {
+        let kept = b"user.a\0user.kmsfs.capability\0";
+        assert_eq!(shown(kept), b"user.a\0security.capability\0");
+        assert_eq!(shown(b"security.capability\0user.kmsfs.capability\0"), b"security.capability\0");
+        assert_eq!(shown(b""), b"");
+    }
+}
