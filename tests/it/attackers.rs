@@ -182,7 +182,7 @@ print(value.value)'"#;
 fn an_encryption_context_names_the_objects_own_place_whatever_a_request_says() {
     let store = store_with_an_object();
     store.open_to_all();
-    let mount = store.mount_with(&format!("allow_other,audit_log={}", store.path("audit").display()));
+    let _mount = store.mount_with(&format!("allow_other,audit_log={}", store.path("audit").display()));
     store.sh("mkdir -m 777 $MNT/bucket/open; mkdir -m 1777 $MNT/bucket/tmp; : >$MNT/bucket/tmp/roots");
     let set = |path: &str, value: &str| {
         let made = format!("{SET}: >$MNT/bucket/{path}; set $MNT/bucket/{path} x-kmsfs-request '{value}'");
@@ -212,7 +212,6 @@ x
     store.sh_as(EVE, "echo x >$MNT/bucket/open/full");
     let full = store.sh_as(EVE, &format!("{SET}set $MNT/bucket/open/full x-kmsfs-request '{kms}'"));
     assert_eq!(full.out.trim(), "EINVAL");
-    mount.unmount();
     let audit = fs::read_to_string(store.path("audit")).unwrap();
     let named = |key: &str| audit.contains(&format!("arn:aws:s3:::bucket/{key}\""));
     assert!(named("open/put") && named("tmp/hers"), "{audit}");
