@@ -121,10 +121,9 @@ impl Contents {
         let unknown = unknown.filter(|_| !mends);
         let is_allowed = match (decision, unknown) {
             (Decision::Denied, _) => Ok(false),
+            (_, Some(unknown)) => Err(unknown),
             (Decision::Allowed, None) => Ok(true),
-            (Decision::Allowed, Some(unknown)) => Err(unknown),
             (Decision::NotAllowed, None) => granted(&rules)?,
-            (Decision::NotAllowed, Some(unknown)) => Err(unknown),
         };
         if is_allowed? {
             return Ok(());

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+type Known = BTreeMap<String, (u32, Vec<u32>)>;
+
 /// Users by name, each with its number and groups; the group 7 has the name `g7`.
 struct Users {
-    known: Mutex<Result<BTreeMap<String, (u32, Vec<u32>)>, Errno>>,
+    known: Mutex<Result<Known, Errno>>,
     asked: AtomicUsize,
 }
 

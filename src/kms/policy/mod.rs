@@ -181,9 +181,9 @@ impl Statement {
 impl Who {
     /// `NotPrincipal` is everybody but the listed: who is listed as a user or by any group is not meant.
     fn matches(&self, view: &View<'_>) -> Known<bool> {
-        let is = |listed: &Principal| match view.is_in_account(listed) {
-            true if self.is_account_everyone => Ok(true),
-            _ => view.is(listed),
+        let is = |listed: &Principal| {
+            let is_everyone = self.is_account_everyone && view.is_in_account(listed);
+            if is_everyone { Ok(true) } else { view.is(listed) }
         };
         let listed = match &self.listed {
             Principals::Everyone => Ok(true),
