@@ -216,8 +216,8 @@ impl Fs {
             (Rename::NoReplace, Some(_)) => return errno(libc::EEXIST),
             (Rename::Exchange, None) => return errno(libc::ENOENT),
             (_, Some(target)) if target.ino == source.ino => return Ok(()),
-            (Rename::Replace, Some(target)) if is_dir(&target) && !is_dir(&source) => return errno(libc::EISDIR),
-            (Rename::Replace, Some(target)) if is_dir(&source) && !is_dir(&target) => return errno(libc::ENOTDIR),
+            (_, Some(target)) if how.replaces() && is_dir(&target) && !is_dir(&source) => return errno(libc::EISDIR),
+            (_, Some(target)) if how.replaces() && is_dir(&source) && !is_dir(&target) => return errno(libc::ENOTDIR),
             _ => {}
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;

@@ -249,6 +249,7 @@ impl Filesystem for Adapter {
             flags if flags.is_empty() => Rename::Replace,
             RenameFlags::RENAME_NOREPLACE => Rename::NoReplace,
             RenameFlags::RENAME_EXCHANGE => Rename::Exchange,
+            RenameFlags::RENAME_WHITEOUT => Rename::Whiteout,
             _ => return reply.error(Errno::EINVAL),
         };
         let (parent, to_parent) = (self.numbers.backing(parent), self.numbers.backing(to_parent));

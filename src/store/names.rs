@@ -193,7 +193,7 @@ impl Store {
         if target.is_some() && how == Rename::NoReplace {
             return Err(Error::Errno(libc::EEXIST));
         }
-        if target.is_some_and(|target| target.ino == source.ino) && how == Rename::Replace {
+        if target.is_some_and(|target| target.ino == source.ino) && how.replaces() {
             return Ok(());
         }
         if let Some(target) = target {
@@ -202,7 +202,7 @@ impl Store {
                 self.sync_before_rename(to, to_name, target)?;
             }
         }
-        let replaced = target.filter(|_| how == Rename::Replace);
+        let replaced = target.filter(|_| how.replaces());
         let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
         let settling = going.as_ref().map(|going| self.settling(going.ino));
         self.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
@@ -211,8 +211,10 @@ impl Store {
         }
         drop(settling);
         self.moved(source, to, to_name);
-        if let (Rename::Exchange, Some(target)) = (how, target) {
-            self.moved(target, from, name);
+        match (how, target) {
+            (Rename::Exchange, Some(target)) => self.moved(target, from, name),
+            (Rename::Whiteout, _) => drop(self.made(from, name)?),
+            _ => {}
         }
         Ok(())
     }

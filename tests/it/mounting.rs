@@ -153,3 +153,18 @@ fn a_read_only_backing_directory_can_be_read() {
     assert_eq!(fs::read_to_string(mount.path("bucket/object")).unwrap(), "content");
     store.try_sh("echo x > $MNT/bucket/object").expect_failure(1, "Read-only file system");
 }
+
+#[test]
+fn overlayfs_takes_a_directory_of_the_mount_as_its_upper_one() {
+    let store = Store::new();
+    let mount = store.mount();
+    mount.bucket("bucket");
+    store.sh(r#"mkdir -p lower/dir merged $MNT/bucket/{upper,work}
+           for name in gone changed renamed dir/inside; do echo below >lower/$name; done
+           mount -t overlay overlay -o lowerdir=$PWD/lower,upperdir=$MNT/bucket/upper,workdir=$MNT/bucket/work merged
+           trap "umount $PWD/merged" EXIT
+           ( cd merged; rm gone; echo above >>changed; mv renamed anew; rm -r dir; mkdir dir; echo new >dir/new )
+           test "$(cd merged; find | sort | tr '\n' ' ')" = ". ./anew ./changed ./dir ./dir/new "
+           test "$(cat merged/changed merged/anew)" = $'below\nabove\nbelow'
+           test -c $MNT/bucket/upper/gone; test -c $MNT/bucket/upper/renamed"#);
+}

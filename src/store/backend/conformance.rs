@@ -305,7 +305,7 @@ fn access() -> impl Strategy<Value = Access> {
 }
 
 fn how() -> impl Strategy<Value = Rename> {
-    prop::sample::select(vec![Rename::Replace, Rename::Replace, Rename::NoReplace, Rename::Exchange])
+    prop::sample::select(vec![Rename::Replace, Rename::Replace, Rename::NoReplace, Rename::Exchange, Rename::Whiteout])
 }
 
 fn kind() -> impl Strategy<Value = u32> {
@@ -402,7 +402,7 @@ fn renames_of_directories_into_and_over_one_another_answer_alike() {
     const NODE: NewNode = NewNode { mode: 0o755, umask: 0, owner: None };
     let mut ops = vec![Op::MakeDir(0, "a", NODE), Op::OpenDir(0, "a"), Op::MakeDir(1, "b", NODE), Op::OpenDir(1, "b")];
     ops.extend([Op::MakeDir(2, "c", NODE), Op::MakeDir(0, "d", NODE), Op::OpenDir(0, "d"), Op::Create(0, "c", NODE)]);
-    for how in [Rename::Replace, Rename::NoReplace, Rename::Exchange] {
+    for how in [Rename::Replace, Rename::NoReplace, Rename::Exchange, Rename::Whiteout] {
         for (from, name) in [(0, "a"), (0, "d"), (0, "c"), (1, "b"), (2, "c"), (2, "none")] {
             for (to, to_name) in [(0, "a"), (0, "none"), (1, "b"), (1, "c"), (2, "a"), (3, "x")] {
                 // And back, so that the next finds the same places.

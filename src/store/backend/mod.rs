@@ -149,6 +149,16 @@ pub enum Rename {
     Replace,
     NoReplace,
     Exchange,
+    /// Replaces, and leaves a whiteout at the old name: the character device 0:0 without a mode, which is of the user of
+    /// this process. That is how overlayfs says that a name below is gone.
+    Whiteout,
+}
+
+impl Rename {
+    /// Whether what has the new name loses it.
+    pub fn replaces(self) -> bool {
+        matches!(self, Self::Replace | Self::Whiteout)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

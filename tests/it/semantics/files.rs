@@ -126,6 +126,21 @@ fn rename_replaces_keeps_or_exchanges() {
 }
 
 #[test]
+fn a_rename_leaves_a_whiteout_where_it_is_asked_to() {
+    let w = World::with_buckets(&["bucket"]);
+    let (from, to) = (w.at("bucket/a"), w.at("bucket/b"));
+    fs::write(&from, "a").unwrap();
+    fs::write(&to, "b").unwrap();
+    let rename = |flags| rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &to, flags);
+    rename(RenameFlags::WHITEOUT).unwrap();
+    let left = fs::symlink_metadata(&from).unwrap();
+    assert_eq!((left.mode(), left.rdev(), left.nlink()), (libc::S_IFCHR, 0, 1));
+    assert_eq!(fs::read_to_string(&to).unwrap(), "a");
+    fs::remove_file(&from).unwrap();
+    assert_eq!(fs::read_dir(w.at("bucket")).unwrap().count(), 1);
+}
+
+#[test]
 fn a_rename_keeps_the_encryption() {
     let mut w = World::with_buckets(&["bucket"]);
     w.set_default("bucket", r#"{"SSEAlgorithm":"aws:kms"}"#, None);

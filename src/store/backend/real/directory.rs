@@ -98,6 +98,7 @@ impl Dir for RealDir {
             Rename::Replace => renameat(&self.fd, name, to, to_name),
             Rename::NoReplace => renameat_with(&self.fd, name, to, to_name, RenameFlags::NOREPLACE),
             Rename::Exchange => renameat_with(&self.fd, name, to, to_name, RenameFlags::EXCHANGE),
+            Rename::Whiteout => renameat_with(&self.fd, name, to, to_name, RenameFlags::WHITEOUT),
         }?)
     }
 

@@ -129,11 +129,16 @@ impl Image {
         if kind == DIRECTORY {
             made.nlink = 2;
         }
+        let ino = self.insert(made);
+        self.relink(vec![change(directory, name, None, Some(ino))], None);
+        Ok(ino)
+    }
+
+    fn insert(&mut self, made: Inode) -> u64 {
         let ino = self.next_ino;
         self.next_ino += 1;
         Arc::make_mut(&mut self.inodes).insert(ino, Arc::new(made));
-        self.relink(vec![change(directory, name, None, Some(ino))], None);
-        Ok(ino)
+        ino
     }
 
     pub(super) fn link(&mut self, from: u64, name: &OsStr, to: u64, to_name: &OsStr) -> io::Result<()> {
@@ -186,15 +191,29 @@ impl Image {
         if target == Some(source) {
             return Ok(());
         }
-        let left = if how == Rename::Exchange { target } else { None };
         let mut removed = None;
-        if let (Some(target), None) = (target, left) {
+        if let (Some(target), true) = (target, how.replaces()) {
             self.check_replaceable(source, target)?;
             removed = self.inode(target).is_directory().then_some(target);
         }
+        let left = match how {
+            Rename::Exchange => target,
+            Rename::Whiteout => Some(self.make_whiteout(from.0)),
+            Rename::Replace | Rename::NoReplace => None,
+        };
         let changes = vec![change(from.0, from.1, Some(source), left), change(to.0, to.1, target, Some(source))];
         self.relink(changes, removed);
         Ok(())
+    }
+
+    /// For a name in this directory.
+    fn make_whiteout(&mut self, directory: u64) -> u64 {
+        let mut made = inode(libc::S_IFCHR, 0, Body::Special, self.time);
+        let parent = self.inode(directory);
+        if parent.mode & libc::S_ISGID != 0 {
+            made.gid = parent.gid;
+        }
+        self.insert(made)
     }
 
     /// A directory cannot go into itself, nor replace one that it lies in.
