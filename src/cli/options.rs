@@ -106,7 +106,7 @@ Options for -o:
   inodes=N                  have the kernel forget files beyond so many, 1000 or more, which costs looking them up again;
                             without it the kernel forgets them when it needs the memory
   sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the
-                            user database lies in unusual places
+                            user database lies in places that its helper cannot read
   idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
                             with s, m, h or d; 0 (default) never does
   nosuid, suid, nodev, dev  whether set-id bits and file capabilities, and device files, count: no by default, since

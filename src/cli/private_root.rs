@@ -9,7 +9,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -38,10 +38,12 @@ pub fn clone_of(directory: &Path) -> io::Result<OwnedFd> {
 /// absolute, `/proc`, as far as it concerns processes, and nothing else. The current directory is `/`.
 pub fn enter(directories: &[PathBuf]) -> io::Result<()> {
     let before = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     crate::sys::unshare_mounts()?;
     build(directories).inspect_err(|_| {
-        // A namespace that is not left would keep everybody's file systems in use.
-        let _ = move_into_link_name_space(before.as_fd(), Some(LinkNameSpaceType::Mount));
+        // A namespace that is not left would keep everybody's file systems in use. Its root may not be this process's.
+        let back = move_into_link_name_space(before.as_fd(), Some(LinkNameSpaceType::Mount));
+        let _ = back.and_then(|()| fchdir(&root)).and_then(|()| chroot("."));
     })
 }
 

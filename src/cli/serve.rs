@@ -68,6 +68,7 @@ pub fn serve(
     let stop = Stop::new(Arc::new(keeper)).map_err(|e| Failure::new(describe(&e)))?;
     let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop, &Arc::new(notify));
     let closed = store.close();
+    stop.keeper.release_store();
     result?;
     closed.map_err(|e| logged(assembly::explain(&plan.store, &e)))?;
     log::info!("unmounted {} from {}", plan.store.display(), plan.target.display());

@@ -177,7 +177,10 @@ pub fn refuse(role: Role) -> Result<(), Box<dyn Error>> {
     let of = |number, value: u64| rule([argument(number, SeccompCmpOp::Eq, value)?]);
     #[allow(clippy::cast_lossless, clippy::unnecessary_cast)] // Signed with musl.
     rules.insert(libc::SYS_ioctl, TERMINAL.iter().map(|call| of(1, *call as u64)).collect::<Result<_, _>>()?);
-    rules.insert(libc::SYS_prctl, OF_MEMORY.iter().map(|what| of(0, *what as u64)).collect::<Result<_, _>>()?);
+    rules.insert(
+        libc::SYS_prctl,
+        OF_MEMORY.iter().map(|what| of(0, u64::from(what.unsigned_abs()))).collect::<Result<_, _>>()?,
+    );
     // Of this process only: its own signals, as abort(3) sends them, and its own limits.
     let pid = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![rule([argument(0, SeccompCmpOp::Ne, pid)?])?]);
@@ -225,7 +228,7 @@ fn by_number() -> BpfProgram {
     const NUMBER: u32 = 0; // offset in struct seccomp_data
     let does = |code, k| sock_filter { code, jt: 0, jf: 0, k };
     let skips = |code, k, jt, jf| sock_filter { code, jt, jf, k };
-    let error = |errno: libc::c_int| libc::SECCOMP_RET_ERRNO | errno as u32;
+    let error = |errno: libc::c_int| libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
     vec![
         does(LOAD, NUMBER),
         skips(AT_LEAST, X32, 0, 1),

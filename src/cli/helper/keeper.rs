@@ -27,6 +27,7 @@ const UNMOUNT_LAZILY: u8 = 3;
 const UNMOUNT_UNLESS_BUSY: u8 = 4;
 const LOOK: u8 = 5;
 const ASK_ATTRIBUTES: u8 = 6;
+const RELEASE_STORE: u8 = 7;
 
 /// The keeper, as the serving process sees it.
 pub struct Keeper {
@@ -59,6 +60,11 @@ impl Keeper {
     /// `EBUSY` if somebody uses the mount.
     pub fn unmount_unless_busy(&self) -> io::Result<()> {
         self.order(UNMOUNT_UNLESS_BUSY, &[])
+    }
+
+    /// The store is closed: its file system may be unmounted.
+    pub fn release_store(&self) {
+        let _ = self.order(RELEASE_STORE, &[]);
     }
 
     fn order(&self, verb: u8, what: &[u8]) -> io::Result<()> {
@@ -94,8 +100,9 @@ pub fn run() -> ExitCode {
     let Ok(mut start) = Start::receive() else { return ExitCode::FAILURE };
     let Ok(about) = serde_json::from_slice::<About>(&start.about) else { return ExitCode::FAILURE };
     // The serving process may reach the store through a mount of its own, which keeps no other one busy.
-    let _store = open(OsStr::from_bytes(&about.store), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let kept = Arc::new(Kept { target: OsStr::from_bytes(&about.target).into(), bound: Mutex::new(None) });
+    let store = open(OsStr::from_bytes(&about.store), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+    let target = OsStr::from_bytes(&about.target).into();
+    let kept = Arc::new(Kept { target, store: Mutex::new(store), bound: Mutex::new(None) });
     if about.confined {
         sandbox::enter_as_keeper();
     }
@@ -110,6 +117,7 @@ pub fn run() -> ExitCode {
 
 struct Kept {
     target: PathBuf,
+    store: Mutex<Option<OwnedFd>>,
     bound: Mutex<Option<Bound>>,
 }
 
@@ -129,6 +137,10 @@ impl Kept {
             UNMOUNT_LAZILY => self.leave()?.unmount(true),
             UNMOUNT_UNLESS_BUSY => self.leave()?.unmount_unless_busy(),
             LOOK => self.look(),
+            RELEASE_STORE => {
+                *self.store.lock() = None;
+                Ok(())
+            }
             ASK_ATTRIBUTES => self.ask_attributes(Path::new(OsStr::from_bytes(what))),
             _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
         }

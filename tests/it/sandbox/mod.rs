@@ -6,7 +6,8 @@ mod attacks;
 mod debugger;
 mod helpers;
 
-use crate::harness::{Store, wait_until};
+use crate::harness::{Disk, Store, wait_until};
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::fs;
 use std::path::Path;
@@ -144,4 +145,16 @@ fn when_the_daemon_is_gone_whoever_waits_in_the_mount_is_let_go_also_while_a_dev
     let answer = tells.recv_timeout(Duration::from_secs(60)).expect("nobody answers, and nobody says so");
     assert!(matches!(answer.unwrap_err().raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)));
     drop(devices);
+}
+
+#[test]
+fn the_stores_file_system_is_in_use_exactly_as_long_as_the_store_is_open() {
+    let disk = Disk::new(32);
+    let store = Store::at(&disk.path().join("store"));
+    let mount = store.mount();
+    mount.bucket("bucket");
+    // The serving process has it by a mount of its own, which nobody sees.
+    assert_eq!(unmount(disk.path(), UnmountFlags::empty()), Err(rustix::io::Errno::BUSY));
+    mount.unmount();
+    unmount(disk.path(), UnmountFlags::empty()).unwrap();
 }
