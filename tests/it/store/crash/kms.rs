@@ -103,7 +103,7 @@ fn use_everything_else(store: &Arc<Store>, dir: &Arc<Dir>, open: &Object) {
 fn nobody_waits_for(what: &str, act: impl FnOnce(&Arc<Store>, &Arc<Dir>, &Arc<Object>) + Send) {
     let (kms, service) = (Moody::new(), Moody::new());
     let keys = Arc::new(KeyService::new(kms.clone(), service));
-    let (disk, _) = new_disk();
+    let disk = disk_for(&keys);
     let store = open(&disk, &keys);
     for (name, encryption) in [("victim", aws_kms("k")), ("closed", aws_kms("k")), ("other", aes256())] {
         let object = store.create(&bucket(&store), OsStr::new(name), &NODE, &encryption, name, &CALLER).unwrap().0;

@@ -139,7 +139,7 @@ fn a_write_that_cannot_read_a_page_leaves_the_object_as_it_was() {
 #[test]
 fn records_of_a_failed_append_never_count() {
     let keys = keys();
-    let (disk, _) = new_disk();
+    let disk = disk_for(&keys);
     let store = open(&disk, &keys);
     let dir = bucket(&store);
     let [a, b] = ["a", "b"].map(|name| create(&store, &dir, name));
@@ -227,7 +227,7 @@ fn a_change_of_the_data_key_that_fails_leaves_the_content_as_it_was() {
     let keys = keys();
     for nth in 1..=4 {
         for call in [Call::Write, Call::Read, Call::Stat] {
-            let (disk, _) = new_disk();
+            let disk = disk_for(&keys);
             let store = open(&disk, &keys);
             let object = create(&store, &bucket(&store), "a");
             let data = pattern(1, 70 * 4096 + 9);

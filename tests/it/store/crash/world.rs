@@ -60,7 +60,7 @@ impl World {
     }
 
     pub fn with(keys: &Arc<KeyService>, encryption: Encryption, chunks: Chunks, durable_bucket: bool) -> Arc<Self> {
-        let disk = empty_store();
+        let disk = empty_store(keys);
         let store = open(&disk, keys);
         let ino = bucket(&store).ino();
         if durable_bucket {
@@ -280,8 +280,8 @@ fn split(text: &str, by: char) -> Vec<&str> {
 }
 
 /// A store whose log is short, since recovery reads all of it and these tests recover some ten thousand times.
-fn empty_store() -> SimulatedDisk {
-    let (disk, _) = new_disk();
+fn empty_store(keys: &KeyService) -> SimulatedDisk {
+    let disk = disk_for(keys);
     let log = disk.root().unwrap().open_dir(OsStr::new("log")).unwrap();
     let redo = log.open_file(OsStr::new("redo"), backend::Access::ReadWrite).unwrap();
     redo.set_len(64 << 10).unwrap();
