@@ -9,7 +9,7 @@ fn every_promise_names_tests_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/RELIABILITY.md")).unwrap();
     let rows = document.split("## Figures").next().unwrap().lines().filter(|line| line.starts_with("| ")).skip(2);
-    let tests = files_below(&root.join("tests/it"));
+    let tests = [files_below(&root.join("tests/it")), files_below(&root.join("src"))].concat();
     let mut named = 0;
     for row in rows {
         let names: Vec<_> = row.split('`').filter(|word| word.contains("::")).collect();
@@ -17,7 +17,8 @@ fn every_promise_names_tests_that_are_there() {
         for name in names {
             let (modules, function) = name.rsplit_once("::").unwrap();
             let path = modules.replace("::", "/");
-            let places = [root.join(format!("tests/it/{path}.rs")), root.join(format!("tests/it/{path}/mod.rs"))];
+            let places = ["tests/it/{}.rs", "tests/it/{}/mod.rs", "src/{}.rs"];
+            let places = places.map(|place| root.join(place.replace("{}", &path)));
             let file =
                 tests.iter().find(|file| places.contains(file)).unwrap_or_else(|| panic!("{name}: no such file"));
             let text = fs::read_to_string(file).unwrap();
