@@ -19,6 +19,7 @@ impl SecretKey {
     }
 
     /// Another key that takes both to make (HKDF-SHA-256), for one purpose.
+    #[must_use]
     pub fn with(&self, other: &Self, purpose: &[u8]) -> Self {
         let mut derived = Box::new([0; Self::LEN]);
         Hkdf::<Sha256>::new(Some(other.expose()), self.expose())
@@ -28,6 +29,7 @@ impl SecretKey {
     }
 
     /// A key of its own with the same bytes.
+    #[must_use]
     pub fn duplicate(&self) -> Self {
         Self(self.0.clone())
     }

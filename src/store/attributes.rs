@@ -103,7 +103,7 @@ impl Store {
             return Err(Error::Errno(libc::ENODATA));
         }
         if is_capability(attribute) {
-            return self.changing(|| self.remove_capability(at));
+            return self.changing(|| Self::remove_capability(at));
         }
         self.changing(|| Carrier::of(at)?.remove(attribute))
     }
@@ -149,10 +149,11 @@ impl<'a> Carrier<'a> {
     }
 
     pub(super) fn set(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::File(file) => file.set_xattr(attribute, value, flags)?,
             Self::Entry(dir, name) => dir.backing.set_xattr(*name, attribute, value, flags)?,
-        })
+        }
+        Ok(())
     }
 
     fn list(&self) -> Result<Vec<u8>> {
@@ -163,10 +164,11 @@ impl<'a> Carrier<'a> {
     }
 
     pub(super) fn remove(&self, attribute: &OsStr) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::File(file) => file.remove_xattr(attribute)?,
             Self::Entry(dir, name) => dir.backing.remove_xattr(*name, attribute)?,
-        })
+        }
+        Ok(())
     }
 }
 

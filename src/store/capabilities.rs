@@ -74,7 +74,7 @@ impl Store {
         }
     }
 
-    pub(super) fn remove_capability(&self, at: Target<'_>) -> Result<()> {
+    pub(super) fn remove_capability(at: Target<'_>) -> Result<()> {
         let remove = |name| match Carrier::of(at)?.remove(OsStr::new(name)) {
             // Nothing but regular files and directories can have the one.
             Err(error) if error.is_errno(Errno::NODATA) || error.is_errno(Errno::PERM) && name == KEPT_AS => Ok(false),
@@ -96,7 +96,7 @@ impl Store {
             done => done.map(|_| true),
         };
         if is_there(KEPT_AS)? || is_there(CAPABILITY)? {
-            self.changing(|| self.remove_capability(at))?;
+            self.changing(|| Self::remove_capability(at))?;
         }
         *none = true;
         Ok(())

@@ -67,7 +67,7 @@ pub(super) fn create(backend: &dyn Backend, key: &StoreKey) -> Result<()> {
 }
 
 impl Configured {
-    pub(super) fn read(backend: &dyn Backend, seal: &StoreSeal) -> Result<Self> {
+    pub(super) fn read(backend: &dyn Backend, seal: &StoreSeal) -> Self {
         let key = seal.key().map(|key| key.mac_key(PURPOSE));
         let known = match &key {
             None => Known::Nothing,
@@ -85,7 +85,7 @@ impl Configured {
                 }
             },
         };
-        Ok(Self { key, changing: Mutex::default(), known: Mutex::new(known) })
+        Self { key, changing: Mutex::default(), known: Mutex::new(known) }
     }
 
     /// Refuses what is not the directory's configuration: `found` is what is there.

@@ -211,7 +211,7 @@ impl Store {
             rewritten: options.rewritten,
             longest_file: lock.max_len(),
             features,
-            configured: Configured::read(backend.as_ref(), &seal)?,
+            configured: Configured::read(backend.as_ref(), &seal),
             seal,
             backend,
             keys,

@@ -220,7 +220,7 @@ type Change = fn(&Fs, u64, u64);
 const CHANGES: [(&str, Change); 6] = [
     ("another content", |fs, _, a| put(fs, a, NAME, &configuration(AES256, false))),
     ("a first one", |fs, bucket, _| {
-        put(fs, fs.lookup(bucket, OsStr::new("b")).unwrap().attr.ino, NAME, &configuration(KMS, true))
+        put(fs, fs.lookup(bucket, OsStr::new("b")).unwrap().attr.ino, NAME, &configuration(KMS, true));
     }),
     ("it goes", |fs, _, a| fs.unlink(a, OsStr::new(NAME)).unwrap()),
     ("it moves", |fs, bucket, a| {

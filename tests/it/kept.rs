@@ -24,18 +24,28 @@ fn a_file_capability_outlives_everything_but_a_change_of_content() {
          truncate -s 5000 $MNT/bucket/cut; fallocate -p -o 0 -l 4096 $MNT/bucket/cut; {SET} $MNT/bucket/cut"
     ));
     let names = ["copied", "logged", "home", "cut"];
-    names.iter().for_each(|name| has(name, "at once"));
+    for name in &names {
+        has(name, "at once");
+    }
     store.sh("kmsfs sync $MNT");
-    names.iter().for_each(|name| has(name, "after a checkpoint"));
+    for name in &names {
+        has(name, "after a checkpoint");
+    }
     store.sh("kmsfs reencrypt --recursive --new-data-key $MNT/bucket; kmsfs sync $MNT");
-    names.iter().for_each(|name| has(name, "under a new data key"));
+    for name in &names {
+        has(name, "under a new data key");
+    }
     mount.remount();
-    names.iter().for_each(|name| has(name, "after a new mount"));
+    for name in &names {
+        has(name, "after a new mount");
+    }
     store.sh(&format!("cat source 1<>$MNT/bucket/logged; {SET} $MNT/bucket/logged; sync $MNT/bucket/logged"));
     mount.kill9();
     store.sh("umount -l $MNT");
     let mut mount = store.mount();
-    names.iter().for_each(|name| has(name, "after a crash"));
+    for name in &names {
+        has(name, "after a crash");
+    }
     assert_eq!(store.sh("cmp source $MNT/bucket/logged; getfattr -dm - $MNT/bucket/logged | grep -c =").trim(), "1");
     store.sh("echo x >>$MNT/bucket/home; setcap -r $MNT/bucket/logged; cp source $MNT/bucket/copied; truncate -s 1 $MNT/bucket/cut");
     for when in ["at once", "after a new mount"] {
@@ -78,7 +88,7 @@ fn set_id_bits_outlive_what_an_ordinary_users_daemon_writes() {
     let _device = OpenDevice::new();
     let answer = store.sh_as(
         NOBODY,
-        r#"cd theirs
+        r"cd theirs
            trap 'fusermount3 -u -z mnt 2>/dev/null || true' EXIT
            up() { kmsfs mount --key-file key -o log_file=$PWD/log store mnt; }
            modes() { stat -c %a mnt/bucket/* | tr '\n' ' '; }
@@ -88,7 +98,7 @@ fn set_id_bits_outlive_what_an_ordinary_users_daemon_writes() {
            seq 9999 >mnt/bucket/taken; kmsfs sync mnt; seq 9999 1<>mnt/bucket/taken; chmod 4755 mnt/bucket/taken; chmod 755 mnt/bucket/taken
            seq 9999 >mnt/bucket/written; chmod 6755 mnt/bucket/written; echo x >>mnt/bucket/written
            modes; kmsfs sync mnt; modes; fusermount3 -u mnt; up; modes; cmp mnt/bucket/copied <(seq 9999)
-           fusermount3 -u mnt"#,
+           fusermount3 -u mnt",
     );
     assert_eq!((answer.code, answer.out.trim()), (0, "6755 2755 755 755 ".repeat(3).trim()), "{answer:?}");
 }

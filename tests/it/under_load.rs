@@ -3,7 +3,7 @@
 use crate::harness::Store;
 
 /// Each writes, renames, unlinks and reads files of its own, and knows what is in them.
-const PROGRAM: &str = r#"
+const PROGRAM: &str = r"
 import os, random, sys, time, traceback
 root, processes, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 
@@ -70,7 +70,7 @@ for number in range(processes):
             os._exit(1)
     running.append(pid)
 sys.exit(sum(os.waitpid(pid, 0)[1] != 0 for pid in running))
-"#;
+";
 
 #[test]
 fn files_that_others_close_meanwhile_are_never_a_bad_file_descriptor() {

@@ -67,7 +67,9 @@ impl Backup {
         for part in &parts {
             bytes.extend((part.len() as u32).to_le_bytes());
         }
-        parts.into_iter().for_each(|part| bytes.extend(part));
+        for part in parts {
+            bytes.extend(part);
+        }
         bytes.extend(Sha256::digest(&bytes));
         bytes
     }

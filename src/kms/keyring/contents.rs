@@ -121,7 +121,9 @@ impl Contents {
             attributes: Attributes::from([store_id]),
             rules: Rules::default(),
         };
-        Lasting::ALL.into_iter().for_each(|which| contents.keep(which, &SecretKey::random(), wrapping.root()));
+        for which in Lasting::ALL {
+            contents.keep(which, &SecretKey::random(), wrapping.root());
+        }
         Ok(contents)
     }
 
@@ -219,8 +221,8 @@ impl Contents {
         for (which, key) in lasting {
             self.keep(which, &key?, to.root());
         }
-        let materials = self.keys.iter_mut().flat_map(|key| &mut key.materials).chain(&mut self.service);
-        materials.map(|material| material.rewrap(from, to)).collect::<Result<(), _>>()?;
+        let mut materials = self.keys.iter_mut().flat_map(|key| &mut key.materials).chain(&mut self.service);
+        materials.try_for_each(|material| material.rewrap(from, to))?;
         for id in self.keys.iter().map(|key| key.id).collect::<Vec<_>>() {
             let Some(mut pending) = self.json::<Pending>(&id, PENDING_MATERIAL) else { continue };
             pending.material.rewrap(from, to)?;

@@ -182,16 +182,15 @@ impl Keyring {
         }
         // Another process may have been here before.
         let (opened, mut slot) = slots.open_again(secret)?;
-        let keys = match opened.keys {
-            Some(keys) => keys,
-            None => {
-                let (keys, with_keys) = slots.give_keys(&slot, secret, root, &slots_key)?;
-                slot = with_keys;
-                slots.authenticate(root, &slots_key);
-                let written = replace(&self.dir, SLOTS, &slots.encode());
-                written.map_err(|error| OpenError::io("it cannot be written", &error))?;
-                keys
-            }
+        let keys = if let Some(keys) = opened.keys {
+            keys
+        } else {
+            let (keys, with_keys) = slots.give_keys(&slot, secret, root, &slots_key)?;
+            slot = with_keys;
+            slots.authenticate(root, &slots_key);
+            let written = replace(&self.dir, SLOTS, &slots.encode());
+            written.map_err(|error| OpenError::io("it cannot be written", &error))?;
+            keys
         };
         let mut session = self.session.write();
         (session.slot, session.keys) = (slot, Some(keys));

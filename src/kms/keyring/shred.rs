@@ -93,7 +93,8 @@ impl Wrapping {
         };
         // What was filled last is the highest of what is filled.
         let from = filled.last_key_value().map_or(0, |(last, _)| last + 1);
-        let sector = (from..).find(|sector| !taken.contains(sector)).expect("there are more sectors than materials");
+        let sector =
+            (from..=u32::MAX).find(|sector| !taken.contains(sector)).expect("there are more sectors than materials");
         let secret = SecretKey::random();
         let key = self.root.with(&secret, PURPOSE);
         let mut bytes = Zeroizing::new([0; SecretKey::LEN]);
@@ -160,10 +161,7 @@ pub fn erase(dir: &Path) -> io::Result<()> {
 
 /// The file as it is; none of the first keyrings has one.
 pub fn read(dir: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    match is_there(dir) {
-        true => read_private(dir, SHRED).map(Zeroizing::new),
-        false => Ok(Zeroizing::default()),
-    }
+    if is_there(dir) { read_private(dir, SHRED).map(Zeroizing::new) } else { Ok(Zeroizing::default()) }
 }
 
 /// Whether there is one, its owner's alone.
@@ -181,7 +179,7 @@ fn is_there(dir: &Path) -> bool {
 
 /// An empty one, where there is none.
 fn make(dir: &Path) -> io::Result<()> {
-    if is_there(dir) { Ok(()) } else { replace(dir, SHRED, &[0; STEP * SECTOR]) }
+    if is_there(dir) { Ok(()) } else { replace(dir, SHRED, &vec![0; STEP * SECTOR]) }
 }
 
 fn open(dir: &Path, write: bool) -> Result<File, OpenError> {

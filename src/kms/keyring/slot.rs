@@ -45,6 +45,7 @@ enum Kind {
 
 /// Two envelopes under the secret, and what everybody may see.
 #[derive(Serialize, Deserialize)]
+#[allow(clippy::struct_field_names)] // They are the members' names in slots.json.
 struct WrittenKeys {
     public_key: String,
     private_key: String,

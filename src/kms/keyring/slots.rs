@@ -347,12 +347,12 @@ mod tests {
     }
 
     impl Keys {
-        fn new(&self, unlock: &Unlock, name: Option<&str>) -> NewSlot {
+        fn slot(&self, unlock: &Unlock, name: Option<&str>) -> NewSlot {
             NewSlot::new(&self.slots, unlock, CHEAP, name, 6).unwrap()
         }
 
         fn one(&self) -> Slots {
-            Slots::new(&self.root, self.new(&passphrase(), None)).0
+            Slots::new(&self.root, self.slot(&passphrase(), None)).0
         }
 
         /// The file with its slots changed by somebody who may.
@@ -417,12 +417,12 @@ mod tests {
         let mut slots = keys.one();
         let key = Unlock::KeyFile(SecretKey::random());
         let recovery = Unlock::RecoveryKey(SecretKey::random());
-        assert_eq!(slots.add(keys.new(&key, Some("unit")), &keys.root), Ok(1));
-        assert_eq!(slots.add(keys.new(&recovery, None), &keys.root), Ok(2));
+        assert_eq!(slots.add(keys.slot(&key, Some("unit")), &keys.root), Ok(1));
+        assert_eq!(slots.add(keys.slot(&recovery, None), &keys.root), Ok(2));
         slots.remove(0).unwrap();
         let none = OpenError::Other("there is no slot 0: there are 1, 2".into());
         assert_eq!(slots.remove(0), Err(none));
-        slots.replace(1, keys.new(&passphrase(), None), &keys.root).unwrap();
+        slots.replace(1, keys.slot(&passphrase(), None), &keys.root).unwrap();
         slots.authenticate(&keys.root, &keys.slots);
         let expected = [(1, "passphrase".to_owned(), Some("unit".to_owned())), (2, "recovery-key".to_owned(), None)];
         assert_eq!(info(&slots), expected);
@@ -433,16 +433,19 @@ mod tests {
         assert_eq!((read.infos()[0].created, read.infos()[0].cost), (Some(6), Some(CHEAP)));
     }
 
+    type Attempt<'a> = &'a dyn Fn(&mut Vec<Value>);
+
     #[test]
     fn whoever_had_not_unlocked_it_adds_changes_and_exchanges_nothing() {
         let (keys, stranger) = (keys(), keys());
         let (own, theirs) = (Unlock::KeyFile(SecretKey::random()), Unlock::KeyFile(SecretKey::random()));
         let mut slots = keys.one();
-        slots.add(keys.new(&own, Some("mine")), &keys.root).unwrap();
+        slots.add(keys.slot(&own, Some("mine")), &keys.root).unwrap();
         slots.authenticate(&keys.root, &keys.slots);
         assert!(slots.open(&own).is_ok());
-        let planted = value(&stranger.new(&theirs, None).slot);
-        let attempts: [&dyn Fn(&mut Vec<Value>); 5] = [
+        let planted = value(&stranger.slot(&theirs, None).slot);
+
+        let attempts: [Attempt<'_>; 5] = [
             &|list| list.push(planted.clone()),
             &|list| list[0]["public_key"] = planted["public_key"].clone(),
             // A root key of the attacker's, sealed to the victim's public key.
@@ -469,7 +472,7 @@ mod tests {
     fn public_keys_in_a_file_of_the_first_version_are_nobodys() {
         let (keys, theirs) = (keys(), Unlock::KeyFile(SecretKey::random()));
         let mut list = keys.one().list;
-        list.push(value(&keys.new(&theirs, None).slot));
+        list.push(value(&keys.slot(&theirs, None).slot));
         let mut slots = Slots::decode(&of_first_version(list)).unwrap();
         assert_eq!(slots.seal_root(&keys.root), [0, 1], "none can be given a root key");
         assert_eq!(slots.open(&theirs).err(), Some(OpenError::WrongKey));
@@ -508,7 +511,7 @@ mod tests {
             assert!(NewSlot::new(&keys.slots, &key, CHEAP, Some(name), 0).is_err(), "{name:?}");
         }
         let mut slots = keys.one();
-        let add = |slots: &mut Slots| slots.add(keys.new(&key, None), &keys.root);
+        let add = |slots: &mut Slots| slots.add(keys.slot(&key, None), &keys.root);
         assert!((1..32).all(|number| add(&mut slots) == Ok(number)));
         let text = "it has 32 slots, which is the most: remove one first";
         assert_eq!(add(&mut slots), Err(OpenError::Other(text.into())));

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 
-const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
+const AT_FDCWD: u64 = (libc::AT_FDCWD as i64).cast_unsigned();
 const REFUSED: Result<u64, Errno> = Err(Errno::PERM);
 
 fn c_string(path: &Path) -> Vec<u8> {
@@ -110,7 +110,10 @@ fn no_socket_is_made_and_none_that_is_open_reaches_somebody_else() {
     datagrams.set_nonblocking(true).unwrap();
     let mut thread = Debugger::attach(mount.pid());
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK] {
-        let made = thread.call(libc::SYS_socket, &[Number(family as u64), Number(libc::SOCK_RAW as u64), Number(0)]);
+        let made = thread.call(
+            libc::SYS_socket,
+            &[Number(u64::from(family.cast_unsigned())), Number(libc::SOCK_RAW as u64), Number(0)],
+        );
         assert_eq!(made, REFUSED, "{family}");
     }
     let family = u16::try_from(libc::AF_UNIX).unwrap().to_ne_bytes();
@@ -153,7 +156,7 @@ fn calls_by_any_number_that_reach_beyond_serving_are_refused() {
         ("ipc", libc::CLONE_NEWIPC),
         ("cgroup", libc::CLONE_NEWCGROUP),
     ] {
-        let flag = flag as u64;
+        let flag = u64::from(flag.cast_unsigned());
         refused(&mut thread, name, libc::SYS_unshare, &[flag]);
         refused(&mut thread, name, libc::SYS_clone, &[flag | signalling]);
         let as_a_thread = (libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND) as u64;

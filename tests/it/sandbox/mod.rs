@@ -130,7 +130,7 @@ fn when_the_daemon_is_gone_whoever_waits_in_the_mount_is_let_go_also_while_a_dev
     let mount = store.mount();
     let bucket = mount.bucket("bucket");
     // What keeps the connection open in life is a thread of the daemon that waits for the daemon.
-    let daemon = pidfd_open(Pid::from_raw(mount.pid() as i32).unwrap(), PidfdFlags::empty()).unwrap();
+    let daemon = pidfd_open(Pid::from_raw(mount.pid().cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
     let devices: Vec<_> = fs::read_dir(format!("/proc/{}/fd", mount.pid()))
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -244,7 +244,7 @@ fn an_object_with_space_to_give_back_keeps_its_descriptor_until_a_checkpoint() {
     let store = open(&disk, &keys);
     let dir = bucket(&store);
     let object = create(&store, &dir, "object");
-    object.write(0, &[1; 64 << 10]).unwrap();
+    object.write(0, &vec![1; 64 << 10]).unwrap();
     object.truncate(100).unwrap();
     object.commit().unwrap();
     store.release(&object);
