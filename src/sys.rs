@@ -28,6 +28,40 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// What `act` answers in a clone of this process that goes on from here, beside this one: for tests, in place of a
+/// hypervisor that resumes a machine twice. Whatever other threads held stays held in the clone, so `act` must need
+/// nothing of theirs. Builds without debug assertions, released ones among them, do not have it.
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub fn in_a_clone(act: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    use std::io::{Read, Write};
+    let (mut reader, mut writer) = io::pipe()?;
+    // SAFETY: the child has this thread alone. The C library puts its heap in order in the child (fork(3)); every other
+    // lock that `act` takes is its own. It ends without running what the parent has registered for its own end.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(reader);
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+            let told = done.is_ok_and(|answer| writer.write_all(&answer).is_ok());
+            // SAFETY: it does not come back.
+            unsafe { libc::_exit(i32::from(!told)) }
+        }
+        pid => {
+            drop(writer);
+            let mut answer = Vec::new();
+            let read = reader.read_to_end(&mut answer);
+            let child = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork answered no pid"))?;
+            let end = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty())?;
+            read?;
+            match end.and_then(|(_, status)| status.exit_status()) {
+                Some(0) => Ok(answer),
+                _ => Err(io::Error::other("the clone failed")),
+            }
+        }
+    }
+}
+
 /// Has all threads take memory from one heap. With glibc's heap for each thread (mallopt(3), M_ARENA_MAX) an event loop's
 /// grows a page at a time, with a system call for each.
 pub fn use_one_heap() {

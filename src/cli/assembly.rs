@@ -8,6 +8,7 @@ use super::options::Options;
 use super::private_root;
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
+use crate::crypto::random;
 use crate::fs::{Fs, FsOptions};
 use crate::kms::connect_syslog;
 use crate::kms::{self, ConnectSyslog, KeyringParameters, LocalKms, Machine, SystemUsers, Unlock, UserDatabase};
@@ -63,7 +64,7 @@ pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Accoun
     let secret = unlock.read_new()?;
     check_fitness(path, Need::Store)?;
     check_fitness(keyring, Need::Keyring)?;
-    let (store_id, account_id, region) = (rand::random(), account.id.clone(), account.region.clone());
+    let (store_id, account_id, region) = (random::bytes(), account.id.clone(), account.region.clone());
     let of_keyring = KeyringParameters { store_id, account_id: account_id.clone(), region: region.clone() };
     let kms = LocalKms::create(keyring, &of_keyring, &secret).map_err(|e| explain_keyring(keyring, &e))?;
     let backend = open_backend(path)?;

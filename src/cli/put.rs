@@ -5,6 +5,7 @@ use super::mountpoint;
 use super::stat::Encryption;
 use super::text::shown;
 use super::xattr;
+use crate::crypto::random;
 use crate::fs::PUT_PREFIX;
 use crate::sys::Signals;
 use base64::Engine as _;
@@ -276,7 +277,7 @@ fn remove_on_signal(path: &Path) -> io::Result<()> {
 
 /// It says what it is for, which is the object's name in the encryption context, unless that makes it too long.
 fn temporary_name(path: &Path) -> OsString {
-    let mut name = OsString::from(format!("{PUT_PREFIX}{:016x}", rand::random::<u64>()));
+    let mut name = OsString::from(format!("{PUT_PREFIX}{:016x}", u64::from_le_bytes(random::bytes())));
     let target = path.file_name().unwrap_or_default();
     if name.len() + 1 + target.len() <= crate::fs::NAME_MAX {
         name.push(".");

@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure, describe};
 use super::mountpoint;
 use super::text::{escape, pretty, shown};
 use super::xattr;
+use crate::crypto::random;
 use crate::fs::bulk::{How, Order, Outcome};
 use crate::sse::{Algorithm, Request};
 use crate::sys::Signals;
@@ -147,7 +148,7 @@ fn order(args: &ReencryptArgs) -> Result<Order, Failure> {
         _ => How::AsNeeded,
     };
     let (from_key, dry_run) = (args.from_key.clone(), args.dry_run);
-    Ok(Order { token: rand::random(), how, target, from_key, dry_run, from: 0 })
+    Ok(Order { token: u64::from_le_bytes(random::bytes()), how, target, from_key, dry_run, from: 0 })
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

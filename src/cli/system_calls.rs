@@ -263,6 +263,7 @@ mod tests {
                 assert_eq!(rustix::process::chroot("/"), Err(Errno::PERM));
                 assert!(crate::sys::unshare_umask().is_ok());
                 assert!(std::fs::read_dir("/").is_ok());
+                assert_ne!(crate::crypto::random::bytes::<16>(), [0; 16]);
             })
             .join()
             .unwrap();

@@ -1,13 +1,13 @@
 //! A key wrapped under another key: a salt of 16 bytes, the encrypted key, AES-256-GCM's tag of 16.
 //!
 //! The cipher's key comes from the wrapping key and the random salt (HKDF-SHA-256), so every envelope has a cipher of
-//! its own: its nonce can be zero, and no wrapping key meets GCM's bound.
+//! its own: its nonce can be zero, and no wrapping key meets GCM's bound. The salt is hedged: it does not come again with
+//! another key or binding even where the random numbers do.
 
-use super::{SecretKey, Tampered};
+use super::{SecretKey, Tampered, random};
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit, Nonce, Tag};
 use hkdf::Hkdf;
-use rand::Rng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -18,8 +18,7 @@ pub(super) const TAG: usize = 16;
 
 /// `bound_to` is additional data; unwrapping wants the same.
 pub fn wrap(wrapping_key: &SecretKey, key: &SecretKey, bound_to: &[u8]) -> Vec<u8> {
-    let mut salt = [0; SALT];
-    rand::rng().fill_bytes(&mut salt);
+    let salt = random::hedged(wrapping_key, &[b"kmsfs envelope", bound_to, key.expose()]);
     let mut envelope = Vec::with_capacity(LEN);
     envelope.extend_from_slice(&salt);
     envelope.extend_from_slice(key.expose());

@@ -1,8 +1,9 @@
 //! RSA keys under which key material is brought in: RSAES_OAEP_SHA_256, as AWS KMS takes it.
 
-use super::{SecretKey, Tampered};
+use super::{SecretKey, Tampered, random};
 use hmac::{Hmac, KeyInit, Mac};
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
+use rsa::rand_core::{Infallible, TryCryptoRng, TryRng};
 use rsa::{Oaep, PrivateKey};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -24,7 +25,7 @@ impl ImportKey {
             Modulus::Bits3072 => 3072,
             Modulus::Bits4096 => 4096,
         };
-        PrivateKey::new(&mut rand::rng(), bits).map(Self).map_err(|_| Tampered)
+        PrivateKey::new(&mut Kernel, bits).map(Self).map_err(|_| Tampered)
     }
 
     /// PKCS #8, DER.
@@ -48,6 +49,28 @@ impl ImportKey {
         Ok(SecretKey::from_box(Box::new(*bytes)))
     }
 }
+
+/// The kernel's generator, as the crate rsa asks for one.
+struct Kernel;
+
+impl TryRng for Kernel {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from_le_bytes(random::bytes()))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(u64::from_le_bytes(random::bytes()))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        random::fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Kernel {}
 
 /// Tells whether two keys are the same, to whoever has the key of fingerprints.
 pub fn fingerprint(of_fingerprints: &SecretKey, key: &SecretKey) -> [u8; 32] {

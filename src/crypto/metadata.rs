@@ -1,27 +1,30 @@
 //! Symlink targets and extended attribute values, under a bucket's metadata data key.
 
-use super::{SecretKey, Tampered};
-use rand::Rng;
+use super::{SecretKey, Tampered, random};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-/// Encrypts short values. The key is one bucket's, so 2^32 values are its bound; each has a random nonce.
-pub struct MetadataCipher(LessSafeKey);
+/// Encrypts short values. The key is one bucket's, so 2^32 values are its bound; each has a random nonce, hedged.
+pub struct MetadataCipher {
+    cipher: LessSafeKey,
+    key: SecretKey,
+}
 
 impl MetadataCipher {
     /// Bytes that a sealed value is longer than its plaintext: nonce and tag.
     pub const OVERHEAD: usize = 28;
 
     pub fn new(data_key: SecretKey) -> Self {
-        Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, data_key.expose()).expect("the key has AES-256's length")))
+        let cipher = UnboundKey::new(&AES_256_GCM, data_key.expose()).expect("the key has AES-256's length");
+        Self { cipher: LessSafeKey::new(cipher), key: data_key }
     }
 
     /// Nonce, ciphertext and tag. `bound_to` says what the value belongs to; opening wants the same.
     pub fn seal(&self, bound_to: &[u8], value: &[u8]) -> Vec<u8> {
-        let mut sealed = vec![0; 12];
-        rand::rng().fill_bytes(&mut sealed);
-        let nonce = Nonce::try_assume_unique_for_key(&sealed).expect("a nonce has 12 bytes");
+        let nonce: [u8; 12] = random::hedged(&self.key, &[b"kmsfs metadata", bound_to, value]);
+        let mut sealed = nonce.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
         let mut text = value.to_vec();
-        self.0.seal_in_place_append_tag(nonce, Aad::from(bound_to), &mut text).expect("values are short");
+        self.cipher.seal_in_place_append_tag(nonce, Aad::from(bound_to), &mut text).expect("values are short");
         sealed.append(&mut text);
         sealed
     }
@@ -30,7 +33,7 @@ impl MetadataCipher {
         let (nonce, text) = sealed.split_at_checked(12).ok_or(Tampered)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Tampered)?;
         let mut text = text.to_vec();
-        let opened = self.0.open_in_place(nonce, Aad::from(bound_to), &mut text).map_err(|_| Tampered)?.len();
+        let opened = self.cipher.open_in_place(nonce, Aad::from(bound_to), &mut text).map_err(|_| Tampered)?.len();
         text.truncate(opened);
         Ok(text)
     }

@@ -1,10 +1,10 @@
 //! The keys of one object: chunks, seal and sidecar, each derived from the data key for that one purpose.
 
+use super::nonces::{ChunkNonces, Layer, NonceKey, Nonces};
 use super::{SecretKey, Tampered};
 use aes_gcm::aead::AeadInOut;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
-use rand::Rng;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Suite {
-    /// AES-256-GCM with random 96-bit nonces.
+    /// AES-256-GCM with random 96-bit nonces, hedged (`nonces`).
     Aes256Gcm = 1,
     /// Two layers of it, each with a data key, a nonce and an implementation of its own.
     DualAes256Gcm = 2,
@@ -121,14 +121,15 @@ impl ObjectKeys {
 
     pub fn chunk_cipher(&self, epoch: u16) -> ChunkCipher {
         let suite = self.data_key.suite();
-        let derive = |key: &SecretKey, purpose| derive(key.expose(), suite, &self.parameters, epoch, purpose);
-        let outer = derive(self.data_key.outer(), "kmsfs chunk");
+        let derive = |key: &[u8], purpose| derive(key, suite, &self.parameters, epoch, purpose);
+        let outer = derive(self.data_key.outer().expose(), "kmsfs chunk");
         let inner = match &self.data_key {
             DataKey::Single(_) => None,
-            DataKey::Dual { inner, .. } => Some(Inner::new(&derive(inner, "kmsfs inner chunk"))),
+            DataKey::Dual { inner, .. } => Some(Inner::new(&derive(inner.expose(), "kmsfs inner chunk"))),
         };
+        let nonces = NonceKey::new(&derive(&self.data_key.whole(), "kmsfs nonce"));
         let aad = ChunkAad::new(&self.parameters, suite, epoch);
-        ChunkCipher { outer: Box::new(expanded(outer.expose())), inner, aad }
+        ChunkCipher { outer: Box::new(expanded(outer.expose())), inner, nonces, aad }
     }
 
     pub fn mac_seal(&self, sealed: &[u8]) -> [u8; 32] {
@@ -153,7 +154,14 @@ pub struct ChunkCipher {
     /// Boxed, so that moving the cipher leaves no copy behind.
     outer: Box<LessSafeKey>,
     inner: Option<Inner>,
+    nonces: NonceKey,
     aad: ChunkAad,
+}
+
+/// Encrypts the chunks of one request: the kernel is asked for random bytes once for all of them.
+pub struct Sealing<'a> {
+    cipher: &'a ChunkCipher,
+    nonces: Nonces<'a>,
 }
 
 /// The inner layer. Its cipher is not ring's: a flaw in one implementation leaves the other layer standing. It wipes its
@@ -165,8 +173,8 @@ impl Inner {
         Self(Box::new(aes_gcm::Aes256Gcm::new_from_slice(key.expose()).expect("the key has AES-256's length")))
     }
 
-    fn seal(&self, aad: &[u8], chunk: &mut [u8]) -> LayerTag {
-        let nonce = nonce();
+    fn seal(&self, nonces: &ChunkNonces<'_>, aad: &[u8], chunk: &mut [u8]) -> LayerTag {
+        let nonce = nonces.layer(Layer::Inner);
         let tag = self.0.encrypt_inout_detached(&nonce.into(), aad, chunk.into());
         LayerTag { nonce, tag: tag.expect("a chunk is shorter than AES-GCM's bound").into() }
     }
@@ -189,24 +197,25 @@ fn expanded(key: &[u8; SecretKey::LEN]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has AES-256's length"))
 }
 
-fn nonce() -> [u8; 12] {
-    let mut nonce = [0; 12];
-    rand::rng().fill_bytes(&mut nonce);
-    nonce
-}
-
-impl ChunkCipher {
-    /// Encrypts a chunk in place, each layer under a fresh random nonce.
+impl Sealing<'_> {
+    /// Encrypts a chunk in place, each layer under a nonce of its own.
     pub fn seal(&self, index: u64, chunk: &mut [u8]) -> ChunkTag {
-        let aad = self.aad.at(index);
-        let inner = self.inner.as_ref().map(|inner| inner.seal(&aad, chunk));
-        let nonce = nonce();
-        let tag = self
-            .outer
+        let ChunkCipher { outer, inner, aad, .. } = self.cipher;
+        let nonces = self.nonces.of(index, chunk);
+        let aad = aad.at(index);
+        let inner = inner.as_ref().map(|inner| inner.seal(&nonces, &aad, chunk));
+        let nonce = nonces.layer(Layer::Outer);
+        let tag = outer
             .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), chunk)
             .expect("a chunk is shorter than AES-GCM's bound");
         let tag = tag.as_ref().try_into().expect("a GCM tag has 16 bytes");
         ChunkTag { outer: LayerTag { nonce, tag }, inner }
+    }
+}
+
+impl ChunkCipher {
+    pub fn sealing(&self) -> Sealing<'_> {
+        Sealing { cipher: self, nonces: self.nonces.draw() }
     }
 
     /// Decrypts a chunk in place. On an error the buffer's content is unspecified and must not be used.
@@ -291,7 +300,7 @@ mod tests {
         let plain = vec![0x5a; 4096];
 
         let mut chunk = plain.clone();
-        let tag = ours.seal(9, &mut chunk);
+        let tag = ours.sealing().seal(9, &mut chunk);
         let sealed = [&chunk[..], &tag.outer.tag].concat();
         let opened = theirs.decrypt(&tag.outer.nonce.into(), Payload { msg: &sealed, aad: &aad }).unwrap();
         assert_eq!(opened, plain);
@@ -308,7 +317,7 @@ mod tests {
     fn a_chunk_opens_at_its_index_epoch_and_object_only() {
         let keys = ObjectKeys::new(key(1), PARAMETERS, 1);
         let mut sealed = vec![1, 2, 3];
-        let tag = keys.chunk_cipher(1).seal(4, &mut sealed);
+        let tag = keys.chunk_cipher(1).sealing().seal(4, &mut sealed);
         let open = |keys: &ObjectKeys, epoch, index| keys.chunk_cipher(epoch).open(index, &tag, &mut sealed.clone());
         assert_eq!(open(&keys, 1, 4), Ok(()));
         assert_eq!(open(&keys, 1, 5), Err(Tampered));
@@ -336,7 +345,7 @@ mod tests {
     fn both_layers_have_to_be_what_was_sealed() {
         let cipher = ObjectKeys::new(dual(), PARAMETERS, 1).chunk_cipher(1);
         let mut sealed = vec![0x5a; 4096];
-        let tag = cipher.seal(4, &mut sealed);
+        let tag = cipher.sealing().seal(4, &mut sealed);
         let open = |index, tag: &ChunkTag| {
             let mut chunk = sealed.clone();
             cipher.open(index, tag, &mut chunk).map(|()| chunk)
@@ -369,7 +378,7 @@ mod tests {
     fn each_layer_is_aes_gcm_under_its_own_key_and_both_are_needed() {
         let suite = Suite::DualAes256Gcm;
         let mut chunk = vec![7; 100];
-        let tag = ObjectKeys::new(dual(), PARAMETERS, 1).chunk_cipher(1).seal(9, &mut chunk);
+        let tag = ObjectKeys::new(dual(), PARAMETERS, 1).chunk_cipher(1).sealing().seal(9, &mut chunk);
         let aad = ChunkAad::new(&PARAMETERS, suite, 1).at(9);
         let open = |data_key, purpose, tag: &LayerTag, text: &[u8]| {
             let key = derive(key(data_key).expose(), suite, &PARAMETERS, 1, purpose);

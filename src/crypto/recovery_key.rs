@@ -1,8 +1,7 @@
 //! Recovery keys: random keys written in letters, for paper. A typing error is told from a key that is another's.
 
-use super::SecretKey;
+use super::{SecretKey, random};
 use hkdf::Hkdf;
-use rand::RngExt;
 use sha2::Sha256;
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
@@ -32,7 +31,7 @@ pub enum Mistyped {
 impl RecoveryKey {
     pub fn random() -> Self {
         let mut letters = Zeroizing::new([0; GROUPS * IN_GROUP]);
-        letters.fill_with(|| rand::rng().random_range(0..PRIME as u8));
+        letters.fill_with(|| random::below(PRIME.into()) as u8);
         Self(letters)
     }
 

@@ -2,17 +2,17 @@
 //! salt gives each one a cipher of its own.
 
 use super::envelope::{SALT, TAG, cipher};
-use super::{SecretKey, Tampered};
+use super::{SecretKey, Tampered, random};
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, Nonce, Tag};
-use rand::Rng;
 use zeroize::Zeroizing;
 
 /// `bound_to` is additional data; opening wants the same.
 pub fn seal(key: &SecretKey, text: &[u8], bound_to: &[u8]) -> Vec<u8> {
-    let mut sealed = vec![0; SALT];
-    rand::rng().fill_bytes(&mut sealed);
-    let cipher = cipher(key, sealed[..].try_into().expect("the salt has 16 bytes"), b"kmsfs sealed");
+    let salt: [u8; SALT] = random::hedged(key, &[b"kmsfs sealed", bound_to, text]);
+    let cipher = cipher(key, &salt, b"kmsfs sealed");
+    let mut sealed = Vec::with_capacity(SALT + text.len() + TAG);
+    sealed.extend_from_slice(&salt);
     sealed.extend_from_slice(text);
     let tag = cipher
         .encrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut sealed[SALT..]).into())

@@ -1,5 +1,5 @@
+use super::random;
 use hkdf::Hkdf;
-use rand::Rng;
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -11,10 +11,10 @@ pub struct SecretKey(Box<[u8; 32]>);
 impl SecretKey {
     pub const LEN: usize = 32;
 
-    /// A fresh key from the user-space CSPRNG that the system's entropy seeds.
+    /// A fresh key, from the kernel's generator.
     pub fn random() -> Self {
         let mut key = Box::new([0; 32]);
-        rand::rng().fill_bytes(&mut key[..]);
+        random::fill(&mut key[..]);
         Self(key)
     }
 

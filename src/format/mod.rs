@@ -18,7 +18,7 @@ pub struct ObjectId(pub [u8; 16]);
 
 impl ObjectId {
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(crate::crypto::random::bytes())
     }
 }
 

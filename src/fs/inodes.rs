@@ -1,5 +1,6 @@
 //! The inodes that the kernel knows. None of them costs a descriptor.
 
+use crate::crypto::random;
 use crate::store::Attr;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -74,7 +75,7 @@ impl Inodes {
         if beyond == 0 {
             return Vec::new();
         }
-        let start = rand::random_range(0..state.known.len());
+        let start = random::below(state.known.len() as u64) as usize;
         let all = state.known.iter().skip(start).chain(state.known.iter().take(start));
         let some = all.filter(|(ino, inode)| inode.kind != libc::S_IFDIR && !in_use(**ino)).take(beyond);
         some.flat_map(|(_, inode)| inode.names.iter().cloned()).collect()

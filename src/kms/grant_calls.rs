@@ -7,6 +7,7 @@ use super::local::{LocalKms, check_usable};
 use super::policy::{self, Known, Principal};
 use super::principal::Principals;
 use super::{Caller, Code, EncryptionContext, Error};
+use crate::crypto::random;
 
 /// Quotas of AWS KMS: grants of one key, pairs of a constraint.
 const MOST: usize = 50_000;
@@ -204,8 +205,8 @@ fn new_grant(contents: &Contents, request: &GrantRequest) -> Grant {
     let canonical =
         |name: &String| Principal::parse(name).map_or_else(|| name.clone(), |principal| principal.to_string());
     Grant {
-        grant_id: hex::encode(rand::random::<[u8; 32]>()),
-        grant_token: hex::encode(rand::random::<[u8; 32]>()),
+        grant_id: hex::encode(random::bytes::<32>()),
+        grant_token: hex::encode(random::bytes::<32>()),
         name: request.name.clone(),
         creation_date: now(),
         grantee_principal: canonical(&request.grantee_principal),

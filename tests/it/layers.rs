@@ -78,6 +78,42 @@ fn processes_are_read_of_in_one_place_alone() {
     assert_eq!(names, ["processes.rs"]);
 }
 
+/// What must not be guessed, and what must not come twice, is from one place; a generator of the process's own, which a
+/// snapshot of its memory would repeat, is in none. The simulated disk makes its choices from a seed.
+#[test]
+fn randomness_has_one_door() {
+    const DOOR: &str = "src/crypto/random.rs";
+    const OTHERS: [&str; 12] = [
+        "getrandom",
+        "GetRandomFlags",
+        "SysRng",
+        "OsRng",
+        "SystemRandom",
+        "thread_rng",
+        "ThreadRng",
+        "new_v4",
+        "new_v7",
+        "RandomState",
+        "fastrand",
+        "arc4random",
+    ];
+    let at = |source: &Source, place: &str| source.path.ends_with(place);
+    let names = |code: &str| words(code).any(|word| OTHERS.contains(&word));
+    let opens = |code: &str| names(code) || names_crate(code, "rand");
+    assert!(sources().iter().any(|source| at(source, DOOR) && names(&source.code)), "{DOOR} is not the door");
+    let wrong: Vec<_> = sources().into_iter().filter(|source| opens(&source.code) && !at(source, DOOR)).collect();
+    let (simulated, wrong): (Vec<_>, Vec<_>) = wrong
+        .into_iter()
+        .partition(|source| at(source, "src/store/backend/simulated/power.rs") && !names(&source.code));
+    assert_eq!(simulated.len(), 1, "the simulated disk makes no choices: the check looks for the wrong thing");
+    assert!(wrong.is_empty(), "{:?}", wrong.iter().map(|source| &source.path).collect::<Vec<_>>());
+    // Names in strings are no names in the code.
+    let devices = ["/dev/random", "/dev/urandom"].map(|device| format!("\"{device}\""));
+    let opens_device = |path: &PathBuf| devices.iter().any(|device| fs::read_to_string(path).unwrap().contains(device));
+    let wrong: Vec<_> = sources().into_iter().map(|source| source.path).filter(opens_device).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 #[test]
 fn no_file_is_longer_than_a_few_screens() {
     let count = |source: &Source| fs::read_to_string(&source.path).unwrap().lines().count();

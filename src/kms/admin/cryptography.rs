@@ -1,9 +1,9 @@
 //! The cryptographic calls, made directly rather than through a mount.
 
 use super::{Administrator, validation};
+use crate::crypto::random;
 use crate::kms::blob;
 use crate::kms::{EncryptionContext, Error};
-use rand::Rng;
 use zeroize::Zeroizing;
 
 const PLAINTEXT: std::ops::RangeInclusive<usize> = 1..=4096;
@@ -82,7 +82,7 @@ impl Administrator<'_> {
         action: &str,
     ) -> Result<(Zeroizing<Vec<u8>>, Ciphertext), Error> {
         let mut bytes = Zeroizing::new(vec![0; spec.bytes()?]);
-        rand::rng().fill_bytes(&mut bytes);
+        random::fill(&mut bytes);
         let (key_arn, names) = self.kms.usable_for(key_id, action, context, &self.caller)?;
         let blob = blob::seal(names, &*self.kms.unwrapped(names)?, &bytes, context);
         Ok((bytes, Ciphertext { key_arn, material_id: hex::encode(names.material), blob }))
@@ -91,7 +91,7 @@ impl Administrator<'_> {
     pub fn generate_random(&self, count: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
         validation::number(count, "numberOfBytes", BYTES)?;
         let mut bytes = Zeroizing::new(vec![0; count as usize]);
-        rand::rng().fill_bytes(&mut bytes);
+        random::fill(&mut bytes);
         Ok(bytes)
     }
 

@@ -1,6 +1,6 @@
 //! What ties the records of a log together: each names its place and the hash of the one before, under a keyed hash.
 
-use crate::crypto::ChainKey;
+use crate::crypto::{ChainKey, random};
 use std::fmt::Write as _;
 
 /// Tells one chain from another: a log that nobody had written before starts a new one.
@@ -38,7 +38,7 @@ pub struct Link {
 
 impl Head {
     pub fn start() -> Self {
-        Self { id: rand::random(), sequence: 0, hash: [0; 32] }
+        Self { id: random::bytes(), sequence: 0, hash: [0; 32] }
     }
 
     /// The record with its link, without line end, and the head that it becomes. `body` is a JSON object.

@@ -1,5 +1,6 @@
 //! CloudTrail's record of a KMS call (eventVersion 1.11).
 
+use crate::crypto::random;
 use crate::kms::Error;
 use crate::kms::principal::Principals;
 use crate::kms::processes;
@@ -7,7 +8,6 @@ use crate::kms::{Caller, EncryptionContext};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
-use uuid::Uuid;
 
 /// One call, or something that KMS did by itself.
 pub struct Event<'a> {
@@ -50,8 +50,8 @@ impl Event<'_> {
         put("requestParameters", self.parameters.clone());
         put("responseElements", self.response.clone());
         put("additionalEventData", self.additional(process));
-        put("requestID", Uuid::new_v4().to_string().into());
-        put("eventID", Uuid::new_v4().to_string().into());
+        put("requestID", random::uuid().to_string().into());
+        put("eventID", random::uuid().to_string().into());
         put("readOnly", is_read_only(self.name).into());
         let resource = |arn: &String| json!({"accountId": self.account, "type": "AWS::KMS::Key", "ARN": arn});
         put("resources", self.key_arn.iter().map(resource).collect());

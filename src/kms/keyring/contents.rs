@@ -4,7 +4,7 @@ use super::OpenError;
 use super::lasting::Lasting;
 use super::material::Material;
 use super::shred::{Sector, Wrapping};
-use crate::crypto::SecretKey;
+use crate::crypto::{SecretKey, random};
 use crate::kms::authorization::Rules;
 use bincode::Options;
 use serde::{Deserialize, Serialize};
@@ -280,7 +280,7 @@ impl Key {
     /// Without material.
     pub fn new(description: &str, manager: KeyManager, now: i64) -> Self {
         Self {
-            id: Uuid::new_v4().into_bytes(),
+            id: random::uuid().into_bytes(),
             description: description.into(),
             created: now,
             state: KeyState::Enabled,

@@ -2,7 +2,7 @@
 
 use super::OpenError;
 use super::shred::{Sector, Wrapping};
-use crate::crypto::{SecretKey, envelope};
+use crate::crypto::{SecretKey, envelope, random};
 use serde::{Deserialize, Serialize};
 
 /// One generation of a key's secret, wrapped under the root key and its own sector of `shred`.
@@ -23,7 +23,7 @@ impl Material {
 
     /// One that was brought in.
     pub fn of(key: &SecretKey, wrapping: &Wrapping, now: i64) -> Result<Self, OpenError> {
-        let mut material = Self { id: rand::random(), created: now, wrapped: Vec::new() };
+        let mut material = Self { id: random::bytes(), created: now, wrapped: Vec::new() };
         material.put_back(key, wrapping)?;
         Ok(material)
     }

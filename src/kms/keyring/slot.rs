@@ -2,7 +2,7 @@
 
 use super::{OpenError, unhex};
 use crate::crypto::passphrase::{Cost, stretch};
-use crate::crypto::{KeyPair, SecretKey, envelope, seal_to};
+use crate::crypto::{KeyPair, SecretKey, envelope, random, seal_to};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -91,7 +91,7 @@ impl Slot {
             Unlock::RecoveryKey(_) => Kind::RecoveryKey,
             Unlock::Passphrase(_) => {
                 let Cost { memory_kib, passes, lanes } = cost;
-                let salt: [u8; 16] = rand::random();
+                let salt: [u8; 16] = random::bytes();
                 Kind::Passphrase { memory_kib, passes, lanes, salt: hex::encode(salt) }
             }
         };

@@ -368,6 +368,7 @@ impl Object {
         source: &dyn Source,
         buffer: &mut Vec<u8>,
     ) -> Result<Vec<ChunkTag>> {
+        let sealing = cipher.sealing();
         let mut tags = Vec::with_capacity((run.end - run.start) as usize);
         buffer.clear();
         for index in run.clone().map(ChunkIndex) {
@@ -386,7 +387,7 @@ impl Object {
                     chunk[covered.end..kept].copy_from_slice(&before[covered.end..kept]);
                 }
             }
-            tags.push(cipher.seal(index.0, chunk));
+            tags.push(sealing.seal(index.0, chunk));
         }
         Ok(tags)
     }

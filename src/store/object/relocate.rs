@@ -60,13 +60,14 @@ impl Object {
         state.count_encryptions(length.chunks(), self.store.encryptions)?;
         let epoch = state.seal.epoch;
         let cipher = state.keys.cipher(epoch)?;
+        let sealing = cipher.sealing();
         let mut runs: Vec<Run> = Vec::new();
         for (index, chunk) in (0..).map(ChunkIndex).zip(data.chunks(CHUNK as usize)) {
             if chunk.iter().all(|byte| *byte == 0) {
                 continue;
             }
             let mut bytes = chunk.to_vec();
-            let tag = cipher.seal(index.0, &mut bytes);
+            let tag = sealing.seal(index.0, &mut bytes);
             state.tables.set(index, Some(&Entry { tag, epoch }));
             match runs.last_mut() {
                 Some((first, run)) if follows(*first, run, index, state.geometry()) => run.extend_from_slice(&bytes),

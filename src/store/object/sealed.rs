@@ -90,13 +90,14 @@ impl Object {
         let mut buffer = BUFFER.take();
         buffer.clear();
         let first = offset / CHUNK;
+        let sealing = cipher.sealing();
         let mut tags = Vec::with_capacity(data.len() / CHUNK as usize);
         for (index, chunk) in (first..).zip(data.chunks(CHUNK as usize)) {
             let start = buffer.len();
             buffer.extend_from_slice(chunk);
-            tags.push(cipher.seal(index, &mut buffer[start..]));
+            tags.push(sealing.seal(index, &mut buffer[start..]));
         }
-        let sealed = Sealed { cipher, first, bytes: &buffer, tags };
+        let sealed = Sealed { cipher: cipher.clone(), first, bytes: &buffer, tags };
         let done = act(&Bytes { offset, data, sealed: Some(sealed) });
         BUFFER.set(buffer);
         done

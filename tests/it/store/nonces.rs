@@ -1,25 +1,26 @@
 //! Nonces: under one key no two chunks are ever encrypted with the same one, whatever crashes bring back.
 
 use super::*;
+use kmsfs::crypto::{ChunkTag, random};
 use kmsfs::format::entry::Entry;
 use kmsfs::format::header::{ENTRIES_AT, Header};
 use kmsfs::format::layout::{BLOCK, Geometry};
 use kmsfs::store::backend::Access;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 const CHUNK: usize = 4096;
 const CHUNKS: usize = 16;
 
 /// The object's tag entries at home.
-fn entries(disk: &SimulatedDisk) -> Vec<Option<Entry>> {
+fn entries(disk: &SimulatedDisk, geometry: Geometry) -> Vec<Option<Entry>> {
     let root = disk.root().unwrap();
     let dir = root.open_dir(OsStr::new("buckets")).unwrap().open_dir(OsStr::new(BUCKET)).unwrap();
     let mut block = [0; BLOCK as usize];
     dir.open_file(OsStr::new("a"), Access::Read).unwrap().read_at(&mut block, 0).unwrap();
     assert!(Header::read(&block).is_ok());
-    (0..CHUNKS).map(|n| Entry::read(&block[ENTRIES_AT..], n, Geometry::Single).unwrap()).collect()
+    (0..CHUNKS).map(|n| Entry::read(&block[ENTRIES_AT..], n, geometry).unwrap()).collect()
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn no_nonce_comes_twice_under_a_key_in_a_long_life_with_crashes() {
         }
         // What is seen is at home then; a kill finds what went through the log, a power cut what was synced.
         store.checkpoint().unwrap();
-        for (chunk, entry) in entries(&disk).into_iter().enumerate() {
+        for (chunk, entry) in entries(&disk, Geometry::Single).into_iter().enumerate() {
             let Entry { tag, epoch } = entry.unwrap();
             let before = seen.insert((epoch, tag.outer.nonce), (chunk, tag.outer.tag));
             assert!(before.is_none_or(|before| before == (chunk, tag.outer.tag)), "round {round}, chunk {chunk}");
@@ -62,4 +63,60 @@ fn no_nonce_comes_twice_under_a_key_in_a_long_life_with_crashes() {
     assert!(seen.len() > 3000 && crashes > 80 && *epochs > 10);
     store.release(&object);
     store.close().unwrap();
+}
+
+/// A nonce, its chunk and its layer, and the tag, which tells ciphertexts apart.
+type Use = ([u8; 12], usize, u8, [u8; 16]);
+
+fn uses(disk: &SimulatedDisk, geometry: Geometry) -> Vec<Use> {
+    let of = |(chunk, entry): (usize, Option<Entry>)| {
+        let ChunkTag { outer, inner } = entry.unwrap().tag;
+        let layers = [Some((outer, 0)), inner.map(|inner| (inner, 1))].into_iter().flatten();
+        layers.map(move |(tag, layer)| (tag.nonce, chunk, layer, tag.tag))
+    };
+    entries(disk, geometry).into_iter().enumerate().flat_map(of).collect()
+}
+
+/// What a machine writes that goes on from here: one chunk, some, a part of one, a large request. Answers all nonces that
+/// come to lie on the disk, a line for each.
+fn go_on(store: &Arc<Store>, object: &Object, disk: &SimulatedDisk, geometry: Geometry, fill: u8) -> String {
+    let writes = [(0, CHUNK), (CHUNK as u64, 3 * CHUNK), (5000, 10), (0, CHUNKS * CHUNK)];
+    let after = writes.into_iter().zip(0..).flat_map(|((at, len), round)| {
+        object.write(at, &vec![fill ^ round; len]).unwrap();
+        store.checkpoint().unwrap();
+        uses(disk, geometry)
+    });
+    after.map(|one| format!("{one:?}\n")).collect()
+}
+
+/// A virtual machine that is resumed twice from one snapshot of its memory: the same keys, the same objects, and at the
+/// worst the same random numbers. Clones of the process are the machines.
+#[test]
+fn clones_with_the_same_random_numbers_share_no_nonce_unless_they_write_the_same() {
+    for (encryption, geometry, layers) in [(aes256(), Geometry::Single, 1), (dsse("key"), Geometry::Dual, 2)] {
+        let (disk, keys) = new_disk();
+        let store = open(&disk, &keys);
+        let object = store.create(&bucket(&store), OsStr::new("a"), &NODE, &encryption, "a", &CALLER).unwrap().0;
+        object.write(0, &pattern(0, CHUNKS * CHUNK)).unwrap();
+        store.checkpoint().unwrap();
+        let before: BTreeSet<String> = uses(&disk, geometry).iter().map(|one| format!("{one:?}")).collect();
+        random::repeat(Some(7));
+        let clone_that_writes = |fill| {
+            let act = || go_on(&store, &object, &disk, geometry, fill).into_bytes();
+            let answer = String::from_utf8(kmsfs::sys::in_a_clone(act).unwrap()).unwrap();
+            answer.lines().filter(|line| !before.contains(*line)).map(String::from).collect::<BTreeSet<_>>()
+        };
+        let (one, other, again) = (clone_that_writes(16), clone_that_writes(128), clone_that_writes(16));
+        random::repeat(None);
+        // 1 + 3 + 1 chunks, and all of them.
+        assert_eq!((one.len(), other.len()), ((5 + CHUNKS) * layers, (5 + CHUNKS) * layers));
+        // The random numbers did come again: the same plaintext has the same nonce and the same tag.
+        assert_eq!(one, again);
+        let nonce = |line: &String| line[..line.find(']').unwrap()].to_string();
+        let nonces = |lines: &BTreeSet<String>| lines.iter().map(nonce).collect::<BTreeSet<_>>();
+        assert_eq!(nonces(&one).len(), one.len(), "twice in one machine: {one:?}");
+        assert!(nonces(&one).is_disjoint(&nonces(&other)), "{one:?}\n{other:?}");
+        store.release(&object);
+        store.close().unwrap();
+    }
 }
