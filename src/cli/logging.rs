@@ -125,11 +125,9 @@ pub fn reopen() {
 pub fn start(sink: Sink, level: Option<LevelFilter>) {
     let mut builder = env_logger::Builder::new();
     match (level, std::env::var("RUST_LOG")) {
-        // fuser's own messages of these levels show requests, content of symlinks and attributes included.
-        (Some(level), _) => builder.filter_level(level).filter_module("fuser", LevelFilter::Error),
+        (Some(level), _) => builder.filter_level(level),
         (None, Ok(filters)) => builder.parse_filters(&filters),
-        // fuser warns of every mount that somebody else has ended, which is how mounts end.
-        (None, Err(_)) => builder.filter_level(LevelFilter::Info).filter_module("fuser", LevelFilter::Error),
+        (None, Err(_)) => builder.filter_level(LevelFilter::Info),
     };
     let filter = builder.build();
     let max_level = filter.filter();
@@ -146,17 +144,25 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
+        may_be_shown(metadata) && self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.filter.matches(record) {
+        if may_be_shown(record.metadata()) && self.filter.matches(record) {
             let message = escape(&record.args().to_string());
             self.sink.lock().write(record.level(), record.target(), &message);
         }
     }
 
     fn flush(&self) {}
+}
+
+/// Whoever asks for more messages, `RUST_LOG` too, gets kmsfs's own, which never hold content, targets, attribute values or
+/// what a request holds of a secret. Of other crates it is errors alone: fuser's messages show requests whole, and it
+/// warns of every mount that somebody else has ended, which is how mounts end.
+fn may_be_shown(metadata: &Metadata<'_>) -> bool {
+    let root = metadata.target().split("::").next();
+    root == Some(env!("CARGO_CRATE_NAME")) || metadata.level() == Level::Error
 }
 
 /// env_logger's form.
@@ -243,6 +249,29 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         assert!(text.contains(r"WARN  kmsfs::fs] bucket/a\n[2026-01-01T00:00:00.000Z ERROR kmsfs] forged\x1b[2J: "));
+    }
+
+    #[test]
+    fn of_other_crates_nothing_but_errors_is_shown_whatever_is_asked_for() {
+        let filters = ["trace", "fuser=trace", "fuser::request=debug,kmsfs=trace,ring=trace"];
+        for filter in filters {
+            let filter = env_logger::Builder::new().parse_filters(filter).build();
+            let logger = Logger { filter, sink: Mutex::new(Sink::Stderr) };
+            let shown = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
+            for target in ["fuser", "fuser::request", "kmsfsx", "ring", "", "landlock::kmsfs"] {
+                for level in [Level::Trace, Level::Debug, Level::Info, Level::Warn] {
+                    assert!(!shown(target, level), "{target} {level}");
+                }
+            }
+        }
+        let filter = env_logger::Builder::new().parse_filters("trace").build();
+        let logger = Logger { filter, sink: Mutex::new(Sink::Stderr) };
+        let shown = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
+        assert!(
+            shown("fuser::request", Level::Error)
+                && shown("kmsfs::store", Level::Trace)
+                && shown("kmsfs", Level::Trace)
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ const SECRET: &str = "the quick brown fox that nobody may ever see";
 #[test]
 fn no_file_of_the_store_and_no_log_line_holds_plaintext_or_keys() {
     let store = Store::new();
-    let mount = store.mount_with("log_level=trace");
+    // Messages of every level, of every crate.
+    let mount = store.mount_in_environment("", ("RUST_LOG", "trace"));
     let bucket = mount.bucket("bucket");
     store.create_key("alias/customer");
     for (dir, by_default, bucket_key) in [
@@ -27,8 +28,9 @@ fn no_file_of_the_store_and_no_log_line_holds_plaintext_or_keys() {
         fs::write(path.join("large"), SECRET.repeat(30_000)).unwrap();
         symlink(SECRET, path.join("symlink")).unwrap();
         symlink(SECRET.repeat(80), path.join("long-symlink")).unwrap();
+        assert_eq!(fs::read_link(path.join("symlink")).unwrap().to_str(), Some(SECRET));
         store.sh(&format!(
-            "cd $MNT/bucket/{dir}; setfattr -n user.note -v '{SECRET}' small; echo '{SECRET}' >> large; sync -f ."
+            "cd $MNT/bucket/{dir}; setfattr -n user.note -v '{SECRET}' small; getfattr -n user.note small; echo '{SECRET}' >> large; sync -f ."
         ));
         // A failure's log line names the object, not what it was about to hold.
         let _ = store.try_sh(&format!("echo '{SECRET}' > $MNT/bucket/{dir}/.encryption.json"));
@@ -38,6 +40,10 @@ fn no_file_of_the_store_and_no_log_line_holds_plaintext_or_keys() {
     mount.kill9();
     assert_clean(&store);
     let mount = store.mount_with("log_level=trace");
+    store.sh(&format!(
+        "cd $MNT/bucket/plain; ln -s '{SECRET}' another; readlink another; setfattr -n user.more -v '{SECRET}' small
+         getfattr -d small; echo '{SECRET}' > another-file; cat another-file large > /dev/null; sync -f ."
+    ));
     assert_clean(&store);
     mount.unmount();
     assert_clean(&store);

@@ -98,8 +98,18 @@ impl Store {
         self.try_mount(options).unwrap_or_else(|answer| panic!("the mount failed: {answer:?}\n{}", self.log()))
     }
 
+    /// As `mount_with`, by a daemon that has this variable in its environment.
+    pub fn mount_in_environment(&self, options: &str, variable: (&str, &str)) -> Mount<'_> {
+        let mounted = self.start_mount(options, Some(variable));
+        mounted.unwrap_or_else(|answer| panic!("the mount failed: {answer:?}\n{}", self.log()))
+    }
+
     /// Answers once the mount does, or what the process said when it ended.
     pub fn try_mount(&self, options: &str) -> Result<Mount<'_>, Answer> {
+        self.start_mount(options, None)
+    }
+
+    fn start_mount(&self, options: &str, variable: Option<(&str, &str)>) -> Result<Mount<'_>, Answer> {
         let said = self.path("daemon.said");
         let logged = self.log().len();
         let mut words = OsString::from("log_file=");
@@ -114,6 +124,7 @@ impl Store {
             .arg("-o")
             .arg(words)
             .args([self.store(), &self.mountpoint()])
+            .envs(variable)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&said).unwrap())
