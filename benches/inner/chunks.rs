@@ -58,7 +58,7 @@ pub fn all(criterion: &mut Criterion) {
     let sealing = cipher.sealing();
     group.bench_function("seals 4 KiB", |bench| bench.iter(|| sealing.seal(9, &mut chunk)));
     group.bench_function("seals 4 KiB, a request of its own", |bench| {
-        bench.iter(|| cipher.sealing().seal(9, &mut chunk))
+        bench.iter(|| cipher.sealing().seal(9, &mut chunk));
     });
     let mut sealed = chunk.clone();
     let tag = sealing.seal(9, &mut sealed);

@@ -156,7 +156,7 @@ mod tests {
                 assert_eq!(key.draw().of(index, text).layer(layer), nonce, "{what}");
             }
         };
-        let text: Vec<u8> = (0..4096).map(|n| (n * 7) as u8 | 1).collect();
+        let text: Vec<u8> = (0..4096_u32).map(|n| (n * 7) as u8 | 1).collect();
         add(0, &text, "whole".into());
         for index in [1, 2, 255, 256, 1 << 32, 1 << 51, u64::MAX] {
             add(index, &text, format!("at {index}"));
@@ -179,7 +179,7 @@ mod tests {
     /// By the definition, with big steps: sum over pairs of (m + k mod 2^64)(m' + k' mod 2^64), modulo 2^128.
     #[test]
     fn the_hash_is_nh() {
-        let key: [u64; MOST / 8] = std::array::from_fn(|n| u64::MAX / (n as u64 + 1) ^ n as u64);
+        let key: [u64; MOST / 8] = std::array::from_fn(|n| (u64::MAX / (n as u64 + 1)) ^ n as u64);
         let mut text = [0; 97];
         text[..8].copy_from_slice(&3_u64.to_le_bytes());
         text[8..16].copy_from_slice(&5_u64.to_le_bytes());

@@ -86,7 +86,7 @@ fn go_on(store: &Arc<Store>, object: &Object, disk: &SimulatedDisk, geometry: Ge
         store.checkpoint().unwrap();
         uses(disk, geometry)
     });
-    after.map(|one| format!("{one:?}\n")).collect()
+    after.fold(String::new(), |lines, one| lines + &format!("{one:?}\n"))
 }
 
 /// A virtual machine that is resumed twice from one snapshot of its memory: the same keys, the same objects, and at the
