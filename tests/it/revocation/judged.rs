@@ -153,7 +153,8 @@ impl World {
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
         let world = Self { rules, keys, fs, bucket };
-        let (_, handle) = world.create(".encryption.json", &ANN);
+        // One that others' files follow is put by root or the directory's owner.
+        let (_, handle) = world.create(".encryption.json", &Caller { uid: 0, gid: 0, ..ANN });
         world.fs.write(handle, 0, configuration.as_bytes(), Writer::Privileged).unwrap();
         world.fs.flush(handle).unwrap();
         world.fs.release(handle);
