@@ -149,7 +149,7 @@ fn check_fitness(path: &Path, need: Need) -> Result<(), Failure> {
 /// As a mount of this process's own, in which devices are not opened, where that can be had.
 fn open_inert(path: &Path) -> Result<Arc<RealBackend>, Failure> {
     if private_root::is_possible() {
-        match private_root::clone_of(path).and_then(RealBackend::at) {
+        match private_root::clone_of(path, true).and_then(RealBackend::at) {
             Ok(backend) => return Ok(backend),
             Err(error) => log::warn!("this process could open devices in the store: {}", describe(&error)),
         }

@@ -25,18 +25,27 @@ pub fn is_possible() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// The directory and what is mounted below it, as a mount that is nowhere attached: it goes with its descriptor. Linux
-/// 5.12 is the first that can make one.
-pub fn clone_of(directory: &Path) -> io::Result<OwnedFd> {
-    let how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, directory, how)?;
+/// A directory that the process goes on using, by its absolute path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    pub path: PathBuf,
+    /// With what is mounted below it. Not where strangers' mounts can lie, this file system's own among them: a copy would
+    /// keep it in use after it was unmounted, and this process serving nobody.
+    pub with_mounts: bool,
+}
+
+/// The directory as a mount that is nowhere attached: it goes with its descriptor. Linux 5.12 is the first that can make
+/// one.
+pub fn clone_of(directory: &Path, with_mounts: bool) -> io::Result<OwnedFd> {
+    let below = if with_mounts { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    let tree = open_tree(CWD, directory, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below)?;
     set_mount_attributes(tree.as_fd(), INERT.bits().into(), true)?;
     Ok(tree)
 }
 
-/// For the calling thread, while it is the only one: from now on there is a clone of each of these directories, which are
-/// absolute, `/proc`, as far as it concerns processes, and nothing else. The current directory is `/`.
-pub fn enter(directories: &[PathBuf]) -> io::Result<()> {
+/// For the calling thread, while it is the only one: from now on there is a clone of each of these directories, `/proc`, as
+/// far as it concerns processes, and nothing else. The current directory is `/`.
+pub fn enter(directories: &[Used]) -> io::Result<()> {
     let before = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     crate::sys::unshare_mounts()?;
@@ -47,14 +56,14 @@ pub fn enter(directories: &[PathBuf]) -> io::Result<()> {
     })
 }
 
-fn build(directories: &[PathBuf]) -> io::Result<()> {
+fn build(directories: &[Used]) -> io::Result<()> {
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     let mut clones = Vec::new();
-    for directory in outermost(directories) {
-        if directory == Path::new("/") {
+    for Used { path, with_mounts } in needed(directories) {
+        if path == Path::new("/") {
             return Err(io::Error::other("the whole tree is in use: a log lies in /"));
         }
-        clones.push((directory, clone_of(directory)?));
+        clones.push((path.as_path(), clone_of(path, *with_mounts)?));
     }
     let root = new_mount("tmpfs", &[("mode", "0755"), ("size", "1m")], INERT)?;
     // Read-only, since this too is reached as root.
@@ -78,13 +87,17 @@ fn build(directories: &[PathBuf]) -> io::Result<()> {
     Ok(chdir("/")?)
 }
 
-/// Those that lie in no other one.
-fn outermost(directories: &[PathBuf]) -> impl Iterator<Item = &Path> {
-    let lies_in = |one: &Path, other: &Path| one != other && one.starts_with(other);
-    let mut found: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
-    found.sort_unstable();
+/// Those that do not come with another one, outer ones first: what is attached later lies on top.
+fn needed(directories: &[Used]) -> Vec<&Used> {
+    let comes_with = |one: &Used, other: &Used| {
+        let same = one.path == other.path;
+        other.with_mounts && one.path.starts_with(&other.path) && (!same || !one.with_mounts)
+    };
+    let mut found: Vec<&Used> =
+        directories.iter().filter(|one| !directories.iter().any(|other| comes_with(one, other))).collect();
+    found.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     found.dedup();
-    found.into_iter().filter(move |one| !directories.iter().any(|other| lies_in(one, other)))
+    found
 }
 
 fn new_mount(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
@@ -105,10 +118,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_in_another_one_comes_with_it() {
-        let paths: Vec<PathBuf> =
-            ["/srv/store/keyring", "/var/log", "/srv/store", "/srv/store-2"].map(Into::into).into();
-        let expected = ["/srv/store", "/srv/store-2", "/var/log"].map(Path::new);
-        assert_eq!(outermost(&paths).collect::<Vec<_>>(), expected);
+    fn a_directory_comes_with_an_outer_one_that_brings_its_mounts() {
+        let used = |path: &str, with_mounts| Used { path: path.into(), with_mounts };
+        let own = ["/srv/store/keyring", "/srv/store", "/srv/store-2", "/srv/store"].map(|path| used(path, true));
+        let needed_with = |log: &str| {
+            let all: Vec<_> = own.iter().cloned().chain([used(log, false)]).collect();
+            needed(&all).into_iter().map(|one| one.path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(needed_with("/var/log"), ["/srv/store", "/srv/store-2", "/var/log"]);
+        // A log beside the store: the store's own mount may be another one.
+        assert_eq!(needed_with("/srv"), ["/srv", "/srv/store", "/srv/store-2"]);
+        for log in ["/srv/store", "/srv/store/logs"] {
+            assert_eq!(needed_with(log), ["/srv/store", "/srv/store-2"]);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What the serving process gives up once the file system is mounted: privileges, all paths but its own, and system calls.
 
-use super::private_root;
+use super::private_root::{self, Used};
 use super::system_calls::{self, Role};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -52,7 +52,9 @@ impl fmt::Display for NotConfined {
 /// For the calling thread and all that it starts from now on: to be called while there is no other that serves.
 pub fn enter(paths: &Paths) -> Result<(), NotConfined> {
     let audit = paths.audit.as_deref().and_then(Path::parent);
-    let directories: Vec<PathBuf> = paths.own.iter().cloned().chain(audit.map(Path::to_owned)).collect();
+    let used = |path: &Path, with_mounts| Used { path: path.to_owned(), with_mounts };
+    let own = paths.own.iter().map(|path| used(path, true));
+    let directories: Vec<_> = own.chain(audit.map(|directory| used(directory, false))).collect();
     // Where it cannot be had, the rest is given up all the same.
     let root = if private_root::is_possible() { private_root::enter(&directories) } else { Ok(()) };
     // A log that was moved away is made anew beside it, so others there could be written too.

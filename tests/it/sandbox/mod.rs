@@ -158,3 +158,26 @@ fn the_stores_file_system_is_in_use_exactly_as_long_as_the_store_is_open() {
     mount.unmount();
     unmount(disk.path(), UnmountFlags::empty()).unwrap();
 }
+
+/// The directory of an audit log often is the one that the mount point lies in: what the process has of it must not keep the
+/// mount in use after umount(8), for then it would serve nobody for ever, with the keys in memory.
+#[test]
+fn a_log_beside_the_mount_point_keeps_neither_the_mount_nor_others_in_use() {
+    for elsewhere in [false, true] {
+        let disk = Disk::new(16);
+        let store = if elsewhere { Store::at(&disk.path().join("store")) } else { Store::new() };
+        store.sh("mkdir other && mount -t tmpfs none other");
+        // The log file lies there as well.
+        let mount = store.mount_with(&format!("audit_log={}", store.path("beside.log").display()));
+        fs::write(mount.bucket("bucket").join("f"), b"x").unwrap();
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", mount.pid())).unwrap();
+        for name in ["mnt", "other"] {
+            let place = format!(" {} ", store.path(name).display());
+            assert!(!mounts.contains(&place), "{name} is in the process's own tree:\n{mounts}");
+        }
+        assert_eq!(fs::read(mount.path("bucket/f")).unwrap(), b"x");
+        mount.unmount();
+        let mount = store.mount();
+        assert_eq!(fs::read(mount.path("bucket/f")).unwrap(), b"x");
+    }
+}
