@@ -148,6 +148,7 @@ fn what_needs_no_key_goes_on() {
     let gone = world.open("gone");
     world.disable();
     world.wait_until_refused(&file);
+    world.wait_until_refused(&gone);
     assert_eq!(fs::metadata(world.at("object")).unwrap().len(), 9000);
     assert_eq!(file.metadata().unwrap().len(), 9000);
     fs::rename(world.at("object"), world.at("renamed")).unwrap();
