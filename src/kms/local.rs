@@ -4,7 +4,7 @@ mod machine;
 mod mounts;
 mod state;
 
-pub use machine::{Clock, Machine};
+pub use machine::{Clock, Machine, Moment, boot_id};
 
 use super::admin;
 use super::authorization::Ask;
@@ -142,7 +142,7 @@ impl LocalKms {
             let (before, wrapping) = self.keyring.load()?;
             let mut contents = before.clone();
             let answer = change(&mut contents, &wrapping)?;
-            let done = admin::settle(&mut contents, &wrapping, self.now())?;
+            let done = admin::settle(&mut contents, &wrapping, &self.moment())?;
             if self.keyring.exchange(&before, contents, &wrapping)? {
                 break (answer, done);
             }
@@ -173,7 +173,12 @@ impl LocalKms {
         (state.contents.account_id.clone(), state.contents.region.clone())
     }
 
+    /// The date, in nanoseconds since 1970.
     pub(super) fn now(&self) -> i64 {
+        self.moment().date
+    }
+
+    pub(super) fn moment(&self) -> Moment {
         (self.clock)()
     }
 

@@ -35,7 +35,7 @@ pub use grants::{Constraints, Grant};
 pub use keyring::{
     Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock,
 };
-pub use local::{Clock, KmsCalls, LocalKms, Machine};
+pub use local::{Clock, KmsCalls, LocalKms, Machine, Moment, boot_id};
 pub use processes::{read_process, read_processes_through};
 pub use users::{SystemUsers, User, UserDatabase};
 

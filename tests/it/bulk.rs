@@ -2,7 +2,7 @@
 
 use crate::harness::{Mount, Store, header, noise, wait_until};
 use kmsfs::crypto::key_file;
-use kmsfs::kms::{LocalKms, Unlock};
+use kmsfs::kms::{LocalKms, Moment, Unlock, boot_id};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const KMS: &str = r#"{"SSEAlgorithm":"aws:kms","KMSMasterKeyID":"alias/old"}"#;
 
@@ -104,10 +104,9 @@ fn many_objects_come_under_another_key_and_the_old_one_is_rotated_before_and_del
     );
     let deletion = store.try_sh(&format!("{scheduled} {old} --pending-window-in-days 7"));
     assert!(deletion.code == 0 && deletion.err.is_empty(), "no object goes with it: {deletion:?}");
-    let in_eight_days = SystemTime::now() + Duration::from_secs(8 * 24 * 60 * 60);
-    let then = i64::try_from(in_eight_days.duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let in_eight_days = Moment::now(boot_id()).after(Duration::from_secs(8 * 24 * 60 * 60));
     let key_file = Unlock::KeyFile(key_file::read(&store.path("key")).unwrap());
-    LocalKms::open_at(&store.store().join("keyring"), &key_file, Box::new(move || then)).unwrap();
+    LocalKms::open_at(&store.store().join("keyring"), &key_file, Box::new(move || in_eight_days)).unwrap();
     let gone = store.try_sh(&format!("kmsfs kms --store $STORE --key-file $KEY describe-key --key-id {old}"));
     gone.expect_failure(254, &format!("(NotFoundException) when calling the DescribeKey operation: Key '{old}'"));
     mount.remount();

@@ -5,7 +5,7 @@
 
 use crate::harness::{KMS, KMSFS, Store};
 use kmsfs::crypto::{SecretKey, key_file, sealed};
-use kmsfs::kms::{Caller, Code, EncryptionContext, Kms, LocalKms, OpenError, PageRequest, ServiceKey, Unlock};
+use kmsfs::kms::{Caller, Code, EncryptionContext, Kms, LocalKms, Moment, OpenError, PageRequest, ServiceKey, Unlock};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +42,11 @@ impl Golden {
 
     fn open(&self, unlock: &Unlock) -> Result<Arc<LocalKms>, OpenError> {
         // When it was made: its keys rotate in time.
-        LocalKms::open_at(self.0.path(), unlock, Box::new(|| 1_795_453_106_088_291_306))
+        LocalKms::open_at(
+            self.0.path(),
+            unlock,
+            Box::new(|| Moment { date: 1_795_453_106_088_291_306, ..Moment::now([0; 16]) }),
+        )
     }
 }
 

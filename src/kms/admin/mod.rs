@@ -31,7 +31,8 @@ use super::local::LocalKms;
 use super::{Caller, Code, Error};
 
 /// Nanoseconds.
-pub(super) const DAY: i64 = 24 * 60 * 60 * 1_000_000_000;
+pub(super) const HOUR: i64 = 60 * 60 * 1_000_000_000;
+pub(super) const DAY: i64 = 24 * HOUR;
 
 /// The administrative calls, on behalf of somebody.
 pub struct Administrator<'a> {

@@ -344,7 +344,7 @@ mod tests {
         let (_, of_service) = ServiceKey::generate_data_key(&*kms, &context).unwrap();
         let count = || admin.list_key_rotations(&key, true, &PageRequest::default()).unwrap().entries.len();
         let ticks = |days: i64| {
-            clock.pass(days);
+            clock.jump(days);
             (0..3).for_each(|_| kms.tick());
             (count(), kms.ask(|contents| Ok(contents.service.len())).unwrap())
         };

@@ -3,19 +3,25 @@
 use super::{deletion, import, rotation};
 use crate::kms::Error;
 use crate::kms::keyring::{Contents, Wrapping};
+use crate::kms::local::Moment;
 
 /// Whether there is something to do. Cheap: it is asked every few seconds.
-pub fn is_due(contents: &Contents, now: i64) -> bool {
-    !deletion::overdue(contents, now).is_empty()
+pub fn is_due(contents: &Contents, moment: &Moment) -> bool {
+    let now = moment.date;
+    deletion::is_due(contents, moment)
         || !rotation::overdue(contents, now).is_empty()
         || rotation::service_is_overdue(contents, now)
         || !import::expired(contents, now).is_empty()
 }
 
 /// Does it. Answers AWS's name of each thing that was done, and the ARN of the key.
-pub fn settle(contents: &mut Contents, wrapping: &Wrapping, now: i64) -> Result<Vec<(&'static str, String)>, Error> {
-    let mut done = Vec::new();
-    for id in deletion::overdue(contents, now) {
+pub fn settle(
+    contents: &mut Contents,
+    wrapping: &Wrapping,
+    moment: &Moment,
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let (now, mut done) = (moment.date, Vec::new());
+    for id in deletion::pass(contents, moment) {
         let arn = contents.key_arn(&id);
         log::info!("the key {arn} is deleted: its time has come");
         contents.remove_key(&id);

@@ -1,24 +1,47 @@
 //! What the tests of keys begin with.
 
 use super::{KeyMetadata, NewKey, PageRequest};
-use crate::kms::local::LocalKms;
+use crate::kms::local::{LocalKms, Moment};
 use crate::kms::{Caller, Code, Error, KeyringParameters, Unlock};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 
-/// A time that is set, nanoseconds since 1970.
+/// A time that is set.
 #[derive(Clone)]
-pub struct SetClock(Arc<Mutex<i64>>);
+pub struct SetClock(Arc<Mutex<Moment>>);
 
 impl SetClock {
-    pub fn pass(&self, days: i64) {
-        *self.0.lock() += days * super::DAY;
+    /// Time goes by, on both clocks. Days.
+    pub fn pass(&self, days: u64) {
+        self.pass_hours(days * 24);
     }
 
+    pub fn pass_hours(&self, hours: u64) {
+        let mut moment = self.0.lock();
+        *moment = moment.after(Duration::from_secs(hours * 60 * 60));
+    }
+
+    /// The wall clock is set. Days.
+    pub fn jump(&self, days: i64) {
+        self.0.lock().date += days * super::DAY;
+    }
+
+    /// The machine is started anew.
+    pub fn restart(&self) {
+        let mut moment = self.0.lock();
+        (moment.boot[0], moment.uptime) = (moment.boot[0].wrapping_add(1), 0);
+    }
+
+    /// Nanoseconds since 1970.
     pub fn now(&self) -> i64 {
+        self.moment().date
+    }
+
+    pub fn moment(&self) -> Moment {
         *self.0.lock()
     }
 }
@@ -43,14 +66,14 @@ pub fn kms_with_clock() -> (tempfile::TempDir, Arc<LocalKms>, SetClock) {
     let (account_id, region) = ("000000000000".into(), "us-east-1".into());
     let parameters = KeyringParameters { store_id: [1; 16], account_id, region };
     LocalKms::create(&place, &parameters, &unlock(dir.path())).unwrap();
-    let clock = SetClock(Arc::new(Mutex::new(crate::kms::keyring::now())));
+    let clock = SetClock(Arc::new(Mutex::new(Moment::now([0; 16]))));
     let kms = open(dir.path(), &clock);
     (dir, kms, clock)
 }
 
 pub fn open(dir: &Path, clock: &SetClock) -> Arc<LocalKms> {
     let clock = clock.clone();
-    LocalKms::open_at(&dir.join("keyring"), &unlock(dir), Box::new(move || clock.now())).unwrap()
+    LocalKms::open_at(&dir.join("keyring"), &unlock(dir), Box::new(move || clock.moment())).unwrap()
 }
 
 pub fn code<T>(answer: Result<T, Error>) -> Code {

@@ -38,8 +38,8 @@ pub(in crate::kms) const POLICY: &str = "policy";
 pub(in crate::kms) const GRANTS: &str = "grants";
 pub(in crate::kms) const PENDING_MATERIAL: &str = "pending-material";
 /// What keys and materials may have: JSON, but for dates.
-const OF_KEYS: [&str; 8] =
-    ["deletion", GRANTS, "imported", PENDING_MATERIAL, POLICY, "rotation", "rotation-type", "tags"];
+const OF_KEYS: [&str; 9] =
+    ["deletion", "deletion-watch", GRANTS, "imported", PENDING_MATERIAL, POLICY, "rotation", "rotation-type", "tags"];
 
 /// Imported material that waits for its rotation, and what is kept with it.
 #[derive(Serialize, Deserialize)]

@@ -80,7 +80,7 @@ impl Kms for LocalKms {
     }
 
     fn tick(&self) {
-        let due = self.ask(|contents| Ok(admin::is_due(contents, self.now())));
+        let due = self.ask(|contents| Ok(admin::is_due(contents, &self.moment())));
         if due != Ok(true) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use kmsfs::crypto::key_file;
-use kmsfs::kms::{Caller, LocalKms, Unlock, WrappingKeySpec};
+use kmsfs::kms::{Caller, LocalKms, Moment, Unlock, WrappingKeySpec};
 use std::collections::BTreeSet;
 
 /// Those that AWS KMS answers these calls with, without the suffix `Exception`.
@@ -151,7 +151,7 @@ fn imports(raised: &mut Raised) {
     };
     let not_given = "The import token is not one that this key was given\n";
     raised.refused(&import("AAAA", "AAAA"), "InvalidImportToken", not_given);
-    let in_2023 = || 1_700_000_000_000_000_000;
+    let in_2023 = || Moment { date: 1_700_000_000_000_000_000, ..Moment::now([0; 16]) };
     let unlock = Unlock::KeyFile(key_file::read(&raised.place.path("key")).unwrap());
     let kms = LocalKms::open_at(&raised.place.path("store/keyring"), &unlock, Box::new(in_2023)).unwrap();
     let root = kms.administer(Caller { uid: 0, gid: 0, pid: std::process::id() });
