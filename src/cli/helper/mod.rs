@@ -115,9 +115,11 @@ fn exchange(socket: &OwnedFd, verb: u8, question: &[u8]) -> io::Result<Answer> {
     let (mut text, mut descriptors) = receive_with(socket)?;
     let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the helper process has ended");
     let errno = *text.first_chunk().ok_or_else(gone)?;
+    let text = text.split_off(size_of::<i32>());
     match i32::from_le_bytes(errno) {
-        0 => Ok(Answer { text: text.split_off(size_of::<i32>()), descriptor: descriptors.pop() }),
-        errno => Err(io::Error::from_raw_os_error(errno)),
+        0 => Ok(Answer { text, descriptor: descriptors.pop() }),
+        errno if text.is_empty() => Err(io::Error::from_raw_os_error(errno)),
+        errno => Err(io::Error::new(io::Error::from_raw_os_error(errno).kind(), String::from_utf8_lossy(&text))),
     }
 }
 
@@ -168,6 +170,16 @@ impl Start {
     }
 }
 
+/// The number of an error, and its text where it says more than the number.
+fn refusal(error: &io::Error) -> (i32, Answer) {
+    let errno = error.raw_os_error().unwrap_or(match error.kind() {
+        io::ErrorKind::PermissionDenied => libc::EACCES,
+        _ => libc::EIO,
+    });
+    let text = error.get_ref().map(|why| why.to_string().into_bytes()).unwrap_or_default();
+    (errno, Answer { text, ..Answer::default() })
+}
+
 /// Answers what is asked on a channel, from a thread of its own, until nobody is there to ask.
 pub fn answer(channel: OwnedFd, mut answer: impl FnMut(u8, &[u8]) -> io::Result<Answer> + Send + 'static) {
     thread::spawn(move || {
@@ -176,7 +188,7 @@ pub fn answer(channel: OwnedFd, mut answer: impl FnMut(u8, &[u8]) -> io::Result<
             let Some((verb, rest)) = question[..len].split_first() else { return };
             let (errno, answer) = match answer(*verb, rest) {
                 Ok(answer) => (0, answer),
-                Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Answer::default()),
+                Err(error) => refusal(&error),
             };
             let bytes = [&errno.to_le_bytes()[..], &answer.text].concat();
             let sent = match &answer.descriptor {
