@@ -18,6 +18,7 @@ use crate::store::{self, Parameters, Store, StoreOptions};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -122,7 +123,8 @@ pub fn open_with(
 }
 
 pub fn open_backend(path: &Path) -> Result<Arc<RealBackend>, Failure> {
-    RealBackend::open(path).map_err(|e| Failure::new(format!("store {}: {}", shown(path), describe(&e))))
+    RealBackend::open(path)
+        .map_err(|e| Failure::new(format!("store {}: {}{}", shown(path), describe(&e), whose(path, &e))))
 }
 
 /// Refuses a directory on a file system that does not keep what is needed there. One that cannot be tried out, for
@@ -204,10 +206,24 @@ fn spare_descriptors() -> usize {
 pub fn explain(path: &Path, error: &store::Error) -> Failure {
     let exit = if matches!(error, store::Error::InUse(_)) { Exit::InUse } else { Exit::Failure };
     let text = match error {
-        store::Error::Errno(errno) => describe(&io::Error::from_raw_os_error(*errno)),
+        store::Error::Errno(errno) => {
+            let error = io::Error::from_raw_os_error(*errno);
+            format!("{}{}", describe(&error), whose(path, &error))
+        }
         error => error.to_string(),
     };
     Failure::with(exit, format!("{}: {}", shown(path), escape(&text)))
+}
+
+/// What to do about a store that is somebody else's.
+fn whose(store: &Path, error: &io::Error) -> String {
+    let (caller, owner) = (rustix::process::geteuid().as_raw(), fs::metadata(store).map(|metadata| metadata.uid()));
+    match owner {
+        Ok(owner) if error.kind() == io::ErrorKind::PermissionDenied && owner != caller => {
+            format!(": it belongs to uid {owner}, and this is run by uid {caller}: run it as the store's owner")
+        }
+        _ => String::new(),
+    }
 }
 
 /// A keyring's refusal of what was to open it.

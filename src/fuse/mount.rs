@@ -40,6 +40,8 @@ pub struct MountOptions {
 /// Shown as the type in /proc/mounts, by which mount(8) finds its helper.
 pub const TYPE: &str = "fuse.kmsfs";
 
+const DEVICE: &str = "/dev/fuse";
+
 /// A mount that answers (INIT is done).
 pub struct Mounted {
     session: Session<Adapter>,
@@ -59,6 +61,10 @@ pub fn mount(
     before_threads: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<Mounted> {
     let mountpoint = options.mountpoint.canonicalize()?;
+    if !Path::new(DEVICE).exists() {
+        let text = "/dev/fuse is not there: load the kernel's module (modprobe fuse), or give the container the device";
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    }
     let mut config = Config::default();
     config.mount_options = kernel_options(options);
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
@@ -85,7 +91,7 @@ pub fn mount(
 /// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
 fn mount_directly(options: &MountOptions, mountpoint: &Path) -> io::Result<OwnedFd> {
     use rustix::mount::MountFlags as Flag;
-    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE)?;
     let mut flags = Flag::empty();
     flags.set(Flag::RDONLY, options.read_only);
     flags.set(Flag::NOSUID, !options.suid);

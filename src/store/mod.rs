@@ -163,6 +163,7 @@ impl Store {
         let lock = take_lock(root.as_ref(), access)?;
         let reserve = Reserve::of(&backend, if options.read_only { 0 } else { options.reserve })?;
         if access == Access::ReadWrite {
+            backend.put_modes_back()?;
             // In place, so that a full disk can be mounted.
             reserve.with_room(|| lock.write_at(&parameters::owner(std::process::id()), 0))?;
         }

@@ -1,6 +1,6 @@
 //! What a user sets stays until a user changes it: nothing that the daemon does later takes it away.
 
-use crate::harness::{OpenDevice, Store};
+use crate::harness::Store;
 
 /// `cap_net_raw` and effective, as setcap(8) sets it; what `getcap` then shows behind the name.
 const SET: &str = "setcap cap_net_raw+ep";
@@ -83,22 +83,16 @@ fn what_a_capability_is_kept_under_is_not_for_users() {
 fn set_id_bits_outlive_what_an_ordinary_users_daemon_writes() {
     const NOBODY: u32 = 65534;
     let store = Store::new();
-    store.open_to_all();
-    store.sh("mkdir theirs theirs/mnt; chown -R 65534:65534 theirs");
-    let _device = OpenDevice::new();
-    let answer = store.sh_as(
+    let answer = store.sh_mounting_as(
         NOBODY,
-        r"cd theirs
-           trap 'fusermount3 -u -z mnt 2>/dev/null || true' EXIT
-           up() { kmsfs mount --key-file key -o log_file=$PWD/log store mnt; }
-           modes() { stat -c %a mnt/bucket/* | tr '\n' ' '; }
+        r"modes() { stat -c %a mnt/bucket/* | tr '\n' ' '; }
            kmsfs init --key-file key store >/dev/null; up; mkdir mnt/bucket
            seq 9999 >mnt/bucket/copied; chmod 6755 mnt/bucket/copied
            seq 9999 >mnt/bucket/logged; kmsfs sync mnt; seq 9999 1<>mnt/bucket/logged; chmod 2755 mnt/bucket/logged
            seq 9999 >mnt/bucket/taken; kmsfs sync mnt; seq 9999 1<>mnt/bucket/taken; chmod 4755 mnt/bucket/taken; chmod 755 mnt/bucket/taken
            seq 9999 >mnt/bucket/written; chmod 6755 mnt/bucket/written; echo x >>mnt/bucket/written
-           modes; kmsfs sync mnt; modes; fusermount3 -u mnt; up; modes; cmp mnt/bucket/copied <(seq 9999)
-           fusermount3 -u mnt",
+           modes; kmsfs sync mnt; modes; down; up; modes; cmp mnt/bucket/copied <(seq 9999)
+           down",
     );
     assert_eq!((answer.code, answer.out.trim()), (0, "6755 2755 755 755 ".repeat(3).trim()), "{answer:?}");
 }

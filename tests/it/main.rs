@@ -28,6 +28,7 @@ mod layers;
 mod mmap;
 mod mounting;
 mod names;
+mod ordinary;
 mod parts;
 mod plaintext;
 mod posix;

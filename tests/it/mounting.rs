@@ -1,6 +1,6 @@
 //! Who may mount a store and use the mount, and on which disks. (What the command line says is tested in `cli`.)
 
-use crate::harness::{Disk, OpenDevice, Store, is_mounted, noise, wait_until};
+use crate::harness::{Disk, Store, is_mounted, noise, wait_until};
 use std::fs;
 
 #[test]
@@ -46,17 +46,12 @@ fn two_read_only_mounts_share_a_store() {
 fn an_ordinary_user_mounts_through_fusermount3() {
     const NOBODY: u32 = 65534;
     let store = Store::new();
-    store.open_to_all();
-    store.sh("mkdir theirs theirs/mnt; chown -R 65534:65534 theirs");
-    let _device = OpenDevice::new();
-    let answer = store.sh_as(
+    let answer = store.sh_mounting_as(
         NOBODY,
-        r#"cd theirs
-           kmsfs init --key-file key store > /dev/null; kmsfs mount --key-file key -o log_file=$PWD/log store mnt
-           trap 'fusermount3 -u -z mnt 2>/dev/null || true' EXIT
+        r#"kmsfs init --key-file key store > /dev/null; kmsfs mount --key-file key -o log_file=$PWD/log store mnt
            grep " $PWD/mnt fuse.kmsfs rw,nosuid,nodev," /proc/mounts | grep -o "user_id=65534"
            mkdir mnt/bucket; seq 1000 > mnt/bucket/object; stat -c %u mnt/bucket/object; cmp <(seq 1000) mnt/bucket/object
-           fusermount3 -u mnt; kmsfs mount --key-file key -o ro,log_file=$PWD/log store mnt; wc -l < mnt/bucket/object
+           down; kmsfs mount --key-file key -o ro,log_file=$PWD/log store mnt; wc -l < mnt/bucket/object
            if touch mnt/bucket/refused; then echo it can be written; fi; fusermount3 -u mnt"#,
     );
     assert!(answer.code == 0, "{answer:?}");

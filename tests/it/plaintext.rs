@@ -1,6 +1,6 @@
 //! Neither content nor keys are found where they must not be.
 
-use crate::harness::{KMS, OpenDevice, Store, files_below, kms_with};
+use crate::harness::{KMS, Store, files_below, kms_with};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -91,15 +91,11 @@ fn store_and_key_file_are_for_their_owner_alone() {
 fn the_daemons_memory_reaches_no_core_and_no_other_process() {
     const NOBODY: u32 = 65534;
     let store = Store::new();
-    store.open_to_all();
-    store.sh("mkdir theirs theirs/mnt; chown -R 65534:65534 theirs");
-    let _device = OpenDevice::new();
     // The daemon runs as an ordinary user, and so do those who want to look into it.
-    let answer = store.sh_as(
+    let answer = store.sh_mounting_as(
         NOBODY,
-        r#"cd theirs; ulimit -S -c $(ulimit -H -c)
-           kmsfs init --key-file key store; kmsfs mount --key-file key -o log_file=$PWD/log store mnt
-           trap 'fusermount3 -u -z mnt 2>/dev/null || true' EXIT
+        r#"ulimit -S -c $(ulimit -H -c)
+           kmsfs init --key-file key store; up
            pid=$(cat store/lock); kill -0 $pid
            grep 'Max core file size' /proc/$pid/limits | tr -s ' '
            for file in mem environ maps auxv; do
@@ -107,7 +103,7 @@ fn the_daemons_memory_reaches_no_core_and_no_other_process() {
            done
            stat -c 'owned by %u' /proc/$pid/mem
            tr '\0' ' ' < /proc/$pid/cmdline; echo
-           fusermount3 -u mnt"#,
+           down"#,
     );
     assert!(answer.code == 0, "{answer:?}");
     let lines: Vec<&str> = answer.out.lines().filter(|line| !line.contains("Made") && !line.starts_with(' ')).collect();

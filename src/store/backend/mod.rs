@@ -25,6 +25,11 @@ pub trait Backend: Send + Sync {
     fn root(&self) -> io::Result<Arc<dyn Dir>>;
     /// Makes everything durable that has been done so far, names included (syncfs).
     fn sync_all(&self) -> io::Result<()>;
+    /// Puts back modes that a killed process had changed for a moment, to reach what they deny to their own owner. Not while
+    /// another process is at work here.
+    fn put_modes_back(&self) -> io::Result<()> {
+        Ok(())
+    }
     fn space(&self) -> io::Result<Space>;
     /// The clock that the file system stamps changes with, nanoseconds since 1970.
     fn now(&self) -> i64;
@@ -37,7 +42,7 @@ pub trait Dir: Send + Sync {
     fn metadata(&self) -> io::Result<Metadata>;
     fn stat(&self, name: &OsStr) -> io::Result<Metadata>;
     fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>>;
-    /// A regular file only: `EINVAL` for anything else. `ReadWrite` succeeds for its owner whatever the mode is.
+    /// A regular file only: `EINVAL` for anything else. Succeeds for its owner whatever the mode is.
     fn open_file(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn File>>;
     /// Fails with `EEXIST` if the name is there; opened for reading and writing whatever the mode is.
     fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>>;

@@ -6,6 +6,7 @@
 mod create;
 mod directory;
 mod file;
+mod modes;
 mod xattr;
 
 #[cfg(test)]
@@ -29,18 +30,21 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NO
 /// A directory of the host and everything below it.
 #[derive(Debug)]
 pub struct RealBackend {
-    root: OwnedFd,
-    device: Device,
+    ground: Arc<Ground>,
 }
 
-/// `st_dev` of the file system that a backend is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Device(u64);
+/// What everything below a root has in common.
+#[derive(Debug)]
+struct Ground {
+    root: OwnedFd,
+    /// `st_dev` of the file system that it is on.
+    device: u64,
+}
 
-impl Device {
+impl Ground {
     /// `EXDEV` for what lies on another file system.
-    fn check(self, stat: &Stat) -> io::Result<()> {
-        if stat.st_dev == self.0 { Ok(()) } else { Err(Errno::XDEV.into()) }
+    fn check(&self, stat: &Stat) -> io::Result<()> {
+        if stat.st_dev == self.device { Ok(()) } else { Err(Errno::XDEV.into()) }
     }
 }
 
@@ -53,23 +57,31 @@ impl RealBackend {
 
     /// A directory that is open already, with `O_PATH` at least.
     pub fn at(root: OwnedFd) -> io::Result<Arc<Self>> {
-        let device = Device(fstat(&root)?.st_dev);
-        Ok(Arc::new(Self { root, device }))
+        let device = fstat(&root)?.st_dev;
+        Ok(Arc::new(Self { ground: Arc::new(Ground { root, device }) }))
+    }
+
+    fn directory(&self) -> io::Result<RealDir> {
+        let fd = openat(&self.ground.root, ".", DIRECTORY, Mode::empty())?;
+        Ok(RealDir::new(fd, Arc::clone(&self.ground)))
     }
 }
 
 impl Backend for RealBackend {
     fn root(&self) -> io::Result<Arc<dyn Dir>> {
-        let fd = openat(&self.root, ".", DIRECTORY, Mode::empty())?;
-        Ok(Arc::new(RealDir::new(fd, self.device)))
+        Ok(Arc::new(self.directory()?))
+    }
+
+    fn put_modes_back(&self) -> io::Result<()> {
+        modes::put_back(&self.directory()?)
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        Ok(syncfs(reopen_for_reading(&self.root)?)?)
+        Ok(syncfs(reopen_for_reading(&self.ground.root)?)?)
     }
 
     fn space(&self) -> io::Result<Space> {
-        let found = fstatvfs(&self.root)?;
+        let found = fstatvfs(&self.ground.root)?;
         Ok(Space {
             block_size: found.f_frsize,
             blocks: found.f_blocks,

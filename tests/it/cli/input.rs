@@ -27,6 +27,18 @@ fn init_refuses_what_is_not_empty_and_leaves_it_alone() {
 }
 
 #[test]
+fn init_says_what_to_do_with_a_fresh_disk() {
+    let place = Place::empty();
+    fs::create_dir_all(place.path("disk/lost+found")).unwrap();
+    let init = |store: &str| run(KMSFS, ["init", "--key-file", &place.shown("key"), &place.shown(store)]);
+    let refused = init("disk");
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.ends_with(&format!("name a directory in it, such as {}\n", place.shown("disk/store"))));
+    assert!(!place.path("key").exists());
+    assert_eq!(init("disk/store").code, 0);
+}
+
+#[test]
 fn init_that_fails_leaves_nothing_behind() {
     let place = Place::empty();
     let keyring = place.path("ring");

@@ -9,7 +9,6 @@ mod system;
 
 pub use disk::Disk;
 pub use files::*;
-pub use system::OpenDevice;
 
 use rustix::fs::FlockOperation;
 use rustix::mount::{UnmountFlags, unmount};

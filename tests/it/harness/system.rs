@@ -2,8 +2,6 @@
 
 use super::{Answer, Store};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Lets mount(8) find its helpers, in a mount namespace of the script's own: the system stays as it is.
 const PRIVATE: &str = r#"
@@ -13,34 +11,55 @@ const PRIVATE: &str = r#"
     trap 'umount -l "$MNT" 2>/dev/null || true' EXIT
 "#;
 
+/// A device that all may open, where /dev/fuse may be root's alone; the rest is the command that follows.
+const DEVICE: &str = r#"
+    mount -t tmpfs none "$MNT"; mknod "$MNT/fuse" c 10 229; chmod 666 "$MNT/fuse"
+    mount --bind "$MNT/fuse" /dev/fuse; umount "$MNT"; exec "$@"
+"#;
+
 impl Store {
     /// As [`Store::try_sh`], where mount(8) knows kmsfs. Mounts end with the script.
     pub fn try_sh_private(&self, script: &str) -> Answer {
         fs::write(self.path("private.sh"), format!("{PRIVATE}\n{script}\n")).unwrap();
         self.try_sh("unshare --mount --propagation private bash -euo pipefail private.sh")
     }
-}
 
-/// Where /dev/fuse is closed to ordinary users it is opened for as long as this lives.
-pub struct OpenDevice {
-    before: fs::Permissions,
-    /// One at a time, so that nobody takes another's change for what was there before.
-    _alone: MutexGuard<'static, ()>,
-}
-
-static DEVICE: Mutex<()> = Mutex::new(());
-
-impl OpenDevice {
-    pub fn new() -> Self {
-        let alone = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = fs::metadata("/dev/fuse").unwrap().permissions();
-        fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
-        Self { before, _alone: alone }
-    }
-}
-
-impl Drop for OpenDevice {
-    fn drop(&mut self) {
-        let _ = fs::set_permissions("/dev/fuse", self.before.clone());
+    /// As [`Store::sh_as`], for a user who may mount, in a mount namespace of the script's own: mounts end with the script.
+    /// `store`, `key` and `mnt` are in a directory of the user's own, which is made at first and which scripts run in.
+    pub fn sh_mounting_as(&self, uid: u32, script: &str) -> Answer {
+        let theirs = self.path("theirs");
+        if !theirs.exists() {
+            self.open_to_all();
+            self.sh(&format!("mkdir theirs theirs/mnt; chown -R {uid}:{uid} theirs"));
+        }
+        let id = uid.to_string();
+        let own = r#"cd theirs; export STORE=$PWD/store KEY=$PWD/key MNT=$PWD/mnt
+            trap 'fusermount3 -u -z "$MNT" 2>/dev/null || true' EXIT
+            up() { kmsfs mount --key-file "$KEY" -o "log_file=$PWD/log" "$STORE" "$MNT"; }
+            down() { fusermount3 -u "$MNT"; until flock -n "$STORE/lock" true; do sleep 0.02; done; }
+            crash() { kill -9 $(cat "$STORE/lock"); until flock -n "$STORE/lock" true; do sleep 0.02; done; fusermount3 -uz "$MNT"; }
+            "#;
+        self.run_script(
+            &[
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "bash",
+                "-euo",
+                "pipefail",
+                "-c",
+                DEVICE,
+                "device",
+                "setpriv",
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--clear-groups",
+                "--",
+            ],
+            &format!("{own}\n{script}"),
+        )
     }
 }

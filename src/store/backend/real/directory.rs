@@ -2,9 +2,10 @@
 
 use super::super::{Access, Dir, Entry, File, Metadata, NewNode, Rename, XattrFlags};
 use super::create::{self, chmod_no_follow};
-use super::file::{MODES, RealFile};
+use super::file::RealFile;
+use super::modes::{MODES, is_denied, with_permission};
 use super::xattr::Carrier;
-use super::{DIRECTORY, Device, component, magic_link, metadata, reopen_for_reading, timestamps};
+use super::{DIRECTORY, Ground, component, magic_link, metadata, reopen_for_reading, timestamps};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
 use rustix::fs::{chmod, chownat, fstat, fsync, linkat, openat, readlinkat, renameat, renameat_with, seek, statat};
@@ -22,15 +23,40 @@ use std::sync::Arc;
 /// is read again for the next one.
 const READ_BUFFER: usize = 8 * 1024;
 
+const SEARCH: Mode = Mode::XUSR;
+const LIST: Mode = Mode::RUSR.union(Mode::XUSR);
+const CHANGE: Mode = Mode::WUSR.union(Mode::XUSR);
+
 #[derive(Debug)]
 pub(super) struct RealDir {
     fd: OwnedFd,
-    device: Device,
+    ground: Arc<Ground>,
 }
 
 impl RealDir {
-    pub(super) fn new(fd: OwnedFd, device: Device) -> Self {
-        Self { fd, device }
+    pub(super) fn new(fd: OwnedFd, ground: Arc<Ground>) -> Self {
+        Self { fd, ground }
+    }
+
+    /// Does also what the directory's mode denies to its owner: recovery and fsck look into every directory, whatever mode its
+    /// user gave it, and of whoever comes through a mount the kernel has judged the mode before.
+    pub(super) fn reach<T>(&self, wanted: Mode, act: impl Fn(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
+        match act(&self.fd) {
+            Err(error) if is_denied(&error) => with_permission(&self.ground, &self.fd, wanted, || act(&self.fd)),
+            done => done,
+        }
+    }
+
+    /// The same directory, for another holder.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Ok(Self::new(self.fd.try_clone()?, Arc::clone(&self.ground)))
+    }
+
+    pub(super) fn below(&self, name: &OsStr) -> io::Result<Self> {
+        let name = component(name)?;
+        let fd = self.reach(SEARCH, |dir| Ok(openat(dir, name, DIRECTORY, Mode::empty())?))?;
+        self.ground.check(&fstat(&fd)?)?;
+        Ok(Self::new(fd, Arc::clone(&self.ground)))
     }
 }
 
@@ -49,23 +75,22 @@ impl Dir for RealDir {
     }
 
     fn stat(&self, name: &OsStr) -> io::Result<Metadata> {
-        let stat = statat(&self.fd, component(name)?, AtFlags::SYMLINK_NOFOLLOW)?;
-        self.device.check(&stat)?;
+        let name = component(name)?;
+        let stat = self.reach(SEARCH, |dir| Ok(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))?;
+        self.ground.check(&stat)?;
         Ok(metadata(&stat))
     }
 
     fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>> {
-        let fd = openat(&self.fd, component(name)?, DIRECTORY, Mode::empty())?;
-        self.device.check(&fstat(&fd)?)?;
-        Ok(Arc::new(RealDir::new(fd, self.device)))
+        Ok(Arc::new(self.below(name)?))
     }
 
     fn open_file(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile::open(&self.fd, name, access, self.device)?))
+        Ok(Arc::new(self.reach(SEARCH, |dir| RealFile::open(dir, name, access, &self.ground))?))
     }
 
     fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?, self.device)?))
+        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?, &self.ground)?))
     }
 
     fn make_dir(&self, name: &OsStr, node: &NewNode) -> io::Result<()> {
@@ -81,34 +106,40 @@ impl Dir for RealDir {
     }
 
     fn read_link(&self, name: &OsStr) -> io::Result<Vec<u8>> {
-        Ok(readlinkat(&self.fd, component(name)?, Vec::new())?.into_bytes())
+        let name = component(name)?;
+        Ok(self.reach(SEARCH, |dir| Ok(readlinkat(dir, name, Vec::new())?))?.into_bytes())
     }
 
     fn unlink(&self, name: &OsStr) -> io::Result<()> {
-        Ok(unlinkat(&self.fd, component(name)?, AtFlags::empty())?)
+        let name = component(name)?;
+        self.reach(CHANGE, |dir| Ok(unlinkat(dir, name, AtFlags::empty())?))
     }
 
     fn remove_dir(&self, name: &OsStr) -> io::Result<()> {
-        Ok(unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)?)
+        let name = component(name)?;
+        self.reach(CHANGE, |dir| Ok(unlinkat(dir, name, AtFlags::REMOVEDIR)?))
     }
 
     fn rename(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr, how: Rename) -> io::Result<()> {
-        let (to, name, to_name) = (&same_backend(to)?.fd, component(name)?, component(to_name)?);
-        Ok(match how {
-            Rename::Replace => renameat(&self.fd, name, to, to_name),
-            Rename::NoReplace => renameat_with(&self.fd, name, to, to_name, RenameFlags::NOREPLACE),
-            Rename::Exchange => renameat_with(&self.fd, name, to, to_name, RenameFlags::EXCHANGE),
-            Rename::Whiteout => renameat_with(&self.fd, name, to, to_name, RenameFlags::WHITEOUT),
-        }?)
+        let (target, name, to_name) = (same_backend(to)?, component(name)?, component(to_name)?);
+        let rename = |from: &OwnedFd, to: &OwnedFd| {
+            Ok(match how {
+                Rename::Replace => renameat(from, name, to, to_name),
+                Rename::NoReplace => renameat_with(from, name, to, to_name, RenameFlags::NOREPLACE),
+                Rename::Exchange => renameat_with(from, name, to, to_name, RenameFlags::EXCHANGE),
+                Rename::Whiteout => renameat_with(from, name, to, to_name, RenameFlags::WHITEOUT),
+            }?)
+        };
+        self.reach(CHANGE, |from| target.reach(CHANGE, |to| rename(from, to)))
     }
 
     fn link(&self, name: &OsStr, to: &dyn Dir, to_name: &OsStr) -> io::Result<()> {
-        let (to, name, to_name) = (&same_backend(to)?.fd, component(name)?, component(to_name)?);
-        Ok(linkat(&self.fd, name, to, to_name, AtFlags::empty())?)
+        let (target, name, to_name) = (same_backend(to)?, component(name)?, component(to_name)?);
+        self.reach(SEARCH, |from| target.reach(CHANGE, |to| Ok(linkat(from, name, to, to_name, AtFlags::empty())?)))
     }
 
     fn read(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>) -> bool) -> io::Result<()> {
-        let fd = reopen_for_reading(&self.fd)?;
+        let fd = self.reach(LIST, |dir| reopen_for_reading(dir))?;
         if cursor != 0 {
             seek(&fd, SeekFrom::Start(cursor))?;
         }
@@ -148,7 +179,7 @@ impl Dir for RealDir {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let fd = reopen_for_reading(&self.fd)?;
+        let fd = self.reach(LIST, |dir| reopen_for_reading(dir))?;
         Ok(retry_on_intr(|| fsync(&fd))?)
     }
 
@@ -178,18 +209,18 @@ impl Dir for RealDir {
     }
 
     fn get_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<Vec<u8>> {
-        Carrier::at(&self.fd, name)?.get(attribute)
+        self.reach(LIST, |dir| Carrier::at(dir, name)?.get(attribute))
     }
 
     fn set_xattr(&self, name: Option<&OsStr>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
-        Carrier::at(&self.fd, name)?.set(attribute, value, flags)
+        self.reach(CHANGE, |dir| Carrier::at(dir, name)?.set(attribute, value, flags))
     }
 
     fn list_xattr(&self, name: Option<&OsStr>) -> io::Result<Vec<u8>> {
-        Carrier::at(&self.fd, name)?.list()
+        self.reach(SEARCH, |dir| Carrier::at(dir, name)?.list())
     }
 
     fn remove_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<()> {
-        Carrier::at(&self.fd, name)?.remove(attribute)
+        self.reach(CHANGE, |dir| Carrier::at(dir, name)?.remove(attribute))
     }
 }

@@ -1,20 +1,19 @@
 //! Open files, and how they are opened.
 
 use super::super::{Access, File, Metadata, XattrFlags};
+use super::modes::{MODES, is_denied, with_permission};
 use super::xattr::Carrier;
-use super::{Device, component, magic_link, metadata, timestamps};
-use parking_lot::Mutex;
+use super::{Ground, component, magic_link, metadata, timestamps};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{SeekFrom, fcntl_getfl, fcntl_setfl, seek};
-use rustix::fs::{
-    chmod, fadvise, fallocate, fchmod, fchown, fdatasync, flock, fstat, fsync, ftruncate, futimens, openat,
-};
+use rustix::fs::{fadvise, fallocate, fchmod, fchown, fdatasync, flock, fstat, fsync, ftruncate, futimens, openat};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::process::{Gid, Uid, geteuid};
 use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 /// `O_NONBLOCK`: opening must not wait for the other end of a FIFO that somebody put there.
 pub(super) const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -23,21 +22,22 @@ pub(super) const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OF
 #[derive(Debug)]
 pub(super) struct RealFile {
     fd: OwnedFd,
+    ground: Arc<Ground>,
     ino: u64,
 }
 
 impl RealFile {
     /// `EINVAL` if it is not a regular file, `EXDEV` if it is on another file system.
-    pub(super) fn new(fd: OwnedFd, device: Device) -> io::Result<Self> {
+    pub(super) fn new(fd: OwnedFd, ground: &Arc<Ground>) -> io::Result<Self> {
         let stat = fstat(&fd)?;
-        device.check(&stat)?;
+        ground.check(&stat)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL.into());
         }
-        Ok(Self { fd, ino: stat.st_ino })
+        Ok(Self { fd, ground: Arc::clone(ground), ino: stat.st_ino })
     }
 
-    pub(super) fn open(directory: &OwnedFd, name: &OsStr, access: Access, device: Device) -> io::Result<Self> {
+    pub(super) fn open(directory: &OwnedFd, name: &OsStr, access: Access, ground: &Arc<Ground>) -> io::Result<Self> {
         let name = component(name)?;
         let flags = match access {
             Access::Read => OFlags::RDONLY,
@@ -46,10 +46,20 @@ impl RealFile {
         let fd = match open_without_atime(directory, name, flags | FILE) {
             // A symlink, a directory, a socket or a device without a driver: not a regular file.
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV) => return Err(Errno::INVAL.into()),
-            Err(Errno::ACCESS) if access == Access::ReadWrite => open_against_mode(directory, name)?,
+            Err(Errno::ACCESS) => open_against_mode(ground, directory, name, flags)?,
             opened => opened?,
         };
-        Self::new(fd, device)
+        Self::new(fd, ground)
+    }
+
+    /// An attribute, also where the mode denies it, which the kernel asks about at each call.
+    fn reach<T>(&self, wanted: Mode, act: impl Fn(Carrier<'_>) -> io::Result<T>) -> io::Result<T> {
+        match act(Carrier::File(&self.fd)) {
+            Err(error) if is_denied(&error) => {
+                with_permission(&self.ground, &self.fd, wanted, || act(Carrier::File(&self.fd)))
+            }
+            done => done,
+        }
     }
 
     /// That somebody is about to read the first `len` bytes.
@@ -68,22 +78,16 @@ fn open_without_atime(directory: impl AsFd, path: &OsStr, flags: OFlags) -> rust
     }
 }
 
-/// Opens a file of ours whose mode denies it to us: the mode is what users see, so it is put back at once.
-fn open_against_mode(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+/// Opens a file of ours whose mode denies it to us.
+fn open_against_mode(ground: &Ground, directory: &OwnedFd, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
     let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = fstat(&place)?;
-    if stat.st_uid != geteuid().as_raw() || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
         return Err(Errno::ACCESS.into());
     }
-    let (path, mode) = (magic_link(&place), Mode::from_raw_mode(stat.st_mode));
-    chmod(&path, mode | Mode::RUSR | Mode::WUSR)?;
-    let opened = open_without_atime(CWD, path.as_ref(), OFlags::RDWR | FILE.difference(OFlags::NOFOLLOW));
-    chmod(&path, mode)?;
-    Ok(opened?)
+    let path = magic_link(&place);
+    let flags = flags | FILE.difference(OFlags::NOFOLLOW);
+    with_permission(ground, &place, Mode::RUSR | Mode::WUSR, || Ok(open_without_atime(CWD, path.as_ref(), flags)?))
 }
-
-/// Held by who changes a mode, and by who puts one back.
-pub(super) static MODES: Mutex<()> = Mutex::new(());
 
 /// The kernel takes set-id bits away when somebody without `CAP_FSETID` changes content; here it is the daemon that does, at
 /// times of its own, and what users see has to stay.
@@ -170,11 +174,11 @@ impl File for RealFile {
     }
 
     fn get_xattr(&self, attribute: &OsStr) -> io::Result<Vec<u8>> {
-        Carrier::File(&self.fd).get(attribute)
+        self.reach(Mode::RUSR, |file| file.get(attribute))
     }
 
     fn set_xattr(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
-        Carrier::File(&self.fd).set(attribute, value, flags)
+        self.reach(Mode::WUSR, |file| file.set(attribute, value, flags))
     }
 
     fn list_xattr(&self) -> io::Result<Vec<u8>> {
@@ -182,7 +186,7 @@ impl File for RealFile {
     }
 
     fn remove_xattr(&self, attribute: &OsStr) -> io::Result<()> {
-        Carrier::File(&self.fd).remove(attribute)
+        self.reach(Mode::WUSR, |file| file.remove(attribute))
     }
 
     /// One byte is read without `O_NOATIME`, and the kernel does as its mount says.

@@ -265,3 +265,90 @@ fn what_is_read_ahead_is_the_first_regular_files_and_stays_as_it_was() {
     let after: Vec<_> = files.iter().map(|name| root.stat(os(name)).unwrap()).collect();
     assert_eq!(after, before, "no time has moved");
 }
+
+/// Runs it as an ordinary user who owns everything in `place`; not at all where this is no root.
+fn as_owner(place: &std::path::Path, act: impl FnOnce() + Send) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let chown = std::process::Command::new("chown").args(["-R", "1234:1234"]).arg(place).status().unwrap();
+    assert!(chown.success());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rustix::thread::set_thread_gid(rustix::process::Gid::from_raw(1234)).unwrap();
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1234)).unwrap();
+            act();
+        });
+    });
+}
+
+#[test]
+fn a_directory_is_reached_by_its_owner_whatever_its_mode_which_stays() {
+    for mode in [0, 0o200, 0o300, 0o400, 0o2040] {
+        let (place, root) = temporary();
+        root.make_dir(os("closed"), &PLAIN).unwrap();
+        let closed = root.open_dir(os("closed")).unwrap();
+        closed.make_dir(os("dir"), &PLAIN).unwrap();
+        closed.create_file(os("file"), &PLAIN).unwrap();
+        closed.make_symlink(os("link"), b"target", &PLAIN).unwrap();
+        closed.set_xattr(None, os("user.note"), b"kept", XattrFlags::Any).unwrap();
+        as_owner(place.path(), || {
+            root.set_mode(Some(os("closed")), mode).unwrap();
+            let stays = || assert_eq!(closed.metadata().unwrap().mode & 0o7777, mode);
+            assert_eq!(names(&*closed, 0, 9).0.len(), 3);
+            closed.open_dir(os("dir")).unwrap();
+            closed.open_file(os("file"), Access::Read).unwrap();
+            closed.stat(os("file")).unwrap();
+            stays();
+            assert_eq!(closed.read_link(os("link")).unwrap(), b"target");
+            assert_eq!(closed.get_xattr(None, os("user.note")).unwrap(), b"kept");
+            closed.rename(os("link"), &*closed, os("moved"), Rename::NoReplace).unwrap();
+            closed.unlink(os("moved")).unwrap();
+            closed.remove_dir(os("dir")).unwrap();
+            closed.sync().unwrap();
+            stays();
+            assert_eq!(names(&*root, 0, 9).0, ["closed"], "no record is left");
+        });
+    }
+}
+
+#[test]
+fn modes_that_a_killed_process_left_changed_are_put_back() {
+    let (place, root) = temporary();
+    root.make_dir(os("outer"), &PLAIN).unwrap();
+    let outer = root.open_dir(os("outer")).unwrap();
+    outer.make_dir(os("in ner"), &PLAIN).unwrap();
+    outer.open_dir(os("in ner")).unwrap().create_file(os("file"), &PLAIN).unwrap();
+    outer.create_file(os("other"), &PLAIN).unwrap();
+    let path = |name: &str| place.path().join(name);
+    let ino = |name: &str| std::fs::metadata(path(name)).unwrap().ino();
+    let set = |name: &str, mode| std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    let record = |name: &str, was: &str| {
+        symlink(format!("{was} {name}"), path(&format!("mode-{}", ino(name)))).unwrap();
+    };
+    // As they are in the moment in which a file is opened that three modes deny, and one that there was no time for.
+    for (name, was, changed) in [("outer", "0", 0o711), ("outer/in ner", "4", 0o750), ("outer/in ner/file", "0", 0o644)]
+    {
+        record(name, was);
+        set(name, changed);
+    }
+    set("outer/other", 0o640);
+    // Records that do not mean what is there: somebody else's number, more than there is, no number, a name that is gone.
+    symlink("0 outer/other", path("mode-1")).unwrap();
+    record("outer/other", "7");
+    symlink("0 outer/gone", path("mode-2")).unwrap();
+    symlink("0 outer/other", path("mode-x")).unwrap();
+    symlink("0 ../other", path("mode-3")).unwrap();
+    let backend = RealBackend::open(place.path()).unwrap();
+    as_owner(place.path(), || {
+        super::super::Backend::put_modes_back(&*backend).unwrap();
+        let mut left = names(&*root, 0, 9).0;
+        left.sort();
+        assert_eq!(left, ["mode-3", "mode-x", "outer"], "a path that leads out, and what is no record");
+    });
+    if rustix::process::geteuid().is_root() {
+        let mode = |name: &str| std::fs::metadata(path(name)).unwrap().permissions().mode() & 0o7777;
+        let modes = ["outer", "outer/in ner", "outer/in ner/file", "outer/other"].map(mode);
+        assert_eq!(modes, [0o011, 0o450, 0o044, 0o640]);
+    }
+}

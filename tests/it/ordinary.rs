@@ -1,0 +1,88 @@
+//! An ordinary user's store, with modes that deny things to that user; and what is said where it is not that user's.
+
+use crate::harness::{Answer, Store};
+
+/// fusermount3 wants a user with a name.
+const NOBODY: u32 = 65534;
+
+/// `change` is made in a mount that is killed, while what was written is in the redo log only. Then `after` is what the user
+/// does; what that says.
+#[track_caller]
+fn after_a_crash(change: &str, after: &str) -> Answer {
+    let store = Store::new();
+    let answer = store.sh_mounting_as(
+        NOBODY,
+        &format!(
+            "kmsfs init --key-file $KEY $STORE >/dev/null; up; mkdir $MNT/bucket $MNT/bucket/closed
+             echo one > $MNT/bucket/draft; kmsfs sync $MNT; echo two >> $MNT/bucket/draft; sync $MNT/bucket/draft
+             {change}; crash
+             fsck() {{ kmsfs fsck --key-file $KEY $* $STORE; }}
+             {after}"
+        ),
+    );
+    assert_eq!(answer.code, 0, "{change}: {answer:?}");
+    answer
+}
+
+/// Before anything was mounted again, and after.
+const LOOKS: [&str; 3] = ["fsck --scrub", "fsck --repair", "up; down; fsck --scrub"];
+
+#[test]
+fn directories_that_their_user_closed_are_searched_after_a_crash_and_by_fsck() {
+    for mode in ["0", "300", "400"] {
+        for look in LOOKS {
+            let said = after_a_crash(
+                &format!(
+                    "setfattr -n user.note -v kept $MNT/bucket/closed; mkdir $MNT/bucket/closed/below
+                     mv $MNT/bucket/draft $MNT/bucket/closed/below/final; sync -f $MNT
+                     chmod {mode} $MNT/bucket/closed/below $MNT/bucket/closed"
+                ),
+                &format!(
+                    "{look}; stat -c 'mode %a' $STORE/buckets/bucket/closed; ls -A $STORE
+                     up; chmod 700 $MNT/bucket/closed; stat -c 'mode %a' $MNT/bucket/closed/below
+                     chmod 700 $MNT/bucket/closed/below; cat $MNT/bucket/closed/below/final
+                     getfattr --absolute-names -n user.note $MNT/bucket/closed; down"
+                ),
+            );
+            assert!(!said.out.contains("ERROR") && !said.out.contains("mode-"), "{mode}, {look}: {said:?}");
+            assert!(said.out.contains(" 2 directories, 1 objects,"), "{mode}, {look}: {said:?}");
+            assert_eq!(said.out.matches(&format!("mode {mode}\n")).count(), 2, "{mode}, {look}: {said:?}");
+            assert!(said.out.contains("one\ntwo\n") && said.out.contains("\"kept\""), "{mode}, {look}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_its_user_closed_is_no_error_and_its_changes_come_home() {
+    for look in LOOKS {
+        let said = after_a_crash(
+            "setfattr -n user.note -v kept $MNT/bucket/draft; chmod 0 $MNT/bucket/draft",
+            &format!(
+                "{look}; stat -c 'mode %a' $STORE/buckets/bucket/draft; up; chmod 600 $MNT/bucket/draft
+                 cat $MNT/bucket/draft; getfattr --absolute-names -n user.note $MNT/bucket/draft; down"
+            ),
+        );
+        assert!(said.out.contains(" 1 objects,") && !said.out.contains("ERROR"), "{look}: {said:?}");
+        assert!(said.out.contains("mode 0\n") && said.out.contains("one\ntwo\n"), "{look}: {said:?}");
+        assert!(said.out.contains("\"kept\""), "{look}: {said:?}");
+    }
+}
+
+#[test]
+fn somebody_elses_store_is_said_to_be_so() {
+    let store = Store::new();
+    store.open_to_all();
+    store.sh("head -c 32 /dev/urandom > own; chmod 600 own; chown 65534 own");
+    let text =
+        "/store: Permission denied: it belongs to uid 0, and this is run by uid 65534: run it as the store's owner";
+    store.sh_as(NOBODY, "kmsfs fsck --key-file own $STORE").expect_failure(8, text);
+}
+
+#[test]
+fn a_machine_without_fuse_is_told_what_it_lacks() {
+    let store = Store::new();
+    let script = "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod /dev/urandom c 1 9
+                  kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT";
+    let text = "/dev/fuse is not there: load the kernel's module (modprobe fuse), or give the container the device";
+    store.try_sh_private(script).expect_failure(1, text);
+}
