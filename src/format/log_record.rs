@@ -1,70 +1,23 @@
-//! Bytes of the redo log: its header sector and its records. It knows no key and nothing of what it carries.
+//! Bytes of the redo log's records. It knows no key and nothing of what they carry; the log's header is in `log_header`.
 
+use super::ObjectId;
 use super::bytes::{array, is_zero, put, u16_at, u32_at, u64_at};
-use super::{Malformed, ObjectId, VERSION};
 
 /// Where records begin in the log file; the header is one sector, written whole or not at all.
 pub const RECORDS_AT: u64 = 4096;
-pub const HEADER: usize = 512;
 const RECORD_HEADER: usize = 72;
 /// Records begin at multiples of it.
 pub const ALIGN: usize = 8;
 /// Longest path that a record carries as a hint; for a longer one recovery walks the tree.
 pub const MAX_HINT: usize = 2048;
 
-const LOG_MAGIC: &[u8; 8] = b"KMSFSLOG";
 const RECORD_MAGIC: &[u8; 4] = b"KLR1";
-
-/// The log's header: which records count, and what is known of the time since the last clean close.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LogHeader {
-    /// Records of another epoch are left over from before and are not read.
-    pub epoch: u64,
-    /// The end of the last checkpoint that left no object uncommitted, nanoseconds since 1970.
-    pub written: i64,
-    /// Object files changed in this span (ctime) may be longer than their seal says: a crash left them so.
-    pub untidy: Option<(i64, i64)>,
-    /// Closed by an unmount; nothing was changed since.
-    pub clean: bool,
-}
-
-impl LogHeader {
-    pub fn write(&self) -> [u8; HEADER] {
-        let mut sector = [0; HEADER];
-        put(&mut sector, 0, LOG_MAGIC);
-        put(&mut sector, 8, &VERSION.to_le_bytes());
-        put(&mut sector, 16, &self.epoch.to_le_bytes());
-        put(&mut sector, 24, &self.written.to_le_bytes());
-        sector[10] = u8::from(self.clean);
-        if let Some((from, to)) = self.untidy {
-            sector[11] = 1;
-            put(&mut sector, 32, &from.to_le_bytes());
-            put(&mut sector, 40, &to.to_le_bytes());
-        }
-        let crc = crc32fast::hash(&sector[..HEADER - 4]);
-        put(&mut sector, HEADER - 4, &crc.to_le_bytes());
-        sector
-    }
-
-    pub fn read(sector: &[u8]) -> Result<Self, Malformed> {
-        if sector.len() < HEADER || &sector[..8] != LOG_MAGIC {
-            return Err(Malformed("the redo log has no header"));
-        }
-        if crc32fast::hash(&sector[..HEADER - 4]) != u32_at(sector, HEADER - 4) {
-            return Err(Malformed("the redo log's header is damaged"));
-        }
-        if u16_at(sector, 8) != VERSION {
-            return Err(Malformed("a redo log of another format version"));
-        }
-        let time = |at| u64_at(sector, at).cast_signed();
-        Ok(Self {
-            epoch: u64_at(sector, 16),
-            written: time(24),
-            clean: sector[10] != 0,
-            untidy: (sector[11] != 0).then(|| (time(32), time(40))),
-        })
-    }
-}
+/// Bytes of a mark before its list.
+const MARK: usize = 48;
+const MARK_MAC: std::ops::Range<usize> = 16..MARK;
+const SETTLED: u32 = 1;
+/// Kind of a mark. Kind 3 was version 1's, without a MAC and a list.
+const MARKED: u8 = 5;
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,10 +26,68 @@ pub enum Body<'a> {
     Object { offset: u64, bytes: &'a [u8] },
     /// These bytes at this offset of a segment of sidecars.
     Segment { segment: u32, offset: u64, bytes: &'a [u8] },
-    /// Commits every record of the object before it; the object file's length.
-    Mark { length: u64 },
+    /// Commits every record of the object before it.
+    Mark(Mark<'a>),
     /// A hint only: an object that is found lives.
     Dead,
+}
+
+/// A commit, and what it takes to find out after a crash whether all of it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark<'a> {
+    /// Of the object file.
+    pub length: u64,
+    /// Writes straight home up to this one were known durable: what earlier marks say of them no longer matters.
+    pub synced: u64,
+    /// Nothing that the object refers to at home is in doubt, but for what marks list.
+    pub settled: bool,
+    /// Chunks that went straight home, that the commit refers to, and that neither a sync covers nor an earlier mark lists:
+    /// see `home_writes`.
+    pub homes: &'a [u8],
+}
+
+/// One chunk that went straight home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HomeWrite {
+    /// Which of the object's writes straight home it was, counted since the object came into memory.
+    pub number: u64,
+    /// In the object file.
+    pub offset: u64,
+    pub len: u32,
+    /// CRC-32 of its bytes.
+    pub crc: u32,
+}
+
+impl HomeWrite {
+    /// Bytes that it takes in a mark.
+    pub const SIZE: usize = 24;
+
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.offset.to_le_bytes());
+        out.extend_from_slice(&self.len.to_le_bytes());
+        out.extend_from_slice(&self.crc.to_le_bytes());
+    }
+}
+
+impl Mark<'_> {
+    pub fn home_writes(&self) -> impl Iterator<Item = HomeWrite> {
+        self.homes.chunks_exact(HomeWrite::SIZE).map(|bytes| HomeWrite {
+            number: u64_at(bytes, 0),
+            offset: u64_at(bytes, 8),
+            len: u32_at(bytes, 16),
+            crc: u32_at(bytes, 20),
+        })
+    }
+}
+
+/// Which marks count.
+#[derive(Clone, Copy)]
+pub enum Marks<'a> {
+    /// Those of version 1, which nothing authenticates.
+    Plain,
+    /// Those whose MAC this verifies, of the bytes that it covers.
+    Sealed(&'a dyn Fn(&[&[u8]], &[u8]) -> bool),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,18 +113,26 @@ impl Record<'_> {
     pub fn size(&self) -> usize {
         let bytes = match self.body {
             Body::Object { bytes, .. } | Body::Segment { bytes, .. } => bytes.len(),
-            Body::Mark { .. } | Body::Dead => 0,
+            Body::Mark(mark) => MARK + mark.homes.len(),
+            Body::Dead => 0,
         };
         record_len(self.hint.len(), bytes)
     }
 
     /// Appends the record to a buffer that will be written at a place of the log. `durable` is the position up to which
-    /// the log is known durable: damage before it is corruption, not a torn tail.
-    pub fn write(&self, epoch: u64, place: u64, durable: u64, out: &mut Vec<u8>) {
+    /// the log is known durable: damage before it is corruption, not a torn tail. `mac` is asked for a mark's MAC.
+    pub fn write(&self, epoch: u64, place: u64, durable: u64, mac: &dyn Fn(&[&[u8]]) -> [u8; 32], out: &mut Vec<u8>) {
+        let mut of_mark = Vec::new();
         let (kind, segment, offset, bytes): (u8, u32, u64, &[u8]) = match self.body {
             Body::Object { offset, bytes } => (1, 0, offset, bytes),
             Body::Segment { segment, offset, bytes } => (2, segment, offset, bytes),
-            Body::Mark { length } => (3, 0, length, &[]),
+            Body::Mark(mark) => {
+                of_mark.extend_from_slice(&mark.synced.to_le_bytes());
+                of_mark.extend_from_slice(&(if mark.settled { SETTLED } else { 0 }).to_le_bytes());
+                of_mark.resize(MARK, 0);
+                of_mark.extend_from_slice(mark.homes);
+                (MARKED, 0, mark.length, &of_mark)
+            }
             Body::Dead => (4, 0, 0, &[]),
         };
         let start = out.len();
@@ -131,13 +150,18 @@ impl Record<'_> {
         put(record, 64, &(bytes.len() as u32).to_le_bytes());
         put(record, RECORD_HEADER, self.hint);
         put(record, RECORD_HEADER + self.hint.len(), bytes);
+        if kind == MARKED {
+            let at = RECORD_HEADER + self.hint.len() + MARK_MAC.start;
+            let mac = mac(&covered(record, at));
+            put(record, at, &mac);
+        }
         let crc = crc32fast::hash(&record[8..]);
         put(record, 4, &crc.to_le_bytes());
     }
 
     /// The record at a place of the log whose bytes from there on are `bytes`, its length and its durable position.
-    /// `None` if no whole record of this epoch and place is there.
-    pub fn read(bytes: &[u8], epoch: u64, place: u64) -> Option<(Record<'_>, usize, u64)> {
+    /// `None` if no whole record of this epoch and place is there, or a mark that does not count.
+    pub fn read<'a>(bytes: &'a [u8], epoch: u64, place: u64, marks: Marks<'_>) -> Option<(Record<'a>, usize, u64)> {
         if bytes.len() < RECORD_HEADER || &bytes[..4] != RECORD_MAGIC {
             return None;
         }
@@ -154,7 +178,10 @@ impl Record<'_> {
         let body = match bytes[8] {
             1 => Body::Object { offset, bytes: payload },
             2 => Body::Segment { segment: u32_at(bytes, 12), offset, bytes: payload },
-            3 => Body::Mark { length: offset },
+            3 if matches!(marks, Marks::Plain) => {
+                Body::Mark(Mark { length: offset, synced: u64::MAX, settled: false, homes: &[] })
+            }
+            MARKED => Body::Mark(Self::read_mark(bytes, (hint, len), payload, offset, marks)?),
             4 => Body::Dead,
             _ => return None,
         };
@@ -162,45 +189,110 @@ impl Record<'_> {
             Record { object_id: ObjectId(array(bytes, 40)), hint: &bytes[RECORD_HEADER..RECORD_HEADER + hint], body };
         Some((record, len, u64_at(bytes, 32)))
     }
+
+    fn read_mark<'a>(
+        bytes: &[u8],
+        (hint, len): (usize, usize),
+        payload: &'a [u8],
+        length: u64,
+        marks: Marks<'_>,
+    ) -> Option<Mark<'a>> {
+        let Marks::Sealed(verify) = marks else { return None };
+        if payload.len() < MARK || !(payload.len() - MARK).is_multiple_of(HomeWrite::SIZE) {
+            return None;
+        }
+        let covered = covered(&bytes[..len], RECORD_HEADER + hint + MARK_MAC.start);
+        let flags = u32_at(payload, 8);
+        if !verify(&covered, &payload[MARK_MAC]) || flags & !SETTLED != 0 || !is_zero(&payload[12..MARK_MAC.start]) {
+            return None;
+        }
+        Some(Mark { length, synced: u64_at(payload, 0), settled: flags == SETTLED, homes: &payload[MARK..] })
+    }
+}
+
+/// What of a mark's record its MAC covers: everything but the checksum before it, and the MAC at this place.
+fn covered(record: &[u8], mac_at: usize) -> [&[u8]; 2] {
+    [&record[8..mac_at], &record[mac_at + MARK_MAC.len()..]]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn mac(parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = [7; 32];
+        mac[..4].copy_from_slice(&crc32fast::hash(&parts.concat()).to_le_bytes());
+        mac
+    }
+
+    const SEALED: Marks<'static> = Marks::Sealed(&|parts, tag| mac(parts) == tag);
+
+    fn mark(homes: &[u8]) -> Body<'_> {
+        Body::Mark(Mark { length: 8192, synced: 3, settled: true, homes })
+    }
+
     #[test]
     fn records_read_back_at_their_place_and_epoch_only() {
+        let mut homes = Vec::new();
+        HomeWrite { number: 9, offset: 4096, len: 100, crc: 77 }.write(&mut homes);
+        HomeWrite { number: 10, offset: 8192, len: 4096, crc: 78 }.write(&mut homes);
         let bodies = [
             Body::Object { offset: 4096, bytes: b"abc" },
             Body::Segment { segment: 3, offset: 512, bytes: b"sidecar" },
-            Body::Mark { length: 8192 },
+            mark(&[]),
+            mark(&homes),
             Body::Dead,
         ];
         for body in bodies {
             let record = Record { object_id: ObjectId([1; 16]), hint: b"bucket/key", body };
             let mut bytes = Vec::new();
-            record.write(5, 4096, 77, &mut bytes);
+            record.write(5, 4096, 77, &mac, &mut bytes);
             assert_eq!((bytes.len() % ALIGN, bytes.len()), (0, record.size()));
-            assert_eq!(Record::read(&bytes, 5, 4096), Some((record, bytes.len(), 77)));
-            assert_eq!(Record::read(&bytes, 6, 4096), None);
-            assert_eq!(Record::read(&bytes, 5, 4104), None);
+            assert_eq!(Record::read(&bytes, 5, 4096, SEALED), Some((record, bytes.len(), 77)));
+            assert_eq!(Record::read(&bytes, 6, 4096, SEALED), None);
+            assert_eq!(Record::read(&bytes, 5, 4104, SEALED), None);
             for bit in 0..bytes.len() * 8 {
                 let mut damaged = bytes.clone();
                 damaged[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(Record::read(&damaged, 5, 4096), None, "bit {bit}");
+                assert_eq!(Record::read(&damaged, 5, 4096, SEALED), None, "bit {bit}");
             }
         }
     }
 
     #[test]
-    fn a_log_header_reads_back_and_is_one_sector() {
-        let header = LogHeader { epoch: 9, written: -5, untidy: Some((1, 2)), clean: true };
-        let sector = header.write();
-        assert_eq!(LogHeader::read(&sector), Ok(header));
-        for bit in 0..sector.len() * 8 {
-            let mut damaged = sector;
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(LogHeader::read(&damaged).is_err(), "bit {bit}");
+    fn a_mark_lists_what_went_straight_home() {
+        let writes = [
+            HomeWrite { number: 9, offset: 4096, len: 100, crc: 77 },
+            HomeWrite { number: 10, offset: 0, len: 1, crc: 2 },
+        ];
+        let mut homes = Vec::new();
+        writes.iter().for_each(|write| write.write(&mut homes));
+        let mark = Mark { length: 0, synced: 0, settled: false, homes: &homes };
+        assert_eq!(mark.home_writes().collect::<Vec<_>>(), writes);
+    }
+
+    /// A checksum can be made by anybody: whoever changes a mark makes that right too.
+    #[test]
+    fn a_changed_mark_with_a_right_checksum_does_not_count() {
+        let record = Record { object_id: ObjectId([1; 16]), hint: b"bucket/key", body: mark(&[1; HomeWrite::SIZE]) };
+        let mut bytes = Vec::new();
+        record.write(5, 4096, 77, &mac, &mut bytes);
+        for bit in (8 * 8..bytes.len() * 8).filter(|bit| !(16..32).contains(&(bit / 8))) {
+            let mut forged = bytes.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let crc = crc32fast::hash(&forged[8..]);
+            put(&mut forged, 4, &crc.to_le_bytes());
+            assert_eq!(Record::read(&forged, 5, 4096, SEALED), None, "bit {bit}");
         }
+        // Nor does one of version 1 beside them.
+        let mut old = vec![0; RECORD_HEADER];
+        put(&mut old, 0, RECORD_MAGIC);
+        old[8] = 3;
+        put(&mut old, 16, &5_u64.to_le_bytes());
+        put(&mut old, 24, &4096_u64.to_le_bytes());
+        let crc = crc32fast::hash(&old[8..]);
+        put(&mut old, 4, &crc.to_le_bytes());
+        assert!(Record::read(&old, 5, 4096, Marks::Plain).is_some());
+        assert_eq!(Record::read(&old, 5, 4096, SEALED), None);
     }
 }

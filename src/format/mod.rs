@@ -5,6 +5,7 @@ pub mod data_key;
 pub mod entry;
 pub mod header;
 pub mod layout;
+pub mod log_header;
 pub mod log_record;
 pub mod sidecar;
 pub mod tree;

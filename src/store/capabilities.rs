@@ -9,6 +9,7 @@ use super::backend::XattrFlags;
 use super::{Error, Object, Result, Store, Target};
 use rustix::io::Errno;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 pub const CAPABILITY: &str = "security.capability";
@@ -21,7 +22,7 @@ pub(super) fn is_capability(attribute: &OsStr) -> bool {
 
 /// Not for users to see or to set.
 pub(super) fn is_reserved(attribute: &OsStr) -> bool {
-    attribute == KEPT_AS
+    attribute == KEPT_AS || super::birth::is_reserved(attribute)
 }
 
 /// Names as users see them; each is ended by a NUL byte.
@@ -30,6 +31,7 @@ pub(super) fn shown(names: &[u8]) -> Vec<u8> {
     let mut all: Vec<Vec<u8>> = names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(shown).collect();
     // One that an older version left, beside its successor.
     let mut seen = false;
+    all.retain(|name| !super::birth::is_reserved(OsStr::from_bytes(name)));
     all.retain(|name| name != CAPABILITY.as_bytes() || !std::mem::replace(&mut seen, true));
     all.into_iter().flat_map(|name| [name, vec![0]].concat()).collect()
 }

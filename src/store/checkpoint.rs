@@ -1,11 +1,13 @@
 //! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
 
+use super::backend::File;
 use super::mistakes::{Mistake, makes};
 use super::object::Noted;
 use super::objects::Dead;
 use super::{Error, Result, Store};
 use crate::format::sidecar::Place;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 /// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
 pub struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
@@ -78,6 +80,16 @@ impl Store {
     }
 
     fn checkpoint_under(&self, permit: &Permit<'_>, clean: bool) -> Result<Option<Error>> {
+        let loose = self.births.begin_checkpoint(self.log.epoch());
+        let done = self.checkpoint_with(permit, clean, loose);
+        if loose && !matches!(done, Ok(None)) {
+            self.births.add_loose();
+        }
+        done
+    }
+
+    /// `loose`: everything has to be synced (K8).
+    fn checkpoint_with(&self, permit: &Permit<'_>, clean: bool, loose: bool) -> Result<Option<Error>> {
         let dead = self.dead();
         let names = self.name_changes();
         let living = self.living();
@@ -102,15 +114,17 @@ impl Store {
         }
         self.log.sync()?; // K2
         if makes(Mistake::EpochBeforeHomes) {
-            self.log.raise_epoch(None, false)?;
+            self.log.raise_epoch(false, false)?;
         }
+        self.sync_files(noted.iter().filter_map(|(_, note)| note.file_to_sync_first()).collect())?; // K7
         for (object, _) in noted.iter().filter(|(_, note)| note.has_log) {
             object.write_home()?; // K3
         }
         if makes(Mistake::UnitFreedBeforeUnlink) {
             self.zero_units(&dead)?;
         }
-        self.sync_homes(noted.iter().map(|(_, note)| note), &dead, names)?; // K4
+        let unknown = loose && !makes(Mistake::LooseNotSynced);
+        self.sync_homes(noted.iter().map(|(_, note)| note), &dead, names, unknown)?; // K4
         let dead = if makes(Mistake::DeadListTakenLate) { self.dead() } else { dead };
         let mut free = self.zero_units(&dead)?; // K5
         if makes(Mistake::UnitReusedEarly) {
@@ -122,9 +136,9 @@ impl Store {
             }
             self.backend.sync_all()?;
         }
-        // What was left behind may be torn, which only a crash excuses, and a crash since it was changed.
-        let sealed = left_behind.is_none().then(|| self.backend.now());
-        self.log.raise_epoch(sealed, clean && left_behind.is_none())?; // K6
+        // What was left behind is not settled, and a crash in the next epoch may still have caught it.
+        let settled = left_behind.is_none();
+        self.log.raise_epoch(settled, clean && settled)?; // K6, K8
         for (object, note) in &noted {
             object.checkpointed(note);
         }
@@ -151,14 +165,28 @@ impl Store {
         Ok(free)
     }
 
+    /// One by one, or the whole file system if there are many.
+    fn sync_files(&self, files: Vec<&Arc<dyn File>>) -> Result<()> {
+        if files.len() > FEW {
+            return Ok(self.backend.sync_all()?);
+        }
+        Ok(files.into_iter().try_for_each(|file| file.sync())?)
+    }
+
     /// K4: the segments, each object file written to, the directories of the names of the dead.
-    fn sync_homes<'a>(&self, noted: impl Iterator<Item = &'a Noted>, dead: &[Dead], names: u64) -> Result<()> {
+    fn sync_homes<'a>(
+        &self,
+        noted: impl Iterator<Item = &'a Noted>,
+        dead: &[Dead],
+        names: u64,
+        unknown: bool,
+    ) -> Result<()> {
         let files: Vec<_> = noted.filter_map(Noted::file_to_sync).collect();
         let dead = if makes(Mistake::UnlinkNotSynced) { &[] } else { dead };
         let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
         dirs.sort_unstable_by_key(|dir| dir.ino());
         dirs.dedup_by_key(|dir| dir.ino());
-        let unknown = self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
+        let unknown = unknown || self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
         if unknown || files.len() + dirs.len() > FEW {
             self.backend.sync_all()?;
             self.names_synced(names);
@@ -176,14 +204,22 @@ impl Store {
             return;
         }
         for object in self.living() {
+            object.bound_unsynced();
             if let Err(error) = object.commit() {
                 ::log::error!("{}: cannot be committed: {error}", object.show());
             }
         }
         self.shed();
-        if self.is_checkpoint_due()
-            && let Err(error) = self.run_checkpoint(false)
+        if !self.is_checkpoint_due() {
+            return;
+        }
+        if self.births.has_loose()
+            && let Err(error) = self.backend.sync_all()
         {
+            // Most of it now, while nobody waits for the checkpoint.
+            ::log::warn!("the backing file system cannot be synced: {error}");
+        }
+        if let Err(error) = self.run_checkpoint(false) {
             ::log::error!("the checkpoint failed and will be tried again: {error}");
         }
     }

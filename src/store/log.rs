@@ -8,12 +8,15 @@ use super::mistakes::{Mistake, makes};
 use super::parameters::{PRIVATE_FILE, read_file};
 use super::reserve::Reserve;
 use super::{Error, Result};
-use crate::format::log_record::{HEADER, LogHeader, RECORDS_AT, Record, bytes_at};
+use crate::crypto::{MacKey, StoreKey};
+use crate::format::log_header::{self, HEADER, LogHeader};
+use crate::format::log_record::{Marks, RECORDS_AT, Record, bytes_at};
 use parking_lot::{Condvar, Mutex};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
 const FILE: &str = "redo";
+const PURPOSE: &str = "kmsfs redo log";
 /// The file is preallocated and written, so that fdatasync changes no metadata; it grows by doubling.
 const FIRST_SIZE: u64 = 1 << 20;
 /// Bytes that content leaves free in the file, and a quarter of what is used on top.
@@ -23,6 +26,7 @@ pub const DEFAULT_BOUND: u64 = 64 << 20;
 
 pub struct Log {
     file: Arc<dyn File>,
+    seal: LogSeal,
     bound: u64,
     tail: Mutex<Tail>,
     syncs: Mutex<Syncs>,
@@ -70,10 +74,32 @@ pub struct LogUsage {
     pub checkpoints: u64,
 }
 
-pub fn create(dir: &dyn Dir) -> Result<()> {
+/// What vouches for the log's header and marks: `None` in a store that has no key yet and is only read.
+pub struct LogSeal(Option<MacKey>);
+
+impl LogSeal {
+    pub fn new(key: Option<&StoreKey>) -> Self {
+        Self(key.map(|key| key.mac_key(PURPOSE)))
+    }
+
+    fn tag(&self, parts: &[&[u8]]) -> [u8; MacKey::LEN] {
+        // Without a key nothing is written.
+        self.0.as_ref().map_or([0; MacKey::LEN], |key| key.tag(parts))
+    }
+
+    pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
+        self.0.as_ref().is_some_and(|key| key.verify(parts, tag))
+    }
+
+    fn header(&self, header: &LogHeader) -> [u8; HEADER] {
+        header.write(|bytes| self.tag(&[bytes]))
+    }
+}
+
+pub fn create(dir: &dyn Dir, seal: &LogSeal) -> Result<()> {
     let file = dir.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
     file.write_at(&vec![0; FIRST_SIZE as usize], 0)?;
-    file.write_at(&LogHeader { epoch: 1, clean: true, ..LogHeader::default() }.write(), 0)?;
+    file.write_at(&seal.header(&LogHeader { epoch: 1, settled: 1, clean: true, ..LogHeader::default() }), 0)?;
     Ok(file.sync()?)
 }
 
@@ -83,12 +109,26 @@ const LONGEST: u64 = 4 << 30;
 /// The log as it was found, for recovery.
 pub struct Found {
     pub header: LogHeader,
+    /// Of a log that nothing authenticates yet: where its untidy span would begin.
+    pub unsealed: Option<i64>,
+    pub seal: LogSeal,
     /// The whole file.
     pub bytes: Vec<u8>,
     pub file: Arc<dyn File>,
 }
 
-pub fn find(dir: &dyn Dir, access: Access) -> Result<Found> {
+impl Found {
+    /// The record at a place of the log.
+    pub fn record(&self, at: u64) -> Option<(Record<'_>, usize, u64)> {
+        let bytes = self.bytes.get(at as usize..)?;
+        let verify = |parts: &[&[u8]], tag: &[u8]| self.seal.verify(parts, tag);
+        let marks = if self.unsealed.is_some() { Marks::Plain } else { Marks::Sealed(&verify) };
+        Record::read(bytes, self.header.epoch, at, marks)
+    }
+}
+
+/// `takes_unsealed`: a log of version 1 is believed, since it is still to be raised to this one.
+pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool) -> Result<Found> {
     let name = OsStr::new(FILE);
     let file = dir.open_file(name, access).map_err(|error| {
         Error::Unusable(format!("log/{FILE} cannot be opened ({error}): restore it, or the store from a backup"))
@@ -99,7 +139,14 @@ pub fn find(dir: &dyn Dir, access: Access) -> Result<Found> {
     }
     let mut sector = [0; HEADER];
     let _ = file.read_at(&mut sector, 0)?;
-    let header = LogHeader::read(&sector).map_err(|why| Error::Unusable(format!("log/{FILE}: {why}")))?;
+    let unusable = |why: &dyn std::fmt::Display| {
+        Error::Unusable(format!("log/{FILE}: {why}: restore it, or the store from a backup"))
+    };
+    let found = LogHeader::read(&sector, |bytes, tag| seal.verify(&[bytes], tag)).map_err(|why| unusable(&why))?;
+    let log_header::Found { header, unsealed } = found;
+    if unsealed.is_some() && !takes_unsealed {
+        return Err(unusable(&"it is of version 1, and the store was raised to a later one"));
+    }
     let mut bytes = Vec::new();
     if !header.clean {
         let len = file.metadata()?.len;
@@ -108,7 +155,7 @@ pub fn find(dir: &dyn Dir, access: Access) -> Result<Found> {
         }
         bytes = if len <= 1 << 20 { read_file(dir, name)? } else { read_all(file.as_ref(), len)? };
     }
-    Ok(Found { header, bytes, file })
+    Ok(Found { header, unsealed, seal, bytes, file })
 }
 
 fn read_all(file: &dyn File, len: u64) -> Result<Vec<u8>> {
@@ -120,19 +167,23 @@ fn read_all(file: &dyn File, len: u64) -> Result<Vec<u8>> {
 
 impl Log {
     /// Starts an empty log under this header, durably.
-    pub fn start(file: Arc<dyn File>, header: LogHeader, bound: u64, reserve: &Reserve) -> Result<Self> {
+    pub fn start(file: Arc<dyn File>, seal: LogSeal, header: LogHeader, bound: u64, reserve: &Reserve) -> Result<Self> {
         let size = file.metadata()?.len;
-        reserve.with_room(|| file.write_at(&header.write(), 0).and_then(|()| file.sync_data()))?;
+        reserve.with_room(|| file.write_at(&seal.header(&header), 0).and_then(|()| file.sync_data()))?;
         let tail = Tail::new(header, size);
         let syncs = Syncs { durable_position: RECORDS_AT, ..Syncs::default() };
-        Ok(Self { file, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new() })
+        Ok(Self { file, seal, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new() })
     }
 
     /// The log of a store that is not written: nothing is appended.
-    pub fn unused(file: Arc<dyn File>, header: LogHeader) -> Self {
+    pub fn unused(file: Arc<dyn File>, seal: LogSeal, header: LogHeader) -> Self {
         let tail = Tail::new(header, 0);
         let (tail, syncs) = (Mutex::new(tail), Mutex::new(Syncs::default()));
-        Self { file, bound: u64::MAX, tail, syncs, synced: Condvar::new() }
+        Self { file, seal, bound: u64::MAX, tail, syncs, synced: Condvar::new() }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.tail.lock().header.epoch
     }
 
     /// Appends all the records in one write, or none of them. Answers the position of each one's bytes.
@@ -155,7 +206,7 @@ impl Log {
         for record in records {
             let place = tail.next + buffer.len() as u64;
             positions.push(place + bytes_at(record.hint.len()) as u64);
-            record.write(tail.header.epoch, place, durable.min(tail.next), &mut buffer);
+            record.write(tail.header.epoch, place, durable.min(tail.next), &|parts| self.seal.tag(parts), &mut buffer);
         }
         let end = tail.next + buffer.len() as u64;
         self.make_room(&mut tail, end + room(end))?;
@@ -174,7 +225,7 @@ impl Log {
             return Ok(());
         }
         if tail.header_unsure {
-            self.file.write_at(&tail.header.write(), 0)?;
+            self.file.write_at(&self.seal.header(&tail.header), 0)?;
         }
         if tail.torn > tail.next {
             self.file.write_at(&vec![0; (tail.torn - tail.next) as usize], tail.next)?;
@@ -301,14 +352,15 @@ impl Log {
     }
 
     /// Raises the epoch, durably: from here on the records so far no longer count, and their space is used again.
-    /// Only a checkpoint that has written them home may call it, while nothing is appended. `sealed`: when every object
-    /// was sealed as it is at home; `None` if one was left behind, which may be untidy for longer.
-    pub fn raise_epoch(&self, sealed: Option<i64>, clean: bool) -> Result<()> {
+    /// Only a checkpoint that has written them home may call it, while nothing is appended. `settled`: everything that was
+    /// made or committed in the epoch is durable (K8).
+    pub fn raise_epoch(&self, settled: bool, clean: bool) -> Result<()> {
         let mut tail = self.tail.lock();
-        let written = sealed.unwrap_or(tail.header.written);
-        let header = LogHeader { epoch: tail.header.epoch + 1, written, clean, ..tail.header };
+        let before = tail.header;
+        let settled = if settled { before.epoch } else { before.settled };
+        let header = LogHeader { epoch: before.epoch + 1, settled, clean, ..before };
         tail.header_unsure = true;
-        self.file.write_at(&header.write(), 0)?;
+        self.file.write_at(&self.seal.header(&header), 0)?;
         self.file.sync_data()?;
         let checkpoints = tail.checkpoints + 1;
         *tail = Tail { appended: tail.appended, checkpoints, ..Tail::new(header, tail.size) };

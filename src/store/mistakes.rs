@@ -28,8 +28,8 @@ pub enum Mistake {
     RewrapMarksAlone,
     /// F1: fsync leaves the sidecar's record to the first commit.
     SidecarNotLogged,
-    /// F1: fsync commits after it has synced the object file.
-    CommitAfterObjectSync,
+    /// F2: what others write straight home between sync and commit is not synced.
+    WrittenAfterSync,
     /// F2: fsync leaves out the object file.
     ObjectNotSynced,
     /// F3: fsync takes a sync of the log that has begun before it for its own.
@@ -72,6 +72,36 @@ pub enum Mistake {
     LengthInOrder,
     /// M5: recovery syncs nothing where the log was empty.
     IdleRecoveryNotSynced,
+    /// W5, C6: what went straight home is not looked for.
+    HomeWritesBelieved,
+    /// C6: what later marks call synced is looked for too.
+    SyncedIsJudged,
+    /// C7: fsync does not say that what marks list is synced.
+    SyncedNotTold,
+    /// M6: a chunk that came into the log later is looked for at home.
+    LoggedChunkJudged,
+    /// M6: recovery writes over what commits rest on before these are durable.
+    HomesNotSyncedFirst,
+    /// M7: that an object is settled is not told.
+    SettledNotTold,
+    /// M8: epochs that ended in a crash are forgotten.
+    CrashForgotten,
+    /// N4: what is made during a checkpoint belongs to the epoch that ends.
+    BirthBeforeCheckpoint,
+    /// R2: whose birth it is does not matter.
+    BirthOfAnyInode,
+    /// R2: an object that may never have been synced is taken for whole.
+    UnsyncedNotCut,
+    /// R2: what is missing of a settled object is cut off.
+    SettledIsCut,
+    /// R3: what is cut is called settled before that is durable.
+    CutNotSynced,
+    /// R4: what a crash left of an object that was never committed stays under the new one.
+    RemainsNotCleared,
+    /// K7: a checkpoint writes home what rests on unsynced home writes.
+    HomesOverUnsynced,
+    /// K8: a checkpoint leaves out first commits of closed objects.
+    LooseNotSynced,
     /// An empty table is read from the disk.
     NullPageRead,
     /// The length is the object file's.

@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod backend;
+mod birth;
 mod capabilities;
 pub mod check;
 mod checkpoint;
@@ -27,6 +28,7 @@ mod seal;
 mod segments;
 mod symlinks;
 mod unsynced;
+mod whole;
 
 pub use attributes::{SetAttr, Target};
 pub use capabilities::CAPABILITY;
@@ -40,12 +42,14 @@ pub use reencryption::{Change, Changed, Step, Wrapping, is_as};
 
 use crate::crypto::Suite;
 use crate::format::layout::{Geometry, MAX_PLAIN, PlainLen};
+use crate::format::log_header::Crashes;
 use crate::format::sidecar::Place;
 use crate::sse::KeyService;
 use backend::{Access, Backend, File, Space};
+use birth::Births;
 use configured::Configured;
 use foresight::Foresight;
-use log::Log;
+use log::{Log, LogSeal};
 use memory::Budget;
 use objects::Objects;
 use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
@@ -56,8 +60,8 @@ use seal::StoreSeal;
 use segments::Segments;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// A store that is open; all clones of the `Arc` share it. Every method is safe to call from several threads.
 pub struct Store {
@@ -73,8 +77,13 @@ pub struct Store {
     objects: Objects,
     replayed: Replayed,
     read_only: AtomicBool,
-    /// Object files changed in this span may be longer than their seal says.
+    /// Of a store that version 1 crashed: object files changed in this span may be as a crash left them.
     untidy: Option<(i64, i64)>,
+    /// Epochs of the redo log that ended in a crash.
+    crashes: Crashes,
+    births: Births,
+    /// For what opens objects on nobody's behalf.
+    me: Weak<Self>,
     /// What is wrong with the redo log.
     damage: Option<String>,
     last_checkpoint: AtomicI64,
@@ -177,22 +186,27 @@ impl Store {
                 error => error,
             })
         };
-        let found = log::find(open(LOG)?.as_ref(), access)?;
+        let of_log = LogSeal::new(seal.key());
+        let found = log::find(open(LOG)?.as_ref(), access, of_log, seal.takes_unsealed())?;
         let outcome = recovery::recover(backend.as_ref(), &reserve, &found, access, options.cut_damaged_log)?;
         if let Some(damage) = &outcome.corrupt {
             ::log::error!("{damage}: the store is read-only; restore it from a backup");
         }
         let read_only = options.read_only || outcome.corrupt.is_some();
         let access = if read_only { Access::Read } else { access };
+        let log::Found { file, seal: of_log, .. } = found;
         let log = if read_only {
-            Log::unused(found.file, outcome.header)
+            Log::unused(file, of_log, outcome.header)
         } else {
-            Log::start(found.file, outcome.header, options.log_bound, &reserve)?
+            Log::start(file, of_log, outcome.header, options.log_bound, &reserve)?
         };
+        let births = Births::new(seal.key(), &log);
         let segments = Segments::open(open(SIDECARS)?, access)?;
-        let store = Arc::new(Self {
-            root: Dir::new(open(BUCKETS)?, None, Vec::new())?,
-            meta: open(META)?,
+        let (root, meta) = (Dir::new(open(BUCKETS)?, None, Vec::new())?, open(META)?);
+        let configured = Configured::read(backend.as_ref(), &seal);
+        let store = Arc::new_cyclic(|me| Self {
+            root,
+            meta,
             segments,
             log,
             gate: RwLock::new(()),
@@ -201,6 +215,9 @@ impl Store {
             replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
             untidy: outcome.header.untidy,
+            crashes: outcome.header.crashes,
+            births,
+            me: me.clone(),
             damage: outcome.corrupt,
             last_checkpoint: AtomicI64::new(backend.now()),
             foresight: Mutex::default(),
@@ -212,7 +229,7 @@ impl Store {
             rewritten: options.rewritten,
             longest_file: lock.max_len(),
             features,
-            configured: Configured::read(backend.as_ref(), &seal),
+            configured,
             seal,
             backend,
             keys,
@@ -322,14 +339,14 @@ impl Store {
         self.backend.now()
     }
 
-    /// Whether an object file changed at that time may be longer than its seal says, because of a crash.
+    /// Whether version 1 may have left an object file that changed at that time as a crash found it.
     fn is_untidy(&self, ctime: i64) -> bool {
         self.untidy.is_some_and(|(from, to)| (from..=to).contains(&ctime))
     }
 
     fn is_checkpoint_due(&self) -> bool {
         const SOON: i64 = 30_000_000_000;
-        let held = self.log.used() > 0 || self.has_dead() || self.has_many_unsynced();
+        let held = self.log.used() > 0 || self.has_dead() || self.has_many_unsynced() || self.births.has_loose();
         let now = self.backend.now();
         if !held {
             self.last_checkpoint.store(now, Ordering::SeqCst);

@@ -50,6 +50,9 @@ impl Store {
 
     /// Without a key: from the file's length, or from the seal where a crash may have left the file longer.
     fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> u64 {
+        if let Some(size) = self.size_after_crash(dir, name, metadata) {
+            return size;
+        }
         let patch = self.patch_of(metadata.ino);
         let header = || {
             let home =
@@ -60,15 +63,10 @@ impl Store {
         };
         let len = match patch {
             Some(patch) => patch.len(metadata.len),
-            None if self.is_untidy(metadata.ctime) => {
-                if let Some(header) = header() {
-                    return header.seal.length.0;
-                }
-                if self.was_never_committed(dir, name) {
-                    return 0;
-                }
-                metadata.len
-            }
+            None if self.may_be_longer(metadata.ctime) => match header() {
+                Some(header) => return header.seal.length.0,
+                None => metadata.len,
+            },
             None => metadata.len,
         };
         // A length that no writer makes is found out at open; here it shows as what is there.

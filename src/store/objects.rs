@@ -12,7 +12,7 @@ use crate::format::log_record::{Body, Record};
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
 use crate::sse::{Encryption, WrappedDataKey};
-use crate::store::backend::{Access, File, NewNode};
+use crate::store::backend::{Access, File, Metadata, NewNode};
 use crate::store::memory::Closed;
 use crate::store::object::{Home, Kept, Unverified, read_header};
 use parking_lot::{Condvar, Mutex};
@@ -90,13 +90,14 @@ impl Store {
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
         let file = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
-        let made = Object::new(self, file, new).and_then(|object| {
+        let made = Object::new(self, file.clone(), new).and_then(|object| {
             let object = Arc::new(object);
             // A new file has none.
             *object.has_no_capability.lock() = true;
-            Ok((object.clone(), object.attr()?))
+            let born = self.born(file.as_ref(), object.id());
+            Ok((object.clone(), object.attr()?, born))
         });
-        let (object, attr) = match made {
+        let (object, attr, born) = match made {
             Ok(made) => made,
             Err(error) => {
                 let _ = dir.backing.unlink(name);
@@ -106,19 +107,20 @@ impl Store {
         // Whoever unlinks the inode's former life must be done with it.
         let _settling = self.settling(attr.ino);
         self.objects.insert(&object);
+        self.born_by_now(file.as_ref(), object.id(), born);
         self.name_changed(attr.ino, attr.mode, dir);
         Ok((object, attr))
     }
 
     /// Opens an object: asks for its data key every time, on behalf of the caller. Each success wants one `release`.
-    pub fn open_object(self: &Arc<Self>, dir: &Arc<Dir>, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
+    pub fn open_object(self: &Arc<Self>, dir: &Dir, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
         self.open_judged(dir, name, caller, |_| Ok(())).map(|(object, ())| object)
     }
 
     /// The same for an object that is judged first by how it is wrapped. No key is asked for before that.
     pub fn open_judged<T, E: From<Error>>(
         self: &Arc<Self>,
-        dir: &Arc<Dir>,
+        dir: &Dir,
         name: &OsStr,
         caller: &Caller,
         judge: impl FnOnce(&Wrapping<'_>) -> std::result::Result<T, E>,
@@ -149,10 +151,14 @@ impl Store {
         if metadata.nlink == 0 {
             return Err(Error::Errno(libc::ENOENT).into());
         }
-        let (object, judged) = Unverified::read(self, home(), metadata, &|| dir.show(name), |found| {
+        let (object, judged, unsynced) = Unverified::read(self, home(), metadata, &|| dir.show(name), |found| {
             let judged = judge(&Wrapping::of(&found.sidecar))?;
-            Ok::<_, E>((Arc::new(Object::load(self, found, bucket, dir.path_of(name), caller)?), judged))
+            let unsynced = self.may_be_unsynced(file.as_ref(), Some(found.id()));
+            let object = Object::load(self, found, bucket, dir.path_of(name), caller, unsynced)?;
+            Ok::<_, E>((Arc::new(object), judged, unsynced))
         })?;
+        let unsynced = unsynced || makes(Mistake::SettledIsCut);
+        let cut = unsynced && object.cut_back()?;
         let id = object.with_state(|state| state.id);
         if let Some(other) = self.objects.by_id.lock().get(&id)
             && *other != ino
@@ -161,23 +167,51 @@ impl Store {
             return Err(Error::corrupt(dir.show(name), copy).into());
         }
         self.objects.insert(&object);
+        if unsynced && let Err(error) = object.settle(cut) {
+            ::log::warn!("{}: what the crash left cannot be committed yet: {error}", object.show());
+        }
         Ok((object, judged))
     }
 
-    /// Whether a crash came between an object's making and its first commit: its header block was never written, and it
-    /// was changed in the span of a crash. Nothing of it was ever sealed, so it is empty, as after the same crash on any
-    /// file system: programs find the journals and temporary files that they left, and `open_truncated` makes it usable.
-    /// Not in a store that is read-only, where nobody can.
+    /// Whether a crash caught an object that does not open before it was ever durable (R2): it is empty, as after the same
+    /// crash on any file system. Programs find the journals and temporary files that they left, and `open_truncated` makes it
+    /// usable.
     pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
-        let blank = |file: &dyn File| {
-            let mut block = [0; BLOCK as usize];
-            let read = file.read_at(&mut block, 0)?;
-            Ok::<_, std::io::Error>(
-                block[..read].iter().all(|byte| *byte == 0) && self.is_untidy(file.metadata()?.ctime),
-            )
-        };
-        let file = dir.backing.open_file(name, Access::Read);
-        !self.read_only() && file.is_ok_and(|file| blank(file.as_ref()).unwrap_or(false))
+        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
+        self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref()).unwrap_or(false)
+    }
+
+    /// Version 1 told it by a blank header and a time in the span of a crash.
+    fn is_blank_of_version_1(&self, file: &dyn File) -> io::Result<bool> {
+        if !self.is_untidy(file.metadata()?.ctime) {
+            return Ok(false);
+        }
+        let mut block = [0; BLOCK as usize];
+        let read = file.read_at(&mut block, 0)?;
+        Ok(block[..read].iter().all(|byte| *byte == 0))
+    }
+
+    /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened, and
+    /// settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
+    pub(super) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Option<u64> {
+        if self.crashes.is_empty() && self.untidy.is_none() {
+            return None;
+        }
+        let file = dir.backing.open_file(name, Access::Read).ok()?;
+        if !self.may_be_unsynced(file.as_ref(), None) {
+            let blank = self.is_blank_of_version_1(file.as_ref()).unwrap_or(false);
+            return blank.then_some(0);
+        }
+        let store = self.me.upgrade()?;
+        match store.open_object(dir, name, &itself()) {
+            Ok(object) => {
+                let size = object.with_state(|state| state.length());
+                store.release(&object);
+                (object.ino() == metadata.ino).then_some(size)
+            }
+            Err(Error::Corrupt(_)) => Some(0),
+            Err(_) => None,
+        }
     }
 
     /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged or
@@ -190,9 +224,9 @@ impl Store {
         key: &str,
         caller: &Caller,
     ) -> Result<Arc<Object>> {
-        self.writable()?;
         let why = match self.open_object(dir, name, caller) {
             Ok(object) => {
+                // Nothing is where a crash left nothing: that needs no truncation.
                 object.truncate(0).inspect_err(|_| self.release(&object))?;
                 return Ok(object);
             }
@@ -200,6 +234,9 @@ impl Store {
             Err(error) => return Err(error),
         };
         let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
+        if self.read_only() {
+            return self.open_nothing(dir, name, new_key);
+        }
         ::log::info!("{} is written anew under a new key, since it cannot be read: {why}", dir.show(name));
         let file = dir.backing.open_file(name, Access::ReadWrite)?;
         let ino = file.ino();
@@ -212,6 +249,24 @@ impl Store {
         self.replace(dir, name, file, new_key)
     }
 
+    /// For a store that is only read: what a crash left of an object that was never committed. Nothing, for as long as it is open.
+    fn open_nothing(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        (data_key, wrapped): (DataKey, WrappedDataKey),
+    ) -> Result<Arc<Object>> {
+        if !self.was_never_committed(dir, name) {
+            return Err(Error::ReadOnly);
+        }
+        let file = dir.backing.open_file(name, Access::Read)?;
+        let _settling = self.settling(file.ino());
+        let new = NewObject { bucket: &dir.in_bucket()?.name, path: dir.path_of(name), data_key, wrapped };
+        let object = Arc::new(Object::new(self, file, new)?);
+        self.objects.insert(&object);
+        Ok(object)
+    }
+
     /// The same inode with a new object id: what cannot be read is given up.
     fn replace(
         self: &Arc<Self>,
@@ -222,13 +277,20 @@ impl Store {
     ) -> Result<Arc<Object>> {
         let bucket = &dir.in_bucket()?.name;
         let old = identity(file.as_ref());
+        let unsynced = self.may_be_unsynced(file.as_ref(), None);
         file.set_len(0)?;
+        if unsynced && !makes(Mistake::RemainsNotCleared) {
+            // Another crash must not bring back what was there before, under the new birth (R4).
+            file.sync()?;
+        }
         let ino = file.ino();
         let new = NewObject { bucket, path: dir.path_of(name), data_key, wrapped };
-        let object = Arc::new(Object::new(self, file, new)?);
+        let object = Arc::new(Object::new(self, file.clone(), new)?);
+        let born = self.born(file.as_ref(), object.id());
         object.commit()?;
         let _settling = self.settling(ino);
         self.objects.insert(&object);
+        self.born_by_now(file.as_ref(), object.id(), born);
         self.name_changed(ino, libc::S_IFREG, dir);
         if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {
             self.abandon(id, place);
@@ -476,6 +538,12 @@ impl Objects {
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What the mount asks the KMS for of its own accord.
+fn itself() -> Caller {
+    use rustix::process::{getegid, geteuid, getpid};
+    Caller { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid: getpid().as_raw_nonzero().get().cast_unsigned() }
 }
 
 /// Who an object file on disk says it is, for one that is not in memory. Damage is nobody.

@@ -73,7 +73,6 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn Serv
     // The mount's root shows this mode; who may come as far as here is the store directory's matter.
     root.make_dir(OsStr::new(BUCKETS), &NewNode { mode: 0o755, ..PRIVATE_DIR })?;
     root.create_file(OsStr::new(LOCK), &PRIVATE_FILE)?.write_at(&owner(std::process::id()), 0)?;
-    log::create(root.open_dir(OsStr::new(LOG))?.as_ref())?;
     let json = Json {
         format_version: SEALED,
         features: Vec::new(),
@@ -85,6 +84,7 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn Serv
     };
     let (json, key) = seal::with_new_key(json, service)?;
     super::configured::create(backend, &key)?;
+    log::create(root.open_dir(OsStr::new(LOG))?.as_ref(), &log::LogSeal::new(Some(&key)))?;
     // Last of all: a directory with this file is a store.
     let file = root.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
     file.write_at(&json.text(), 0)?;

@@ -1,14 +1,15 @@
-//! What a crash left in the redo log goes home: rules M1 to M5. It needs no key.
+//! What a crash left in the redo log goes home: rules M1 to M8. It needs no object's key.
 
 use super::backend::{Access, Backend, Dir, File};
 use super::log::Found;
 use super::mistakes::{Mistake, makes};
 use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
 use super::reserve::Reserve;
-use super::{Error, Result};
+use super::{Error, Result, birth, whole};
 use crate::format::ObjectId;
 use crate::format::header;
-use crate::format::log_record::{ALIGN, Body, LogHeader, RECORDS_AT, Record};
+use crate::format::log_header::LogHeader;
+use crate::format::log_record::{ALIGN, Body, RECORDS_AT, Record};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -50,6 +51,8 @@ impl Patch {
 /// What a read-only mount has to lay over the store: by inode, and by segment.
 #[derive(Default)]
 pub struct Replayed {
+    /// Objects that are settled, whatever their birth says (M7).
+    pub settled: HashSet<ObjectId>,
     pub objects: HashMap<u64, Arc<Patch>>,
     pub segments: HashMap<u32, Patch>,
 }
@@ -79,23 +82,34 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
         found.file.write_at(&found.bytes[RECORDS_AT as usize..end as usize], RECORDS_AT)?;
         found.file.sync_data()?;
     }
-    let objects = committed(records);
+    let mut objects = committed(records);
     let mut outcome = Outcome { header: found.header, replayed: Replayed::default(), corrupt };
-    let files = locate(backend, &objects, access)?;
     let read_only = access == Access::Read || outcome.corrupt.is_some();
-    for (id, object) in &objects {
+    let lists = |body: &Body<'_>| matches!(body, Body::Mark(mark) if !mark.homes.is_empty());
+    let doubted = objects.values().flat_map(|object| &object.records).any(|record| lists(&record.body));
+    if doubted && !read_only && !makes(Mistake::HomesNotSyncedFirst) {
+        // After a kill they may be in the page cache only, and what rests on them is about to be written over (M6).
+        backend.sync_all()?;
+    }
+    let files = locate(backend, &objects, access)?;
+    for (id, object) in &mut objects {
+        let file = files.get(id);
+        if let Some(file) = file {
+            whole::cut_back(*id, &mut object.records, file.as_ref())?;
+        }
+        let settled = object.records.iter().any(|record| matches!(&record.body, Body::Mark(mark) if mark.settled));
+        let settled = settled && !makes(Mistake::SettledNotTold);
         if read_only {
-            keep(&mut outcome.replayed, files.get(id), object);
+            keep(&mut outcome.replayed, file, object);
+            outcome.replayed.settled.extend(settled.then_some(*id));
         } else {
-            apply(backend, reserve, files.get(id), object)?;
+            apply(backend, reserve, file, object)?;
+            if let (true, Some(file)) = (settled, file) {
+                birth::settle(file.as_ref())?; // M7
+            }
         }
     }
-    let now = backend.now();
-    if !found.header.clean {
-        // Object files that the crash left longer are told by their time.
-        let from = found.header.untidy.map_or(found.header.written, |(from, _)| from);
-        outcome.header.untidy = Some((from, now));
-    }
+    outcome.header = crashed(found, backend.now());
     if read_only {
         return Ok(outcome);
     }
@@ -107,8 +121,22 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
         // What is found now counts as durable (M5).
         backend.sync_all()?;
     }
-    outcome.header = LogHeader { epoch: found.header.epoch + 1, written: now, clean: false, ..outcome.header };
     Ok(outcome)
+}
+
+/// The header that the log goes on under. M8: epochs that nothing has settled ended in a crash, and so did the one that a
+/// checkpoint may have been about to begin.
+fn crashed(found: &Found, now: i64) -> LogHeader {
+    let before = found.header;
+    let (epoch, settled) = (before.epoch + 2, before.epoch + 1);
+    let after = LogHeader { epoch, settled, clean: false, ..before };
+    match found.unsealed {
+        _ if before.clean => after,
+        None if makes(Mistake::CrashForgotten) => after,
+        None => LogHeader { crashes: before.crashes.and(before.settled + 1, settled), ..after },
+        // Version 1 knew a crash by its time.
+        Some(written) => LogHeader { untidy: Some((before.untidy.map_or(written, |(from, _)| from), now)), ..after },
+    }
 }
 
 /// M2: records while epoch, place and checksum are right, and where they end. Damage before a position that a later record knows to be
@@ -116,8 +144,7 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
 fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, u64, Option<String>) {
     let mut records = Vec::new();
     let mut at = RECORDS_AT;
-    let epoch = found.header.epoch;
-    let read = |at: u64| found.bytes.get(at as usize..).and_then(|bytes| Record::read(bytes, epoch, at));
+    let read = |at: u64| found.record(at);
     while let Some((record, len, _)) = read(at) {
         records.push(record);
         at += len as u64;
@@ -147,7 +174,7 @@ fn committed(records: Vec<Record<'_>>) -> BTreeMap<ObjectId, Committed<'_>> {
         objects.retain(|_, object| !matches!(object.records.last(), Some(Record { body: Body::Dead, .. })));
     }
     for object in objects.values_mut() {
-        let last = object.records.iter().rposition(|record| matches!(record.body, Body::Mark { .. }));
+        let last = object.records.iter().rposition(|record| matches!(record.body, Body::Mark(_)));
         if !makes(Mistake::TailApplied) {
             object.records.truncate(last.map_or(0, |mark| mark + 1));
         }
@@ -288,10 +315,10 @@ fn apply(backend: &dyn Backend, reserve: &Reserve, file: Option<&Arc<dyn File>>,
             (Body::Object { offset, bytes }, Some(file)) => {
                 reserve.with_room(|| file.write_at(bytes, *offset))?;
             }
-            (Body::Mark { length: mark }, _) => {
-                length = Some(*mark);
+            (Body::Mark(mark), _) => {
+                length = Some(mark.length);
                 if let (true, Some(file)) = (makes(Mistake::LengthInOrder), file) {
-                    file.set_len(*mark)?;
+                    file.set_len(mark.length)?;
                 }
             }
             _ => {}
@@ -313,7 +340,7 @@ fn keep(replayed: &mut Replayed, file: Option<&Arc<dyn File>>, object: &Committe
                 replayed.segments.entry(segment).or_default().writes.push((offset, bytes.to_vec()));
             }
             Body::Object { offset, bytes } => patch.writes.push((offset, bytes.to_vec())),
-            Body::Mark { length } => patch.len = Some(length),
+            Body::Mark(mark) => patch.len = Some(mark.length),
             Body::Dead => {}
         }
     }

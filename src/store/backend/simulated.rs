@@ -135,6 +135,11 @@ impl SimulatedDisk {
     pub fn advance(&self, nanoseconds: u32) {
         self.shared.state.lock().image.time += i64::from(nanoseconds);
     }
+
+    /// Sets the clock, forward or back.
+    pub fn set_clock(&self, nanoseconds: i64) {
+        self.shared.state.lock().image.time = nanoseconds;
+    }
 }
 
 impl Backend for SimulatedDisk {

@@ -191,6 +191,10 @@ impl<'a> Tree<'a> {
                 self.report.add(Severity::Note, shown, format_args!("cannot be checked: {}", refusal.log_text()));
                 Ok(())
             }
+            Err(Error::Corrupt(_)) if self.store.was_never_committed(dir, name) => {
+                self.report.add(Severity::Note, shown, "was made and never synced before a crash: it is empty");
+                Ok(())
+            }
             Err(error) => self.damaged(dir, name, ino, &error.to_string()),
         }
     }

@@ -50,7 +50,7 @@ impl Object {
                 log.push((SEAL.start as u64, half[SEAL].to_vec()));
                 for change in state.tables.changes(ENTRIES_AT as u64) {
                     if state.makes_straight_home(change.offset) {
-                        state.home_writes += 1;
+                        state.homes.write_uncovered();
                         state.home()?.file.write_at(&change.bytes, change.offset)?;
                     } else {
                         log.push((change.offset, change.bytes));
@@ -76,7 +76,7 @@ impl Object {
     /// C1: header block, tables, length and sidecar straight home.
     fn commit_home(&self, state: &mut State, half: &[u8; ENTRIES_AT]) -> Result<()> {
         let file = state.home()?.file.clone();
-        state.home_writes += 1;
+        state.homes.write_uncovered();
         self.store.segments.write(state.place.segment, state.place.offset(), &state.record)?;
         for change in state.tables.changes(ENTRIES_AT as u64) {
             if change.offset >= BLOCK {
@@ -129,16 +129,19 @@ impl Object {
     ) -> Result<()> {
         let object_id = state.id;
         let hint = state.hint();
+        let State { homes, tables, .. } = &mut *state;
+        let mark = homes.prepare(|chunk| tables.is_present(ChunkIndex(chunk)));
         let mut bodies: Vec<_> = ranges.iter().map(|(offset, bytes)| Body::Object { offset: *offset, bytes }).collect();
         if with_sidecar {
             let place = state.place;
             bodies.push(Body::Segment { segment: place.segment, offset: place.offset(), bytes: &state.record });
         }
-        bodies.push(Body::Mark { length });
+        bodies.push(Body::Mark(mark.mark(length)));
         let mut hint = &hint[..];
         let records: Vec<_> =
             bodies.into_iter().map(|body| Record { object_id, hint: std::mem::take(&mut hint), body }).collect();
         let positions = self.store.log.append(&records)?;
+        state.homes.told(&mark);
         state.logged.hinted = true;
         state.logged.sidecar |= with_sidecar;
         for ((offset, bytes), position) in ranges.iter().zip(positions) {
@@ -156,30 +159,71 @@ impl Object {
 
     /// F1 to F3: content, but not the name.
     pub(in crate::store) fn sync_content(&self, permit: &Permit<'_>) -> Result<()> {
-        let late = makes(Mistake::CommitAfterObjectSync);
-        if late {
-            let (file, writes) =
-                self.with_state(|state| Ok::<_, Error>((state.home()?.file.clone(), state.home_writes)))?;
-            file.sync()?;
-            self.state.write().home_synced = writes;
+        {
+            let mut state = self.state.write();
+            if !state.committed {
+                self.commit_state(&mut state, permit, false)?;
+            }
+            state.homes.cover();
         }
-        let (file, sequence, writes, synced) = {
+        self.sync_home()?;
+        let sequence = {
             let mut state = self.state.write();
             let with_sidecar = !state.sidecar_durable && !makes(Mistake::SidecarNotLogged);
             self.commit_state(&mut state, permit, with_sidecar)?;
-            (state.home()?.file.clone(), state.seal.sequence, state.home_writes, state.home_synced)
+            state.seal.sequence
         };
-        if synced < writes && !late && !makes(Mistake::ObjectNotSynced) {
-            if makes(Mistake::CleanBeforeSynced) {
-                self.state.write().home_synced = writes;
-            }
-            file.sync()?;
+        if !makes(Mistake::WrittenAfterSync) {
+            // What others wrote straight home meanwhile is part of the commit.
+            self.sync_home()?;
+        }
+        {
             let mut state = self.state.write();
-            state.home_synced = state.home_synced.max(writes);
+            if state.homes.are_untold() && !makes(Mistake::SyncedNotTold) {
+                let length = state.seal.length.cipher(state.geometry()).0;
+                self.append_told(&mut state, permit, length)?;
+            }
         }
         self.store.log.sync()?;
         self.state.write().known_durable(sequence);
         Ok(())
+    }
+
+    /// F2: makes durable what went straight home.
+    pub(in crate::store) fn sync_home(&self) -> Result<()> {
+        let (file, writes) = {
+            let state = self.state.read();
+            if state.homes.are_synced() || makes(Mistake::ObjectNotSynced) {
+                return Ok(());
+            }
+            (state.home()?.file.clone(), state.homes.writes())
+        };
+        if makes(Mistake::CleanBeforeSynced) {
+            self.state.write().homes.synced(writes);
+        }
+        file.sync()?;
+        self.state.write().homes.synced(writes);
+        Ok(())
+    }
+
+    /// So that recovery never has to look at more than so much of an object: what was written straight home meanwhile is synced,
+    /// by whoever commits everything from time to time.
+    pub(in crate::store) fn bound_unsynced(&self) {
+        const CHUNKS: usize = 1 << 14;
+        if self.state.read().homes.unsynced() > CHUNKS
+            && let Err(error) = self.sync_home()
+        {
+            ::log::warn!("{}: cannot be synced: {error}", self.show());
+        }
+    }
+
+    /// C7: a mark that commits nothing, and says what is synced.
+    fn append_told(&self, state: &mut State, permit: &Permit<'_>, length: u64) -> Result<()> {
+        if state.dirty {
+            // A mark commits what the log has of the object, so it is a whole commit (C3).
+            return self.commit_state(state, permit, false);
+        }
+        self.append(state, permit, &[], false, length)
     }
 
     /// Replaces the wrapped data key: a commit with the new sidecar record (C3). It touches no object file unless the
@@ -311,6 +355,11 @@ impl Noted {
         self.has_log || self.file.is_some()
     }
 
+    /// Before anything of it is written home: a commit that is not all there could not be taken back any more (K7).
+    pub(in crate::store) fn file_to_sync_first(&self) -> Option<&Arc<dyn File>> {
+        self.file.as_ref().filter(|_| self.has_log && self.unsynced && !makes(Mistake::HomesOverUnsynced))
+    }
+
     pub(in crate::store) fn file_to_sync(&self) -> Option<&Arc<dyn File>> {
         self.file.as_ref().filter(|_| self.has_log || self.unsynced)
     }
@@ -323,11 +372,12 @@ impl Object {
         if state.dirty {
             self.commit_state(&mut state, permit, false)?;
         }
+        state.homes.cover();
         Ok(Noted {
             sequence: state.seal.sequence,
-            home_writes: state.home_writes,
+            home_writes: state.homes.writes(),
             has_log: !state.logged.is_empty(),
-            unsynced: state.home_synced < state.home_writes,
+            unsynced: !state.homes.are_synced(),
             file: state.home.as_ref().map(|home| home.file.clone()),
         })
     }
@@ -385,8 +435,9 @@ impl Object {
         state.tables.written_home();
         if noted.file.is_some() || !noted.unsynced {
             state.known_durable(noted.sequence);
-            state.home_synced = state.home_synced.max(noted.home_writes);
+            state.homes.synced(noted.home_writes);
         }
+        state.homes.checkpointed();
         let vacated = std::mem::take(&mut state.vacated);
         self.give_back(&mut state, vacated);
     }

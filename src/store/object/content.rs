@@ -405,8 +405,9 @@ impl Object {
         // Through the log it goes home later; what was read ahead is wrong then too.
         self.ahead.lock().clear();
         if quiet {
-            state.home_writes += 1;
-            state.home()?.file.write_at(bytes, first.offset(state.geometry()))?;
+            let offset = first.offset(state.geometry());
+            state.homes.write(first.0, offset, bytes);
+            state.home()?.file.write_at(bytes, offset)?;
         } else {
             let permit = permit.ok_or(Error::Errno(libc::EIO))?;
             self.log_chunks(state, permit, first, bytes)?;

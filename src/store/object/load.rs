@@ -1,7 +1,7 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
 use super::space::Vacated;
-use super::{Home, Keys, Logged, Object, State, Tables, Unverified};
+use super::{Home, Homes, Keys, Logged, Object, State, Tables, Unverified};
 use crate::crypto::{DataKey, ObjectKeys, ObjectParameters};
 use crate::format::ObjectId;
 use crate::format::header::{ENTRIES_AT, Header, Seal};
@@ -73,8 +73,7 @@ impl Object {
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,
-            home_writes: 0,
-            home_synced: 0,
+            homes: Homes::default(),
             logged: Logged::default(),
             mtime: None,
             changed_at: 0,
@@ -85,6 +84,7 @@ impl Object {
         Ok(Self::with(store, ino, state, Vec::new()))
     }
 
+    /// `unsynced`: it may never have been durable, so not all of it need be there.
     /// Verifies downwards: data key, sidecar, seal, tag entries, the tree's top.
     pub(in crate::store) fn load(
         store: &Arc<Store>,
@@ -92,6 +92,7 @@ impl Object {
         bucket: &str,
         path: Vec<u8>,
         caller: &Caller,
+        unsynced: bool,
     ) -> Result<Self> {
         let Unverified { home, metadata, first, mut header, sidecar, record } = found;
         let show = String::from_utf8_lossy(&path).into_owned();
@@ -113,7 +114,7 @@ impl Object {
         if makes(Mistake::LengthFromFile) {
             header.seal.length = CipherLen(home.length_of(&metadata)).plain(geometry).unwrap_or(header.seal.length);
         }
-        check_length(store, &home, &metadata, header.seal.length.cipher(geometry))
+        check_length(store, &home, &metadata, header.seal.length.cipher(geometry), unsynced)
             .map_err(|finding| corrupt(&finding))?;
         let entries = &first[ENTRIES_AT..BLOCK as usize];
         let tables = Tables::load(entries, geometry, header.seal.length, &header.seal);
@@ -146,9 +147,7 @@ impl Object {
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,
-            // What an earlier life of this object in memory wrote may not be synced.
-            home_writes: 1,
-            home_synced: 0,
+            homes: Homes::of_found(),
             logged: Logged::default(),
             mtime: None,
             changed_at: 0,
@@ -307,13 +306,19 @@ pub(super) fn unwrap_keys(store: &Store, sidecar: &Sidecar, id: ObjectId, caller
 }
 
 /// A shorter file than the seal says is damage. So is a longer one, unless a crash may have left it so.
-fn check_length(store: &Store, home: &Home, metadata: &Metadata, sealed: CipherLen) -> std::result::Result<(), String> {
+fn check_length(
+    store: &Store,
+    home: &Home,
+    metadata: &Metadata,
+    sealed: CipherLen,
+    unsynced: bool,
+) -> std::result::Result<(), String> {
     let len = home.length_of(metadata);
-    if CipherLen(len) < sealed {
+    if CipherLen(len) < sealed && !unsynced {
         return Err(format!("the object file is shorter ({len} bytes) than its seal says ({})", sealed.0));
     }
     if CipherLen(len) > sealed {
-        if !store.is_untidy(metadata.ctime) {
+        if !store.may_be_longer(metadata.ctime) {
             return Err(format!("the object file is longer ({len} bytes) than its seal says ({})", sealed.0));
         }
         if !store.read_only() {

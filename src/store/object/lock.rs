@@ -67,7 +67,7 @@ impl Object {
     /// Whether something of its content may not be durable.
     pub fn is_unsynced(&self) -> bool {
         let state = self.state.read();
-        state.dirty || state.durable_sequence < state.seal.sequence || state.home_synced < state.home_writes
+        state.dirty || state.durable_sequence < state.seal.sequence || !state.homes.are_synced()
     }
 
     pub fn is_locked(&self) -> bool {

@@ -7,6 +7,7 @@ mod cramped;
 mod epochs;
 mod held;
 mod home;
+mod homes;
 mod load;
 mod lock;
 mod md5;
@@ -17,6 +18,7 @@ mod sealed;
 mod space;
 mod tables;
 mod unverified;
+mod verify;
 
 use super::backend::{self, File};
 use super::memory::Share;
@@ -31,6 +33,7 @@ pub(super) use commit::Noted;
 pub use content::{ENCRYPTIONS, SeekTo};
 pub use held::Held;
 pub(super) use home::Home;
+use homes::Homes;
 pub(super) use load::NewObject;
 use parking_lot::{Mutex, RwLock};
 pub(super) use salvage::{Remains, Salvaged};
@@ -98,9 +101,7 @@ pub(super) struct State {
     /// Sequence of the newest commit that is known durable.
     durable_sequence: u64,
     sidecar_durable: bool,
-    /// Writes straight home so far, and how many of them a completed sync covers.
-    home_writes: u64,
-    home_synced: u64,
+    homes: Homes,
     pub(super) logged: Logged,
     /// A modification time that the inode does not have yet, or that a write home would undo.
     mtime: Option<i64>,
@@ -173,6 +174,10 @@ pub struct ObjectEncryption {
 impl Object {
     pub fn ino(&self) -> u64 {
         self.ino
+    }
+
+    pub(super) fn id(&self) -> ObjectId {
+        self.state.read().id
     }
 
     pub fn encryption(&self) -> ObjectEncryption {
@@ -257,6 +262,9 @@ impl Object {
             return Kept::Open;
         }
         state.running_md5 = None;
+        if state.homes.are_loose() {
+            self.store.births.add_loose();
+        }
         let home = state.home.take();
         state.bound_memory();
         *self.ahead.lock() = Vec::new();

@@ -41,7 +41,7 @@ impl Object {
             self.commit_moved(state, permit, &runs)?;
         } else {
             // Nothing refers to anything in the file yet.
-            state.home_writes += 1;
+            state.homes.write_uncovered();
             for (first, bytes) in &runs {
                 state.home()?.file.write_at(bytes, first.offset(state.geometry()))?;
             }
@@ -117,23 +117,32 @@ impl Object {
     }
 
     /// Answers the positions of runs and ranges.
-    fn append_moved(&self, state: &State, runs: &[Run], ranges: &[(u64, Vec<u8>)], length: u64) -> Result<Vec<u64>> {
+    fn append_moved(
+        &self,
+        state: &mut State,
+        runs: &[Run],
+        ranges: &[(u64, Vec<u8>)],
+        length: u64,
+    ) -> Result<Vec<u64>> {
         let hint = state.hint();
         let geometry = state.geometry();
         let object = |offset, bytes| Body::Object { offset, bytes };
         let place = state.place;
+        let mark = state.homes.prepare(|_| false);
         let bodies = runs
             .iter()
             .map(|(first, bytes)| object(first.offset(geometry), &bytes[..]))
             .chain(ranges.iter().map(|(offset, bytes)| object(*offset, &bytes[..])))
             .chain([
                 Body::Segment { segment: place.segment, offset: place.offset(), bytes: &state.record },
-                Body::Mark { length },
+                Body::Mark(mark.mark(length)),
             ]);
         let mut hint = &hint[..];
         let records: Vec<_> =
             bodies.map(|body| Record { object_id: state.id, hint: std::mem::take(&mut hint), body }).collect();
-        self.store.log.append_content(&records)
+        let positions = self.store.log.append_content(&records)?;
+        state.homes.told(&mark);
+        Ok(positions)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the files of an object say of it, before its data key has vouched for them.
 
 use super::Home;
+use crate::format::ObjectId;
 use crate::format::header::Header;
 use crate::format::layout::BLOCK;
 use crate::format::sidecar::{Kind, Record, Sidecar};
@@ -27,6 +28,11 @@ pub struct Unverified<'a> {
 }
 
 impl Unverified<'_> {
+    /// Whose object it says it is.
+    pub(in crate::store) fn id(&self) -> ObjectId {
+        self.header.object_id
+    }
+
     /// Reads what they say, for something to be done with it; `metadata` is the object file's, `show` names it.
     pub(in crate::store) fn read<T, E: From<Error>>(
         store: &Store,

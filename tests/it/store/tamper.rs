@@ -2,6 +2,7 @@
 //! a chunk at a time, and never read as other bytes. The seven ways of docs/ARCHITECTURE.md, and copies.
 
 mod check;
+pub mod lenient;
 pub mod recombination;
 
 use super::*;

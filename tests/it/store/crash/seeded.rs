@@ -3,6 +3,7 @@
 
 use super::campaign::{Campaign, Effort};
 use super::world::{SPREAD, World};
+use crate::store::tamper::lenient::{births_are_of_their_inodes, settled_is_strict};
 use crate::store::tamper::{forged_length, recombination::recombinations};
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
 use kmsfs::store::mistakes::{self, Mistake};
@@ -103,7 +104,7 @@ mistakes! {
         "create a; write a 0 4; fsync a; rewrap a; write a 0 1; fsync a; rewrap a; close a; checkpoint; rewrap a; fsync a");
     rewrap_marks_alone: RewrapMarksAlone, crash("create a; write a 0 4; fsync a; write a 0 1; rewrap a; fsync a");
     sidecar_not_logged: SidecarNotLogged, crash("create a; write a 0 3; fsync a");
-    commit_after_object_sync: CommitAfterObjectSync, crash(
+    written_after_sync: WrittenAfterSync, crash(
         "create a; write a 0 4; fsync a; write a 4 2; fsync a { write a 4 2 }; fsync a");
     object_not_synced: ObjectNotSynced, crash("create a; write a 0 4; fsync a; write a 4 1; fsync a; write a 5 1; close a");
     join_running_sync: JoinRunningSync, crash(
@@ -144,6 +145,28 @@ mistakes! {
     length_in_order: LengthInOrder, crash("create a; write a 0 4; fsync a; truncate a 0; fsync a; write a 0 4; fsync a");
     idle_recovery_not_synced: IdleRecoveryNotSynced, crash(
         "create a; write a 0 2; close a || write a 0 1; fsync a; write a 2 2; close a");
+    home_writes_believed: HomeWritesBelieved, crash(
+        "create a; write a 0 4; fsync a; write a 4 2; close a; create b; fsync b");
+    synced_is_judged: SyncedIsJudged, crash(
+        "create a; write a 0 6; fsync a; checkpoint; write a 6 2; close a; fsync a; punch a 3; fsync a; write a 6 2");
+    synced_not_told: SyncedNotTold, crash(
+        "create a; write a 0 6; fsync a; write a 6 2; close a; punch a 3; close a; fsync a; write a 6 2");
+    logged_chunk_judged: LoggedChunkJudged, crash(
+        "create a; write a 0 4; fsync a; write a 4 2; close a; write a 4 2; close a; checkpoint");
+    homes_not_synced_first: HomesNotSyncedFirst, crash(
+        "create a; write a 0 4; fsync a; write a 4 2; write a 0 2; close a");
+    settled_not_told: SettledNotTold, |seed| settled_is_strict(seed).err();
+    crash_forgotten: CrashForgotten, crash("create a; write a 0 3; close a");
+    birth_before_checkpoint: BirthBeforeCheckpoint, crash(
+        "create b; write b 0 1; fsync b; checkpoint { / create a; write a 0 2; close a }; create c; fsync c");
+    birth_of_any_inode: BirthOfAnyInode, |seed| births_are_of_their_inodes(seed).err();
+    unsynced_not_cut: UnsyncedNotCut, crash("create a; write a 0 4; close a; create b; fsync b");
+    settled_is_cut: SettledIsCut, |seed| settled_is_strict(seed).err();
+    cut_not_synced: CutNotSynced, crash("create a; write a 0 4; close a || write a 4 2; fsync a");
+    remains_not_cleared: RemainsNotCleared, crash("create a; write a 0 4; close a || overwrite a; write a 0 2; close a");
+    homes_over_unsynced: HomesOverUnsynced, crash("create a; write a 0 4; fsync a; write a 4 2; write a 0 1; checkpoint");
+    loose_not_synced: LooseNotSynced, crash(
+        "create a; write a 0 4; close a; create b; write b 0 1; fsync b; checkpoint; write b 0 1; fsync b");
     null_page_read: NullPageRead, crash("create a; write a 0 8; fsync a; punch a 3; fsync a; checkpoint; write a 6 1; fsync a");
     length_from_file: LengthFromFile, recombine;
     header_entries_unchecked: HeaderEntriesUnchecked, recombine;

@@ -51,11 +51,29 @@ impl Content {
         Self { wrap, ..self }
     }
 
-    /// Is this reading this state, some chunks of it perhaps unreadable?
+    /// Is this reading this state?
     pub fn shows(&self, reading: &Reading) -> bool {
+        self.wrap == reading.wrap && self.sectors.len() == reading.sectors.len() && self.begins(reading)
+    }
+
+    /// Is this reading this state, some chunks of which somebody has damaged?
+    pub fn shows_but_for_damage(&self, reading: &Reading) -> bool {
+        let same = |(sector, read): (&Value, &Option<Value>)| read.is_none_or(|read| read == *sector);
         self.wrap == reading.wrap
             && self.sectors.len() == reading.sectors.len()
-            && self.sectors.iter().zip(&reading.sectors).all(|(sector, read)| read.is_none_or(|read| read == *sector))
+            && self.sectors.iter().zip(&reading.sectors).all(same)
+    }
+
+    /// Is this reading a beginning of this state, of whole chunks or of all of it?
+    pub fn begins(&self, reading: &Reading) -> bool {
+        let len = reading.sectors.len();
+        let whole = len.is_multiple_of(SECTORS) || len == self.sectors.len();
+        // Nothing was sealed of what is empty, so it has whatever key it got then.
+        let wrapped = self.wrap == reading.wrap || len == 0;
+        wrapped
+            && whole
+            && len <= self.sectors.len()
+            && self.sectors.iter().zip(&reading.sectors).all(|(sector, read)| *read == Some(*sector))
     }
 }
 
@@ -226,24 +244,17 @@ impl Known {
         let base = if killed { self.committed } else { self.acked };
         let reading = match reading {
             Ok(reading) => reading,
-            Err(why) if base.is_some() => return vec![format!("inode {ino} is unreadable: {why}")],
-            Err(_) => return Vec::new(),
+            Err(why) => return vec![format!("inode {ino} is unreadable: {why}")],
         };
-        let mut wrong = Vec::new();
+        if reading.sectors.iter().any(Option::is_none) {
+            return vec![format!("inode {ino} is unreadable in part: {reading:?}")];
+        }
         let may = &self.states[base.unwrap_or(0)..];
-        if !may.iter().any(|state| state.shows(reading)) {
-            wrong.push(format!("inode {ino} reads {reading:?}, which is no state of {may:?}"));
+        // Of what was never synced the beginning may be there.
+        let begins = |state: &Content| base.is_none() && state.begins(reading);
+        if may.iter().any(|state| state.shows(reading) || begins(state)) {
+            return Vec::new();
         }
-        let lost = reading.sectors.iter().enumerate().filter(|(_, value)| value.is_none()).map(|(n, _)| n / SECTORS);
-        for chunk in lost.collect::<BTreeSet<_>>() {
-            // Written since what was durable, which did not have it?
-            let anew = (0..may.len()).filter(|n| *n == 0 || may[*n].cut).any(|n| {
-                !may[n].present.contains(&chunk) && may[n..].iter().any(|later| later.present.contains(&chunk))
-            });
-            if base.is_some() && !anew {
-                wrong.push(format!("chunk {chunk} of inode {ino} is unreadable: {reading:?} of {may:?}"));
-            }
-        }
-        wrong
+        vec![format!("inode {ino} reads {reading:?}, which is no state of {may:?}")]
     }
 }

@@ -57,7 +57,7 @@ fn recombine(rng: &mut StdRng, views: &[View], victim: &Victim, paths: &[String]
 fn is_sealed(told: &Told, reading: &super::super::crash::Reading) -> bool {
     told.objects.values().any(|known| {
         known.states.iter().any(|state| state.wrap == reading.wrap)
-            && known.states.iter().any(|state| state.clone().with_wrap(reading.wrap).shows(reading))
+            && known.states.iter().any(|state| state.clone().with_wrap(reading.wrap).shows_but_for_damage(reading))
     })
 }
 

@@ -1,0 +1,142 @@
+//! When an object was made: what tells one that a crash caught before it was ever durable from one that was damaged.
+//!
+//! An attribute of the object file, under the store's key, says which object it is and in which epoch of the redo log it
+//! was made. It comes to the disk with the inode. Where that epoch ended in a crash, the object may be less than what its
+//! seal says, or nothing (R2); anywhere else that is damage. Nothing else about an object is a reason to be lenient.
+
+use super::backend::{File, XattrFlags};
+use super::log::Log;
+use super::mistakes::{Mistake, makes};
+use super::{Result, Store};
+use crate::crypto::{MacKey, StoreKey};
+use crate::format::ObjectId;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const ATTRIBUTE: &str = "user.kmsfs.born";
+const PURPOSE: &str = "kmsfs birth";
+/// Bytes of the MAC that are kept: attributes beside an inode are short of room.
+const TAG: usize = 16;
+/// Object id, epoch, MAC.
+const LEN: usize = 16 + 8 + TAG;
+
+/// Whether an attribute is the store's own, which nobody else sees.
+pub fn is_reserved(attribute: &OsStr) -> bool {
+    attribute.as_bytes() == ATTRIBUTE.as_bytes()
+}
+
+/// The object is durable: from now on nothing excuses what is missing of it.
+pub fn settle(file: &dyn File) -> io::Result<()> {
+    match file.remove_xattr(OsStr::new(ATTRIBUTE)) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What certifies births, and which epoch is theirs.
+pub struct Births {
+    key: Option<MacKey>,
+    /// Of what is made now: the next one's as soon as a checkpoint has begun (K1).
+    epoch: AtomicU64,
+    /// Something was committed for the first time and closed, and no sync covers it: a checkpoint has to (K8).
+    loose: AtomicBool,
+}
+
+impl Births {
+    pub fn new(key: Option<&StoreKey>, log: &Log) -> Self {
+        let key = key.map(|key| key.mac_key(PURPOSE));
+        Self { key, epoch: AtomicU64::new(log.epoch()), loose: AtomicBool::new(false) }
+    }
+
+    /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to sync
+    /// everything, for what is loose.
+    pub fn begin_checkpoint(&self, epoch: u64) -> bool {
+        if !makes(Mistake::BirthBeforeCheckpoint) {
+            self.epoch.store(epoch + 1, Ordering::SeqCst);
+        }
+        self.loose.swap(false, Ordering::SeqCst)
+    }
+
+    pub fn add_loose(&self) {
+        self.loose.store(true, Ordering::SeqCst);
+    }
+
+    pub fn has_loose(&self) -> bool {
+        self.loose.load(Ordering::SeqCst)
+    }
+
+    /// Says in an object's file that it is made now. Where the file system has no such attributes or no room, it is damaged by
+    /// a crash before its first sync, and not empty.
+    fn certify(&self, file: &dyn File, id: ObjectId) {
+        let Some(key) = &self.key else { return };
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let value = certificate(key, id, epoch, file.ino());
+        let set = || file.set_xattr(OsStr::new(ATTRIBUTE), &value, XattrFlags::Any);
+        let done = match set() {
+            // An ordinary user's file that nobody may write, himself included.
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => file.metadata().and_then(|metadata| {
+                file.set_mode(metadata.mode & 0o7777 | 0o200)?;
+                let done = set();
+                file.set_mode(metadata.mode & 0o7777)?;
+                done
+            }),
+            done => done,
+        };
+        if let Err(error) = done {
+            ::log::debug!("inode {}: its birth cannot be noted: {error}", file.ino());
+        }
+    }
+}
+
+fn certificate(key: &MacKey, id: ObjectId, epoch: u64, ino: u64) -> [u8; LEN] {
+    let mut value = [0; LEN];
+    value[..16].copy_from_slice(&id.0);
+    value[16..24].copy_from_slice(&epoch.to_le_bytes());
+    let tag = key.tag(&[&value[..24], &ino.to_le_bytes()]);
+    value[24..].copy_from_slice(&tag[..TAG]);
+    value
+}
+
+impl Store {
+    /// N4: an object is made in this file. The epoch is looked at again once the object can be found by a checkpoint.
+    pub(super) fn born(&self, file: &dyn File, id: ObjectId) -> u64 {
+        let epoch = self.births.epoch.load(Ordering::SeqCst);
+        self.births.certify(file, id);
+        epoch
+    }
+
+    /// The object is among those in memory now: if a checkpoint has begun since it was born, it belongs to the next epoch.
+    pub(super) fn born_by_now(&self, file: &dyn File, id: ObjectId, epoch: u64) {
+        if self.births.epoch.load(Ordering::SeqCst) != epoch {
+            self.births.certify(file, id);
+        }
+    }
+
+    /// Whether the object in this file may never have been durable: it was made in an epoch that ended in a crash, and nothing
+    /// says that it was settled. `id` as far as it is known.
+    pub(super) fn may_be_unsynced(&self, file: &dyn File, id: Option<ObjectId>) -> bool {
+        let Some(key) = self.births.key.as_ref().filter(|_| !self.crashes.is_empty()) else { return false };
+        let Ok(value) = file.get_xattr(OsStr::new(ATTRIBUTE)) else { return false };
+        let Ok(value) = <[u8; LEN]>::try_from(value) else { return false };
+        let born = ObjectId(value[..16].try_into().expect("16 bytes"));
+        let epoch = u64::from_le_bytes(value[16..24].try_into().expect("eight bytes"));
+        let ino = file.ino().to_le_bytes();
+        let authentic = key.verify(&[&value[..24], &ino], &value[24..]) || makes(Mistake::BirthOfAnyInode);
+        authentic
+            && id.is_none_or(|id| id == born)
+            && self.crashes.contains(epoch)
+            && !self.replayed.settled.contains(&born)
+    }
+
+    /// Whether a crash, of this version or of an earlier one, may have left an object file longer than its seal says: it wrote
+    /// what it had not committed. Nothing of that is read.
+    pub(super) fn may_be_longer(&self, ctime: i64) -> bool {
+        !self.crashes.is_empty() || self.is_untidy(ctime)
+    }
+
+    pub(super) fn settle_birth(&self, file: &dyn File) -> Result<()> {
+        Ok(settle(file)?)
+    }
+}
