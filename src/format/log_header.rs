@@ -56,6 +56,12 @@ impl Crashes {
         self.ranges[..self.count].iter().any(|(first, last)| (*first..=*last).contains(&epoch))
     }
 
+    /// A crash of which it is not known what it caught: epoch 0, in which nothing is made.
+    #[must_use]
+    pub fn and_of_nothing(self) -> Self {
+        if self.is_empty() { self.and(0, 0) } else { self }
+    }
+
     /// A range behind the others.
     #[must_use]
     pub fn and(mut self, first: u64, last: u64) -> Self {
@@ -189,5 +195,8 @@ mod tests {
         assert!((0..100).all(|n| (1..=4).all(|k| crashes.contains(n * 10 + k))), "none is forgotten");
         assert!(!crashes.contains(996) && !crashes.contains(0) && !crashes.contains(1000));
         assert!(crashes.contains(15), "the oldest are one");
+        assert_eq!(crashes.and_of_nothing(), crashes);
+        let nothing = Crashes::default().and_of_nothing();
+        assert!(!nothing.is_empty() && !nothing.contains(1));
     }
 }

@@ -41,6 +41,8 @@ pub struct Mark<'a> {
     pub synced: u64,
     /// Nothing that the object refers to at home is in doubt, but for what marks list.
     pub settled: bool,
+    /// How many marks are before it in the log, of whatever objects: none can be passed over unnoticed. The log counts.
+    pub before: u32,
     /// Chunks that went straight home, that the commit refers to, and that neither a sync covers nor an earlier mark lists:
     /// see `home_writes`.
     pub homes: &'a [u8],
@@ -129,6 +131,7 @@ impl Record<'_> {
             Body::Mark(mark) => {
                 of_mark.extend_from_slice(&mark.synced.to_le_bytes());
                 of_mark.extend_from_slice(&(if mark.settled { SETTLED } else { 0 }).to_le_bytes());
+                of_mark.extend_from_slice(&mark.before.to_le_bytes());
                 of_mark.resize(MARK, 0);
                 of_mark.extend_from_slice(mark.homes);
                 (MARKED, 0, mark.length, &of_mark)
@@ -179,7 +182,7 @@ impl Record<'_> {
             1 => Body::Object { offset, bytes: payload },
             2 => Body::Segment { segment: u32_at(bytes, 12), offset, bytes: payload },
             3 if matches!(marks, Marks::Plain) => {
-                Body::Mark(Mark { length: offset, synced: u64::MAX, settled: false, homes: &[] })
+                Body::Mark(Mark { length: offset, synced: u64::MAX, settled: false, before: 0, homes: &[] })
             }
             MARKED => Body::Mark(Self::read_mark(bytes, (hint, len), payload, offset, marks)?),
             4 => Body::Dead,
@@ -203,10 +206,11 @@ impl Record<'_> {
         }
         let covered = covered(&bytes[..len], RECORD_HEADER + hint + MARK_MAC.start);
         let flags = u32_at(payload, 8);
-        if !verify(&covered, &payload[MARK_MAC]) || flags & !SETTLED != 0 || !is_zero(&payload[12..MARK_MAC.start]) {
+        if !verify(&covered, &payload[MARK_MAC]) || flags & !SETTLED != 0 {
             return None;
         }
-        Some(Mark { length, synced: u64_at(payload, 0), settled: flags == SETTLED, homes: &payload[MARK..] })
+        let (synced, before) = (u64_at(payload, 0), u32_at(payload, 12));
+        Some(Mark { length, synced, settled: flags == SETTLED, before, homes: &payload[MARK..] })
     }
 }
 
@@ -228,7 +232,7 @@ mod tests {
     const SEALED: Marks<'static> = Marks::Sealed(&|parts, tag| mac(parts) == tag);
 
     fn mark(homes: &[u8]) -> Body<'_> {
-        Body::Mark(Mark { length: 8192, synced: 3, settled: true, homes })
+        Body::Mark(Mark { length: 8192, synced: 3, settled: true, before: 2, homes })
     }
 
     #[test]
@@ -267,7 +271,7 @@ mod tests {
         ];
         let mut homes = Vec::new();
         writes.iter().for_each(|write| write.write(&mut homes));
-        let mark = Mark { length: 0, synced: 0, settled: false, homes: &homes };
+        let mark = Mark { length: 0, synced: 0, settled: false, before: 0, homes: &homes };
         assert_eq!(mark.home_writes().collect::<Vec<_>>(), writes);
     }
 
@@ -282,7 +286,7 @@ mod tests {
             forged[bit / 8] ^= 1 << (bit % 8);
             let crc = crc32fast::hash(&forged[8..]);
             put(&mut forged, 4, &crc.to_le_bytes());
-            // Of another kind it may be, as a record that anybody writes: a mark it is not.
+            // Of another kind it may be, as a record that anybody writes: a mark it is not, and the next one counts it.
             let read = Record::read(&forged, 5, 4096, SEALED);
             let is_mark = matches!(&read, Some((Record { body: Body::Mark(_), .. }, ..)));
             assert!(!is_mark, "bit {bit}: {read:?}");

@@ -7,7 +7,7 @@
 use super::backend::{File, XattrFlags};
 use super::log::Log;
 use super::mistakes::{Mistake, makes};
-use super::{Result, Store};
+use super::{Object, Result, Store};
 use crate::crypto::{MacKey, StoreKey};
 use crate::format::ObjectId;
 use std::ffi::OsStr;
@@ -29,9 +29,32 @@ pub fn is_reserved(attribute: &OsStr) -> bool {
 
 /// The object is durable: from now on nothing excuses what is missing of it.
 pub fn settle(file: &dyn File) -> io::Result<()> {
-    match file.remove_xattr(OsStr::new(ATTRIBUTE)) {
+    let remove = || match file.remove_xattr(OsStr::new(ATTRIBUTE)) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Err(error),
         _ => Ok(()),
+    };
+    // What has none is left alone, its mode too.
+    as_writer(file, remove)
+}
+
+/// Which object a file's birth names, whether or not that is authentic.
+pub fn named(file: &dyn File) -> Option<ObjectId> {
+    let value = file.get_xattr(OsStr::new(ATTRIBUTE)).ok()?;
+    Some(ObjectId(value.get(..16)?.try_into().expect("16 bytes")))
+}
+
+/// Changes attributes of a file that perhaps nobody may write, not even an ordinary user whose it is.
+fn as_writer(file: &dyn File, change: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match change() {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+            let mode = file.metadata()?.mode & 0o7777;
+            file.set_mode(mode | 0o200)?;
+            let done = change();
+            // Once more: nobody would put it right later.
+            file.set_mode(mode).or_else(|_| file.set_mode(mode))?;
+            done
+        }
+        done => done,
     }
 }
 
@@ -67,25 +90,14 @@ impl Births {
         self.loose.load(Ordering::SeqCst)
     }
 
-    /// Says in an object's file that it is made now. Where the file system has no such attributes or no room, it is damaged by
-    /// a crash before its first sync, and not empty.
-    fn certify(&self, file: &dyn File, id: ObjectId) {
-        let Some(key) = &self.key else { return };
-        let epoch = self.epoch.load(Ordering::SeqCst);
-        let value = certificate(key, id, epoch, file.ino());
-        let set = || file.set_xattr(OsStr::new(ATTRIBUTE), &value, XattrFlags::Any);
-        let done = match set() {
-            // An ordinary user's file that nobody may write, himself included.
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) => file.metadata().and_then(|metadata| {
-                file.set_mode(metadata.mode & 0o7777 | 0o200)?;
-                let done = set();
-                file.set_mode(metadata.mode & 0o7777)?;
-                done
-            }),
+    /// Says in an object's file that it is made now. Where the file system has no such attributes there is nothing to say, and
+    /// what a crash catches before its first sync is damaged, not empty.
+    fn certify(&self, file: &dyn File, id: ObjectId) -> io::Result<()> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let value = certificate(key, id, self.epoch.load(Ordering::SeqCst), file.ino());
+        match as_writer(file, || file.set_xattr(OsStr::new(ATTRIBUTE), &value, XattrFlags::Any)) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
             done => done,
-        };
-        if let Err(error) = done {
-            ::log::debug!("inode {}: its birth cannot be noted: {error}", file.ino());
         }
     }
 }
@@ -100,17 +112,26 @@ fn certificate(key: &MacKey, id: ObjectId, epoch: u64, ino: u64) -> [u8; LEN] {
 }
 
 impl Store {
-    /// N4: an object is made in this file. The epoch is looked at again once the object can be found by a checkpoint.
-    pub(super) fn born(&self, file: &dyn File, id: ObjectId) -> u64 {
+    /// N4: an object is made in this file. Answers the epoch, to be looked at again once the object can be found by a
+    /// checkpoint; `None` if it could not be noted.
+    pub(super) fn born(&self, file: &dyn File, id: ObjectId) -> Option<u64> {
         let epoch = self.births.epoch.load(Ordering::SeqCst);
-        self.births.certify(file, id);
-        epoch
+        self.births.certify(file, id).is_ok().then_some(epoch)
     }
 
     /// The object is among those in memory now: if a checkpoint has begun since it was born, it belongs to the next epoch.
-    pub(super) fn born_by_now(&self, file: &dyn File, id: ObjectId, epoch: u64) {
-        if self.births.epoch.load(Ordering::SeqCst) != epoch {
-            self.births.certify(file, id);
+    /// Where that cannot be noted it is made durable at once, so that it needs no excuse.
+    pub(super) fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
+        if born == Some(self.births.epoch.load(Ordering::SeqCst)) {
+            return;
+        }
+        if let Err(error) = self.births.certify(file, object.id()) {
+            let synced = self.with_permit(|permit| object.sync_content(permit));
+            let show = object.show();
+            ::log::info!("{show}: its birth cannot be noted ({error}), so it is synced at once");
+            if let Err(error) = synced {
+                ::log::warn!("{show}: nor can it be synced ({error}): a crash before its first sync would damage it");
+            }
         }
     }
 

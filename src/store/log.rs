@@ -10,7 +10,7 @@ use super::reserve::Reserve;
 use super::{Error, Result};
 use crate::crypto::{MacKey, StoreKey};
 use crate::format::log_header::{self, HEADER, LogHeader};
-use crate::format::log_record::{Marks, RECORDS_AT, Record, bytes_at};
+use crate::format::log_record::{Body, Marks, RECORDS_AT, Record, bytes_at};
 use parking_lot::{Condvar, Mutex};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ struct Tail {
     header: LogHeader,
     /// Where the next record goes.
     next: u64,
+    /// Marks in this epoch.
+    marks: u32,
     /// Bytes of the file that are written.
     size: u64,
     /// All bytes ever appended: a clock that raising the epoch does not turn back.
@@ -203,8 +205,14 @@ impl Log {
         self.mend(&mut tail)?;
         let mut buffer = Vec::with_capacity(records.iter().map(Record::size).sum());
         let mut positions = Vec::with_capacity(records.len());
+        let mut marks = tail.marks;
         for record in records {
             let place = tail.next + buffer.len() as u64;
+            let mut record = record.clone();
+            if let Body::Mark(mark) = &mut record.body {
+                mark.before = marks;
+                marks += 1;
+            }
             positions.push(place + bytes_at(record.hint.len()) as u64);
             record.write(tail.header.epoch, place, durable.min(tail.next), &|parts| self.seal.tag(parts), &mut buffer);
         }
@@ -215,6 +223,7 @@ impl Log {
             .inspect_err(|_| tail.torn = tail.torn.max(tail.next + buffer.len() as u64))?;
         tail.next += buffer.len() as u64;
         tail.appended += buffer.len() as u64;
+        tail.marks = marks;
         Ok(positions)
     }
 
@@ -377,6 +386,7 @@ impl Tail {
         Self {
             header,
             next: RECORDS_AT,
+            marks: 0,
             size,
             appended: 0,
             torn: 0,

@@ -72,6 +72,8 @@ pub enum Mistake {
     LengthInOrder,
     /// M5: recovery syncs nothing where the log was empty.
     IdleRecoveryNotSynced,
+    /// M2: a mark may be passed over.
+    MarksNotCounted,
     /// W5, C6: what went straight home is not looked for.
     HomeWritesBelieved,
     /// C6: what later marks call synced is looked for too.
@@ -84,6 +86,8 @@ pub enum Mistake {
     HomesNotSyncedFirst,
     /// M7: that an object is settled is not told.
     SettledNotTold,
+    /// M7: an object without its header stays excused although the log calls it settled.
+    RemainsNotSettled,
     /// M8: epochs that ended in a crash are forgotten.
     CrashForgotten,
     /// N4: what is made during a checkpoint belongs to the epoch that ends.

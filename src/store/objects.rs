@@ -104,11 +104,13 @@ impl Store {
                 return Err(error);
             }
         };
-        // Whoever unlinks the inode's former life must be done with it.
-        let _settling = self.settling(attr.ino);
-        self.objects.insert(&object);
-        self.born_by_now(file.as_ref(), object.id(), born);
-        self.name_changed(attr.ino, attr.mode, dir);
+        {
+            // Whoever unlinks the inode's former life must be done with it.
+            let _settling = self.settling(attr.ino);
+            self.objects.insert(&object);
+            self.name_changed(attr.ino, attr.mode, dir);
+        }
+        self.born_by_now(&object, file.as_ref(), born);
         Ok((object, attr))
     }
 
@@ -288,10 +290,8 @@ impl Store {
         let object = Arc::new(Object::new(self, file.clone(), new)?);
         let born = self.born(file.as_ref(), object.id());
         object.commit()?;
-        let _settling = self.settling(ino);
-        self.objects.insert(&object);
-        self.born_by_now(file.as_ref(), object.id(), born);
-        self.name_changed(ino, libc::S_IFREG, dir);
+        self.adopt_new(&object, dir);
+        self.born_by_now(&object, file.as_ref(), born);
         if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {
             self.abandon(id, place);
         }

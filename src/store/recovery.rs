@@ -51,7 +51,7 @@ impl Patch {
 /// What a read-only mount has to lay over the store: by inode, and by segment.
 #[derive(Default)]
 pub struct Replayed {
-    /// Objects that are settled, whatever their birth says (M7).
+    /// Objects that the log calls settled, whatever their birth says (M7): also for a store that is written.
     pub settled: HashSet<ObjectId>,
     pub objects: HashMap<u64, Arc<Patch>>,
     pub segments: HashMap<u32, Patch>,
@@ -71,9 +71,18 @@ struct Committed<'a> {
     records: Vec<Record<'a>>,
 }
 
+impl Committed<'_> {
+    /// Whether one of its marks says so.
+    fn is_settled(&self) -> bool {
+        let settled = |record: &Record<'_>| matches!(&record.body, Body::Mark(mark) if mark.settled);
+        self.records.iter().any(settled) && !makes(Mistake::SettledNotTold)
+    }
+}
+
 /// `cut`: a damaged log counts as if it ended where the damage is.
 pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: Access, cut: bool) -> Result<Outcome> {
     let (records, end, corrupt) = valid_prefix(found);
+    let damaged = corrupt.is_some();
     let corrupt = corrupt.filter(|_| !cut);
     let sync = access == Access::ReadWrite && corrupt.is_none() && !makes(Mistake::RecoveryLogNotSynced);
     if sync && end > RECORDS_AT {
@@ -97,11 +106,10 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
         if let Some(file) = file {
             whole::cut_back(*id, &mut object.records, file.as_ref())?;
         }
-        let settled = object.records.iter().any(|record| matches!(&record.body, Body::Mark(mark) if mark.settled));
-        let settled = settled && !makes(Mistake::SettledNotTold);
+        let settled = object.is_settled();
+        outcome.replayed.settled.extend(settled.then_some(*id));
         if read_only {
             keep(&mut outcome.replayed, file, object);
-            outcome.replayed.settled.extend(settled.then_some(*id));
         } else {
             apply(backend, reserve, file, object)?;
             if let (true, Some(file)) = (settled, file) {
@@ -109,7 +117,7 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
             }
         }
     }
-    outcome.header = crashed(found, backend.now());
+    outcome.header = crashed(found, damaged, backend.now());
     if read_only {
         return Ok(outcome);
     }
@@ -126,13 +134,15 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
 
 /// The header that the log goes on under. M8: epochs that nothing has settled ended in a crash, and so did the one that a
 /// checkpoint may have been about to begin.
-fn crashed(found: &Found, now: i64) -> LogHeader {
+fn crashed(found: &Found, damaged: bool, now: i64) -> LogHeader {
     let before = found.header;
     let (epoch, settled) = (before.epoch + 2, before.epoch + 1);
     let after = LogHeader { epoch, settled, clean: false, ..before };
     match found.unsealed {
         _ if before.clean => after,
         None if makes(Mistake::CrashForgotten) => after,
+        // What the damage hides may have settled what was made: nothing of an object is excused but a longer file.
+        None if damaged => LogHeader { crashes: before.crashes.and_of_nothing(), ..after },
         None => LogHeader { crashes: before.crashes.and(before.settled + 1, settled), ..after },
         // Version 1 knew a crash by its time.
         Some(written) => LogHeader { untidy: Some((before.untidy.map_or(written, |(from, _)| from), now)), ..after },
@@ -140,12 +150,20 @@ fn crashed(found: &Found, now: i64) -> LogHeader {
 }
 
 /// M2: records while epoch, place and checksum are right, and where they end. Damage before a position that a later record knows to be
-/// durable is corruption, not a torn tail.
+/// durable is corruption, not a torn tail; so is a mark that does not count all those before it, which no crash leaves.
 fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, u64, Option<String>) {
     let mut records = Vec::new();
-    let mut at = RECORDS_AT;
+    let (mut at, mut marks) = (RECORDS_AT, 0);
     let read = |at: u64| found.record(at);
     while let Some((record, len, _)) = read(at) {
+        if let Body::Mark(mark) = &record.body {
+            if found.unsealed.is_none() && mark.before != marks && !makes(Mistake::MarksNotCounted) {
+                let what =
+                    format!("the redo log was changed before byte {at}: {marks} of {} commits are there", mark.before);
+                return (records, at, Some(what));
+            }
+            marks += 1;
+        }
         records.push(record);
         at += len as u64;
     }
@@ -204,17 +222,29 @@ fn locate(
         }
     }
     if !missing.is_empty() {
+        let mut unsettled = Ok(());
         walk(&buckets, &mut |dir, name| {
-            if let Ok(file) = dir.open_file(name, access)
-                && let Some(id) = id_of(file.as_ref())
-                && missing.remove(&id)
-            {
-                files.insert(id, file);
+            let Ok(file) = dir.open_file(name, access) else { return true };
+            match id_of(file.as_ref()) {
+                Some(id) if missing.remove(&id) => drop(files.insert(id, file)),
+                _ if access == Access::ReadWrite => {
+                    unsettled = settle_remains(file.as_ref(), |id| missing.contains(id) && objects[id].is_settled());
+                }
+                _ => {}
             }
-            !missing.is_empty()
+            !missing.is_empty() && unsettled.is_ok()
         })?;
+        unsettled?;
     }
     Ok(files)
+}
+
+/// M7 also for an object whose header is not there any more: no crash did that, so its birth excuses nothing.
+fn settle_remains(file: &dyn File, is_settled: impl Fn(&ObjectId) -> bool) -> Result<()> {
+    if birth::named(file).is_some_and(|id| is_settled(&id)) && !makes(Mistake::RemainsNotSettled) {
+        birth::settle(file)?;
+    }
+    Ok(())
 }
 
 /// Paths are looked up one name at a time, without following symlinks.

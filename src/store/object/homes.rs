@@ -42,7 +42,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn mark(&self, length: u64) -> Mark<'_> {
-        Mark { length, synced: self.told.synced, settled: self.settled, homes: &self.homes }
+        Mark { length, synced: self.told.synced, settled: self.settled, before: 0, homes: &self.homes }
     }
 }
 

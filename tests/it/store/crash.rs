@@ -9,6 +9,7 @@
 //!
 //! `KMSFS_CRASH_SEEDS=20` goes through twenty more seeds; `--nocapture` shows how many states were looked at.
 
+mod births;
 mod campaign;
 mod content;
 mod faults;

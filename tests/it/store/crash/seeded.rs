@@ -3,7 +3,9 @@
 
 use super::campaign::{Campaign, Effort};
 use super::world::{SPREAD, World};
-use crate::store::tamper::lenient::{births_are_of_their_inodes, settled_is_strict};
+use crate::store::tamper::lenient::{
+    births_are_of_their_inodes, marks_are_counted, remains_are_settled, settled_is_strict,
+};
 use crate::store::tamper::{forged_length, recombination::recombinations};
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
 use kmsfs::store::mistakes::{self, Mistake};
@@ -145,6 +147,7 @@ mistakes! {
     length_in_order: LengthInOrder, crash("create a; write a 0 4; fsync a; truncate a 0; fsync a; write a 0 4; fsync a");
     idle_recovery_not_synced: IdleRecoveryNotSynced, crash(
         "create a; write a 0 2; close a || write a 0 1; fsync a; write a 2 2; close a");
+    marks_not_counted: MarksNotCounted, |seed| marks_are_counted(seed).err();
     home_writes_believed: HomeWritesBelieved, crash(
         "create a; write a 0 4; fsync a; write a 4 2; close a; create b; fsync b");
     synced_is_judged: SyncedIsJudged, crash(
@@ -156,6 +159,7 @@ mistakes! {
     homes_not_synced_first: HomesNotSyncedFirst, crash(
         "create a; write a 0 4; fsync a; write a 4 2; write a 0 2; close a");
     settled_not_told: SettledNotTold, |seed| settled_is_strict(seed).err();
+    remains_not_settled: RemainsNotSettled, |seed| remains_are_settled(seed).err();
     crash_forgotten: CrashForgotten, crash("create a; write a 0 3; close a");
     birth_before_checkpoint: BirthBeforeCheckpoint, crash(
         "create b; write b 0 1; fsync b; checkpoint { / create a; write a 0 2; close a }; create c; fsync c");
