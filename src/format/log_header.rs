@@ -27,8 +27,8 @@ pub struct LogHeader {
     pub crashes: Crashes,
     /// Closed by an unmount; nothing was changed since.
     pub clean: bool,
-    /// Of a store that version 1 has crashed: object files changed (ctime, nanoseconds since 1970) in this span may have been
-    /// left so by a crash. Nothing is added to it.
+    /// Of version 1, which told a crash by the clock: object files changed (ctime, nanoseconds since 1970) in this span may have
+    /// been left so by one. It is not written any more.
     pub untidy: Option<(i64, i64)>,
 }
 
@@ -92,11 +92,6 @@ impl LogHeader {
         put(&mut sector, 12, &(self.crashes.count as u16).to_le_bytes());
         put(&mut sector, 16, &self.epoch.to_le_bytes());
         put(&mut sector, 24, &self.settled.to_le_bytes());
-        if let Some((from, to)) = self.untidy {
-            sector[11] = 1;
-            put(&mut sector, 32, &from.to_le_bytes());
-            put(&mut sector, 40, &to.to_le_bytes());
-        }
         for (n, (first, last)) in self.crashes.ranges[..self.crashes.count].iter().enumerate() {
             put(&mut sector, RANGES_AT + n * 16, &first.to_le_bytes());
             put(&mut sector, RANGES_AT + n * 16 + 8, &last.to_le_bytes());
@@ -122,10 +117,11 @@ impl LogHeader {
             settled: u64_at(sector, 24),
             crashes: Crashes::default(),
             clean: sector[10] != 0,
-            untidy: (sector[11] != 0).then(|| (time(32), time(40))),
+            untidy: None,
         };
         match u16_at(sector, 8) {
             WITHOUT_MAC => {
+                header.untidy = (sector[11] != 0).then(|| (time(32), time(40)));
                 // What it has in the place of `settled` is a time: all that was ever settled is what no epoch is named for.
                 header.settled = header.epoch;
                 Ok(Found { header, unsealed: Some(time(24)) })
@@ -152,7 +148,7 @@ mod tests {
 
     fn header() -> LogHeader {
         let crashes = Crashes::default().and(2, 3).and(7, 9);
-        LogHeader { epoch: 12, settled: 10, crashes, clean: true, untidy: Some((-1, 2)) }
+        LogHeader { epoch: 12, settled: 10, crashes, clean: true, untidy: None }
     }
 
     #[test]

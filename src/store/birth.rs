@@ -4,12 +4,16 @@
 //! was made. It comes to the disk with the inode. Where that epoch ended in a crash, the object may be less than what its
 //! seal says, or nothing (R2); anywhere else that is damage. Nothing else about an object is a reason to be lenient.
 
-use super::backend::{File, XattrFlags};
+use super::backend::{Access, Backend, File, XattrFlags};
 use super::log::Log;
 use super::mistakes::{Mistake, makes};
-use super::{Object, Result, Store};
+use super::parameters::BUCKETS;
+use super::recovery::walk;
+use super::{Error, Object, Result, Store};
 use crate::crypto::{MacKey, StoreKey};
 use crate::format::ObjectId;
+use crate::format::layout::BLOCK;
+use crate::format::log_header::LogHeader;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -35,6 +39,40 @@ pub fn settle(file: &dyn File) -> io::Result<()> {
     };
     // What has none is left alone, its mode too.
     as_writer(file, remove)
+}
+
+/// An object without a header that a crash of version 1 caught before its first commit, which that version told by the clock, gets
+/// a birth: once, before the log is of a version that believes no clock. Answers the header that the log is to have.
+pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: LogHeader) -> Result<LogHeader> {
+    let Some((from, to)) = header.untidy else { return Ok(header) };
+    // No object is made in it, so that it excuses these alone.
+    let epoch = header.settled;
+    let key = key.mac_key(PURPOSE);
+    let buckets =
+        backend.root()?.open_dir(OsStr::new(BUCKETS)).map_err(|error| Error::reaching_part(BUCKETS, error))?;
+    walk(&buckets, &mut |dir, name| {
+        let Ok(file) = dir.open_file(name, Access::ReadWrite) else { return true };
+        let caught = file.metadata().is_ok_and(|found| (from..=to).contains(&found.ctime)) && is_blank(file.as_ref());
+        if caught && let Err(error) = note(file.as_ref(), &certificate(&key, ObjectId([0; 16]), epoch, file.ino())) {
+            let name = name.display();
+            ::log::warn!(
+                "{name}: a crash before its first commit left it, and that cannot be noted ({error}): it is damaged"
+            );
+        }
+        true
+    })?;
+    backend.sync_all()?;
+    Ok(LogHeader { untidy: None, crashes: header.crashes.and(epoch, epoch), ..header })
+}
+
+/// Whether nothing was ever written of an object's header block.
+pub fn is_blank(file: &dyn File) -> bool {
+    let mut block = [0; BLOCK as usize];
+    file.read_at(&mut block, 0).is_ok_and(|read| block[..read].iter().all(|byte| *byte == 0))
+}
+
+fn note(file: &dyn File, certificate: &[u8; LEN]) -> io::Result<()> {
+    as_writer(file, || file.set_xattr(OsStr::new(ATTRIBUTE), certificate, XattrFlags::Any))
 }
 
 /// Which object a file's birth names, whether or not that is authentic.
@@ -95,7 +133,7 @@ impl Births {
     fn certify(&self, file: &dyn File, id: ObjectId) -> io::Result<()> {
         let Some(key) = &self.key else { return Ok(()) };
         let value = certificate(key, id, self.epoch.load(Ordering::SeqCst), file.ino());
-        match as_writer(file, || file.set_xattr(OsStr::new(ATTRIBUTE), &value, XattrFlags::Any)) {
+        match note(file, &value) {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
             done => done,
         }

@@ -77,7 +77,7 @@ pub struct Store {
     objects: Objects,
     replayed: Replayed,
     read_only: AtomicBool,
-    /// Of a store that version 1 crashed: object files changed in this span may be as a crash left them.
+    /// Of a store of version 1 that is only read: object files changed in this span may be as a crash left them.
     untidy: Option<(i64, i64)>,
     /// Epochs of the redo log that ended in a crash.
     crashes: Crashes,
@@ -195,10 +195,13 @@ impl Store {
         let read_only = options.read_only || outcome.corrupt.is_some();
         let access = if read_only { Access::Read } else { access };
         let log::Found { file, seal: of_log, .. } = found;
-        let log = if read_only {
-            Log::unused(file, of_log, outcome.header)
-        } else {
-            Log::start(file, of_log, outcome.header, options.log_bound, &reserve)?
+        let mut header = outcome.header;
+        let log = match seal.key() {
+            Some(key) if !read_only => {
+                header = birth::of_version_1(backend.as_ref(), key, header)?;
+                Log::start(file, of_log, header, options.log_bound, &reserve)?
+            }
+            _ => Log::unused(file, of_log, header),
         };
         let births = Births::new(seal.key(), &log);
         let segments = Segments::open(open(SIDECARS)?, access)?;
@@ -214,8 +217,8 @@ impl Store {
             objects: Objects::default(),
             replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
-            untidy: outcome.header.untidy,
-            crashes: outcome.header.crashes,
+            untidy: header.untidy,
+            crashes: header.crashes,
             births,
             me: me.clone(),
             damage: outcome.corrupt,

@@ -4,10 +4,9 @@ use super::interleaving::found;
 use super::mistakes::{Mistake, makes};
 use super::object::NewObject;
 use super::unsynced::Names;
-use super::{Attr, Dir, Error, Held, Object, Result, Store, Wrapping};
+use super::{Attr, Dir, Error, Held, Object, Result, Store, Wrapping, birth};
 use crate::crypto::DataKey;
 use crate::format::ObjectId;
-use crate::format::layout::BLOCK;
 use crate::format::log_record::{Body, Record};
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
@@ -180,17 +179,13 @@ impl Store {
     /// usable.
     pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
-        self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref()).unwrap_or(false)
+        self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref())
     }
 
-    /// Version 1 told it by a blank header and a time in the span of a crash.
-    fn is_blank_of_version_1(&self, file: &dyn File) -> io::Result<bool> {
-        if !self.is_untidy(file.metadata()?.ctime) {
-            return Ok(false);
-        }
-        let mut block = [0; BLOCK as usize];
-        let read = file.read_at(&mut block, 0)?;
-        Ok(block[..read].iter().all(|byte| *byte == 0))
+    /// Version 1 told it by a blank header and a time in the span of a crash. It is believed in a store of that version that is
+    /// only read.
+    fn is_blank_of_version_1(&self, file: &dyn File) -> bool {
+        file.metadata().is_ok_and(|found| self.is_untidy(found.ctime)) && birth::is_blank(file)
     }
 
     /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened, and
@@ -201,8 +196,7 @@ impl Store {
         }
         let file = dir.backing.open_file(name, Access::Read).ok()?;
         if !self.may_be_unsynced(file.as_ref(), None) {
-            let blank = self.is_blank_of_version_1(file.as_ref()).unwrap_or(false);
-            return blank.then_some(0);
+            return self.is_blank_of_version_1(file.as_ref()).then_some(0);
         }
         let store = self.me.upgrade()?;
         match store.open_object(dir, name, &itself()) {

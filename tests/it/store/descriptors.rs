@@ -202,6 +202,8 @@ fn goes_at(moment: usize, of: At, what: &str, asked: Asked) -> bool {
     let store = open(&disk, &keys);
     let dir = bucket(&store);
     closed_object(&store, &dir, "other");
+    // So that the next one need not sync everything, names too.
+    store.checkpoint().unwrap();
     let object = create(&store, &dir, "object");
     match of {
         At::FirstCommit => object.write(0, b"object").unwrap(),

@@ -201,3 +201,53 @@ fn a_store_key_of_another_store_or_none_is_refused() {
         assert!(why.contains(finding), "{why}");
     }
 }
+
+/// The log's header: its version, and where a crash of version 1 would be said to begin.
+fn log_header(disk: &SimulatedDisk) -> (u16, i64) {
+    let root = disk.root().unwrap();
+    let log = root.open_dir(OsStr::new("log")).unwrap().open_file(OsStr::new("redo"), Access::Read).unwrap();
+    let mut sector = [0; 512];
+    assert_eq!(log.read_at(&mut sector, 0).unwrap(), sector.len());
+    (u16::from_le_bytes(sector[8..10].try_into().unwrap()), i64::from_le_bytes(sector[24..32].try_into().unwrap()))
+}
+
+/// Version 1 told by the clock what a crash caught before its first commit. It is believed once.
+#[test]
+fn what_a_crash_of_version_1_caught_before_its_first_commit_is_empty_and_no_clock_is_believed_later() {
+    let (disk, ring) = (golden_disk("store-v1-killed"), Ring::of("store-v1-killed"));
+    let (version, written) = log_header(&disk);
+    assert_eq!(version, 1);
+    let bucket = |disk: &SimulatedDisk| {
+        let buckets = disk.root().unwrap().open_dir(OsStr::new("buckets")).unwrap();
+        buckets.open_dir(OsStr::new("plain")).unwrap()
+    };
+    let make = |disk: &SimulatedDisk, name: &str, time: i64| {
+        disk.set_clock(time);
+        let file = bucket(disk).create_file(OsStr::new(name), &NODE).unwrap();
+        file.write_at(&[0; 4096], 0).unwrap();
+        disk.sync_all().unwrap();
+    };
+    let is_empty = |store: &Arc<Store>, name: &str| {
+        let dir = store.open_dir(store.root(), OsStr::new("plain")).unwrap();
+        store.was_never_committed(&dir, OsStr::new(name))
+    };
+    make(&disk, "before", written - 1_000_000);
+    make(&disk, "caught", written + 1_000_000);
+    disk.set_clock(written + 2_000_000);
+    let store = ring.open(&disk, true).unwrap();
+    assert!(is_empty(&store, "caught") && !is_empty(&store, "before"));
+    store.close().unwrap();
+    for _ in 0..2 {
+        let store = ring.open(&disk, false).unwrap();
+        assert!(is_empty(&store, "caught") && !is_empty(&store, "before"));
+        expect_link(&store);
+        store.close().unwrap();
+        assert_eq!(log_header(&disk).0, 2);
+        // Whoever writes the store later sets a time of then.
+        make(&disk, "later", written + 1_000_000);
+        let store = ring.open(&disk, true).unwrap();
+        assert!(!is_empty(&store, "later"));
+        store.close().unwrap();
+        bucket(&disk).unlink(OsStr::new("later")).unwrap();
+    }
+}
