@@ -4,8 +4,9 @@
 //! The workloads and the judge are those of the protocol's model, with a sector of 2 KiB and chunks that lie in the
 //! object's header, in its first table page and behind its first node. What is promised: (a) what fsync acknowledged is
 //! read back, or something newer that was written; (b) nothing durable becomes unreadable, and after a kill nothing
-//! committed; (c) an object never synced shows a state it had, EIO, or is absent; (d) once a rename over a name has
-//! returned, that name shows the old object or the new, never EIO; (e) no living object loses its sidecar.
+//! committed; (c) an object never synced shows a beginning of a state it had, or is empty or absent, and nothing
+//! answers EIO; (d) once a rename over a name has returned, that name shows the old object or the new; (e) no living
+//! object loses its sidecar.
 //!
 //! `KMSFS_CRASH_SEEDS=20` goes through twenty more seeds; `--nocapture` shows how many states were looked at.
 
