@@ -83,13 +83,16 @@ impl Mark<'_> {
     }
 }
 
+/// Whether a MAC is that of these bytes.
+pub type Verify<'a> = dyn Fn(&[&[u8]], &[u8]) -> bool + 'a;
+
 /// Which marks count.
 #[derive(Clone, Copy)]
 pub enum Marks<'a> {
     /// Those of version 1, which nothing authenticates.
     Plain,
     /// Those whose MAC this verifies, of the bytes that it covers.
-    Sealed(&'a dyn Fn(&[&[u8]], &[u8]) -> bool),
+    Sealed(&'a Verify<'a>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,7 +273,9 @@ mod tests {
             HomeWrite { number: 10, offset: 0, len: 1, crc: 2 },
         ];
         let mut homes = Vec::new();
-        writes.iter().for_each(|write| write.write(&mut homes));
+        for write in &writes {
+            write.write(&mut homes);
+        }
         let mark = Mark { length: 0, synced: 0, settled: false, before: 0, homes: &homes };
         assert_eq!(mark.home_writes().collect::<Vec<_>>(), writes);
     }

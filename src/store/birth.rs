@@ -43,8 +43,8 @@ pub fn settle(file: &dyn File) -> io::Result<()> {
 
 /// An object without a header that a crash of version 1 caught before its first commit, which that version told by the clock, gets
 /// a birth: once, before the log is of a version that believes no clock. Answers the header that the log is to have.
-pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: LogHeader) -> Result<LogHeader> {
-    let Some((from, to)) = header.untidy else { return Ok(header) };
+pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Result<LogHeader> {
+    let Some((from, to)) = header.untidy else { return Ok(*header) };
     // No object is made in it, so that it excuses these alone.
     let epoch = header.settled;
     let key = key.mac_key(PURPOSE);
@@ -62,7 +62,7 @@ pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: LogHeader) ->
         true
     })?;
     backend.sync_all()?;
-    Ok(LogHeader { untidy: None, crashes: header.crashes.and(epoch, epoch), ..header })
+    Ok(LogHeader { untidy: None, crashes: header.crashes.and(epoch, epoch), ..*header })
 }
 
 /// Whether nothing was ever written of an object's header block.
@@ -193,9 +193,5 @@ impl Store {
     /// what it had not committed. Nothing of that is read.
     pub(super) fn may_be_longer(&self, ctime: i64) -> bool {
         !self.crashes.is_empty() || self.is_untidy(ctime)
-    }
-
-    pub(super) fn settle_birth(&self, file: &dyn File) -> Result<()> {
-        Ok(settle(file)?)
     }
 }

@@ -169,16 +169,22 @@ fn read_all(file: &dyn File, len: u64) -> Result<Vec<u8>> {
 
 impl Log {
     /// Starts an empty log under this header, durably.
-    pub fn start(file: Arc<dyn File>, seal: LogSeal, header: LogHeader, bound: u64, reserve: &Reserve) -> Result<Self> {
+    pub fn start(
+        file: Arc<dyn File>,
+        seal: LogSeal,
+        header: &LogHeader,
+        bound: u64,
+        reserve: &Reserve,
+    ) -> Result<Self> {
         let size = file.metadata()?.len;
-        reserve.with_room(|| file.write_at(&seal.header(&header), 0).and_then(|()| file.sync_data()))?;
+        reserve.with_room(|| file.write_at(&seal.header(header), 0).and_then(|()| file.sync_data()))?;
         let tail = Tail::new(header, size);
         let syncs = Syncs { durable_position: RECORDS_AT, ..Syncs::default() };
         Ok(Self { file, seal, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new() })
     }
 
     /// The log of a store that is not written: nothing is appended.
-    pub fn unused(file: Arc<dyn File>, seal: LogSeal, header: LogHeader) -> Self {
+    pub fn unused(file: Arc<dyn File>, seal: LogSeal, header: &LogHeader) -> Self {
         let tail = Tail::new(header, 0);
         let (tail, syncs) = (Mutex::new(tail), Mutex::new(Syncs::default()));
         Self { file, seal, bound: u64::MAX, tail, syncs, synced: Condvar::new() }
@@ -372,7 +378,7 @@ impl Log {
         self.file.write_at(&self.seal.header(&header), 0)?;
         self.file.sync_data()?;
         let checkpoints = tail.checkpoints + 1;
-        *tail = Tail { appended: tail.appended, checkpoints, ..Tail::new(header, tail.size) };
+        *tail = Tail { appended: tail.appended, checkpoints, ..Tail::new(&header, tail.size) };
         let mut syncs = self.syncs.lock();
         syncs.durable_position = RECORDS_AT;
         syncs.durable = tail.appended;
@@ -382,9 +388,9 @@ impl Log {
 
 impl Tail {
     /// Of an empty log.
-    fn new(header: LogHeader, size: u64) -> Self {
+    fn new(header: &LogHeader, size: u64) -> Self {
         Self {
-            header,
+            header: *header,
             next: RECORDS_AT,
             marks: 0,
             size,

@@ -198,10 +198,10 @@ impl Store {
         let mut header = outcome.header;
         let log = match seal.key() {
             Some(key) if !read_only => {
-                header = birth::of_version_1(backend.as_ref(), key, header)?;
-                Log::start(file, of_log, header, options.log_bound, &reserve)?
+                header = birth::of_version_1(backend.as_ref(), key, &header)?;
+                Log::start(file, of_log, &header, options.log_bound, &reserve)?
             }
-            _ => Log::unused(file, of_log, header),
+            _ => Log::unused(file, of_log, &header),
         };
         let births = Births::new(seal.key(), &log);
         let segments = Segments::open(open(SIDECARS)?, access)?;

@@ -201,7 +201,7 @@ impl Store {
         let store = self.me.upgrade()?;
         match store.open_object(dir, name, &itself()) {
             Ok(object) => {
-                let size = object.with_state(|state| state.length());
+                let size = object.with_state(super::object::State::length);
                 store.release(&object);
                 (object.ino() == metadata.ino).then_some(size)
             }

@@ -6,7 +6,7 @@
 use super::{Object, State};
 use crate::format::layout::{CHUNK, ChunkIndex, EntrySlot};
 use crate::store::mistakes::{Mistake, makes};
-use crate::store::{Error, Result};
+use crate::store::{Error, Result, birth};
 
 /// Chunks that are read at once.
 const RUN: u64 = 64;
@@ -47,7 +47,7 @@ impl Object {
             self.store.with_permit(|permit| self.sync_content(permit))?;
         }
         let file = self.state.read().home()?.file.clone();
-        self.store.settle_birth(file.as_ref())
+        Ok(birth::settle(file.as_ref())?)
     }
 
     /// Where something of what was sealed is missing, how many chunks are there from the first one on, without the hole that
