@@ -245,10 +245,12 @@ fn a_cleared_clean_flag_and_a_zeroed_object_file_stay_an_error() {
     is_refused(&victim).unwrap();
 }
 
+/// What is forged, how, and what has to come of it.
+type Forgery<'a> = (&'a str, &'a dyn Fn(&Victim), &'a dyn Fn(&Victim) -> Result<(), String>);
+
 #[test]
 fn every_lenient_decision_rests_on_what_is_authentic() {
     let whole = Victim::new(&[("a", &pattern(1, 9000)), ("b", &pattern(2, 9000))]);
-    type Forgery<'a> = (&'a str, &'a dyn Fn(&Victim), &'a dyn Fn(&Victim) -> Result<(), String>);
     let strict: &dyn Fn(&Victim) -> Result<(), String> = &|victim| stays_an_error(victim, "a");
     let birth = {
         // Of an object in another store that did crash: its id, its epoch, and a MAC that is not this store's.
