@@ -12,12 +12,19 @@ pub type Name = (u64, OsString);
 #[derive(Default)]
 pub struct Inodes(Mutex<State>);
 
-#[derive(Default)]
 struct State {
     /// Boxed, since a table that grows is half empty, and there for a moment twice.
     known: HashMap<u64, Box<Inode>>,
-    /// Of the next inode whose number was met for another one before.
+    /// Of the next inode that gets to be known. It moves on whenever a number can come to mean another inode, and begins at
+    /// random: a file handle is a number and a generation, of which the kernel keeps 32 bits, and programs (an NFS server)
+    /// keep handles when the kernel has forgotten the inode, and over a new mount.
     generation: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { known: HashMap::new(), generation: random::below(1 << 32) }
+    }
 }
 
 struct Inode {
@@ -35,14 +42,14 @@ struct Inode {
 
 impl Inodes {
     /// The kernel is told of an inode under a name. Answers the inode's generation: a number that was deleted and is
-    /// used again gets another one, and its lookups are added up, so that a late FORGET never drops a live inode.
+    /// used again gets another one, also if it was forgotten in between, and its lookups are added up, so that a late FORGET never drops a live inode.
     pub fn looked_up(&self, attr: &Attr, name: Name) -> u64 {
         let mut state = self.0.lock();
-        let next = state.generation + 1;
+        let (present, next) = (state.generation, state.generation + 1);
         let kind = attr.mode & libc::S_IFMT;
         let inode = state.known.entry(attr.ino).or_insert_with(|| {
             let names = Vec::with_capacity(1);
-            Box::new(Inode { generation: 0, lookups: 0, kind, read_under: 0, names, unlinked: None })
+            Box::new(Inode { generation: present, lookups: 0, kind, read_under: 0, names, unlinked: None })
         });
         inode.lookups += 1;
         let reused = inode.unlinked.is_some() || inode.kind != kind;
@@ -124,7 +131,9 @@ impl Inodes {
     /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since its
     /// number may be used again at once; `restored` takes it back.
     pub fn unlinked(&self, ino: u64, parent: u64, name: &OsStr, last: Option<Attr>) {
-        if let Some(inode) = self.0.lock().known.get_mut(&ino) {
+        let mut state = self.0.lock();
+        state.generation += u64::from(last.is_some());
+        if let Some(inode) = state.known.get_mut(&ino) {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != (parent, name));
             if let Some(attr) = last {
                 inode.unlinked = Some(Box::new(attr));
@@ -141,7 +150,8 @@ impl Inodes {
     }
 
     pub fn renamed(&self, ino: u64, from: (u64, &OsStr), to: Name) {
-        if let Some(inode) = self.0.lock().known.get_mut(&ino) {
+        let mut state = self.0.lock();
+        if let Some(inode) = state.known.get_mut(&ino) {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != from && (*dir, other) != (to.0, &to.1));
             inode.names.push(to);
         }
@@ -189,6 +199,24 @@ mod tests {
         assert_eq!(inodes.names(5), vec![(1, "b".into())]);
         inodes.forget(5, 1);
         assert_eq!(inodes.kind(5), None);
+    }
+
+    #[test]
+    fn a_generation_is_not_met_again_after_forgetting_nor_in_another_mount() {
+        let inodes = Inodes::default();
+        let look_up = |inodes: &Inodes| inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()));
+        let first = look_up(&inodes);
+        inodes.forget(5, 1);
+        assert_eq!(look_up(&inodes), first, "nothing was deleted");
+        inodes.unlinked(5, 1, OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
+        inodes.forget(5, 1);
+        let second = look_up(&inodes);
+        assert_ne!(first, second);
+        inodes.forget(5, 1);
+        inodes.unlinked(5, 1, OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
+        assert_ne!(second, look_up(&inodes), "deleted when the kernel did not know it");
+        let others: HashSet<u32> = (0..8).map(|_| look_up(&Inodes::default()) as u32).collect();
+        assert!(others.len() > 1, "{others:?}");
     }
 
     #[test]
