@@ -72,6 +72,25 @@ pub fn use_one_heap() {
     }
 }
 
+/// Signals do again what they do by default, and none is blocked. SIGHUP, SIGINT and SIGQUIT stay ignored where they are: so
+/// shells and nohup(1) say whom they are not for. SIGXFSZ and SIGXCPU end nothing: a write beyond a limit fails.
+pub fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        let action = match signal {
+            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGPIPE | libc::SIGKILL | libc::SIGSTOP => continue,
+            // The runtime has its own handlers for overflowing stacks.
+            libc::SIGSEGV | libc::SIGBUS => continue,
+            libc::SIGXFSZ | libc::SIGXCPU => libc::SIG_IGN,
+            _ => libc::SIG_DFL,
+        };
+        // SAFETY: neither action runs any code of ours. A number that is not for programs is refused.
+        unsafe { libc::signal(signal, action) };
+    }
+    let none = set_of(&[]);
+    // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+}
+
 /// Signals taken out of their default handling, for one thread to wait for.
 pub struct Signals(libc::sigset_t);
 

@@ -87,6 +87,7 @@ pub fn open(
         read_only,
         cache,
         spare_descriptors: spare_descriptors(),
+        max_pinned: max_pinned(),
         reserve: RESERVE,
         ..StoreOptions::default()
     };
@@ -195,6 +196,11 @@ fn descriptors() -> usize {
 
 fn most_open_dirs() -> usize {
     (descriptors() / 4).clamp(16, 1024)
+}
+
+/// For closed objects of which the log holds something.
+fn max_pinned() -> usize {
+    (descriptors() / 8).min(StoreOptions::default().max_pinned)
 }
 
 /// For closed objects. Half of all descriptors is for open files, and some for objects in the log, the keyring and the rest.

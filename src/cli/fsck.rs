@@ -4,7 +4,7 @@ use super::audit::AuditArgs;
 use super::exit::Failure;
 use super::text::{escape, pretty};
 use super::unlock::UnlockArgs;
-use super::{assembly, harden};
+use super::{assembly, harden, inherited};
 use crate::kms::Caller;
 use crate::store::check::{self, CheckOptions, Finding, Progress, Report, Severity};
 use crate::store::{self, Store, StoreOptions};
@@ -67,7 +67,7 @@ const INTERRUPTED: u8 = 32;
 
 pub fn run(args: &FsckArgs) -> ExitCode {
     harden::forbid_dumps();
-    harden::raise_descriptor_limit();
+    inherited::put_right();
     match fsck(args) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -8,6 +8,7 @@ mod fsck;
 mod harden;
 mod helper;
 mod idle;
+mod inherited;
 mod init;
 mod keyring;
 mod kms;

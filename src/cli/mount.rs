@@ -11,7 +11,7 @@ use super::options::{self, Options};
 use super::serve::serve;
 use super::text::shown;
 use super::unlock::UnlockArgs;
-use super::{assembly, daemon, harden, remount};
+use super::{assembly, daemon, harden, inherited, remount};
 use crate::fuse;
 use clap::Args;
 use std::fs;
@@ -122,6 +122,7 @@ pub struct Plan {
 
 /// Does what was asked for. In the background the caller's process returns once the mount answers or has failed.
 pub fn run(request: Request) -> Result<ExitCode, Failure> {
+    inherited::put_right();
     if let Some(namespace) = &request.namespace {
         enter_namespace(namespace)?;
     }

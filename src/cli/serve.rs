@@ -3,10 +3,10 @@
 use super::assembly::{self, Outside};
 use super::daemon;
 use super::exit::{Failure, describe};
-use super::harden;
 use super::helper::Helpers;
 use super::helper::keeper::Keeper;
 use super::idle::Idle;
+use super::inherited;
 use super::logging;
 use super::mount::Plan;
 use super::notify::Notify;
@@ -16,7 +16,6 @@ use crate::fuse;
 use crate::kms::{self, Unlock};
 use crate::store::Store;
 use crate::sys::{self, Signals};
-use rustix::fs::Mode;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,9 +38,10 @@ pub fn serve(
     locked: Result<(), String>,
     caller: Option<daemon::Waiting>,
 ) -> Result<ExitCode, Failure> {
-    rustix::process::umask(Mode::from_raw_mode(0o077));
-    harden::raise_descriptor_limit();
     sys::use_one_heap();
+    if caller.is_some() {
+        inherited::put_right_in_background();
+    }
     let Helpers { keeper, broker } = helpers;
     let sink = plan.sink(caller.is_none(), &broker)?;
     let keep_stderr = sink.keeps_stderr();

@@ -150,6 +150,8 @@ impl Fs {
                 return Ok(None);
             }
             Err(error @ crate::store::Error::Corrupt(_)) if self.has_no_configuration(dir) => return Ok(void(&error)),
+            // It may be readable, once descriptors are free again.
+            Err(error) if error.is_errno(rustix::io::Errno::NFILE) => return Err(error.into()),
             Err(error) => return Err(unreadable(&error)),
         };
         let content = Self::content_of(&object).and_then(|content| Ok((content, object.attr()?.uid)));

@@ -65,6 +65,10 @@ impl Dirs {
 
     fn hold(&self, dir: &Arc<Dir>) {
         let mut open = self.open.lock();
+        if dir.is_of_reserve() {
+            open.by_ino.clear();
+            return;
+        }
         open.clock += 1;
         let clock = open.clock;
         open.by_ino.insert(dir.ino(), (dir.clone(), clock));

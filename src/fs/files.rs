@@ -73,7 +73,8 @@ impl Fs {
         // What is given up need not be readable, which only its name's way knows.
         let given_up = if truncate { self.object_by_name(ino, by_name)? } else { None };
         let object = given_up.map_or_else(|| self.object_of(ino, caller, by_name), Ok)?;
-        let opener = Opener { caller: *caller, operation: operation.get(), write };
+        // O_TRUNC changes the file, whatever the handle is for.
+        let opener = Opener { caller: *caller, operation: operation.get(), write: write || truncate };
         self.opened(object, truncate, opener, judgement)
     }
 
@@ -155,7 +156,8 @@ impl Fs {
         if let Some(draft) = &handle.draft {
             return self.write_out(&handle.object, draft, &handle.opener.caller);
         }
-        if self.store.read_only() {
+        // Who changed nothing has nothing to report: what others changed is theirs.
+        if self.store.read_only() || !handle.opener.write {
             return Ok(());
         }
         Ok(handle.object.commit()?)
@@ -167,6 +169,9 @@ impl Fs {
                 self.drop_draft(&handle.object);
             }
             self.released(&handle);
+            if !self.handles.is_open(handle.object.ino()) {
+                self.forget_unwritten(handle.object.ino());
+            }
         }
     }
 

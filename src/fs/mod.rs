@@ -14,6 +14,7 @@ mod inodes;
 mod names;
 mod puts;
 mod revocation;
+mod unwritten;
 mod virtual_attributes;
 
 pub use attributes::Changes;
@@ -37,6 +38,7 @@ use revocation::Revocations;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use unwritten::Unwritten;
 
 /// Longest name, as on ext4.
 pub const NAME_MAX: usize = 255;
@@ -52,6 +54,7 @@ pub struct Fs {
     handles: Handles,
     configurations: Configurations,
     revocations: Revocations,
+    unwritten: Unwritten,
     outcomes: bulk::Outcomes,
     /// Renames of directories take it alone, walks share it.
     tree: RwLock<()>,
@@ -130,6 +133,7 @@ impl Fs {
             handles: Handles::default(),
             configurations: Configurations::default(),
             revocations: Revocations::default(),
+            unwritten: Unwritten::default(),
             outcomes: bulk::Outcomes::default(),
             tree: RwLock::new(()),
             invalidate: RwLock::new(None),
@@ -179,6 +183,7 @@ impl Fs {
     pub fn commit_all(&self) {
         self.store.commit_all();
         self.show_resized();
+        self.have_to_ask_again();
     }
 
     fn show_resized(&self) {
@@ -231,6 +236,7 @@ impl Fs {
         if let Some(attr) = self.draft_attr(ino)? {
             return Ok(attr);
         }
+        self.has_to_ask_again(ino);
         match self.at(ino, |target| self.store.stat(target)) {
             Ok(attr) if attr.ino == ino => Ok(attr),
             _ => self.inodes.remembered(ino).ok_or(Error::Errno(libc::ESTALE)),

@@ -42,6 +42,7 @@ impl Fs {
     }
 
     pub(super) fn entry(&self, dir: &Dir, name: &OsStr, attr: Attr) -> Entry {
+        self.has_to_ask_again(attr.ino);
         let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()));
         Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(attr.ino) }
     }

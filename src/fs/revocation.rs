@@ -434,7 +434,8 @@ impl Fs {
 
     /// The kernel asks for attributes on behalf of a read or write through that handle.
     pub fn check_handle(&self, id: u64) -> Result<()> {
-        self.permitted(id).map(drop)
+        let handle = self.permitted(id)?;
+        if handle.opener.write { self.check_written(handle.object.ino()) } else { Ok(()) }
     }
 
     /// What the kernel writes back was accepted from some program before, which need not be the one whose handle it names.
@@ -442,12 +443,14 @@ impl Fs {
     pub fn write_back(&self, id: u64, offset: u64, data: &[u8]) -> Result<()> {
         let handle = self.handle(id)?;
         let write = |handle: &Handle| self.change(handle, Change::Write { offset, data }, Writer::WriteBack);
-        if handle.standing() != Standing::Refused {
-            return write(&handle);
-        }
-        let handles = self.handles.of(handle.object.ino());
-        let other = handles.iter().find(|other| other.opener.write && other.standing() != Standing::Refused);
-        other.map_or_else(|| errno(libc::EACCES), |other| write(other))
+        let written = if handle.standing() == Standing::Refused {
+            let handles = self.handles.of(handle.object.ino());
+            let other = handles.iter().find(|other| other.opener.write && other.standing() != Standing::Refused);
+            other.map_or_else(|| errno(libc::EACCES), |other| write(other))
+        } else {
+            write(&handle)
+        };
+        written.inspect_err(|error| self.was_not_written(handle.object.ino(), error))
     }
 
     /// Uses an object through a handle that is allowed; data keys that were given up are asked for again.

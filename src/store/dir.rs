@@ -34,6 +34,11 @@ impl Dir {
         self.ino
     }
 
+    /// It is not to be held open for later: descriptors are short.
+    pub fn is_of_reserve(&self) -> bool {
+        self.backing.is_of_reserve()
+    }
+
     /// Name of the bucket that the directory is or lies in; `None` at the root.
     pub fn bucket(&self) -> Option<&str> {
         self.bucket.as_ref().map(|bucket| bucket.name.as_str())

@@ -87,7 +87,9 @@ impl Store {
         self.writable()?;
         let bucket = dir.in_bucket()?.name.clone();
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
-        let file = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
+        let made = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
+        let file = self.for_program(dir, name, Access::ReadWrite, made);
+        let file = file.inspect_err(|_| drop(dir.backing.unlink(name)))?;
         let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
         let made = Object::new(self, file.clone(), new).and_then(|object| {
             let object = Arc::new(object);
@@ -130,6 +132,7 @@ impl Store {
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
         let file = self.with_descriptor(|| dir.backing.open_file(name, access));
         let file = file.map_err(|error| Error::reaching(|| dir.show(name), error))?;
+        let file = self.for_program(dir, name, access, file)?;
         let ino = file.ino();
         let _settling = self.settling(ino);
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
@@ -352,6 +355,21 @@ impl Store {
             Err(error) if is_out_of_descriptors(&error) && self.objects.spare.clear() => open(),
             done => done,
         }
+    }
+
+    /// A file that stays open for as long as a program likes: `ENFILE` rather than a descriptor of the reserve. Descriptors of
+    /// closed objects go first, of those too that wait for a checkpoint.
+    fn for_program(&self, dir: &Dir, name: &OsStr, access: Access, mut file: Arc<dyn File>) -> Result<Arc<dyn File>> {
+        let spare = || self.objects.spare.clear();
+        let waits = || !self.read_only() && !self.objects.pinned.lock().open.is_empty();
+        let waiting = || waits() && self.checkpoint().is_ok() && spare();
+        for make_room in [&spare as &dyn Fn() -> bool, &waiting] {
+            if file.is_of_reserve() && make_room() {
+                drop(file);
+                file = dir.backing.open_file(name, access)?;
+            }
+        }
+        if file.is_of_reserve() { Err(Error::Errno(libc::ENFILE)) } else { Ok(file) }
     }
 
     /// Forgets closed objects while all together keep too much.

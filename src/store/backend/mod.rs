@@ -38,6 +38,10 @@ pub trait Backend: Send + Sync {
 /// An open directory; holding it costs one descriptor.
 pub trait Dir: Send + Sync {
     fn as_any(&self) -> &dyn Any;
+    /// As for files: too few are left for it to be kept longer than necessary.
+    fn is_of_reserve(&self) -> bool {
+        false
+    }
     /// Of the directory itself.
     fn metadata(&self) -> io::Result<Metadata>;
     fn stat(&self, name: &OsStr) -> io::Result<Metadata>;
@@ -80,6 +84,11 @@ pub trait Dir: Send + Sync {
 
 /// An open regular file.
 pub trait File: Send + Sync {
+    /// Whether its descriptor is one of the last that this process may have. They are for what has to go on whatever programs
+    /// have open: commits, checkpoints, directories.
+    fn is_of_reserve(&self) -> bool {
+        false
+    }
     /// Inode number, known since it was opened.
     fn ino(&self) -> u64;
     fn metadata(&self) -> io::Result<Metadata>;

@@ -17,10 +17,11 @@ use directory::RealDir;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, fstatvfs, openat, syncfs};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
@@ -96,6 +97,19 @@ impl Backend for RealBackend {
         let now = clock_gettime(ClockId::RealtimeCoarse);
         nanoseconds(now.tv_sec, now.tv_nsec)
     }
+}
+
+/// Descriptors that programs' open files do not take, or a quarter of all where that is less.
+const RESERVE: u64 = 256;
+
+/// The kernel gives out the lowest number that is free: who gets a high one is told how many are in use.
+fn is_of_reserve(fd: impl AsFd) -> bool {
+    static FROM: OnceLock<u64> = OnceLock::new();
+    let from = *FROM.get_or_init(|| {
+        let all = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        all - RESERVE.min(all / 4)
+    });
+    u64::try_from(fd.as_fd().as_raw_fd()).is_ok_and(|number| number >= from)
 }
 
 /// The directory again, for the calls that refuse an `O_PATH` descriptor.

@@ -1,0 +1,102 @@
+//! Telling programs that what they write does not reach the disk. With the writeback cache write(2) succeeds before there is
+//! space for it; the kernel reports a failed write-back to fsync(2) and close(2) only, and takes more meanwhile.
+//!
+//! Before it takes a write(2) into its cache the kernel asks for the inode's mode, if it has been told that it has that no
+//! more, and passes on the error that it is answered. A read(2) does not ask then: it would have to be told that the time is over
+//! for which it may keep attributes.
+
+use super::{Error, Fs, Result, Stale};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Where nothing shows whether a write would succeed again, one is let through to see that often.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Inodes of which a write-back has failed, and nothing has changed since.
+#[derive(Default)]
+pub struct Unwritten {
+    any: AtomicBool,
+    inodes: Mutex<HashMap<u64, Failure>>,
+}
+
+struct Failure {
+    errno: i32,
+    since: Instant,
+    /// Least free blocks below that were seen since.
+    free: u64,
+}
+
+impl Unwritten {
+    fn has(&self, ino: u64) -> bool {
+        self.any.load(Ordering::SeqCst) && self.inodes.lock().contains_key(&ino)
+    }
+
+    fn remove(&self, ino: u64) {
+        let mut inodes = self.inodes.lock();
+        inodes.remove(&ino);
+        self.any.store(!inodes.is_empty(), Ordering::SeqCst);
+    }
+}
+
+impl Fs {
+    /// A write-back has failed: from here on write(2) does so with the same errno.
+    pub(super) fn was_not_written(&self, ino: u64, error: &Error) {
+        let errno = error.errno();
+        if !matches!(errno, libc::ENOSPC | libc::EDQUOT | libc::EIO | libc::EFBIG) {
+            return;
+        }
+        let failure = Failure { errno, since: Instant::now(), free: self.free_blocks() };
+        let before = self.unwritten.inodes.lock().insert(ino, failure);
+        self.unwritten.any.store(true, Ordering::SeqCst);
+        if before.is_none() {
+            let error = std::io::Error::from_raw_os_error(errno);
+            log::warn!("inode {ino}: what programs wrote cannot be written back: {error}; they are told from here on");
+        }
+        self.tell(Stale::Attributes(ino));
+    }
+
+    /// The kernel asks on behalf of a write(2).
+    pub(super) fn check_written(&self, ino: u64) -> Result<()> {
+        if !self.unwritten.has(ino) {
+            return Ok(());
+        }
+        let free = self.free_blocks();
+        let mut inodes = self.unwritten.inodes.lock();
+        let Some(failure) = inodes.get_mut(&ino) else { return Ok(()) };
+        let again = if failure.errno == libc::ENOSPC { free > failure.free } else { failure.since.elapsed() > RETRY };
+        if !again {
+            failure.free = failure.free.min(free);
+            return Err(Error::Errno(failure.errno));
+        }
+        drop(inodes);
+        self.unwritten.remove(ino);
+        Ok(())
+    }
+
+    /// The kernel is told attributes, and has to ask for them all the same before the next write(2). An answer that it gets
+    /// only after it was told this counts for nothing.
+    pub(super) fn has_to_ask_again(&self, ino: u64) {
+        if self.unwritten.has(ino) {
+            self.tell(Stale::Attributes(ino));
+        }
+    }
+
+    /// Once more for all of them: setting times, the kernel takes the attributes that it is answered whatever it was told.
+    pub(super) fn have_to_ask_again(&self) {
+        let inodes: Vec<u64> = self.unwritten.inodes.lock().keys().copied().collect();
+        inodes.into_iter().for_each(|ino| self.tell(Stale::Attributes(ino)));
+    }
+
+    /// Nobody has the inode open any more.
+    pub(super) fn forget_unwritten(&self, ino: u64) {
+        if self.unwritten.has(ino) {
+            self.unwritten.remove(ino);
+        }
+    }
+
+    fn free_blocks(&self) -> u64 {
+        self.store.space().map_or(0, |space| space.blocks_free)
+    }
+}
