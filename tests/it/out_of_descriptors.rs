@@ -13,7 +13,8 @@ while len(files) < 1000:
         break
     os.write(file, b"%d" % len(files))
     files.append(file)
-assert 60 < len(files) < 256, len(files)
+# The kernel tells of the files that the round before has closed when it likes.
+assert len(files) < 256 and (round != "0" or len(files) > 60), len(files)
 # What is there can be looked at, listed, renamed, and opened by whoever has it open.
 assert sorted(name for name in os.listdir(bucket) if name.startswith(round)) == sorted(f"{round}-{n}" for n in range(len(files)))
 os.mkdir(f"{bucket}/directory-{round}")
