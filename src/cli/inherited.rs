@@ -19,6 +19,8 @@ const USEFUL: [Resource; 4] = [Resource::Nofile, Resource::Nproc, Resource::Meml
 /// Other code in this process, and other behaviour of its heap.
 const VARIABLES: [&str; 4] = ["LD_", "MALLOC_", "GLIBC_TUNABLES", "RUST_MIN_STACK"];
 
+const SCORE: &str = "/proc/self/oom_score_adj";
+
 /// Closed standard descriptors are /dev/null from the beginning: Rust's runtime sees to that.
 pub fn put_right() {
     begin_anew();
@@ -38,7 +40,6 @@ pub fn put_right_in_background() {
     if rustix::process::getpriority_process(None).is_ok_and(|nice| nice > 0) {
         let _ = setpriority_process(None, 0);
     }
-    const SCORE: &str = "/proc/self/oom_score_adj";
     let score = fs::read_to_string(SCORE).ok().and_then(|score| score.trim().parse::<i32>().ok());
     if score.is_some_and(|score| score > 0) {
         let _ = fs::write(SCORE, "0");

@@ -65,7 +65,7 @@ impl Dirs {
 
     fn hold(&self, dir: &Arc<Dir>) {
         let mut open = self.open.lock();
-        if dir.is_of_reserve() {
+        if dir.has_reserved_descriptor() {
             open.by_ino.clear();
             return;
         }

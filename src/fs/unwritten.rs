@@ -54,7 +54,7 @@ impl Fs {
             let error = std::io::Error::from_raw_os_error(errno);
             log::warn!("inode {ino}: what programs wrote cannot be written back: {error}; they are told from here on");
         }
-        self.tell(Stale::Attributes(ino));
+        self.forget_attributes(ino);
     }
 
     /// The kernel asks on behalf of a write(2).
@@ -75,18 +75,22 @@ impl Fs {
         Ok(())
     }
 
-    /// The kernel is told attributes, and has to ask for them all the same before the next write(2). An answer that it gets
-    /// only after it was told this counts for nothing.
+    /// The kernel is about to be told attributes, and has to ask for them all the same before the next write(2): what it is
+    /// answered after it was told that counts for nothing.
     pub(super) fn has_to_ask_again(&self, ino: u64) {
         if self.unwritten.has(ino) {
+            self.forget_attributes(ino);
+            // Answers to changes of attributes count all the same.
             self.tell(Stale::Attributes(ino));
         }
     }
 
-    /// Once more for all of them: setting times, the kernel takes the attributes that it is answered whatever it was told.
+    /// Once more for all of them, in case one of these answers came after.
     pub(super) fn have_to_ask_again(&self) {
         let inodes: Vec<u64> = self.unwritten.inodes.lock().keys().copied().collect();
-        inodes.into_iter().for_each(|ino| self.tell(Stale::Attributes(ino)));
+        for ino in inodes {
+            self.tell(Stale::Attributes(ino));
+        }
     }
 
     /// Nobody has the inode open any more.

@@ -35,8 +35,8 @@ impl Dir {
     }
 
     /// It is not to be held open for later: descriptors are short.
-    pub fn is_of_reserve(&self) -> bool {
-        self.backing.is_of_reserve()
+    pub fn has_reserved_descriptor(&self) -> bool {
+        self.backing.has_reserved_descriptor()
     }
 
     /// Name of the bucket that the directory is or lies in; `None` at the root.

@@ -357,19 +357,23 @@ impl Store {
         }
     }
 
-    /// A file that stays open for as long as a program likes: `ENFILE` rather than a descriptor of the reserve. Descriptors of
-    /// closed objects go first, of those too that wait for a checkpoint.
+    /// A file that stays open for as long as a program likes: `ENFILE` rather than one of the descriptors that are kept back.
+    /// Those of closed objects are given up first, of those too that wait for a checkpoint.
     fn for_program(&self, dir: &Dir, name: &OsStr, access: Access, mut file: Arc<dyn File>) -> Result<Arc<dyn File>> {
         let spare = || self.objects.spare.clear();
         let waits = || !self.read_only() && !self.objects.pinned.lock().open.is_empty();
         let waiting = || waits() && self.checkpoint().is_ok() && spare();
         for make_room in [&spare as &dyn Fn() -> bool, &waiting] {
-            if file.is_of_reserve() && make_room() {
+            if file.has_reserved_descriptor() && make_room() {
+                let ino = file.ino();
                 drop(file);
                 file = dir.backing.open_file(name, access)?;
+                if file.ino() != ino {
+                    return Err(Error::Errno(libc::ESTALE));
+                }
             }
         }
-        if file.is_of_reserve() { Err(Error::Errno(libc::ENFILE)) } else { Ok(file) }
+        if file.has_reserved_descriptor() { Err(Error::Errno(libc::ENFILE)) } else { Ok(file) }
     }
 
     /// Forgets closed objects while all together keep too much.

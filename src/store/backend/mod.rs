@@ -39,7 +39,7 @@ pub trait Backend: Send + Sync {
 pub trait Dir: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     /// As for files: too few are left for it to be kept longer than necessary.
-    fn is_of_reserve(&self) -> bool {
+    fn has_reserved_descriptor(&self) -> bool {
         false
     }
     /// Of the directory itself.
@@ -86,7 +86,7 @@ pub trait Dir: Send + Sync {
 pub trait File: Send + Sync {
     /// Whether its descriptor is one of the last that this process may have. They are for what has to go on whatever programs
     /// have open: commits, checkpoints, directories.
-    fn is_of_reserve(&self) -> bool {
+    fn has_reserved_descriptor(&self) -> bool {
         false
     }
     /// Inode number, known since it was opened.

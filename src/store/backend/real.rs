@@ -100,14 +100,14 @@ impl Backend for RealBackend {
 }
 
 /// Descriptors that programs' open files do not take, or a quarter of all where that is less.
-const RESERVE: u64 = 256;
+const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// The kernel gives out the lowest number that is free: who gets a high one is told how many are in use.
-fn is_of_reserve(fd: impl AsFd) -> bool {
+fn has_reserved_descriptor(fd: impl AsFd) -> bool {
     static FROM: OnceLock<u64> = OnceLock::new();
     let from = *FROM.get_or_init(|| {
         let all = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        all - RESERVE.min(all / 4)
+        all - RESERVED_DESCRIPTORS.min(all / 4)
     });
     u64::try_from(fd.as_fd().as_raw_fd()).is_ok_and(|number| number >= from)
 }

@@ -5,7 +5,9 @@ use super::create::{self, chmod_no_follow};
 use super::file::RealFile;
 use super::modes::{MODES, is_denied, with_permission};
 use super::xattr::Carrier;
-use super::{DIRECTORY, Ground, component, is_of_reserve, magic_link, metadata, reopen_for_reading, timestamps};
+use super::{
+    DIRECTORY, Ground, component, has_reserved_descriptor, magic_link, metadata, reopen_for_reading, timestamps,
+};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
 use rustix::fs::{chmod, chownat, fstat, fsync, linkat, openat, readlinkat, renameat, renameat_with, seek, statat};
@@ -66,8 +68,8 @@ fn same_backend(dir: &dyn Dir) -> io::Result<&RealDir> {
 }
 
 impl Dir for RealDir {
-    fn is_of_reserve(&self) -> bool {
-        is_of_reserve(&self.fd)
+    fn has_reserved_descriptor(&self) -> bool {
+        has_reserved_descriptor(&self.fd)
     }
 
     fn as_any(&self) -> &dyn Any {

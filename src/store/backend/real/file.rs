@@ -3,7 +3,7 @@
 use super::super::{Access, File, Metadata, XattrFlags};
 use super::modes::{MODES, is_denied, with_permission};
 use super::xattr::Carrier;
-use super::{Ground, component, is_of_reserve, magic_link, metadata, timestamps};
+use super::{Ground, component, has_reserved_descriptor, magic_link, metadata, timestamps};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{SeekFrom, fcntl_getfl, fcntl_setfl, seek};
@@ -106,8 +106,8 @@ fn keeping_mode<T>(fd: &OwnedFd, change: impl FnOnce() -> io::Result<T>) -> io::
 }
 
 impl File for RealFile {
-    fn is_of_reserve(&self) -> bool {
-        is_of_reserve(&self.fd)
+    fn has_reserved_descriptor(&self) -> bool {
+        has_reserved_descriptor(&self.fd)
     }
 
     fn ino(&self) -> u64 {
