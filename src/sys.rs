@@ -77,9 +77,9 @@ pub fn use_one_heap() {
 pub fn reset_signals() {
     for signal in 1..=libc::SIGRTMAX() {
         let action = match signal {
-            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGKILL | libc::SIGSTOP => continue,
+            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGKILL | libc::SIGSTOP
             // The runtime's own: it ignores the one, and has handlers of the others for overflowing stacks.
-            libc::SIGPIPE | libc::SIGSEGV | libc::SIGBUS => continue,
+            | libc::SIGPIPE | libc::SIGSEGV | libc::SIGBUS => continue,
             libc::SIGXFSZ | libc::SIGXCPU => libc::SIG_IGN,
             _ => libc::SIG_DFL,
         };
