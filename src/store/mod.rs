@@ -60,8 +60,9 @@ use seal::StoreSeal;
 use segments::Segments;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// A store that is open; all clones of the `Arc` share it. Every method is safe to call from several threads.
 pub struct Store {
@@ -86,7 +87,8 @@ pub struct Store {
     me: Weak<Self>,
     /// What is wrong with the redo log.
     damage: Option<String>,
-    last_checkpoint: AtomicI64,
+    /// When nothing waited for a checkpoint.
+    settled: Mutex<Instant>,
     /// Inodes whose files have other space since a checkpoint, until somebody asks.
     resized: Mutex<HashSet<u64>>,
     foresight: Mutex<Foresight>,
@@ -222,7 +224,7 @@ impl Store {
             births,
             me: me.clone(),
             damage: outcome.corrupt,
-            last_checkpoint: AtomicI64::new(backend.now()),
+            settled: Mutex::new(Instant::now()),
             foresight: Mutex::default(),
             resized: Mutex::default(),
             max_pinned: options.max_pinned,
@@ -348,13 +350,13 @@ impl Store {
     }
 
     fn is_checkpoint_due(&self) -> bool {
-        const SOON: i64 = 30_000_000_000;
+        const SOON: Duration = Duration::from_secs(30);
         let held = self.log.used() > 0 || self.has_dead() || self.has_many_unsynced() || self.births.has_loose();
-        let now = self.backend.now();
+        let mut settled = self.settled.lock();
         if !held {
-            self.last_checkpoint.store(now, Ordering::SeqCst);
+            *settled = Instant::now();
         }
-        held && (self.log.is_half_full() || now - self.last_checkpoint.load(Ordering::SeqCst) > SOON)
+        held && (self.log.is_half_full() || settled.elapsed() > SOON)
     }
 }
 

@@ -229,8 +229,15 @@ pub fn relink(store: &Store, from: &Arc<Dir>, new: &OsStr, dir: &Arc<Dir>, name:
 pub fn keep_log(backend: &dyn Backend) -> Result<String> {
     let log = backend.root()?.open_dir(OsStr::new(LOG))?.open_file(OsStr::new("redo"), Access::Read)?;
     let lost = lost_and_found(backend)?;
-    let name = format!("redo-{}", backend.now());
-    let kept = lost.create_file(OsStr::new(&name), &PRIVATE_FILE)?;
+    let mut number = backend.now();
+    let (name, kept) = loop {
+        let name = format!("redo-{number}");
+        match lost.create_file(OsStr::new(&name), &PRIVATE_FILE) {
+            // A clock that was set back gives the number of one that is there.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            kept => break (name, kept?),
+        }
+    };
     let mut piece = vec![0; PIECE];
     let mut at = 0;
     loop {
