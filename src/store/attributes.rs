@@ -3,7 +3,8 @@
 use super::backend::{File, XattrFlags};
 use super::capabilities::{is_capability, is_reserved, shown};
 use super::{Attr, Dir, Error, Object, Result, Store};
-use std::ffi::OsStr;
+use crate::crypto::MetadataCipher;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -60,15 +61,7 @@ impl Store {
         if is_capability(attribute) {
             return self.get_capability(at);
         }
-        let value = Carrier::of(at)?.get(attribute)?;
-        if !is_user(attribute) {
-            return Ok(value);
-        }
-        self.cipher_for(at, |bucket, show| {
-            bucket.metadata.open(attribute.as_bytes(), &value).map_err(|_| {
-                Error::corrupt(show(), format_args!("attribute {} is not what was set", attribute.to_string_lossy()))
-            })
-        })
+        if is_user(attribute) { self.get_sealed(at, attribute, attribute) } else { Carrier::of(at)?.get(attribute) }
     }
 
     pub fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
@@ -79,17 +72,17 @@ impl Store {
         if is_capability(attribute) {
             return self.changing(|| self.set_capability(at, value, flags));
         }
-        let sealed;
-        let mut value = value;
-        if is_user(attribute) {
-            sealed = self.cipher_for(at, |bucket, _| Ok(bucket.metadata.seal(attribute.as_bytes(), value)))?;
-            if sealed.len() > XATTR_MAX {
-                // Longer than the attribute that was asked for: where it is too long for Linux, that says E2BIG.
-                return Err(Error::Errno(if value.len() > XATTR_MAX { libc::E2BIG } else { libc::ENOSPC }));
-            }
-            value = &sealed;
+        if !is_user(attribute) {
+            return self.changing(|| Carrier::of(at)?.set(attribute, value, flags));
         }
-        self.changing(|| Carrier::of(at)?.set(attribute, value, flags))
+        if value.len() + MetadataCipher::OVERHEAD > XATTR_MAX {
+            // Longer than the attribute that was asked for: where it is too long for Linux, that says E2BIG.
+            return Err(Error::Errno(if value.len() > XATTR_MAX { libc::E2BIG } else { libc::ENOSPC }));
+        }
+        self.changing(|| {
+            let (sealed, carrier) = self.seal_value(at, attribute, value)?;
+            carrier.set(attribute, &sealed, flags)
+        })
     }
 
     /// Names, each ended by a NUL byte.
@@ -156,6 +149,13 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
+    /// As they are stored.
+    pub(super) fn names(&self) -> Result<Vec<OsString>> {
+        let list = self.list()?;
+        let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        Ok(names.map(|name| OsStr::from_bytes(name).to_os_string()).collect())
+    }
+
     fn list(&self) -> Result<Vec<u8>> {
         Ok(match self {
             Self::File(file) => file.list_xattr()?,
@@ -175,6 +175,6 @@ impl<'a> Carrier<'a> {
 /// Linux's bound on a value.
 pub(super) const XATTR_MAX: usize = 64 << 10;
 
-fn is_user(attribute: &OsStr) -> bool {
+pub(super) fn is_user(attribute: &OsStr) -> bool {
     attribute.as_bytes().starts_with(b"user.")
 }

@@ -6,6 +6,7 @@
 
 use super::attributes::{Carrier, XATTR_MAX};
 use super::backend::XattrFlags;
+use super::values::is_directory_id;
 use super::{Error, Object, Result, Store, Target};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 pub const CAPABILITY: &str = "security.capability";
 /// What it is kept under, which no attribute of a user's can be.
-const KEPT_AS: &str = "user.kmsfs.capability";
+pub(super) const KEPT_AS: &str = "user.kmsfs.capability";
 
 pub(super) fn is_capability(attribute: &OsStr) -> bool {
     attribute == CAPABILITY
@@ -22,7 +23,7 @@ pub(super) fn is_capability(attribute: &OsStr) -> bool {
 
 /// Not for users to see or to set.
 pub(super) fn is_reserved(attribute: &OsStr) -> bool {
-    attribute == KEPT_AS || super::birth::is_reserved(attribute)
+    attribute == KEPT_AS || is_directory_id(attribute) || super::birth::is_reserved(attribute)
 }
 
 /// Names as users see them; each is ended by a NUL byte.
@@ -32,6 +33,7 @@ pub(super) fn shown(names: &[u8]) -> Vec<u8> {
     // One that an older version left, beside its successor.
     let mut seen = false;
     all.retain(|name| !super::birth::is_reserved(OsStr::from_bytes(name)));
+    all.retain(|name| !is_directory_id(OsStr::from_bytes(name)));
     all.retain(|name| name != CAPABILITY.as_bytes() || !std::mem::replace(&mut seen, true));
     all.into_iter().flat_map(|name| [name, vec![0]].concat()).collect()
 }
@@ -43,13 +45,9 @@ impl Store {
         {
             return Err(Error::Errno(libc::ENODATA));
         }
-        match Carrier::of(at)?.get(OsStr::new(KEPT_AS)) {
-            Ok(sealed) => self.cipher_for(at, |bucket, show| {
-                let opened = bucket.metadata.open(CAPABILITY.as_bytes(), &sealed);
-                opened.map_err(|_| Error::corrupt(show(), "its file capability is not what was set"))
-            }),
+        match self.get_sealed(at, OsStr::new(KEPT_AS), OsStr::new(CAPABILITY)) {
             Err(error) if error.is_errno(Errno::NODATA) => Carrier::of(at)?.get(OsStr::new(CAPABILITY)),
-            Err(error) => Err(error),
+            got => got,
         }
     }
 
@@ -62,11 +60,11 @@ impl Store {
         if value.len() > XATTR_MAX {
             return Err(Error::Errno(libc::E2BIG));
         }
-        let sealed = self.cipher_for(at, |bucket, _| Ok(bucket.metadata.seal(CAPABILITY.as_bytes(), value)))?;
+        let (sealed, carrier) = self.seal_value(at, OsStr::new(CAPABILITY), value)?;
         let object = self.loaded(attr.ino);
         // Held until it is there: nobody finds out meanwhile that there is none.
         let mut none = object.as_ref().map(|object| object.has_no_capability.lock());
-        Carrier::of(at)?.set(OsStr::new(KEPT_AS), &sealed, flags)?;
+        carrier.set(OsStr::new(KEPT_AS), &sealed, flags)?;
         if let Some(none) = &mut none {
             **none = false;
         }
@@ -114,6 +112,7 @@ mod tests {
         let kept = b"user.a\0user.kmsfs.capability\0";
         assert_eq!(shown(kept), b"user.a\0security.capability\0");
         assert_eq!(shown(b"security.capability\0user.kmsfs.capability\0"), b"security.capability\0");
+        assert_eq!(shown(b"user.a\0user.kmsfs.directory\0"), b"user.a\0");
         assert_eq!(shown(b""), b"");
     }
 }

@@ -114,6 +114,8 @@ pub enum Mistake {
     HeaderEntriesUnchecked,
     /// A seal is taken whoever made it.
     SealOfAnyObject,
+    /// An attribute's value is bound to its name alone.
+    ValueOfAnyOwner,
 }
 
 #[cfg(debug_assertions)]

@@ -28,6 +28,7 @@ mod seal;
 mod segments;
 mod symlinks;
 mod unsynced;
+mod values;
 mod whole;
 
 pub use attributes::{SetAttr, Target};
@@ -244,7 +245,14 @@ impl Store {
             if store.seal.takes_unsealed() {
                 store.list_configurations()?;
             }
-            store.seal.settle(store.keys.service());
+            let bound = if store.seal.takes_unbound() { store.bind_values() } else { Ok(()) };
+            match bound {
+                Ok(()) => store.seal.settle(store.keys.service()),
+                // A full disk can be mounted too. The next mount tries again.
+                Err(error) => ::log::warn!(
+                    "attributes cannot be bound to their files ({error}): until they are, ones that were moved are believed"
+                ),
+            }
             store.reserve.keep();
         }
         Ok(store)

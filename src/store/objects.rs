@@ -4,7 +4,7 @@ use super::interleaving::found;
 use super::mistakes::{Mistake, makes};
 use super::object::NewObject;
 use super::unsynced::Names;
-use super::{Attr, Dir, Error, Held, Object, Result, Store, Wrapping, birth};
+use super::{Attr, Dir, Error, Held, Object, Result, Store, Target, Wrapping, birth};
 use crate::crypto::DataKey;
 use crate::format::ObjectId;
 use crate::format::log_record::{Body, Record};
@@ -277,6 +277,7 @@ impl Store {
         let bucket = &dir.in_bucket()?.name;
         let old = identity(file.as_ref());
         let unsynced = self.may_be_unsynced(file.as_ref(), None);
+        let values = self.values_of(Target::Name(dir, name))?;
         file.set_len(0)?;
         if unsynced && !makes(Mistake::RemainsNotCleared) {
             // Another crash must not bring back what was there before, under the new birth (R4).
@@ -287,6 +288,7 @@ impl Store {
         let object = Arc::new(Object::new(self, file.clone(), new)?);
         let born = self.born(file.as_ref(), object.id());
         object.commit()?;
+        self.take_values(Target::Object(&object), &values)?;
         self.adopt_new(&object, dir);
         self.born_by_now(&object, file.as_ref(), born);
         if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {

@@ -2,7 +2,7 @@
 
 use super::backend::{Access, Backend, Dir, NewNode, Rename};
 use super::log;
-use super::seal::{self, SEALED, StoreSeal};
+use super::seal::{self, PRESENT, SEALED, StoreSeal};
 use super::{Error, Result};
 use crate::format;
 use crate::kms::ServiceKey;
@@ -74,7 +74,7 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn Serv
     root.make_dir(OsStr::new(BUCKETS), &NewNode { mode: 0o755, ..PRIVATE_DIR })?;
     root.create_file(OsStr::new(LOCK), &PRIVATE_FILE)?.write_at(&owner(std::process::id()), 0)?;
     let json = Json {
-        format_version: SEALED,
+        format_version: PRESENT,
         features: Vec::new(),
         store_id: uuid::Uuid::from_bytes(parameters.store_id).to_string(),
         account_id: parameters.account_id.clone(),
@@ -112,8 +112,8 @@ pub(super) fn read_json(backend: &dyn Backend) -> Result<Json> {
         error => Error::Unusable(format!("store.json cannot be read: {error}")),
     })?;
     let version: Version = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
-    if ![format::VERSION, WITH_FEATURES, SEALED].contains(&version.format_version) {
-        let (theirs, ours) = (version.format_version, SEALED);
+    if ![format::VERSION, WITH_FEATURES, SEALED, PRESENT].contains(&version.format_version) {
+        let (theirs, ours) = (version.format_version, PRESENT);
         return Err(Error::Unusable(format!(
             "the store has format version {theirs} and this kmsfs reads versions up to {ours}: use a newer kmsfs"
         )));
@@ -121,13 +121,13 @@ pub(super) fn read_json(backend: &dyn Backend) -> Result<Json> {
     let json: Json = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
     let fits = match json.format_version {
         WITH_FEATURES => !json.features.is_empty(),
-        SEALED => true,
+        SEALED.. => true,
         _ => json.features.is_empty(),
     };
     if !fits {
         return Err(damaged(&"its features are not its version's"));
     }
-    if (json.format_version == SEALED) == json.store_key.is_empty() {
+    if (json.format_version >= SEALED) == json.store_key.is_empty() {
         return Err(damaged(&"its version says whether it has a store key"));
     }
     match json.features.iter().find(|name| *name != DUAL_LAYERS) {

@@ -9,17 +9,21 @@ use super::parameters::{Json, read_json, replace_json};
 use super::{Error, Result};
 use crate::crypto::{MacKey, StoreKey};
 use crate::kms::{self, EncryptionContext, ServiceKey};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Version of a store with a store key.
 pub(super) const SEALED: u16 = 3;
+/// The present version, whose attributes' values are bound to what carries them.
+pub(super) const PRESENT: u16 = 4;
+const RAISED: &str = "the store is raised to format version 4: earlier versions of kmsfs refuse it";
 const OF_JSON: &str = "kmsfs store.json";
 
 /// How far a store's word about itself is to be believed.
 pub struct StoreSeal {
     /// `None`: a store of an earlier version that is only read.
     key: Option<StoreKey>,
-    /// Something may not be sealed yet: forms of earlier versions are taken, and written anew.
-    upgrading: bool,
+    /// Version that all of the store is known to have: forms of earlier ones are not taken.
+    settled: AtomicU16,
 }
 
 impl StoreSeal {
@@ -35,16 +39,16 @@ impl StoreSeal {
                 json.format_version
             )));
         }
-        let upgrading = remembered < SEALED;
+        let settled = AtomicU16::new(remembered);
         if json.format_version < SEALED {
             if access == Access::Read {
-                return Ok(Self { key: None, upgrading });
+                return Ok(Self { key: None, settled });
             }
-            json.format_version = SEALED;
+            json.format_version = PRESENT;
             let (json, key) = with_new_key(json, service)?;
             replace_json(backend, &json)?;
-            ::log::info!("the store is raised to format version {SEALED}: earlier versions of kmsfs refuse it");
-            return Ok(Self { key: Some(key), upgrading });
+            ::log::info!("{RAISED}");
+            return Ok(Self { key: Some(key), settled });
         }
         let blob = hex::decode(&json.store_key).map_err(|error| damaged(&error))?;
         let secret = service.decrypt(&blob, &context(&json.store_id)).map_err(|error| match error.code {
@@ -56,7 +60,12 @@ impl StoreSeal {
         if mac.len() != MacKey::LEN || !key.mac_key(OF_JSON).verify(&[&json.signed()], &mac) {
             return Err(Error::Unusable("store.json is not what was written: restore it from a backup".into()));
         }
-        Ok(Self { key: Some(key), upgrading })
+        if json.format_version < PRESENT && access == Access::ReadWrite {
+            json.format_version = PRESENT;
+            replace_json(backend, &signed(json, &key))?;
+            ::log::info!("{RAISED}");
+        }
+        Ok(Self { key: Some(key), settled })
     }
 
     /// store.json with its MAC.
@@ -71,15 +80,20 @@ impl StoreSeal {
 
     /// Whether what an earlier version wrote, without a seal, is to be believed: only until all of the store is sealed.
     pub fn takes_unsealed(&self) -> bool {
-        self.upgrading
+        self.settled.load(Ordering::SeqCst) < SEALED
+    }
+
+    /// Whether a value is to be believed that is bound to no more than a bucket and an attribute's name.
+    pub fn takes_unbound(&self) -> bool {
+        self.settled.load(Ordering::SeqCst) < PRESENT
     }
 
     /// Once everything is sealed, durably: from now on nothing else is taken.
     pub(super) fn settle(&self, service: &dyn ServiceKey) {
-        if self.takes_unsealed()
+        if self.settled.swap(PRESENT, Ordering::SeqCst) < PRESENT
             && let Err(error) = remember(service)
         {
-            ::log::warn!("{error}: until it can be written, what is not sealed in the store is believed");
+            ::log::warn!("{error}: until it can be written, the next mount believes what is not sealed in the store");
         }
     }
 }
@@ -96,7 +110,7 @@ fn signed(json: Json, key: &StoreKey) -> Json {
 }
 
 pub(super) fn remember(service: &dyn ServiceKey) -> Result<()> {
-    service.raise_store_format(SEALED).map_err(|error| unusable(&error))
+    service.raise_store_format(PRESENT).map_err(|error| unusable(&error))
 }
 
 fn context(store_id: &str) -> EncryptionContext {

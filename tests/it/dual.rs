@@ -153,12 +153,12 @@ fn a_store_says_that_it_has_two_layers_before_it_has_any() {
     let mount = store.mount();
     let text = || fs::read_to_string(store.path("store/store.json")).unwrap();
     let before = text();
-    assert!(before.contains("\"format_version\": 3,") && !before.contains("features"), "{before}");
+    assert!(before.contains("\"format_version\": 4,") && !before.contains("features"), "{before}");
     bucket(&store);
     assert_eq!(text(), before, "a configuration alone changes nothing");
     store.sh("echo x > $MNT/bucket/object");
     let after = text();
-    assert!(after.contains("\"format_version\": 3,") && after.contains("\"dual-layer-encryption\""), "{after}");
+    assert!(after.contains("\"format_version\": 4,") && after.contains("\"dual-layer-encryption\""), "{after}");
     mount.unmount();
     let unknown = after.replace("dual-layer", "triple-layer");
     fs::write(store.path("store/store.json"), unknown).unwrap();

@@ -11,7 +11,7 @@ use crate::kms::Caller;
 use crate::store::backend::{self, Access, Backend, NewNode, Rename, XattrFlags};
 use crate::store::object::{NewObject, Remains, Salvaged};
 use crate::store::parameters::{LOG, PRIVATE_DIR, PRIVATE_FILE};
-use crate::store::{Dir, Error, Object, Result, Store};
+use crate::store::{Dir, Error, Object, Result, Store, Target};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ pub fn salvage(
     let node = NewNode { mode: old.mode & 0o7777, umask: 0, owner: Some((old.uid, old.gid)) };
     let object = remake(store, dir, &temporary, &node, &remains, caller)?;
     let copied = copy(&mut remains, &object).and_then(|lost| {
-        carry_over(dir, name, &temporary)?;
+        carry_over(store, dir, name, &temporary)?;
         object.fsync()?;
         Ok(lost)
     });
@@ -204,14 +204,17 @@ fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u6
     Ok(lost)
 }
 
-/// Extended attributes as they are stored: their values are bound to the bucket and their names, not to the object.
-fn carry_over(dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result<()> {
+/// Extended attributes. Values that are sealed are bound to the object: those that can be read are sealed for the new one.
+fn carry_over(store: &Store, dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result<()> {
+    let values = store.values_of(Target::Name(dir, from))?;
     let names = dir.backing.list_xattr(Some(from))?;
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes) {
-        let value = dir.backing.get_xattr(Some(from), name)?;
-        dir.backing.set_xattr(Some(to), name, &value, XattrFlags::Any)?;
+        if !values.iter().any(|(sealed, _)| sealed == name) {
+            let value = dir.backing.get_xattr(Some(from), name)?;
+            dir.backing.set_xattr(Some(to), name, &value, XattrFlags::Any)?;
+        }
     }
-    Ok(())
+    store.take_values(Target::Name(dir, to), &values)
 }
 
 /// A further name of a damaged object becomes one of the new object.

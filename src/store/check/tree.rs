@@ -8,7 +8,7 @@ use crate::kms::Caller;
 use crate::sse;
 use crate::store::backend::Access;
 use crate::store::object::{Home, Remains, read_header};
-use crate::store::{Dir, Error, Object, Result, Store};
+use crate::store::{Dir, Error, Object, Result, Store, Target};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -74,6 +74,7 @@ impl<'a> Tree<'a> {
             match self.store.open_dir(&root, &name) {
                 Ok(bucket) => {
                     self.report.buckets += 1;
+                    self.values(Target::Dir(&bucket), &shown)?;
                     self.directory(&bucket)?;
                 }
                 Err(error) if is_fatal(&error) => return Err(error),
@@ -98,6 +99,7 @@ impl<'a> Tree<'a> {
                 libc::S_IFDIR => match self.store.open_dir(dir, &name) {
                     Ok(below) => {
                         self.report.directories += 1;
+                        self.values(Target::Dir(&below), &String::from_utf8_lossy(&below.path))?;
                         let names = self.names(&below)?.into_iter();
                         pending.push((below, names));
                     }
@@ -113,6 +115,25 @@ impl<'a> Tree<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The values of extended attributes. What is damaged stays: whoever uses the file knows whether to set or to remove it.
+    fn values(&mut self, at: Target<'_>, shown: &str) -> Result<()> {
+        match self.store.damaged_values(at) {
+            Ok(damaged) => {
+                for attribute in damaged {
+                    let attribute = attribute.to_string_lossy();
+                    let what = format_args!("attribute {attribute} is not what was set: set or remove it in a mount");
+                    self.report.add(Severity::Error, shown, what);
+                }
+                Ok(())
+            }
+            Err(error) if is_fatal(&error) => Err(error),
+            Err(error) => {
+                self.report.add(Severity::Error, shown, format_args!("its attributes: {error}"));
+                Ok(())
+            }
+        }
     }
 
     /// Names and kinds. One that cannot be looked at is told.
@@ -179,6 +200,9 @@ impl<'a> Tree<'a> {
         let shown = dir.show(name);
         if self.claims_an_id(dir, name, ino, &shown)? {
             return Ok(());
+        }
+        if !self.store.was_never_committed(dir, name) {
+            self.values(Target::Name(dir, name), &shown)?;
         }
         match self.store.open_object(dir, name, &self.caller) {
             Ok(object) => {

@@ -4,6 +4,7 @@
 mod check;
 pub mod lenient;
 pub mod recombination;
+pub mod values;
 
 use super::*;
 use kmsfs::format::header::{ENTRIES_AT, Header, Seal};

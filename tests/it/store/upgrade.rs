@@ -1,5 +1,7 @@
 //! Stores of earlier versions get a store key, whatever interrupts it, and cannot be put back afterwards.
 
+mod values;
+
 use super::{NODE, StoreOptions};
 use kmsfs::kms::{LocalKms, ServiceKey, Unlock};
 use kmsfs::sse::KeyService;
@@ -104,11 +106,11 @@ fn a_store_gets_its_key_at_the_first_opening_for_writing_and_keeps_it() {
     expect_link(&store);
     store.close().unwrap();
     let after = description(&disk);
-    assert_eq!(after["format_version"], 3);
+    assert_eq!(after["format_version"], 4);
     for unchanged in ["store_id", "account_id", "region"] {
         assert_eq!(after[unchanged], before[unchanged]);
     }
-    assert_eq!(ring.format(), 3);
+    assert_eq!(ring.format(), 4);
     for read_only in [false, true] {
         let store = ring.open(&disk, read_only).unwrap();
         expect_link(&store);
@@ -122,7 +124,7 @@ fn features_stay_when_a_store_of_version_2_gets_its_key() {
     let (disk, ring) = (golden_disk("store-v2-dual"), Ring::of("store-v2-dual"));
     ring.open(&disk, false).unwrap().close().unwrap();
     let after = description(&disk);
-    assert_eq!((&after["format_version"], &after["features"][0]), (&3.into(), &"dual-layer-encryption".into()));
+    assert_eq!((&after["format_version"], &after["features"][0]), (&4.into(), &"dual-layer-encryption".into()));
     ring.open(&disk, false).unwrap().close().unwrap();
 }
 
@@ -144,8 +146,8 @@ fn a_power_cut_anywhere_in_the_upgrade_loses_nothing() {
                 let store = again.open(&cut, false).unwrap_or_else(|error| panic!("{name}, format {format}: {error}"));
                 expect_link(&store);
                 store.close().unwrap();
-                assert_eq!(description(&cut)["format_version"], 3);
-                assert_eq!(again.format(), 3);
+                assert_eq!(description(&cut)["format_version"], 4);
+                assert_eq!(again.format(), 4);
             }
         }
     }
@@ -160,7 +162,7 @@ fn a_store_that_is_put_back_to_an_earlier_version_is_refused() {
     for read_only in [false, true] {
         put_back(&disk, &old);
         let Err(store::Error::Unusable(why)) = ring.open(&disk, read_only) else { panic!("it opens") };
-        assert!(why.contains("format version 1") && why.contains("raised to 3"), "{why}");
+        assert!(why.contains("format version 1") && why.contains("raised to 4"), "{why}");
     }
     put_back(&disk, &new);
     ring.open(&disk, false).unwrap().close().unwrap();

@@ -6,7 +6,7 @@ use super::world::{SPREAD, World};
 use crate::store::tamper::lenient::{
     births_are_of_their_inodes, marks_are_counted, remains_are_settled, settled_is_strict,
 };
-use crate::store::tamper::{forged_length, recombination::recombinations};
+use crate::store::tamper::{forged_length, recombination::recombinations, values::exchanged};
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
 use kmsfs::store::mistakes::{self, Mistake};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -175,4 +175,5 @@ mistakes! {
     length_from_file: LengthFromFile, recombine;
     header_entries_unchecked: HeaderEntriesUnchecked, recombine;
     seal_of_any_object: SealOfAnyObject, |_| forged_length().ok();
+    value_of_any_owner: ValueOfAnyOwner, |_| exchanged().ok();
 }

@@ -4,11 +4,11 @@ use super::*;
 use kmsfs::store::StoreOptions;
 use kmsfs::store::check::{CheckOptions, Finding, Report, Severity, check, keep_log};
 
-const LOOK: CheckOptions = CheckOptions { scrub: true, repair: false };
+pub const LOOK: CheckOptions = CheckOptions { scrub: true, repair: false };
 const REPAIR: CheckOptions = CheckOptions { scrub: true, repair: true };
 
 impl Victim {
-    fn check(&self, options: CheckOptions) -> Report {
+    pub fn check(&self, options: CheckOptions) -> Report {
         let store =
             open_with(&self.disk, &self.keys, StoreOptions { read_only: !options.repair, ..Default::default() });
         let report = check(&store, options, &CALLER, &mut |_| true).unwrap();
