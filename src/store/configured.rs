@@ -72,7 +72,7 @@ impl Configured {
         let known = match &key {
             None => Known::Nothing,
             // The caller makes it from what is there.
-            Some(_) if seal.takes_unsealed() => Known::Nothing,
+            Some(_) if seal.takes_unlisted() => Known::Nothing,
             Some(key) => match read(backend, key) {
                 Ok(table) => Known::Table(table),
                 Err(why) => {

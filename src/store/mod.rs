@@ -242,10 +242,10 @@ impl Store {
             lock: Mutex::new(Some(lock)),
         });
         if !read_only {
-            if store.seal.takes_unsealed() {
+            if store.seal.takes_unlisted() {
                 store.list_configurations()?;
             }
-            let bound = if store.seal.takes_unbound() { store.bind_values() } else { Ok(()) };
+            let bound = if store.seal.takes_unsealed() { store.bind_values() } else { Ok(()) };
             match bound {
                 Ok(()) => store.seal.settle(store.keys.service()),
                 // A full disk can be mounted too. The next mount tries again.

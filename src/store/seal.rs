@@ -78,13 +78,15 @@ impl StoreSeal {
         self.key.as_ref()
     }
 
-    /// Whether what an earlier version wrote, without a seal, is to be believed: only until all of the store is sealed.
-    pub fn takes_unsealed(&self) -> bool {
+    /// Whether it is to be believed that a directory's configuration is missing, or there, that the store does not list:
+    /// only until it lists them all, as version 3 does.
+    pub fn takes_unlisted(&self) -> bool {
         self.settled.load(Ordering::SeqCst) < SEALED
     }
 
-    /// Whether a value is to be believed that is bound to no more than a bucket and an attribute's name.
-    pub fn takes_unbound(&self) -> bool {
+    /// Whether a redo log is to be believed that nothing authenticates, and a value that is bound to no more than a bucket
+    /// and an attribute's name: only until the store is of the present version throughout.
+    pub fn takes_unsealed(&self) -> bool {
         self.settled.load(Ordering::SeqCst) < PRESENT
     }
 

@@ -97,7 +97,7 @@ impl Store {
 
     /// As an earlier version sealed it.
     fn open_unbound(&self, bucket: &Bucket, attribute: &OsStr, sealed: &[u8]) -> Option<Vec<u8>> {
-        let taken = self.seal.takes_unbound();
+        let taken = self.seal.takes_unsealed();
         taken.then(|| bucket.metadata.open(attribute.as_bytes(), sealed).ok()).flatten()
     }
 

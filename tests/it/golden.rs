@@ -3,6 +3,8 @@
 //! `store-v1` was made with `kmsfs init --region eu-central-1 --account-id 123456789012 --key-file` and filled through a mount
 //! with what is asserted here. `store-v1-killed` is the same after the daemon was killed over an overwrite and an append,
 //! both with fsync: they are in its redo log only. `store-v2-dual`, made in the same way, has objects with two layers.
+//! `store-v3-killed` is as `store-v1-killed`, by a kmsfs that authenticated store.json and configurations, but neither the redo
+//! log nor what a user attribute is on; its attributes are beside it, since git keeps none.
 
 use super::harness::Store;
 use std::fs;
@@ -52,23 +54,46 @@ fn a_store_of_version_1_is_read_and_written() {
     assert_eq!(store.sh("cat $MNT/shared/new $MNT/plain/object"), "new\na golden object\nmore\n");
 }
 
+/// What is in those that were killed.
+fn expect_killed(store: &Store) {
+    let mut changed = large();
+    changed[100_000..100_006].copy_from_slice(b"GOLDEN");
+    expect_common(store);
+    assert_eq!(store.sh("cat $MNT/plain/object"), "a golden object\nappended\n");
+    assert!(fs::read(store.mountpoint().join("plain/large")).unwrap() == changed);
+}
+
 #[test]
 fn a_killed_store_of_version_1_is_recovered() {
     let store = golden("store-v1-killed");
     let mount = store.mount_with("ro");
-    let mut changed = large();
-    changed[100_000..100_006].copy_from_slice(b"GOLDEN");
-    let expect = || {
-        expect_common(&store);
-        assert_eq!(store.sh("cat $MNT/plain/object"), "a golden object\nappended\n");
-        assert!(fs::read(store.mountpoint().join("plain/large")).unwrap() == changed);
-    };
+    let expect = || expect_killed(&store);
     expect();
     mount.unmount();
     let mut mount = store.mount();
     expect();
     mount.remount();
     expect();
+}
+
+#[test]
+fn a_killed_store_of_version_3_is_recovered_and_raised() {
+    let store = golden("store-v3-killed");
+    store.sh(&format!("cd $STORE && setfattr --restore={DATA}/store-v3-killed.attributes"));
+    let expect = || {
+        expect_killed(&store);
+        let values = "getfattr --absolute-names --only-values -n user.color $MNT/plain/object $MNT/plain/dir/hard $MNT/plain/dir";
+        assert_eq!(store.sh(values), "goldengoldendirectory");
+    };
+    let mount = store.mount_with("ro");
+    expect();
+    mount.unmount();
+    let mut mount = store.mount();
+    expect();
+    mount.remount();
+    expect();
+    let version = store.sh("grep -o '\"format_version\": [0-9]*' $STORE/store.json");
+    assert_eq!(version, "\"format_version\": 4\n");
 }
 
 #[test]
