@@ -83,11 +83,11 @@ pub fn nothing() -> FileAttr {
     }
 }
 
+/// What tells the inode from an earlier one of the same number.
 pub fn generation(entry: &Entry) -> Generation {
     Generation(entry.generation)
 }
 
-/// How long the kernel may keep the attributes.
 /// Attributes of a name that is there and cannot be looked up: it is listed all the same, and whoever asks for it is told
 /// why. Its number is nobody's, since the kernel makes an inode of it; a name without a number would not be listed.
 pub fn unknown(mode: u32) -> FileAttr {
@@ -95,6 +95,7 @@ pub fn unknown(mode: u32) -> FileAttr {
     FileAttr { ino: INodeNo(NEXT.fetch_sub(1, Ordering::Relaxed)), kind: kind(mode), ..nothing() }
 }
 
+/// How long the kernel may keep the attributes.
 pub fn attr_ttl(entry: &Entry) -> Duration {
     if entry.volatile { AT_ONCE } else { FOR_EVER }
 }
