@@ -9,7 +9,7 @@ use super::{
     DIRECTORY, Ground, component, has_reserved_descriptor, magic_link, metadata, reopen_for_reading, timestamps,
 };
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom};
 use rustix::fs::{chmod, chownat, fstat, fsync, linkat, openat, readlinkat, renameat, renameat_with, seek, statat};
 use rustix::fs::{unlinkat, utimensat};
 use rustix::io::{Errno, retry_on_intr};
@@ -46,6 +46,20 @@ impl RealDir {
         match act(&self.fd) {
             Err(error) if is_denied(&error) => with_permission(&self.ground, &self.fd, wanted, || act(&self.fd)),
             done => done,
+        }
+    }
+
+    /// Does what the mode of a file or directory below may deny, as `reach` does for the directory itself.
+    fn reach_name<T>(&self, name: Option<&OsStr>, wanted: Mode, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let (denied, name) = match (act(), name) {
+            (Err(error), Some(name)) if is_denied(&error) => (error, component(name)?),
+            (done, _) => return done,
+        };
+        let place = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = self.reach(SEARCH, |dir| Ok(openat(dir, name, place, Mode::empty())?))?;
+        match FileType::from_raw_mode(fstat(&place)?.st_mode) {
+            FileType::RegularFile | FileType::Directory => with_permission(&self.ground, &place, wanted, act),
+            _ => Err(denied),
         }
     }
 
@@ -215,11 +229,12 @@ impl Dir for RealDir {
     }
 
     fn get_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<Vec<u8>> {
-        self.reach(LIST, |dir| Carrier::at(dir, name)?.get(attribute))
+        self.reach_name(name, Mode::RUSR, || self.reach(LIST, |dir| Carrier::at(dir, name)?.get(attribute)))
     }
 
     fn set_xattr(&self, name: Option<&OsStr>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
-        self.reach(CHANGE, |dir| Carrier::at(dir, name)?.set(attribute, value, flags))
+        let set = || self.reach(CHANGE, |dir| Carrier::at(dir, name)?.set(attribute, value, flags));
+        self.reach_name(name, Mode::WUSR, set)
     }
 
     fn list_xattr(&self, name: Option<&OsStr>) -> io::Result<Vec<u8>> {
@@ -227,6 +242,7 @@ impl Dir for RealDir {
     }
 
     fn remove_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<()> {
-        self.reach(CHANGE, |dir| Carrier::at(dir, name)?.remove(attribute))
+        let remove = || self.reach(CHANGE, |dir| Carrier::at(dir, name)?.remove(attribute));
+        self.reach_name(name, Mode::WUSR, remove)
     }
 }
