@@ -67,6 +67,8 @@ impl Fs {
                     let want = self.encryption_for(dir, name, None)?;
                     Ok(self.store.open_truncated(dir, name, &want, &dir.key_of(name), caller)?)
                 }
+                // The kernel looks the name up again, and finds none.
+                Err(store::Error::Corrupt(_)) if self.store.remove_unborn(dir, name)? => errno(libc::ESTALE),
                 opened => Ok(opened?),
             }
         };

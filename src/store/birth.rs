@@ -14,6 +14,7 @@ use crate::crypto::{MacKey, StoreKey};
 use crate::format::ObjectId;
 use crate::format::layout::BLOCK;
 use crate::format::log_header::LogHeader;
+use parking_lot::RwLock;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -103,12 +104,14 @@ pub struct Births {
     epoch: AtomicU64,
     /// Something was committed for the first time and closed, and no sync covers it: a checkpoint has to (K8).
     loose: AtomicBool,
+    /// Shared by whoever makes a file, until its birth is noted.
+    pub beginning: RwLock<()>,
 }
 
 impl Births {
     pub fn new(key: Option<&StoreKey>, log: &Log) -> Self {
         let key = key.map(|key| key.mac_key(PURPOSE));
-        Self { key, epoch: AtomicU64::new(log.epoch()), loose: AtomicBool::new(false) }
+        Self { key, epoch: AtomicU64::new(log.epoch()), loose: AtomicBool::new(false), beginning: RwLock::default() }
     }
 
     /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to sync

@@ -87,6 +87,7 @@ impl Store {
         self.writable()?;
         let bucket = dir.in_bucket()?.name.clone();
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
+        let beginning = self.births.beginning.read();
         let made = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let file = self.for_program(dir, name, Access::ReadWrite, made);
         let file = file.inspect_err(|_| drop(dir.backing.unlink(name)))?;
@@ -98,6 +99,7 @@ impl Store {
             let born = self.born(file.as_ref(), object.id());
             Ok((object.clone(), object.attr()?, born))
         });
+        drop(beginning);
         let (object, attr, born) = match made {
             Ok(made) => made,
             Err(error) => {
@@ -183,6 +185,24 @@ impl Store {
     pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
         self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref())
+    }
+
+    /// Removes what a crash left of a creation before it could be noted (N4): a file of no bytes, without a birth. Nobody was
+    /// answered that it is there, and nothing is in it; whoever else makes a file such a one could as well have removed it.
+    /// Answers whether it was one.
+    pub fn remove_unborn(&self, dir: &Dir, name: &OsStr) -> Result<bool> {
+        if self.crashes.is_empty() || self.read_only() {
+            return Ok(false);
+        }
+        let _no_creation = self.births.beginning.write();
+        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(false) };
+        let is_unborn = file.metadata()?.len == 0 && birth::named(file.as_ref()).is_none();
+        if !is_unborn || self.loaded(file.ino()).is_some() {
+            return Ok(false);
+        }
+        ::log::warn!("{}: a crash left nothing of it but its name, which is removed", dir.show(name));
+        self.changing(|| dir.backing.unlink(name))?;
+        Ok(true)
     }
 
     /// Version 1 told it by a blank header and a time in the span of a crash. It is believed in a store of that version that is

@@ -137,6 +137,31 @@ fn a_store_copied_while_not_mounted_opens_elsewhere() {
 }
 
 /// As journals and temporary files are, which programs look into when they start again.
+/// A kill between the creation of a file below and the note that it is new.
+#[test]
+fn what_a_kill_left_of_a_creation_is_nothing_and_its_name_can_be_used() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    let below = |name: &str| store.store().join("buckets/bucket").join(name);
+    mount.kill9();
+    for name in ["read", "made"] {
+        fs::write(below(name), "").unwrap();
+    }
+    let mut mount = store.mount();
+    let read = fs::read(bucket.join("read")).unwrap_err();
+    assert_eq!(read.raw_os_error(), Some(libc::ENOENT), "{}", store.log());
+    assert!(!below("read").exists());
+    fs::write(bucket.join("made"), "new").unwrap();
+    mount.remount();
+    assert_eq!(fs::read(bucket.join("made")).unwrap(), b"new");
+    // An object that lost its bytes is damaged, since it was no new one.
+    fs::write(below("made"), "").unwrap();
+    mount.remount();
+    let damaged = fs::read(bucket.join("made")).unwrap_err();
+    assert_eq!(damaged.raw_os_error(), Some(libc::EIO), "{}", store.log());
+}
+
 #[test]
 fn a_file_that_was_never_committed_before_the_kill_is_empty_and_can_be_used() {
     let store = Store::new();
