@@ -3,13 +3,13 @@
 use super::super::{Access, Dir, Entry, File, Metadata, NewNode, Rename, XattrFlags};
 use super::create::{self, chmod_no_follow};
 use super::file::RealFile;
-use super::modes::{MODES, is_denied, with_permission};
+use super::modes::{self, MODES, is_denied, open_place, with_permission};
 use super::xattr::Carrier;
 use super::{
     DIRECTORY, Ground, component, has_reserved_descriptor, magic_link, metadata, reopen_for_reading, timestamps,
 };
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
 use rustix::fs::{chmod, chownat, fstat, fsync, linkat, openat, readlinkat, renameat, renameat_with, seek, statat};
 use rustix::fs::{unlinkat, utimensat};
 use rustix::io::{Errno, retry_on_intr};
@@ -43,10 +43,7 @@ impl RealDir {
     /// Does also what the directory's mode denies to its owner: recovery and fsck look into every directory, whatever mode its
     /// user gave it, and of whoever comes through a mount the kernel has judged the mode before.
     pub(super) fn reach<T>(&self, wanted: Mode, act: impl Fn(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
-        match act(&self.fd) {
-            Err(error) if is_denied(&error) => with_permission(&self.ground, &self.fd, wanted, || act(&self.fd)),
-            done => done,
-        }
+        modes::reach(&self.ground, &self.fd, wanted, || act(&self.fd))
     }
 
     /// Does what the mode of a file or directory below may deny, as `reach` does for the directory itself.
@@ -55,8 +52,7 @@ impl RealDir {
             (Err(error), Some(name)) if is_denied(&error) => (error, component(name)?),
             (done, _) => return done,
         };
-        let place = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = self.reach(SEARCH, |dir| Ok(openat(dir, name, place, Mode::empty())?))?;
+        let place = self.reach(SEARCH, |dir| open_place(dir, name))?;
         match FileType::from_raw_mode(fstat(&place)?.st_mode) {
             FileType::RegularFile | FileType::Directory => with_permission(&self.ground, &place, wanted, act),
             _ => Err(denied),

@@ -1,7 +1,7 @@
 //! Open files, and how they are opened.
 
 use super::super::{Access, File, Metadata, XattrFlags};
-use super::modes::{MODES, is_denied, with_permission};
+use super::modes::{self, MODES, open_place, with_permission};
 use super::xattr::Carrier;
 use super::{Ground, component, has_reserved_descriptor, magic_link, metadata, timestamps};
 use rustix::fd::{AsFd, OwnedFd};
@@ -54,12 +54,7 @@ impl RealFile {
 
     /// An attribute, also where the mode denies it, which the kernel asks about at each call.
     fn reach<T>(&self, wanted: Mode, act: impl Fn(Carrier<'_>) -> io::Result<T>) -> io::Result<T> {
-        match act(Carrier::File(&self.fd)) {
-            Err(error) if is_denied(&error) => {
-                with_permission(&self.ground, &self.fd, wanted, || act(Carrier::File(&self.fd)))
-            }
-            done => done,
-        }
+        modes::reach(&self.ground, &self.fd, wanted, || act(Carrier::File(&self.fd)))
     }
 
     /// That somebody is about to read the first `len` bytes.
@@ -80,7 +75,7 @@ fn open_without_atime(directory: impl AsFd, path: &OsStr, flags: OFlags) -> rust
 
 /// Opens a file of ours whose mode denies it to us.
 fn open_against_mode(ground: &Ground, directory: &OwnedFd, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
-    let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let place = open_place(directory, name)?;
     if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
         return Err(Errno::ACCESS.into());
     }

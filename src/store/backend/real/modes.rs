@@ -22,6 +22,19 @@ const OWNERS: u32 = 0o700;
 /// Held by whoever changes a mode, and by whoever puts one back: nobody takes a mode for a user's that is about to change again.
 pub(super) static MODES: ReentrantMutex<()> = ReentrantMutex::new(());
 
+/// Does it, and again if it is refused with `EACCES`: then as `with_permission`.
+pub(super) fn reach<T>(ground: &Ground, fd: impl AsFd, wanted: Mode, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match act() {
+        Err(error) if is_denied(&error) => with_permission(ground, fd, wanted, act),
+        done => done,
+    }
+}
+
+/// A name as a place, which takes no permission of what is there.
+pub(super) fn open_place(directory: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    Ok(openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// Does what was refused with `EACCES` again, while the owner of `fd`, if we are, has these permissions.
 pub(super) fn with_permission<T>(
     ground: &Ground,
@@ -132,8 +145,7 @@ impl Record {
         {
             return Ok(None);
         }
-        let place = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = dir.reach(Mode::XUSR, |dir| Ok(openat(dir, name, place, Mode::empty())?))?;
+        let found = dir.reach(Mode::XUSR, |dir| open_place(dir, name))?;
         Ok((fstat(&found)?.st_ino == ino).then_some(found))
     }
 }
