@@ -61,7 +61,7 @@ impl Store {
         if is_capability(attribute) {
             return self.get_capability(at);
         }
-        if is_user(attribute) { self.get_sealed(at, attribute, attribute) } else { Carrier::of(at)?.get(attribute) }
+        if is_user(attribute) { self.get_sealed(at, attribute) } else { Carrier::of(at)?.get(attribute) }
     }
 
     pub fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
@@ -151,9 +151,7 @@ impl<'a> Carrier<'a> {
 
     /// As they are stored.
     pub(super) fn names(&self) -> Result<Vec<OsString>> {
-        let list = self.list()?;
-        let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        Ok(names.map(|name| OsStr::from_bytes(name).to_os_string()).collect())
+        Ok(names_in(&self.list()?).map(OsStr::to_os_string).collect())
     }
 
     fn list(&self) -> Result<Vec<u8>> {
@@ -170,6 +168,11 @@ impl<'a> Carrier<'a> {
         }
         Ok(())
     }
+}
+
+/// The names in a list in which each is ended by a NUL byte.
+pub(super) fn names_in(list: &[u8]) -> impl Iterator<Item = &OsStr> {
+    list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes)
 }
 
 /// Linux's bound on a value.

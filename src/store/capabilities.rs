@@ -4,7 +4,7 @@
 //!
 //! One that an older version left under its own name is shown until it is taken away.
 
-use super::attributes::{Carrier, XATTR_MAX};
+use super::attributes::{Carrier, XATTR_MAX, names_in};
 use super::backend::XattrFlags;
 use super::values::is_directory_id;
 use super::{Error, Object, Result, Store, Target};
@@ -26,16 +26,18 @@ pub(super) fn is_reserved(attribute: &OsStr) -> bool {
     attribute == KEPT_AS || is_directory_id(attribute) || super::birth::is_reserved(attribute)
 }
 
+/// The name that users see of what is stored under this one.
+pub(super) fn shown_as(stored: &OsStr) -> &OsStr {
+    if stored == KEPT_AS { OsStr::new(CAPABILITY) } else { stored }
+}
+
 /// Names as users see them; each is ended by a NUL byte.
 pub(super) fn shown(names: &[u8]) -> Vec<u8> {
-    let shown = |name: &[u8]| if name == KEPT_AS.as_bytes() { CAPABILITY.as_bytes().to_vec() } else { name.to_vec() };
-    let mut all: Vec<Vec<u8>> = names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(shown).collect();
+    let mut all: Vec<&OsStr> = names_in(names).map(shown_as).filter(|name| !is_reserved(name)).collect();
     // One that an older version left, beside its successor.
     let mut seen = false;
-    all.retain(|name| !super::birth::is_reserved(OsStr::from_bytes(name)));
-    all.retain(|name| !is_directory_id(OsStr::from_bytes(name)));
-    all.retain(|name| name != CAPABILITY.as_bytes() || !std::mem::replace(&mut seen, true));
-    all.into_iter().flat_map(|name| [name, vec![0]].concat()).collect()
+    all.retain(|name| !is_capability(name) || !std::mem::replace(&mut seen, true));
+    all.into_iter().flat_map(|name| [name.as_bytes(), &[0]].concat()).collect()
 }
 
 impl Store {
@@ -45,7 +47,7 @@ impl Store {
         {
             return Err(Error::Errno(libc::ENODATA));
         }
-        match self.get_sealed(at, OsStr::new(KEPT_AS), OsStr::new(CAPABILITY)) {
+        match self.get_sealed(at, OsStr::new(KEPT_AS)) {
             Err(error) if error.is_errno(Errno::NODATA) => Carrier::of(at)?.get(OsStr::new(CAPABILITY)),
             got => got,
         }

@@ -290,20 +290,8 @@ impl Store {
 }
 
 fn directories(dir: &Dir) -> Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    dir.backing.read(0, &mut |entry| {
-        if entry.kind == libc::S_IFDIR || entry.kind == 0 {
-            names.push((entry.name.to_os_string(), entry.kind));
-        }
-        true
-    })?;
-    let mut directories = Vec::new();
-    for (name, kind) in names {
-        if kind != 0 || dir.backing.stat(&name)?.mode & libc::S_IFMT == libc::S_IFDIR {
-            directories.push(name);
-        }
-    }
-    Ok(directories)
+    let directories = dir.entries()?.into_iter().filter(|(_, kind)| *kind == libc::S_IFDIR);
+    Ok(directories.map(|(name, _)| name).collect())
 }
 
 fn accepts(table: &Table, path: &[u8], found: Option<Digest>) -> bool {

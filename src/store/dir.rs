@@ -10,6 +10,16 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
+/// Names and kinds; a kind is 0 where the file system does not tell it.
+pub(super) fn names(dir: &dyn backend::Dir) -> std::io::Result<Vec<(OsString, u32)>> {
+    let mut names = Vec::new();
+    dir.read(0, &mut |entry| {
+        names.push((entry.name.to_os_string(), entry.kind));
+        true
+    })?;
+    Ok(names)
+}
+
 /// A directory of the mount, held open in the backing store (one descriptor). `Store::root` is the one of buckets.
 pub struct Dir {
     pub(super) backing: Arc<dyn backend::Dir>,
@@ -42,6 +52,15 @@ impl Dir {
     /// Name of the bucket that the directory is or lies in; `None` at the root.
     pub fn bucket(&self) -> Option<&str> {
         self.bucket.as_ref().map(|bucket| bucket.name.as_str())
+    }
+
+    /// Names and kinds (`S_IFMT`) of all that is in it.
+    pub(super) fn entries(&self) -> Result<Vec<(OsString, u32)>> {
+        let mut found = names(self.backing.as_ref())?;
+        for (name, kind) in found.iter_mut().filter(|(_, kind)| *kind == 0) {
+            *kind = self.backing.stat(name)?.mode & libc::S_IFMT;
+        }
+        Ok(found)
     }
 
     /// S3 key of a name in the directory: its path below the bucket, as it was when the directory was opened.

@@ -1,6 +1,7 @@
 //! What a crash left in the redo log goes home: rules M1 to M8. It needs no object's key.
 
 use super::backend::{Access, Backend, Dir, File};
+use super::dir::names;
 use super::log::Found;
 use super::mistakes::{Mistake, makes};
 use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
@@ -313,16 +314,6 @@ fn unsearched(path: &OsStr, error: std::io::Error) -> Error {
         )),
         error => error,
     }
-}
-
-/// Names and kinds.
-fn names(dir: &dyn Dir) -> std::io::Result<Vec<(OsString, u32)>> {
-    let mut names = Vec::new();
-    dir.read(0, &mut |entry| {
-        names.push((OsString::from_vec(entry.name.as_bytes().to_vec()), entry.kind));
-        true
-    })?;
-    Ok(names)
 }
 
 /// M4: in order; the length once, at the end, to the last mark's, since an earlier one would cut off direct writes.

@@ -6,12 +6,12 @@
 
 use super::attributes::{Carrier, is_user};
 use super::backend::{Access, XattrFlags};
-use super::capabilities::{CAPABILITY, KEPT_AS};
+use super::capabilities::{KEPT_AS, is_reserved, shown_as};
 use super::check::is_fatal;
 use super::dir::Bucket;
 use super::mistakes::{Mistake, makes};
 use super::object::Home;
-use super::{Dir, Error, Result, Store, Target, birth};
+use super::{Error, Result, Store, Target, birth};
 use crate::crypto::random;
 use crate::format::ObjectId;
 use crate::format::header::object_id;
@@ -51,18 +51,15 @@ pub(super) fn is_directory_id(attribute: &OsStr) -> bool {
     attribute == DIRECTORY_ID
 }
 
-/// The name that a stored attribute's value is sealed under; `None` of one that is not sealed.
-fn sealed_as(stored: &OsStr) -> Option<&OsStr> {
-    match stored {
-        stored if stored == KEPT_AS => Some(OsStr::new(CAPABILITY)),
-        stored => (is_user(stored) && !super::capabilities::is_reserved(stored)).then_some(stored),
-    }
+/// Whether a stored attribute's value is sealed, under the name that users see.
+fn is_sealed(stored: &OsStr) -> bool {
+    stored == KEPT_AS || is_user(stored) && !is_reserved(stored)
 }
 
 impl Store {
-    /// An attribute's value. `stored` is the attribute that it is kept in, `attribute` the one that users see.
-    pub(super) fn get_sealed(&self, at: Target<'_>, stored: &OsStr, attribute: &OsStr) -> Result<Vec<u8>> {
-        let sealed = Carrier::of(at)?.get(stored)?;
+    /// The value that is kept in this attribute.
+    pub(super) fn get_sealed(&self, at: Target<'_>, stored: &OsStr) -> Result<Vec<u8>> {
+        let (sealed, attribute) = (Carrier::of(at)?.get(stored)?, shown_as(stored));
         self.cipher_for(at, |bucket, show| {
             let (owner, carrier) = self.owner(at, false)?;
             if let Some(value) = self.open_value(bucket, &owner, attribute, &sealed) {
@@ -130,7 +127,7 @@ impl Store {
     pub(super) fn damaged_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
         let values = self.values_of(at)?.into_iter();
         let damaged = values.filter(|(_, value)| value.is_none());
-        Ok(damaged.filter_map(|(stored, _)| Some(sealed_as(&stored)?.to_os_string())).collect())
+        Ok(damaged.map(|(stored, _)| shown_as(&stored).to_os_string()).collect())
     }
 
     /// Seals anew what an earlier version left, durably: everything in the store. Doing it twice does no harm.
@@ -145,8 +142,7 @@ impl Store {
     }
 
     fn bind(&self, at: Target<'_>, stored: &OsStr) -> Result<()> {
-        let Some(attribute) = sealed_as(stored) else { return Ok(()) };
-        let sealed = Carrier::of(at)?.get(stored)?;
+        let (sealed, attribute) = (Carrier::of(at)?.get(stored)?, shown_as(stored));
         let value = self.cipher_for(at, |bucket, _| Ok(self.open_unbound(bucket, attribute, &sealed)))?;
         // What is bound already, or was never right, stays as it is.
         let Some(value) = value else { return Ok(()) };
@@ -158,8 +154,7 @@ impl Store {
     pub(super) fn values_of(&self, at: Target<'_>) -> Result<Vec<(OsString, Option<Vec<u8>>)>> {
         let mut values = Vec::new();
         for stored in sealed_names(at)? {
-            let Some(attribute) = sealed_as(&stored) else { continue };
-            let value = match self.get_sealed(at, &stored, attribute) {
+            let value = match self.get_sealed(at, &stored) {
                 Ok(value) => Some(value),
                 Err(Error::Corrupt(_)) => None,
                 Err(error) => return Err(error),
@@ -172,10 +167,9 @@ impl Store {
     /// Gives an object the values that `values_of` answered of the one in whose place it comes. Others are not kept.
     pub(super) fn take_values(&self, at: Target<'_>, values: &[(OsString, Option<Vec<u8>>)]) -> Result<()> {
         for (stored, value) in values {
-            let Some(attribute) = sealed_as(stored) else { continue };
             match value {
                 Some(value) => {
-                    let (sealed, carrier) = self.seal_value(at, attribute, value)?;
+                    let (sealed, carrier) = self.seal_value(at, shown_as(stored), value)?;
                     carrier.set(stored, &sealed, XattrFlags::Any)?;
                 }
                 None => match Carrier::of(at)?.remove(stored) {
@@ -202,7 +196,7 @@ impl Store {
             }
             Ok(())
         };
-        let mut pending = vec![(self.root().clone(), entries(self.root())?.into_iter())];
+        let mut pending = vec![(self.root().clone(), self.root().entries()?.into_iter())];
         while let Some((dir, left)) = pending.last_mut() {
             let Some((name, kind)) = left.next() else {
                 pending.pop();
@@ -212,7 +206,7 @@ impl Store {
                 libc::S_IFDIR => match self.open_dir(dir, &name) {
                     Ok(below) => {
                         tell(visit(Target::Dir(&below)), dir.show(&name))?;
-                        let left = entries(&below)?.into_iter();
+                        let left = below.entries()?.into_iter();
                         pending.push((below, left));
                     }
                     Err(error) => tell(Err(error), dir.show(&name))?,
@@ -255,19 +249,6 @@ fn sealed_names(at: Target<'_>) -> Result<Vec<OsString>> {
     match Carrier::of(at)?.names() {
         // The file system has no attributes.
         Err(error) if error.is_errno(Errno::OPNOTSUPP) => Ok(Vec::new()),
-        names => Ok(names?.into_iter().filter(|name| sealed_as(name).is_some()).collect()),
+        names => Ok(names?.into_iter().filter(|name| is_sealed(name)).collect()),
     }
-}
-
-/// Names and kinds.
-fn entries(dir: &Dir) -> Result<Vec<(OsString, u32)>> {
-    let mut found = Vec::new();
-    dir.backing.read(0, &mut |entry| {
-        found.push((entry.name.to_os_string(), entry.kind));
-        true
-    })?;
-    for (name, kind) in found.iter_mut().filter(|(_, kind)| *kind == 0) {
-        *kind = dir.backing.stat(name)?.mode & libc::S_IFMT;
-    }
-    Ok(found)
 }

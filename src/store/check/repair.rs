@@ -8,6 +8,7 @@ use crate::format::ObjectId;
 use crate::format::layout::{CHUNK, ChunkIndex};
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
+use crate::store::attributes::names_in;
 use crate::store::backend::{self, Access, Backend, NewNode, Rename, XattrFlags};
 use crate::store::object::{NewObject, Remains, Salvaged};
 use crate::store::parameters::{LOG, PRIVATE_DIR, PRIVATE_FILE};
@@ -208,7 +209,7 @@ fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u6
 fn carry_over(store: &Store, dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result<()> {
     let values = store.values_of(Target::Name(dir, from))?;
     let names = dir.backing.list_xattr(Some(from))?;
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes) {
+    for name in names_in(&names) {
         if !values.iter().any(|(sealed, _)| sealed == name) {
             let value = dir.backing.get_xattr(Some(from), name)?;
             dir.backing.set_xattr(Some(to), name, &value, XattrFlags::Any)?;
