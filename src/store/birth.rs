@@ -14,7 +14,7 @@ use crate::crypto::{MacKey, StoreKey};
 use crate::format::ObjectId;
 use crate::format::layout::BLOCK;
 use crate::format::log_header::LogHeader;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -105,13 +105,13 @@ pub struct Births {
     /// Something was committed for the first time and closed, and no sync covers it: a checkpoint has to (K8).
     loose: AtomicBool,
     /// Shared by whoever makes a file, until its birth is noted.
-    pub beginning: RwLock<()>,
+    making: RwLock<()>,
 }
 
 impl Births {
     pub fn new(key: Option<&StoreKey>, log: &Log) -> Self {
         let key = key.map(|key| key.mac_key(PURPOSE));
-        Self { key, epoch: AtomicU64::new(log.epoch()), loose: AtomicBool::new(false), beginning: RwLock::default() }
+        Self { key, epoch: AtomicU64::new(log.epoch()), loose: AtomicBool::new(false), making: RwLock::default() }
     }
 
     /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to sync
@@ -121,6 +121,16 @@ impl Births {
             self.epoch.store(epoch + 1, Ordering::SeqCst);
         }
         self.loose.swap(false, Ordering::SeqCst)
+    }
+
+    /// For as long as a file is made and its birth not noted.
+    pub fn making(&self) -> RwLockReadGuard<'_, ()> {
+        self.making.read()
+    }
+
+    /// While it is held, every file that has no birth is one that a crash left so.
+    pub fn none_is_made(&self) -> RwLockWriteGuard<'_, ()> {
+        self.making.write()
     }
 
     pub fn add_loose(&self) {

@@ -87,7 +87,7 @@ impl Store {
         self.writable()?;
         let bucket = dir.in_bucket()?.name.clone();
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
-        let beginning = self.births.beginning.read();
+        let making = self.births.making();
         let made = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let file = self.for_program(dir, name, Access::ReadWrite, made);
         let file = file.inspect_err(|_| drop(dir.backing.unlink(name)))?;
@@ -99,7 +99,7 @@ impl Store {
             let born = self.born(file.as_ref(), object.id());
             Ok((object.clone(), object.attr()?, born))
         });
-        drop(beginning);
+        drop(making);
         let (object, attr, born) = match made {
             Ok(made) => made,
             Err(error) => {
@@ -183,6 +183,9 @@ impl Store {
     /// crash on any file system. Programs find the journals and temporary files that they left, and `open_truncated` makes it
     /// usable.
     pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
+        if !self.knows_a_crash() {
+            return false;
+        }
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
         self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref())
     }
@@ -194,7 +197,7 @@ impl Store {
         if self.crashes.is_empty() || self.read_only() {
             return Ok(false);
         }
-        let _no_creation = self.births.beginning.write();
+        let _none = self.births.none_is_made();
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(false) };
         let is_unborn = file.metadata()?.len == 0 && birth::named(file.as_ref()).is_none();
         if !is_unborn || self.loaded(file.ino()).is_some() {
@@ -203,6 +206,11 @@ impl Store {
         ::log::warn!("{}: a crash left nothing of it but its name, which is removed", dir.show(name));
         self.changing(|| dir.backing.unlink(name))?;
         Ok(true)
+    }
+
+    /// Without one no object is less than what is there says.
+    fn knows_a_crash(&self) -> bool {
+        !self.crashes.is_empty() || self.untidy.is_some()
     }
 
     /// Version 1 told it by a blank header and a time in the span of a crash. It is believed in a store of that version that is
@@ -214,7 +222,7 @@ impl Store {
     /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened, and
     /// settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
     pub(super) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Option<u64> {
-        if self.crashes.is_empty() && self.untidy.is_none() {
+        if !self.knows_a_crash() {
             return None;
         }
         let file = dir.backing.open_file(name, Access::Read).ok()?;

@@ -84,8 +84,8 @@ impl Object {
         Ok(Self::with(store, ino, state, Vec::new()))
     }
 
-    /// `unsynced`: it may never have been durable, so not all of it need be there.
-    /// Verifies downwards: data key, sidecar, seal, tag entries, the tree's top.
+    /// Verifies downwards: data key, sidecar, seal, tag entries, the tree's top. `unsynced`: it may never have been durable,
+    /// so not all of it need be there.
     pub(in crate::store) fn load(
         store: &Arc<Store>,
         found: Unverified<'_>,
