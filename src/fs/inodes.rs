@@ -42,7 +42,8 @@ struct Inode {
 
 impl Inodes {
     /// The kernel is told of an inode under a name. Answers the inode's generation: a number that was deleted and is
-    /// used again gets another one, also if it was forgotten in between, and its lookups are added up, so that a late FORGET never drops a live inode.
+    /// used again gets another one, also if it was forgotten in between, and its lookups are added up, so that a late
+    /// FORGET never drops a live inode.
     pub fn looked_up(&self, attr: &Attr, name: Name) -> u64 {
         let mut state = self.0.lock();
         let (present, next) = (state.generation, state.generation + 1);
@@ -150,8 +151,7 @@ impl Inodes {
     }
 
     pub fn renamed(&self, ino: u64, from: (u64, &OsStr), to: Name) {
-        let mut state = self.0.lock();
-        if let Some(inode) = state.known.get_mut(&ino) {
+        if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != from && (*dir, other) != (to.0, &to.1));
             inode.names.push(to);
         }

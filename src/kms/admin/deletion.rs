@@ -157,9 +157,10 @@ pub(super) fn pass(contents: &mut Contents, moment: &Moment) -> Vec<[u8; 16]> {
 mod tests {
     use super::super::testing::{CALLER, SetClock, code, kms_with_clock, open};
     use super::*;
-    use crate::kms::{EncryptionContext, Kms};
+    use crate::kms::{EncryptionContext, Kms, LocalKms};
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
 
     /// Every file of the keyring's directory, and of what lies beside it.
     fn files(dir: &Path) -> Vec<Vec<u8>> {
@@ -243,14 +244,14 @@ mod tests {
     }
 
     /// A key whose deletion is scheduled for seven days from now.
-    fn scheduled() -> (tempfile::TempDir, std::sync::Arc<crate::kms::LocalKms>, SetClock, String) {
+    fn scheduled() -> (tempfile::TempDir, Arc<LocalKms>, SetClock, String) {
         let (dir, kms, clock) = kms_with_clock();
         let key = kms.create_key("").unwrap().arn;
         kms.administer(CALLER).schedule_key_deletion(&key, Some(7)).unwrap();
         (dir, kms, clock, key)
     }
 
-    fn date_of(kms: &crate::kms::LocalKms, key: &str) -> Option<i64> {
+    fn date_of(kms: &LocalKms, key: &str) -> Option<i64> {
         kms.tick();
         kms.describe_key(key).ok().map(|key| key.deletion.expect("it is pending deletion"))
     }
