@@ -136,7 +136,6 @@ fn a_store_copied_while_not_mounted_opens_elsewhere() {
     }
 }
 
-/// As journals and temporary files are, which programs look into when they start again.
 /// A kill between the creation of a file below and the note that it is new.
 #[test]
 fn what_a_kill_left_of_a_creation_is_nothing_and_its_name_can_be_used() {
@@ -162,6 +161,7 @@ fn what_a_kill_left_of_a_creation_is_nothing_and_its_name_can_be_used() {
     assert_eq!(damaged.raw_os_error(), Some(libc::EIO), "{}", store.log());
 }
 
+/// As journals and temporary files are, which programs look into when they start again.
 #[test]
 fn a_file_that_was_never_committed_before_the_kill_is_empty_and_can_be_used() {
     let store = Store::new();

@@ -128,28 +128,33 @@ fn features_stay_when_a_store_of_version_2_gets_its_key() {
     ring.open(&disk, false).unwrap().close().unwrap();
 }
 
+/// Raises a store, which takes more than `least` changes, and cuts the power at each: the next opening, with the keyring `name`
+/// as it was then, finds what is expected and goes on to the present version.
+fn cut_anywhere(name: &str, disk: &SimulatedDisk, ring: &Ring, least: usize, expect: impl Fn(&Arc<Store>)) {
+    let points: Arc<Mutex<Vec<(CrashPoint, u16)>>> = Arc::default();
+    let (seen, kms) = (points.clone(), ring.kms.clone());
+    disk.watch(move |point| seen.lock().push((point.clone(), ServiceKey::store_format(&*kms).unwrap())));
+    ring.open(disk, false).unwrap().close().unwrap();
+    disk.unwatch();
+    let points = std::mem::take(&mut *points.lock());
+    assert!(points.len() > least, "{} changes", points.len());
+    for (point, format) in &points {
+        for cut in point.power_cuts(4, 1).chain([point.kill()]) {
+            let again = Ring::of(name);
+            ServiceKey::raise_store_format(&*again.kms, *format).unwrap();
+            let store = again.open(&cut, false).unwrap_or_else(|error| panic!("{name}, format {format}: {error}"));
+            expect(&store);
+            store.close().unwrap();
+            assert_eq!(description(&cut)["format_version"], 4);
+            assert_eq!(again.format(), 4);
+        }
+    }
+}
+
 #[test]
 fn a_power_cut_anywhere_in_the_upgrade_loses_nothing() {
     for name in ["store-v1", "store-v1-killed"] {
-        let (disk, ring) = (golden_disk(name), Ring::of(name));
-        let points: Arc<Mutex<Vec<(CrashPoint, u16)>>> = Arc::default();
-        let (seen, kms) = (points.clone(), ring.kms.clone());
-        disk.watch(move |point| seen.lock().push((point.clone(), ServiceKey::store_format(&*kms).unwrap())));
-        ring.open(&disk, false).unwrap().close().unwrap();
-        disk.unwatch();
-        let points = std::mem::take(&mut *points.lock());
-        assert!(points.len() > 5, "{} changes", points.len());
-        for (point, format) in &points {
-            for cut in point.power_cuts(4, 1).chain([point.kill()]) {
-                let again = Ring::of(name);
-                ServiceKey::raise_store_format(&*again.kms, *format).unwrap();
-                let store = again.open(&cut, false).unwrap_or_else(|error| panic!("{name}, format {format}: {error}"));
-                expect_link(&store);
-                store.close().unwrap();
-                assert_eq!(description(&cut)["format_version"], 4);
-                assert_eq!(again.format(), 4);
-            }
-        }
+        cut_anywhere(name, &golden_disk(name), &Ring::of(name), 5, expect_link);
     }
 }
 

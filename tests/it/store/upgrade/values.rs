@@ -120,23 +120,7 @@ fn values_are_bound_when_a_store_is_raised_and_the_old_form_is_refused_afterward
 fn a_power_cut_anywhere_while_values_are_bound_loses_none() {
     for version in [1, 3] {
         let (disk, ring) = old_store(version);
-        let points: Arc<Mutex<Vec<(CrashPoint, u16)>>> = Arc::default();
-        let (seen, kms) = (points.clone(), ring.kms.clone());
-        disk.watch(move |point| seen.lock().push((point.clone(), ServiceKey::store_format(&*kms).unwrap())));
-        ring.open(&disk, false).unwrap().close().unwrap();
-        disk.unwatch();
-        let points = std::mem::take(&mut *points.lock());
-        assert!(points.len() > VALUES.len(), "{} changes", points.len());
-        for (point, format) in &points {
-            for cut in point.power_cuts(4, 1).chain([point.kill()]) {
-                let again = Ring::of("store-v1");
-                ServiceKey::raise_store_format(&*again.kms, *format).unwrap();
-                let store = again.open(&cut, false).unwrap_or_else(|error| panic!("format {format}: {error}"));
-                expect_values(&store);
-                store.close().unwrap();
-                assert_eq!(again.format(), 4);
-            }
-        }
+        cut_anywhere("store-v1", &disk, &ring, VALUES.len(), expect_values);
     }
 }
 
