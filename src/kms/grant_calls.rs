@@ -6,20 +6,25 @@ use super::keyring::{Contents, GRANTS, Key, now};
 use super::local::{LocalKms, check_usable};
 use super::policy::{self, Known, Principal};
 use super::principal::Principals;
-use super::{Caller, Code, EncryptionContext, Error};
+use super::{Caller, Code, EncryptionContext, Error, api};
 use crate::crypto::random;
+use serde::Serialize;
 
 /// Quotas of AWS KMS: grants of one key, pairs of a constraint.
 const MOST: usize = 50_000;
 const MOST_PAIRS: usize = 8;
 
 /// What CreateGrant is asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct GrantRequest {
     pub grantee_principal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retiring_principal: Option<String>,
     pub operations: Vec<String>,
+    #[serde(skip_serializing_if = "Constraints::is_empty", serialize_with = "api::as_constraints")]
     pub constraints: Constraints,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
@@ -30,10 +35,18 @@ pub struct GrantEntry {
     pub grant: Grant,
 }
 
-/// Which grant RetireGrant means.
-pub enum Retired<'a> {
-    Token(&'a str),
-    Id { key_id: &'a str, grant_id: &'a str },
+/// Which grant RetireGrant means. A token lets its bearer in, so that it is not serialized.
+#[derive(Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum Retired {
+    Token {
+        #[serde(skip)]
+        grant_token: String,
+    },
+    Id {
+        key_id: String,
+        grant_id: String,
+    },
 }
 
 impl LocalKms {
@@ -108,11 +121,11 @@ impl LocalKms {
     }
 
     /// By its retiring principal, by its grantee if RetireGrant is among its operations, or by the account's root.
-    pub fn retire_grant(&self, which: &Retired<'_>, caller: &Caller) -> Result<(), Error> {
+    pub fn retire_grant(&self, which: &Retired, caller: &Caller) -> Result<(), Error> {
         let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let (key, grant) = match which {
-                Retired::Token(token) => contents.grant_of_token(token)?,
+                Retired::Token { grant_token } => contents.grant_of_token(grant_token)?,
                 Retired::Id { key_id, grant_id } => {
                     check_id(grant_id)?;
                     let key = contents.find_by_id(key_id)?.clone();
@@ -395,15 +408,15 @@ mod tests {
             arn_of("user/uid:4000001")
         );
         let by_id = |grant: &Grant, caller| {
-            kms.retire_grant(&Retired::Id { key_id: &arn, grant_id: &grant.grant_id.clone() }, caller)
+            kms.retire_grant(&Retired::Id { key_id: arn.clone(), grant_id: grant.grant_id.clone() }, caller)
         };
         assert_eq!(by_id(&grant, &ALICE), Err(Error::new(Code::AccessDenied, text)));
         assert_eq!(by_id(&grant, &BOB), Ok(()));
         assert_eq!(by_id(&grant, &BOB).unwrap_err().code, Code::NotFound);
         let own = make(&request("user/uid:4000001", &["Decrypt", "RetireGrant"]));
-        assert_eq!(kms.retire_grant(&Retired::Token(&own.grant_token), &ALICE), Ok(()));
+        assert_eq!(kms.retire_grant(&Retired::Token { grant_token: own.grant_token.clone() }, &ALICE), Ok(()));
         let invalid = Err(Error::new(Code::InvalidGrantToken, "The grant token is invalid."));
-        assert_eq!(kms.retire_grant(&Retired::Token(&own.grant_token), &ALICE), invalid);
+        assert_eq!(kms.retire_grant(&Retired::Token { grant_token: own.grant_token.clone() }, &ALICE), invalid);
         assert_eq!(by_id(&make(&by_bob), &ROOT), Ok(()));
     }
 
@@ -467,7 +480,7 @@ mod tests {
         let invalid = Error::new(Code::InvalidGrantId, text);
         assert_eq!(kms.revoke_grant(&arn, "x", &ROOT), Err(invalid.clone()));
         assert_eq!(kms.list_grants(&arn, Some("x"), None, &ROOT), Err(invalid.clone()));
-        assert_eq!(kms.retire_grant(&Retired::Id { key_id: &arn, grant_id: "x" }, &ROOT), Err(invalid));
+        assert_eq!(kms.retire_grant(&Retired::Id { key_id: arn.clone(), grant_id: "x".into() }, &ROOT), Err(invalid));
         assert_eq!(kms.list_grants(&arn, None, None, &ROOT).unwrap(), [], "nothing was granted");
         let granted =
             kms.create_grant(&arn, &GrantRequest { constraints: pairs(8), ..good.clone() }, &[], &ROOT).unwrap();

@@ -1,6 +1,7 @@
 //! The local KMS: what AWS KMS does, over a keyring in a directory. Names, states, errors and limits are AWS's.
 
 mod admin;
+pub mod api;
 mod audit;
 mod authorization;
 mod blob;
@@ -26,8 +27,7 @@ pub use admin::{
     WrappingKeySpec,
 };
 pub use audit::{
-    AuditLog, Audited, ConnectSyslog, Destination, Finding, Outcome, Verification, WhenFull, Writer, connect_syslog,
-    is_read_only, verify_log,
+    AuditLog, Audited, ConnectSyslog, Destination, Finding, Verification, WhenFull, Writer, connect_syslog, verify_log,
 };
 pub use authorization::Ask;
 pub use grant_calls::{GrantEntry, GrantRequest, Retired};

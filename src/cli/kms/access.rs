@@ -1,13 +1,11 @@
 //! Who may use a key: policies and grants on the command line.
 
-use super::{Answer, PageArgs, Refused, date, input, with_page};
-use crate::kms::{Administrator, Constraints, GrantEntry, GrantRequest, Page, Retired};
+use super::{PageArgs, Usage, input};
+use crate::kms::api::Request;
+use crate::kms::{Constraints, GrantRequest, Retired};
 use clap::Subcommand;
-use serde::Serialize;
-use serde_json::{Value, json};
 
-#[derive(Subcommand, Serialize)]
-#[serde(rename_all_fields = "camelCase")]
+#[derive(Subcommand)]
 pub enum Operation {
     /// Replace a key's policy
     #[command(
@@ -41,7 +39,6 @@ pub enum Operation {
         #[arg(long)]
         key_id: String,
         #[command(flatten)]
-        #[serde(skip)]
         page: PageArgs,
     },
     /// Let somebody use a key for some operations, beside its policy
@@ -60,7 +57,6 @@ pub enum Operation {
         #[arg(long)]
         constraints: Option<String>,
         #[arg(long, num_args = 1..)]
-        #[serde(skip)]
         grant_tokens: Vec<String>,
         /// The same request with the same name makes one grant
         #[arg(long)]
@@ -76,7 +72,6 @@ pub enum Operation {
         #[arg(long)]
         grantee_principal: Option<String>,
         #[command(flatten)]
-        #[serde(skip)]
         page: PageArgs,
     },
     /// List the grants that a principal may retire
@@ -86,7 +81,6 @@ pub enum Operation {
         #[arg(long)]
         retiring_principal: String,
         #[command(flatten)]
-        #[serde(skip)]
         page: PageArgs,
     },
     /// End a grant
@@ -103,7 +97,6 @@ pub enum Operation {
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store retire-grant --grant-token TOKEN")]
     RetireGrant {
         #[arg(long, conflicts_with_all = ["key_id", "grant_id"], required_unless_present = "grant_id")]
-        #[serde(skip)]
         grant_token: Option<String>,
         #[arg(long, requires = "grant_id")]
         key_id: Option<String>,
@@ -113,37 +106,14 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// AWS's name of it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::PutKeyPolicy { .. } => "PutKeyPolicy",
-            Self::GetKeyPolicy { .. } => "GetKeyPolicy",
-            Self::ListKeyPolicies { .. } => "ListKeyPolicies",
-            Self::CreateGrant { .. } => "CreateGrant",
-            Self::ListGrants { .. } => "ListGrants",
-            Self::ListRetirableGrants { .. } => "ListRetirableGrants",
-            Self::RevokeGrant { .. } => "RevokeGrant",
-            Self::RetireGrant { .. } => "RetireGrant",
-        }
-    }
-
-    pub fn answer(&self, admin: &Administrator<'_>) -> Answer {
-        let (kms, caller) = (admin.kms(), admin.caller());
+    pub fn request(self) -> Result<Request, Usage> {
         Ok(match self {
             Self::PutKeyPolicy { key_id, policy_name, policy, bypass_policy_lockout_safety_check } => {
-                let bypass = *bypass_policy_lockout_safety_check;
-                let policy = input::text(policy, "--policy")?;
-                kms.put_key_policy(key_id, policy_name.as_deref(), &policy, bypass, caller)?;
-                None
+                let policy = input::text(&policy, "--policy")?;
+                Request::PutKeyPolicy { key_id, policy_name, policy, bypass_policy_lockout_safety_check }
             }
-            Self::GetKeyPolicy { key_id, policy_name } => {
-                let policy = kms.get_key_policy(key_id, policy_name.as_deref(), caller)?;
-                Some(json!({"Policy": policy, "PolicyName": "default"}))
-            }
-            Self::ListKeyPolicies { key_id, page } => {
-                let names = page.request().of(kms.list_key_policies(key_id, caller)?)?;
-                Some(with_page(json!({"PolicyNames": names.entries}), names.next))
-            }
+            Self::GetKeyPolicy { key_id, policy_name } => Request::GetKeyPolicy { key_id, policy_name },
+            Self::ListKeyPolicies { key_id, page } => Request::ListKeyPolicies { key_id, page: page.into() },
             Self::CreateGrant {
                 key_id,
                 grantee_principal,
@@ -153,65 +123,29 @@ impl Operation {
                 grant_tokens,
                 name,
             } => {
-                let request = GrantRequest {
-                    grantee_principal: grantee_principal.clone(),
-                    retiring_principal: retiring_principal.clone(),
-                    operations: operations.clone(),
-                    constraints: constraints.as_deref().map(parse_constraints).transpose()?.unwrap_or_default(),
-                    name: name.clone(),
-                };
-                let grant = kms.create_grant(key_id, &request, grant_tokens, caller)?;
-                Some(json!({"GrantToken": grant.grant_token, "GrantId": grant.grant_id}))
+                let constraints = constraints.as_deref().map(parse_constraints).transpose()?.unwrap_or_default();
+                let grant = GrantRequest { grantee_principal, retiring_principal, operations, constraints, name };
+                Request::CreateGrant { key_id, grant, grant_tokens }
             }
             Self::ListGrants { key_id, grant_id, grantee_principal, page } => {
-                let grants = kms.list_grants(key_id, grant_id.as_deref(), grantee_principal.as_deref(), caller)?;
-                Some(listed(page.request().of(grants)?))
+                Request::ListGrants { key_id, grant_id, grantee_principal, page: page.into() }
             }
             Self::ListRetirableGrants { retiring_principal, page } => {
-                Some(listed(page.request().of(kms.list_retirable_grants(retiring_principal)?)?))
+                Request::ListRetirableGrants { retiring_principal, page: page.into() }
             }
-            Self::RevokeGrant { key_id, grant_id } => {
-                kms.revoke_grant(key_id, grant_id, caller)?;
-                None
-            }
-            Self::RetireGrant { grant_token, key_id, grant_id } => {
-                let which = match (grant_token, key_id, grant_id) {
-                    (None, Some(key_id), Some(grant_id)) => Retired::Id { key_id, grant_id },
-                    (token, ..) => Retired::Token(token.as_deref().unwrap_or_default()),
-                };
-                kms.retire_grant(&which, caller)?;
-                None
-            }
+            Self::RevokeGrant { key_id, grant_id } => Request::RevokeGrant { key_id, grant_id },
+            Self::RetireGrant { grant_token, key_id, grant_id } => Request::RetireGrant(match (key_id, grant_id) {
+                (Some(key_id), Some(grant_id)) => Retired::Id { key_id, grant_id },
+                _ => Retired::Token { grant_token: grant_token.unwrap_or_default() },
+            }),
         })
     }
 }
 
-fn listed(grants: Page<GrantEntry>) -> Value {
-    let entry = |GrantEntry { key_arn, grant }: &GrantEntry| {
-        let mut entry = json!({
-            "KeyId": key_arn,
-            "GrantId": grant.grant_id,
-            "Name": grant.name.as_deref().unwrap_or_default(),
-            "CreationDate": date(grant.creation_date),
-            "GranteePrincipal": grant.grantee_principal,
-        });
-        if let Some(retiring) = &grant.retiring_principal {
-            entry["RetiringPrincipal"] = json!(retiring);
-        }
-        entry["IssuingAccount"] = json!(grant.issuing_account);
-        entry["Operations"] = json!(grant.operations);
-        if !grant.constraints.is_empty() {
-            entry["Constraints"] = json!(grant.constraints);
-        }
-        entry
-    };
-    with_page(json!({"Grants": grants.entries.iter().map(entry).collect::<Vec<_>>()}), grants.next)
-}
-
 /// JSON, or aws' shorthand: `EncryptionContextSubset={a=1,b=2}`.
-fn parse_constraints(argument: &str) -> Result<Constraints, Refused> {
+fn parse_constraints(argument: &str) -> Result<Constraints, Usage> {
     const PARAMETER: &str = "--constraints";
-    let invalid = |why: String| Refused::Usage(format!("Error parsing parameter '{PARAMETER}': {why}"));
+    let invalid = |why: String| Usage(format!("Error parsing parameter '{PARAMETER}': {why}"));
     let text = input::text(argument, PARAMETER)?;
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(&text).map_err(|why| invalid(format!("Invalid JSON: {why}")));
@@ -250,7 +184,7 @@ mod tests {
             ["", "x", "Other={a=1}", "EncryptionContextEquals={a}", "EncryptionContextEquals=a=1", r#"{"x": {}}"#]
         {
             match parse_constraints(bad) {
-                Err(Refused::Usage(text)) => assert!(text.starts_with("Error parsing parameter '--"), "{text}"),
+                Err(Usage(text)) => assert!(text.starts_with("Error parsing parameter '--"), "{text}"),
                 _ => panic!("{bad}"),
             }
         }

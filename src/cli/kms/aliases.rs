@@ -1,13 +1,10 @@
 //! Aliases.
 
-use super::{Answer, PageArgs, date, with_page};
-use crate::kms::{Administrator, AliasEntry};
+use super::PageArgs;
+use crate::kms::api::Request;
 use clap::Subcommand;
-use serde::Serialize;
-use serde_json::{Value, json};
 
-#[derive(Subcommand, Serialize)]
-#[serde(rename_all_fields = "camelCase")]
+#[derive(Subcommand)]
 pub enum Operation {
     /// Give a key a name
     #[command(
@@ -44,42 +41,17 @@ pub enum Operation {
         #[arg(long)]
         key_id: Option<String>,
         #[command(flatten)]
-        #[serde(skip)]
         page: PageArgs,
     },
 }
 
 impl Operation {
-    pub fn name(&self) -> &'static str {
+    pub fn request(self) -> Request {
         match self {
-            Self::CreateAlias { .. } => "CreateAlias",
-            Self::UpdateAlias { .. } => "UpdateAlias",
-            Self::DeleteAlias { .. } => "DeleteAlias",
-            Self::ListAliases { .. } => "ListAliases",
+            Self::CreateAlias { alias_name, target_key_id } => Request::CreateAlias { alias_name, target_key_id },
+            Self::UpdateAlias { alias_name, target_key_id } => Request::UpdateAlias { alias_name, target_key_id },
+            Self::DeleteAlias { alias_name } => Request::DeleteAlias { alias_name },
+            Self::ListAliases { key_id, page } => Request::ListAliases { key_id, page: page.into() },
         }
     }
-
-    pub fn answer(&self, admin: &Administrator<'_>) -> Answer {
-        match self {
-            Self::CreateAlias { alias_name, target_key_id } => admin.create_alias(alias_name, target_key_id)?,
-            Self::UpdateAlias { alias_name, target_key_id } => admin.update_alias(alias_name, target_key_id)?,
-            Self::DeleteAlias { alias_name } => admin.delete_alias(alias_name)?,
-            Self::ListAliases { key_id, page } => {
-                let aliases = admin.list_aliases(key_id.as_deref(), &page.request())?;
-                let list: Vec<_> = aliases.entries.iter().map(alias).collect();
-                return Ok(Some(with_page(json!({"Aliases": list}), aliases.next)));
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn alias(alias: &AliasEntry) -> Value {
-    json!({
-        "AliasName": alias.name,
-        "AliasArn": alias.arn,
-        "TargetKeyId": alias.key_id,
-        "CreationDate": date(alias.created),
-        "LastUpdatedDate": date(alias.updated),
-    })
 }

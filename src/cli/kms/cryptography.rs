@@ -1,13 +1,13 @@
 //! The cryptographic calls.
 
-use super::{Answer, input};
-use crate::kms::{Administrator, Ciphertext, Code, DataKeySpec, Error};
+use super::{Usage, input};
+use crate::kms::api::{DataKeyRequest, KeySpec, Request};
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
-use serde_json::{Value, json};
 
-#[derive(Subcommand, Serialize)]
-#[serde(rename_all_fields = "camelCase")]
+/// An argument's name, for messages.
+const BLOB: &str = "--ciphertext-blob";
+
+#[derive(Subcommand)]
 pub enum Operation {
     /// Encrypt up to 4096 bytes
     #[command(
@@ -19,7 +19,6 @@ pub enum Operation {
         key_id: String,
         /// fileb://PATH, fileb://- for standard input, or base64
         #[arg(long)]
-        #[serde(skip)]
         plaintext: String,
         /// name=value,name2=value2, or JSON
         #[arg(long)]
@@ -32,7 +31,6 @@ pub enum Operation {
     Decrypt {
         /// fileb://PATH, fileb://- for standard input, or base64
         #[arg(long)]
-        #[serde(skip)]
         ciphertext_blob: String,
         /// name=value,name2=value2, or JSON
         #[arg(long)]
@@ -48,7 +46,6 @@ pub enum Operation {
     ReEncrypt {
         /// fileb://PATH, fileb://- for standard input, or base64
         #[arg(long)]
-        #[serde(skip)]
         ciphertext_blob: String,
         #[arg(long)]
         source_encryption_context: Option<String>,
@@ -78,15 +75,14 @@ pub enum Operation {
     },
 }
 
-#[derive(Args, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Args)]
 pub struct DataKeyArgs {
     /// Key id, key ARN, alias or alias ARN
     #[arg(long)]
     key_id: String,
     /// What key to make
     #[arg(long, value_enum)]
-    key_spec: Option<KeySpec>,
+    key_spec: Option<Spec>,
     /// Instead of --key-spec: 1 to 1024
     #[arg(long)]
     number_of_bytes: Option<u64>,
@@ -95,110 +91,55 @@ pub struct DataKeyArgs {
     encryption_context: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 #[allow(clippy::enum_variant_names)] // AWS's names.
-pub enum KeySpec {
+pub enum Spec {
     #[value(name = "AES_256")]
-    #[serde(rename = "AES_256")]
     Aes256,
     #[value(name = "AES_128")]
-    #[serde(rename = "AES_128")]
     Aes128,
 }
 
 impl DataKeyArgs {
-    fn spec(&self) -> Result<DataKeySpec, Error> {
-        match (self.key_spec, self.number_of_bytes) {
-            (Some(KeySpec::Aes256), None) => Ok(DataKeySpec::Aes256),
-            (Some(KeySpec::Aes128), None) => Ok(DataKeySpec::Aes128),
-            (None, Some(count)) => Ok(DataKeySpec::Bytes(count)),
-            // Not wrong usage to aws: the service is asked, and refuses.
-            _ => Err(Error::new(Code::Validation, "Please specify either number of bytes or key spec.")),
-        }
+    fn request(self) -> Result<DataKeyRequest, Usage> {
+        let key_spec = self.key_spec.map(|spec| match spec {
+            Spec::Aes256 => KeySpec::Aes256,
+            Spec::Aes128 => KeySpec::Aes128,
+        });
+        let encryption_context = input::context(self.encryption_context.as_deref())?;
+        Ok(DataKeyRequest { key_id: self.key_id, key_spec, number_of_bytes: self.number_of_bytes, encryption_context })
     }
 }
 
-const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
-
 impl Operation {
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Encrypt { .. } => "Encrypt",
-            Self::Decrypt { .. } => "Decrypt",
-            Self::ReEncrypt { .. } => "ReEncrypt",
-            Self::GenerateDataKey(_) => "GenerateDataKey",
-            Self::GenerateDataKeyWithoutPlaintext(_) => "GenerateDataKeyWithoutPlaintext",
-            Self::GenerateRandom { .. } => "GenerateRandom",
-        }
-    }
-
-    pub fn answer(&self, admin: &Administrator<'_>) -> Answer {
-        Ok(Some(match self {
-            Self::Encrypt { key_id, plaintext, encryption_context } => {
-                let plaintext = input::bytes(plaintext, "--plaintext")?;
-                let context = input::context(encryption_context.as_deref())?;
-                let made = admin.encrypt(key_id, &plaintext, &context)?;
-                let blob = input::base64(&made.blob);
-                json!({"CiphertextBlob": blob, "KeyId": made.key_arn, "EncryptionAlgorithm": ALGORITHM})
-            }
-            Self::Decrypt { ciphertext_blob, encryption_context, key_id } => {
-                let blob = input::bytes(ciphertext_blob, "--ciphertext-blob")?;
-                let context = input::context(encryption_context.as_deref())?;
-                let opened = admin.decrypt(&blob, &context, key_id.as_deref())?;
-                json!({
-                    "KeyId": opened.key_arn,
-                    "Plaintext": input::base64(&opened.bytes),
-                    "EncryptionAlgorithm": ALGORITHM,
-                    "KeyMaterialId": opened.material_id,
-                })
-            }
+    pub fn request(self) -> Result<Request, Usage> {
+        Ok(match self {
+            Self::Encrypt { key_id, plaintext, encryption_context } => Request::Encrypt {
+                key_id,
+                plaintext: input::bytes(&plaintext, "--plaintext")?,
+                encryption_context: input::context(encryption_context.as_deref())?,
+            },
+            Self::Decrypt { ciphertext_blob, encryption_context, key_id } => Request::Decrypt {
+                ciphertext_blob: input::bytes(&ciphertext_blob, BLOB)?.to_vec(),
+                encryption_context: input::context(encryption_context.as_deref())?,
+                key_id,
+            },
             Self::ReEncrypt {
                 ciphertext_blob,
                 source_encryption_context,
                 source_key_id,
                 destination_key_id,
                 destination_encryption_context,
-            } => {
-                let blob = input::bytes(ciphertext_blob, "--ciphertext-blob")?;
-                let source = input::context(source_encryption_context.as_deref())?;
-                let destination = input::context(destination_encryption_context.as_deref())?;
-                let source = (&source, source_key_id.as_deref());
-                let (from, to) = admin.re_encrypt(&blob, source, (&destination, destination_key_id))?;
-                json!({
-                    "CiphertextBlob": input::base64(&to.blob),
-                    "SourceKeyId": from.key_arn,
-                    "KeyId": to.key_arn,
-                    "SourceEncryptionAlgorithm": ALGORITHM,
-                    "DestinationEncryptionAlgorithm": ALGORITHM,
-                    "SourceKeyMaterialId": from.material_id,
-                    "DestinationKeyMaterialId": to.material_id,
-                })
-            }
-            Self::GenerateDataKey(args) => {
-                let context = input::context(args.encryption_context.as_deref())?;
-                let (plaintext, made) =
-                    admin.generate_data_key(&args.key_id, args.spec()?, &context, "GenerateDataKey")?;
-                data_key(&made, Some(&plaintext))
-            }
-            Self::GenerateDataKeyWithoutPlaintext(args) => {
-                let context = input::context(args.encryption_context.as_deref())?;
-                let action = "GenerateDataKeyWithoutPlaintext";
-                let (_, made) = admin.generate_data_key(&args.key_id, args.spec()?, &context, action)?;
-                data_key(&made, None)
-            }
-            Self::GenerateRandom { number_of_bytes } => {
-                json!({"Plaintext": input::base64(&admin.generate_random(*number_of_bytes)?)})
-            }
-        }))
+            } => Request::ReEncrypt {
+                ciphertext_blob: input::bytes(&ciphertext_blob, BLOB)?.to_vec(),
+                source_encryption_context: input::context(source_encryption_context.as_deref())?,
+                source_key_id,
+                destination_key_id,
+                destination_encryption_context: input::context(destination_encryption_context.as_deref())?,
+            },
+            Self::GenerateDataKey(args) => Request::GenerateDataKey(args.request()?),
+            Self::GenerateDataKeyWithoutPlaintext(args) => Request::GenerateDataKeyWithoutPlaintext(args.request()?),
+            Self::GenerateRandom { number_of_bytes } => Request::GenerateRandom { number_of_bytes },
+        })
     }
-}
-
-fn data_key(made: &Ciphertext, plaintext: Option<&[u8]>) -> Value {
-    let mut answer = json!({"CiphertextBlob": input::base64(&made.blob)});
-    if let Some(plaintext) = plaintext {
-        answer["Plaintext"] = json!(input::base64(plaintext));
-    }
-    answer["KeyId"] = json!(made.key_arn);
-    answer["KeyMaterialId"] = json!(made.material_id);
-    answer
 }

@@ -1,15 +1,13 @@
 //! Imported key material.
 
-use super::{Answer, Refused, date, input};
-use crate::kms::{Administrator, ImportRequest, WrappingKeySpec};
+use super::{Usage, input};
+use crate::kms::api::{ImportType, Request, WrappingAlgorithm};
+use crate::kms::{Expiration, WrappingKeySpec};
 use clap::{Subcommand, ValueEnum};
-use serde::Serialize;
-use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-#[derive(Subcommand, Serialize)]
-#[serde(rename_all_fields = "camelCase")]
+#[derive(Subcommand)]
 pub enum Operation {
     /// Get a public key to wrap key material with, and a token, both good for a day
     #[command(
@@ -20,7 +18,7 @@ pub enum Operation {
         #[arg(long)]
         key_id: String,
         #[arg(long, value_enum)]
-        wrapping_algorithm: WrappingAlgorithm,
+        wrapping_algorithm: Algorithm,
         #[arg(long, value_enum)]
         wrapping_key_spec: Spec,
     },
@@ -34,11 +32,9 @@ pub enum Operation {
         key_id: String,
         /// fileb://PATH, or base64
         #[arg(long)]
-        #[serde(skip)]
         import_token: String,
         /// fileb://PATH, or base64
         #[arg(long)]
-        #[serde(skip)]
         encrypted_key_material: String,
         #[arg(long, value_enum, default_value = "KEY_MATERIAL_EXPIRES")]
         expiration_model: ExpirationModel,
@@ -46,7 +42,7 @@ pub enum Operation {
         #[arg(long)]
         valid_to: Option<String>,
         #[arg(long, value_enum)]
-        import_type: Option<ImportType>,
+        import_type: Option<Kind>,
         /// The material that it has to be
         #[arg(long)]
         key_material_id: Option<String>,
@@ -62,71 +58,52 @@ pub enum Operation {
     },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
-pub enum WrappingAlgorithm {
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Algorithm {
     #[value(name = "RSAES_OAEP_SHA_256")]
-    #[serde(rename = "RSAES_OAEP_SHA_256")]
-    OaepSha256,
+    RsaesOaepSha256,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Spec {
     #[value(name = "RSA_2048")]
-    #[serde(rename = "RSA_2048")]
     Rsa2048,
     #[value(name = "RSA_3072")]
-    #[serde(rename = "RSA_3072")]
     Rsa3072,
     #[value(name = "RSA_4096")]
-    #[serde(rename = "RSA_4096")]
     Rsa4096,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "SCREAMING_SNAKE_CASE")]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ExpirationModel {
     KeyMaterialExpires,
     KeyMaterialDoesNotExpire,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "SCREAMING_SNAKE_CASE")]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ImportType {
+pub enum Kind {
     NewKeyMaterial,
     ExistingKeyMaterial,
 }
 
 impl Operation {
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::GetParametersForImport { .. } => "GetParametersForImport",
-            Self::ImportKeyMaterial { .. } => "ImportKeyMaterial",
-            Self::DeleteImportedKeyMaterial { .. } => "DeleteImportedKeyMaterial",
-        }
-    }
-
-    pub fn answer(&self, admin: &Administrator<'_>) -> Answer {
-        let imported = match self {
+    pub fn request(self) -> Result<Request, Usage> {
+        Ok(match self {
             Self::GetParametersForImport {
                 key_id,
-                wrapping_algorithm: WrappingAlgorithm::OaepSha256,
+                wrapping_algorithm: Algorithm::RsaesOaepSha256,
                 wrapping_key_spec,
-            } => {
-                let spec = match wrapping_key_spec {
+            } => Request::GetParametersForImport {
+                key_id,
+                wrapping_algorithm: WrappingAlgorithm::RsaesOaepSha256,
+                wrapping_key_spec: match wrapping_key_spec {
                     Spec::Rsa2048 => WrappingKeySpec::Rsa2048,
                     Spec::Rsa3072 => WrappingKeySpec::Rsa3072,
                     Spec::Rsa4096 => WrappingKeySpec::Rsa4096,
-                };
-                let parameters = admin.get_parameters_for_import(key_id, spec)?;
-                return Ok(Some(json!({
-                    "KeyId": parameters.key_arn,
-                    "ImportToken": input::base64(&parameters.import_token),
-                    "PublicKey": input::base64(&parameters.public_key),
-                    "ParametersValidTo": date(parameters.valid_to),
-                })));
-            }
+                },
+            },
             Self::ImportKeyMaterial {
                 key_id,
                 import_token,
@@ -135,28 +112,28 @@ impl Operation {
                 valid_to,
                 import_type,
                 key_material_id,
-            } => {
-                let request = ImportRequest {
-                    import_token: &input::bytes(import_token, "--import-token")?,
-                    encrypted_material: &input::bytes(encrypted_key_material, "--encrypted-key-material")?,
-                    valid_to: valid_until(*expiration_model, valid_to.as_deref())?,
-                    new_material: import_type.map(|kind| kind == ImportType::NewKeyMaterial),
-                    material_id: key_material_id.as_deref(),
-                };
-                admin.import_key_material(key_id, &request)?
-            }
+            } => Request::ImportKeyMaterial {
+                key_id,
+                import_token: input::bytes(&import_token, "--import-token")?.to_vec(),
+                encrypted_key_material: input::bytes(&encrypted_key_material, "--encrypted-key-material")?.to_vec(),
+                expiration: expiration(expiration_model, valid_to.as_deref())?,
+                import_type: import_type.map(|kind| match kind {
+                    Kind::NewKeyMaterial => ImportType::NewKeyMaterial,
+                    Kind::ExistingKeyMaterial => ImportType::ExistingKeyMaterial,
+                }),
+                key_material_id,
+            },
             Self::DeleteImportedKeyMaterial { key_id, key_material_id } => {
-                admin.delete_imported_key_material(key_id, key_material_id.as_deref())?
+                Request::DeleteImportedKeyMaterial { key_id, key_material_id }
             }
-        };
-        Ok(Some(json!({"KeyId": imported.key_arn, "KeyMaterialId": imported.material_id})))
+        })
     }
 }
 
-fn valid_until(model: ExpirationModel, valid_to: Option<&str>) -> Result<Option<i64>, Refused> {
-    let usage = |text: &str| Err(Refused::Usage(format!("Error parsing parameter '--valid-to': {text}")));
+fn expiration(model: ExpirationModel, valid_to: Option<&str>) -> Result<Expiration, Usage> {
+    let usage = |text: &str| Err(Usage(format!("Error parsing parameter '--valid-to': {text}")));
     match (model, valid_to) {
-        (ExpirationModel::KeyMaterialDoesNotExpire, None) => Ok(None),
+        (ExpirationModel::KeyMaterialDoesNotExpire, None) => Ok(Expiration::Never),
         (ExpirationModel::KeyMaterialDoesNotExpire, Some(_)) => {
             usage("material that does not expire has no time to expire")
         }
@@ -169,7 +146,7 @@ fn valid_until(model: ExpirationModel, valid_to: Option<&str>) -> Result<Option<
             let time = seconds.or_else(|| i64::try_from(time?.unix_timestamp_nanos()).ok());
             time.map_or_else(
                 || usage("it is a time as 2030-01-31T00:00:00Z, or seconds since 1970"),
-                |time| Ok(Some(time)),
+                |time| Ok(Expiration::At(time)),
             )
         }
     }

@@ -1,6 +1,6 @@
 //! Values as the AWS command line takes them: text or `file://`, bytes as `fileb://` or base64, maps as shorthand or JSON.
 
-use super::Refused;
+use super::Usage;
 use crate::cli::exit::describe;
 use crate::kms::{EncryptionContext, Tag};
 use base64::Engine;
@@ -10,7 +10,7 @@ use std::io::Read;
 use zeroize::Zeroizing;
 
 /// A text argument, or the content of the file that it names.
-pub fn text(argument: &str, parameter: &str) -> Result<String, Refused> {
+pub fn text(argument: &str, parameter: &str) -> Result<String, Usage> {
     match argument.strip_prefix("file://") {
         None => Ok(argument.to_owned()),
         Some(path) => fs::read_to_string(path).map_err(|error| unreadable(parameter, argument, &describe(&error))),
@@ -18,7 +18,7 @@ pub fn text(argument: &str, parameter: &str) -> Result<String, Refused> {
 }
 
 /// Bytes: `fileb://PATH` (`-` or `/dev/stdin` is standard input), `file://PATH` with base64 in it, or base64.
-pub fn bytes(argument: &str, parameter: &str) -> Result<Zeroizing<Vec<u8>>, Refused> {
+pub fn bytes(argument: &str, parameter: &str) -> Result<Zeroizing<Vec<u8>>, Usage> {
     if let Some(path) = argument.strip_prefix("fileb://") {
         let mut bytes = Zeroizing::new(Vec::new());
         let read = if path == "-" {
@@ -33,46 +33,40 @@ pub fn bytes(argument: &str, parameter: &str) -> Result<Zeroizing<Vec<u8>>, Refu
     }
     let text = Zeroizing::new(text(argument, parameter)?);
     let decoded = STANDARD.decode(text.trim());
-    decoded.map(Zeroizing::new).map_err(|_| Refused::Usage(format!("Invalid base64: the value of {parameter}")))
+    decoded.map(Zeroizing::new).map_err(|_| Usage(format!("Invalid base64: the value of {parameter}")))
 }
 
-pub fn base64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
-}
-
-fn unreadable(parameter: &str, argument: &str, why: &str) -> Refused {
-    Refused::Usage(format!("Error parsing parameter '{parameter}': Unable to load paramfile {argument}: {why}"))
+fn unreadable(parameter: &str, argument: &str, why: &str) -> Usage {
+    Usage(format!("Error parsing parameter '{parameter}': Unable to load paramfile {argument}: {why}"))
 }
 
 /// `key=value,key2=value2`, or a JSON object of strings.
-pub fn context(argument: Option<&str>) -> Result<EncryptionContext, Refused> {
+pub fn context(argument: Option<&str>) -> Result<EncryptionContext, Usage> {
     const PARAMETER: &str = "--encryption-context";
     let Some(argument) = argument else { return Ok(EncryptionContext::new()) };
     let text = text(argument, PARAMETER)?;
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(&text)
-            .map_err(|why| Refused::Usage(format!("Error parsing parameter '{PARAMETER}': Invalid JSON: {why}")));
+            .map_err(|why| Usage(format!("Error parsing parameter '{PARAMETER}': Invalid JSON: {why}")));
     }
     pairs(&text, PARAMETER).map(|pairs| pairs.into_iter().collect())
 }
 
-fn pairs(text: &str, parameter: &str) -> Result<Vec<(String, String)>, Refused> {
+fn pairs(text: &str, parameter: &str) -> Result<Vec<(String, String)>, Usage> {
     let pair = |part: &str| {
         let (name, value) = part.split_once('=')?;
         (!name.is_empty()).then(|| (name.trim().to_owned(), value.to_owned()))
     };
     let all = text.split(',').map(pair).collect::<Option<Vec<_>>>();
     all.ok_or_else(|| {
-        Refused::Usage(format!(
-            "Error parsing parameter '{parameter}': Expected: '=', received something else in: {text}"
-        ))
+        Usage(format!("Error parsing parameter '{parameter}': Expected: '=', received something else in: {text}"))
     })
 }
 
 /// `TagKey=K,TagValue=V`, each an argument, or one JSON list of such objects.
-pub fn tags(arguments: &[String]) -> Result<Vec<Tag>, Refused> {
+pub fn tags(arguments: &[String]) -> Result<Vec<Tag>, Usage> {
     const PARAMETER: &str = "--tags";
-    let invalid = |why: &str| Refused::Usage(format!("Error parsing parameter '{PARAMETER}': {why}"));
+    let invalid = |why: &str| Usage(format!("Error parsing parameter '{PARAMETER}': {why}"));
     if let [one] = arguments
         && let text = text(one, PARAMETER)?
         && text.trim_start().starts_with('[')
@@ -101,15 +95,14 @@ pub fn tags(arguments: &[String]) -> Result<Vec<Tag>, Refused> {
 mod tests {
     use super::*;
 
-    fn usage<T>(answer: Result<T, Refused>) -> String {
+    fn usage<T>(answer: Result<T, Usage>) -> String {
         match answer {
-            Err(Refused::Usage(text)) => text,
-            Err(Refused::Service(error)) => panic!("{error:?}"),
+            Err(Usage(text)) => text,
             Ok(_) => panic!("it was taken"),
         }
     }
 
-    fn taken<T>(answer: Result<T, Refused>) -> T {
+    fn taken<T>(answer: Result<T, Usage>) -> T {
         answer.unwrap_or_else(|_| panic!("it was refused"))
     }
 

@@ -12,19 +12,16 @@ mod rotation;
 mod tags;
 
 use super::audit::AuditArgs;
-use super::exit::{Exit, Failure, describe};
+use super::exit::{Failure, describe};
 use super::unlock::UnlockArgs;
 use super::{assembly, text};
-use crate::kms::{Administrator, Caller, Error, LocalKms, PageRequest, is_read_only};
+use crate::kms::api::{Answer, Request, Service, TimeForm};
+use crate::kms::{Caller, Error, PageRequest};
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use serde_json::Value;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 /// Manage the store's KMS keys, with the names, options and answers of `aws kms`
 ///
@@ -56,9 +53,17 @@ Examples:
 
 KMSFS_KEY_FILE names the key file where nothing that opens the keyring is given.";
 
-#[derive(Subcommand, Serialize)]
-#[serde(untagged)]
+#[derive(Subcommand)]
 enum Operation {
+    #[command(flatten)]
+    Call(Call),
+    ListObjects(objects::ListObjects),
+    VerifyAuditLog(audit::VerifyAuditLog),
+}
+
+/// A call of the KMS whose answer is printed.
+#[derive(Subcommand)]
+enum Call {
     #[command(flatten)]
     Keys(keys::Operation),
     #[command(flatten)]
@@ -73,57 +78,24 @@ enum Operation {
     Cryptography(cryptography::Operation),
     #[command(flatten)]
     Access(access::Operation),
-    ListObjects(objects::ListObjects),
-    VerifyAuditLog(audit::VerifyAuditLog),
 }
 
-impl Operation {
-    /// AWS's name of it.
-    fn name(&self) -> &'static str {
+impl Call {
+    fn request(self) -> Result<Request, Usage> {
         match self {
-            Self::Keys(operation) => operation.name(),
-            Self::Aliases(operation) => operation.name(),
-            Self::Tags(operation) => operation.name(),
-            Self::Rotation(operation) => operation.name(),
-            Self::Import(operation) => operation.name(),
-            Self::Cryptography(operation) => operation.name(),
-            Self::Access(operation) => operation.name(),
-            Self::ListObjects(_) => "ListObjects",
-            Self::VerifyAuditLog(_) => "VerifyAuditLog",
-        }
-    }
-
-    fn answer(&self, admin: &Administrator<'_>) -> Answer {
-        match self {
-            Self::Keys(operation) => operation.answer(admin),
-            Self::Aliases(operation) => operation.answer(admin),
-            Self::Tags(operation) => operation.answer(admin),
-            Self::Rotation(operation) => operation.answer(admin),
-            Self::Import(operation) => operation.answer(admin),
-            Self::Cryptography(operation) => operation.answer(admin),
-            Self::Access(operation) => operation.answer(admin),
-            // `run` has found the key, and prints line by line.
-            Self::ListObjects(list) => Ok(Some(admin.describe_key(&list.key_id)?.arn.into())),
-            Self::VerifyAuditLog(_) => Ok(None),
+            Self::Keys(operation) => operation.request(),
+            Self::Aliases(operation) => Ok(operation.request()),
+            Self::Tags(operation) => operation.request(),
+            Self::Rotation(operation) => Ok(operation.request()),
+            Self::Import(operation) => operation.request(),
+            Self::Cryptography(operation) => operation.request(),
+            Self::Access(operation) => operation.request(),
         }
     }
 }
 
-/// What is printed, or nothing where aws prints nothing.
-type Answer = Result<Option<Value>, Refused>;
-
-enum Refused {
-    /// By the KMS.
-    Service(Error),
-    /// An argument that is none.
-    Usage(String),
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self::Service(error)
-    }
-}
+/// What is wrong with an argument, in aws' words.
+struct Usage(String);
 
 /// How much of a list is wanted.
 #[derive(Args)]
@@ -136,94 +108,95 @@ struct PageArgs {
     marker: Option<String>,
 }
 
-impl PageArgs {
-    fn request(&self) -> PageRequest {
-        PageRequest { limit: self.limit, marker: self.marker.clone() }
+impl From<PageArgs> for PageRequest {
+    fn from(page: PageArgs) -> Self {
+        Self { limit: page.limit, marker: page.marker }
     }
-}
-
-/// A page's end, as aws answers it.
-fn with_page(mut answer: Value, next: Option<String>) -> Value {
-    if let Some(next) = &next {
-        answer["NextMarker"] = next.as_str().into();
-    }
-    answer["Truncated"] = next.is_some().into();
-    answer
 }
 
 /// aws' exit codes for an error that the service answered, and for wrong usage.
 const SERVICE_ERROR: u8 = 254;
 const USAGE: u8 = 252;
 
-pub fn run(args: KmsArgs) -> ExitCode {
-    super::harden::forbid_dumps();
-    let kms = match open(&args) {
-        Ok(kms) => kms,
-        Err(failure) => {
-            eprintln!("kmsfs: {failure}");
-            return failure.exit.into();
-        }
-    };
-    if let Operation::VerifyAuditLog(verify) = &args.operation {
-        return told(verify.run(&kms));
-    }
-    let audited = match args.audit.clone().or_environment().start(&kms, &assembly::Outside::default().connect_syslog) {
-        Ok(audited) => audited,
-        Err(failure) => return told(Err(failure)),
-    };
-    let act = || args.operation.answer(&kms.administer(myself()));
-    let answer = match audited {
-        None => act(),
-        Some(audited) => {
-            let (name, parameters) = (args.operation.name(), audit::parameters(&args.operation));
-            let explain = |answer: &Answer| audit::outcome(is_read_only(name), &parameters, answer);
-            audited.administer(name, &myself(), parameters.clone(), act, explain)
-        }
-    };
-    if let Operation::ListObjects(list) = &args.operation
-        && let Ok(Some(Value::String(key_arn))) = &answer
-    {
-        return told(assembly::find_store(&args.store).and_then(|store| list.print(&store, key_arn)));
-    }
-    if let (Operation::Keys(keys::Operation::ScheduleKeyDeletion { .. }), Ok(Some(answer))) = (&args.operation, &answer)
-    {
-        warn_of_deletion(&args, answer);
-    }
-    match answer {
-        Ok(Some(answer)) => match io::stdout().write_all(text::pretty(&answer).as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("kmsfs: it is done, but the answer cannot be written: {}", describe(&error));
-                Exit::Failure.into()
-            }
-        },
-        Ok(None) => ExitCode::SUCCESS,
-        Err(Refused::Service(error)) => {
-            let (code, operation) = (error.code.name(), args.operation.name());
-            eprintln!("\nAn error occurred ({code}) when calling the {operation} operation: {}", error.message);
-            ExitCode::from(SERVICE_ERROR)
-        }
-        Err(Refused::Usage(text)) => {
-            eprintln!("\n{text}");
-            ExitCode::from(USAGE)
-        }
+/// Why there is no answer to print.
+enum Ending {
+    Failure(Failure),
+    Usage(Usage),
+    /// By the KMS; the call's name and the refusal.
+    Refused(&'static str, Error),
+}
+
+impl From<Failure> for Ending {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
     }
 }
 
-fn told(done: Result<(), Failure>) -> ExitCode {
-    match done {
+impl From<Usage> for Ending {
+    fn from(usage: Usage) -> Self {
+        Self::Usage(usage)
+    }
+}
+
+pub fn run(args: KmsArgs) -> ExitCode {
+    super::harden::forbid_dumps();
+    match carry_out(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
+        Err(Ending::Failure(failure)) => {
             eprintln!("kmsfs: {failure}");
             failure.exit.into()
         }
+        Err(Ending::Usage(Usage(text))) => {
+            eprintln!("\n{text}");
+            ExitCode::from(USAGE)
+        }
+        Err(Ending::Refused(operation, error)) => {
+            let code = error.code.name();
+            eprintln!("\nAn error occurred ({code}) when calling the {operation} operation: {}", error.message);
+            ExitCode::from(SERVICE_ERROR)
+        }
     }
 }
 
+fn carry_out(args: KmsArgs) -> Result<(), Ending> {
+    let store = assembly::find_store(&args.store)?;
+    let keyring = args.keyring.unwrap_or_else(|| assembly::default_keyring(&store));
+    let kms = assembly::open_kms(&store, &keyring, &args.unlock.or_environment().read()?)?;
+    let service = || -> Result<Arc<dyn Service>, Failure> {
+        let audited = args.audit.or_environment().start(&kms, &assembly::Outside::default().connect_syslog)?;
+        Ok(audited.map_or_else(|| Arc::clone(&kms) as Arc<dyn Service>, |audited| Arc::new(audited)))
+    };
+    match args.operation {
+        Operation::VerifyAuditLog(verify) => Ok(verify.run(&kms)?),
+        Operation::ListObjects(list) => {
+            let answer = ask(&*service()?, &list.request())?;
+            Ok(list.print(&store, answer.key_arn().unwrap_or_default())?)
+        }
+        Operation::Call(call) => {
+            let service = service()?;
+            let answer = ask(&*service, &call.request()?)?;
+            if let Answer::Deletion(deletion) = &answer {
+                warn_of_deletion(&store, &deletion.key_arn);
+            }
+            Ok(print(&answer)?)
+        }
+    }
+}
+
+fn ask(service: &dyn Service, request: &Request) -> Result<Answer, Ending> {
+    service.call(request, &myself()).map_err(|error| Ending::Refused(request.name(), error))
+}
+
+/// As aws does: JSON, or nothing where there is nothing to say.
+fn print(answer: &Answer) -> Result<(), Failure> {
+    let Some(answer) = answer.to_json(TimeForm::Text) else { return Ok(()) };
+    let written = io::stdout().write_all(text::pretty(&answer).as_bytes());
+    written.map_err(|error| Failure::new(format!("it is done, but the answer cannot be written: {}", describe(&error))))
+}
+
 /// Says how many objects go with a key whose deletion has been scheduled.
-fn warn_of_deletion(args: &KmsArgs, answer: &Value) {
-    let key_arn = answer["KeyId"].as_str().unwrap_or_default();
-    match assembly::find_store(&args.store).and_then(|store| objects::count(&store, key_arn)) {
+fn warn_of_deletion(store: &Path, key_arn: &str) {
+    match objects::count(store, key_arn) {
         Ok(0) => {}
         Ok(count) => eprintln!(
             "kmsfs: {count} objects are under this key and will be lost with it: kmsfs kms list-objects shows which, \
@@ -236,27 +209,4 @@ fn warn_of_deletion(args: &KmsArgs, answer: &Value) {
 fn myself() -> Caller {
     use rustix::process::{getegid, geteuid};
     Caller { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid: std::process::id() }
-}
-
-fn open(args: &KmsArgs) -> Result<Arc<LocalKms>, Failure> {
-    let store = assembly::find_store(&args.store)?;
-    let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&store));
-    assembly::open_kms(&store, &keyring, &args.unlock.clone().or_environment().read()?)
-}
-
-/// As aws prints a time: ISO 8601 with microseconds.
-fn date(nanoseconds: i64) -> String {
-    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]+00:00");
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanoseconds));
-    time.ok().and_then(|time| time.format(format).ok()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_printed_as_aws_does() {
-        assert_eq!(date(1_700_000_000_123_456_789), "2023-11-14T22:13:20.123456+00:00");
-    }
 }

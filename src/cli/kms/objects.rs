@@ -3,9 +3,9 @@
 use super::super::exit::Failure;
 use super::super::text::escape;
 use super::super::{assembly, mountpoint, xattr};
+use crate::kms::api::Request;
 use crate::store;
 use clap::Args;
-use serde::Serialize;
 use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -14,13 +14,12 @@ use std::path::Path;
 ///
 /// Key is null where the object's name is not known: it is unlinked and not collected yet, or the store
 /// was restored and kmsfs fsck --repair has not been run.
-#[derive(Args, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct ListObjects {
     /// Key id, key ARN, alias or alias ARN
     #[arg(long)]
-    pub key_id: String,
+    key_id: String,
     /// Only how many there are
     #[arg(long)]
     count: bool,
@@ -32,6 +31,11 @@ Examples:
   kmsfs kms --store /srv/store list-objects --key-id alias/invoices --count";
 
 impl ListObjects {
+    /// Finds the key, and asks whether it may be.
+    pub fn request(&self) -> Request {
+        Request::ListObjects { key_id: self.key_id.clone(), count: self.count }
+    }
+
     pub fn print(&self, store: &Path, key_arn: &str) -> Result<(), Failure> {
         if self.count {
             println!("{}", count(store, key_arn)?);

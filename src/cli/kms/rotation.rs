@@ -1,13 +1,10 @@
 //! Rotation.
 
-use super::{Answer, PageArgs, date, with_page};
-use crate::kms::{Administrator, Rotation, RotationKind};
+use super::PageArgs;
+use crate::kms::api::{IncludeKeyMaterial, Request};
 use clap::{Subcommand, ValueEnum};
-use serde::Serialize;
-use serde_json::{Value, json};
 
-#[derive(Subcommand, Serialize)]
-#[serde(rename_all_fields = "camelCase")]
+#[derive(Subcommand)]
 pub enum Operation {
     /// Give a key new material every so often
     #[command(
@@ -52,86 +49,34 @@ pub enum Operation {
         #[arg(long, value_enum, default_value = "ROTATIONS_ONLY")]
         include_key_material: Include,
         #[command(flatten)]
-        #[serde(skip)]
         page: PageArgs,
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "SCREAMING_SNAKE_CASE")]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Include {
     RotationsOnly,
     AllKeyMaterial,
 }
 
 impl Operation {
-    pub fn name(&self) -> &'static str {
+    pub fn request(self) -> Request {
         match self {
-            Self::EnableKeyRotation { .. } => "EnableKeyRotation",
-            Self::DisableKeyRotation { .. } => "DisableKeyRotation",
-            Self::GetKeyRotationStatus { .. } => "GetKeyRotationStatus",
-            Self::RotateKeyOnDemand { .. } => "RotateKeyOnDemand",
-            Self::ListKeyRotations { .. } => "ListKeyRotations",
-        }
-    }
-
-    pub fn answer(&self, admin: &Administrator<'_>) -> Answer {
-        Ok(match self {
             Self::EnableKeyRotation { key_id, rotation_period_in_days } => {
-                admin.enable_key_rotation(key_id, *rotation_period_in_days)?;
-                None
+                Request::EnableKeyRotation { key_id, rotation_period_in_days }
             }
-            Self::DisableKeyRotation { key_id } => {
-                admin.disable_key_rotation(key_id)?;
-                None
-            }
-            Self::GetKeyRotationStatus { key_id } => {
-                let status = admin.get_key_rotation_status(key_id)?;
-                let mut answer = json!({
-                    "KeyRotationEnabled": status.automatic.is_some(),
-                    "KeyId": status.key_arn,
-                });
-                if let Some((period, next)) = status.automatic {
-                    answer["RotationPeriodInDays"] = json!(period);
-                    answer["NextRotationDate"] = json!(date(next));
-                }
-                Some(answer)
-            }
-            Self::RotateKeyOnDemand { key_id } => Some(json!({"KeyId": admin.rotate_key_on_demand(key_id)?})),
-            Self::ListKeyRotations { key_id, include_key_material, page } => {
-                let all = *include_key_material == Include::AllKeyMaterial;
-                let rotations = admin.list_key_rotations(key_id, all, &page.request())?;
-                let list: Vec<_> = rotations.entries.iter().map(rotation).collect();
-                Some(with_page(json!({"Rotations": list}), rotations.next))
-            }
-        })
-    }
-}
-
-fn rotation(rotation: &Rotation) -> Value {
-    let mut answer = json!({
-        "KeyId": rotation.key_arn,
-        "KeyMaterialId": rotation.material_id,
-        "KeyMaterialState": if rotation.current { "CURRENT" } else { "NON_CURRENT" },
-    });
-    if let Some(imported) = rotation.imported {
-        answer["ImportState"] = json!(if imported { "IMPORTED" } else { "PENDING_IMPORT" });
-        if imported {
-            let model =
-                if rotation.expires.is_some() { "KEY_MATERIAL_EXPIRES" } else { "KEY_MATERIAL_DOES_NOT_EXPIRE" };
-            answer["ExpirationModel"] = json!(model);
-        }
-        if let Some(expires) = rotation.expires {
-            answer["ValidTo"] = json!(date(expires));
+            Self::DisableKeyRotation { key_id } => Request::DisableKeyRotation { key_id },
+            Self::GetKeyRotationStatus { key_id } => Request::GetKeyRotationStatus { key_id },
+            Self::RotateKeyOnDemand { key_id } => Request::RotateKeyOnDemand { key_id },
+            Self::ListKeyRotations { key_id, include_key_material, page } => Request::ListKeyRotations {
+                key_id,
+                include_key_material: match include_key_material {
+                    Include::RotationsOnly => IncludeKeyMaterial::RotationsOnly,
+                    Include::AllKeyMaterial => IncludeKeyMaterial::AllKeyMaterial,
+                },
+                page: page.into(),
+            },
         }
     }
-    if let Some(kind) = rotation.kind {
-        answer["RotationDate"] = json!(date(rotation.date));
-        answer["RotationType"] = json!(match kind {
-            RotationKind::Automatic => "AUTOMATIC",
-            RotationKind::OnDemand => "ON_DEMAND",
-        });
-    }
-    answer
 }

@@ -1,13 +1,10 @@
 //! Tags.
 
-use super::{Answer, PageArgs, input, with_page};
-use crate::kms::{Administrator, Tag};
+use super::{PageArgs, Usage, input};
+use crate::kms::api::Request;
 use clap::Subcommand;
-use serde::Serialize;
-use serde_json::json;
 
-#[derive(Subcommand, Serialize)]
-#[serde(rename_all_fields = "camelCase")]
+#[derive(Subcommand)]
 pub enum Operation {
     /// Add tags to a key, or change them
     #[command(
@@ -37,31 +34,16 @@ pub enum Operation {
         #[arg(long)]
         key_id: String,
         #[command(flatten)]
-        #[serde(skip)]
         page: PageArgs,
     },
 }
 
 impl Operation {
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::TagResource { .. } => "TagResource",
-            Self::UntagResource { .. } => "UntagResource",
-            Self::ListResourceTags { .. } => "ListResourceTags",
-        }
-    }
-
-    pub fn answer(&self, admin: &Administrator<'_>) -> Answer {
-        match self {
-            Self::TagResource { key_id, tags } => admin.tag_resource(key_id, &input::tags(tags)?)?,
-            Self::UntagResource { key_id, tag_keys } => admin.untag_resource(key_id, tag_keys)?,
-            Self::ListResourceTags { key_id, page } => {
-                let tags = admin.list_resource_tags(key_id, &page.request())?;
-                let tag = |tag: &Tag| json!({"TagKey": tag.key, "TagValue": tag.value});
-                let list: Vec<_> = tags.entries.iter().map(tag).collect();
-                return Ok(Some(with_page(json!({"Tags": list}), tags.next)));
-            }
-        }
-        Ok(None)
+    pub fn request(self) -> Result<Request, Usage> {
+        Ok(match self {
+            Self::TagResource { key_id, tags } => Request::TagResource { key_id, tags: input::tags(&tags)? },
+            Self::UntagResource { key_id, tag_keys } => Request::UntagResource { key_id, tag_keys },
+            Self::ListResourceTags { key_id, page } => Request::ListResourceTags { key_id, page: page.into() },
+        })
     }
 }

@@ -15,10 +15,13 @@ const TOKEN: &[u8] = b"kmsfs import token";
 const VALID: i64 = DAY;
 const MOST_VALID: i64 = 365 * DAY;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum WrappingKeySpec {
+    #[serde(rename = "RSA_2048")]
     Rsa2048,
+    #[serde(rename = "RSA_3072")]
     Rsa3072,
+    #[serde(rename = "RSA_4096")]
     Rsa4096,
 }
 
@@ -28,6 +31,16 @@ pub enum Expiration {
     Never,
     /// Nanoseconds since 1970.
     At(i64),
+}
+
+impl Expiration {
+    /// AWS's `ExpirationModel`.
+    pub fn model(self) -> &'static str {
+        match self {
+            Self::Never => "KEY_MATERIAL_DOES_NOT_EXPIRE",
+            Self::At(_) => "KEY_MATERIAL_EXPIRES",
+        }
+    }
 }
 
 /// What GetParametersForImport answers.

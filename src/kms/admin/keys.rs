@@ -3,22 +3,27 @@
 use super::import::{self, Expiration};
 use super::tags::{self, Tag};
 use super::{Administrator, Page, PageRequest, deletion, gone, not_pending_deletion, pending, validation};
-use crate::kms::Error;
 use crate::kms::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, Material, Wrapping};
 use crate::kms::lookup::AWS_S3;
+use crate::kms::{Error, api};
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 const AWS_S3_DESCRIPTION: &str = "Default key that protects my S3 objects when no other key is defined";
 
 /// What CreateKey is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewKey {
     pub description: String,
+    #[serde(serialize_with = "api::as_tags")]
     pub tags: Vec<Tag>,
+    #[serde(serialize_with = "as_origin")]
     pub origin: KeyOrigin,
     /// The default policy where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// Also one under which the caller could not put another.
+    #[serde(rename = "bypassPolicyLockoutSafetyCheck")]
     pub bypass_lockout_check: bool,
 }
 
@@ -27,6 +32,12 @@ impl Default for NewKey {
         let (description, tags, policy) = Default::default();
         Self { description, tags, origin: KeyOrigin::AwsKms, policy, bypass_lockout_check: false }
     }
+}
+
+/// As AWS spells it.
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde wants it.
+fn as_origin<S: Serializer>(origin: &KeyOrigin, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(origin.name())
 }
 
 /// What DescribeKey answers. Times in nanoseconds since 1970.

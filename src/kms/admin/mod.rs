@@ -1,6 +1,7 @@
 //! Administration: what AWS KMS lets somebody do with keys, beside using them.
 
 mod aliases;
+mod calls;
 mod cryptography;
 mod deletion;
 mod import;
@@ -38,16 +39,6 @@ pub(super) const DAY: i64 = 24 * HOUR;
 pub struct Administrator<'a> {
     kms: &'a LocalKms,
     caller: Caller,
-}
-
-impl<'a> Administrator<'a> {
-    pub fn kms(&self) -> &'a LocalKms {
-        self.kms
-    }
-
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
 }
 
 impl LocalKms {

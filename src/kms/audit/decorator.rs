@@ -1,8 +1,9 @@
 //! A KMS whose use is recorded.
 
-use super::record::parameters;
+use super::record::{parameters, response};
 use super::{AuditLog, Event};
 use crate::crypto::SecretKey;
+use crate::kms::api::{Answer, Request, Service};
 use crate::kms::blob;
 use crate::kms::local::LocalKms;
 use crate::kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation};
@@ -46,35 +47,6 @@ impl Audited {
         let audited = Self { kms, log, account, region, refused: Mutex::default() };
         audited.record_done();
         audited
-    }
-
-    /// Records a call of the command line; `act` makes it, and is not asked to if it could not be recorded. `explain`
-    /// answers what it came to, `None` if there was no call.
-    pub fn administer<T, E: From<Error>>(
-        &self,
-        name: &str,
-        caller: &Caller,
-        parameters: Value,
-        act: impl FnOnce() -> Result<T, E>,
-        explain: impl FnOnce(&Result<T, E>) -> Option<Outcome>,
-    ) -> Result<T, E> {
-        self.log.reserve()?;
-        let answer = act();
-        let Some(outcome) = explain(&answer) else { return answer };
-        let principals = self.kms.directory.principals(caller);
-        let event = Event {
-            caller: Some((caller, &principals)),
-            parameters,
-            response: outcome.response,
-            key_arn: outcome.key_id.and_then(|key_id| self.kms.arn_of(&key_id)),
-            material_id: outcome.material_id,
-            error: outcome.error.as_ref(),
-            ..self.event(name)
-        };
-        self.log.record(&event)?;
-        self.record_done();
-        self.log.sync();
-        answer
     }
 
     fn event<'a>(&'a self, name: &'a str) -> Event<'a> {
@@ -145,14 +117,28 @@ impl Audited {
     }
 }
 
-/// What a call of the command line came to.
-#[derive(Default)]
-pub struct Outcome {
-    /// As the call, or its answer, names the key.
-    pub key_id: Option<String>,
-    pub material_id: Option<String>,
-    pub response: Value,
-    pub error: Option<Error>,
+/// A direct call, which is not made if it could not be recorded.
+impl Service for Audited {
+    fn call(&self, request: &Request, caller: &Caller) -> Result<Answer, Error> {
+        self.log.reserve()?;
+        let answer = self.kms.call(request, caller);
+        let principals = self.kms.directory.principals(caller);
+        let (answered, parameters) = (answer.as_ref().ok(), request.parameters());
+        let asked = || parameters["keyId"].as_str().or_else(|| parameters["targetKeyId"].as_str());
+        let key_id = answered.and_then(Answer::key_arn).or_else(asked);
+        self.log.record(&Event {
+            caller: Some((caller, &principals)),
+            response: answered.map_or(Value::Null, |answered| response(request, answered)),
+            key_arn: key_id.and_then(|key_id| self.kms.arn_of(key_id)),
+            parameters: parameters.clone(),
+            material_id: answered.and_then(Answer::material_id).map(str::to_owned),
+            error: answer.as_ref().err(),
+            ..self.event(request.name())
+        })?;
+        self.record_done();
+        self.log.sync();
+        answer
+    }
 }
 
 impl Kms for Audited {

@@ -8,9 +8,8 @@ mod record;
 mod syslog;
 mod verify;
 
-pub use decorator::{Audited, Outcome};
+pub use decorator::Audited;
 use record::Event;
-pub use record::is_read_only;
 pub use syslog::{ConnectSyslog, connect_syslog};
 pub use verify::{Finding, Verification, Writer};
 

@@ -2,6 +2,7 @@
 
 use crate::crypto::random;
 use crate::kms::Error;
+use crate::kms::api::{Answer, Request, TimeForm};
 use crate::kms::principal::Principals;
 use crate::kms::processes;
 use crate::kms::{Caller, EncryptionContext};
@@ -106,6 +107,31 @@ pub fn parameters(key_id: &str, context: &EncryptionContext, key_spec: Option<&s
     parameters
 }
 
+/// CloudTrail's `responseElements` of a direct call, which are told of what changes something.
+pub fn response(request: &Request, answer: &Answer) -> Value {
+    match answer.to_json(TimeForm::Text) {
+        Some(answer) if !is_read_only(request.name()) => as_cloudtrail(&answer),
+        _ => Value::Null,
+    }
+}
+
+/// Names begin with a small letter there. A grant's token lets its bearer in.
+fn as_cloudtrail(answer: &Value) -> Value {
+    match answer {
+        Value::Object(fields) => {
+            let told = fields.iter().filter(|(name, _)| *name != "GrantToken");
+            Value::Object(told.map(|(name, value)| (small(name), as_cloudtrail(value))).collect::<Map<_, _>>())
+        }
+        Value::Array(values) => values.iter().map(as_cloudtrail).collect(),
+        value => value.clone(),
+    }
+}
+
+fn small(name: &str) -> String {
+    let mut chars = name.chars();
+    chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect()
+}
+
 fn now() -> String {
     // CloudTrail's own have whole seconds; these are put in order by `chain.sequence`.
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
@@ -129,7 +155,7 @@ fn name_of_process(pid: u32) -> Option<String> {
 mod tests {
     use super::*;
     use crate::kms::principal::Directory;
-    use crate::kms::{Code, SystemUsers};
+    use crate::kms::{Code, GrantRequest, SystemUsers};
     use std::sync::Arc;
 
     #[test]
@@ -163,6 +189,17 @@ mod tests {
         assert_eq!(record["additionalEventData"]["keyMaterialId"], "ab");
         assert_eq!(record["additionalEventData"]["process"]["uid"], 1000);
         assert_eq!(record["eventType"], "AwsApiCall");
+    }
+
+    #[test]
+    fn a_response_is_told_of_what_changes_something_without_the_grants_token() {
+        let key_id = || "k".to_owned();
+        let create = Request::CreateGrant { key_id: key_id(), grant: GrantRequest::default(), grant_tokens: vec![] };
+        let answer = Answer::Grant { id: "g".into(), token: "secret".into() };
+        assert_eq!(response(&create, &answer), json!({"grantId": "g"}));
+        let get = Request::GetKeyPolicy { key_id: key_id(), policy_name: None };
+        assert_eq!(response(&get, &Answer::Policy("{}".into())), Value::Null);
+        assert_eq!(response(&Request::DisableKey { key_id: key_id() }, &Answer::Done), Value::Null);
     }
 
     #[test]

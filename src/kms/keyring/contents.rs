@@ -108,6 +108,38 @@ pub enum KeyOrigin {
     External,
 }
 
+impl KeyState {
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enabled => "Enabled",
+            Self::Disabled => "Disabled",
+            Self::PendingDeletion => "PendingDeletion",
+            Self::PendingImport => "PendingImport",
+        }
+    }
+}
+
+impl KeyManager {
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "AWS",
+            Self::Customer => "CUSTOMER",
+        }
+    }
+}
+
+impl KeyOrigin {
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AwsKms => "AWS_KMS",
+            Self::External => "EXTERNAL",
+        }
+    }
+}
+
 impl Contents {
     pub fn new(parameters: &KeyringParameters, wrapping: &Wrapping, now: i64) -> Result<Self, OpenError> {
         let store_id = ((KEYRING, STORE_ID.to_string()), parameters.store_id.to_vec());
