@@ -7,12 +7,11 @@ use super::text::shown;
 use super::xattr;
 use crate::crypto::random;
 use crate::fs::PUT_PREFIX;
+use crate::sse::{Request, RequestError, request};
 use crate::sys::Signals;
-use base64::Engine as _;
 use clap::Args;
 use rustix::fs::{XattrFlags, fsetxattr};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -77,40 +76,34 @@ pub fn run(args: PutArgs) -> Result<ExitCode, Failure> {
 }
 
 impl PutArgs {
-    /// The request's members as S3 names them, checked as S3 checks them before it looks at any key.
-    fn request(&self) -> Result<Value, Failure> {
-        let with_kms = self.server_side_encryption.as_ref().is_some_and(|algorithm| algorithm != "AES256");
-        if (self.ssekms_key_id.is_some() || self.ssekms_encryption_context.is_some()) && !with_kms {
-            let message = "Server Side Encryption with AWS KMS managed key requires HTTP header \
-                           x-amz-server-side-encryption : aws:kms";
-            return Err(refused("InvalidArgument", message));
+    /// The request's headers, checked as S3 checks them before it looks at any key.
+    fn request(&self) -> Result<Request, Failure> {
+        let bucket_key = match (self.bucket_key_enabled, self.no_bucket_key_enabled) {
+            (true, _) => Some("true"),
+            (_, true) => Some("false"),
+            _ => None,
+        };
+        let headers = [
+            (request::ALGORITHM, self.server_side_encryption.as_deref()),
+            (request::KEY_ID, self.ssekms_key_id.as_deref()),
+            (request::CONTEXT, self.ssekms_encryption_context.as_deref()),
+            (request::BUCKET_KEY_ENABLED, bucket_key),
+        ];
+        let mut request = Request::default();
+        for (name, value) in headers {
+            value.map_or(Ok(()), |value| request.set_header(name, value)).map_err(refusal)?;
         }
-        let mut request = Map::new();
-        if let Some(algorithm) = &self.server_side_encryption {
-            request.insert("ServerSideEncryption".into(), algorithm.as_str().into());
-        }
-        if let Some(id) = &self.ssekms_key_id {
-            request.insert("SSEKMSKeyId".into(), id.as_str().into());
-        }
-        if let Some(context) = &self.ssekms_encryption_context {
-            check_context(context)?;
-            request.insert("SSEKMSEncryptionContext".into(), context.as_str().into());
-        }
-        if self.bucket_key_enabled || self.no_bucket_key_enabled {
-            request.insert("BucketKeyEnabled".into(), self.bucket_key_enabled.into());
-        }
-        Ok(Value::Object(request))
+        request.check().map_err(refusal)?;
+        Ok(request)
     }
 }
 
-fn check_context(context: &str) -> Result<(), Failure> {
-    let json = base64::engine::general_purpose::STANDARD.decode(context).ok();
-    let pairs = json.and_then(|json| serde_json::from_slice::<BTreeMap<String, String>>(&json).ok());
-    pairs.map(drop).ok_or_else(|| {
-        let message = "The header 'x-amz-server-side-encryption-context' shall be Base64-encoded UTF-8 string holding \
-                       JSON which represents a string-string map";
-        refused("InvalidArgument", message)
-    })
+/// As `aws` words it.
+fn refusal(error: RequestError) -> Failure {
+    match error {
+        RequestError::Invalid { code, message } => refused(code, &message),
+        error @ RequestError::Kms(_) => Failure::new(error.to_string()),
+    }
 }
 
 /// System calls answer a number only.
@@ -196,7 +189,7 @@ struct Temporary {
 
 impl Temporary {
     /// Made as any file is, and given its request while it is empty.
-    fn create(target: &Target, request: &Value) -> Result<Self, Failure> {
+    fn create(target: &Target, request: &Request) -> Result<Self, Failure> {
         let path = target.directory.join(temporary_name(&target.path));
         let failed = |e: io::Error| Failure::new(format!("{}: {}", shown(&target.path), describe(&e)));
         // From here on a signal removes the object before it ends the process.
@@ -212,8 +205,8 @@ impl Temporary {
             // An attribute is for whoever may write by the mode.
             made.set_mode(mode | 0o200).map_err(failed)?;
         }
-        let request = request.to_string();
-        fsetxattr(&made.object, xattr::REQUEST, request.as_bytes(), XattrFlags::empty())
+        let request = serde_json::to_vec(request).map_err(|e| failed(e.into()))?;
+        fsetxattr(&made.object, xattr::REQUEST, &request, XattrFlags::empty())
             .map_err(|e| explain_request(target, &e.into()))?;
         Ok(made)
     }
@@ -324,7 +317,7 @@ mod tests {
 
     fn request(words: &[&str]) -> Result<Value, String> {
         let line = Line::try_parse_from([&["put"], words, &["f", "/mnt/b/k"]].concat()).unwrap();
-        line.put.request().map_err(|failure| failure.message)
+        line.put.request().map(|request| json!(request)).map_err(|failure| failure.message)
     }
 
     #[test]

@@ -404,11 +404,11 @@ mod tests {
         let unknown = "11111111-2222-3333-4444-555555555555";
         let cases = [
             (unknown.to_string(), Code::NotFound, format!("Key '{prefix}key/{unknown}' does not exist")),
-            (format!("key/{}", key.key_id), Code::NotFound, format!("Invalid keyId 'key/{}'", key.key_id)),
-            (String::new(), Code::NotFound, "Invalid keyId ''".into()),
+            (format!("key/{}", key.key_id), Code::InvalidKeyId, format!("Invalid keyId 'key/{}'", key.key_id)),
+            (String::new(), Code::InvalidKeyId, "Invalid keyId ''".into()),
             ("arn:aws:s3:::bucket".into(), Code::InvalidArn, "Invalid arn arn:aws:s3:::bucket".into()),
-            ("nonsense".into(), Code::NotFound, "Invalid keyId 'nonsense'".into()),
-            ("arn:aws:kms:us-west-2:111122223333:key/x".into(), Code::NotFound, "Invalid arn us-west-2".into()),
+            ("nonsense".into(), Code::InvalidKeyId, "Invalid keyId 'nonsense'".into()),
+            ("arn:aws:kms:us-west-2:111122223333:key/x".into(), Code::InvalidKeyId, "Invalid arn us-west-2".into()),
             ("alias/none".into(), Code::NotFound, format!("Alias {prefix}alias/none is not found.")),
         ];
         for (id, expected, message) in cases {

@@ -28,7 +28,7 @@ impl Contents {
             return alias
                 .ok_or_else(|| Error::new(Code::NotFound, format!("Alias {} is not found.", self.alias_arn(name))));
         }
-        let invalid = || Error::new(Code::NotFound, format!("Invalid keyId '{key_id}'"));
+        let invalid = || Error::new(Code::InvalidKeyId, format!("Invalid keyId '{key_id}'"));
         let text = if key_id.starts_with("arn:") { name.strip_prefix("key/").unwrap_or(name) } else { name };
         // Only the form with hyphens, as AWS prints it.
         let id = Uuid::try_parse(text).ok().filter(|id| id.to_string() == text).ok_or_else(invalid)?;
@@ -39,7 +39,7 @@ impl Contents {
     /// The key that an id or an ARN names: AWS takes no alias where a key is administered.
     pub fn find_by_id(&self, key_id: &str) -> Result<&Key, Error> {
         if key_id.starts_with("alias/") || key_id.contains(":alias/") {
-            return Err(Error::new(Code::NotFound, format!("Invalid keyId '{key_id}'")));
+            return Err(Error::new(Code::InvalidKeyId, format!("Invalid keyId '{key_id}'")));
         }
         self.find(key_id)
     }
@@ -54,7 +54,7 @@ impl Contents {
             return Err(Error::new(Code::InvalidArn, format!("Invalid arn {key_id}")));
         };
         if region != self.region {
-            return Err(Error::new(Code::NotFound, format!("Invalid arn {region}")));
+            return Err(Error::new(Code::InvalidKeyId, format!("Invalid arn {region}")));
         }
         if account != self.account_id {
             return Err(Error::new(Code::NotFound, format!("Key '{key_id}' does not exist")));

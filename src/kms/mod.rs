@@ -41,6 +41,7 @@ pub use users::{SystemUsers, User, UserDatabase};
 
 use crate::crypto::SecretKey;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// String pairs bound to a ciphertext blob as additional data; the KMS meaning only.
 pub type EncryptionContext = BTreeMap<String, String>;
@@ -139,6 +140,8 @@ pub enum Code {
     Disabled,
     KmsInvalidState,
     NotFound,
+    /// A name that no key here can have: AWS has the code of a key that is not there for it.
+    InvalidKeyId,
     InvalidArn,
     IncorrectKey,
     InvalidCiphertext,
@@ -167,7 +170,7 @@ impl Code {
         match self {
             Self::Disabled => "DisabledException",
             Self::KmsInvalidState => "KMSInvalidStateException",
-            Self::NotFound => "NotFoundException",
+            Self::NotFound | Self::InvalidKeyId => "NotFoundException",
             Self::InvalidArn => "InvalidArnException",
             Self::IncorrectKey => "IncorrectKeyException",
             Self::InvalidCiphertext => "InvalidCiphertextException",
@@ -191,6 +194,14 @@ impl Code {
         }
     }
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.name(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}
 
 impl Error {
     pub fn new(code: Code, message: impl Into<String>) -> Self {

@@ -39,7 +39,7 @@ impl RequestError {
     /// The errno that system calls answer.
     pub fn errno(&self) -> i32 {
         match self {
-            Self::Kms(error) => kms_errno(error),
+            Self::Kms(error) => kms_errno(error.code),
             Self::Invalid { code, .. } if *code == NOT_IMPLEMENTED => libc::EOPNOTSUPP,
             Self::Invalid { .. } => libc::EINVAL,
         }
@@ -52,7 +52,14 @@ impl fmt::Display for RequestError {
     }
 }
 
-impl std::error::Error for RequestError {}
+impl std::error::Error for RequestError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Kms(error) => Some(error),
+            Self::Invalid { .. } => None,
+        }
+    }
+}
 
 impl From<kms::Error> for RequestError {
     fn from(error: kms::Error) -> Self {
@@ -68,16 +75,15 @@ fn s3_code(code: kms::Code) -> String {
     }
 }
 
-fn kms_errno(error: &kms::Error) -> i32 {
+fn kms_errno(code: kms::Code) -> i32 {
     use kms::Code;
-    match error.code {
+    match code {
         Code::Disabled | Code::KmsInvalidState | Code::AccessDenied | Code::InvalidKeyUsage | Code::KeyUnavailable => {
             libc::EACCES
         }
-        // KMS has one code for a key that is not there and for a name that no key can have.
-        Code::NotFound if is_malformed_name(&error.message) => libc::EINVAL,
         Code::NotFound => libc::ENOKEY,
-        Code::InvalidArn
+        Code::InvalidKeyId
+        | Code::InvalidArn
         | Code::InvalidAliasName
         | Code::Validation
         | Code::Tag
@@ -94,11 +100,6 @@ fn kms_errno(error: &kms::Error) -> i32 {
         Code::AlreadyExists => libc::EEXIST,
         Code::UnsupportedOperation => libc::EOPNOTSUPP,
     }
-}
-
-/// `Invalid keyId 'x'` and `Invalid arn us-west-2`, as S3 shows them.
-fn is_malformed_name(message: &str) -> bool {
-    message.starts_with("Invalid ")
 }
 
 #[cfg(test)]
@@ -132,8 +133,8 @@ mod tests {
         assert_eq!(of(Code::AccessDenied, "").errno(), libc::EACCES);
         assert_eq!(of(Code::NotFound, "Key 'x' does not exist").errno(), libc::ENOKEY);
         assert_eq!(of(Code::NotFound, "Alias arn:aws:kms:r:a:alias/x is not found.").errno(), libc::ENOKEY);
-        assert_eq!(of(Code::NotFound, "Invalid keyId 'x'").errno(), libc::EINVAL);
-        assert_eq!(of(Code::NotFound, "Invalid arn us-west-2").errno(), libc::EINVAL);
+        assert_eq!(of(Code::InvalidKeyId, "Invalid keyId 'x'").errno(), libc::EINVAL);
+        assert_eq!(of(Code::InvalidKeyId, "Invalid arn us-west-2").errno(), libc::EINVAL);
         assert_eq!(of(Code::InvalidArn, "").errno(), libc::EINVAL);
         assert_eq!(of(Code::InvalidCiphertext, "").errno(), libc::EIO);
         assert_eq!(of(Code::KmsInternal, "").errno(), libc::EIO);

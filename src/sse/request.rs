@@ -44,29 +44,33 @@ impl Request {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Refuses headers that do not go together, whatever the configuration says.
+    pub fn check(&self) -> Result<(), RequestError> {
+        match self.algorithm {
+            None if self.key_id.is_some() || self.context.is_some() => Err(needs_kms()),
+            Some(Algorithm::Aes256) => refuse_kms_headers(self),
+            Some(Algorithm::AwsKmsDsse) if self.bucket_key == Some(true) => {
+                Err(RequestError::invalid_argument("S3 Bucket Keys are not supported for aws:kms:dsse"))
+            }
+            None | Some(Algorithm::AwsKms | Algorithm::AwsKmsDsse) => Ok(()),
+        }
+    }
 }
 
 /// The encryption of a new object: what the request says, else what the nearest configuration says, else AES256.
 pub fn resolve(request: Option<&Request>, configuration: Option<&Encryption>) -> Result<Encryption, RequestError> {
     let absent = Request::default();
     let request = request.unwrap_or(&absent);
+    request.check()?;
     let Some(algorithm) = request.algorithm else {
         return resolve_by_default(request, configuration);
     };
     let inherited = configuration.is_some_and(|c| c.bucket_key);
     let bucket_key = match algorithm {
-        Algorithm::Aes256 => {
-            refuse_kms_headers(request)?;
-            false
-        }
+        Algorithm::Aes256 | Algorithm::AwsKmsDsse => false,
         // No key id is aws/s3, whatever key the configuration names; but the bucket key is inherited.
         Algorithm::AwsKms => request.bucket_key.unwrap_or(inherited),
-        Algorithm::AwsKmsDsse => {
-            if request.bucket_key == Some(true) {
-                return Err(RequestError::invalid_argument("S3 Bucket Keys are not supported for aws:kms:dsse"));
-            }
-            false
-        }
     };
     Ok(Encryption {
         algorithm,
@@ -78,9 +82,6 @@ pub fn resolve(request: Option<&Request>, configuration: Option<&Encryption>) ->
 
 /// A request that names no algorithm can only say whether the configuration's KMS key is used through a bucket key.
 fn resolve_by_default(request: &Request, configuration: Option<&Encryption>) -> Result<Encryption, RequestError> {
-    if request.key_id.is_some() || request.context.is_some() {
-        return Err(needs_kms());
-    }
     let mut encryption = configuration.cloned().unwrap_or(Encryption {
         algorithm: Algorithm::Aes256,
         key_id: None,

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(names(None), ["alias/a", "alias/b", "alias/c"]);
         assert_eq!(names(Some(one.key_id.as_str())), ["alias/b", "alias/c"]);
         let by_alias = kms.administer(CALLER).list_aliases(Some("alias/a"), &PageRequest::default());
-        assert_eq!(by_alias, Err(Error::new(Code::NotFound, "Invalid keyId 'alias/a'")));
+        assert_eq!(by_alias, Err(Error::new(Code::InvalidKeyId, "Invalid keyId 'alias/a'")));
         let entry = list(Some(&two.arn)).remove(0);
         assert_eq!((entry.arn, entry.key_id), (format!("{PREFIX}alias/a"), two.key_id));
     }
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(code(kms.create_alias("alias/y", unknown)), Code::NotFound);
         assert_eq!(code(kms.create_alias("alias/y", "alias/x")), Code::Validation);
         assert_eq!(code(kms.set_enabled(unknown, false)), Code::NotFound);
-        let invalid = Error::new(Code::NotFound, "Invalid keyId 'alias/x'");
+        let invalid = Error::new(Code::InvalidKeyId, "Invalid keyId 'alias/x'");
         assert_eq!(kms.set_enabled("alias/x", false), Err(invalid));
         let admin = kms.administer(CALLER);
         assert_eq!(admin.list_aliases(None, &PageRequest::default()).unwrap().entries.len(), 1);
