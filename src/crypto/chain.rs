@@ -1,7 +1,6 @@
 //! Keyed hashes: of an audit log's hash chain, and of a keyring's slots.
 
-use super::SecretKey;
-use hkdf::Hkdf;
+use super::{SecretKey, wiped};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -15,11 +14,7 @@ impl ChainKey {
 
     /// Derived from a keyring's root key (HKDF-SHA-256), as in the first keyrings.
     pub fn of_root(root: &SecretKey) -> Self {
-        let mut derived = Box::new([0; 32]);
-        Hkdf::<Sha256>::new(None, root.expose())
-            .expand(b"kmsfs audit log", &mut derived[..])
-            .expect("32 bytes are within HKDF's bound");
-        Self(SecretKey::from_box(derived))
+        Self(SecretKey::derived(None, root.expose(), &[b"kmsfs audit log"]))
     }
 
     pub fn into_key(self) -> SecretKey {
@@ -28,11 +23,11 @@ impl ChainKey {
 
     /// HMAC-SHA-256 of a record, which contains the hash of the one before.
     pub fn hash(&self, record: &[u8]) -> [u8; 32] {
-        self.mac(record).finalize().into_bytes().into()
+        wiped(|| self.mac(record).finalize().into_bytes().into())
     }
 
     pub fn verify(&self, record: &[u8], hash: &[u8; 32]) -> bool {
-        self.mac(record).verify_slice(hash).is_ok()
+        wiped(|| self.mac(record).verify_slice(hash).is_ok())
     }
 
     fn mac(&self, record: &[u8]) -> Hmac<Sha256> {

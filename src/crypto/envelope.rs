@@ -4,12 +4,9 @@
 //! its own: its nonce can be zero, and no wrapping key meets GCM's bound. The salt is hedged: it does not come again with
 //! another key or binding even where the random numbers do.
 
-use super::{SecretKey, Tampered, random};
+use super::{SecretKey, Tampered, random, wiped};
 use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::{AeadInOut, KeyInit, Nonce, Tag};
-use hkdf::Hkdf;
-use sha2::Sha256;
-use zeroize::Zeroizing;
+use aes_gcm::aead::{AeadInOut, KeyInit, Nonce};
 
 /// Bytes of an envelope.
 pub const LEN: usize = SALT + SecretKey::LEN + TAG;
@@ -22,9 +19,7 @@ pub fn wrap(wrapping_key: &SecretKey, key: &SecretKey, bound_to: &[u8]) -> Vec<u
     let mut envelope = Vec::with_capacity(LEN);
     envelope.extend_from_slice(&salt);
     envelope.extend_from_slice(key.expose());
-    let tag = cipher(wrapping_key, &salt, b"kmsfs envelope")
-        .encrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut envelope[SALT..]).into())
-        .expect("a key is shorter than AES-GCM's bound");
+    let tag = encrypt(wrapping_key, &salt, b"kmsfs envelope", bound_to, &mut envelope[SALT..]);
     envelope.extend_from_slice(&tag);
     envelope
 }
@@ -33,21 +28,46 @@ pub fn unwrap(wrapping_key: &SecretKey, envelope: &[u8], bound_to: &[u8]) -> Res
     let envelope: &[u8; LEN] = envelope.try_into().map_err(|_| Tampered)?;
     let (salt, rest) = envelope.split_first_chunk::<SALT>().ok_or(Tampered)?;
     let (text, tag) = rest.split_first_chunk::<{ SecretKey::LEN }>().ok_or(Tampered)?;
-    let tag = Tag::<Aes256Gcm>::try_from(tag).map_err(|_| Tampered)?;
+    let tag = tag.try_into().map_err(|_| Tampered)?;
     let mut key = Box::new(*text);
-    cipher(wrapping_key, salt, b"kmsfs envelope")
-        .decrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut key[..]).into(), &tag)
-        .map_err(|_| Tampered)?;
+    decrypt(wrapping_key, salt, b"kmsfs envelope", bound_to, &mut key[..], tag)?;
     Ok(SecretKey::from_box(key))
 }
 
-/// The cipher of one salt, for one purpose.
-pub(super) fn cipher(key: &SecretKey, salt: &[u8; SALT], purpose: &[u8]) -> Aes256Gcm {
-    let mut derived = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(Some(salt), key.expose())
-        .expand(purpose, &mut derived[..])
-        .expect("32 bytes are within HKDF's bound");
-    Aes256Gcm::new_from_slice(&derived[..]).expect("the key has AES-256's length")
+/// In place, under the cipher of one salt for one purpose; answers the tag.
+pub(super) fn encrypt(
+    key: &SecretKey,
+    salt: &[u8; SALT],
+    purpose: &[u8],
+    bound_to: &[u8],
+    text: &mut [u8],
+) -> [u8; TAG] {
+    let encrypt = || {
+        let cipher = cipher(key, salt, purpose);
+        cipher.encrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, text.into())
+    };
+    wiped(encrypt).expect("the text is shorter than AES-GCM's bound").into()
+}
+
+/// What [`encrypt`] made.
+pub(super) fn decrypt(
+    key: &SecretKey,
+    salt: &[u8; SALT],
+    purpose: &[u8],
+    bound_to: &[u8],
+    text: &mut [u8],
+    tag: [u8; TAG],
+) -> Result<(), Tampered> {
+    let decrypt = || {
+        let cipher = cipher(key, salt, purpose);
+        cipher.decrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, text.into(), &tag.into())
+    };
+    wiped(decrypt).map_err(|_| Tampered)
+}
+
+fn cipher(key: &SecretKey, salt: &[u8; SALT], purpose: &[u8]) -> Aes256Gcm {
+    let derived = SecretKey::derived(Some(salt), key.expose(), &[purpose]);
+    Aes256Gcm::new_from_slice(derived.expose()).expect("the key has AES-256's length")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! RSA keys under which key material is brought in: RSAES_OAEP_SHA_256, as AWS KMS takes it.
 
-use super::{SecretKey, Tampered, random};
+use super::{SecretKey, Tampered, random, wiped};
 use hmac::{Hmac, KeyInit, Mac};
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
 use rsa::rand_core::{Infallible, TryCryptoRng, TryRng};
@@ -25,16 +25,16 @@ impl ImportKey {
             Modulus::Bits3072 => 3072,
             Modulus::Bits4096 => 4096,
         };
-        PrivateKey::new(&mut Kernel, bits).map(Self).map_err(|_| Tampered)
+        wiped(|| PrivateKey::new(&mut Kernel, bits)).map(Self).map_err(|_| Tampered)
     }
 
     /// PKCS #8, DER.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Tampered> {
-        Ok(self.0.to_pkcs8_der().map_err(|_| Tampered)?.to_bytes())
+        wiped(|| Ok(self.0.to_pkcs8_der().map_err(|_| Tampered)?.to_bytes()))
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Tampered> {
-        PrivateKey::from_pkcs8_der(bytes).map(Self).map_err(|_| Tampered)
+        wiped(|| PrivateKey::from_pkcs8_der(bytes)).map(Self).map_err(|_| Tampered)
     }
 
     /// SubjectPublicKeyInfo, DER.
@@ -44,9 +44,8 @@ impl ImportKey {
 
     /// A key of 256 bits that was encrypted for this one.
     pub fn unwrap(&self, encrypted: &[u8]) -> Result<SecretKey, Tampered> {
-        let bytes = Zeroizing::new(self.0.decrypt(Oaep::<Sha256>::new(), encrypted).map_err(|_| Tampered)?);
-        let bytes: &[u8; SecretKey::LEN] = bytes[..].try_into().map_err(|_| Tampered)?;
-        Ok(SecretKey::from_box(Box::new(*bytes)))
+        let bytes = wiped(|| self.0.decrypt(Oaep::<Sha256>::new(), encrypted)).map(Zeroizing::new);
+        SecretKey::from_plaintext(&bytes.map_err(|_| Tampered)?).ok_or(Tampered)
     }
 }
 
@@ -74,8 +73,10 @@ impl TryCryptoRng for Kernel {}
 
 /// Tells whether two keys are the same, to whoever has the key of fingerprints.
 pub fn fingerprint(of_fingerprints: &SecretKey, key: &SecretKey) -> [u8; 32] {
-    let mut hmac = Hmac::<Sha256>::new_from_slice(of_fingerprints.expose()).expect("HMAC takes keys of any length");
-    hmac.update(b"kmsfs fingerprint");
-    hmac.update(key.expose());
-    hmac.finalize().into_bytes().into()
+    wiped(|| {
+        let mut hmac = Hmac::<Sha256>::new_from_slice(of_fingerprints.expose()).expect("HMAC takes keys of any length");
+        hmac.update(b"kmsfs fingerprint");
+        hmac.update(key.expose());
+        hmac.finalize().into_bytes().into()
+    })
 }

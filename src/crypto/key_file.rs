@@ -35,12 +35,7 @@ pub fn read(path: &Path) -> Result<SecretKey, String> {
 /// passphrase: random bytes are text once in 10^13.
 pub fn from_bytes(bytes: &[u8]) -> Option<SecretKey> {
     let is_text = bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-    let mut key = Box::new(<[u8; SecretKey::LEN]>::try_from(bytes).ok()?);
-    if is_text {
-        key.fill(0);
-        return None;
-    }
-    Some(SecretKey::from_box(key))
+    if is_text { None } else { SecretKey::from_plaintext(bytes) }
 }
 
 #[cfg(test)]

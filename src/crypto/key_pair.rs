@@ -1,11 +1,8 @@
 //! Keys sealed to a public key: X25519 (RFC 7748) with an ephemeral key pair, HKDF-SHA-256 over both public keys, and an
 //! envelope. What HPKE's base mode does; who sealed it is not authenticated, the caller has to see to that.
 
-use super::{SecretKey, Tampered, envelope};
-use hkdf::Hkdf;
-use sha2::Sha256;
-use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
-use zeroize::Zeroizing;
+use super::{SecretKey, Tampered, envelope, wiped};
+use x25519_dalek::{PublicKey, StaticSecret};
 
 const PUBLIC: usize = 32;
 
@@ -21,7 +18,7 @@ impl KeyPair {
 
     /// Any 32 bytes are a private key.
     pub fn of(private: SecretKey) -> Self {
-        let public = PublicKey::from(&exponent(&private)).to_bytes();
+        let public = wiped(|| PublicKey::from(&exponent(&private)).to_bytes());
         Self { private, public }
     }
 
@@ -36,8 +33,8 @@ impl KeyPair {
     /// What [`seal_to`] made for this public key and the same additional data.
     pub fn open(&self, sealed: &[u8], bound_to: &[u8]) -> Result<SecretKey, Tampered> {
         let (ephemeral, envelope) = sealed.split_first_chunk::<PUBLIC>().ok_or(Tampered)?;
-        let shared = exponent(&self.private).diffie_hellman(&PublicKey::from(*ephemeral));
-        envelope::unwrap(&wrapping_key(&shared, ephemeral, &self.public)?, envelope, bound_to)
+        let wrapping_key = wrapping_key(&self.private, ephemeral, ephemeral, &self.public)?;
+        envelope::unwrap(&wrapping_key, envelope, bound_to)
     }
 }
 
@@ -45,8 +42,7 @@ impl KeyPair {
 /// key with which everybody would share the same secret.
 pub fn seal_to(public: &[u8; PUBLIC], key: &SecretKey, bound_to: &[u8]) -> Result<Vec<u8>, Tampered> {
     let ephemeral = KeyPair::random();
-    let shared = exponent(&ephemeral.private).diffie_hellman(&PublicKey::from(*public));
-    let wrapping_key = wrapping_key(&shared, &ephemeral.public, public)?;
+    let wrapping_key = wrapping_key(&ephemeral.private, public, &ephemeral.public, public)?;
     Ok([&ephemeral.public[..], &envelope::wrap(&wrapping_key, key, bound_to)].concat())
 }
 
@@ -55,14 +51,20 @@ fn exponent(private: &SecretKey) -> StaticSecret {
     StaticSecret::from(*private.expose())
 }
 
-fn wrapping_key(shared: &SharedSecret, ephemeral: &[u8; PUBLIC], public: &[u8; PUBLIC]) -> Result<SecretKey, Tampered> {
-    if !shared.was_contributory() {
-        return Err(Tampered);
-    }
-    let info = Zeroizing::new([&b"kmsfs sealed to"[..], ephemeral, public].concat());
-    let mut key = Box::new([0; SecretKey::LEN]);
-    Hkdf::<Sha256>::new(None, shared.as_bytes()).expand(&info, &mut key[..]).expect("32 bytes are within HKDF's bound");
-    Ok(SecretKey::from_box(key))
+/// From what the private key and `theirs` share, and both public keys.
+fn wrapping_key(
+    private: &SecretKey,
+    theirs: &[u8; PUBLIC],
+    ephemeral: &[u8; PUBLIC],
+    public: &[u8; PUBLIC],
+) -> Result<SecretKey, Tampered> {
+    wiped(|| {
+        let shared = exponent(private).diffie_hellman(&PublicKey::from(*theirs));
+        if !shared.was_contributory() {
+            return Err(Tampered);
+        }
+        Ok(SecretKey::derived(None, shared.as_bytes(), &[b"kmsfs sealed to", ephemeral, public]))
+    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Symlink targets and extended attribute values, under a bucket's metadata data key.
 
-use super::{SecretKey, Tampered, random};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use super::expanded::Expanded;
+use super::{SecretKey, Tampered, random, wiped};
+use ring::aead::{Aad, Nonce};
 
 /// Encrypts short values. The key is one bucket's, so 2^32 values are its bound; each has a random nonce, hedged.
 pub struct MetadataCipher {
-    cipher: LessSafeKey,
+    cipher: Expanded,
     key: SecretKey,
 }
 
@@ -14,8 +15,7 @@ impl MetadataCipher {
     pub const OVERHEAD: usize = 28;
 
     pub fn new(data_key: SecretKey) -> Self {
-        let cipher = UnboundKey::new(&AES_256_GCM, data_key.expose()).expect("the key has AES-256's length");
-        Self { cipher: LessSafeKey::new(cipher), key: data_key }
+        Self { cipher: Expanded::new(&data_key), key: data_key }
     }
 
     /// Nonce, ciphertext and tag. `bound_to` says what the value belongs to; opening wants the same.
@@ -24,7 +24,8 @@ impl MetadataCipher {
         let mut sealed = nonce.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);
         let mut text = value.to_vec();
-        self.cipher.seal_in_place_append_tag(nonce, Aad::from(bound_to), &mut text).expect("values are short");
+        wiped(|| self.cipher.seal_in_place_append_tag(nonce, Aad::from(bound_to), &mut text))
+            .expect("values are short");
         sealed.append(&mut text);
         sealed
     }
@@ -33,7 +34,8 @@ impl MetadataCipher {
         let (nonce, text) = sealed.split_at_checked(12).ok_or(Tampered)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Tampered)?;
         let mut text = text.to_vec();
-        let opened = self.cipher.open_in_place(nonce, Aad::from(bound_to), &mut text).map_err(|_| Tampered)?.len();
+        let opened = wiped(|| self.cipher.open_in_place(nonce, Aad::from(bound_to), &mut text).map(|text| text.len()));
+        let opened = opened.map_err(|_| Tampered)?;
         text.truncate(opened);
         Ok(text)
     }

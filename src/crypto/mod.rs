@@ -2,6 +2,7 @@
 
 mod chain;
 pub mod envelope;
+mod expanded;
 mod free_memory;
 pub mod import_key;
 pub mod key_file;
@@ -14,6 +15,7 @@ pub mod random;
 pub mod recovery_key;
 pub mod sealed;
 mod secret;
+mod stack;
 mod store_key;
 
 pub use chain::ChainKey;
@@ -21,6 +23,7 @@ pub use key_pair::{KeyPair, seal_to};
 pub use metadata::MetadataCipher;
 pub use object::{ChunkCipher, ChunkTag, DataKey, LayerTag, ObjectKeys, ObjectParameters, Sealing, Suite};
 pub use secret::SecretKey;
+pub use stack::wiped;
 pub use store_key::{MacKey, StoreKey};
 
 /// Something failed its authentication: the bytes are not what was sealed under this key for this place.

@@ -1,11 +1,11 @@
 //! The keys of one object: chunks, seal and sidecar, each derived from the data key for that one purpose.
 
+use super::expanded::Expanded;
 use super::nonces::{ChunkNonces, Layer, NonceKey, Nonces};
-use super::{SecretKey, Tampered};
+use super::{SecretKey, Tampered, wiped};
 use aes_gcm::aead::AeadInOut;
-use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
+use ring::aead::{Aad, Nonce, Tag};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -97,12 +97,13 @@ impl ObjectKeys {
     /// `first_epoch` is the first key epoch that this data key serves.
     pub fn new(data_key: impl Into<DataKey>, parameters: ObjectParameters, first_epoch: u16) -> Self {
         let data_key = data_key.into();
-        let whole = data_key.whole();
-        let hkdf = extract(&whole, &parameters);
-        let derive = |purpose| expand(&hkdf, data_key.suite(), &parameters, first_epoch, purpose);
-        let (seal, sidecar) = (derive("kmsfs seal"), derive("kmsfs sidecar"));
-        let commitment = *derive("kmsfs commitment").expose();
-        Self { data_key, parameters, seal, sidecar, commitment }
+        wiped(|| {
+            let whole = data_key.whole();
+            let derive = |purpose| derive(&whole, data_key.suite(), &parameters, first_epoch, purpose);
+            let (seal, sidecar) = (derive("kmsfs seal"), derive("kmsfs sidecar"));
+            let commitment = *derive("kmsfs commitment").expose();
+            Self { data_key, parameters, seal, sidecar, commitment }
+        })
     }
 
     pub fn suite(&self) -> Suite {
@@ -122,37 +123,39 @@ impl ObjectKeys {
     pub fn chunk_cipher(&self, epoch: u16) -> ChunkCipher {
         let suite = self.data_key.suite();
         let derive = |key: &[u8], purpose| derive(key, suite, &self.parameters, epoch, purpose);
-        let outer = derive(self.data_key.outer().expose(), "kmsfs chunk");
-        let inner = match &self.data_key {
-            DataKey::Single(_) => None,
-            DataKey::Dual { inner, .. } => Some(Inner::new(&derive(inner.expose(), "kmsfs inner chunk"))),
-        };
-        let nonces = NonceKey::new(&derive(&self.data_key.whole(), "kmsfs nonce"));
         let aad = ChunkAad::new(&self.parameters, suite, epoch);
-        ChunkCipher { outer: Box::new(expanded(outer.expose())), inner, nonces, aad }
+        wiped(|| {
+            let outer = Expanded::new(&derive(self.data_key.outer().expose(), "kmsfs chunk"));
+            let inner = match &self.data_key {
+                DataKey::Single(_) => None,
+                DataKey::Dual { inner, .. } => Some(Inner::new(&derive(inner.expose(), "kmsfs inner chunk"))),
+            };
+            let nonces = NonceKey::new(&derive(&self.data_key.whole(), "kmsfs nonce"));
+            ChunkCipher { outer, inner, nonces, aad }
+        })
     }
 
     pub fn mac_seal(&self, sealed: &[u8]) -> [u8; 32] {
-        hmac(&self.seal, sealed).finalize().into_bytes().into()
+        wiped(|| hmac(&self.seal, sealed).finalize().into_bytes().into())
     }
 
     pub fn verify_seal(&self, sealed: &[u8], mac: &[u8; 32]) -> Result<(), Tampered> {
-        hmac(&self.seal, sealed).verify_slice(mac).map_err(|_| Tampered)
+        wiped(|| hmac(&self.seal, sealed).verify_slice(mac)).map_err(|_| Tampered)
     }
 
     pub fn mac_sidecar(&self, record: &[u8]) -> [u8; 32] {
-        hmac(&self.sidecar, record).finalize().into_bytes().into()
+        wiped(|| hmac(&self.sidecar, record).finalize().into_bytes().into())
     }
 
     pub fn verify_sidecar(&self, record: &[u8], mac: &[u8; 32]) -> Result<(), Tampered> {
-        hmac(&self.sidecar, record).verify_slice(mac).map_err(|_| Tampered)
+        wiped(|| hmac(&self.sidecar, record).verify_slice(mac)).map_err(|_| Tampered)
     }
 }
 
-/// Encrypts and decrypts the chunks of one object in one key epoch.
+/// Encrypts and decrypts the chunks of one object in one key epoch. Many chunks of one request are best done within
+/// [`wiped`], once for all.
 pub struct ChunkCipher {
-    /// Boxed, so that moving the cipher leaves no copy behind.
-    outer: Box<LessSafeKey>,
+    outer: Expanded,
     inner: Option<Inner>,
     nonces: NonceKey,
     aad: ChunkAad,
@@ -165,7 +168,7 @@ pub struct Sealing<'a> {
 }
 
 /// The inner layer. Its cipher is not ring's: a flaw in one implementation leaves the other layer standing. It wipes its
-/// expanded key itself, and is boxed for the same reason.
+/// expanded key itself, and is boxed so that moving it leaves no copy.
 struct Inner(Box<aes_gcm::Aes256Gcm>);
 
 impl Inner {
@@ -185,21 +188,13 @@ impl Inner {
     }
 }
 
-impl Drop for ChunkCipher {
-    /// ring does not wipe its expanded keys: another one takes the place of this one, so that it is not left in memory.
-    fn drop(&mut self) {
-        *self.outer = expanded(&[0; SecretKey::LEN]);
-        std::hint::black_box(&self.outer);
-    }
-}
-
-fn expanded(key: &[u8; SecretKey::LEN]) -> LessSafeKey {
-    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has AES-256's length"))
-}
-
 impl Sealing<'_> {
     /// Encrypts a chunk in place, each layer under a nonce of its own.
     pub fn seal(&self, index: u64, chunk: &mut [u8]) -> ChunkTag {
+        wiped(|| self.seal_here(index, chunk))
+    }
+
+    fn seal_here(&self, index: u64, chunk: &mut [u8]) -> ChunkTag {
         let ChunkCipher { outer, inner, aad, .. } = self.cipher;
         let nonces = self.nonces.of(index, chunk);
         let aad = aad.at(index);
@@ -215,11 +210,15 @@ impl Sealing<'_> {
 
 impl ChunkCipher {
     pub fn sealing(&self) -> Sealing<'_> {
-        Sealing { cipher: self, nonces: self.nonces.draw() }
+        wiped(|| Sealing { cipher: self, nonces: self.nonces.draw() })
     }
 
     /// Decrypts a chunk in place. On an error the buffer's content is unspecified and must not be used.
     pub fn open(&self, index: u64, tag: &ChunkTag, chunk: &mut [u8]) -> Result<(), Tampered> {
+        wiped(|| self.open_here(index, tag, chunk))
+    }
+
+    fn open_here(&self, index: u64, tag: &ChunkTag, chunk: &mut [u8]) -> Result<(), Tampered> {
         let aad = self.aad.at(index);
         let ChunkTag { outer, inner } = tag;
         let nonce = Nonce::assume_unique_for_key(outer.nonce);
@@ -256,21 +255,11 @@ impl ChunkAad {
     }
 }
 
-fn extract(data_key: &[u8], parameters: &ObjectParameters) -> Hkdf<Sha256> {
-    Hkdf::new(Some(&parameters.object_id), data_key)
-}
-
 fn derive(data_key: &[u8], suite: Suite, parameters: &ObjectParameters, epoch: u16, purpose: &str) -> SecretKey {
-    expand(&extract(data_key, parameters), suite, parameters, epoch, purpose)
-}
-
-fn expand(hkdf: &Hkdf<Sha256>, suite: Suite, parameters: &ObjectParameters, epoch: u16, purpose: &str) -> SecretKey {
     let suite = (suite as u16).to_le_bytes();
     let chunk_size = parameters.chunk_size.to_le_bytes();
-    let mut key = Box::new([0; 32]);
-    hkdf.expand_multi_info(&[purpose.as_bytes(), &suite, &chunk_size, &epoch.to_le_bytes()], &mut key[..])
-        .expect("32 bytes are within HKDF's bound");
-    SecretKey::from_box(key)
+    let info = [purpose.as_bytes(), &suite, &chunk_size, &epoch.to_le_bytes()];
+    SecretKey::derived(Some(&parameters.object_id), data_key, &info)
 }
 
 fn hmac(key: &SecretKey, data: &[u8]) -> Hmac<Sha256> {

@@ -1,7 +1,7 @@
 //! Keys from passphrases: Argon2id.
 
-use super::SecretKey;
 use super::free_memory::free_memory_kib;
+use super::{SecretKey, wiped};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use std::time::Instant;
 use zeroize::Zeroizing;
@@ -79,8 +79,8 @@ pub fn stretch(passphrase: &[u8], salt: &[u8; 16], cost: Cost) -> Result<SecretK
     memory.try_reserve_exact(params.block_count()).map_err(|_| ImpossibleCost)?;
     memory.resize(params.block_count(), Block::default());
     let mut key = Box::new([0; SecretKey::LEN]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into_with_memory(passphrase, salt, &mut key[..], &mut memory[..])
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    wiped(|| argon2.hash_password_into_with_memory(passphrase, salt, &mut key[..], &mut memory[..]))
         .map_err(|_| ImpossibleCost)?;
     Ok(SecretKey::from_box(key))
 }

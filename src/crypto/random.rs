@@ -6,8 +6,7 @@
 //!
 //! Where even the kernel repeats itself, `hedged` and `nonces` see to it that what must not repeat does not.
 
-use super::SecretKey;
-use hkdf::Hkdf;
+use super::{SecretKey, wiped};
 use hmac::{Hmac, KeyInit, Mac};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -65,18 +64,16 @@ pub fn below(bound: u64) -> u64 {
 /// bytes are the same. HMAC-SHA-256 over 16 random bytes and the parts, each with its length before it, under a key
 /// derived for that alone.
 pub(super) fn hedged<const N: usize>(key: &SecretKey, parts: &[&[u8]]) -> [u8; N] {
-    let mut derived = Box::new([0; SecretKey::LEN]);
-    Hkdf::<Sha256>::new(None, key.expose())
-        .expand(b"kmsfs hedge", &mut derived[..])
-        .expect("32 bytes are within HKDF's bound");
-    let derived = SecretKey::from_box(derived);
-    let mut hmac = Hmac::<Sha256>::new_from_slice(derived.expose()).expect("HMAC takes keys of any length");
-    hmac.update(&bytes::<16>());
-    for part in parts {
-        hmac.update(&(part.len() as u64).to_le_bytes());
-        hmac.update(part);
-    }
-    *hmac.finalize().into_bytes().first_chunk().expect("N is at most 32")
+    wiped(|| {
+        let derived = SecretKey::derived(None, key.expose(), &[b"kmsfs hedge"]);
+        let mut hmac = Hmac::<Sha256>::new_from_slice(derived.expose()).expect("HMAC takes keys of any length");
+        hmac.update(&bytes::<16>());
+        for part in parts {
+            hmac.update(&(part.len() as u64).to_le_bytes());
+            hmac.update(part);
+        }
+        *hmac.finalize().into_bytes().first_chunk().expect("N is at most 32")
+    })
 }
 
 #[cfg(debug_assertions)]

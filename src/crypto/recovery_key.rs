@@ -1,10 +1,8 @@
 //! Recovery keys: random keys written in letters, for paper. A typing error is told from a key that is another's.
 
-use super::{SecretKey, random};
-use hkdf::Hkdf;
-use sha2::Sha256;
+use super::{SecretKey, random, wiped};
 use std::fmt;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// 31 letters, a prime number, without those that are taken for another: no 0, 1, I, L, O.
 const LETTERS: &[u8; 31] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
@@ -14,8 +12,10 @@ const GROUPS: usize = 8;
 const IN_GROUP: usize = 4;
 const LEN: usize = GROUPS * (IN_GROUP + 1);
 
-/// 32 random letters: 158 bits.
-pub struct RecoveryKey(Zeroizing<[u8; GROUPS * IN_GROUP]>);
+type Letters = Box<Zeroizing<[u8; GROUPS * IN_GROUP]>>;
+
+/// 32 random letters: 158 bits. Boxed, so that moving it leaves no copy.
+pub struct RecoveryKey(Letters);
 
 /// Why letters are no recovery key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub enum Mistyped {
 
 impl RecoveryKey {
     pub fn random() -> Self {
-        let mut letters = Zeroizing::new([0; GROUPS * IN_GROUP]);
-        letters.fill_with(|| random::below(PRIME.into()) as u8);
+        let mut letters = Letters::default();
+        wiped(|| letters.fill_with(|| random::below(PRIME.into()) as u8));
         Self(letters)
     }
 
@@ -50,7 +50,7 @@ impl RecoveryKey {
 
     /// Small letters too, and any blanks and hyphens.
     pub fn parse(text: &[u8]) -> Result<Self, Mistyped> {
-        let mut typed = Zeroizing::new([0; LEN]);
+        let mut typed = Box::new(Zeroizing::new([0; LEN]));
         let mut len = 0;
         for sign in text.iter().filter(|sign| !sign.is_ascii_whitespace() && **sign != b'-') {
             let letter = LETTERS.iter().position(|letter| *letter == sign.to_ascii_uppercase());
@@ -63,7 +63,7 @@ impl RecoveryKey {
         if len != LEN {
             return Err(Mistyped::Length(len));
         }
-        let mut key = Self(Zeroizing::new([0; GROUPS * IN_GROUP]));
+        let mut key = Self(Letters::default());
         for (number, group) in typed.chunks_exact(IN_GROUP + 1).enumerate() {
             if check_letter(number, &group[..IN_GROUP]) != group[IN_GROUP] {
                 return Err(Mistyped::Group(number + 1));
@@ -75,15 +75,11 @@ impl RecoveryKey {
 
     /// The key of a slot.
     pub fn key(&self) -> SecretKey {
-        let mut letters = Zeroizing::new([0; GROUPS * IN_GROUP]);
+        let mut letters = Letters::default();
         for (letter, index) in letters.iter_mut().zip(self.0.iter()) {
             *letter = LETTERS[usize::from(*index)];
         }
-        let mut key = Box::new([0; SecretKey::LEN]);
-        let hkdf = Hkdf::<Sha256>::new(None, &letters[..]);
-        letters.zeroize();
-        hkdf.expand(b"kmsfs recovery key", &mut key[..]).expect("32 bytes are within HKDF's bound");
-        SecretKey::from_box(key)
+        SecretKey::derived(None, &letters[..], &[b"kmsfs recovery key"])
     }
 }
 
@@ -117,7 +113,7 @@ mod tests {
         assert_eq!((text.len(), text.matches('-').count()), (47, 7));
         let typed = [text.to_string(), text.to_lowercase(), text.replace('-', " ") + "\n", text.replace('-', "")];
         for typed in typed {
-            assert_eq!(RecoveryKey::parse(typed.as_bytes()).map(|read| *read.0), Ok(*key.0), "{typed}");
+            assert_eq!(RecoveryKey::parse(typed.as_bytes()).map(|read| **read.0), Ok(**key.0), "{typed}");
         }
         assert_ne!(*RecoveryKey::random().0, *key.0);
         assert_ne!(RecoveryKey::random().key().expose(), key.key().expose());
@@ -126,7 +122,7 @@ mod tests {
     /// As docs/FORMAT.md has it.
     #[test]
     fn letters_give_the_key_of_the_format() {
-        let key = RecoveryKey(Zeroizing::new(std::array::from_fn(|n| n as u8 % 31)));
+        let key = RecoveryKey(Box::new(Zeroizing::new(std::array::from_fn(|n| n as u8 % 31))));
         assert_eq!(key.text()[..], *"2345U-6789A-ABCDR-EFGH7-JKMNN-PQRS4-TUVWJ-XYZ2Z");
         assert_eq!(hex::encode(key.key().expose()), "c837f799671c11c182f6bb811cafdada43935b85597c94ff1f7c43c3b5194f6e");
     }

@@ -1,22 +1,17 @@
 //! Byte strings sealed under a key: a salt of 16 bytes, the ciphertext, AES-256-GCM's tag of 16. As in `envelope`, the
 //! salt gives each one a cipher of its own.
 
-use super::envelope::{SALT, TAG, cipher};
+use super::envelope::{SALT, TAG, decrypt, encrypt};
 use super::{SecretKey, Tampered, random};
-use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::{AeadInOut, Nonce, Tag};
 use zeroize::Zeroizing;
 
 /// `bound_to` is additional data; opening wants the same.
 pub fn seal(key: &SecretKey, text: &[u8], bound_to: &[u8]) -> Vec<u8> {
     let salt: [u8; SALT] = random::hedged(key, &[b"kmsfs sealed", bound_to, text]);
-    let cipher = cipher(key, &salt, b"kmsfs sealed");
     let mut sealed = Vec::with_capacity(SALT + text.len() + TAG);
     sealed.extend_from_slice(&salt);
     sealed.extend_from_slice(text);
-    let tag = cipher
-        .encrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut sealed[SALT..]).into())
-        .expect("the text is shorter than AES-GCM's bound");
+    let tag = encrypt(key, &salt, b"kmsfs sealed", bound_to, &mut sealed[SALT..]);
     sealed.extend_from_slice(&tag);
     sealed
 }
@@ -24,11 +19,8 @@ pub fn seal(key: &SecretKey, text: &[u8], bound_to: &[u8]) -> Vec<u8> {
 pub fn open(key: &SecretKey, sealed: &[u8], bound_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, Tampered> {
     let (salt, rest) = sealed.split_first_chunk::<SALT>().ok_or(Tampered)?;
     let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(Tampered)?;
-    let tag = Tag::<Aes256Gcm>::try_from(&tag[..]).map_err(|_| Tampered)?;
     let mut text = Zeroizing::new(text.to_vec());
-    cipher(key, salt, b"kmsfs sealed")
-        .decrypt_inout_detached(&Nonce::<Aes256Gcm>::default(), bound_to, (&mut text[..]).into(), &tag)
-        .map_err(|_| Tampered)?;
+    decrypt(key, salt, b"kmsfs sealed", bound_to, &mut text, *tag)?;
     Ok(text)
 }
 

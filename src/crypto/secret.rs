@@ -1,4 +1,4 @@
-use super::random;
+use super::{random, wiped};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -21,17 +21,27 @@ impl SecretKey {
     /// Another key that takes both to make (HKDF-SHA-256), for one purpose.
     #[must_use]
     pub fn with(&self, other: &Self, purpose: &[u8]) -> Self {
+        Self::derived(Some(other.expose()), self.expose(), &[purpose])
+    }
+
+    /// HKDF-SHA-256; `info` is the parts behind each other.
+    pub(in crate::crypto) fn derived(salt: Option<&[u8]>, key: &[u8], info: &[&[u8]]) -> Self {
         let mut derived = Box::new([0; Self::LEN]);
-        Hkdf::<Sha256>::new(Some(other.expose()), self.expose())
-            .expand(purpose, &mut derived[..])
+        wiped(|| Hkdf::<Sha256>::new(salt, key).expand_multi_info(info, &mut derived[..]))
             .expect("32 bytes are within HKDF's bound");
         Self(derived)
+    }
+
+    pub(in crate::crypto) fn copied(bytes: &[u8; Self::LEN]) -> Self {
+        let mut key = Box::new([0; Self::LEN]);
+        key.copy_from_slice(bytes);
+        Self(key)
     }
 
     /// A key of its own with the same bytes.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        Self(self.0.clone())
+        Self::copied(&self.0)
     }
 
     pub(in crate::crypto) fn from_box(bytes: Box<[u8; 32]>) -> Self {
@@ -40,8 +50,7 @@ impl SecretKey {
 
     /// A key of 256 bits from what a KMS call answered; `None` for any other length.
     pub fn from_plaintext(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
-        Some(Self(Box::new(*bytes)))
+        bytes.try_into().ok().map(Self::copied)
     }
 
     /// The bytes, for the answer of a call whose purpose they are.

@@ -1,7 +1,6 @@
 //! A store's own key, and the keys for each purpose that come from it.
 
-use super::SecretKey;
-use hkdf::Hkdf;
+use super::{SecretKey, wiped};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -15,15 +14,7 @@ impl StoreKey {
 
     /// HKDF-SHA-256 without salt of the store key; `purpose` is info, and no two uses share one.
     pub fn mac_key(&self, purpose: &str) -> MacKey {
-        MacKey(self.derive(purpose))
-    }
-
-    fn derive(&self, purpose: &str) -> SecretKey {
-        let mut derived = Box::new([0; SecretKey::LEN]);
-        Hkdf::<Sha256>::new(None, self.0.expose())
-            .expand(purpose.as_bytes(), &mut derived[..])
-            .expect("32 bytes are within HKDF's bound");
-        SecretKey::from_box(derived)
+        MacKey(SecretKey::derived(None, self.0.expose(), &[purpose.as_bytes()]))
     }
 }
 
@@ -36,12 +27,12 @@ impl MacKey {
 
     /// Of the parts behind each other: where their borders are is for the caller to make sure.
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; Self::LEN] {
-        self.mac(parts).finalize().into_bytes().into()
+        wiped(|| self.mac(parts).finalize().into_bytes().into())
     }
 
     /// In constant time. A tag may be cut to its first bytes, 16 at least.
     pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
-        tag.len() >= 16 && self.mac(parts).verify_truncated_left(tag).is_ok()
+        tag.len() >= 16 && wiped(|| self.mac(parts).verify_truncated_left(tag).is_ok())
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {

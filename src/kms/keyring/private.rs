@@ -10,8 +10,11 @@ use std::path::Path;
 const MOST: u64 = 128 << 20;
 
 pub fn read_private(dir: &Path, name: &str) -> Result<Vec<u8>, OpenError> {
-    let mut bytes = Vec::new();
-    let read = open_private(dir, name, Access::Read)?.take(MOST + 1).read_to_end(&mut bytes);
+    let file = open_private(dir, name, Access::Read)?;
+    // At once, since a vector that grows leaves copies, and one of these files has secrets.
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = Vec::with_capacity(len.min(MOST) as usize + 1);
+    let read = file.take(MOST + 1).read_to_end(&mut bytes);
     read.map_err(|error| OpenError::io(name, &error))?;
     if bytes.len() as u64 > MOST {
         return Err(OpenError::Other(format!("{name} is damaged: it has more than {MOST} bytes")));

@@ -5,7 +5,7 @@
 use super::OpenError;
 use super::files::replace;
 use super::private::{open_private, read_private};
-use crate::crypto::SecretKey;
+use crate::crypto::{SecretKey, wiped};
 use crate::private::Access;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,8 @@ pub struct Wrapping {
     new: Mutex<New>,
 }
 
-type Secret = Zeroizing<[u8; SecretKey::LEN]>;
+/// Boxed, so that moving it leaves no copy.
+type Secret = Box<Zeroizing<[u8; SecretKey::LEN]>>;
 
 /// Sectors that a change has filled, and that are not written yet.
 #[derive(Default)]
@@ -65,12 +66,14 @@ impl Wrapping {
 
     /// The key that wraps what has its secret in this sector; `None` where there is none.
     pub fn key(&self, sector: Sector) -> Option<SecretKey> {
-        let filled = self.new.lock().filled.get(&sector).cloned();
-        let secret = match filled {
-            Some(secret) => secret,
-            None => secret_of(&*self.read(sector)?)?,
-        };
-        Some(self.root.with(&SecretKey::from_plaintext(&secret[..])?, PURPOSE))
+        wiped(|| {
+            let filled = self.new.lock().filled.get(&sector).cloned();
+            let secret = match filled {
+                Some(secret) => secret,
+                None => secret_of(&*self.read(sector)?)?,
+            };
+            Some(self.root.with(&SecretKey::from_plaintext(&secret[..])?, PURPOSE))
+        })
     }
 
     fn read(&self, sector: Sector) -> Option<Zeroizing<[u8; SECTOR]>> {
@@ -97,7 +100,7 @@ impl Wrapping {
             (from..=u32::MAX).find(|sector| !taken.contains(sector)).expect("there are more sectors than materials");
         let secret = SecretKey::random();
         let key = self.root.with(&secret, PURPOSE);
-        let mut bytes = Zeroizing::new([0; SecretKey::LEN]);
+        let mut bytes = Secret::default();
         bytes.copy_from_slice(&secret.into_plaintext());
         filled.insert(sector, bytes);
         Ok((sector, key))
@@ -120,7 +123,8 @@ impl Wrapping {
         let file = open(dir, true)?;
         grow(&file, *last as usize + 1).map_err(fail)?;
         for (sector, secret) in &new.filled {
-            file.write_all_at(&sector_of(secret)[..], u64::from(*sector) * SECTOR as u64).map_err(fail)?;
+            let at = u64::from(*sector) * SECTOR as u64;
+            wiped(|| file.write_all_at(&sector_of(secret)[..], at)).map_err(fail)?;
         }
         file.sync_all().map_err(fail)
     }
@@ -206,6 +210,7 @@ fn sector_of(secret: &[u8; SecretKey::LEN]) -> Zeroizing<[u8; SECTOR]> {
 }
 
 fn secret_of(bytes: &[u8; SECTOR]) -> Option<Secret> {
-    let secret = Zeroizing::new(<[u8; SecretKey::LEN]>::try_from(&bytes[SECRET]).ok()?);
+    let mut secret = Secret::default();
+    secret.copy_from_slice(&bytes[SECRET]);
     (sector_of(&secret)[..] == bytes[..]).then_some(secret)
 }

@@ -2,7 +2,7 @@
 
 use super::sealed::{BUFFER, Covered, Source, unchanged};
 use super::{Home, Keys, Object, State};
-use crate::crypto::{ChunkCipher, ChunkTag};
+use crate::crypto::{ChunkCipher, ChunkTag, wiped};
 use crate::format::entry::Entry;
 use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PageIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
@@ -69,6 +69,11 @@ impl Object {
     }
 
     pub(super) fn read_chunks(&self, state: &State, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        // Once for all of them.
+        wiped(|| self.decrypt(state, offset, bytes))
+    }
+
+    fn decrypt(&self, state: &State, offset: u64, bytes: &mut [u8]) -> Result<()> {
         let end = offset + bytes.len() as u64;
         let mut at = offset;
         while at < end {
@@ -353,7 +358,7 @@ impl Object {
             return self.put_run(state, permit, run, quiet, bytes, tags);
         }
         BUFFER.with_borrow_mut(|buffer| {
-            let tags = self.seal_run(state, &cipher, new, run, source, buffer)?;
+            let tags = wiped(|| self.seal_run(state, &cipher, new, run, source, buffer))?;
             self.put_run(state, permit, run, quiet, buffer, &tags)
         })
     }

@@ -5,7 +5,7 @@
 //! replaying the log in order would overwrite what was written straight home.
 
 use super::{Logged, Object, State};
-use crate::crypto::DataKey;
+use crate::crypto::{DataKey, wiped};
 use crate::format::entry::Entry;
 use crate::format::header::{ENTRIES_AT, Header, SUITE_AND_SEAL, Seal};
 use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, Geometry, PlainLen};
@@ -60,21 +60,25 @@ impl Object {
         state.count_encryptions(length.chunks(), self.store.encryptions)?;
         let epoch = state.seal.epoch;
         let cipher = state.keys.cipher(epoch)?;
-        let sealing = cipher.sealing();
-        let mut runs: Vec<Run> = Vec::new();
-        for (index, chunk) in (0..).map(ChunkIndex).zip(data.chunks(CHUNK as usize)) {
-            if chunk.iter().all(|byte| *byte == 0) {
-                continue;
+        let geometry = state.geometry();
+        let tables = &mut state.tables;
+        wiped(|| {
+            let sealing = cipher.sealing();
+            let mut runs: Vec<Run> = Vec::new();
+            for (index, chunk) in (0..).map(ChunkIndex).zip(data.chunks(CHUNK as usize)) {
+                if chunk.iter().all(|byte| *byte == 0) {
+                    continue;
+                }
+                let mut bytes = chunk.to_vec();
+                let tag = sealing.seal(index.0, &mut bytes);
+                tables.set(index, Some(&Entry { tag, epoch }));
+                match runs.last_mut() {
+                    Some((first, run)) if follows(*first, run, index, geometry) => run.extend_from_slice(&bytes),
+                    _ => runs.push((index, bytes)),
+                }
             }
-            let mut bytes = chunk.to_vec();
-            let tag = sealing.seal(index.0, &mut bytes);
-            state.tables.set(index, Some(&Entry { tag, epoch }));
-            match runs.last_mut() {
-                Some((first, run)) if follows(*first, run, index, state.geometry()) => run.extend_from_slice(&bytes),
-                _ => runs.push((index, bytes)),
-            }
-        }
-        Ok(runs)
+            Ok(runs)
+        })
     }
 
     /// As C2 and C3, with the chunks and the cipher suite among the ranges.

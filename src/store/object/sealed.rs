@@ -2,7 +2,7 @@
 //! several requests write a large file at once, and only one of them can change the object at a time.
 
 use super::Object;
-use crate::crypto::{ChunkCipher, ChunkTag};
+use crate::crypto::{ChunkCipher, ChunkTag, wiped};
 use crate::format::layout::{CHUNK, ChunkIndex};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -90,13 +90,15 @@ impl Object {
         let mut buffer = BUFFER.take();
         buffer.clear();
         let first = offset / CHUNK;
-        let sealing = cipher.sealing();
-        let mut tags = Vec::with_capacity(data.len() / CHUNK as usize);
-        for (index, chunk) in (first..).zip(data.chunks(CHUNK as usize)) {
-            let start = buffer.len();
-            buffer.extend_from_slice(chunk);
-            tags.push(sealing.seal(index, &mut buffer[start..]));
-        }
+        let tags = wiped(|| {
+            let sealing = cipher.sealing();
+            let seal = |(index, chunk)| {
+                let start = buffer.len();
+                buffer.extend_from_slice(chunk);
+                sealing.seal(index, &mut buffer[start..])
+            };
+            (first..).zip(data.chunks(CHUNK as usize)).map(seal).collect()
+        });
         let sealed = Sealed { cipher: cipher.clone(), first, bytes: &buffer, tags };
         let done = act(&Bytes { offset, data, sealed: Some(sealed) });
         BUFFER.set(buffer);
