@@ -105,6 +105,12 @@ impl Signals {
         }
     }
 
+    /// In this thread they do again what they do by default.
+    pub fn release(&self) {
+        // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.0, std::ptr::null_mut()) };
+    }
+
     /// Waits for one of them and answers its number.
     pub fn wait(&self) -> io::Result<libc::c_int> {
         let mut signal = 0;

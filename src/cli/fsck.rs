@@ -2,21 +2,20 @@
 
 use super::audit::AuditArgs;
 use super::exit::Failure;
+use super::interruption::interruption;
 use super::text::{escape, pretty};
 use super::unlock::UnlockArgs;
 use super::{assembly, harden, inherited};
 use crate::kms::Caller;
 use crate::store::check::{self, CheckOptions, Finding, Progress, Report, Severity};
 use crate::store::{self, Store, StoreOptions};
-use crate::sys::Signals;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::Ordering;
 
 /// Check a store, and mend it
 ///
@@ -127,14 +126,7 @@ fn log_finding(store: &Store) -> Option<Finding> {
 }
 
 fn check_with_progress(store: &Arc<Store>, options: CheckOptions) -> Result<Report, store::Error> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    if let Ok(signals) = Signals::block(&[libc::SIGINT, libc::SIGTERM]) {
-        let interrupted = Arc::clone(&interrupted);
-        thread::spawn(move || {
-            let _ = signals.wait();
-            interrupted.store(true, Ordering::Release);
-        });
-    }
+    let interrupted = interruption();
     // Draws nothing unless standard error is a terminal.
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} objects {msg} {eta}") {

@@ -10,6 +10,7 @@ mod helper;
 mod idle;
 mod inherited;
 mod init;
+mod interruption;
 mod keyring;
 mod kms;
 mod logging;
@@ -31,11 +32,15 @@ mod sync;
 mod system_calls;
 mod terminal;
 mod text;
+mod threads;
 mod unlock;
 mod xattr;
 
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
+use helper::Duty as _;
+use helper::broker::Opener;
+use helper::keeper::Kept;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -95,8 +100,8 @@ pub fn main() -> ExitCode {
         return as_mount_helper(arguments);
     }
     match std::env::args_os().nth(1) {
-        Some(word) if word == helper::keeper::WORD => return helper::keeper::run(),
-        Some(word) if word == helper::broker::WORD => return helper::broker::run(),
+        Some(word) if word == Kept::WORD => return helper::run::<Kept>(),
+        Some(word) if word == Opener::WORD => return helper::run::<Opener>(),
         _ => {}
     }
     let cli = match Cli::try_parse() {

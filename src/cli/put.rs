@@ -4,7 +4,7 @@ use super::exit::{Failure, describe};
 use super::mountpoint;
 use super::stat::Encryption;
 use super::text::shown;
-use super::xattr;
+use super::{threads, xattr};
 use crate::crypto::random;
 use crate::fs::PUT_PREFIX;
 use crate::sse::{Request, RequestError, request};
@@ -18,7 +18,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
 
 /// One request to the mount carries this much, wherever in a page the buffer begins.
 const COPY_SIZE: usize = 512 << 10;
@@ -259,13 +258,13 @@ impl Drop for Temporary {
 fn remove_on_signal(path: &Path) -> io::Result<()> {
     let signals = Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let path = path.to_owned();
-    thread::spawn(move || {
+    let waiting = move || {
         if let Ok(signal) = signals.wait() {
             let _ = fs::remove_file(&path);
             std::process::exit(128 + signal);
         }
-    });
-    Ok(())
+    };
+    threads::start("signals", waiting).map(drop)
 }
 
 /// It says what it is for, which is the object's name in the encryption context, unless that makes it too long.

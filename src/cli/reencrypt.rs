@@ -1,13 +1,13 @@
 //! `kmsfs reencrypt`: brings objects in a mount under another KMS key, encryption or data key.
 
 use super::exit::{Exit, Failure, describe};
+use super::interruption::interruption;
 use super::mountpoint;
 use super::text::{escape, pretty, shown};
 use super::xattr;
 use crate::crypto::random;
 use crate::fs::bulk::{How, Order, Outcome};
 use crate::sse::{Algorithm, Request};
-use crate::sys::Signals;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 /// Bring objects under another KMS key, or encrypt them again, while they are used
 ///
@@ -153,19 +152,6 @@ fn order(args: &ReencryptArgs) -> Result<Order, Failure> {
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("{}: {}", shown(path), describe(error)))
-}
-
-/// Ctrl-C ends the command after the piece that is under way.
-fn interruption() -> Arc<AtomicBool> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    if let Ok(signals) = Signals::block(&[libc::SIGINT, libc::SIGTERM]) {
-        let interrupted = Arc::clone(&interrupted);
-        thread::spawn(move || {
-            let _ = signals.wait();
-            interrupted.store(true, Ordering::Release);
-        });
-    }
-    interrupted
 }
 
 /// Draws nothing unless standard error is a terminal.

@@ -1,9 +1,9 @@
 //! `kmsfs scrub`: reads a mounted store through, past the kernel's cache, at a bounded speed.
 
 use super::exit::{Exit, Failure, describe};
+use super::interruption::interruption;
 use super::mountpoint;
 use super::text::{escape, pretty, shown};
-use crate::sys::Signals;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
@@ -118,18 +118,6 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 
 fn in_hex(path: &Path) -> String {
     hex::encode(path.as_os_str().as_bytes())
-}
-
-fn interruption() -> Arc<AtomicBool> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    if let Ok(signals) = Signals::block(&[libc::SIGINT, libc::SIGTERM]) {
-        let interrupted = Arc::clone(&interrupted);
-        thread::spawn(move || {
-            let _ = signals.wait();
-            interrupted.store(true, Ordering::Release);
-        });
-    }
-    interrupted
 }
 
 /// Draws nothing unless standard error is a terminal.

@@ -12,6 +12,8 @@ use super::mount::Plan;
 use super::notify::Notify;
 use super::sandbox;
 use super::text::shown;
+use super::threads;
+use crate::fs::Fs;
 use crate::fuse;
 use crate::kms::{self, Unlock};
 use crate::store::Store;
@@ -21,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What was modified is committed this often (see docs/ARCHITECTURE.md, durability).
@@ -42,6 +44,7 @@ pub fn serve(
     if caller.is_some() {
         inherited::put_right_in_background();
     }
+    helpers.expect_ready().map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
     let Helpers { keeper, broker } = helpers;
     let sink = plan.sink(caller.is_none(), &broker)?;
     let keep_stderr = sink.keeps_stderr();
@@ -56,6 +59,7 @@ pub fn serve(
         plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     }
 
+    let event_loops = threads::event_loops(plan.options.threads)?;
     let notify = Notify::connect();
     let (connecting, reading) = (Arc::clone(&broker), Arc::clone(&broker));
     if plan.options.sandbox {
@@ -66,7 +70,8 @@ pub fn serve(
     let store = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options, &outside)?;
     drop(secret);
     let stop = Stop::new(Arc::new(keeper)).map_err(|e| Failure::new(describe(&e)))?;
-    let result = serve_store(&plan, &store, caller.map(|caller| (caller, keep_stderr)), &stop, &Arc::new(notify));
+    let caller = caller.map(|caller| (caller, keep_stderr));
+    let result = serve_store(&plan, event_loops, &store, caller, &stop, &Arc::new(notify));
     let closed = store.close();
     stop.keeper.release_store();
     result?;
@@ -77,6 +82,7 @@ pub fn serve(
 
 fn serve_store(
     plan: &Plan,
+    event_loops: usize,
     store: &Arc<Store>,
     caller: Option<(daemon::Waiting, bool)>,
     stop: &Arc<Stop>,
@@ -95,39 +101,72 @@ fn serve_store(
         confine(plan);
         Ok(())
     };
-    let mounted = fuse::mount(fs.clone(), &plan.mount_options(), ask_attributes, before_threads)
+    let options = fuse::MountOptions { threads: event_loops, ..plan.mount_options() };
+    let mounted = fuse::mount(fs.clone(), &options, ask_attributes, before_threads)
         .map_err(|e| Failure::new(format!("cannot mount on {}: {}", shown(&plan.target), describe(&e))))?;
-    stop.listen(caller.is_none());
-    let ticked = Arc::clone(&fs);
-    let ticker = Ticker::start(COMMIT_INTERVAL, move || {
-        ticked.commit_all();
-        ticked.store().keys().tick();
-    });
-    let watched = Arc::clone(&fs);
-    let watcher = Ticker::start(WATCH_INTERVAL, move || {
-        watched.watch_keys();
-        watched.bound_inodes();
-    });
-    let idle = plan.options.idle_timeout.map(|timeout| {
-        let stop = Arc::clone(stop);
-        let unmount = Box::new(move || stop.unmount_unless_busy());
-        let idle = Idle::new(timeout, Arc::clone(&fs), mounted.statistics(), unmount);
-        Ticker::start(idle.interval(), move || idle.look())
-    });
-    let answers = announce(plan, caller, Arc::clone(stop), Arc::clone(notify));
+    let started = Background::start(plan, &fs, &mounted, stop, !in_background)
+        .and_then(|background| Ok((background, announce(plan, caller, Arc::clone(stop), Arc::clone(notify))?)));
+    let (background, answers) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            // Nobody answers any more, so nobody waits for an answer.
+            drop(mounted);
+            stop.unmounted();
+            fs.stop_draining();
+            return Err(Failure::new(format!("cannot start a thread: {}", describe(&error))));
+        }
+    };
     let served = mounted.run();
+    if served.is_err() {
+        // An event loop has failed, and others may go on: what is closed below is not to be asked any more.
+        stop.keeper.abort();
+    }
     stop.unmounted();
     notify.stopping();
-    if let Some(idle) = idle {
-        idle.stop();
-    }
-    watcher.stop();
+    drop(background.idle);
+    drop(background.watcher);
     fs.stop_draining();
-    ticker.stop();
+    drop(background.ticker);
     if !answers.load(Ordering::Acquire) && !stop.was_asked() {
         return Err(Failure::new(format!("{} was unmounted before it answered", shown(&plan.target))));
     }
     served.map_err(|e| logged(Failure::new(format!("{}: {}", shown(&plan.target), describe(&e)))))
+}
+
+/// What a mount does by itself.
+struct Background {
+    ticker: Ticker,
+    watcher: Ticker,
+    idle: Option<Ticker>,
+}
+
+impl Background {
+    fn start(
+        plan: &Plan,
+        fs: &Arc<Fs>,
+        mounted: &fuse::Mounted,
+        stop: &Arc<Stop>,
+        foreground: bool,
+    ) -> io::Result<Self> {
+        stop.listen(foreground)?;
+        let ticked = Arc::clone(fs);
+        let ticker = Ticker::start("commit", COMMIT_INTERVAL, move || {
+            ticked.commit_all();
+            ticked.store().keys().tick();
+        })?;
+        let watched = Arc::clone(fs);
+        let watcher = Ticker::start("watch", WATCH_INTERVAL, move || {
+            watched.watch_keys();
+            watched.bound_inodes();
+        })?;
+        let idle = plan.options.idle_timeout.map(|timeout| {
+            let stop = Arc::clone(stop);
+            let unmount = Box::new(move || stop.unmount_unless_busy());
+            let idle = Idle::new(timeout, Arc::clone(fs), mounted.statistics(), unmount);
+            Ticker::start("idle", idle.interval(), move || idle.look())
+        });
+        Ok(Self { ticker, watcher, idle: idle.transpose()? })
+    }
 }
 
 /// Gives up what serving does not take, unless it was told not to.
@@ -155,10 +194,10 @@ fn announce(
     caller: Option<(daemon::Waiting, bool)>,
     stop: Arc<Stop>,
     notify: Arc<Notify>,
-) -> Arc<AtomicBool> {
+) -> io::Result<Arc<AtomicBool>> {
     let answers = Arc::new(AtomicBool::new(false));
     let (target, store, answered) = (plan.target.clone(), plan.store.clone(), Arc::clone(&answers));
-    thread::spawn(move || {
+    threads::start("announce", move || {
         let ready = stop.keeper.look().and_then(|()| {
             // Before the caller goes on, who may unmount at once.
             answered.store(true, Ordering::Release);
@@ -170,8 +209,8 @@ fn announce(
             eprintln!("kmsfs: the mount on {} does not answer: {}", shown(&target), describe(&error));
             stop.unmount();
         }
-    });
-    answers
+    })?;
+    Ok(answers)
 }
 
 /// Ends the mount when a signal says so.
@@ -188,11 +227,11 @@ impl Stop {
         Ok(Arc::new(Self { signals, keeper, asked: AtomicBool::new(false) }))
     }
 
-    fn listen(self: &Arc<Self>, foreground: bool) {
+    fn listen(self: &Arc<Self>, foreground: bool) -> io::Result<()> {
         let stop = Arc::clone(self);
         // Now: a terminal that has gone would no longer be one, and in the background the caller's is none of ours.
         let on_terminal = foreground && (io::stdin().is_terminal() || io::stderr().is_terminal());
-        thread::spawn(move || {
+        let listening = move || {
             while let Ok(signal) = stop.signals.wait() {
                 if signal == libc::SIGHUP && !on_terminal {
                     logging::reopen();
@@ -202,7 +241,8 @@ impl Stop {
                 log::info!("signal {signal}: unmounting");
                 stop.unmount();
             }
-        });
+        };
+        threads::start("signals", listening).map(drop)
     }
 
     fn unmount(&self) {
@@ -227,25 +267,29 @@ impl Stop {
     }
 }
 
-/// Does something again and again.
+/// Does something again and again, until it is dropped.
 struct Ticker {
-    stop: mpsc::Sender<()>,
-    thread: thread::JoinHandle<()>,
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    fn start(interval: Duration, act: impl Fn() + Send + 'static) -> Self {
+    fn start(name: &str, interval: Duration, act: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let thread = thread::spawn(move || {
+        let ticking = move || {
             while stopped.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
                 act();
             }
-        });
-        Self { stop, thread }
+        };
+        Ok(Self { stop: Some(stop), thread: Some(threads::start(name, ticking)?) })
     }
+}
 
-    fn stop(self) {
-        drop(self.stop);
-        let _ = self.thread.join();
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

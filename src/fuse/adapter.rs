@@ -5,7 +5,7 @@ use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, not
 use super::served::{Place, Served, reply_empty};
 use super::statistics::{Call, Statistics};
 use super::status::{is_status, status};
-use super::workers::Workers;
+use super::workers::Crew;
 use crate::fs::{Changes, Creation, Entry, Fs, Range};
 use crate::kms::Caller;
 use crate::store::SeekTo;
@@ -38,7 +38,7 @@ thread_local! {
 
 pub struct Adapter {
     served: Served,
-    workers: Workers,
+    crew: Arc<Crew>,
     /// Set once the session is there.
     notifier: Arc<OnceLock<Notifier>>,
     writeback_cache: bool,
@@ -58,16 +58,16 @@ impl Adapter {
         &self.statistics
     }
 
-    pub fn new(fs: Arc<Fs>, notifier: Arc<OnceLock<Notifier>>, options: &MountOptions) -> Self {
+    pub fn new(fs: Arc<Fs>, crew: Arc<Crew>, notifier: Arc<OnceLock<Notifier>>, options: &MountOptions) -> Self {
         let writeback_cache = options.writeback_cache && !options.read_only;
         let served = Served { numbers: Numbers::of(&fs), fs, statistics: Arc::default() };
         let several_users = options.allow_other;
-        Self { served, workers: Workers::new(), notifier, writeback_cache, several_users }
+        Self { served, crew, notifier, writeback_cache, several_users }
     }
 
     fn on_a_worker(&self, answer: impl FnOnce(&Served) + Send + 'static) {
         let served = self.served.clone();
-        self.workers.run(Box::new(move || answer(&served)));
+        self.crew.workers.run(Box::new(move || answer(&served)));
     }
 
     /// Here, unless it would have to wait for a checkpoint: the event loops answer who reads meanwhile.
@@ -529,9 +529,9 @@ impl Filesystem for Adapter {
             return seek();
         }
         // What the kernel has not written yet counts as data, and it does not write it before it asks. Invalidating makes
-        // it, and waits for the event loops to take the writes: so not from one of them.
+        // it, and waits for event loops and workers to take the writes: so from neither.
         let notifier = self.notifier.clone();
-        self.workers.run(Box::new(move || {
+        self.crew.seekers.run(Box::new(move || {
             if let Some(Err(error)) = notifier.get().map(|notifier| notifier.inval_inode(ino, 0, 0)) {
                 log::debug!("the kernel does not write what it has of a file before lseek: {error}");
             }

@@ -4,6 +4,7 @@ use super::adapter::Adapter;
 use super::convert::Numbers;
 use super::place::Place;
 use super::statistics::Statistics;
+use super::workers::Crew;
 use crate::fs::{Fs, KernelCache, Stale};
 use fuser::{Config, MountOption, Notifier, Session, SessionACL};
 use rustix::process::{getgid, getuid};
@@ -53,7 +54,8 @@ pub type AskAttributes = Box<dyn Fn(&Path) + Send + Sync>;
 
 /// Mounts (directly as root, else through fusermount3) and answers the kernel's INIT.
 ///
-/// `before_threads` is called once it is mounted, before there is any thread but the caller's; the mount goes if it fails.
+/// `before_threads` is called once it is mounted, before there is any thread but the caller's; the mount goes if it fails,
+/// or if a thread cannot be made.
 pub fn mount(
     fs: Arc<Fs>,
     options: &MountOptions,
@@ -70,7 +72,8 @@ pub fn mount(
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     let notifier = Arc::new(OnceLock::new());
-    let adapter = Adapter::new(fs.clone(), notifier.clone(), options);
+    let crew = Arc::new(Crew::new());
+    let adapter = Adapter::new(fs.clone(), Arc::clone(&crew), notifier.clone(), options);
     let statistics = adapter.statistics().clone();
     let session = match mount_directly(options, &mountpoint) {
         Ok(device) => Session::from_fd(adapter, device, config.acl, config)
@@ -81,11 +84,22 @@ pub fn mount(
     };
     let place = Place::at(&mountpoint)?;
     place.raise_read_ahead();
-    before_threads().inspect_err(|_| drop(place.unmount(true)))?;
     let _ = notifier.set(session.notifier());
-    send_invalidations(&fs, session.notifier());
-    drop_what_is_revoked(&fs, session.notifier(), ask_attributes);
-    Ok(Mounted { session, statistics })
+    // The mount goes if it would lack one of its threads.
+    let threads = || {
+        before_threads()?;
+        crew.start()?;
+        send_invalidations(&fs, session.notifier())?;
+        drop_what_is_revoked(&fs, session.notifier(), ask_attributes)
+    };
+    match threads() {
+        Ok(()) => Ok(Mounted { session, statistics }),
+        Err(error) => {
+            fs.stop_draining();
+            let _ = place.unmount(true);
+            Err(error)
+        }
+    }
 }
 
 /// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
@@ -145,10 +159,10 @@ fn kernel_options(options: &MountOptions) -> Vec<MountOption> {
 
 /// Invalidations go out from a thread of their own: the kernel takes locks for them that the request being served may
 /// hold.
-fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) {
+fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) -> io::Result<()> {
     let (queue, all) = channel::<Stale>();
     let numbers = Numbers::of(fs);
-    let started = thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
+    thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
         for stale in all {
             let told = match &stale {
                 Stale::Name(parent, name) => notifier.inval_entry(numbers.shown(*parent), name),
@@ -159,13 +173,11 @@ fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) {
                 log::debug!("the kernel does not take {stale:?}: {error}");
             }
         }
-    });
-    if let Err(error) = started {
-        log::error!("no thread for invalidations: {error}");
-    }
+    })?;
     fs.on_invalidate(Box::new(move |stale| {
         let _ = queue.send(stale);
     }));
+    Ok(())
 }
 
 /// The kernel's cache of a mount.
@@ -199,11 +211,8 @@ impl Cache {
 }
 
 /// From a thread of its own: the kernel writes back what is dirty before it drops it, and waits for the answers.
-fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier, ask_attributes: AskAttributes) {
+fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier, ask_attributes: AskAttributes) -> io::Result<()> {
     fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs), ask_attributes }));
     let drained = Arc::clone(fs);
-    let started = thread::Builder::new().name("kmsfs-revoke".into()).spawn(move || drained.drain_forever());
-    if let Err(error) = started {
-        log::error!("no thread for keys that are taken away: {error}");
-    }
+    thread::Builder::new().name("kmsfs-revoke".into()).spawn(move || drained.drain_forever()).map(drop)
 }

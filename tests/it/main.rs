@@ -32,6 +32,7 @@ mod mounting;
 mod names;
 mod ordinary;
 mod out_of_descriptors;
+mod out_of_threads;
 mod parts;
 mod plaintext;
 mod posix;

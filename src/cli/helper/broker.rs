@@ -2,7 +2,7 @@
 //! file and any socket, the connection to syslog, and log files anew after they were moved away. It also reads who the
 //! processes are that use the mount.
 
-use super::{Answer, Channel, Helper, Start, answer};
+use super::{Answer, Channel, Duty, Helper};
 use crate::cli::{logging, sandbox};
 use crate::kms::{SystemUsers, User, UserDatabase, connect_syslog, read_process};
 use nix::errno::Errno;
@@ -14,11 +14,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::sync::Arc;
-
-/// What the process is called with, which nobody else should.
-pub const WORD: &str = "__open_outside";
 
 const SYSLOG: u8 = 1;
 const LOG_FILE: u8 = 2;
@@ -42,8 +37,11 @@ impl Broker {
     /// `logs`: the files that may be opened, absolute.
     pub fn start(logs: &[PathBuf], confined: bool) -> io::Result<Self> {
         let logs = logs.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-        let about = serde_json::to_vec(&About { logs, confined })?;
-        Ok(Self { helper: Helper::start(WORD, &about, 1 + LOOK_UPS)? })
+        Ok(Self { helper: Helper::start::<Opener>(&About { logs, confined }, 1 + LOOK_UPS)? })
+    }
+
+    pub fn expect_ready(&self) -> io::Result<()> {
+        self.helper.expect_ready()
     }
 
     /// A connection to the system's log.
@@ -97,46 +95,48 @@ impl UserDatabase for Broker {
 }
 
 #[derive(Serialize, Deserialize)]
-struct About {
+pub struct About {
     logs: Vec<Vec<u8>>,
     confined: bool,
 }
 
-/// The process itself.
-pub fn run() -> ExitCode {
-    let Ok(mut start) = Start::receive() else { return ExitCode::FAILURE };
-    let Ok(about) = serde_json::from_slice::<About>(&start.about) else { return ExitCode::FAILURE };
-    let logs: Arc<Vec<PathBuf>> = Arc::new(about.logs.iter().map(|path| OsStr::from_bytes(path).into()).collect());
-    if about.confined {
-        sandbox::enter_as_broker(&logs);
-    }
-    for channel in start.channels.drain(..) {
-        let logs = Arc::clone(&logs);
-        answer(channel, move |verb, what| obey(&logs, verb, what));
-    }
-    start.wait(|| false);
-    ExitCode::SUCCESS
+/// The process's own side.
+pub struct Opener {
+    logs: Vec<PathBuf>,
 }
 
-fn obey(logs: &[PathBuf], verb: u8, what: &[u8]) -> io::Result<Answer> {
-    let users = SystemUsers;
-    match verb {
-        SYSLOG => descriptor(connect_syslog()?),
-        LOG_FILE => match logs.iter().find(|log| log.as_os_str().as_bytes() == what) {
-            Some(log) => descriptor(logging::open_log_file(log)?),
-            None => Err(io::Error::from_raw_os_error(libc::EPERM)),
-        },
-        USER => text(users.user(serde_json::from_slice(what)?)),
-        USER_NAMED => text(users.user_named(serde_json::from_slice(what)?)),
-        GROUP_NAME => text(users.group_name(serde_json::from_slice(what)?)),
-        GROUP_NAMED => text(users.group_named(serde_json::from_slice(what)?)),
-        GROUPS_OF => text(users.groups_of(&serde_json::from_slice(what)?)),
-        STATUS | NAME => {
-            let pid = what.try_into().map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-            let text = read_process(u32::from_le_bytes(pid), verb == STATUS)?;
-            Ok(Answer { text, ..Answer::default() })
+impl Duty for Opener {
+    const WORD: &'static str = "__open_outside";
+    type About = About;
+
+    fn begin(about: About) -> Self {
+        let logs: Vec<PathBuf> = about.logs.iter().map(|path| OsStr::from_bytes(path).into()).collect();
+        if about.confined {
+            sandbox::enter_as_broker(&logs);
         }
-        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        Self { logs }
+    }
+
+    fn obey(&self, verb: u8, what: &[u8]) -> io::Result<Answer> {
+        let users = SystemUsers;
+        match verb {
+            SYSLOG => descriptor(connect_syslog()?),
+            LOG_FILE => match self.logs.iter().find(|log| log.as_os_str().as_bytes() == what) {
+                Some(log) => descriptor(logging::open_log_file(log)?),
+                None => Err(io::Error::from_raw_os_error(libc::EPERM)),
+            },
+            USER => text(users.user(serde_json::from_slice(what)?)),
+            USER_NAMED => text(users.user_named(serde_json::from_slice(what)?)),
+            GROUP_NAME => text(users.group_name(serde_json::from_slice(what)?)),
+            GROUP_NAMED => text(users.group_named(serde_json::from_slice(what)?)),
+            GROUPS_OF => text(users.groups_of(&serde_json::from_slice(what)?)),
+            STATUS | NAME => {
+                let pid = what.try_into().map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+                let text = read_process(u32::from_le_bytes(pid), verb == STATUS)?;
+                Ok(Answer { text, ..Answer::default() })
+            }
+            _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
     }
 }
 

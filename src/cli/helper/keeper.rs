@@ -3,7 +3,7 @@
 //! It is bound once to what is mounted at one place. No request names a mount, so whoever takes over the serving process
 //! can end that process's own mount with it and no other.
 
-use super::{Answer, Channel, Helper, Start, answer};
+use super::{Answer, Channel, Duty, Helper};
 use crate::cli::sandbox;
 use crate::fuse::Place;
 use parking_lot::Mutex;
@@ -15,11 +15,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::sync::Arc;
-
-/// What the process is called with, which nobody else should.
-pub const WORD: &str = "__keep_mount";
 
 const BIND: u8 = 1;
 const UNMOUNT: u8 = 2;
@@ -28,6 +23,7 @@ const UNMOUNT_UNLESS_BUSY: u8 = 4;
 const LOOK: u8 = 5;
 const ASK_ATTRIBUTES: u8 = 6;
 const RELEASE_STORE: u8 = 7;
+const ABORT: u8 = 8;
 
 /// The keeper, as the serving process sees it.
 pub struct Keeper {
@@ -40,7 +36,11 @@ impl Keeper {
     pub fn start(target: &Path, store: &Path, confined: bool) -> io::Result<Self> {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         let about = About { target: bytes(target), store: bytes(store), confined };
-        Ok(Self { helper: Helper::start(WORD, &serde_json::to_vec(&about)?, 2)? })
+        Ok(Self { helper: Helper::start::<Kept>(&about, 2)? })
+    }
+
+    pub fn expect_ready(&self) -> io::Result<()> {
+        self.helper.expect_ready()
     }
 
     /// From now on and for good, what is mounted there now is the mount, and this process the one that serves it.
@@ -60,6 +60,11 @@ impl Keeper {
     /// `EBUSY` if somebody uses the mount.
     pub fn unmount_unless_busy(&self) -> io::Result<()> {
         self.order(UNMOUNT_UNLESS_BUSY, &[])
+    }
+
+    /// Ends the kernel's connection: nobody is asked anything any more.
+    pub fn abort(&self) {
+        let _ = self.order(ABORT, &[]);
     }
 
     /// The store is closed: its file system may be unmounted.
@@ -89,33 +94,14 @@ impl Keeper {
 }
 
 #[derive(Serialize, Deserialize)]
-struct About {
+pub struct About {
     target: Vec<u8>,
     store: Vec<u8>,
     confined: bool,
 }
 
-/// The process itself.
-pub fn run() -> ExitCode {
-    let Ok(mut start) = Start::receive() else { return ExitCode::FAILURE };
-    let Ok(about) = serde_json::from_slice::<About>(&start.about) else { return ExitCode::FAILURE };
-    // The serving process may reach the store through a mount of its own, which keeps no other one busy.
-    let store = open(OsStr::from_bytes(&about.store), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
-    let target = OsStr::from_bytes(&about.target).into();
-    let kept = Arc::new(Kept { target, store: Mutex::new(store), bound: Mutex::new(None) });
-    if about.confined {
-        sandbox::enter_as_keeper();
-    }
-    for channel in start.channels.drain(..) {
-        let kept = Arc::clone(&kept);
-        answer(channel, move |verb, what| kept.obey(verb, what).map(|()| Answer::default()));
-    }
-    start.wait(|| kept.is_orphaned());
-    kept.abort();
-    ExitCode::SUCCESS
-}
-
-struct Kept {
+/// The process's own side.
+pub struct Kept {
     target: PathBuf,
     store: Mutex<Option<OwnedFd>>,
     bound: Mutex<Option<Bound>>,
@@ -129,9 +115,22 @@ struct Bound {
     served_by: u32,
 }
 
-impl Kept {
-    fn obey(&self, verb: u8, what: &[u8]) -> io::Result<()> {
-        match verb {
+impl Duty for Kept {
+    const WORD: &'static str = "__keep_mount";
+    type About = About;
+
+    fn begin(about: About) -> Self {
+        // The serving process may reach the store through a mount of its own, which keeps no other one busy.
+        let store = open(OsStr::from_bytes(&about.store), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+        let target = OsStr::from_bytes(&about.target).into();
+        if about.confined {
+            sandbox::enter_as_keeper();
+        }
+        Self { target, store: Mutex::new(store), bound: Mutex::new(None) }
+    }
+
+    fn obey(&self, verb: u8, what: &[u8]) -> io::Result<Answer> {
+        let done = match verb {
             BIND => self.bind(what),
             UNMOUNT => self.leave()?.unmount(false),
             UNMOUNT_LAZILY => self.leave()?.unmount(true),
@@ -141,11 +140,34 @@ impl Kept {
                 *self.store.lock() = None;
                 Ok(())
             }
+            ABORT => {
+                self.end();
+                Ok(())
+            }
             ASK_ATTRIBUTES => self.ask_attributes(Path::new(OsStr::from_bytes(what))),
             _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
-        }
+        };
+        done.map(|()| Answer::default())
     }
 
+    /// Whether the serving process has ended although some thread of it, and with it the lifeline, has not: the kernel
+    /// does not let a thread go that waits for an answer of the process's own.
+    fn is_orphaned(&self) -> bool {
+        let Some(pid) = self.bound.lock().as_ref().map(|bound| bound.served_by) else { return false };
+        // proc(5): pid, name in brackets, state.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
+    }
+
+    /// Nobody is there to answer: whoever waits in the mount is let go, with an error.
+    fn end(&self) {
+        if let Some(bound) = self.bound.lock().as_ref() {
+            bound.place.abort();
+        }
+    }
+}
+
+impl Kept {
     fn bind(&self, pid: &[u8]) -> io::Result<()> {
         let mut bound = self.bound.lock();
         let pid = pid.try_into().map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
@@ -183,22 +205,6 @@ impl Kept {
         let found = openat2(&root, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), within)?;
         statx(&found, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::MODE)?;
         Ok(())
-    }
-
-    /// Whether the serving process has ended although some thread of it, and with it the lifeline, has not: the kernel
-    /// does not let a thread go that waits for an answer of the process's own.
-    fn is_orphaned(&self) -> bool {
-        let Some(pid) = self.bound.lock().as_ref().map(|bound| bound.served_by) else { return false };
-        // proc(5): pid, name in brackets, state.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-        stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
-    }
-
-    /// Nobody is there to answer: whoever waits in the mount is let go, with an error.
-    fn abort(&self) {
-        if let Some(bound) = self.bound.lock().as_ref() {
-            bound.place.abort();
-        }
     }
 }
 

@@ -17,10 +17,12 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -39,18 +41,49 @@ pub struct Helpers {
     pub broker: Arc<Broker>,
 }
 
+impl Helpers {
+    /// Waits until all of them can be asked.
+    pub fn expect_ready(&self) -> io::Result<()> {
+        self.keeper.expect_ready()?;
+        self.broker.expect_ready()
+    }
+}
+
+/// What a helper process is for: its own side.
+pub trait Duty: Send + Sync + Sized + 'static {
+    /// The process's only argument, which nobody else should give.
+    const WORD: &'static str;
+
+    /// What it is told at its start, as JSON of up to [`LONGEST`] bytes.
+    type About: Serialize + DeserializeOwned;
+
+    /// Before there is a second thread; gives up what the duty does not take.
+    fn begin(about: Self::About) -> Self;
+
+    /// Answers what is asked, from one thread for each channel.
+    fn obey(&self, verb: u8, what: &[u8]) -> io::Result<Answer>;
+
+    /// Asked now and then: whether nobody is there to serve, although the lifeline has not ended.
+    fn is_orphaned(&self) -> bool {
+        false
+    }
+
+    /// The last thing that the process does.
+    fn end(&self) {}
+}
+
 /// A started helper. It ends when this is dropped, here and in every process that was forked since.
 pub struct Helper {
-    _lifeline: OwnedFd,
+    lifeline: OwnedFd,
     pub channels: Vec<Channel>,
 }
 
 impl Helper {
-    /// Starts this program with `word` as its only argument and tells it `about`, up to [`LONGEST`] bytes.
-    pub fn start(word: &str, about: &[u8], channels: usize) -> io::Result<Self> {
+    /// Starts this program for that duty.
+    pub fn start<D: Duty>(about: &D::About, channels: usize) -> io::Result<Self> {
         let (lifeline, theirs) = pair()?;
         Command::new("/proc/self/exe")
-            .arg(word)
+            .arg(D::WORD)
             .current_dir("/")
             .env_clear()
             .env("PATH", "/usr/bin:/bin:/usr/local/bin")
@@ -61,8 +94,20 @@ impl Helper {
         let (ours, theirs): (Vec<_>, Vec<_>) =
             (0..channels).map(|_| pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
-        send_with(&lifeline, about, &theirs)?;
-        Ok(Self { _lifeline: lifeline, channels: ours.into_iter().map(Channel::new).collect() })
+        send_with(&lifeline, &serde_json::to_vec(about)?, &theirs)?;
+        Ok(Self { lifeline, channels: ours.into_iter().map(Channel::new).collect() })
+    }
+
+    /// Waits until it answers on all channels. Once only. The error of a thread that it could not make.
+    pub fn expect_ready(&self) -> io::Result<()> {
+        let mut errno = [0; size_of::<i32>()];
+        match retry_on_intr(|| read(&self.lifeline, &mut errno))? {
+            0 => Err(gone()),
+            _ => match i32::from_le_bytes(errno) {
+                0 => Ok(()),
+                errno => Err(io::Error::from_raw_os_error(errno)),
+            },
+        }
     }
 }
 
@@ -113,7 +158,6 @@ impl Channel {
 fn exchange(socket: &OwnedFd, verb: u8, question: &[u8]) -> io::Result<Answer> {
     retry_on_intr(|| write(socket, &[&[verb], question].concat()))?;
     let (mut text, mut descriptors) = receive_with(socket)?;
-    let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the helper process has ended");
     let errno = *text.first_chunk().ok_or_else(gone)?;
     let text = text.split_off(size_of::<i32>());
     match i32::from_le_bytes(errno) {
@@ -121,6 +165,10 @@ fn exchange(socket: &OwnedFd, verb: u8, question: &[u8]) -> io::Result<Answer> {
         errno if text.is_empty() => Err(io::Error::from_raw_os_error(errno)),
         errno => Err(io::Error::new(io::Error::from_raw_os_error(errno).kind(), String::from_utf8_lossy(&text))),
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the helper process has ended")
 }
 
 fn receive_with(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
@@ -139,33 +187,39 @@ fn receive_with(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((text, descriptors))
 }
 
-/// What a helper was told at its start: the helper's side.
-pub struct Start {
-    lifeline: OwnedFd,
-    pub about: Vec<u8>,
-    /// For [`answer`].
-    pub channels: Vec<OwnedFd>,
+/// The process itself, from its start to its end.
+pub fn run<D: Duty>() -> ExitCode {
+    let Ok((lifeline, about, channels)) = receive_start() else { return ExitCode::FAILURE };
+    let Ok(about) = serde_json::from_slice(&about) else { return ExitCode::FAILURE };
+    let duty = Arc::new(D::begin(about));
+    let started = channels.into_iter().try_for_each(|channel| answer(channel, Arc::clone(&duty)));
+    let errno = started.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EAGAIN));
+    let told = retry_on_intr(|| write(&lifeline, &errno.to_le_bytes()));
+    if started.is_err() || told.is_err() {
+        return ExitCode::FAILURE;
+    }
+    wait(&lifeline, &*duty);
+    duty.end();
+    ExitCode::SUCCESS
 }
 
-impl Start {
-    /// From standard input. `EINVAL` for whoever runs it by hand.
-    pub fn receive() -> io::Result<Self> {
-        Signals::block(&OF_A_TERMINAL)?;
-        let lifeline = io::stdin().as_fd().try_clone_to_owned()?;
-        let (about, channels) = receive_with(&lifeline)?;
-        if channels.is_empty() { Err(Errno::INVAL.into()) } else { Ok(Self { lifeline, about, channels }) }
-    }
+/// The lifeline, what the duty is about and the channels, from standard input. `EINVAL` for whoever runs it by hand.
+fn receive_start() -> io::Result<(OwnedFd, Vec<u8>, Vec<OwnedFd>)> {
+    Signals::block(&OF_A_TERMINAL)?;
+    let lifeline = io::stdin().as_fd().try_clone_to_owned()?;
+    let (about, channels) = receive_with(&lifeline)?;
+    if channels.is_empty() { Err(Errno::INVAL.into()) } else { Ok((lifeline, about, channels)) }
+}
 
-    /// Returns when the process that started this one is gone, or `is_gone`, which is asked now and then, says so.
-    pub fn wait(&self, is_gone: impl Fn() -> bool) {
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        loop {
-            let mut socket = [PollFd::new(&self.lifeline, PollFlags::IN)];
-            match poll(&mut socket, Some(&second)) {
-                Ok(0) if !is_gone() => {}
-                Err(Errno::INTR) => {}
-                _ => return,
-            }
+/// Returns when the process that started this one is gone.
+fn wait(lifeline: &OwnedFd, duty: &impl Duty) {
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    loop {
+        let mut socket = [PollFd::new(lifeline, PollFlags::IN)];
+        match poll(&mut socket, Some(&second)) {
+            Ok(0) if !duty.is_orphaned() => {}
+            Err(Errno::INTR) => {}
+            _ => return,
         }
     }
 }
@@ -181,12 +235,12 @@ fn refusal(error: &io::Error) -> (i32, Answer) {
 }
 
 /// Answers what is asked on a channel, from a thread of its own, until nobody is there to ask.
-pub fn answer(channel: OwnedFd, mut answer: impl FnMut(u8, &[u8]) -> io::Result<Answer> + Send + 'static) {
-    thread::spawn(move || {
+fn answer(channel: OwnedFd, duty: Arc<impl Duty>) -> io::Result<()> {
+    let answering = move || {
         let mut question = vec![0; LONGEST];
         while let Ok(len) = retry_on_intr(|| read(&channel, &mut question)) {
             let Some((verb, rest)) = question[..len].split_first() else { return };
-            let (errno, answer) = match answer(*verb, rest) {
+            let (errno, answer) = match duty.obey(*verb, rest) {
                 Ok(answer) => (0, answer),
                 Err(error) => refusal(&error),
             };
@@ -199,5 +253,6 @@ pub fn answer(channel: OwnedFd, mut answer: impl FnMut(u8, &[u8]) -> io::Result<
                 return;
             }
         }
-    });
+    };
+    thread::Builder::new().spawn(answering).map(drop)
 }

@@ -11,10 +11,15 @@ const PRIVATE: &str = r#"
     trap 'umount -l "$MNT" 2>/dev/null || true' EXIT
 "#;
 
-/// A device that all may open, where /dev/fuse may be root's alone; the rest is the command that follows.
+/// A device that all may open, where /dev/fuse may be root's alone, and a name for the user, which fusermount3 asks for; the
+/// rest is the command that follows.
 const DEVICE: &str = r#"
     mount -t tmpfs none "$MNT"; mknod "$MNT/fuse" c 10 229; chmod 666 "$MNT/fuse"
-    mount --bind "$MNT/fuse" /dev/fuse; umount "$MNT"; exec "$@"
+    mount --bind "$MNT/fuse" /dev/fuse
+    if ! getent passwd "$1" >/dev/null; then
+        { cat /etc/passwd; echo "user$1:x:$1:$1::/:/bin/sh"; } >"$MNT/passwd"; mount --bind "$MNT/passwd" /etc/passwd
+    fi
+    shift; umount "$MNT"; exec "$@"
 "#;
 
 impl Store {
@@ -51,6 +56,7 @@ impl Store {
                 "-c",
                 DEVICE,
                 "device",
+                &id,
                 "setpriv",
                 "--reuid",
                 &id,
