@@ -91,6 +91,25 @@ pub fn reset_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
 }
 
+/// Where this thread, and those that it starts, were to have the processor or the disk only when nobody else wants them, they
+/// take their turns.
+pub fn take_turns_as_everybody() {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_CLASS_NONE: libc::c_int = 0;
+    const IOPRIO_CLASS_IDLE: libc::c_long = 3;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    let everybodys = libc::sched_param { sched_priority: 0 };
+    // SAFETY: they take numbers, and a live, initialised value that is read during the call. 0 is the calling thread.
+    unsafe {
+        if [libc::SCHED_IDLE, libc::SCHED_BATCH].contains(&libc::sched_getscheduler(0)) {
+            libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const everybodys);
+        }
+        if libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) >> IOPRIO_CLASS_SHIFT == IOPRIO_CLASS_IDLE {
+            libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_NONE);
+        }
+    }
+}
+
 /// Signals taken out of their default handling, for one thread to wait for.
 pub struct Signals(libc::sigset_t);
 

@@ -1,6 +1,7 @@
 //! What a process has from whoever started it, and what of that is not for a mount: it serves everybody, for longer than the
 //! shell or the limits it came from. All of it is put right here, before a secret is read.
 
+use super::exit::Failure;
 use crate::sys;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
@@ -19,7 +20,32 @@ const USEFUL: [Resource; 4] = [Resource::Nofile, Resource::Nproc, Resource::Meml
 /// Other code in this process, and other behaviour of its heap.
 const VARIABLES: [&str; 4] = ["LD_", "MALLOC_", "GLIBC_TUNABLES", "RUST_MIN_STACK"];
 
+/// Bytes of stack for the main thread, where the limit may be raised, and those that it cannot do without.
+const STACK: u64 = 8 << 20;
+const LEAST_STACK: u64 = 1 << 20;
+
 const SCORE: &str = "/proc/self/oom_score_adj";
+
+/// For every command, before it reads its command line. What is missing, and what to do about it, where there is too little.
+pub fn make_room_for_the_stack() -> Result<(), Failure> {
+    let enough = |limit: Option<u64>, least| limit.is_none_or(|bytes| bytes >= least);
+    let limit = getrlimit(Resource::Stack);
+    if !enough(limit.current, STACK) {
+        let maximum = if enough(limit.maximum, STACK) { limit.maximum } else { Some(STACK) };
+        if setrlimit(Resource::Stack, Rlimit { current: Some(STACK), maximum }).is_err() {
+            let _ = setrlimit(Resource::Stack, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        }
+    }
+    match getrlimit(Resource::Stack).current {
+        Some(bytes) if bytes < LEAST_STACK => {
+            let (kib, least) = (bytes >> 10, LEAST_STACK >> 10);
+            Err(Failure::new(format!(
+                "the stack may have only {kib} KiB: raise the limit (ulimit -s {least}, or more)"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Closed standard descriptors are /dev/null from the beginning: Rust's runtime sees to that.
 pub fn put_right() {
@@ -40,6 +66,7 @@ pub fn put_right_in_background() {
     if rustix::process::getpriority_process(None).is_ok_and(|nice| nice > 0) {
         let _ = setpriority_process(None, 0);
     }
+    sys::take_turns_as_everybody();
     let score = fs::read_to_string(SCORE).ok().and_then(|score| score.trim().parse::<i32>().ok());
     if score.is_some_and(|score| score > 0) {
         let _ = fs::write(SCORE, "0");

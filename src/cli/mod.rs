@@ -96,7 +96,12 @@ const MOUNT8_FAILURE: u8 = 32;
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
-    if arguments.next().is_some_and(|argv0| mount8::is_helper(&argv0)) {
+    let is_helper = arguments.next().is_some_and(|argv0| mount8::is_helper(&argv0));
+    if let Err(failure) = inherited::make_room_for_the_stack() {
+        let code = tell(&failure);
+        return if is_helper { ExitCode::from(MOUNT8_FAILURE) } else { code.into() };
+    }
+    if is_helper {
         return as_mount_helper(arguments);
     }
     match std::env::args_os().nth(1) {

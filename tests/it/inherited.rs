@@ -80,19 +80,21 @@ os.execvp(sys.argv[1], sys.argv[1:])
     assert_eq!(status(&pid, "SigBlk") & (bit(libc::SIGCHLD) | bit(libc::SIGUSR2)), 0);
     store.sh(&format!("kill -TERM {pid}"));
     store.wait_until_closed();
-    assert!(store.log().contains("unmounted "), "{}", store.log());
+    store.expect_log("unmounted ");
 }
 
 #[test]
 fn the_callers_directory_mask_priority_and_oom_score_are_not_the_mounts() {
     let store = Store::new();
     let before = "mkdir here; cd here; umask 0; echo 500 > /proc/self/oom_score_adj; echo 500 > /proc/$$/oom_score_adj; \
-                  export KEY=../key; nice -n 7";
+                  export KEY=../key; ionice -c 3 nice -n 7 chrt --idle 0";
     let pid = mounted_from(&store, before, "");
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim(), "0");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     assert_eq!(stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16), Some("0"), "nice: {stat}");
+    assert!(store.sh(&format!("chrt --pid {pid}")).contains("SCHED_OTHER"));
+    assert!(!store.sh(&format!("ionice -p {pid}")).contains("idle"));
     let umask = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(umask.contains("Umask:\t0077"), "{umask}");
     unmount(&store);
@@ -124,4 +126,80 @@ fn variables_that_bring_other_code_or_another_heap_are_left_out() {
     }
     assert!(has("KEPT="));
     unmount(&store);
+}
+
+#[test]
+fn a_stack_that_is_too_small_is_told() {
+    let store = Store::new();
+    let small = "ulimit -s 512; setpriv --bounding-set -sys_resource --inh-caps -sys_resource --";
+    let answer = store.try_sh(&format!("{small} kmsfs mount --key-file $KEY $STORE $MNT"));
+    answer.expect_failure(1, "kmsfs: the stack may have only 512 KiB: raise the limit (ulimit -s 1024, or more)");
+}
+
+/// What a shell does to itself before it mounts. None is so small that nothing at all could be mounted.
+const INHERITED: &[&str] = &[
+    "ulimit -n 64",
+    "ulimit -f 30000",
+    "ulimit -v 600000",
+    "ulimit -d 400000",
+    "ulimit -s 1024",
+    "ulimit -m 1000",
+    "ulimit -l 0",
+    "ulimit -u 1",
+    "ulimit -t 60",
+    "ulimit -c unlimited",
+    "ulimit -i 0",
+    "ulimit -r 0; ulimit -e 0; ulimit -R 1000",
+    "ulimit -q 0; ulimit -x 0",
+    "trap '' HUP INT QUIT TERM USR1 USR2 PIPE ALRM CHLD TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS",
+    "umask 777; cd /proc",
+    "renice -n 19 $$ >/dev/null; chrt --idle --pid 0 $$; echo 1000 > /proc/$$/oom_score_adj; ionice -c 3 -p $$",
+    "exec <&- >&-",
+];
+
+/// Limits stay as they are.
+const UNPRIVILEGED: &str = "setpriv --bounding-set -sys_resource --inh-caps -sys_resource --";
+
+const BLOCKING: &str = "python3 -c 'import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); os.execvp(sys.argv[1], sys.argv[1:])'";
+
+/// Clocks of the machine's own uptime that are ten years on, so that the kills before came from the future.
+const TEN_YEARS_UP: &str = "unshare --time --boottime 300000000 --monotonic 300000000";
+
+/// Between kill and mount: the clock as the store's files show it.
+const CLOCKS: &[(&str, &str)] =
+    &[("1 hour ago", ""), ("1 hour", ""), ("10 years ago", "-path '*/log/*'"), ("10 years", "! -path '*/log/*'")];
+
+/// What is compared.
+const ALL: &str = "content-*";
+const NEWEST: &str = "$(ls -t content-* 2>/dev/null | head -n 6)";
+
+/// Each mount finds what the one before was killed with.
+#[test]
+fn what_was_acknowledged_outlives_kills_under_everything_that_is_inherited() {
+    let store = Store::on_tmpfs();
+    let mut lives = 0;
+    let mut live = |before: &str, mounting: &str, which: &str| {
+        store.sh(&format!(
+            "compare() {{ for file in {which}; do test ! -e $file || cmp $file $MNT/bucket/${{file#content-}}; done; }}
+             dir=$PWD; ( {before}; {mounting} kmsfs mount --key-file $KEY -o cache=16,log_file=$dir/log $STORE $MNT )
+             mkdir -p $MNT/bucket; compare
+             for n in 1 2 3; do head -c $((n * 300000)) /dev/urandom > content-{lives}-$n
+                 dd if=content-{lives}-$n of=$MNT/bucket/{lives}-$n bs=64k conv=fsync status=none; done
+             kill -9 $(cat $STORE/lock); until flock -n $STORE/lock true; do sleep 0.02; done; umount -l $MNT"
+        ));
+        lives += 1;
+    };
+    for before in INHERITED {
+        live(before, UNPRIVILEGED, NEWEST);
+    }
+    live("true", BLOCKING, NEWEST);
+    for (clock, which) in CLOCKS {
+        store.sh(&format!("find $STORE {which} -exec touch -h -d '{clock}' {{}} +"));
+        live("true", TEN_YEARS_UP, ALL);
+    }
+    live("true", "", ALL);
+    store.sh("kmsfs fsck --scrub --key-file $KEY $STORE");
+    let log = store.log();
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
 }
