@@ -24,18 +24,20 @@ pub struct Ask<'a> {
     pub context: Option<&'a EncryptionContext>,
     /// The alias that the key was named by.
     pub alias: Option<&'a str>,
+    /// When, in nanoseconds since 1970.
+    pub now: i64,
     /// Other condition keys, named in small letters, and their values.
     pub more: &'a [(&'a str, Vec<String>)],
 }
 
 impl<'a> Ask<'a> {
     /// A call on the command line.
-    pub fn direct(action: &'a str, caller: &'a Caller) -> Self {
-        Self { action, caller, through_s3: false, context: None, alias: None, more: &[] }
+    pub fn direct(action: &'a str, caller: &'a Caller, now: i64) -> Self {
+        Self { action, caller, through_s3: false, context: None, alias: None, now, more: &[] }
     }
 
-    pub fn through_s3(action: &'a str, context: &'a EncryptionContext, caller: &'a Caller) -> Self {
-        Self { through_s3: true, context: Some(context), ..Self::direct(action, caller) }
+    pub fn through_s3(action: &'a str, context: &'a EncryptionContext, caller: &'a Caller, now: i64) -> Self {
+        Self { through_s3: true, context: Some(context), ..Self::direct(action, caller, now) }
     }
 
     /// The key was named so.
@@ -149,12 +151,12 @@ impl Contents {
         })
     }
 
-    /// Whether the key's policy may answer callers differently who ask through S3.
-    pub fn distinguishes(&self, key: &Key, context: &EncryptionContext) -> bool {
+    /// Whether the key's policy may answer callers differently who ask through S3 at that time.
+    pub fn distinguishes(&self, key: &Key, context: &EncryptionContext, now: i64) -> bool {
         let Ok(policy) = &self.rules_of(key).policy else { return true };
         let nobody = Caller { uid: u32::MAX, gid: u32::MAX, pid: 0 };
         ["Decrypt", "GenerateDataKey"].iter().any(|action| {
-            let ask = Ask::through_s3(action, context, &nobody);
+            let ask = Ask::through_s3(action, context, &nobody, now);
             let values = |name: &str| self.values(name, key, &ask);
             !policy.is_for_everybody(&format!("kms:{action}"), &self.key_arn(&key.id), &values)
         })
@@ -187,8 +189,11 @@ impl Contents {
                 KeyOrigin::External => "EXTERNAL",
             }),
             "aws:userid" => one(&ask.caller.uid.to_string()),
-            "aws:currenttime" => OffsetDateTime::now_utc().format(&Rfc3339).map(|time| vec![time]).unwrap_or_default(),
-            "aws:epochtime" => one(&OffsetDateTime::now_utc().unix_timestamp().to_string()),
+            "aws:currenttime" => {
+                let time = OffsetDateTime::from_unix_timestamp_nanos(ask.now.into()).ok();
+                time.and_then(|time| time.format(&Rfc3339).ok()).into_iter().collect()
+            }
+            "aws:epochtime" => one(&ask.now.div_euclid(1_000_000_000).to_string()),
             _ => {
                 let more = ask.more.iter().find(|(known, _)| *known == name);
                 more.map(|(_, values)| values.clone()).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use super::authorization::Ask;
 use super::grants::{self, Constraints, Grant, OPERATIONS};
-use super::keyring::{Contents, GRANTS, Key, now};
+use super::keyring::{Contents, GRANTS, Key};
 use super::local::{LocalKms, check_usable};
 use super::policy::{self, Known, Principal};
 use super::principal::Principals;
@@ -60,12 +60,13 @@ impl LocalKms {
         caller: &Caller,
     ) -> Result<Grant, Error> {
         check(request)?;
-        let who = self.directory.principals(caller);
+        let (who, now) = (self.directory.principals(caller), self.now());
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
             contents.check_tokens(tokens)?;
-            let grant = new_grant(contents, request);
-            contents.permit_grant(&key, &grant, &who, caller, key_id)?;
+            let grant = new_grant(contents, request, now);
+            let ask = Ask::direct("CreateGrant", caller, now).naming(key_id);
+            contents.permit_grant(&key, &grant, &who, &ask)?;
             check_usable(contents, &key)?;
             let mut grants = contents.grants(&key)?;
             let grant = add(&mut grants, grant, &contents.key_arn(&key.id))?;
@@ -85,7 +86,7 @@ impl LocalKms {
         grant_id.map(check_id).transpose()?;
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
-            self.permit(contents, key, &Ask::direct("ListGrants", caller).naming(key_id))?;
+            self.permit(contents, key, &Ask::direct("ListGrants", caller, self.now()).naming(key_id))?;
             let mut grants = contents.grants(key)?;
             grants.retain(|grant| {
                 grant_id.is_none_or(|id| grant.grant_id == id)
@@ -115,7 +116,7 @@ impl LocalKms {
         let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
-            contents.permit(&key, &who, &Ask::direct("RevokeGrant", caller).naming(key_id))?;
+            contents.permit(&key, &who, &Ask::direct("RevokeGrant", caller, self.now()).naming(key_id))?;
             contents.remove_grant(&key, grant_id)
         })
     }
@@ -152,16 +153,9 @@ impl LocalKms {
 
 impl Contents {
     /// Who may make grants by the policy makes any; who may by a grant passes on no more than that one gives.
-    fn permit_grant(
-        &self,
-        key: &Key,
-        grant: &Grant,
-        who: &Principals,
-        caller: &Caller,
-        key_id: &str,
-    ) -> Result<(), Error> {
+    fn permit_grant(&self, key: &Key, grant: &Grant, who: &Principals, ask: &Ask<'_>) -> Result<(), Error> {
         let more = conditions(grant, who)?;
-        let ask = Ask { more: &more, ..Ask::direct("CreateGrant", caller) }.naming(key_id);
+        let ask = Ask { more: &more, ..*ask };
         match self.permit_by_policy(key, who, &ask) {
             Err(error) if error.code == Code::AccessDenied => {
                 self.permit(key, who, &ask)?;
@@ -214,14 +208,14 @@ fn not_found(grant_id: &str) -> Error {
     Error::new(Code::NotFound, format!("Grant ID {grant_id} not found"))
 }
 
-fn new_grant(contents: &Contents, request: &GrantRequest) -> Grant {
+fn new_grant(contents: &Contents, request: &GrantRequest, now: i64) -> Grant {
     let canonical =
         |name: &String| Principal::parse(name).map_or_else(|| name.clone(), |principal| principal.to_string());
     Grant {
         grant_id: hex::encode(random::bytes::<32>()),
         grant_token: hex::encode(random::bytes::<32>()),
         name: request.name.clone(),
-        creation_date: now(),
+        creation_date: now,
         grantee_principal: canonical(&request.grantee_principal),
         retiring_principal: request.retiring_principal.as_ref().map(canonical),
         issuing_account: format!("arn:aws:iam::{}:root", contents.account_id),

@@ -21,20 +21,21 @@ impl LocalKms {
         caller: &Caller,
     ) -> Result<(), Error> {
         let more = [("kms:bypasspolicylockoutsafetycheck", vec![bypass.to_string()])];
-        let ask = Ask { more: &more, ..Ask::direct("PutKeyPolicy", caller) }.naming(key_id);
+        let again = Ask::direct("PutKeyPolicy", caller, self.now());
+        let ask = Ask { more: &more, ..again }.naming(key_id);
         let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
             contents.permit(&key, &who, &ask)?;
             check_name(name)?;
-            contents.set_policy(&key, text, bypass, &who, caller)
+            contents.set_policy(&key, text, bypass, &who, &again)
         })
     }
 
     pub fn get_key_policy(&self, key_id: &str, name: Option<&str>, caller: &Caller) -> Result<String, Error> {
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
-            self.permit(contents, key, &Ask::direct("GetKeyPolicy", caller).naming(key_id))?;
+            self.permit(contents, key, &Ask::direct("GetKeyPolicy", caller, self.now()).naming(key_id))?;
             check_name(name)?;
             contents.policy_text(key)
         })
@@ -44,27 +45,27 @@ impl LocalKms {
     pub fn list_key_policies(&self, key_id: &str, caller: &Caller) -> Result<Vec<String>, Error> {
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
-            self.permit(contents, key, &Ask::direct("ListKeyPolicies", caller).naming(key_id))?;
+            self.permit(contents, key, &Ask::direct("ListKeyPolicies", caller, self.now()).naming(key_id))?;
             Ok(vec![NAME.into()])
         })
     }
 }
 
 impl Contents {
-    /// Gives a key this policy, under which the caller must be able to put another unless told to `bypass` that.
+    /// Gives a key this policy, under which who `asks` for it must be able to put another unless told to `bypass` that.
     pub(super) fn set_policy(
         &mut self,
         key: &Key,
         text: &str,
         bypass: bool,
         who: &Principals,
-        caller: &Caller,
+        asks: &Ask<'_>,
     ) -> Result<(), Error> {
         let policy = Policy::parse(text)?;
         for name in policy.denied_names(&self.account_id) {
             check_known(&name, who)?;
         }
-        let judgement = self.judge(&policy, key, who, &Ask::direct("PutKeyPolicy", caller));
+        let judgement = self.judge(&policy, key, who, asks);
         if !bypass && judgement.decision != Decision::Allowed {
             let text = "The new key policy will not allow you to update the key policy in the future.";
             return Err(Error::new(Code::MalformedPolicyDocument, text));
@@ -97,9 +98,11 @@ fn check_name(name: Option<&str>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests_of_access::{ALICE, BOB, ROOT, access_denied, allow, context, kms, policy};
+    use super::super::tests_of_access::{ALICE, BOB, ROOT, access_denied, allow, context, kms, kms_on, policy};
     use super::*;
-    use crate::kms::{Kms, Operation};
+    use crate::kms::{Clock, Kms, Machine, Moment, Operation};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     #[test]
     fn a_key_has_the_default_policy_until_one_is_put() {
@@ -272,6 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_on_the_time_is_evaluated_by_the_clock_of_the_machine_that_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let date = Arc::new(AtomicI64::new(0));
+        let moment = Moment { date: 0, boot: [0; 16], uptime: 0 };
+        let clock: Clock = {
+            let date = Arc::clone(&date);
+            Box::new(move || Moment { date: date.load(Ordering::Relaxed), ..moment })
+        };
+        let kms = kms_on(&dir, Machine { clock, ..Machine::default() });
+        let until = r#"{"Effect": "Allow", "Action": "kms:*", "Resource": "*", "Principal": {"AWS": "*"},
+            "Condition": {"DateLessThan": {"aws:CurrentTime": "2030-01-01T00:00:00Z"}, "NumericLessThan": {"aws:EpochTime": "1893456000"}}}"#;
+        let arn = kms.create_key_with_policy("", &policy(&[&allow("root", "kms:*"), until]), false, &ROOT).unwrap().arn;
+        for (seconds, is_allowed) in [(1_893_455_999, true), (1_893_456_000, false), (0, true)] {
+            date.store(seconds * 1_000_000_000, Ordering::Relaxed);
+            assert_eq!(kms.generate_data_key(&arn, &context(&[]), &ALICE).is_ok(), is_allowed, "{seconds}");
+            assert_eq!(kms.authorize(&arn, Operation::Decrypt, &context(&[]), &ALICE).is_ok(), is_allowed, "{seconds}");
+        }
+    }
+
+    #[test]
     fn the_aws_managed_key_keeps_its_policy() {
         let dir = tempfile::tempdir().unwrap();
         let kms = kms(&dir);
@@ -280,7 +303,7 @@ mod tests {
         assert!(text.contains("\"Id\": \"auto-s3-2\""));
         let refused = kms.put_key_policy(&arn, None, &text, true, &ROOT);
         assert_eq!(refused, Err(access_denied("root", "PutKeyPolicy", &arn)));
-        let direct = Ask { context: Some(&context(&[])), ..Ask::direct("Decrypt", &ROOT) };
+        let direct = Ask { context: Some(&context(&[])), ..Ask::direct("Decrypt", &ROOT, kms.now()) };
         assert_eq!(kms.permit_call(&arn, &direct), Err(access_denied("root", "Decrypt", &arn)));
     }
 }

@@ -196,7 +196,7 @@ impl LocalKms {
         context: &EncryptionContext,
         caller: &Caller,
     ) -> Result<(String, Names), Error> {
-        self.usable(key_id, &Ask { context: Some(context), ..Ask::direct(action, caller) })
+        self.usable(key_id, &Ask { context: Some(context), ..Ask::direct(action, caller, self.now()) })
     }
 
     /// The ARN of the key that a blob names, usable by this caller for that; `key_id` is what it has to be, if given.
@@ -208,7 +208,7 @@ impl LocalKms {
         context: &EncryptionContext,
         caller: &Caller,
     ) -> Result<String, Error> {
-        let ask = Ask { context: Some(context), ..Ask::direct(action, caller) };
+        let ask = Ask { context: Some(context), ..Ask::direct(action, caller, self.now()) };
         let ask = key_id.map_or(ask, |key_id| ask.naming(key_id));
         self.ask_twice(|contents| {
             let named = contents.key(&names.key).ok_or_else(Error::invalid_ciphertext)?;

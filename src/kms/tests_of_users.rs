@@ -169,7 +169,7 @@ fn a_deny_of_somebody_unknown_is_not_put_and_root_can_mend_one_that_became_so() 
     put(&kms, &arn, &[&deny("user/bob", "kms:*")]).unwrap();
     users.set(&[("root", 0, &[0]), ("alice", 2001, &[])]);
     outlive_answers();
-    let call = |action| kms.permit_call(&arn, &Ask::direct(action, &ROOT));
+    let call = |action| kms.permit_call(&arn, &Ask::direct(action, &ROOT, kms.now()));
     assert!(call("DisableKey").unwrap_err().is_outage());
     assert!(decrypts(&kms, &arn, &ALICE).unwrap_err().is_outage());
     assert!(kms.get_key_policy(&arn, None, &ALICE).unwrap_err().is_outage());

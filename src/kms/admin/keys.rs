@@ -3,6 +3,7 @@
 use super::import::{self, Expiration};
 use super::tags::{self, Tag};
 use super::{Administrator, Page, PageRequest, deletion, gone, not_pending_deletion, pending, validation};
+use crate::kms::authorization::Ask;
 use crate::kms::keyring::{Alias, Contents, Key, KeyManager, KeyOrigin, KeyState, Material, Wrapping};
 use crate::kms::lookup::AWS_S3;
 use crate::kms::{Error, api};
@@ -90,7 +91,8 @@ impl Administrator<'_> {
             tags::put(contents, &id, &new.tags)?;
             if let Some(policy) = &new.policy {
                 let key = contents.key(&id).ok_or_else(gone)?.clone();
-                contents.set_policy(&key, policy, new.bypass_lockout_check, &who, &self.caller)?;
+                let asks = Ask::direct("PutKeyPolicy", &self.caller, now);
+                contents.set_policy(&key, policy, new.bypass_lockout_check, &who, &asks)?;
             }
             Ok(describe(contents, contents.key(&id).ok_or_else(gone)?))
         })

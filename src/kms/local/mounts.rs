@@ -16,7 +16,7 @@ impl Kms for LocalKms {
         caller: &Caller,
     ) -> Result<GeneratedDataKey, Error> {
         self.calls.generate_data_key.fetch_add(1, Ordering::Relaxed);
-        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("GenerateDataKey", context, caller))?;
+        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("GenerateDataKey", context, caller, self.now()))?;
         let plaintext = SecretKey::random();
         let ciphertext_blob = blob::wrap(names, &*self.unwrapped(names)?, &plaintext, context);
         Ok(GeneratedDataKey { key_arn, plaintext, ciphertext_blob })
@@ -30,7 +30,7 @@ impl Kms for LocalKms {
         caller: &Caller,
     ) -> Result<(String, Vec<u8>), Error> {
         self.calls.encrypt.fetch_add(1, Ordering::Relaxed);
-        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("Encrypt", context, caller))?;
+        let (key_arn, names) = self.usable(key_id, &Ask::through_s3("Encrypt", context, caller, self.now()))?;
         Ok((key_arn, blob::wrap(names, &*self.unwrapped(names)?, plaintext, context)))
     }
 
@@ -50,7 +50,7 @@ impl Kms for LocalKms {
                 let known = contents.key(&names.key).is_some();
                 return Err(if known { Error::incorrect_key() } else { Error::invalid_ciphertext() });
             }
-            self.permit(contents, key, &Ask::through_s3("Decrypt", context, caller))?;
+            self.permit(contents, key, &Ask::through_s3("Decrypt", context, caller, self.now()))?;
             check_usable(contents, key)
         })?;
         let material = self.unwrapped(names)?;
@@ -70,13 +70,13 @@ impl Kms for LocalKms {
         };
         self.ask_twice(|contents| {
             let key = contents.find(key_arn)?;
-            self.permit(contents, key, &Ask::through_s3(action, context, caller))?;
+            self.permit(contents, key, &Ask::through_s3(action, context, caller, self.now()))?;
             check_usable(contents, key)
         })
     }
 
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
-        self.ask(|contents| Ok(contents.distinguishes(contents.find(key_arn)?, context))).unwrap_or(true)
+        self.ask(|contents| Ok(contents.distinguishes(contents.find(key_arn)?, context, self.now()))).unwrap_or(true)
     }
 
     fn tick(&self) {
