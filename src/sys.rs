@@ -1,6 +1,7 @@
 //! The system calls that no safe crate carries: the only file with `unsafe`.
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -246,6 +247,28 @@ pub fn set_mount_attributes(mount: BorrowedFd<'_>, flags: u64, everywhere: bool)
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a file system calls the inode of a name, beyond its number: the kind and the bytes of its file handle
+/// (name_to_handle_at(2)). Symlinks are not followed; nothing is opened, and no privilege needed.
+pub fn file_handle(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(i32, Vec<u8>)> {
+    const LONGEST: usize = libc::MAX_HANDLE_SZ as usize;
+    #[repr(C)]
+    struct FileHandle {
+        bytes: u32,
+        kind: i32,
+        handle: [u8; LONGEST],
+    }
+    let mut found = FileHandle { bytes: LONGEST as u32, kind: 0, handle: [0; LONGEST] };
+    let mut mount_id: libc::c_int = 0;
+    // SAFETY: the structure is laid out as `struct file_handle` with room for `bytes`, and all three are live.
+    let done = unsafe {
+        libc::syscall(libc::SYS_name_to_handle_at, dir.as_raw_fd(), name.as_ptr(), &raw mut found, &raw mut mount_id, 0)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((found.kind, found.handle[..LONGEST.min(found.bytes as usize)].to_vec()))
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_semtimedop,
     libc::SYS_mq_open,
     libc::SYS_mq_unlink,
-    // Mounts and namespaces, which CAP_SYS_ADMIN would allow; files by number, and all files of a file system.
+    // Mounts and namespaces, which CAP_SYS_ADMIN would allow; opening files by number, and all files of a file system. (What a
+    // file's number means is asked by name.)
     libc::SYS_mount,
     libc::SYS_pivot_root,
     libc::SYS_move_mount,
@@ -71,7 +72,6 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_mount_setattr,
     libc::SYS_chroot,
     libc::SYS_setns,
-    libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_fanotify_init,
     libc::SYS_fanotify_mark,

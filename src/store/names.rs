@@ -274,6 +274,11 @@ impl Store {
         self.sync_names_of(dir.ino())
     }
 
+    /// As `backend::Dir::generation`.
+    pub fn generation(&self, dir: &Dir, name: &OsStr) -> Option<u32> {
+        dir.backing.generation(name)
+    }
+
     /// What a name stands for, if there is such a name.
     pub fn stat_if_there(&self, dir: &Dir, name: &OsStr) -> Result<Option<Attr>> {
         match self.stat_name(dir, name) {

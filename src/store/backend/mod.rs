@@ -45,6 +45,11 @@ pub trait Dir: Send + Sync {
     /// Of the directory itself.
     fn metadata(&self) -> io::Result<Metadata>;
     fn stat(&self, name: &OsStr) -> io::Result<Metadata>;
+    /// What tells the inode of a name from all others that have had or will have its number, for as long as the file system
+    /// is there; `None` where that does not say.
+    fn generation(&self, _name: &OsStr) -> Option<u32> {
+        None
+    }
     fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>>;
     /// A regular file only: `EINVAL` for anything else. Succeeds for its owner whatever the mode is.
     fn open_file(&self, name: &OsStr, access: Access) -> io::Result<Arc<dyn File>>;

@@ -177,7 +177,6 @@ fn calls_by_any_number_that_reach_beyond_serving_are_refused() {
         ("pidfd_getfd", libc::SYS_pidfd_getfd),
         ("userfaultfd", libc::SYS_userfaultfd),
         ("keyctl", libc::SYS_keyctl),
-        ("name_to_handle_at", libc::SYS_name_to_handle_at),
         ("open_by_handle_at", libc::SYS_open_by_handle_at),
         ("perf_event_open", libc::SYS_perf_event_open),
         ("fanotify_init", libc::SYS_fanotify_init),

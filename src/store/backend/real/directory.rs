@@ -8,14 +8,15 @@ use super::xattr::Carrier;
 use super::{
     DIRECTORY, Ground, component, has_reserved_descriptor, magic_link, metadata, reopen_for_reading, timestamps,
 };
-use rustix::fd::OwnedFd;
+use crate::sys::file_handle;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
 use rustix::fs::{chmod, chownat, fstat, fsync, linkat, openat, readlinkat, renameat, renameat_with, seek, statat};
 use rustix::fs::{unlinkat, utimensat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Gid, Uid};
 use std::any::Any;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -95,6 +96,16 @@ impl Dir for RealDir {
         let stat = self.reach(SEARCH, |dir| Ok(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))?;
         self.ground.check(&stat)?;
         Ok(metadata(&stat))
+    }
+
+    /// The CRC-32 of the file system's own handle, which differs for any two generations of 32 bits.
+    fn generation(&self, name: &OsStr) -> Option<u32> {
+        let name = CString::new(component(name).ok()?.as_bytes()).ok()?;
+        let (kind, handle) = self.reach(SEARCH, |dir| file_handle(dir.as_fd(), &name)).ok()?;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&kind.to_le_bytes());
+        crc.update(&handle);
+        Some(crc.finalize())
     }
 
     fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>> {

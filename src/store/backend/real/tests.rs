@@ -32,6 +32,27 @@ fn names(dir: &dyn Dir, cursor: u64, limit: usize) -> (Vec<String>, u64) {
 }
 
 #[test]
+fn a_generation_is_the_inodes_whatever_it_is_called() {
+    let (place, root) = temporary();
+    let generation = |name: &str| root.generation(os(name));
+    root.create_file(os("file"), &PLAIN).unwrap();
+    root.make_dir(os("dir"), &PLAIN).unwrap();
+    root.make_node(os("fifo"), libc::S_IFIFO, 0, &PLAIN).unwrap();
+    symlink("nowhere", place.path().join("symlink")).unwrap();
+    let before: Vec<_> = ["file", "dir", "fifo", "symlink"].map(generation).into();
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    for name in ["file", "dir", "fifo", "symlink"] {
+        root.rename(os(name), root.as_ref(), os(&format!("{name}.moved")), Rename::Replace).unwrap();
+    }
+    root.link(os("file.moved"), root.as_ref(), os("link")).unwrap();
+    let after: Vec<_> = ["file.moved", "dir.moved", "fifo.moved", "symlink.moved"].map(generation).into();
+    assert_eq!((before[0], before), (generation("link"), after));
+    for name in ["nothing", "..", "dir.moved/"] {
+        assert_eq!(generation(name), None, "{name}");
+    }
+}
+
+#[test]
 fn files_are_written_and_read_at_offsets() {
     let (_place, root) = temporary();
     let file = root.create_file(os("a"), &PLAIN).unwrap();
