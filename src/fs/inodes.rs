@@ -3,6 +3,7 @@
 use crate::crypto::random;
 use crate::store::Attr;
 use parking_lot::Mutex;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 
@@ -19,11 +20,17 @@ struct State {
     /// random: a file handle is a number and a generation, of which the kernel keeps 32 bits, and programs (an NFS server)
     /// keep handles when the kernel has forgotten the inode, and over a new mount.
     generation: u64,
+    /// Once an inode was searched for by its number: where directories are that the kernel has forgotten, so that what was
+    /// found below them stays reachable.
+    forgotten: Option<HashMap<u64, Name>>,
+    /// What is searched for at present, and where it was if it was known and forgotten meanwhile.
+    wanted: HashMap<u64, Option<Name>>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { known: HashMap::new(), generation: random::below(1 << 32) }
+        let (known, wanted) = (HashMap::new(), HashMap::new());
+        Self { known, generation: random::below(1 << 32), forgotten: None, wanted }
     }
 }
 
@@ -43,11 +50,16 @@ struct Inode {
 impl Inodes {
     /// The kernel is told of an inode under a name. Answers the inode's generation: a number that was deleted and is
     /// used again gets another one, also if it was forgotten in between, and its lookups are added up, so that a late
-    /// FORGET never drops a live inode.
-    pub fn looked_up(&self, attr: &Attr, name: Name) -> u64 {
+    /// FORGET never drops a live inode. `own` is the generation by which the file system below knows it, if it does: that
+    /// is the same in every mount.
+    pub fn looked_up(&self, attr: &Attr, name: Name, own: Option<u32>) -> u64 {
         let mut state = self.0.lock();
-        let (present, next) = (state.generation, state.generation + 1);
+        let (own, next) = (own.map(u64::from), state.generation + 1);
+        let present = own.unwrap_or(state.generation);
         let kind = attr.mode & libc::S_IFMT;
+        if let Some(forgotten) = &mut state.forgotten {
+            forgotten.remove(&attr.ino);
+        }
         let inode = state.known.entry(attr.ino).or_insert_with(|| {
             let names = Vec::with_capacity(1);
             Box::new(Inode { generation: present, lookups: 0, kind, read_under: 0, names, unlinked: None })
@@ -55,7 +67,7 @@ impl Inodes {
         inode.lookups += 1;
         let reused = inode.unlinked.is_some() || inode.kind != kind;
         if reused {
-            inode.generation = next;
+            inode.generation = own.filter(|own| *own != inode.generation).unwrap_or(next);
             inode.kind = kind;
             inode.read_under = 0;
             inode.unlinked = None;
@@ -90,23 +102,35 @@ impl Inodes {
     }
 
     pub fn forget(&self, ino: u64, lookups: u64) {
-        let mut state = self.0.lock();
-        if let Some(inode) = state.known.get_mut(&ino) {
-            inode.lookups = inode.lookups.saturating_sub(lookups);
-            if inode.lookups == 0 {
-                state.known.remove(&ino);
-            }
+        let state = &mut *self.0.lock();
+        let Entry::Occupied(mut known) = state.known.entry(ino) else { return };
+        known.get_mut().lookups = known.get().lookups.saturating_sub(lookups);
+        if known.get().lookups > 0 {
+            return;
+        }
+        let mut inode = known.remove();
+        let Some(name) = inode.names.pop() else { return };
+        if let Some(wanted) = state.wanted.get_mut(&ino) {
+            *wanted = Some(name.clone());
+        }
+        if let (Some(forgotten), libc::S_IFDIR) = (&mut state.forgotten, inode.kind) {
+            forgotten.insert(ino, name);
         }
     }
 
     /// The names by which an inode can be reached, the latest first.
     pub fn names(&self, ino: u64) -> Vec<Name> {
-        self.0.lock().known.get(&ino).map_or_else(Vec::new, |inode| inode.names.iter().rev().cloned().collect())
+        let state = self.0.lock();
+        match state.known.get(&ino) {
+            Some(inode) => inode.names.iter().rev().cloned().collect(),
+            None => state.forgotten(ino).cloned().into_iter().collect(),
+        }
     }
 
     /// The latest of the names.
     pub fn name(&self, ino: u64) -> Option<Name> {
-        self.0.lock().known.get(&ino)?.names.last().cloned()
+        let state = self.0.lock();
+        state.known.get(&ino).map_or_else(|| state.forgotten(ino), |inode| inode.names.last()).cloned()
     }
 
     /// One of the names that is of a kind.
@@ -134,6 +158,9 @@ impl Inodes {
     pub fn unlinked(&self, ino: u64, parent: u64, name: &OsStr, last: Option<Attr>) {
         let mut state = self.0.lock();
         state.generation += u64::from(last.is_some());
+        if let (Some(forgotten), true) = (&mut state.forgotten, last.is_some()) {
+            forgotten.remove(&ino);
+        }
         if let Some(inode) = state.known.get_mut(&ino) {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != (parent, name));
             if let Some(attr) = last {
@@ -155,6 +182,33 @@ impl Inodes {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != from && (*dir, other) != (to.0, &to.1));
             inode.names.push(to);
         }
+    }
+
+    /// Inodes are searched for, until `search_ends`: from now on it is known where directories are that the kernel forgets,
+    /// and where these inodes were last.
+    pub fn search_begins(&self, wanted: &[u64]) {
+        let mut state = self.0.lock();
+        state.forgotten.get_or_insert_default();
+        state.wanted = wanted.iter().map(|ino| (*ino, None)).collect();
+    }
+
+    pub fn search_ends(&self) {
+        self.0.lock().wanted = HashMap::new();
+    }
+
+    /// A directory was found there. What is known of it otherwise is newer.
+    pub fn found_dir(&self, ino: u64, name: Name) {
+        let state = &mut *self.0.lock();
+        if let (Some(forgotten), false) = (&mut state.forgotten, state.known.contains_key(&ino)) {
+            forgotten.entry(ino).or_insert(name);
+        }
+    }
+
+    /// Those that the kernel knows, and those that it knew or that were found since the first search.
+    pub fn dirs(&self) -> Vec<u64> {
+        let state = self.0.lock();
+        let known = state.known.iter().filter(|(_, inode)| inode.kind == libc::S_IFDIR).map(|(ino, _)| *ino);
+        known.chain(state.forgotten.iter().flat_map(|dirs| dirs.keys().copied())).collect()
     }
 
     /// What is remembered of an inode without a name.
@@ -179,6 +233,14 @@ impl Inodes {
     }
 }
 
+impl State {
+    /// Where an inode is that the kernel does not know.
+    fn forgotten(&self, ino: u64) -> Option<&Name> {
+        let dir = || self.forgotten.as_ref()?.get(&ino);
+        self.wanted.get(&ino).and_then(Option::as_ref).or_else(dir)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,10 +252,10 @@ mod tests {
     #[test]
     fn a_number_that_is_used_again_gets_another_generation_and_survives_late_forgets() {
         let inodes = Inodes::default();
-        let first = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()));
+        let first = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()), None);
         inodes.unlinked(5, 1, OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
         assert_eq!(inodes.names(5), vec![]);
-        let second = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "b".into()));
+        let second = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "b".into()), None);
         assert_ne!(first, second);
         inodes.forget(5, 1);
         assert_eq!(inodes.names(5), vec![(1, "b".into())]);
@@ -204,7 +266,7 @@ mod tests {
     #[test]
     fn a_generation_is_not_met_again_after_forgetting_nor_in_another_mount() {
         let inodes = Inodes::default();
-        let look_up = |inodes: &Inodes| inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()));
+        let look_up = |inodes: &Inodes| inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()), None);
         let first = look_up(&inodes);
         inodes.forget(5, 1);
         assert_eq!(look_up(&inodes), first, "nothing was deleted");
@@ -220,10 +282,52 @@ mod tests {
     }
 
     #[test]
+    fn a_generation_of_the_file_systems_own_is_the_inodes_in_every_mount() {
+        let (ino, kind) = (5, libc::S_IFREG);
+        let look_up = |inodes: &Inodes, own| inodes.looked_up(&attr(ino, kind), (1, "a".into()), Some(own));
+        let inodes = Inodes::default();
+        assert_eq!(look_up(&inodes, 70), 70);
+        inodes.forget(ino, 1);
+        inodes.unlinked(6, 1, OsStr::new("b"), Some(attr(6, kind)));
+        assert_eq!((look_up(&inodes, 70), look_up(&Inodes::default(), 70)), (70, 70));
+        inodes.unlinked(ino, 1, OsStr::new("a"), Some(attr(ino, kind)));
+        assert_eq!(look_up(&inodes, 71), 71);
+        inodes.unlinked(ino, 1, OsStr::new("a"), Some(attr(ino, kind)));
+        assert_ne!(look_up(&inodes, 71), 71, "the kernel would take it for the one before");
+    }
+
+    #[test]
+    fn directories_that_the_kernel_forgot_are_known_once_somebody_has_searched() {
+        let inodes = Inodes::default();
+        let (dir, file) = (attr(5, libc::S_IFDIR), attr(6, libc::S_IFREG));
+        let name = |dir: u64, name: &str| (dir, OsString::from(name));
+        let know = |attr: &Attr, at: Name| inodes.looked_up(attr, at, None);
+        know(&dir, name(1, "a"));
+        inodes.forget(5, 1);
+        assert_eq!(inodes.name(5), None);
+        inodes.search_begins(&[6]);
+        for attr in [&dir, &file] {
+            know(attr, name(1, "a"));
+            inodes.renamed(attr.ino, (1, OsStr::new("a")), name(2, "b"));
+            inodes.forget(attr.ino, 1);
+            assert_eq!(inodes.names(attr.ino), [name(2, "b")]);
+        }
+        inodes.found_dir(5, name(1, "a"));
+        assert_eq!(inodes.name(5), Some(name(2, "b")), "what a walk saw is older");
+        inodes.search_ends();
+        assert_eq!((inodes.name(5), inodes.name(6)), (Some(name(2, "b")), None));
+        know(&dir, name(2, "b"));
+        assert_eq!(inodes.dirs(), [5]);
+        inodes.unlinked(5, 2, OsStr::new("b"), Some(dir));
+        inodes.forget(5, 1);
+        assert_eq!((inodes.name(5), inodes.dirs()), (None, vec![]));
+    }
+
+    #[test]
     fn all_hard_links_are_known() {
         let inodes = Inodes::default();
-        inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()));
-        inodes.looked_up(&attr(5, libc::S_IFREG), (2, "b".into()));
+        inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()), None);
+        inodes.looked_up(&attr(5, libc::S_IFREG), (2, "b".into()), None);
         inodes.renamed(5, (1, OsStr::new("a")), (3, "c".into()));
         inodes.unlinked(5, 2, OsStr::new("b"), None);
         assert_eq!(inodes.names(5), vec![(3, "c".into())]);

@@ -14,6 +14,7 @@ mod inodes;
 mod names;
 mod puts;
 mod revocation;
+mod searches;
 mod unwritten;
 mod virtual_attributes;
 
@@ -35,6 +36,7 @@ use handles::Handles;
 use inodes::Inodes;
 use parking_lot::RwLock;
 use revocation::Revocations;
+use searches::Searches;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -55,6 +57,7 @@ pub struct Fs {
     configurations: Configurations,
     revocations: Revocations,
     unwritten: Unwritten,
+    searches: Searches,
     outcomes: bulk::Outcomes,
     /// Renames of directories take it alone, walks share it.
     tree: RwLock<()>,
@@ -134,6 +137,7 @@ impl Fs {
             configurations: Configurations::default(),
             revocations: Revocations::default(),
             unwritten: Unwritten::default(),
+            searches: Searches::default(),
             outcomes: bulk::Outcomes::default(),
             tree: RwLock::new(()),
             invalidate: RwLock::new(None),

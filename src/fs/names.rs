@@ -43,7 +43,8 @@ impl Fs {
 
     pub(super) fn entry(&self, dir: &Dir, name: &OsStr, attr: Attr) -> Entry {
         self.has_to_ask_again(attr.ino);
-        let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()));
+        let own = self.store.generation(dir, name);
+        let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()), own);
         Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(attr.ino) }
     }
 
@@ -138,7 +139,10 @@ impl Fs {
         let attr = self.store.stat(Target::Name(&dir, name))?;
         let is_configuration = Self::is_configuration(name) && dir.bucket().is_some();
         let after = if is_configuration { vec![(dir.clone(), None)] } else { Vec::new() };
-        let unlink = || self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr));
+        let unlink = || {
+            let _moving = self.searches.names_change();
+            self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr))
+        };
         self.configuring(&after, unlink, || Ok(self.store.fsync_dir(&dir)?))?;
         self.configuration_changed(&dir, name);
         Ok(())
@@ -148,6 +152,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
+        let _moving = self.searches.names_change();
         // Alone, so that nobody opens it again before its number can be another directory's.
         let _tree = self.tree.write();
         let removed = self.store.configured().removed(&self.path_in((&dir, name)));
@@ -190,7 +195,10 @@ impl Fs {
             self.become_configuration((&from, &from_name), (&dir, name), caller)?;
             after.push((dir.clone(), self.digest_of((&from, &from_name))?));
         }
-        let link = || Ok(self.store.link(&from, &from_name, &dir, name)?);
+        let link = || {
+            let _moving = self.searches.names_change();
+            Ok(self.store.link(&from, &from_name, &dir, name)?)
+        };
         let attr = self.configuring(&after, link, || self.settle_configurations(&[(&dir, name)]))?;
         self.configuration_changed(&dir, name);
         Ok(self.entry(&dir, name, attr))
@@ -237,12 +245,17 @@ impl Fs {
         };
         let settle = || self.settle_configurations(&[(&to, to_name), (&from, name)]);
         if dirs {
+            let _moving = self.searches.names_change();
             let _tree = self.tree.write();
             let (old, new) = (self.path_in((&from, name)), self.path_in((&to, to_name)));
             self.relocating(&self.store.configured().moved(&old, &new, how), act, settle)?;
             self.dirs.drop_all();
         } else {
             let after = self.configurations_after((&from, name), (&to, to_name), how)?;
+            let act = || {
+                let _moving = self.searches.names_change();
+                act()
+            };
             self.configuring(&after, act, settle)?;
         }
         self.configuration_changed(&from, name);

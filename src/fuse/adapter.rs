@@ -1,12 +1,13 @@
 //! Each FUSE request, decoded, as one call of `fs`.
 
 use super::MountOptions;
+use super::by_number::ByNumber;
 use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation, kind, nothing, requested, unknown};
 use super::served::{Place, Served, reply_empty};
 use super::statistics::{Call, Statistics};
 use super::status::{is_status, status};
 use super::workers::Crew;
-use crate::fs::{Changes, Creation, Entry, Fs, Range};
+use crate::fs::{Changes, Creation, Fs, Range};
 use crate::kms::Caller;
 use crate::store::SeekTo;
 use crate::store::backend::{Rename, XattrFlags};
@@ -39,6 +40,7 @@ thread_local! {
 pub struct Adapter {
     served: Served,
     crew: Arc<Crew>,
+    by_number: Arc<ByNumber>,
     /// Set once the session is there.
     notifier: Arc<OnceLock<Notifier>>,
     writeback_cache: bool,
@@ -62,7 +64,7 @@ impl Adapter {
         let writeback_cache = options.writeback_cache && !options.read_only;
         let served = Served { numbers: Numbers::of(&fs), fs, statistics: Arc::default() };
         let several_users = options.allow_other;
-        Self { served, crew, notifier, writeback_cache, several_users }
+        Self { served, crew, by_number: Arc::default(), notifier, writeback_cache, several_users }
     }
 
     fn on_a_worker(&self, answer: impl FnOnce(&Served) + Send + 'static) {
@@ -75,13 +77,11 @@ impl Adapter {
         if self.fs.store().appends_wait() { self.on_a_worker(answer) } else { answer(&self.served) }
     }
 
-    fn reply_entry(&self, reply: ReplyEntry, entry: Result<Entry, Errno>) {
-        match entry {
-            Ok(entry) => {
-                let attr = self.numbers.attr(&entry.attr);
-                reply.entry_with_ttls(&attr_ttl(&entry), &FOR_EVER, &attr, generation(&entry));
-            }
-            Err(error) => reply.error(error),
+    /// Answers once the inode is found, which may take a walk of the whole tree.
+    fn reply_found(&self, ino: u64, reply: ReplyEntry) {
+        if self.by_number.wait(ino, reply) {
+            let by_number = self.by_number.clone();
+            self.on_a_worker(move |served| by_number.answer(served));
         }
     }
 }
@@ -111,6 +111,7 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT
+            | InitFlags::FUSE_EXPORT_SUPPORT
             | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
         // With AUTO_INVAL_DATA a read(2) of cached pages asks for attributes that are out of date, as it does nowhere else.
         // That is where a handle is refused whose pages others have read. Beside the writeback cache, and where nothing
@@ -137,8 +138,19 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.attempt(Call::Lookup, || self.fs.lookup(self.numbers.backing(parent), name));
-        match found {
+        let parent = self.numbers.backing(parent);
+        // Programs' own dots the kernel follows by itself: these are of file handles.
+        match name.as_bytes() {
+            b"." => return self.reply_found(parent, reply),
+            b".." => {
+                return match self.attempt(Call::Lookup, || self.fs.above(parent)) {
+                    Ok(above) => self.reply_found(above, reply),
+                    Err(error) => reply.error(error),
+                };
+            }
+            _ => {}
+        }
+        match self.attempt(Call::Lookup, || self.fs.lookup(parent, name)) {
             // A name that is not there: the kernel may remember that too.
             Err(error) if error.code() == libc::ENOENT => {
                 reply.entry(&FOR_EVER, &nothing(), Generation(0));

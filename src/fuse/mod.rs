@@ -1,6 +1,7 @@
 //! The only place that imports fuser: decode, call `fs`, map errors to errno.
 
 mod adapter;
+mod by_number;
 mod convert;
 mod mount;
 mod mountinfo;

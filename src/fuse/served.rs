@@ -1,11 +1,11 @@
 //! Answers to the requests that may have to wait: an event loop gives them, or a worker.
 
-use super::convert::{AT_ONCE, FOR_EVER, Numbers};
+use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation};
 use super::statistics::{Call, Statistics};
-use crate::fs::{Changes, Error, Fs, Writer};
+use crate::fs::{Changes, Entry, Error, Fs, Writer};
 use crate::kms::Caller;
 use crate::store::backend::Rename;
-use fuser::{Errno, ReplyAttr, ReplyEmpty, ReplyWrite, WriteFlags};
+use fuser::{Errno, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite, WriteFlags};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +88,16 @@ impl Served {
             Ok(copied) => {
                 self.statistics.copied(copied);
                 reply.written(copied as u32);
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    pub fn reply_entry(&self, reply: ReplyEntry, entry: Result<Entry, Errno>) {
+        match entry {
+            Ok(entry) => {
+                let attr = self.numbers.attr(&entry.attr);
+                reply.entry_with_ttls(&attr_ttl(&entry), &FOR_EVER, &attr, generation(&entry));
             }
             Err(error) => reply.error(error),
         }

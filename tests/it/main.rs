@@ -21,6 +21,7 @@ mod fs_model;
 mod full_disk;
 mod fuzz_corpus;
 mod git;
+mod handles;
 mod inherited;
 mod kept;
 mod keyring;

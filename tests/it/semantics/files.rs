@@ -1,5 +1,5 @@
 use super::world::{World, errno, run};
-use crate::harness::{KMSFS, Store};
+use crate::harness::KMSFS;
 use rustix::fs::{FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -274,48 +274,4 @@ fn what_is_not_provided_says_so() {
         assert_eq!(errno(rustix::fs::fallocate(&file, flags, 4096, 4096)), Errno::OPNOTSUPP, "{flags:?}");
     }
     assert!(fs::read(w.at("bucket/file")).unwrap() == vec![1; 100_000]);
-}
-
-/// `name_to_handle_at` of a file into `handle`, and `open_by_handle_at` of that: its content, or the error's name.
-const HANDLES: &str = r#"
-import ctypes, errno, os, sys
-class Handle(ctypes.Structure):
-    _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("data", ctypes.c_ubyte * 128)]
-libc = ctypes.CDLL(None, use_errno=True)
-mnt, path = sys.argv[1:]
-handle = Handle(bytes=128)
-if path:
-    if libc.name_to_handle_at(-100, path.encode(), ctypes.byref(handle), ctypes.byref(ctypes.c_int()), 0) != 0:
-        sys.exit(os.strerror(ctypes.get_errno()))
-    open("handle", "wb").write(bytes(handle))
-else:
-    ctypes.memmove(ctypes.byref(handle), open("handle", "rb").read(), ctypes.sizeof(handle))
-    fd = libc.open_by_handle_at(os.open(mnt, os.O_RDONLY), ctypes.byref(handle), os.O_RDONLY)
-    print(os.read(fd, 99).decode() if fd >= 0 else errno.errorcode[ctypes.get_errno()], end="")
-"#;
-
-#[test]
-fn a_file_handle_opens_its_file_and_never_another_one() {
-    let store = Store::new();
-    std::fs::write(store.path("handles.py"), HANDLES).unwrap();
-    let mut mount = store.mount();
-    mount.bucket("bucket");
-    let opened = || store.sh("python3 handles.py $MNT ''");
-    store.sh(
-        "echo -n old > $MNT/bucket/old; python3 handles.py $MNT $MNT/bucket/old; stat -c %i $MNT/bucket/old > number",
-    );
-    assert_eq!(opened(), "old");
-    store.sh("mv $MNT/bucket/old $MNT/bucket/moved");
-    assert_eq!(opened(), "old");
-    store.sh("rm $MNT/bucket/moved");
-    assert_eq!(opened(), "ESTALE");
-    mount.remount();
-    assert_eq!(opened(), "ESTALE");
-    // The backing file system gives the number to another file, some of them only after a few seconds.
-    store.sh(r#"for n in $(seq 600); do
-               echo -n new > $MNT/bucket/new$n
-               if [ "$(stat -c %i $MNT/bucket/new$n)" = "$(cat number)" ]; then exit 0; fi
-               sleep 0.05
-           done; exit 1"#);
-    assert_eq!(opened(), "ESTALE");
 }
