@@ -14,6 +14,7 @@ mod interruption;
 mod keyring;
 mod kms;
 mod logging;
+mod memory;
 mod mount;
 mod mount8;
 mod mountpoint;

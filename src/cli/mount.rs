@@ -11,7 +11,7 @@ use super::options::{self, Options};
 use super::serve::serve;
 use super::text::shown;
 use super::unlock::UnlockArgs;
-use super::{assembly, daemon, harden, inherited, remount};
+use super::{assembly, daemon, harden, inherited, memory, remount};
 use crate::fuse;
 use clap::Args;
 use std::fs;
@@ -172,7 +172,10 @@ impl Plan {
             *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
         }
         let keyring = options.keyring.take().unwrap_or_else(|| assembly::default_keyring(&store));
-        let (target, warnings) = mountpoint::prepare(&request.mountpoint)?;
+        let (target, mut warnings) = mountpoint::prepare(&request.mountpoint)?;
+        let (cache, why) = memory::room_for_cache(options.cache, options::LEAST_CACHE << 20);
+        options.cache = cache;
+        warnings.extend(why);
         mountpoint::check_apart(&store, &target)?;
         Ok(Self { store, target, keyring, unlock, options, warnings })
     }

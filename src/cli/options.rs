@@ -47,7 +47,8 @@ const THREADS: usize = 2;
 const MAX_THREADS: usize = 64;
 /// MiB; less would keep too little of one large file.
 const CACHE: usize = 64;
-const LEAST_CACHE: usize = 4;
+/// MiB.
+pub const LEAST_CACHE: usize = 4;
 const LEAST_INODES: usize = 1000;
 
 /// Words that mean something to mount(8), fstab, systemd or the FUSE library, and nothing to the mount itself: mount(8)
@@ -102,7 +103,8 @@ Options for -o:
   writeback, nowriteback    the kernel's writeback cache: on by default; off, every write(2) reaches kmsfs at once
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
   cache=MIB                 memory for what was verified and is kept, 4 or more (default 64); what is in use, and about
-                            220 bytes for each inode that the kernel knows, come on top
+                            220 bytes for each inode that the kernel knows, come on top; no more than half of the memory that
+                            the control group, the process or the machine may have
   inodes=N                  have the kernel forget files beyond so many, 1000 or more, which costs looking them up again;
                             without it the kernel forgets them when it needs the memory
   sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the

@@ -33,6 +33,7 @@ mod mounting;
 mod names;
 mod ordinary;
 mod out_of_descriptors;
+mod out_of_memory;
 mod out_of_threads;
 mod parts;
 mod plaintext;
