@@ -22,6 +22,7 @@ mod full_disk;
 mod fuzz_corpus;
 mod git;
 mod handles;
+mod in_memory;
 mod inherited;
 mod kept;
 mod keyring;
