@@ -27,16 +27,9 @@ pub use stack::wiped;
 pub use store_key::{MacKey, StoreKey};
 
 /// Something failed its authentication: the bytes are not what was sealed under this key for this place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("authentication failed")]
 pub struct Tampered;
-
-impl std::fmt::Display for Tampered {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("authentication failed")
-    }
-}
-
-impl std::error::Error for Tampered {}
 
 /// A hash of 16 bytes over what identifies a content, for an ETag that is not an MD5.
 pub fn opaque_tag(object_id: &[u8; 16], hashes: [&[u8; 32]; 2], length: u64) -> [u8; 16] {

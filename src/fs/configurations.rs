@@ -168,7 +168,7 @@ impl Fs {
             self.check_putter(dir, owner, None).map_err(|_| unreadable(&"it is not its owner's to put"))?;
         }
         // A file that is empty still has said nothing.
-        let parse = || Configuration::parse(&content).map_err(|error| unreadable(&error.log_text()));
+        let parse = || Configuration::parse(&content).map_err(|error| unreadable(&error.to_string()));
         let configuration = if content.is_empty() { None } else { Some(Arc::new(parse()?)) };
         self.configurations.known.lock().insert(dir.ino(), configuration.clone());
         Ok(configuration)
@@ -276,7 +276,7 @@ impl Fs {
         let mut refused = None;
         if let Err(error) = Configuration::parse(&draft.content) {
             let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME)));
-            log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), error.log_text());
+            log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), error);
             refused = Some(error.into());
         }
         let owner = object.attr()?.uid;
@@ -338,7 +338,7 @@ impl Fs {
         self.with_opened(from, caller, |object| {
             self.check_putter(to.0, object.attr()?.uid, Some(caller))?;
             if let Err(refused) = Configuration::parse(&Self::content_of(object)?) {
-                log::warn!("{}: {}; what was there stays in force", to.0.show(to.1), refused.log_text());
+                log::warn!("{}: {}; what was there stays in force", to.0.show(to.1), refused);
                 return Err(refused.into());
             }
             if object.encryption().algorithm != Algorithm::Aes256 {

@@ -30,7 +30,7 @@ impl Error {
             Self::Errno(_) | Self::Store(store::Error::Errno(_) | store::Error::ReadOnly | store::Error::Locked) => {
                 None
             }
-            Self::Store(store::Error::Sse(refused)) => Some(refused.log_text()),
+            Self::Store(store::Error::Sse(refused)) => Some(refused.to_string()),
             Self::Store(
                 error @ (store::Error::Corrupt(_)
                 | store::Error::InUse(_)
@@ -62,7 +62,14 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Errno(_) => None,
+            Self::Store(error) => Some(error),
+        }
+    }
+}
 
 pub(super) fn errno<T>(errno: i32) -> Result<T> {
     Err(Error::Errno(errno))

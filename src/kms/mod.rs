@@ -41,7 +41,6 @@ pub use users::{SystemUsers, User, UserDatabase};
 
 use crate::crypto::SecretKey;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// String pairs bound to a ciphertext blob as additional data; the KMS meaning only.
 pub type EncryptionContext = BTreeMap<String, String>;
@@ -129,7 +128,8 @@ pub enum Operation {
 }
 
 /// An AWS KMS error: `code` without the suffix `Exception` where AWS has it, message as AWS words it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", code.name())]
 pub struct Error {
     pub code: Code,
     pub message: String,
@@ -194,14 +194,6 @@ impl Code {
         }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.name(), self.message)
-    }
-}
-
-impl std::error::Error for Error {}
 
 impl Error {
     pub fn new(code: Code, message: impl Into<String>) -> Self {

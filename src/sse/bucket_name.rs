@@ -31,38 +31,29 @@ impl fmt::Display for BucketName {
 }
 
 /// The rule that a name breaks. Its text is meant for the log line that goes with EINVAL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BucketNameError {
     /// In bytes.
+    #[error("{INVALID}: a bucket name has 3 to 63 characters, this one has {0}")]
     Length(usize),
+    #[error("{INVALID}: a bucket name consists of a-z, 0-9, '.' and '-', this one contains {0:?}")]
     Character(char),
+    #[error("{INVALID}: a bucket name begins with a letter or digit, this one with {0:?}")]
     Beginning(char),
+    #[error("{INVALID}: a bucket name ends with a letter or digit, this one with {0:?}")]
     End(char),
+    #[error("{INVALID}: a bucket name has no two dots in a row")]
     AdjacentDots,
+    #[error("{INVALID}: a bucket name is not formed like an IPv4 address")]
     IpAddress,
+    #[error("{INVALID}: a bucket name does not begin with {0:?}")]
     ReservedPrefix(&'static str),
+    #[error("{INVALID}: a bucket name does not end with {0:?}")]
     ReservedSuffix(&'static str),
 }
 
-impl fmt::Display for BucketNameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InvalidBucketName: The specified bucket is not valid: ")?;
-        match self {
-            Self::Length(length) => write!(f, "a bucket name has 3 to 63 characters, this one has {length}"),
-            Self::Character(c) => {
-                write!(f, "a bucket name consists of a-z, 0-9, '.' and '-', this one contains {c:?}")
-            }
-            Self::Beginning(c) => write!(f, "a bucket name begins with a letter or digit, this one with {c:?}"),
-            Self::End(c) => write!(f, "a bucket name ends with a letter or digit, this one with {c:?}"),
-            Self::AdjacentDots => f.write_str("a bucket name has no two dots in a row"),
-            Self::IpAddress => f.write_str("a bucket name is not formed like an IPv4 address"),
-            Self::ReservedPrefix(prefix) => write!(f, "a bucket name does not begin with {prefix:?}"),
-            Self::ReservedSuffix(suffix) => write!(f, "a bucket name does not end with {suffix:?}"),
-        }
-    }
-}
-
-impl std::error::Error for BucketNameError {}
+/// S3's code and message.
+const INVALID: &str = "InvalidBucketName: The specified bucket is not valid";
 
 fn check(name: &str) -> Result<(), BucketNameError> {
     let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

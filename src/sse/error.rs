@@ -1,15 +1,13 @@
 use crate::kms;
-use std::fmt;
 
-/// Why S3 would refuse: its code, its message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why S3 would refuse: its code and its message, which are the text for the log line that goes with the errno.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    Kms(kms::Error),
+    #[error("{}: {}", s3_code(.0.code), .0.message)]
+    Kms(#[from] kms::Error),
     /// S3's `InvalidArgument`, `MalformedXML` and the like: code and message.
-    Invalid {
-        code: &'static str,
-        message: String,
-    },
+    #[error("{code}: {message}")]
+    Invalid { code: &'static str, message: String },
 }
 
 /// S3's code for a request that asks for something that is not provided here.
@@ -28,14 +26,6 @@ impl RequestError {
         Self::Invalid { code: NOT_IMPLEMENTED, message: message.into() }
     }
 
-    /// Code and message as S3 answers them, for the log line that goes with the errno.
-    pub fn log_text(&self) -> String {
-        match self {
-            Self::Kms(error) => format!("{}: {}", s3_code(error.code), error.message),
-            Self::Invalid { code, message } => format!("{code}: {message}"),
-        }
-    }
-
     /// The errno that system calls answer.
     pub fn errno(&self) -> i32 {
         match self {
@@ -43,27 +33,6 @@ impl RequestError {
             Self::Invalid { code, .. } if *code == NOT_IMPLEMENTED => libc::EOPNOTSUPP,
             Self::Invalid { .. } => libc::EINVAL,
         }
-    }
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.log_text())
-    }
-}
-
-impl std::error::Error for RequestError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Kms(error) => Some(error),
-            Self::Invalid { .. } => None,
-        }
-    }
-}
-
-impl From<kms::Error> for RequestError {
-    fn from(error: kms::Error) -> Self {
-        Self::Kms(error)
     }
 }
 
@@ -116,14 +85,14 @@ mod tests {
     #[test]
     fn key_states_read_as_s3_words_them() {
         let disabled = of(Code::Disabled, &format!("{ARN} is disabled."));
-        assert_eq!(disabled.log_text(), format!("KMS.DisabledException: {ARN} is disabled."));
+        assert_eq!(disabled.to_string(), format!("KMS.DisabledException: {ARN} is disabled."));
         let pending = of(Code::KmsInvalidState, &format!("{ARN} is pending deletion."));
-        assert_eq!(pending.log_text(), format!("KMS.KMSInvalidStateException: {ARN} is pending deletion."));
+        assert_eq!(pending.to_string(), format!("KMS.KMSInvalidStateException: {ARN} is pending deletion."));
         let unknown = of(Code::NotFound, &format!("Key '{ARN}' does not exist"));
-        assert_eq!(unknown.log_text(), format!("KMS.NotFoundException: Key '{ARN}' does not exist"));
+        assert_eq!(unknown.to_string(), format!("KMS.NotFoundException: Key '{ARN}' does not exist"));
         let denied =
             of(Code::AccessDenied, "User: x is not authorized to perform: kms:Decrypt on resource: y because z");
-        assert!(denied.log_text().starts_with("AccessDenied: User: x is not authorized"));
+        assert!(denied.to_string().starts_with("AccessDenied: User: x is not authorized"));
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Bucket {
         let bytes = read_file(meta, name).map_err(|error| damaged(&error))?;
         let json: Json = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
         let blob = hex::decode(&json.metadata_key).map_err(|error| damaged(&error))?;
-        let key = service.decrypt(&blob, &context(text)).map_err(|error| damaged(&format!("{error:?}")))?;
+        let key = service.decrypt(&blob, &context(text)).map_err(|error| damaged(&error))?;
         Ok(Arc::new(Self { name: text.to_string(), metadata: MetadataCipher::new(key) }))
     }
 }

@@ -4,24 +4,32 @@ use std::fmt;
 use std::io;
 
 /// Why the store did not do something.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The backing file system's errno, or the store's own where POSIX names one (ENOENT, EEXIST, ENXIO, ...).
+    #[error("{}", io::Error::from_raw_os_error(*.0))]
     Errno(i32),
     /// EIO: something is not what was sealed. The text names the object, the place and the finding.
+    #[error("{0}")]
     Corrupt(String),
     /// The KMS or the request was refused.
-    Sse(RequestError),
+    #[error(transparent)]
+    Sse(#[from] RequestError),
     /// The object's data keys are not in memory: they were zeroized because nobody who has it open may use its KMS key.
     /// `Store::unlock` asks for them.
+    #[error("the object's data key has been given up")]
     Locked,
     /// The change needs a new data key for an object that has content.
+    #[error("the change needs a new data key, and the object has content")]
     NeedsReencryption,
     /// Another process has the store open: its pid, where it is known.
+    #[error("the store is in use by {}", .0.map_or("another process".into(), |pid| format!("process {pid}")))]
     InUse(Option<u32>),
     /// The store cannot be opened: what is wrong and what to do.
+    #[error("{0}")]
     Unusable(String),
     /// EROFS: the store was opened read-only, or became so.
+    #[error("the store is read-only")]
     ReadOnly,
 }
 
@@ -78,32 +86,8 @@ impl From<rustix::io::Errno> for Error {
     }
 }
 
-impl From<RequestError> for Error {
-    fn from(error: RequestError) -> Self {
-        Self::Sse(error)
-    }
-}
-
 impl From<Malformed> for Error {
     fn from(malformed: Malformed) -> Self {
         Self::Corrupt(malformed.to_string())
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Errno(errno) => write!(f, "{}", io::Error::from_raw_os_error(*errno)),
-            Self::Corrupt(finding) => f.write_str(finding),
-            Self::Sse(error) => write!(f, "{error:?}"),
-            Self::Locked => f.write_str("the object's data key has been given up"),
-            Self::NeedsReencryption => f.write_str("the change needs a new data key, and the object has content"),
-            Self::InUse(Some(pid)) => write!(f, "the store is in use by process {pid}"),
-            Self::InUse(None) => f.write_str("the store is in use by another process"),
-            Self::Unusable(why) => f.write_str(why),
-            Self::ReadOnly => f.write_str("the store is read-only"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}

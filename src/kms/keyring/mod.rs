@@ -24,11 +24,13 @@ pub(super) use slots::Slots;
 pub use unlocking::RootKey;
 
 /// Why a keyring cannot be opened or changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// No slot opens with this key file, passphrase or recovery key.
+    #[error("this key file or passphrase does not open the keyring")]
     WrongKey,
     /// What is wrong and what to do.
+    #[error("{0}")]
     Other(String),
 }
 
@@ -37,17 +39,6 @@ impl OpenError {
         Self::Other(format!("{what}: {error}"))
     }
 }
-
-impl std::fmt::Display for OpenError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::WrongKey => f.write_str("this key file or passphrase does not open the keyring"),
-            Self::Other(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
 
 /// Small letters only, as they are written, so that no flipped bit goes unseen.
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -213,7 +213,7 @@ fn a_requests_context_is_extended_by_the_arn() {
     assert_eq!(wrapped.context, pairs(&[OBJECT[0], ("project", "bond")]));
     kms.context = pairs(&[("aws:s3:arn", "arn:aws:s3:::other")]);
     let error = f.new_data_key(&kms, 1000).unwrap_err();
-    assert!(error.log_text().starts_with("InvalidArgument: "), "{error}");
+    assert!(error.to_string().starts_with("InvalidArgument: "), "{error}");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_cached_bucket_key_does_not_outlive_its_kms_keys_consent() {
 
     *f.kms.disabled.lock() = true;
     let error = f.new_data_key(&kms, 1000).unwrap_err();
-    assert_eq!(error.log_text(), format!("KMS.DisabledException: {X_ARN} is disabled."));
+    assert_eq!(error.to_string(), format!("KMS.DisabledException: {X_ARN} is disabled."));
     assert_eq!(error.errno(), libc::EACCES);
     assert_eq!(code(f.keys.unwrap(&wrapped, &caller(1000)).unwrap_err()), Code::Disabled);
 
@@ -398,6 +398,6 @@ fn rewrapping_keeps_both_data_keys_and_never_the_number_of_layers() {
         rewrap(&wrapped, &want(Algorithm::AwsKms, None, false)).unwrap_err(),
         rewrap(&wrapped, &want(Algorithm::Aes256, None, false)).unwrap_err(),
     ] {
-        assert_eq!(error.log_text(), "InvalidArgument: another number of layers needs another data key");
+        assert_eq!(error.to_string(), "InvalidArgument: another number of layers needs another data key");
     }
 }

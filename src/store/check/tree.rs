@@ -212,7 +212,7 @@ impl<'a> Tree<'a> {
             }
             Err(error) if is_fatal(&error) => Err(error),
             Err(Error::Sse(refusal)) => {
-                self.report.add(Severity::Note, shown, format_args!("cannot be checked: {}", refusal.log_text()));
+                self.report.add(Severity::Note, shown, format_args!("cannot be checked: {refusal}"));
                 Ok(())
             }
             Err(Error::Corrupt(_)) if self.store.was_never_committed(dir, name) => {

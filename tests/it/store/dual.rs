@@ -251,7 +251,7 @@ fn a_large_object_keeps_its_layers_and_gets_a_new_data_key_within_them() {
     let refused = store.rewrap(&object, &aws_kms("k"), "a", &CALLER).unwrap_err();
     let Error::Sse(refused) = refused else { panic!("{refused}") };
     assert_eq!(refused.errno(), libc::EOPNOTSUPP);
-    assert!(refused.log_text().contains("copy it to a new name"), "{refused}");
+    assert!(refused.to_string().contains("copy it to a new name"), "{refused}");
     assert_eq!(object.encryption().algorithm, Algorithm::AwsKmsDsse);
     let change = |how, key: &str| store.change_encryption(&object, &dsse(key), how, "a", &CALLER, 0, &|| true).unwrap();
     assert_eq!(change(Change::RewrapOnly, "l"), Step::Done(Changed::Rewrapped));
