@@ -29,14 +29,14 @@ fn what_is_kept_is_bounded_by_half_of_what_the_control_group_may_have() {
 fn what_was_acknowledged_is_there_after_memory_could_not_be_had() {
     let store = Store::on_tmpfs();
     store.sh(
-        r#"kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT; mkdir $MNT/bucket; pid=$(cat $STORE/lock)
+        r"kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT; mkdir $MNT/bucket; pid=$(cat $STORE/lock)
            head -c 3M /dev/urandom > before; dd if=before of=$MNT/bucket/before bs=64k conv=fsync status=none
            prlimit --pid $pid --as=1
            for n in $(seq 40); do
                head -c 2M /dev/urandom > content-$n
                if dd if=content-$n of=$MNT/bucket/$n bs=1M conv=fsync status=none; then echo content-$n >> acknowledged; fi
            done 2>/dev/null
-           kill -9 $pid || true; until flock -n $STORE/lock true; do sleep 0.02; done; umount -l $MNT"#,
+           kill -9 $pid || true; until flock -n $STORE/lock true; do sleep 0.02; done; umount -l $MNT",
     );
     let _mount = store.mount();
     store.sh("cmp before $MNT/bucket/before; touch acknowledged; cat acknowledged | while read file; do cmp $file $MNT/bucket/${file#content-}; done");
