@@ -17,8 +17,24 @@ const DEADLY: [Resource; 5] = [Resource::Fsize, Resource::Cpu, Resource::As, Res
 /// More of them is better; what the administrator allows.
 const USEFUL: [Resource; 4] = [Resource::Nofile, Resource::Nproc, Resource::Memlock, Resource::Sigpending];
 
-/// Other code in this process, and other behaviour of its heap.
-const VARIABLES: [&str; 4] = ["LD_", "MALLOC_", "GLIBC_TUNABLES", "RUST_MIN_STACK"];
+/// Other code or data in this process, and other behaviour of its heap: beginnings of names. Those that glibc takes from set-id
+/// programs (its `unsecvars.h`) but for TMPDIR, which nothing here uses; and the one that changes the stacks of threads.
+const VARIABLES: [&str; 14] = [
+    "LD_",
+    "MALLOC_",
+    "GLIBC_TUNABLES",
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "HOSTALIASES",
+    "LOCALDOMAIN",
+    "LOCPATH",
+    "NIS_PATH",
+    "NLSPATH",
+    "RESOLV_HOST_CONF",
+    "RES_OPTIONS",
+    "TZDIR",
+    "RUST_MIN_STACK",
+];
 
 /// Bytes of stack for the main thread, where the limit may be raised, and those that it cannot do without.
 const STACK: u64 = 8 << 20;

@@ -116,15 +116,16 @@ fn standard_descriptors_that_are_closed_do_not_become_files_of_the_store() {
 fn variables_that_bring_other_code_or_another_heap_are_left_out() {
     let store = Store::new();
     let variables = "LD_PRELOAD=libm.so.6 LD_LIBRARY_PATH=/tmp MALLOC_ARENA_MAX=8 RUST_MIN_STACK=4096 \
-                     GLIBC_TUNABLES=glibc.malloc.check=3 KEPT=1";
+                     GLIBC_TUNABLES=glibc.malloc.check=3 GCONV_PATH=/tmp LOCPATH=/tmp RES_OPTIONS=debug RUST_BACKTRACE=full \
+                     RUST_LOG=trace KEPT=1";
     let pid = mounted_from(&store, variables, "");
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
     let names: Vec<_> = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
-    for name in ["LD_", "MALLOC_", "RUST_MIN_STACK", "GLIBC_TUNABLES"] {
+    for name in ["LD_", "MALLOC_", "RUST_MIN_STACK", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH", "RES_OPTIONS"] {
         assert!(!has(name), "{name}: {names:?}");
     }
-    assert!(has("KEPT="));
+    assert!(has("KEPT=") && has("RUST_LOG=") && has("RUST_BACKTRACE="));
     unmount(&store);
 }
 
