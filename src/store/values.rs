@@ -130,6 +130,20 @@ impl Store {
         Ok(damaged.map(|(stored, _)| shown_as(&stored).to_os_string()).collect())
     }
 
+    /// Attributes, as users see them, whose values are as an earlier version sealed them, while such are taken.
+    pub(super) fn unbound_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
+        let mut unbound = Vec::new();
+        if self.seal.takes_unsealed() {
+            for stored in sealed_names(at)? {
+                let (sealed, attribute) = (Carrier::of(at)?.get(&stored)?, shown_as(&stored));
+                if self.cipher_for(at, |bucket, _| Ok(self.open_unbound(bucket, attribute, &sealed)))?.is_some() {
+                    unbound.push(attribute.to_os_string());
+                }
+            }
+        }
+        Ok(unbound)
+    }
+
     /// Seals anew what an earlier version left, durably: everything in the store. Doing it twice does no harm.
     pub(super) fn bind_values(self: &Arc<Self>) -> Result<()> {
         self.each_below(&mut |at| {

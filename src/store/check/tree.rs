@@ -119,8 +119,17 @@ impl<'a> Tree<'a> {
 
     /// The values of extended attributes. What is damaged stays: whoever uses the file knows whether to set or to remove it.
     fn values(&mut self, at: Target<'_>, shown: &str) -> Result<()> {
-        match self.store.damaged_values(at) {
-            Ok(damaged) => {
+        let found = self.store.damaged_values(at).and_then(|damaged| Ok((damaged, self.store.unbound_values(at)?)));
+        match found {
+            Ok((damaged, unbound)) => {
+                for attribute in unbound {
+                    let attribute = attribute.to_string_lossy();
+                    let what = format_args!(
+                        "attribute {attribute} is not bound to it yet, as an earlier version left it: a mount for writing \
+                         does that, and believes moved ones until it could with all (lsattr shows what may refuse it)"
+                    );
+                    self.report.add(Severity::Note, shown, what);
+                }
                 for attribute in damaged {
                     let attribute = attribute.to_string_lossy();
                     let what = format_args!("attribute {attribute} is not what was set: set or remove it in a mount");

@@ -2,8 +2,9 @@
 
 use super::*;
 use kmsfs::crypto::{MetadataCipher, StoreKey};
-use kmsfs::kms::EncryptionContext;
+use kmsfs::kms::{Caller, EncryptionContext};
 use kmsfs::store::backend::XattrFlags;
+use kmsfs::store::check::{CheckOptions, Severity, check};
 use kmsfs::store::{CAPABILITY, Target};
 
 const KEPT: &str = "user.kmsfs.capability";
@@ -114,6 +115,34 @@ fn values_are_bound_when_a_store_is_raised_and_the_old_form_is_refused_afterward
             drop(store);
         }
     }
+}
+
+#[test]
+fn fsck_names_each_value_that_is_not_bound_yet() {
+    let (disk, ring) = old_store(3);
+    let unbound = || {
+        let store = ring.open(&disk, true).unwrap();
+        let root = Caller { uid: 0, gid: 0, pid: 0 };
+        let report = check(&store, CheckOptions::default(), &root, &mut |_| true).unwrap();
+        store.close().unwrap();
+        let findings = report.findings.into_iter();
+        let mut unbound: Vec<_> = findings.filter(|finding| finding.what.contains("is not bound to it yet")).collect();
+        assert!(unbound.iter().all(|finding| finding.severity == Severity::Note));
+        unbound.sort_by(|a, b| a.place.cmp(&b.place));
+        unbound.into_iter().map(|finding| (finding.place, finding.what)).collect::<Vec<_>>()
+    };
+    let before = unbound();
+    // `object` has another name, of which the disk has made a copy: that is what is said of it.
+    let expected: Vec<_> = VALUES.into_iter().filter(|(name, ..)| *name != "object").collect();
+    assert_eq!(before.len(), expected.len(), "{before:?}");
+    for (name, attribute, _) in expected {
+        let names_it = |(place, what): &(String, String)| {
+            place.ends_with(name) && what.starts_with(&format!("attribute {attribute} "))
+        };
+        assert!(before.iter().any(names_it), "{attribute} of {name}: {before:?}");
+    }
+    ring.open(&disk, false).unwrap().close().unwrap();
+    assert_eq!(unbound(), []);
 }
 
 #[test]
