@@ -93,6 +93,24 @@ fn its_other_commands_are_there() {
 }
 
 #[test]
+fn what_contributing_md_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    for line in blocks_of("CONTRIBUTING.md", "sh").iter().flat_map(|block| block.lines()) {
+        let program = line.split_whitespace().next().unwrap();
+        assert!(program == "cargo" || root.join(program).is_file(), "{line}");
+    }
+    let links = text.split("](").skip(1).map(|rest| rest.split_once(')').unwrap().0);
+    let prose = text.split("\n```").step_by(2).collect::<String>();
+    let quoted = prose.split('`').skip(1).step_by(2);
+    let named: Vec<_> = links.chain(quoted).filter(|name| name.contains(['/', '.']) && !name.contains(' ')).collect();
+    assert!(named.len() > 12, "{named:?}");
+    for name in named {
+        assert!(root.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn it_names_every_option_and_exit_code() {
     let store = Store::new();
     let help = store.sh("kmsfs mount --help");
