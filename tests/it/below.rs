@@ -171,16 +171,17 @@ fn symlinks_of_every_length_are_taken_whatever_is_below() {
     assert!(fsck.code == 0, "{fsck:?}");
 }
 
-/// Until the disk is full: what was written before it was is told apart from what was refused.
-fn fill(mount: &Mount<'_>) {
+/// Until the disk is full; the errno that says so. What was written before is told apart from what was refused.
+fn fill(mount: &Mount<'_>) -> i32 {
     for n in 0.. {
         let file = fs::File::create(mount.path("bucket").join(format!("fill-{n}"))).unwrap();
         let written = file.set_len(0).and_then(|()| (&file).write_all(&noise(1 << 20))).and_then(|()| file.sync_all());
         match written {
             Ok(()) => assert!(n < 500, "a small disk took 500 MiB"),
-            Err(error) => return assert_eq!(error.raw_os_error(), Some(libc::ENOSPC)),
+            Err(error) => return error.raw_os_error().unwrap(),
         }
     }
+    unreachable!("there is no end to the numbers")
 }
 
 /// What no file system makes smaller.
@@ -191,12 +192,12 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 /// The redo log could not go home for want of room, so the store could not be mounted, and nothing be removed.
-fn a_full_store_is_mounted_and_emptied(disk: &Disk) {
+fn a_full_store_is_mounted_and_emptied(disk: &Disk, full: i32) {
     let store = Store::at(&disk.path().join("store"));
     let mount = store.mount();
     let kept = noise(300_000);
     fs::write(mount.bucket("bucket").join("kept"), &kept).unwrap();
-    fill(&mount);
+    assert_eq!(fill(&mount), full);
     // Killed, so that the log has what no checkpoint wrote home; then unmounted in order.
     mount.kill9();
     store.sh("umount -l $MNT");
@@ -223,13 +224,21 @@ fn a_full_store_is_mounted_and_emptied(disk: &Disk) {
 /// ext3 reserves no space: tables that are new in the log have none at home until they are written.
 #[test]
 fn a_full_ext3_is_mounted_and_emptied() {
-    a_full_store_is_mounted_and_emptied(&Disk::made_by("mkfs.ext3 -q -m 0", 40));
+    a_full_store_is_mounted_and_emptied(&Disk::made_by("mkfs.ext3 -q -m 0", 40), libc::ENOSPC);
 }
 
 /// btrfs never writes in place: overwriting takes room too.
 #[test]
 fn a_full_btrfs_is_mounted_and_emptied() {
-    a_full_store_is_mounted_and_emptied(&Disk::made_by("mkfs.btrfs -q", 200));
+    a_full_store_is_mounted_and_emptied(&Disk::made_by("mkfs.btrfs -q", 200), libc::ENOSPC);
+}
+
+/// EDQUOT, on a disk that has much room.
+#[test]
+fn a_full_btrfs_quota_is_mounted_and_emptied() {
+    let disk = Disk::made_by("mkfs.btrfs -q", 300);
+    disk.sh("btrfs -q quota enable mnt; btrfs -q subvolume create mnt/store; btrfs -q qgroup limit 80M mnt/store");
+    a_full_store_is_mounted_and_emptied(&disk, libc::EDQUOT);
 }
 
 fn tree(top: &Path) -> Vec<String> {

@@ -115,5 +115,8 @@ pub fn check(
 
 /// A damaged thing's errno is not the check's own failure: only what makes going on senseless is.
 pub(super) fn is_fatal(error: &Error) -> bool {
-    matches!(error, Error::Errno(libc::EINTR | libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOSPC))
+    matches!(
+        error,
+        Error::Errno(libc::EINTR | libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOSPC | libc::EDQUOT)
+    )
 }
