@@ -1,6 +1,6 @@
 //! What a user sets stays until a user changes it: nothing that the daemon does later takes it away.
 
-use crate::harness::Store;
+use crate::harness::{NOBODY, Store};
 
 /// `cap_net_raw` and effective, as setcap(8) sets it; what `getcap` then shows behind the name.
 const SET: &str = "setcap cap_net_raw+ep";
@@ -81,7 +81,6 @@ fn what_a_capability_is_kept_under_is_not_for_users() {
 /// Without CAP_FSETID the kernel takes set-id bits from whatever the daemon writes into.
 #[test]
 fn set_id_bits_outlive_what_an_ordinary_users_daemon_writes() {
-    const NOBODY: u32 = 65534;
     let store = Store::new();
     let answer = store.sh_mounting_as(
         NOBODY,

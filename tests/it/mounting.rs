@@ -1,6 +1,6 @@
 //! Who may mount a store and use the mount, and on which disks. (What the command line says is tested in `cli`.)
 
-use crate::harness::{Disk, Store, is_mounted, noise, wait_until};
+use crate::harness::{Disk, NOBODY, Store, is_mounted, noise, wait_until};
 use std::fs;
 
 #[test]
@@ -44,11 +44,10 @@ fn two_read_only_mounts_share_a_store() {
 
 #[test]
 fn an_ordinary_user_mounts_through_fusermount3() {
-    const NOBODY: u32 = 65534;
     let store = Store::new();
     let answer = store.sh_mounting_as(
         NOBODY,
-        r#"kmsfs init --key-file key store > /dev/null; kmsfs mount --key-file key -o log_file=$PWD/log store mnt
+        r#"kmsfs init --key-file key store > /dev/null; up
            grep " $PWD/mnt fuse.kmsfs rw,nosuid,nodev," /proc/mounts | grep -o "user_id=65534"
            mkdir mnt/bucket; seq 1000 > mnt/bucket/object; stat -c %u mnt/bucket/object; cmp <(seq 1000) mnt/bucket/object
            down; kmsfs mount --key-file key -o ro,log_file=$PWD/log store mnt; wc -l < mnt/bucket/object
@@ -63,7 +62,6 @@ fn an_ordinary_user_mounts_through_fusermount3() {
 
 #[test]
 fn other_users_come_in_only_where_they_are_allowed() {
-    const NOBODY: u32 = 65534;
     let store = Store::new();
     store.open_to_all();
     let mount = store.mount();

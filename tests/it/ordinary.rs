@@ -1,9 +1,6 @@
 //! An ordinary user's store, with modes that deny things to that user; and what is said where it is not that user's.
 
-use crate::harness::{Answer, Store};
-
-/// fusermount3 wants a user with a name.
-const NOBODY: u32 = 65534;
+use crate::harness::{Answer, NOBODY, Store};
 
 /// `change` is made in a mount that is killed, while what was written is in the redo log only. Then `after` is what the user
 /// does; what that says.
@@ -85,4 +82,33 @@ fn a_machine_without_fuse_is_told_what_it_lacks() {
                   kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT";
     let text = "/dev/fuse is not there: load the kernel's module (modprobe fuse), or give the container the device";
     store.try_sh_private(script).expect_failure(1, text);
+}
+
+/// Keys are looked at again and again, so that no limit of inotify(7) matters: all instances that the user may have are in use.
+#[test]
+fn keys_that_are_taken_away_are_noticed_where_nothing_more_can_be_watched() {
+    const USER: u32 = 61_240;
+    let store = Store::new();
+    let answer = store.sh_mounting_as(
+        USER,
+        r#"kmsfs init --key-file $KEY $STORE >/dev/null; kms() { kmsfs kms --store $STORE --key-file $KEY "$@"; }
+           python3 -c '
+import ctypes, errno, os, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+libc = ctypes.CDLL(None, use_errno=True)
+made = 0
+while libc.inotify_init() >= 0: made += 1
+assert made and ctypes.get_errno() == errno.EMFILE
+open("used-up", "w").close()
+time.sleep(600)' & holder=$!; trap 'kill $holder; fusermount3 -uz "$MNT" 2>/dev/null || true' EXIT
+           until test -e used-up; do kill -0 $holder; sleep 0.02; done
+           up; key=$(kms create-key | sed -n 's/.*"KeyId": "\(.*\)".*/\1/p'); mkdir $MNT/bucket
+           echo secret > content; kmsfs put --server-side-encryption aws:kms --ssekms-key-id $key content $MNT/bucket/object >/dev/null
+           exec 5< $MNT/bucket/object; cat $MNT/bucket/object
+           kms disable-key --key-id $key
+           for n in $(seq 1000); do python3 -c 'import os; os.pread(5, 1, 0)' 2>refused || break; sleep 0.02; done
+           cat refused; exec 5<&-; down"#,
+    );
+    assert!(answer.code == 0 && answer.out.starts_with("secret\n"), "{answer:?}");
+    assert!(answer.out.contains("Permission denied") || answer.out.contains("PermissionError"), "{answer:?}");
 }

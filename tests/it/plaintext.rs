@@ -1,6 +1,6 @@
 //! Neither content nor keys are found where they must not be.
 
-use crate::harness::{KMS, Store, files_below, kms_with};
+use crate::harness::{KMS, NOBODY, Store, files_below, kms_with};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -89,7 +89,6 @@ fn store_and_key_file_are_for_their_owner_alone() {
 
 #[test]
 fn the_daemons_memory_reaches_no_core_and_no_other_process() {
-    const NOBODY: u32 = 65534;
     let store = Store::new();
     // The daemon runs as an ordinary user, and so do those who want to look into it.
     let answer = store.sh_mounting_as(

@@ -9,6 +9,7 @@ mod system;
 
 pub use disk::Disk;
 pub use files::*;
+pub use system::NOBODY;
 
 use rustix::fs::FlockOperation;
 use rustix::mount::{UnmountFlags, unmount};

@@ -22,6 +22,9 @@ const DEVICE: &str = r#"
     shift; umount "$MNT"; exec "$@"
 "#;
 
+/// An ordinary user with a name, whom fusermount3 wants.
+pub const NOBODY: u32 = 65534;
+
 impl Store {
     /// As [`Store::try_sh`], where mount(8) knows kmsfs. Mounts end with the script.
     pub fn try_sh_private(&self, script: &str) -> Answer {
