@@ -1,7 +1,7 @@
 //! kmsfs: a FUSE file system that does for a directory tree what Amazon S3 does for objects under SSE-KMS.
 //!
 //! Layers, each importing only those below it (a test checks it): `cli`, `fuse`, `fs`, `store`, `sse`, `format`, `kms`,
-//! `crypto`, `private`. `docs/ARCHITECTURE.md` is the map.
+//! `witness`, `crypto`, `private`. `docs/ARCHITECTURE.md` is the map.
 
 #[forbid(unsafe_code)]
 pub mod cli;
@@ -26,3 +26,5 @@ pub mod sse;
 pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;
+#[forbid(unsafe_code)]
+pub mod witness;

@@ -15,6 +15,7 @@ const VERSION: u16 = 2;
 /// Without a MAC, and with times where there are epochs now.
 const WITHOUT_MAC: u16 = 1;
 const RANGES_AT: usize = 48;
+const OPENING_AT: usize = RANGES_AT + RANGES * 16;
 const MAC_AT: usize = HEADER - 4 - 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +26,8 @@ pub struct LogHeader {
     pub settled: u64,
     /// Epochs that ended in a crash before they were settled.
     pub crashes: Crashes,
+    /// The opening for writing that it is of; zero where it is not known, as in one that an earlier kmsfs wrote.
+    pub opening: [u8; 16],
     /// Closed by an unmount; nothing was changed since.
     pub clean: bool,
     /// Of version 1, which told a crash by the clock: object files changed (ctime, nanoseconds since 1970) in this span may have
@@ -96,6 +99,7 @@ impl LogHeader {
             put(&mut sector, RANGES_AT + n * 16, &first.to_le_bytes());
             put(&mut sector, RANGES_AT + n * 16 + 8, &last.to_le_bytes());
         }
+        put(&mut sector, OPENING_AT, &self.opening);
         let mac = mac(&sector[..MAC_AT]);
         put(&mut sector, MAC_AT, &mac);
         let crc = crc32fast::hash(&sector[..HEADER - 4]);
@@ -116,6 +120,7 @@ impl LogHeader {
             epoch: u64_at(sector, 16),
             settled: u64_at(sector, 24),
             crashes: Crashes::default(),
+            opening: [0; 16],
             clean: sector[10] != 0,
             untidy: None,
         };
@@ -135,6 +140,7 @@ impl LogHeader {
                     let at = RANGES_AT + n * 16;
                     header.crashes = header.crashes.and(u64_at(sector, at), u64_at(sector, at + 8));
                 }
+                header.opening.copy_from_slice(&sector[OPENING_AT..OPENING_AT + 16]);
                 Ok(Found { header, unsealed: None })
             }
             _ => Err(Malformed("a redo log of another format version")),
@@ -148,7 +154,7 @@ mod tests {
 
     fn header() -> LogHeader {
         let crashes = Crashes::default().and(2, 3).and(7, 9);
-        LogHeader { epoch: 12, settled: 10, crashes, clean: true, untidy: None }
+        LogHeader { epoch: 12, settled: 10, crashes, opening: [9; 16], clean: true, untidy: None }
     }
 
     #[test]

@@ -16,7 +16,12 @@ impl Error {
     pub fn errno(&self) -> i32 {
         match self {
             Self::Errno(errno) | Self::Store(store::Error::Errno(errno)) => *errno,
-            Self::Store(store::Error::Corrupt(_) | store::Error::InUse(_) | store::Error::Unusable(_)) => libc::EIO,
+            Self::Store(
+                store::Error::Corrupt(_)
+                | store::Error::InUse(_)
+                | store::Error::Unusable(_)
+                | store::Error::RolledBack(_),
+            ) => libc::EIO,
             Self::Store(store::Error::Sse(refused)) => refused.errno(),
             Self::Store(store::Error::Locked) => libc::EACCES,
             Self::Store(store::Error::NeedsReencryption) => libc::EOPNOTSUPP,
@@ -35,6 +40,7 @@ impl Error {
                 error @ (store::Error::Corrupt(_)
                 | store::Error::InUse(_)
                 | store::Error::Unusable(_)
+                | store::Error::RolledBack(_)
                 | store::Error::NeedsReencryption),
             ) => Some(error.to_string()),
         }

@@ -222,5 +222,7 @@ impl Store {
         if let Err(error) = self.run_checkpoint(false) {
             ::log::error!("the checkpoint failed and will be tried again: {error}");
         }
+        // Whoever made a checkpoint meanwhile did not wait for it.
+        self.tell_witness();
     }
 }

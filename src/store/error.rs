@@ -28,6 +28,9 @@ pub enum Error {
     /// The store cannot be opened: what is wrong and what to do.
     #[error("{0}")]
     Unusable(String),
+    /// The store is not what was last seen of it: what is known and what to do.
+    #[error("{0}")]
+    RolledBack(String),
     /// EROFS: the store was opened read-only, or became so.
     #[error("the store is read-only")]
     ReadOnly,

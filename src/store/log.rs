@@ -5,6 +5,7 @@
 
 use super::backend::{Access, Dir, File};
 use super::mistakes::{Mistake, makes};
+use super::openings::Position;
 use super::parameters::{PRIVATE_FILE, read_file};
 use super::reserve::Reserve;
 use super::{Error, Result};
@@ -129,25 +130,35 @@ impl Found {
     }
 }
 
-/// `takes_unsealed`: a log of version 1 is believed, since it is still to be raised to this one.
-pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool) -> Result<Found> {
-    let name = OsStr::new(FILE);
-    let file = dir.open_file(name, access).map_err(|error| {
+/// The header alone, of a log that is not changed. `takes_unsealed`: a log of version 1 is believed, since it is still to be
+/// raised to this one.
+pub fn read_header(
+    dir: &dyn Dir,
+    access: Access,
+    seal: &LogSeal,
+    takes_unsealed: bool,
+) -> Result<(Arc<dyn File>, log_header::Found)> {
+    let file = dir.open_file(OsStr::new(FILE), access).map_err(|error| {
         Error::Unusable(format!("log/{FILE} cannot be opened ({error}): restore it, or the store from a backup"))
     })?;
-    if access == Access::ReadWrite && !makes(Mistake::RecoveryLogNotSynced) {
-        // After a kill it may be in the page cache only, and recovery overwrites homes (M1).
-        file.sync_data()?;
-    }
     let mut sector = [0; HEADER];
     let _ = file.read_at(&mut sector, 0)?;
     let unusable = |why: &dyn std::fmt::Display| {
         Error::Unusable(format!("log/{FILE}: {why}: restore it, or the store from a backup"))
     };
     let found = LogHeader::read(&sector, |bytes, tag| seal.verify(&[bytes], tag)).map_err(|why| unusable(&why))?;
-    let log_header::Found { header, unsealed } = found;
-    if unsealed.is_some() && !takes_unsealed {
+    if found.unsealed.is_some() && !takes_unsealed {
         return Err(unusable(&"it is of version 1, and the store was raised to a later one"));
+    }
+    Ok((file, found))
+}
+
+/// `takes_unsealed`: as in `read_header`.
+pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool) -> Result<Found> {
+    let (file, log_header::Found { header, unsealed }) = read_header(dir, access, &seal, takes_unsealed)?;
+    if access == Access::ReadWrite && !makes(Mistake::RecoveryLogNotSynced) {
+        // After a kill it may be in the page cache only, and recovery overwrites homes (M1).
+        file.sync_data()?;
     }
     let mut bytes = Vec::new();
     if !header.clean {
@@ -155,7 +166,7 @@ pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool) 
         if len > LONGEST {
             return Err(Error::Unusable(format!("log/{FILE} is longer than any log: restore it from a backup")));
         }
-        bytes = if len <= 1 << 20 { read_file(dir, name)? } else { read_all(file.as_ref(), len)? };
+        bytes = if len <= 1 << 20 { read_file(dir, OsStr::new(FILE))? } else { read_all(file.as_ref(), len)? };
     }
     Ok(Found { header, unsealed, seal, bytes, file })
 }
@@ -192,6 +203,11 @@ impl Log {
 
     pub fn epoch(&self) -> u64 {
         self.tail.lock().header.epoch
+    }
+
+    /// As the header has it, durably.
+    pub fn position(&self) -> Position {
+        Position::of(&self.tail.lock().header)
     }
 
     /// Appends all the records in one write, or none of them. Answers the position of each one's bytes.

@@ -106,6 +106,10 @@ pub enum Mistake {
     HomesOverUnsynced,
     /// K8: a checkpoint leaves out first commits of closed objects.
     LooseNotSynced,
+    /// O1: the log names an opening that may not be listed durably.
+    OpeningNotListed,
+    /// O2: the witness is told of an epoch before the log is at it.
+    ToldTooEarly,
     /// An empty table is read from the disk.
     NullPageRead,
     /// The length is the object file's.

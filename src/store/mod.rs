@@ -20,11 +20,13 @@ pub mod mistakes;
 mod names;
 mod object;
 mod objects;
+mod openings;
 mod parameters;
 mod recovery;
 mod reencryption;
 mod reserve;
 mod seal;
+mod seen;
 mod segments;
 mod symlinks;
 mod unsynced;
@@ -46,6 +48,7 @@ use crate::format::layout::{Geometry, MAX_PLAIN, PlainLen};
 use crate::format::log_header::Crashes;
 use crate::format::sidecar::Place;
 use crate::sse::KeyService;
+use crate::witness::Watch;
 use backend::{Access, Backend, File, Space};
 use birth::Births;
 use configured::Configured;
@@ -53,11 +56,13 @@ use foresight::Foresight;
 use log::{Log, LogSeal};
 use memory::Budget;
 use objects::Objects;
+use openings::{Openings, Position};
 use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
 use parking_lot::{Mutex, RwLock};
 use recovery::Replayed;
 use reserve::Reserve;
 use seal::StoreSeal;
+use seen::Seen;
 use segments::Segments;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -90,6 +95,9 @@ pub struct Store {
     damage: Option<String>,
     /// When nothing waited for a checkpoint.
     settled: Mutex<Instant>,
+    /// What follows the store outside it.
+    seen: Option<Seen>,
+    rolled_back: Option<String>,
     /// Inodes whose files have other space since a checkpoint, until somebody asks.
     resized: Mutex<HashSet<u64>>,
     foresight: Mutex<Foresight>,
@@ -128,6 +136,8 @@ pub struct StoreOptions {
     pub reserve: u64,
     /// Content of at most so many bytes gets a new data key in one commit; more than that chunk by chunk.
     pub rewritten: u64,
+    /// Who keeps what was last seen of the store.
+    pub watch: Watch,
 }
 
 impl Default for StoreOptions {
@@ -142,6 +152,7 @@ impl Default for StoreOptions {
             encryptions: object::ENCRYPTIONS,
             reserve: 0,
             rewritten: 16 << 20,
+            watch: Watch::default(),
         }
     }
 }
@@ -174,6 +185,8 @@ impl Store {
         read_parameters(backend.as_ref())?;
         let lock = take_lock(root.as_ref(), access)?;
         let reserve = Reserve::of(&backend, if options.read_only { 0 } else { options.reserve })?;
+        let mut compared = seen::compare(backend.as_ref(), keys.service(), &options.watch)?;
+        let rolled_back = compared.finding.take();
         if access == Access::ReadWrite {
             backend.put_modes_back()?;
             // In place, so that a full disk can be mounted.
@@ -197,14 +210,29 @@ impl Store {
         }
         let read_only = options.read_only || outcome.corrupt.is_some();
         let access = if read_only { Access::Read } else { access };
-        let log::Found { file, seal: of_log, .. } = found;
+        let seen = compared.follow(seal.key());
+        let log::Found { file, seal: of_log, header: before, .. } = found;
         let mut header = outcome.header;
         let log = match seal.key() {
             Some(key) if !read_only => {
                 header = birth::of_version_1(backend.as_ref(), key, &header)?;
+                // Listed before the log names it.
+                let openings = Openings::read(backend.as_ref(), key, &before);
+                header.opening = openings.begin(backend.as_ref(), key, &reserve, &before);
+                if let (true, Some(seen)) = (mistakes::makes(mistakes::Mistake::ToldTooEarly), &seen) {
+                    seen.tell(Position::of(&header));
+                }
                 Log::start(file, of_log, &header, options.log_bound, &reserve)?
             }
-            _ => Log::unused(file, of_log, &header),
+            _ => {
+                // A crash may have left it in the page cache alone.
+                if let Some(seen) = &seen
+                    && file.sync_data().is_ok()
+                {
+                    seen.tell(Position::of(&before));
+                }
+                Log::unused(file, of_log, &header)
+            }
         };
         let births = Births::new(seal.key(), &log);
         let segments = Segments::open(open(SIDECARS)?, access)?;
@@ -226,6 +254,8 @@ impl Store {
             me: me.clone(),
             damage: outcome.corrupt,
             settled: Mutex::new(Instant::now()),
+            seen,
+            rolled_back,
             foresight: Mutex::default(),
             resized: Mutex::default(),
             max_pinned: options.max_pinned,
@@ -254,6 +284,7 @@ impl Store {
                 ),
             }
             store.reserve.keep();
+            store.tell_witness();
         }
         Ok(store)
     }
@@ -261,6 +292,9 @@ impl Store {
     /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed.
     pub fn close(&self) -> Result<()> {
         let done = if self.read_only() { Ok(None) } else { self.run_checkpoint(true) };
+        if !self.read_only() {
+            self.tell_witness();
+        }
         self.read_only.store(true, Ordering::SeqCst);
         self.forget_all();
         self.lock.lock().take();

@@ -10,6 +10,7 @@ mod name_syncs;
 mod nonces;
 mod objects;
 mod rewrapping;
+mod seen;
 mod space;
 mod tamper;
 mod upgrade;
@@ -21,7 +22,10 @@ use kmsfs::sse::{Algorithm, Encryption, KeyService};
 use kmsfs::store::backend::simulated::SimulatedDisk;
 use kmsfs::store::backend::{Backend, NewNode};
 use kmsfs::store::{Dir, Object, Parameters, Store, StoreOptions};
+use kmsfs::witness::{Rollback, Watch, Witness};
+use parking_lot::Mutex;
 use std::ffi::OsStr;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -152,6 +156,36 @@ pub fn open(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {
 pub fn open_with(disk: &SimulatedDisk, keys: &Arc<KeyService>, options: StoreOptions) -> Arc<Store> {
     let backend: Arc<dyn Backend> = Arc::new(disk.clone());
     Store::open(backend, keys.clone(), options).unwrap()
+}
+
+/// A witness that no crash touches.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Option<Vec<u8>>>);
+
+impl Memory {
+    pub fn of(record: Option<Vec<u8>>) -> Self {
+        Self(Mutex::new(record))
+    }
+
+    pub fn record(&self) -> Option<Vec<u8>> {
+        self.0.lock().clone()
+    }
+}
+
+impl Witness for Memory {
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.record())
+    }
+
+    fn write(&self, record: &[u8]) -> io::Result<()> {
+        *self.0.lock() = Some(record.to_vec());
+        Ok(())
+    }
+}
+
+pub fn watched(witness: &Arc<Memory>) -> StoreOptions {
+    let witness: Arc<dyn Witness> = witness.clone();
+    StoreOptions { watch: Watch { witness: Some(witness), rollback: Rollback::Refuse }, ..StoreOptions::default() }
 }
 
 /// The bucket of the tests, made if it is not there.

@@ -128,7 +128,7 @@ impl Campaign {
         // A full disk refuses recovery too: space is made before the next mount.
         disk.set_capacity(None);
         let backend: Arc<dyn Backend> = Arc::new(disk.clone());
-        let options = StoreOptions::default();
+        let options = watched(&Arc::new(Memory::of(told.record.clone())));
         let mut wrong = match Store::open(backend.clone(), self.keys.clone(), options.clone()) {
             Ok(store) => {
                 // Of what comes after recovery the crash points are none of recovery.

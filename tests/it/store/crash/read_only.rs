@@ -5,6 +5,7 @@ use super::workloads::{NAMES, SEQUENTIAL};
 use super::world::{SPREAD, World};
 use crate::store::*;
 use kmsfs::store::Error;
+use kmsfs::witness::{Rollback, Watch};
 
 const READ_ONLY: StoreOptions = StoreOptions {
     read_only: true,
@@ -16,6 +17,7 @@ const READ_ONLY: StoreOptions = StoreOptions {
     encryptions: 1 << 32,
     reserve: 0,
     rewritten: 16 << 20,
+    watch: Watch { witness: None, rollback: Rollback::Refuse },
 };
 
 fn open_read_only(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {

@@ -3,6 +3,7 @@
 
 use super::campaign::{Campaign, Effort};
 use super::world::{SPREAD, World};
+use crate::store::seen::openings_survive;
 use crate::store::tamper::lenient::{
     births_are_of_their_inodes, marks_are_counted, remains_are_settled, settled_is_strict,
 };
@@ -171,6 +172,8 @@ mistakes! {
     homes_over_unsynced: HomesOverUnsynced, crash("create a; write a 0 4; fsync a; write a 4 2; write a 0 1; checkpoint");
     loose_not_synced: LooseNotSynced, crash(
         "create a; write a 0 4; close a; create b; write b 0 1; fsync b; checkpoint; write b 0 1; fsync b");
+    opening_not_listed: OpeningNotListed, |_| openings_survive().err();
+    told_too_early: ToldTooEarly, |_| openings_survive().err();
     null_page_read: NullPageRead, crash("create a; write a 0 8; fsync a; punch a 3; fsync a; checkpoint; write a 6 1; fsync a");
     length_from_file: LengthFromFile, recombine;
     header_entries_unchecked: HeaderEntriesUnchecked, recombine;

@@ -161,6 +161,8 @@ pub struct Told {
     pub links: BTreeMap<u64, Vec<u8>>,
     /// Something is being made there, whose inode number is not known yet.
     pub making: Option<String>,
+    /// What was last seen of the store.
+    pub record: Option<Vec<u8>>,
 }
 
 /// What is found after a crash.

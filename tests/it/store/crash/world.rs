@@ -35,6 +35,7 @@ pub struct Point {
 pub struct World {
     pub disk: SimulatedDisk,
     pub store: Arc<Store>,
+    witness: Arc<Memory>,
     /// Of new objects.
     pub encryption: Encryption,
     pub chunks: Chunks,
@@ -61,12 +62,13 @@ impl World {
 
     pub fn with(keys: &Arc<KeyService>, encryption: Encryption, chunks: Chunks, durable_bucket: bool) -> Arc<Self> {
         let disk = empty_store(keys);
-        let store = open(&disk, keys);
+        let witness = Arc::<Memory>::default();
+        let store = open_with(&disk, keys, watched(&witness));
         let ino = bucket(&store).ino();
         if durable_bucket {
             disk.sync_all().unwrap();
         }
-        let world = Self::over(disk, store, encryption, chunks, Arc::new(AtomicU64::new(1)));
+        let world = Self::over(disk, store, witness, encryption, chunks, Arc::new(AtomicU64::new(1)));
         world.told.lock().shows("", ino);
         if durable_bucket {
             let settled = world.told.lock().positions("");
@@ -78,8 +80,10 @@ impl World {
 
     /// Goes on from what a crash left: all that is found counts as durable.
     pub fn second_life(&self, keys: &Arc<KeyService>, disk: SimulatedDisk) -> Arc<Self> {
-        let store = open(&disk, keys);
-        let world = Self::over(disk, store, self.encryption.clone(), self.chunks, self.numbers.clone());
+        // A crash later, what was seen then is behind what this disk has, or as far.
+        let witness = Arc::<Memory>::default();
+        let store = open_with(&disk, keys, watched(&witness));
+        let world = Self::over(disk, store, witness, self.encryption.clone(), self.chunks, self.numbers.clone());
         let found = look(&world.disk, &world.store, self.chunks);
         {
             let told = &mut *world.told.lock();
@@ -108,6 +112,7 @@ impl World {
     fn over(
         disk: SimulatedDisk,
         store: Arc<Store>,
+        witness: Arc<Memory>,
         encryption: Encryption,
         chunks: Chunks,
         numbers: Arc<AtomicU64>,
@@ -115,17 +120,35 @@ impl World {
         let (told, points) = (Arc::default(), Arc::default());
         let (handles, misread) = (Mutex::default(), Mutex::default());
         let checkpoints_promise = true;
-        Arc::new(Self { disk, store, encryption, chunks, numbers, told, points, handles, checkpoints_promise, misread })
+        Arc::new(Self {
+            disk,
+            store,
+            witness,
+            encryption,
+            chunks,
+            numbers,
+            told,
+            points,
+            handles,
+            checkpoints_promise,
+            misread,
+        })
     }
 
     fn watch(&self) {
-        let (told, points) = (self.told.clone(), self.points.clone());
-        self.disk.watch(move |disk| points.lock().push(Point { disk: disk.clone(), told: told.lock().clone() }));
+        let (told, points, witness) = (self.told.clone(), self.points.clone(), self.witness.clone());
+        self.disk.watch(move |disk| {
+            let told = Told { record: witness.record(), ..told.lock().clone() };
+            points.lock().push(Point { disk: disk.clone(), told });
+        });
     }
 
     /// Something was acknowledged.
     pub fn snapshot(&self) {
-        self.disk.at_crash_point(|disk| self.points.lock().push(Point { disk, told: self.told.lock().clone() }));
+        self.disk.at_crash_point(|disk| {
+            let told = Told { record: self.witness.record(), ..self.told.lock().clone() };
+            self.points.lock().push(Point { disk, told });
+        });
     }
 
     /// A workload: operations separated by `;`. `op { a; b / c }` runs `a; b` during the first sync of `op` and `c`
