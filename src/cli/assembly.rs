@@ -6,6 +6,7 @@ use super::init::Account;
 use super::mountpoint;
 use super::options::Options;
 use super::private_root;
+use super::state::StateArgs;
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
 use crate::crypto::random;
@@ -92,15 +93,16 @@ pub fn open(
         ..StoreOptions::default()
     };
     let backend = if options.sandbox { open_inert(path)? } else { open_backend(path)? };
-    open_with((path, backend), keyring, secret, &of_store, &options.audit, outside)
+    open_with((path, backend), keyring, secret, &of_store, &options.state, &options.audit, outside)
 }
 
-/// Opens keyring and store.
+/// Opens keyring and store, and compares them with what was last seen.
 pub fn open_with(
     (path, backend): (&Path, Arc<RealBackend>),
     keyring: &Path,
     secret: &Unlock,
     options: &StoreOptions,
+    state: &StateArgs,
     audit: &AuditArgs,
     outside: &Outside,
 ) -> Result<Arc<Store>, Failure> {
@@ -109,6 +111,8 @@ pub fn open_with(
     if !options.read_only {
         check_fitness(path, Need::Store)?;
     }
+    let state = state.open(parameters.store_id, options.watch.rollback)?;
+    let options = StoreOptions { watch: state.watch("store"), ..options.clone() };
     let kms = open_keyring(keyring, secret, &parameters, outside)?;
     let keys = Arc::new(match audit.start(&kms, &outside.connect_syslog)? {
         Some(audited) => KeyService::new(Arc::new(audited), kms),
@@ -210,7 +214,11 @@ fn spare_descriptors() -> usize {
 
 /// A store's refusal, for standard error.
 pub fn explain(path: &Path, error: &store::Error) -> Failure {
-    let exit = if matches!(error, store::Error::InUse(_)) { Exit::InUse } else { Exit::Failure };
+    let exit = match error {
+        store::Error::InUse(_) => Exit::InUse,
+        store::Error::RolledBack(_) => Exit::RolledBack,
+        _ => Exit::Failure,
+    };
     let text = match error {
         store::Error::Errno(errno) => {
             let error = io::Error::from_raw_os_error(*errno);

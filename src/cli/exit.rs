@@ -10,6 +10,7 @@ pub enum Exit {
     Usage = 2,
     WrongKey = 3,
     InUse = 4,
+    RolledBack = 5,
 }
 
 /// What `kmsfs --help` says about exit codes.
@@ -20,10 +21,11 @@ Exit codes:
   2    wrong usage: an unknown option, a missing argument, an impossible value
   3    the key file, passphrase or recovery key is not one that opens the keyring
   4    another process has the store open; standard error names its pid
+  5    the store was put back to an earlier state, or is another copy; standard error says what to do
   252  kmsfs kms: wrong usage, as aws
   254  kmsfs kms: the call was answered with an error, as aws
 kmsfs fsck answers with e2fsck's: 0 no errors, 1 mended, 4 errors left, 8 it failed, 16 wrong usage, 32 interrupted.
-As mount.kmsfs it answers with mount(8)'s: 0 mounted, 1 wrong usage, 32 the mount failed.";
+As mount.kmsfs it answers with mount(8)'s: 0 mounted, 1 wrong usage, 5 as above, 32 the mount failed.";
 
 /// A command failed: the exit code and the line for standard error, without the leading `kmsfs: `.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn help_names_every_exit_code() {
-        for exit in [Exit::Failure, Exit::Usage, Exit::WrongKey, Exit::InUse] {
+        for exit in [Exit::Failure, Exit::Usage, Exit::WrongKey, Exit::InUse, Exit::RolledBack] {
             assert!(HELP.contains(&format!("\n  {} ", exit as u8)), "{exit:?}");
         }
     }

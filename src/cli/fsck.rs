@@ -3,12 +3,14 @@
 use super::audit::AuditArgs;
 use super::exit::Failure;
 use super::interruption::interruption;
+use super::state::StateArgs;
 use super::text::{escape, pretty};
 use super::unlock::UnlockArgs;
 use super::{assembly, harden, inherited};
 use crate::kms::Caller;
 use crate::store::check::{self, CheckOptions, Finding, Progress, Report, Severity};
 use crate::store::{self, Store, StoreOptions};
+use crate::witness::{ADVICE, Rollback, Watch};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -32,6 +34,8 @@ pub struct FsckArgs {
     /// The keyring, if it is not in the store
     #[arg(long, value_name = "DIR")]
     keyring: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     /// Read and authenticate every chunk
     #[arg(long)]
     scrub: bool,
@@ -84,9 +88,10 @@ fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
     let open = |options: &StoreOptions| {
         let backend = assembly::open_backend(&path)?;
         let outside = assembly::Outside::default();
-        assembly::open_with((&path, backend), &keyring, &secret, options, &audit, &outside)
+        assembly::open_with((&path, backend), &keyring, &secret, options, &args.state, &audit, &outside)
     };
-    let looking = StoreOptions { read_only: true, ..StoreOptions::default() };
+    let watch = Watch { rollback: Rollback::Report, ..Watch::default() };
+    let looking = StoreOptions { read_only: true, watch, ..StoreOptions::default() };
     let mut store = open(&if args.repair { StoreOptions::default() } else { looking })?;
     let damage = log_finding(&store);
     let mut kept = None;
@@ -112,12 +117,19 @@ fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
         finding.repaired = kept.map(|kept| format!("what comes before is written home; all of it is {kept}"));
         report.findings.insert(0, finding);
     }
+    report.findings.splice(0..0, rollback_finding(&store));
     print(&report, args);
     Ok(match (report.errors_left(), report.repaired()) {
         (0, 0) => 0,
         (0, _) => MENDED,
         _ => ERRORS_LEFT,
     })
+}
+
+/// What mounting would refuse.
+fn rollback_finding(store: &Store) -> Option<Finding> {
+    let what = format!("{}; {ADVICE}", store.rolled_back()?);
+    Some(Finding { severity: Severity::Error, place: "store".into(), what, repaired: None })
 }
 
 fn log_finding(store: &Store) -> Option<Finding> {

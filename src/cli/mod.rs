@@ -28,6 +28,7 @@ mod sandbox;
 mod scrub;
 mod serve;
 mod stat;
+mod state;
 mod status;
 mod sync;
 mod system_calls;
@@ -163,7 +164,12 @@ fn as_mount_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn as_mount8(exit: Exit) -> ExitCode {
-    ExitCode::from(if exit == Exit::Usage { MOUNT8_USAGE } else { MOUNT8_FAILURE })
+    match exit {
+        Exit::Usage => ExitCode::from(MOUNT8_USAGE),
+        // Nothing else tells it from a mount that may succeed at the next attempt.
+        Exit::RolledBack => exit.into(),
+        _ => ExitCode::from(MOUNT8_FAILURE),
+    }
 }
 
 fn tell(failure: &Failure) -> Exit {
@@ -202,5 +208,6 @@ mod tests {
     fn mount_is_told_in_its_own_codes() {
         assert_eq!(as_mount8(Exit::Usage), ExitCode::from(1));
         assert_eq!(as_mount8(Exit::WrongKey), ExitCode::from(32));
+        assert_eq!(as_mount8(Exit::RolledBack), ExitCode::from(5));
     }
 }

@@ -9,6 +9,7 @@ use super::mount8;
 use super::mountpoint;
 use super::options::{self, Options};
 use super::serve::serve;
+use super::state::StateArgs;
 use super::text::shown;
 use super::unlock::UnlockArgs;
 use super::{assembly, daemon, harden, inherited, memory, remount};
@@ -32,6 +33,8 @@ pub struct MountArgs {
     /// Where the keyring is, if it is not in the store
     #[arg(long, value_name = "DIR")]
     keyring: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     /// Stay in the foreground and log to standard error
     #[arg(long, short = 'f')]
     foreground: bool,
@@ -69,6 +72,7 @@ impl MountArgs {
     pub fn into_request(self) -> Result<Request, Failure> {
         let mut options = Options::parse(self.options.iter().map(String::as_str), false).map_err(Failure::usage)?;
         options.keyring = self.keyring.or(options.keyring);
+        options.state = StateArgs { state: self.state.state.or(options.state.state), ..self.state };
         let mut unlock = self.unlock;
         take_unlock(&mut unlock, &mut options);
         let (store, mountpoint) = (self.store, self.mountpoint);
@@ -168,6 +172,7 @@ impl Plan {
         unlock.make_absolute()?;
         options.audit = options.audit.or_environment();
         options.audit.make_absolute()?;
+        options.state.make_absolute()?;
         for path in [&mut options.keyring, &mut options.log_file].into_iter().flatten() {
             *path = std::path::absolute(&*path).map_err(|e| Failure::new(describe(&e)))?;
         }

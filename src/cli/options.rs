@@ -1,6 +1,7 @@
 //! What stands behind `-o`: the words of mount(8), of FUSE, and kmsfs's own, parsed once into [`Options`].
 
 use super::audit::AuditArgs;
+use super::state::StateArgs;
 use super::unlock::UnlockArgs;
 use log::LevelFilter;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub struct Options {
     pub unlock: UnlockArgs,
     pub keyring: Option<PathBuf>,
     pub audit: AuditArgs,
+    pub state: StateArgs,
     pub log_file: Option<PathBuf>,
     pub log_level: Option<LevelFilter>,
 }
@@ -97,6 +99,7 @@ Options for -o:
   key-file=F, passphrase-file=F, recovery_key_file=F, credential=NAME, passphrase_command=COMMAND
                             what opens the keyring, as the command line's --key-file and so on; the last one counts
   keyring=DIR               as --keyring
+  state=DIR                 as --state; --accept-rollback is no mount option, since it would stay in fstab
   log_file=F, log_level=L   log to this file; error, warn, info (default), debug or trace
   audit_log=F               record each use of a key in this file, or in syslog (audit_log=syslog)
   audit_full=WHAT           when the audit log cannot be written: refuse the use of keys (default), or drop records
@@ -141,6 +144,7 @@ impl Default for Options {
             unlock: UnlockArgs::default(),
             keyring: None,
             audit: AuditArgs::default(),
+            state: StateArgs::default(),
             log_file: None,
             log_level: None,
         }
@@ -192,8 +196,13 @@ impl Options {
             "remount" => self.remount = true,
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
+            "accept_rollback" => {
+                let why =
+                    "would take every rollback from fstab; say --accept-rollback once, to kmsfs mount or kmsfs fsck";
+                return Err(Refused::Value(why.into()));
+            }
             "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
-            | "audit_log" | "audit_full" | "log_file" | "log_level" | "threads" | "cache" | "inodes"
+            | "audit_log" | "audit_full" | "state" | "log_file" | "log_level" | "threads" | "cache" | "inodes"
             | "idle_timeout" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
@@ -224,6 +233,7 @@ impl Options {
             "keyring" => self.keyring = Some(path(value)?),
             "audit_log" => self.audit.set_log(path(value)?),
             "audit_full" => self.audit.set_full(value).map_err(Refused::Value)?,
+            "state" => self.state.state = Some(path(value)?),
             "log_file" => self.log_file = Some(path(value)?),
             "log_level" => {
                 let level = LevelFilter::from_str(value)
@@ -328,6 +338,8 @@ mod tests {
         assert_eq!(parse("rw,cipher=none").unwrap_err(), "unknown mount option 'cipher=none'");
         assert_eq!(parse("nosymfollow").unwrap_err(), "unknown mount option 'nosymfollow'");
         assert_eq!(parse("key_file=/k").unwrap_err(), "unknown mount option 'key_file=/k'");
+        let said = parse("ro,accept_rollback").unwrap_err();
+        assert!(said.starts_with("mount option 'accept_rollback': would take every rollback from fstab"), "{said}");
         assert_eq!(parse("ro=yes").unwrap_err(), "unknown mount option 'ro=yes'");
     }
 

@@ -1,6 +1,6 @@
 //! `kmsfs reencrypt`: keys of many objects changed while they are used, interrupted, and gone on with.
 
-use crate::harness::{Mount, Store, header, noise, wait_until};
+use crate::harness::{Mount, Store, header, kmsfs, noise, wait_until};
 use kmsfs::crypto::key_file;
 use kmsfs::kms::{LocalKms, Moment, Unlock, boot_id};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -125,7 +125,7 @@ fn an_interrupted_command_and_a_killed_daemon_are_gone_on_from() {
     let mount = store.mount();
     fill(&mount, count);
     let start = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kmsfs"));
+        let mut command = kmsfs();
         command.args(["reencrypt", "--recursive", "--json", "--ssekms-key-id", "alias/new"]);
         command.arg(store.mountpoint().join("bucket")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };

@@ -3,14 +3,14 @@
 //! `keyring-v1` has a key file, the passphrase `correct horse`, a key with two materials, a disabled key, `aws/s3`, and two
 //! materials of the service's own key. Beside it are four blobs, each with its own name sealed under the data key in it.
 
-use crate::harness::{KMS, KMSFS, Store};
+use crate::harness::{KMS, Store, kmsfs};
 use kmsfs::crypto::{SecretKey, key_file, sealed};
 use kmsfs::kms::{Caller, Code, EncryptionContext, Kms, LocalKms, Moment, OpenError, PageRequest, ServiceKey, Unlock};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -124,7 +124,7 @@ fn a_keyring_of_version_1_can_be_changed() {
 
 /// `kmsfs kms` with its answer in a file, so that it is there even if the process is killed.
 fn start(store: &Store, words: &[&str], answer: &Path) -> Child {
-    let mut command = Command::new(KMSFS);
+    let mut command = kmsfs();
     command.arg("kms").arg("--store").arg(store.store()).arg("--key-file").arg(store.path("key")).args(words);
     command.stdin(Stdio::null()).stdout(fs::File::create(answer).unwrap()).spawn().unwrap()
 }

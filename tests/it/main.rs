@@ -44,6 +44,7 @@ mod processes;
 mod readme;
 mod reliability;
 mod revocation;
+mod rollback;
 mod running;
 mod sandbox;
 mod semantics;

@@ -7,6 +7,7 @@ mod mount8;
 mod mounting;
 mod scrub;
 
+use crate::harness::STATE;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ struct Answer {
 
 fn run<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, words: impl IntoIterator<Item = S>) -> Answer {
     let mut command = Command::new(program);
-    answer(command.args(words).env("LC_ALL", "C").stdin(Stdio::null()).output().unwrap())
+    answer(command.args(words).env("LC_ALL", "C").env(STATE, "none").stdin(Stdio::null()).output().unwrap())
 }
 
 fn answer(output: Output) -> Answer {

@@ -1,4 +1,5 @@
 use super::{KMSFS, Place, eventually, run};
+use crate::harness::STATE;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -65,6 +66,7 @@ fn mount_on_a_terminal(place: &Place, more: &str) -> Child {
     let (key, log, store, mnt) = (place.shown("key"), place.log_option(), place.shown("store"), place.shown("mnt"));
     let command = format!("exec {KMSFS} mount {more} --key-file {key} -o {log} {store} {mnt}");
     let mut script = Command::new("script");
+    script.env(STATE, "none");
     script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
     script.spawn().unwrap()
 }

@@ -25,6 +25,17 @@ use tempfile::TempDir;
 
 pub const KMSFS: &str = env!("CARGO_BIN_EXE_kmsfs");
 
+/// The program, which keeps what it sees of stores nowhere, unless a test says otherwise: tests put stores back, and the
+/// machine's own directory is none of theirs.
+pub fn kmsfs() -> Command {
+    let mut command = Command::new(KMSFS);
+    command.env(STATE, "none");
+    command
+}
+
+/// The variable that says where what was last seen of stores is kept.
+pub const STATE: &str = "KMSFS_STATE";
+
 /// What is waited for takes milliseconds; a busy machine may take longer. Running out of it is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So that a mount that hangs fails a test instead of the whole run.
@@ -118,7 +129,7 @@ impl Store {
             words.push(",");
             words.push(options);
         }
-        let child = Command::new(KMSFS)
+        let child = kmsfs()
             .args(["mount", "--foreground", "--key-file"])
             .arg(self.path("key"))
             .arg("-o")
@@ -197,7 +208,11 @@ impl Store {
         let words: Vec<&str> = prefix.iter().copied().chain(words).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(self.dir()).env("PATH", path).env("LC_ALL", "C");
-        command.env("STORE", self.store()).env("KEY", self.path("key")).env("MNT", self.mountpoint());
+        command
+            .env(STATE, "none")
+            .env("STORE", self.store())
+            .env("KEY", self.path("key"))
+            .env("MNT", self.mountpoint());
         Answer::of(command)
     }
 

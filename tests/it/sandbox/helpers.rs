@@ -1,6 +1,6 @@
 //! What the helper processes answer to somebody who speaks to them as the serving process does.
 
-use crate::harness::{KMSFS, Store, is_mounted, wait_until};
+use crate::harness::{Store, is_mounted, kmsfs, wait_until};
 use rustix::io::{read, write};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 struct Helper {
     process: Child,
@@ -26,7 +26,7 @@ fn pair() -> (OwnedFd, OwnedFd) {
 impl Helper {
     fn start(word: &str, about: &Value, channels: usize) -> Self {
         let (lifeline, theirs) = pair();
-        let process = Command::new(KMSFS).arg(word).stdin(Stdio::from(theirs)).spawn().unwrap();
+        let process = kmsfs().arg(word).stdin(Stdio::from(theirs)).spawn().unwrap();
         let (channels, theirs): (Vec<_>, Vec<_>) = (0..channels).map(|_| pair()).unzip();
         let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];

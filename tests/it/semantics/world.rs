@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const KMSFS: &str = env!("CARGO_BIN_EXE_kmsfs");
 const PREFIX: &str = "user.x-amz-server-side-encryption";
 /// Long enough for a machine that is busy with other tests; what is waited for takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -189,7 +188,7 @@ impl World {
     fn mount_command(&self, mountpoint: &Path) -> Command {
         let mut options = std::ffi::OsString::from("log_file=");
         options.push(self.path("log"));
-        let mut command = Command::new(KMSFS);
+        let mut command = crate::harness::kmsfs();
         command.args(["mount", "--foreground", "--key-file"]).arg(self.path("key"));
         command.arg("-o").arg(options).arg(self.path("store")).arg(mountpoint);
         command
@@ -221,12 +220,12 @@ impl Drop for World {
 /// What the program says on standard error if it fails.
 pub fn run(program: &str, arguments: &[&Path]) -> Result<(), String> {
     let mut command = Command::new(program);
-    command.args(arguments).env("LC_ALL", "C");
+    command.args(arguments).env("LC_ALL", "C").env(crate::harness::STATE, "none");
     succeed(command).map(drop)
 }
 
 fn kmsfs(arguments: &[&OsStr]) -> Result<String, String> {
-    let mut command = Command::new(KMSFS);
+    let mut command = crate::harness::kmsfs();
     command.args(arguments);
     succeed(command)
 }

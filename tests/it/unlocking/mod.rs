@@ -8,10 +8,10 @@ mod rotating;
 mod sources;
 mod terminal;
 
-use crate::harness::{Answer, KMSFS, Store, write_secret};
+use crate::harness::{Answer, Store, kmsfs, write_secret};
 use serde_json::Value;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// `kmsfs keyring` on a store of the harness, in its directory.
 fn keyring(store: &Store, words: &str) -> Answer {
@@ -20,7 +20,7 @@ fn keyring(store: &Store, words: &str) -> Answer {
 
 /// `kmsfs WORD --store STORE --key-file KEY WORDS`, which says nothing.
 fn start(store: &Store, word: &str, key: &str, words: &[&str]) -> Child {
-    let mut command = Command::new(KMSFS);
+    let mut command = kmsfs();
     command.arg(word).arg("--store").arg(store.store()).arg("--key-file").arg(store.path(key)).args(words);
     command.current_dir(store.dir()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
