@@ -6,7 +6,7 @@ use super::init::Account;
 use super::mountpoint;
 use super::options::Options;
 use super::private_root;
-use super::state::StateArgs;
+use super::state::{State, StateArgs};
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
 use crate::crypto::random;
@@ -16,6 +16,7 @@ use crate::kms::{self, ConnectSyslog, KeyringParameters, LocalKms, Machine, Syst
 use crate::sse::KeyService;
 use crate::store::backend::{self, Backend, Need, RealBackend};
 use crate::store::{self, Parameters, Store, StoreOptions};
+use crate::witness::Rollback;
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::io;
@@ -113,7 +114,7 @@ pub fn open_with(
     }
     let state = state.open(parameters.store_id, options.watch.rollback)?;
     let options = StoreOptions { watch: state.watch("store"), ..options.clone() };
-    let kms = open_keyring(keyring, secret, &parameters, outside)?;
+    let kms = open_keyring(keyring, secret, &parameters, &state, outside)?;
     let keys = Arc::new(match audit.start(&kms, &outside.connect_syslog)? {
         Some(audited) => KeyService::new(Arc::new(audited), kms),
         None => KeyService::new(kms.clone(), kms),
@@ -169,18 +170,21 @@ fn is_mounted(store: &Path) -> bool {
 }
 
 /// Opens the keyring alone, to administer its keys while the store may be in use.
-pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock) -> Result<Arc<LocalKms>, Failure> {
+pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock, state: &StateArgs) -> Result<Arc<LocalKms>, Failure> {
     let parameters = store::read_parameters(&*open_backend(path)?).map_err(|e| explain(path, &e))?;
-    open_keyring(keyring, secret, &parameters, &Outside::default())
+    let state = state.open(parameters.store_id, Rollback::Refuse)?;
+    open_keyring(keyring, secret, &parameters, &state, &Outside::default())
 }
 
 fn open_keyring(
     keyring: &Path,
     secret: &Unlock,
     store: &Parameters,
+    state: &State,
     outside: &Outside,
 ) -> Result<Arc<LocalKms>, Failure> {
-    let machine = Machine { users: Arc::clone(&outside.users), ..Machine::default() };
+    let watch = (store.store_id, state.watch("keyring"));
+    let machine = Machine { users: Arc::clone(&outside.users), watch, ..Machine::default() };
     let kms = LocalKms::open_on(keyring, secret, machine);
     let kms = kms.and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
     kms.map_err(|e| explain_unlocking(keyring, secret, &e))
@@ -256,6 +260,9 @@ pub fn explain_keyring(keyring: &Path, error: &kms::OpenError) -> Failure {
             Exit::WrongKey,
             format!("wrong key file or passphrase: it does not open the keyring {keyring}"),
         ),
+        kms::OpenError::RolledBack(text) => {
+            Failure::with(Exit::RolledBack, format!("keyring {keyring}: {}", escape(text)))
+        }
         kms::OpenError::Other(text) => Failure::new(format!("keyring {keyring}: {}", escape(text))),
     }
 }

@@ -21,7 +21,7 @@ Exit codes:
   2    wrong usage: an unknown option, a missing argument, an impossible value
   3    the key file, passphrase or recovery key is not one that opens the keyring
   4    another process has the store open; standard error names its pid
-  5    the store was put back to an earlier state, or is another copy; standard error says what to do
+  5    the store or its keyring was put back to an earlier state, or is another copy; standard error says what to do
   252  kmsfs kms: wrong usage, as aws
   254  kmsfs kms: the call was answered with an error, as aws
 kmsfs fsck answers with e2fsck's: 0 no errors, 1 mended, 4 errors left, 8 it failed, 16 wrong usage, 32 interrupted.

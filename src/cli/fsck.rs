@@ -117,7 +117,7 @@ fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
         finding.repaired = kept.map(|kept| format!("what comes before is written home; all of it is {kept}"));
         report.findings.insert(0, finding);
     }
-    report.findings.splice(0..0, rollback_finding(&store));
+    report.findings.splice(0..0, rollback_findings(&store));
     print(&report, args);
     Ok(match (report.errors_left(), report.repaired()) {
         (0, 0) => 0,
@@ -127,9 +127,15 @@ fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
 }
 
 /// What mounting would refuse.
-fn rollback_finding(store: &Store) -> Option<Finding> {
-    let what = format!("{}; {ADVICE}", store.rolled_back()?);
-    Some(Finding { severity: Severity::Error, place: "store".into(), what, repaired: None })
+fn rollback_findings(store: &Store) -> impl Iterator<Item = Finding> {
+    let of_keyring = store.keys().service().rolled_back().map(|what| ("keyring", what));
+    let of_store = store.rolled_back().map(|what| ("store", what.to_owned()));
+    of_keyring.into_iter().chain(of_store).map(|(place, what)| Finding {
+        severity: Severity::Error,
+        place: place.into(),
+        what: format!("{what}; {ADVICE}"),
+        repaired: None,
+    })
 }
 
 fn log_finding(store: &Store) -> Option<Finding> {

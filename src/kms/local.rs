@@ -77,13 +77,14 @@ impl LocalKms {
 
     /// As `open`, with another clock or user database. What is due (deletions, rotations) is done.
     pub fn open_on(dir: &Path, unlock: &Unlock, machine: Machine) -> Result<Arc<Self>, OpenError> {
-        Self::over(Keyring::open(dir, unlock)?, machine)
+        let (store_id, watch) = &machine.watch;
+        Self::over(Keyring::open_seen(dir, unlock, store_id, watch)?, machine)
     }
 
     fn over(keyring: Keyring, machine: Machine) -> Result<Arc<Self>, OpenError> {
         let stamp = keyring.stamp().ok();
         let (contents, wrapping) = keyring.load()?;
-        let Machine { clock, users } = machine;
+        let Machine { clock, users, .. } = machine;
         let directory = Directory::new(&contents.account_id, keyring.owner()?, users);
         let contents = Arc::new(contents);
         let state = State { contents, wrapping, stamp, version: 0, materials: HashMap::new(), broken: None };
@@ -258,6 +259,11 @@ impl LocalKms {
                 if state.broken.take().is_some() {
                     log::info!("the keyring can be read again");
                 }
+            }
+            // What was read before is newer.
+            Err(OpenError::RolledBack(why)) if state.broken.is_none() => {
+                log::error!("the keyring, which is used as it was read before: {why}");
+                state.stamp = stamp;
             }
             Err(error) => {
                 if state.broken.is_none() {

@@ -250,6 +250,11 @@ impl From<OpenError> for Error {
 
 /// The key of the service itself: wraps the data keys of SSE-S3 objects and of bucket records; no KMS call shows it.
 pub trait ServiceKey: Send + Sync {
+    /// Why what it is kept in should not be used, where it was opened to be looked at.
+    fn rolled_back(&self) -> Option<String> {
+        None
+    }
+
     fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error>;
     fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error>;
     fn decrypt(&self, ciphertext_blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error>;

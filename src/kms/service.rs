@@ -6,6 +6,10 @@ use super::{Code, EncryptionContext, Error, ServiceKey};
 use crate::crypto::SecretKey;
 
 impl ServiceKey for LocalKms {
+    fn rolled_back(&self) -> Option<String> {
+        LocalKms::rolled_back(self).map(ToOwned::to_owned)
+    }
+
     fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
         let key = SecretKey::random();
         let blob = ServiceKey::encrypt(self, &key, context)?;

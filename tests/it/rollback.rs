@@ -1,6 +1,6 @@
 //! What was last seen of a store is kept outside it: one that was put back, or another copy, is refused.
 
-use crate::harness::{Answer, STATE, Store, files_below};
+use crate::harness::{Answer, STATE, Store, files_below, kms_with, wait_until};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -210,4 +210,71 @@ fn a_user_who_is_not_root_has_a_directory_of_his_own() {
         ),
     );
     assert_eq!((answer.code, answer.out.as_str()), (0, "600\n600\n"), "{answer:?}");
+}
+
+fn kms(store: &Store, words: &str) -> Answer {
+    store.try_sh(&format!("kmsfs kms --state state --store $STORE --key-file $KEY {words}"))
+}
+
+/// A key, and the keyring with it enabled, in `enabled`; then it is disabled.
+fn disabled_key(store: &Store) -> String {
+    let made = kms(store, "create-key");
+    let made: serde_json::Value = serde_json::from_str(&made.out).unwrap();
+    let key = made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+    put(store, "store/keyring", "enabled");
+    assert_eq!(kms(store, &format!("disable-key --key-id {key}")).code, 0);
+    key
+}
+
+#[test]
+fn a_keyring_that_was_put_back_is_refused_by_every_command_until_it_is_accepted_or_restored() {
+    let store = Store::on_tmpfs();
+    use_once(&store, "first");
+    store.sh("kmsfs keyring --store $STORE backup backup");
+    let key = disabled_key(&store);
+    put(&store, "store/keyring", "disabled");
+    put(&store, "enabled", "store/keyring");
+    is_refused(&store.try_mount(&state(&store)).err().expect("it mounts"));
+    is_refused(&kms(&store, "list-keys"));
+    is_refused(&store.try_sh("kmsfs keyring --state state --store $STORE --key-file $KEY change-root-key"));
+    let checked = store.try_sh("kmsfs fsck --state state --key-file $KEY $STORE");
+    assert_eq!(checked.code, 4, "{checked:?}");
+    assert!(checked.out.contains("ERROR: keyring: it was put back to an earlier state: on 20"), "{checked:?}");
+    // What is put back knowingly.
+    assert_eq!(kms(&store, "--help").code, 0);
+    let taken = store.try_sh("kmsfs kms --accept-rollback --state state --store $STORE --key-file $KEY list-keys");
+    assert!(taken.code == 0 && taken.out.contains(&key), "{taken:?}");
+    use_once(&store, "second");
+    put(&store, "disabled", "store/keyring");
+    store.sh("kmsfs keyring --state state --store $STORE --key-file $KEY restore --force backup");
+    assert!(!kms(&store, "list-keys").out.contains(&key));
+    use_once(&store, "third");
+}
+
+#[test]
+fn a_keyring_that_is_put_back_under_a_mount_enables_no_key_there() {
+    let store = Store::on_tmpfs();
+    let made = store.create_key("alias/key");
+    let mount = store.mount_with(&state(&store));
+    mount.bucket("bucket");
+    mount.set_default("bucket", &kms_with(&made), false);
+    let file = mount.path("bucket/file");
+    fs::write(&file, "content").unwrap();
+    put(&store, "store/keyring", "enabled");
+    assert_eq!(kms(&store, &format!("disable-key --key-id {made}")).code, 0);
+    let is_closed = || fs::read(&file).is_err_and(|error| error.raw_os_error() == Some(libc::EACCES));
+    assert!(wait_until(is_closed), "{}", store.log());
+    store.sh("cp -a enabled/keyring store/keyring/put && mv store/keyring/put store/keyring/keyring");
+    assert!(wait_until(|| store.log().contains("it was put back to an earlier state: generation")), "{}", store.log());
+    for _ in 0..20 {
+        assert!(is_closed(), "the key is enabled again");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // Through its own command it comes back, as a newer one.
+    store.sh("kmsfs keyring --store $STORE backup backup");
+    let restored = "kmsfs keyring --state state --store $STORE --key-file $KEY restore --force backup";
+    store.sh(restored);
+    assert!(wait_until(|| fs::read(&file).is_ok_and(|content| content == b"content")), "{}", store.log());
+    mount.unmount();
+    use_once(&store, "second");
 }

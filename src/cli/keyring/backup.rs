@@ -34,10 +34,11 @@ pub fn restore(place: &Place, file: &Path, force: bool) -> Result<(), Failure> {
     let refuse = |error: &crate::kms::OpenError| about_file("backup", file, &error.to_string());
     let backup = Backup::decode(&bytes).map_err(|error| refuse(&error))?;
     let secret = place.unlock.read()?;
-    let restored = backup.restore(&place.dir, &place.store_id, &secret, force).map_err(|error| match error {
-        crate::kms::OpenError::WrongKey => assembly::explain_unlocking(file, &secret, &error),
-        crate::kms::OpenError::Other(_) => refuse(&error),
-    })?;
+    let restored =
+        backup.restore(&place.dir, &place.store_id, &secret, force, &place.watch()?).map_err(|error| match error {
+            crate::kms::OpenError::WrongKey => assembly::explain_unlocking(file, &secret, &error),
+            crate::kms::OpenError::RolledBack(_) | crate::kms::OpenError::Other(_) => refuse(&error),
+        })?;
     let kept = restored.kept.as_ref().map_or(String::new(), |kept| {
         format!("What was there is in {}: delete it when you do not need it\n", shown(kept))
     });

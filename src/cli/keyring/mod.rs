@@ -7,10 +7,12 @@ mod secret;
 use super::assembly;
 use super::exit::{Exit, Failure};
 use super::harden;
+use super::state::StateArgs;
 use super::text::{escape, pretty, shown};
 use super::unlock::{UnlockArgs, recovery_key};
 use crate::kms::{Keyring, OpenError, RootKey, SlotInfo, Unlock};
 use crate::store;
+use crate::witness::{Rollback, Watch};
 use clap::{Args, Subcommand};
 use rustix::fs::Mode;
 use secret::NewSecretArgs;
@@ -35,6 +37,8 @@ pub struct KeyringArgs {
     keyring: Option<PathBuf>,
     #[command(flatten)]
     unlock: UnlockArgs,
+    #[command(flatten)]
+    state: StateArgs,
     #[command(subcommand)]
     operation: Operation,
 }
@@ -144,6 +148,7 @@ struct Place {
     dir: PathBuf,
     store_id: [u8; 16],
     unlock: UnlockArgs,
+    state: StateArgs,
 }
 
 impl Place {
@@ -152,8 +157,12 @@ impl Place {
     }
 
     fn open_with(&self, secret: &Unlock) -> Result<Keyring, Failure> {
-        let opened = Keyring::open_for(&self.dir, secret, &self.store_id);
+        let opened = Keyring::open_for(&self.dir, secret, &self.store_id, &self.watch()?);
         opened.map_err(|error| assembly::explain_unlocking(&self.dir, secret, &error))
+    }
+
+    fn watch(&self) -> Result<Watch, Failure> {
+        Ok(self.state.open(self.store_id, Rollback::Refuse)?.watch("keyring"))
     }
 
     fn explain(&self, error: &OpenError) -> Failure {
@@ -172,6 +181,7 @@ pub fn run(args: KeyringArgs) -> Result<ExitCode, Failure> {
         dir: args.keyring.unwrap_or_else(|| assembly::default_keyring(&store)),
         store_id: parameters.map_err(|error| assembly::explain(&store, &error))?.store_id,
         unlock: args.unlock.or_environment(),
+        state: args.state,
     };
     match args.operation {
         Operation::AddSlot { new, name } => add(&place, &new, name.as_deref()),

@@ -13,6 +13,7 @@ mod tags;
 
 use super::audit::AuditArgs;
 use super::exit::{Failure, describe};
+use super::state::StateArgs;
 use super::unlock::UnlockArgs;
 use super::{assembly, text};
 use crate::kms::api::{Answer, Request, Service, TimeForm};
@@ -39,6 +40,8 @@ pub struct KmsArgs {
     unlock: UnlockArgs,
     #[command(flatten)]
     audit: AuditArgs,
+    #[command(flatten)]
+    state: StateArgs,
     #[command(subcommand)]
     operation: Operation,
 }
@@ -161,7 +164,7 @@ pub fn run(args: KmsArgs) -> ExitCode {
 fn carry_out(args: KmsArgs) -> Result<(), Ending> {
     let store = assembly::find_store(&args.store)?;
     let keyring = args.keyring.unwrap_or_else(|| assembly::default_keyring(&store));
-    let kms = assembly::open_kms(&store, &keyring, &args.unlock.or_environment().read()?)?;
+    let kms = assembly::open_kms(&store, &keyring, &args.unlock.or_environment().read()?, &args.state)?;
     let service = || -> Result<Arc<dyn Service>, Failure> {
         let audited = args.audit.or_environment().start(&kms, &assembly::Outside::default().connect_syslog)?;
         Ok(audited.map_or_else(|| Arc::clone(&kms) as Arc<dyn Service>, |audited| Arc::new(audited)))

@@ -4,10 +4,12 @@
 use super::files::{KEYRING, SLOTS, lock, now, private_empty_dir, read_slots, seal, split_header, unseal};
 use super::private::read_private;
 use super::rotating::{self, put};
+use super::seen;
 use super::shred::{self, SHRED, Wrapping};
 use super::slots::Slots;
 use super::{Contents, OpenError, Unlock};
 use crate::crypto::SecretKey;
+use crate::witness::Watch;
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -120,6 +122,7 @@ impl Backup {
         store_id: &[u8; 16],
         unlock: &Unlock,
         force: bool,
+        watch: &Watch,
     ) -> Result<Restored, OpenError> {
         if self.store_id != *store_id {
             let [of, not] = [self.store_id, *store_id].map(Uuid::from_bytes);
@@ -134,34 +137,33 @@ impl Backup {
             private_empty_dir(dir).map_err(fail)?;
         }
         let _lock = lock(dir)?;
+        let present = present(dir, &root, unlock);
         if !force {
-            self.refuse_going_back(dir, &contents, &root, unlock)?;
+            self.refuse_going_back(dir, &contents, present.as_ref())?;
         }
         // In sectors that nothing has: what is there opens until the other is in its place.
         let wrapping = Wrapping::new(root.clone(), dir);
         contents
             .rewrap(&Wrapping::of_backup(root.clone(), self.shred.as_deref().map_or(&[], Vec::as_slice)), &wrapping)?;
+        // Going back on purpose is a step forward: a mount takes it, and what is seen from now on is newer than what was.
+        let generation = contents.generation;
+        let seen = seen::told(watch, &contents, &wrapping).max(present.map(|present| present.generation));
+        if let Some(newer) = seen.filter(|seen| *seen > generation) {
+            contents.generation = newer + 1;
+        }
         let sealed = seal(&root, &contents)?;
         let kept = keep(dir).map_err(fail)?;
         wrapping.write()?;
         put(dir, &slots, &sealed)?;
+        seen::tell(watch, &contents, &wrapping);
         shred::sweep(dir, &contents.sectors())?;
-        Ok(Restored { generation: contents.generation, kept })
+        Ok(Restored { generation, kept })
     }
 
-    fn refuse_going_back(
-        &self,
-        dir: &Path,
-        own: &Contents,
-        root: &SecretKey,
-        unlock: &Unlock,
-    ) -> Result<(), OpenError> {
+    fn refuse_going_back(&self, dir: &Path, own: &Contents, present: Option<&Contents>) -> Result<(), OpenError> {
         let Ok(keyring) = read_private(dir, KEYRING) else { return Ok(()) };
         let slots = read_slots(dir).ok();
-        // The root key may have changed since.
-        let of_today = || slots.as_ref()?.open(unlock).ok().and_then(|(opened, _)| unseal(&opened.root, &keyring).ok());
-        let present = unseal(root, &keyring).ok().or_else(of_today);
-        if let Some(is) = present.as_ref().map(|present| present.generation).filter(|is| *is > own.generation) {
+        if let Some(is) = present.map(|present| present.generation).filter(|is| *is > own.generation) {
             let text = format!(
                 "what is there is newer: generation {is}, the backup has {}; --force goes back",
                 own.generation
@@ -179,6 +181,15 @@ impl Backup {
             _ => Ok(()),
         }
     }
+}
+
+/// What is there, if it can be read.
+fn present(dir: &Path, root: &SecretKey, unlock: &Unlock) -> Option<Contents> {
+    let keyring = read_private(dir, KEYRING).ok()?;
+    // The root key may have changed since.
+    let of_today =
+        || read_slots(dir).ok()?.open(unlock).ok().and_then(|(opened, _)| unseal(&opened.root, &keyring).ok());
+    unseal(root, &keyring).ok().or_else(of_today)
 }
 
 /// Takes away what restores have put aside: key material that is destroyed must not be in it.
@@ -253,12 +264,18 @@ mod tests {
         let backup = Backup::decode(&Backup::of(&place, &STORE).unwrap().encode()).unwrap();
         fs::write(place.join(KEYRING), "damage").unwrap();
         let kept = Some(place.join("replaced.0"));
-        assert_eq!(backup.restore(&place, &STORE, &key, false), Ok(Restored { generation: 2, kept }));
+        assert_eq!(
+            backup.restore(&place, &STORE, &key, false, &Watch::default()),
+            Ok(Restored { generation: 2, kept })
+        );
         assert_eq!(fs::read(place.join("replaced.0/keyring")).unwrap(), b"damage");
         assert_eq!(ring.read().unwrap().generation, 2);
         fs::remove_dir_all(&place).unwrap();
-        assert_eq!(backup.restore(&place, &STORE, &key, false), Ok(Restored { generation: 2, kept: None }));
-        assert_eq!(Keyring::open_for(&place, &key, &STORE).unwrap().read().unwrap().generation, 2);
+        assert_eq!(
+            backup.restore(&place, &STORE, &key, false, &Watch::default()),
+            Ok(Restored { generation: 2, kept: None })
+        );
+        assert_eq!(Keyring::open_for(&place, &key, &STORE, &Watch::default()).unwrap().read().unwrap().generation, 2);
     }
 
     #[test]
@@ -266,16 +283,17 @@ mod tests {
         let (dir, key) = (tempfile::tempdir().unwrap(), key());
         let ring = keyring(dir.path(), &key);
         let backup = Backup::of(dir.path(), &STORE).unwrap();
-        assert!(backup.restore(dir.path(), &STORE, &key, false).is_ok(), "the same again");
+        assert!(backup.restore(dir.path(), &STORE, &key, false, &Watch::default()).is_ok(), "the same again");
         change(&ring);
-        let refused = backup.restore(dir.path(), &STORE, &key, false);
+        let refused = backup.restore(dir.path(), &STORE, &key, false, &Watch::default());
         let text = "what is there is newer: generation 2, the backup has 1; --force goes back";
         assert_eq!(refused, Err(OpenError::Other(text.into())));
         assert_eq!(ring.read().unwrap().generation, 2);
-        assert!(backup.restore(dir.path(), &STORE, &key, true).is_ok());
-        assert_eq!(ring.read().unwrap().generation, 1);
+        assert!(backup.restore(dir.path(), &STORE, &key, true, &Watch::default()).is_ok());
+        assert_eq!(ring.read().unwrap().generation, 3, "whoever has it open takes it");
+        let backup = Backup::of(dir.path(), &STORE).unwrap();
         ring.add_slot(&Unlock::KeyFile(SecretKey::random()), None).unwrap();
-        let text = backup.restore(dir.path(), &STORE, &key, false).unwrap_err().to_string();
+        let text = backup.restore(dir.path(), &STORE, &key, false, &Watch::default()).unwrap_err().to_string();
         assert!(text.starts_with("the slots were changed since: "), "{text}");
         assert_eq!(Keyring::slots(dir.path()).unwrap().len(), 2);
     }
@@ -308,11 +326,11 @@ mod tests {
         keyring(dir.path(), &unlock);
         let backup = Backup::of(dir.path(), &STORE).unwrap();
         let empty = dir.path().join("empty");
-        let foreign = backup.restore(&empty, &[2; 16], &unlock, true).unwrap_err().to_string();
+        let foreign = backup.restore(&empty, &[2; 16], &unlock, true, &Watch::default()).unwrap_err().to_string();
         assert!(foreign.starts_with("it is of another store: "), "{foreign}");
-        assert_eq!(backup.restore(&empty, &STORE, &key(), true), Err(OpenError::WrongKey));
+        assert_eq!(backup.restore(&empty, &STORE, &key(), true, &Watch::default()), Err(OpenError::WrongKey));
         let lying = Backup { store_id: [2; 16], ..backup };
-        let foreign = lying.restore(&empty, &[2; 16], &unlock, true).unwrap_err().to_string();
+        let foreign = lying.restore(&empty, &[2; 16], &unlock, true, &Watch::default()).unwrap_err().to_string();
         assert!(foreign.starts_with("it belongs to another store: "), "{foreign}");
         assert!(!empty.exists());
     }

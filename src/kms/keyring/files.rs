@@ -6,12 +6,14 @@ use super::contents::{Contents, KeyringParameters, VERSION};
 use super::lasting::Lasting;
 use super::private::{check_directory, open_private, read_private};
 use super::rotating::Session;
+use super::seen::Seen;
 use super::shred::{self, Wrapping};
 use super::slot::Unlock;
 use super::slots::{NewSlot, Slots};
 use crate::crypto::passphrase::Cost;
 use crate::crypto::{SecretKey, sealed};
 use crate::private::Access;
+use crate::witness::Watch;
 use parking_lot::RwLock;
 use rustix::fs::FlockOperation;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -34,6 +36,7 @@ const HEADER: usize = 10;
 pub struct Keyring {
     pub(super) dir: PathBuf,
     pub(super) session: RwLock<Session>,
+    pub(super) seen: Seen,
 }
 
 /// What tells one generation's file from another's. Numbers of inodes come again, and not every file system has times that
@@ -63,17 +66,24 @@ impl Keyring {
         // The directory's own name too.
         made.and_then(|()| Ok(rustix::fs::syncfs(File::open(dir)?)?)).map_err(|error| fail(&error))?;
         let session = Session { root, slot: slots.newest().clone(), keys: Some(keys) };
-        Ok(Self { dir: dir.to_path_buf(), session: RwLock::new(session) })
+        Ok(Self { dir: dir.to_path_buf(), session: RwLock::new(session), seen: Seen::default() })
     }
 
     /// Brings it to this version too, if it can be written.
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, OpenError> {
+        Self::open_seen(dir, unlock, &[0; 16], &Watch::default())
+    }
+
+    /// As `open`, unless it is older than what was last seen of the keyring of this store.
+    pub fn open_seen(dir: &Path, unlock: &Unlock, store_id: &[u8; 16], watch: &Watch) -> Result<Self, OpenError> {
         let (opened, slot) = read_slots(dir)?.open(unlock)?;
         let session = Session { root: Arc::new(opened.root), slot, keys: opened.keys };
-        let keyring = Self { dir: dir.to_path_buf(), session: RwLock::new(session) };
+        let mut keyring = Self { dir: dir.to_path_buf(), session: RwLock::new(session), seen: Seen::default() };
+        keyring.compare(store_id, watch)?;
         if let Err(error) = keyring.tidy(&opened.secret) {
             log::warn!("the keyring {} stays as it is until it is unlocked again: {error}", dir.display());
         }
+        keyring.tell_opened();
         Ok(keyring)
     }
 
@@ -145,6 +155,7 @@ impl Keyring {
         let kept = if destroys { replace(&self.dir, PREVIOUS, &sealed) } else { self.keep_previous() };
         let written = kept.and_then(|()| replace(&self.dir, KEYRING, &sealed));
         written.map_err(|error| OpenError::io("it cannot be written", &error))?;
+        self.tell(&contents, wrapping);
         shred::sweep(&self.dir, &contents.sectors())
     }
 
@@ -337,6 +348,11 @@ mod tests {
         fs::write(dir.path().join(KEYRING), b"").unwrap();
         assert_eq!(keyring.read().err(), Some(OpenError::Other(DAMAGED.into())));
         fs::rename(dir.path().join(PREVIOUS), dir.path().join(KEYRING)).unwrap();
+        assert!(
+            matches!(keyring.read().err(), Some(OpenError::RolledBack(_))),
+            "it is older than what was read before"
+        );
+        let keyring = Keyring::open(dir.path(), &passphrase("right")).unwrap();
         assert_eq!(keyring.read().unwrap().generation, 1);
     }
 

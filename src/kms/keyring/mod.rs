@@ -7,6 +7,7 @@ mod lasting;
 mod material;
 mod private;
 mod rotating;
+mod seen;
 mod shred;
 mod slot;
 mod slots;
@@ -29,6 +30,9 @@ pub enum OpenError {
     /// No slot opens with this key file, passphrase or recovery key.
     #[error("this key file or passphrase does not open the keyring")]
     WrongKey,
+    /// It is not what was last seen of it: what is known and what to do.
+    #[error("{0}")]
+    RolledBack(String),
     /// What is wrong and what to do.
     #[error("{0}")]
     Other(String),

@@ -56,11 +56,13 @@ impl Keyring {
     }
 
     fn load_under(&self, root: Arc<SecretKey>) -> Result<(Contents, Wrapping), OpenError> {
+        let newest = self.newest();
         let read = |name| unseal(&root, &read_private(&self.dir, name)?);
         let contents = match read(KEYRING) {
             Err(error) => read(NEXT).map_err(|_| error)?,
             Ok(contents) => contents,
         };
+        self.check_newest(newest, &contents)?;
         if !contents.sectors().is_empty() {
             shred::check(&self.dir)?;
         }
@@ -143,6 +145,7 @@ impl Keyring {
         // They give the old root key, and what it wraps.
         drop_replaced(&self.dir).map_err(|error| OpenError::io("what a restore replaced", &error))?;
         put(&self.dir, &slots, &sealed)?;
+        self.tell(&contents, &new);
         let mut session = self.session.write();
         if let Some(slot) = slots.same_as(&session.slot).cloned() {
             (session.root, session.slot) = (root, slot);

@@ -6,6 +6,7 @@ use super::rotating::without_keys;
 use super::slots::{NewSlot, Slots};
 use super::{Keyring, OpenError, SlotInfo, Unlock};
 use crate::crypto::SecretKey;
+use crate::witness::Watch;
 use std::path::Path;
 
 /// Whether a slot that goes takes the root key with it.
@@ -22,8 +23,8 @@ impl Keyring {
     }
 
     /// Opens the keyring of this store, and reads it.
-    pub fn open_for(dir: &Path, unlock: &Unlock, store_id: &[u8; 16]) -> Result<Self, OpenError> {
-        let keyring = Self::open(dir, unlock)?;
+    pub fn open_for(dir: &Path, unlock: &Unlock, store_id: &[u8; 16], watch: &Watch) -> Result<Self, OpenError> {
+        let keyring = Self::open_seen(dir, unlock, store_id, watch)?;
         keyring.read()?.check_store(store_id)?;
         Ok(keyring)
     }
@@ -108,7 +109,7 @@ mod tests {
         let parameters =
             KeyringParameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         Keyring::create(dir, &parameters, unlock, ANY).unwrap();
-        Keyring::open_for(dir, unlock, &[1; 16]).unwrap()
+        Keyring::open_for(dir, unlock, &[1; 16], &Watch::default()).unwrap()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::crypto::random;
 use crate::kms::keyring;
 use crate::kms::users::{SystemUsers, UserDatabase};
+use crate::witness::Watch;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub fn boot_id() -> [u8; 16] {
 
 pub struct Machine {
     pub clock: Clock,
+    /// Who keeps what was last seen of the keyring of which store.
+    pub watch: ([u8; 16], Watch),
     pub users: Arc<dyn UserDatabase>,
 }
 
@@ -55,6 +58,6 @@ impl Default for Machine {
     fn default() -> Self {
         // Read here, since what serves a mount reaches /proc no more.
         let boot = boot_id();
-        Self { clock: Box::new(move || Moment::now(boot)), users: Arc::new(SystemUsers) }
+        Self { clock: Box::new(move || Moment::now(boot)), watch: Default::default(), users: Arc::new(SystemUsers) }
     }
 }

@@ -8,6 +8,13 @@ use crate::kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCal
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+impl LocalKms {
+    /// Why the keyring should not be used, where it was opened to be looked at.
+    pub fn rolled_back(&self) -> Option<&str> {
+        self.keyring.rolled_back()
+    }
+}
+
 impl Kms for LocalKms {
     fn generate_data_key(
         &self,
