@@ -83,3 +83,40 @@ fn files_that_others_close_meanwhile_are_never_a_bad_file_descriptor() {
     let log = store.log();
     assert!(!log.contains("Bad file descriptor") && !log.contains("ERROR"), "{log}");
 }
+
+/// A program asks where data is in what it has just written, so the daemon has the kernel write it, which a checkpoint that is
+/// just running delays.
+const SEEKING: &str = r"
+import os, signal, sys
+root, processes, checkpoints = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+def child(number):
+    fd = os.open(f'{root}/bucket/{number}', os.O_RDWR | os.O_CREAT, 0o600)
+    for at in range(1 << 30):
+        os.pwrite(fd, b'y' * 65536, at % 4 * 65536)
+        assert os.lseek(fd, 0, os.SEEK_DATA) == 0
+
+running = []
+for number in range(processes):
+    pid = os.fork()
+    if pid == 0:
+        try: child(number)
+        finally: os._exit(1)
+    running.append(pid)
+for _ in range(checkpoints): os.setxattr(root, 'user.x-kmsfs-sync', b'1')
+for pid in running:
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    os.kill(pid, signal.SIGKILL)
+for pid in running: os.waitpid(pid, 0)
+";
+
+#[test]
+fn checkpoints_and_programs_that_ask_for_data_and_holes_do_not_wait_for_each_other() {
+    let store = Store::on_tmpfs();
+    let mount = store.mount();
+    mount.bucket("bucket");
+    std::fs::write(store.path("seeking.py"), SEEKING).unwrap();
+    // More of them than the daemon has threads that wait.
+    store.sh("timeout 300 python3 seeking.py $MNT 40 30");
+    mount.unmount();
+}

@@ -46,6 +46,11 @@ fn content_is_where_it_was_put() {
 }
 
 #[test]
+fn what_was_there_before_a_change_is_seen_by_nobody_after_it() {
+    same("coherence");
+}
+
+#[test]
 fn names_are_made_moved_and_removed() {
     same("names");
 }
