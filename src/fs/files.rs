@@ -3,7 +3,7 @@
 use super::changing::{Change, Writer};
 use super::error::errno;
 use super::handles::{Handle, Opener};
-use super::{Creation, Entry, Error, Fs, Result};
+use super::{Creation, Entry, Error, Fs, Result, TRIES};
 use crate::kms::{Caller, Operation};
 use crate::sse::{Encryption, Request};
 use crate::store::{self, Dir, Object, SeekTo};
@@ -100,8 +100,8 @@ impl Fs {
         ino: u64,
         open: impl Fn(&Arc<Dir>, &OsStr) -> Result<Arc<Object>>,
     ) -> Result<Option<Arc<Object>>> {
-        // A name that has just moved is found on the second try.
-        for _ in 0..2 {
+        // A name that has just moved is found on another try.
+        for _ in 0..TRIES {
             for (parent, name) in self.inodes.names(ino) {
                 let Ok(dir) = self.dir(parent) else { continue };
                 match open(&dir, &name) {
@@ -110,6 +110,9 @@ impl Fs {
                     Err(error) if error.errno() == libc::ENOENT => {}
                     Err(error) => return Err(error),
                 }
+            }
+            if self.in_place(ino).is_none() {
+                break;
             }
         }
         Ok(None)

@@ -36,6 +36,7 @@ use handles::Handles;
 use inodes::Inodes;
 use parking_lot::RwLock;
 use revocation::Revocations;
+use rustix::io::Errno;
 use searches::Searches;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -44,6 +45,9 @@ use unwritten::Unwritten;
 
 /// Longest name, as on ext4.
 pub const NAME_MAX: usize = 255;
+
+/// Times that an inode is looked for which moves each time just before it is used.
+const TRIES: usize = 64;
 
 /// Inodes that the kernel is asked to forget at a time.
 const FORGET: usize = 16 << 10;
@@ -218,10 +222,16 @@ impl Fs {
 
     /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that still is its.
     fn at<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> crate::store::Result<T>) -> Result<T> {
-        match self.store.attached(ino) {
-            Some(object) => Ok(act(Target::Object(&object))?),
-            None => Ok(act(self.reach(ino)?.target())?),
+        if let Some(object) = self.store.attached(ino) {
+            return Ok(act(Target::Object(&object))?);
         }
+        for _ in 1..TRIES {
+            match act(self.reach(ino)?.target()) {
+                Err(error) if error.is_errno(Errno::NOENT) && self.in_place(ino).is_some() => {}
+                done => return Ok(done?),
+            }
+        }
+        Ok(act(self.reach(ino)?.target())?)
     }
 
     /// Where an inode is that nobody has open.
@@ -243,7 +253,8 @@ impl Fs {
         self.has_to_ask_again(ino);
         match self.at(ino, |target| self.store.stat(target)) {
             Ok(attr) if attr.ino == ino => Ok(attr),
-            _ => self.inodes.remembered(ino).ok_or(Error::Errno(libc::ESTALE)),
+            // It has no name any more, or another one since a moment ago.
+            _ => self.inodes.remembered(ino).or_else(|| self.in_place(ino)).ok_or(Error::Errno(libc::ESTALE)),
         }
     }
 

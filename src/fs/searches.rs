@@ -6,7 +6,7 @@
 use super::error::errno;
 use super::inodes::Name;
 use super::{Entry, Error, Fs, Result};
-use crate::store::Target;
+use crate::store::{Attr, Target};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,8 +16,8 @@ const HINTS: usize = 256 << 10;
 
 #[derive(Default)]
 pub struct Searches {
-    /// Shared by whoever takes a name away or gives an inode another one. A search takes it alone to say what is where: the
-    /// kernel keeps a directory's names as they are only while it asks by name. Whoever takes `tree` alone has it before.
+    /// Shared by whoever takes a name away or gives an inode another one. Taken alone to say what is where: the kernel keeps
+    /// a directory's names as they are only while it asks by name. Whoever takes `tree` alone has it before.
     changing: RwLock<()>,
     /// Inodes that are no directories, and a directory in which a walk saw each. Held as long as a search goes on.
     hints: Mutex<HashMap<u64, u64>>,
@@ -45,20 +45,16 @@ impl Fs {
         let mut hints = self.searches.hints.lock();
         self.inodes.search_begins(numbers);
         let mut found = self.confirm(numbers, &self.hinted(numbers, &hints));
-        let missing: HashSet<u64> =
-            numbers.iter().zip(&found).filter(|(_, found)| is_missing(found)).map(|(ino, _)| *ino).collect();
+        let missing: Vec<usize> = (0..found.len()).filter(|at| is_missing(&found[*at])).collect();
         if !missing.is_empty() {
-            let seen = self.walk(&missing, &mut hints);
-            // It may be in a directory that could not be read.
-            let or_unread = |again: Result<Entry>| match seen.unread {
-                Some(unread) if is_missing(&again) => errno(unread),
-                _ => again,
-            };
-            let confirmed = self.confirm(numbers, &seen.names);
-            for (found, again) in found.iter_mut().zip(confirmed) {
-                if is_missing(found) {
-                    *found = or_unread(again);
-                }
+            let wanted: Vec<u64> = missing.iter().map(|at| numbers[*at]).collect();
+            let seen = self.walk(&wanted.iter().copied().collect(), &mut hints);
+            for (at, again) in missing.into_iter().zip(self.confirm(&wanted, &seen.names)) {
+                found[at] = match seen.unread {
+                    // It may be in a directory that could not be read.
+                    Some(unread) if is_missing(&again) => errno(unread),
+                    _ => again,
+                };
             }
         }
         self.inodes.search_ends();
@@ -68,6 +64,15 @@ impl Fs {
     /// Inode number of the directory above a directory.
     pub fn above(&self, ino: u64) -> Result<u64> {
         Ok(self.inodes.name(ino).ok_or(Error::Errno(libc::ENOENT))?.0)
+    }
+
+    /// Attributes of an inode that has a name, while none changes: for whoever has met one that was just changing.
+    pub(super) fn in_place(&self, ino: u64) -> Option<Attr> {
+        let _alone = self.searches.changing.write();
+        self.inodes.names(ino).into_iter().find_map(|(parent, name)| {
+            let dir = self.dir(parent).ok()?;
+            self.store.stat(Target::Name(&dir, &name)).ok().filter(|attr| attr.ino == ino)
+        })
     }
 
     fn confirm(&self, numbers: &[u64], names: &HashMap<u64, Name>) -> Vec<Result<Entry>> {
