@@ -1,6 +1,6 @@
 //! Who may mount a store and use the mount, and on which disks. (What the command line says is tested in `cli`.)
 
-use crate::harness::{Disk, NOBODY, Store, is_mounted, noise, wait_until};
+use crate::harness::{Disk, KMS, NOBODY, Store, configuration, is_mounted, noise, wait_until};
 use std::fs;
 
 #[test]
@@ -58,6 +58,43 @@ fn an_ordinary_user_mounts_through_fusermount3() {
     // Everything is the user's own and nobody else's.
     let modes = store.sh("stat -c '%a %u' theirs/store theirs/key theirs/store/store.json");
     assert_eq!(modes, "700 65534\n600 65534\n600 65534\n");
+}
+
+/// Wherever the keyring is that is there now, the key that is made at its first use is in it.
+#[test]
+fn a_store_that_was_moved_makes_its_default_key_at_first_use() {
+    const USE: &str = r#"
+        key() { getfattr --only-values -n user.x-amz-server-side-encryption-aws-kms-key-id $MNT/bucket/file; }
+        described() {
+            kmsfs kms --key-file $KEY --store new/store "$@" describe-key --key-id alias/aws/s3 | grep -o 'arn:[^"]*:key/[^"]*'
+        }
+        mkdir $MNT/bucket; echo "$DEFAULT" >$MNT/bucket/.encryption.json; echo -n secret >$MNT/bucket/file"#;
+    for keyring in ["", "ring"] {
+        for is_mounted in [false, true] {
+            let store = Store::new();
+            let option =
+                |dir: &str| if keyring.is_empty() { String::new() } else { format!("--keyring {dir}/{keyring}") };
+            let (old, new) = (option("old"), option("new"));
+            let up = |dir: &str, keyring: &str| {
+                format!("kmsfs mount --key-file $KEY {keyring} -o log_file=$PWD/log {dir}/store $MNT")
+            };
+            let moved = if is_mounted {
+                format!("{}; mv old new", up("old", &old))
+            } else {
+                format!("mv old new; {}", up("new", &new))
+            };
+            let looked_at = format!(r#"test "$(key)" = "$(described {new})"; cat $MNT/bucket/file; umount $MNT"#);
+            let shown = store.sh(&format!(
+                "DEFAULT='{}'; mkdir old; kmsfs init --key-file $KEY {old} old/store >init; {moved}; {USE}
+                 {looked_at}; flock new/store/lock true; {}; {looked_at}; flock new/store/lock true",
+                configuration(KMS, false),
+                up("new", &new)
+            ));
+            assert_eq!(shown, "secretsecret", "{keyring:?} {is_mounted}");
+            let misplaced = store.try_sh(&up("new", if keyring.is_empty() { "--keyring new/ring" } else { "" }));
+            misplaced.expect_failure(1, "one that is elsewhere is named with --keyring");
+        }
+    }
 }
 
 #[test]

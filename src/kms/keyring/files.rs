@@ -174,7 +174,7 @@ impl Keyring {
 
 pub(super) fn read_slots(dir: &Path) -> Result<Slots, OpenError> {
     if matches!(fs::symlink_metadata(dir.join(SLOTS)), Err(error) if error.kind() == io::ErrorKind::NotFound) {
-        return Err(OpenError::Other("there is none: it has no slots.json".into()));
+        return Err(OpenError::missing());
     }
     check_directory(dir)?;
     Slots::decode(&read_private(dir, SLOTS)?)
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(Keyring::open(dir.path(), &passphrase("wrong")).err(), Some(OpenError::WrongKey));
         let key = Unlock::KeyFile(SecretKey::random());
         assert_eq!(Keyring::open(dir.path(), &key).err(), Some(OpenError::WrongKey));
-        let none = OpenError::Other("there is none: it has no slots.json".into());
+        let none = OpenError::missing();
         assert_eq!(Keyring::open(&dir.path().join("none"), &key).err(), Some(none));
     }
 

@@ -42,6 +42,13 @@ impl OpenError {
     fn io(what: &str, error: &std::io::Error) -> Self {
         Self::Other(format!("{what}: {error}"))
     }
+
+    /// The directory holds no keyring, or is not there.
+    fn missing() -> Self {
+        let text = "there is none: it has no slots.json; one that is elsewhere is named with --keyring, one that is lost \
+                    comes back from a backup";
+        Self::Other(text.into())
+    }
 }
 
 /// Small letters only, as they are written, so that no flipped bit goes unseen.

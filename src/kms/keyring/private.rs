@@ -33,9 +33,7 @@ pub fn open_private(dir: &Path, name: &str, access: Access) -> Result<File, Open
 /// Who can write to the directory can put other files into it.
 pub fn check_directory(dir: &Path) -> Result<(), OpenError> {
     private::check_directory(dir).map_err(|refusal| match refusal {
-        Refusal::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-            OpenError::Other("there is none: it has no slots.json".into())
-        }
+        Refusal::Io(error) if error.kind() == io::ErrorKind::NotFound => OpenError::missing(),
         Refusal::Io(error) => OpenError::io("its directory", &error),
         Refusal::Rule(why) => OpenError::Other(format!("its directory {why}")),
     })
