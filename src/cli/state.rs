@@ -34,17 +34,23 @@ pub struct StateArgs {
 impl StateArgs {
     /// For a process that changes its directory.
     pub fn make_absolute(&mut self) -> Result<(), Failure> {
+        self.state = self.named();
         if let Some(path) = self.state.take_if(|path| path.as_os_str() != NONE) {
             self.state = Some(std::path::absolute(path).map_err(|e| Failure::new(describe(&e)))?);
         }
         Ok(())
     }
 
+    fn named(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.state.clone().or_else(variable)
+    }
+
     /// Where it is kept for this store; a directory that was named has to be usable, the usual one need not be. `otherwise`:
     /// what is done with what is not what was seen, unless it is to be accepted.
     pub fn open(&self, store_id: [u8; 16], otherwise: Rollback) -> Result<State, Failure> {
         let rollback = if self.accept_rollback { Rollback::Accept } else { otherwise };
-        let named = self.state.clone().or_else(|| absolute_from(VARIABLE, true));
+        let named = self.named();
         let is_named = named.is_some();
         let Some(place) = named.or_else(usual_place) else {
             warn("what was last seen of the store is not kept: there is no HOME; --state names a directory");
@@ -82,15 +88,14 @@ fn usual_place() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Some("/var/lib/kmsfs".into());
     }
-    let state = absolute_from("XDG_STATE_HOME", false);
-    let place = state.or_else(|| absolute_from("HOME", false).map(|home| home.join(".local/state")))?;
+    let state = absolute_from("XDG_STATE_HOME");
+    let place = state.or_else(|| absolute_from("HOME").map(|home| home.join(".local/state")))?;
     Some(place.join("kmsfs"))
 }
 
-/// A variable's path; one that is relative counts only where it was meant for this program.
-fn absolute_from(variable: &str, is_own: bool) -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os(variable).filter(|path| !path.is_empty())?);
-    (is_own || path.is_absolute()).then_some(path)
+/// A variable's path; a relative one does not count (XDG Base Directory Specification).
+fn absolute_from(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// A directory of the caller's own that can be written.

@@ -189,6 +189,14 @@ fn a_directory_that_was_named_has_to_be_usable_and_the_usual_one_need_not_be() {
     }
     let refused = store.try_sh(&format!("{STATE}=$PWD/file kmsfs fsck --key-file $KEY $STORE"));
     assert_eq!(refused.code, 8, "{refused:?}");
+    // The process behind a mount is in another directory.
+    for (variable, option) in [("mine", ""), ("none", "--state mine")] {
+        store.sh(&format!(
+            "rm -rf mine; export {STATE}={variable}
+             kmsfs mount {option} --key-file $KEY -o log_file=$PWD/log $STORE $MNT; umount $MNT; test -f mine/*/store"
+        ));
+        store.wait_until_closed();
+    }
     let usual = format!("unset {STATE}; kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT; umount $MNT");
     let answer = store.try_sh_private(&format!("mount -t tmpfs -o ro none /var/lib; {usual}"));
     assert_eq!(answer.code, 0, "{answer:?}");
