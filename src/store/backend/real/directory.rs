@@ -117,19 +117,20 @@ impl Dir for RealDir {
     }
 
     fn create_file(&self, name: &OsStr, node: &NewNode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile::new(create::file(&self.fd, name, node)?, &self.ground)?))
+        let file = self.reach(CHANGE, |dir| create::file(dir, name, node))?;
+        Ok(Arc::new(RealFile::new(file, &self.ground)?))
     }
 
     fn make_dir(&self, name: &OsStr, node: &NewNode) -> io::Result<()> {
-        create::directory(&self.fd, name, node)
+        self.reach(CHANGE, |dir| create::directory(dir, name, node))
     }
 
     fn make_node(&self, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> io::Result<()> {
-        create::special(&self.fd, name, kind, rdev, node)
+        self.reach(CHANGE, |dir| create::special(dir, name, kind, rdev, node))
     }
 
     fn make_symlink(&self, name: &OsStr, target: &[u8], node: &NewNode) -> io::Result<()> {
-        create::symlink(&self.fd, name, target, node)
+        self.reach(CHANGE, |dir| create::symlink(dir, name, target, node))
     }
 
     fn read_link(&self, name: &OsStr) -> io::Result<Vec<u8>> {

@@ -326,6 +326,13 @@ fn a_directory_is_reached_by_its_owner_whatever_its_mode_which_stays() {
             closed.rename(os("link"), &*closed, os("moved"), Rename::NoReplace).unwrap();
             closed.unlink(os("moved")).unwrap();
             closed.remove_dir(os("dir")).unwrap();
+            closed.create_file(os("new"), &PLAIN).unwrap();
+            closed.make_dir(os("new dir"), &PLAIN).unwrap();
+            closed.make_node(os("new fifo"), libc::S_IFIFO, 0, &PLAIN).unwrap();
+            closed.make_symlink(os("new link"), b"target", &PLAIN).unwrap();
+            let mut there = names(&*closed, 0, 9).0;
+            there.sort();
+            assert_eq!(there, ["file", "new", "new dir", "new fifo", "new link"]);
             closed.sync().unwrap();
             stays();
             assert_eq!(names(&*root, 0, 9).0, ["closed"], "no record is left");
