@@ -63,13 +63,18 @@ pub fn make_room_for_the_stack() -> Result<(), Failure> {
     }
 }
 
-/// Closed standard descriptors are /dev/null from the beginning: Rust's runtime sees to that.
-pub fn put_right() {
-    begin_anew();
+/// For what changes a store or its keys and ends: no limit ends it halfway.
+pub fn put_limits_right() {
     sys::reset_signals();
     for resource in DEADLY {
         raise(resource, None);
     }
+}
+
+/// Closed standard descriptors are /dev/null from the beginning: Rust's runtime sees to that.
+pub fn put_right() {
+    begin_anew();
+    put_limits_right();
     for resource in USEFUL {
         raise(resource, getrlimit(resource).maximum);
     }

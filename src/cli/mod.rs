@@ -119,6 +119,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if matches!(cli.command, Command::Init(_) | Command::Kms(_) | Command::Keyring(_)) {
+        inherited::put_limits_right();
+    }
     let result = match cli.command {
         Command::Init(args) => init::run(args),
         Command::Mount(args) => args.into_request().and_then(mount::run),

@@ -46,6 +46,18 @@ fn a_limit_that_cannot_be_raised_is_an_error_of_write() {
 }
 
 #[test]
+fn a_limit_of_files_ends_no_command_that_changes_keys() {
+    let store = Store::new();
+    let kms = "kmsfs kms --store $STORE --key-file $KEY";
+    store.sh(&format!("(ulimit -Sf 0; {kms} create-key && kmsfs init --key-file second.key second)"));
+    let unprivileged = "ulimit -f 0; setpriv --bounding-set -sys_resource --inh-caps -sys_resource --";
+    let refused = store.try_sh(&format!("({unprivileged} {kms} create-key)"));
+    refused.expect_failure(254, "File too large");
+    let keys = store.sh(&format!("{kms} list-keys; {kms} create-key >/dev/null; {kms} list-keys"));
+    assert_eq!(keys.matches("KeyArn").count(), 3, "{keys}");
+}
+
+#[test]
 fn descriptors_up_to_the_hard_limit_are_used() {
     let store = Store::new();
     let pid = mounted_from(&store, "ulimit -Sn 64;", "");
