@@ -60,6 +60,11 @@ impl Geometry {
         1 + self.header_chunks() + page * (1 + self.page_chunks()) + nodes_through(page)
     }
 
+    /// The last page whose table is at this byte of an object file or before it.
+    pub fn page_at(self, offset: u64) -> Option<PageIndex> {
+        self.last_page_at_or_before(offset / BLOCK).map(PageIndex)
+    }
+
     fn last_page_at_or_before(self, block: u64) -> Option<u64> {
         // Without nodes it would be this page; each node moves pages back, so it is this one or an earlier one.
         let mut high = (block - 1 - self.header_chunks()) / (1 + self.page_chunks()) + 1;
@@ -219,6 +224,36 @@ impl TableId {
         let first = self.index.saturating_mul(span(self.level));
         let second = if self.level == 0 { 0 } else { span(self.level - 1) };
         first.saturating_add(second) < pages
+    }
+
+    /// The tree's top, over at least one page.
+    pub fn top(pages: u64) -> Self {
+        Self { level: depth(pages), index: 0 }
+    }
+
+    /// Where the hash of a page stands in a node, or of what it is below; the first place for a page before all of the node's.
+    pub fn place_of(self, page: u64) -> u64 {
+        page.saturating_sub(self.first_page_at(0)) / span(self.level - 1)
+    }
+
+    /// The first page below that place of a node.
+    pub fn first_page_at(self, place: u64) -> u64 {
+        (self.index * FANOUT + place) * span(self.level - 1)
+    }
+
+    /// What a node has the hash of in that place, in a tree over that many pages.
+    pub fn child(self, place: u64, pages: u64) -> Option<Self> {
+        let mut child = Self { level: self.level - 1, index: self.index * FANOUT + place };
+        while !child.exists(pages) {
+            // Its only child stands in for it.
+            child = Self { level: child.level.checked_sub(1)?, index: child.index * FANOUT };
+        }
+        Some(child)
+    }
+
+    /// The nodes above it, up to the top.
+    pub fn ancestors(self, pages: u64) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.parent(pages), move |(id, _)| id.parent(pages)).map(|(id, _)| id)
     }
 
     /// The node that holds its hash and the place there, or `None` if its hash is the tree's top.

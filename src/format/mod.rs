@@ -1,6 +1,6 @@
 //! Pure bytes: layout of object files, header, tag pages, sidecar records, log records. No I/O and no keys.
 
-mod bytes;
+pub mod bytes;
 pub mod data_key;
 pub mod entry;
 pub mod header;

@@ -18,6 +18,9 @@ pub struct Range {
     pub len: u64,
 }
 
+/// Bytes of a file that one looks through, or changes the allocation of, while others wait.
+pub const LONG: u64 = 64 << 20;
+
 /// What is copied at once inside the daemon.
 const COPY: usize = 1 << 20;
 
@@ -241,6 +244,12 @@ impl Fs {
         self.handles.has_writers(ino)
     }
 
+    /// Whether `seek` may have to pass over so much data that others should not wait for it. Holes it passes over at once.
+    pub fn seek_takes_long(&self, handle: u64, offset: u64, to: SeekTo) -> bool {
+        let size = || self.handle(handle).and_then(|handle| Ok(handle.object.attr()?.size));
+        to == SeekTo::Hole && size().is_ok_and(|size| size.saturating_sub(offset) > LONG)
+    }
+
     pub fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {
         let handle = self.permitted(handle)?;
         Ok(handle.object.seek(offset, to)?)
@@ -288,11 +297,13 @@ impl Fs {
         };
         let hole = (data - offset).min(left);
         if hole > 0 {
-            let size = target.object.attr()?.size;
-            if to_offset + hole > size {
-                self.change(target, Change::Truncate(to_offset + hole), writer)?;
+            let (size, end) = (target.object.attr()?.size, to_offset + hole);
+            if end > size {
+                self.change(target, Change::Truncate(end), writer)?;
             }
-            self.change(target, Change::Punch(Range { offset: to_offset, len: hole }), writer)?;
+            if to_offset < size {
+                self.change(target, Change::Punch(Range { offset: to_offset, len: hole }), writer)?;
+            }
             return Ok(hole);
         }
         let count = (buffer.len() as u64).min(left) as usize;

@@ -21,7 +21,7 @@ mod virtual_attributes;
 pub use attributes::Changes;
 pub use changing::Writer;
 pub use error::{Error, Result};
-pub use files::Range;
+pub use files::{LONG, Range};
 pub use names::{DirEntry, Entry};
 pub use puts::PREFIX as PUT_PREFIX;
 pub use revocation::KernelCache;

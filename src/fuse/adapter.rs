@@ -7,7 +7,7 @@ use super::served::{Place, Served, reply_empty};
 use super::statistics::{Call, Statistics};
 use super::status::{is_status, status};
 use super::workers::Crew;
-use crate::fs::{Changes, Creation, Fs, Range};
+use crate::fs::{Changes, Creation, Fs, LONG, Range};
 use crate::kms::Caller;
 use crate::store::SeekTo;
 use crate::store::backend::{Rename, XattrFlags};
@@ -521,10 +521,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (range, caller) = (Range { offset, len }, caller(request));
-        self.in_time(move |served| {
-            let done = served.attempt(Call::Fallocate, || served.fs.fallocate(handle.0, range, mode, &caller));
-            reply_empty(reply, done);
-        });
+        let answer = move |served: &Served| served.fallocate(handle.0, range, mode, &caller, reply);
+        if len > LONG { self.on_a_worker(answer) } else { self.in_time(answer) }
     }
 
     fn lseek(&self, _request: &Request, ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -539,8 +537,12 @@ impl Filesystem for Adapter {
             Ok(found) => reply.offset(found.cast_signed()),
             Err(error) => reply.error(error),
         };
+        let (fs, crew) = (self.fs.clone(), self.crew.clone());
+        let seek_in_time = move || {
+            if fs.seek_takes_long(handle.0, offset, to) { crew.workers.run(Box::new(seek)) } else { seek() }
+        };
         if !self.fs.has_writers(self.numbers.backing(ino)) {
-            return seek();
+            return seek_in_time();
         }
         // What the kernel has not written yet counts as data, and it does not write it before it asks. Invalidating makes
         // it, and waits for event loops and workers to take the writes: so from neither.
@@ -549,7 +551,7 @@ impl Filesystem for Adapter {
             if let Some(Err(error)) = notifier.get().map(|notifier| notifier.inval_inode(ino, 0, 0)) {
                 log::debug!("the kernel does not write what it has of a file before lseek: {error}");
             }
-            seek();
+            seek_in_time();
         }));
     }
 

@@ -2,7 +2,7 @@
 
 use super::convert::{AT_ONCE, FOR_EVER, Numbers, attr_ttl, generation};
 use super::statistics::{Call, Statistics};
-use crate::fs::{Changes, Entry, Error, Fs, Writer};
+use crate::fs::{Changes, Entry, Error, Fs, Range, Writer};
 use crate::kms::Caller;
 use crate::store::backend::Rename;
 use fuser::{Errno, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite, WriteFlags};
@@ -60,6 +60,10 @@ impl Served {
 
     pub fn fsync_dir(&self, ino: u64, reply: ReplyEmpty) {
         reply_empty(reply, self.attempt(Call::FsyncDir, || self.fs.fsync_dir(ino)));
+    }
+
+    pub fn fallocate(&self, handle: u64, range: Range, mode: i32, caller: &Caller, reply: ReplyEmpty) {
+        reply_empty(reply, self.attempt(Call::Fallocate, || self.fs.fallocate(handle, range, mode, caller)));
     }
 
     pub fn set_attr(&self, ino: u64, handle: Option<u64>, changes: &Changes, caller: &Caller, reply: ReplyAttr) {

@@ -32,6 +32,8 @@ impl Store {
             if self.needs_room() {
                 self.checkpoint_under(&permit, false)?;
             }
+            drop(permit);
+            self.give_back();
         }
         Ok(Permit(Gate::Shared(self.gate.read())))
     }
@@ -56,6 +58,8 @@ impl Store {
         }
         let permit = self.permit_alone();
         self.checkpoint_under(&permit, false)?;
+        // There is need of the space.
+        self.give_back();
         act(&permit)
     }
 
@@ -69,7 +73,19 @@ impl Store {
     pub(super) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
         self.writable()?;
         // Appends wait from here to the end, before taking any object's lock (K1).
-        self.checkpoint_under(&self.permit_alone(), clean)
+        let done = self.checkpoint_under(&self.permit_alone(), clean);
+        self.give_back();
+        done
+    }
+
+    /// The space of what a checkpoint made quiet. That can take long, and nobody need wait for it.
+    fn give_back(&self) {
+        for object in self.living().into_iter().filter(|object| object.has_vacated()) {
+            match object.clone().held() {
+                Some(held) => held.give_back_vacated(),
+                None => self.let_go(&object),
+            }
+        }
     }
 
     fn permit_alone(&self) -> Permit<'_> {
@@ -147,7 +163,8 @@ impl Store {
         for place in free {
             self.segments.give_back(place);
         }
-        for (object, _) in noted.iter().filter(|(_, note)| note.kept()) {
+        // Those whose holes are given back now are let go then.
+        for (object, _) in noted.iter().filter(|(object, note)| note.kept() && !object.has_vacated()) {
             self.let_go(object);
         }
         // It may have been given up, and there is room again.

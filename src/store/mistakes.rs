@@ -110,6 +110,8 @@ pub enum Mistake {
     OpeningNotListed,
     /// O2: the witness is told of an epoch before the log is at it.
     ToldTooEarly,
+    /// W6: what became a hole is punched out of the object file at once.
+    GivenBackEarly,
     /// An empty table is read from the disk.
     NullPageRead,
     /// The length is the object file's.

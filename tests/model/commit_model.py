@@ -31,6 +31,8 @@ WRITE
     chunk or past it, by a hole too, that chunk is encrypted again and written by W2.
  W5 Writes straight home are numbered. Of an object that was durable once, or is about to be, their chunks are noted with
     a checksum until a sync covers them.
+ W6 A chunk, page or node that is quiet in the sense of W1, and that the present state does not have, may be punched out:
+    zeros straight home. No state refers to a page or node of zeros, and none is read (L3); so W3 has nothing to lose.
 COMMIT (under the object's lock)
  C1 The first call of commit for a new object, and only that call, changed or not, is direct: header block, pages,
     node, file length and sidecar straight home, nothing in the log.
@@ -467,6 +469,15 @@ class Store:
 
     def punch(self, o, chunk):
         o.now = o.now._replace(entries={c: e for c, e in o.now.entries.items() if c != chunk})
+        self._punch_out(o)
+
+    def _punch_out(self, o):                                                                        # W6
+        """What is quiet and not there, chunk, page or node, reads as zeros at home from now on: its space is given back."""
+        if o.committed is None: return
+        there = {("chunk", c) for c in o.now.entries} | set(tables(o.id, o.unit, o.sequence, o.now))
+        gone = [b for b in BLOCKS if b not in there and (self._quiet(o, b) or "given_back_early" in self.bugs)]
+        cells = {at: 0 for block in gone for at in BLOCKS[block] if self.disk.read(o.file, at)}
+        if cells: self.disk.write(o.file, cells)
 
     def _edit(self, o, length, patch):
         """New length and sectors: encrypts again what changes, and a partial last chunk if its length changes."""
@@ -551,6 +562,7 @@ class Store:
                 direct = first or block[0] + "_straight_home" in self.bugs and self._quiet(o, block)
                 (home if direct else logged).update(cells)
             o.dropped.update({("chunk", c): o.sequence for c in old.entries if c not in o.now.entries})
+            o.dropped.update({block: o.sequence for block in old_tables if block not in new})
             o.tables, o.committed = new, o.now
         if home: self._write_home(o, home)
         record = {(o.unit, k): Sidecar(o.id, o.wrap) for k in (0, 1)}
@@ -701,6 +713,7 @@ class Store:
             o.listed = o.told = 0
             o.settled_told = False
             self._known_durable(o, state, sequence)
+            self._punch_out(o)
         self._give_back(dead)
         self.dead = [o for o in self.dead if o not in dead]
 
@@ -1032,9 +1045,12 @@ WORKLOADS = {               # workload ("A || B": B runs on disks that crashes o
     NEW + "truncate a 0; fsync a; write a 0 4; fsync a": "length_in_order",
     NEW + "write a 0 2; fsync a; punch a 0; close a; write a 0 2; fsync a; punch a 0; fsync a; write a 0 2": "",
     NEW + "punch a 0; close a; write a 0 2; fsync a": "quiet_before_durable",
+    "create a; write a 0 8; fsync a; punch a 3; write a 2 2": "given_back_early",
+    "create a; write a 0 8; fsync a; punch a 1; punch a 2; punch a 3; fsync a; checkpoint; write a 4 4; fsync a; punch a 3; "
+        "close a; checkpoint; punch a 2; checkpoint; write a 2 2; fsync a": "",
     "create a; write a 0 8; fsync a; punch a 3; fsync a; checkpoint; write a 6 1; fsync a": "null_page_read",
-    "create a; write a 0 8; fsync a; punch a 1; punch a 2; fsync a; checkpoint; write a 2 2; fsync a":
-        "fresh_page_delta",
+    "create a; write a 0 8; fsync a; punch a 1; punch a 2; fsync a; checkpoint; write a 2 2; fsync a": "",
+    "create a; write a 0 8; fsync a; punch a 1; punch a 2; fsync a; write a 2 2; fsync a": "fresh_page_delta",
     NEW + "write a 0 2; fsync a; punch a 0; fsync a; write a 0 2; fsync a; punch a 1; fsync a; write a 2 2; close a":
         "live_record_ignored",
     NEW + "rewrap a; write a 0 1; fsync a; rewrap a; close a; checkpoint; rewrap a; fsync a": "rewrap_in_place",

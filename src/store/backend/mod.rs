@@ -99,6 +99,11 @@ pub trait File: Send + Sync {
     fn metadata(&self) -> io::Result<Metadata>;
     /// Bytes read, fewer than asked for only at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// The first byte from `offset` on that is in no hole; `None` if nothing but a hole follows. Where the file system does not
+    /// know its holes it has none.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok((offset < self.metadata()?.len).then_some(offset))
+    }
     /// All of it or an error.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;

@@ -177,7 +177,7 @@ fn remake(
 /// Answers what is lost.
 fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u64>>> {
     let length = remains.length;
-    let (mut lost, mut piece, mut at) = (Vec::new(), Vec::with_capacity(PIECE), 0);
+    let (mut lost, mut piece) = (Vec::new(), Vec::with_capacity(PIECE));
     let mut buffer = [0; CHUNK as usize];
     let flush = |piece: &mut Vec<u8>, end: u64| {
         if !piece.is_empty() {
@@ -186,7 +186,17 @@ fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u6
         }
         Ok::<_, Error>(())
     };
-    for chunk in (0..length.chunks()).map(ChunkIndex) {
+    let (mut next, end) = (0, length.chunks());
+    while next < end {
+        let chunk = ChunkIndex(remains.skip_holes(next, end)?);
+        if chunk.0 > next {
+            flush(&mut piece, next * CHUNK)?;
+        }
+        next = chunk.0 + 1;
+        if chunk.0 == end {
+            break;
+        }
+        let at = chunk.0 * CHUNK;
         match remains.chunk(chunk, &mut buffer)? {
             Salvaged::Data(count) => piece.extend_from_slice(&buffer[..count]),
             Salvaged::Hole => flush(&mut piece, at)?,
@@ -195,12 +205,11 @@ fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u6
                 content::add(&mut lost, at..at + length.bytes_in(chunk) as u64);
             }
         }
-        at += length.bytes_in(chunk) as u64;
         if piece.len() + buffer.len() > PIECE {
-            flush(&mut piece, at)?;
+            flush(&mut piece, at + length.bytes_in(chunk) as u64)?;
         }
     }
-    flush(&mut piece, at)?;
+    flush(&mut piece, length.0)?;
     object.truncate(length.0)?;
     Ok(lost)
 }

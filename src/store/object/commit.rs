@@ -438,7 +438,5 @@ impl Object {
             state.homes.synced(noted.home_writes);
         }
         state.homes.checkpointed();
-        let vacated = std::mem::take(&mut state.vacated);
-        self.give_back(&mut state, vacated);
     }
 }

@@ -4,7 +4,7 @@ use super::sealed::{BUFFER, Covered, Source, unchanged};
 use super::{Home, Keys, Object, State};
 use crate::crypto::{ChunkCipher, ChunkTag, wiped};
 use crate::format::entry::Entry;
-use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PageIndex, PlainLen};
+use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, PlainLen};
 use crate::format::log_record::{Body, Record};
 use crate::store::checkpoint::Permit;
 use crate::store::mistakes::{Mistake, makes};
@@ -18,11 +18,6 @@ const RUN: u64 = 256;
 
 /// Encryptions under one key epoch: GCM's bound of 2^32 for random nonces, less what a crash may leave uncounted.
 pub const ENCRYPTIONS: u64 = (1 << 32) - (1 << 24);
-
-pub enum SeekTo {
-    Data,
-    Hole,
-}
 
 /// Why a change was not begun.
 pub(super) enum Blocked {
@@ -205,52 +200,18 @@ impl Object {
         })
     }
 
-    /// `ENXIO` past the end, as lseek(2).
-    pub fn seek(&self, offset: u64, to: SeekTo) -> Result<u64> {
-        let mut state = self.state.write();
-        if offset >= state.length.0 {
-            return Err(Error::Errno(libc::ENXIO));
-        }
-        let data = matches!(to, SeekTo::Data);
-        let mut chunk = offset / CHUNK;
-        while chunk < state.length.chunks() {
-            if let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot(state.geometry())
-                && state.is_null_page(page)?
-            {
-                if !data {
-                    break;
-                }
-                chunk += state.geometry().page_chunks();
-                continue;
-            }
-            state.bring(chunk..chunk + 1)?;
-            if state.tables.is_present(ChunkIndex(chunk)) == data {
-                break;
-            }
-            chunk += 1;
-        }
-        state.bound_memory();
-        if chunk < state.length.chunks() {
-            Ok(offset.max(chunk * CHUNK))
-        } else if data {
-            Err(Error::Errno(libc::ENXIO))
-        } else {
-            Ok(state.length.0)
-        }
-    }
-
     /// Does a change: first without a permit to append, which is all that quiet chunks need, else with one.
-    pub(super) fn change(
+    pub(super) fn change<T>(
         &self,
-        change: impl Fn(&mut State, Option<&Permit<'_>>) -> std::result::Result<(), Blocked>,
-    ) -> Result<()> {
+        change: impl Fn(&mut State, Option<&Permit<'_>>) -> std::result::Result<T, Blocked>,
+    ) -> Result<T> {
         self.store.writable()?;
         self.asked.again();
         let mut state = self.state.write();
         // Even what needs none could not be committed.
         state.keys.are_there()?;
         match change(&mut state, None) {
-            Ok(()) => return Ok(()),
+            Ok(done) => return Ok(done),
             Err(Blocked::Failed(error)) => return Err(error),
             Err(Blocked::Log) => {}
         }
@@ -264,7 +225,7 @@ impl Object {
             let mut state = self.state.write();
             state.keys.are_there()?;
             match change(&mut state, Some(permit)) {
-                Ok(()) => Ok(()),
+                Ok(done) => Ok(done),
                 Err(Blocked::Failed(error)) => Err(error),
                 // Never with a permit.
                 Err(Blocked::Log) => Err(Error::Errno(libc::EIO)),
@@ -421,6 +382,7 @@ impl Object {
         for (index, tag) in run.clone().map(ChunkIndex).zip(tags) {
             state.tables.set(index, Some(&Entry { tag: *tag, epoch }));
         }
+        state.vacated.remove(run);
         if !quiet || state.mtime.is_some() {
             state.mtime = Some(self.store.backend.now());
         }
@@ -484,11 +446,6 @@ impl State {
     pub(super) fn prepare_cut(&mut self, new: PlainLen) -> Result<()> {
         let home = self.home()?.clone();
         self.tables.prepare_cut(new, &|offset, block| home.read_block(offset, block))
-    }
-
-    pub(super) fn is_null_page(&mut self, page: PageIndex) -> Result<bool> {
-        let home = self.home()?.clone();
-        self.tables.is_null_page(page, &|offset, block| home.read_block(offset, block))
     }
 
     pub(super) fn changed(&mut self, now: i64) {

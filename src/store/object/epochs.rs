@@ -8,13 +8,13 @@ use super::rewrite::Before;
 use super::sealed::unchanged;
 use super::{Object, State};
 use crate::crypto::DataKey;
-use crate::format::layout::{ChunkIndex, EntrySlot, PlainLen};
+use crate::format::layout::{ChunkIndex, PlainLen};
 use crate::sse::{Algorithm, WrappedDataKey};
 use crate::store::checkpoint::Permit;
 use crate::store::{Error, Result};
 use std::ops::Range;
 
-/// Chunks that one step looks at, at most.
+/// Chunks that one step looks at, at most, whole pages of holes aside.
 const LOOKED_AT: u64 = 1 << 14;
 
 impl Object {
@@ -101,19 +101,15 @@ impl Object {
 
     /// Answers the first chunk that was not looked at.
     fn reencrypt_from(&self, state: &mut State, permit: &Permit<'_>, from: u64, most: u64) -> Result<u64> {
-        let end = state.length.chunks().min(from.saturating_add(LOOKED_AT));
-        let mut budget = most;
+        let end = state.length.chunks();
+        let (mut budget, mut to_look_at) = (most, LOOKED_AT);
         let mut chunk = from;
-        while chunk < end && budget > 0 {
-            if let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot(state.geometry())
-                && state.is_null_page(page)?
-            {
-                chunk += state.geometry().page_chunks();
-                continue;
-            }
+        while chunk < end && budget > 0 && to_look_at > 0 {
+            chunk = state.skip_holes(chunk..end)?;
             let run = state.old_run(chunk, end.min(chunk + budget))?;
+            to_look_at = to_look_at.saturating_sub((run.end - run.start).max(1));
             if run.is_empty() {
-                chunk += 1;
+                chunk = end.min(chunk + 1);
                 continue;
             }
             let length = state.length;

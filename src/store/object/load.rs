@@ -1,7 +1,6 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
-use super::space::Vacated;
-use super::{Home, Homes, Keys, Logged, Object, State, Tables, Unverified};
+use super::{Home, Homes, Keys, Logged, Object, Ranges, State, Tables, Unverified};
 use crate::crypto::{DataKey, ObjectKeys, ObjectParameters};
 use crate::format::ObjectId;
 use crate::format::header::{ENTRIES_AT, Header, Seal};
@@ -69,7 +68,7 @@ impl Object {
             cut: 0,
             relocated: false,
             trim: false,
-            vacated: Vacated::default(),
+            vacated: Ranges::default(),
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,
@@ -143,7 +142,7 @@ impl Object {
             cut: header.seal.length.chunks(),
             relocated: false,
             trim: false,
-            vacated: Vacated::default(),
+            vacated: Ranges::default(),
             dropped: Vec::new(),
             durable_sequence: 0,
             sidecar_durable: false,

@@ -6,11 +6,13 @@ mod content;
 mod cramped;
 mod epochs;
 mod held;
+mod holes;
 mod home;
 mod homes;
 mod load;
 mod lock;
 mod md5;
+mod ranges;
 mod relocate;
 mod rewrite;
 mod salvage;
@@ -30,14 +32,15 @@ use crate::format::layout::{Geometry, PlainLen};
 use crate::format::sidecar::{Place, Sidecar};
 use crate::sse::Algorithm;
 pub(super) use commit::Noted;
-pub use content::{ENCRYPTIONS, SeekTo};
+pub use content::ENCRYPTIONS;
 pub use held::Held;
+pub use holes::SeekTo;
 pub(super) use home::Home;
 use homes::Homes;
 pub(super) use load::NewObject;
 use parking_lot::{Mutex, RwLock};
+use ranges::Ranges;
 pub(super) use salvage::{Remains, Salvaged};
-use space::Vacated;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,7 +96,8 @@ pub(super) struct State {
     cut: u64,
     /// The file's space has to follow a cut, even where its length does already: some may be reserved beyond the end.
     trim: bool,
-    vacated: Vacated,
+    /// Chunks that became holes while the object file, or the log, had content of theirs: their space waits for a checkpoint.
+    vacated: Ranges,
     /// Everything in the object file changed its place: until a checkpoint has brought it home, no chunk is quiet.
     relocated: bool,
     /// Chunks that commits stopped referring to, and those commits' sequences, until they are known durable.

@@ -59,6 +59,18 @@ impl Remains {
         Ok(Self { home, keys, sidecar, geometry, length, header: block, page: (0, Vec::new()) })
     }
 
+    /// The first chunk from this one on, before `end`, that may be there; `end` if none is. Where the object file has a hole there
+    /// is neither a chunk nor a table that tells of one.
+    pub fn skip_holes(&self, chunk: u64, end: u64) -> Result<u64> {
+        let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot(self.geometry) else { return Ok(chunk) };
+        if self.home.patch.is_some() {
+            return Ok(chunk);
+        }
+        let data = self.home.file.next_data(page.table().offset(self.geometry))?;
+        let first = data.and_then(|data| self.geometry.page_at(data)).map(|page| page.first_chunk(self.geometry).0);
+        Ok(first.map_or(end, |first| first.clamp(chunk, end)))
+    }
+
     /// One chunk, into a buffer of a chunk's length.
     pub fn chunk(&mut self, chunk: ChunkIndex, bytes: &mut [u8]) -> Result<Salvaged> {
         let have = self.length.bytes_in(chunk);

@@ -1,78 +1,18 @@
 //! Backing space: reserving it, and giving back what holes and cuts leave unused.
 
 use super::content::chunks_of;
-use super::sealed::Covered;
-use super::{Object, State};
-use crate::format::layout::{CHUNK, ChunkIndex, EntrySlot, PlainLen};
+use super::{Object, Ranges, State};
+use crate::format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PlainLen};
+use crate::store::backend::File;
+use crate::store::mistakes::{Mistake, makes};
 use crate::store::{Error, Result};
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Chunks that became holes while the object file, or the log, had content of theirs.
-#[derive(Default)]
-pub(super) struct Vacated(Vec<Range<u64>>);
-
-impl Vacated {
-    pub(super) fn add(&mut self, chunks: Range<u64>) {
-        if chunks.is_empty() {
-            return;
-        }
-        match self.0.last_mut() {
-            Some(last) if (last.start..=last.end).contains(&chunks.start) => last.end = last.end.max(chunks.end),
-            _ => self.0.push(chunks),
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Their space is wanted again.
-    fn remove(&mut self, chunks: &Range<u64>) {
-        if !self.0.iter().any(|range| range.start < chunks.end && chunks.start < range.end) {
-            return;
-        }
-        for range in std::mem::take(&mut self.0) {
-            self.add(range.start..range.end.min(chunks.start));
-            self.add(range.start.max(chunks.end)..range.end);
-        }
-    }
-}
+/// Tables that one step looks at, and holes that it punches.
+const STEP: usize = 256;
 
 impl Object {
-    /// Zeros in `offset..offset + len`, within the present length; whole chunks become holes.
-    pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
-        self.change(|state, permit| {
-            let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;
-            self.store.check_length(end, state.geometry())?;
-            let end = end.min(state.length.0);
-            if offset >= end {
-                return Ok(());
-            }
-            let whole = offset.div_ceil(CHUNK)..if end == state.length.0 { end.div_ceil(CHUNK) } else { end / CHUNK };
-            for edge in [offset / CHUNK, (end - 1) / CHUNK] {
-                if whole.contains(&edge) {
-                    continue;
-                }
-                state.bring(edge..edge + 1)?;
-                if state.tables.is_present(ChunkIndex(edge)) {
-                    let length = state.length;
-                    self.edit(state, permit, length, &(edge..edge + 1), &|chunk: ChunkIndex, bytes: &mut [u8]| {
-                        let begin = chunk.0 * CHUNK;
-                        let from = (offset.max(begin) - begin) as usize;
-                        let to = (end.min(begin + bytes.len() as u64) - begin) as usize;
-                        bytes[from..to].fill(0);
-                        Covered(from..to)
-                    })?;
-                }
-            }
-            state.clear(whole.clone())?;
-            state.changed(self.store.now());
-            state.mtime = Some(self.store.now());
-            self.give_back(state, Vacated(vec![whole]));
-            Ok(())
-        })
-    }
-
     /// Reserves backing space for that plaintext range; changes no length.
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
         self.store.writable()?;
@@ -94,26 +34,50 @@ impl Object {
         Ok(reserved?)
     }
 
-    /// Punches out of the object file what became holes and nothing needs any more (W1). The rest is vacated, and waits for
-    /// a checkpoint.
-    pub(super) fn give_back(&self, state: &mut State, holes: Vacated) {
-        if holes.0.is_empty() {
-            return;
-        }
-        match self.give_back_now(state, holes) {
-            Err(error) if !error.is_errno(rustix::io::Errno::OPNOTSUPP) => {
-                ::log::warn!("{}: the space of its holes is not given back: {error}", state.show());
+    /// What a checkpoint has made quiet of the holes that wait for it. Between its steps others get at the object.
+    pub(in crate::store) fn give_back_vacated(&self) {
+        let mut from = 0;
+        loop {
+            let mut state = self.state.write();
+            let holes = state.vacated.split_off(from);
+            if holes.is_empty() {
+                return;
             }
-            _ => {}
+            match self.give_back(&mut state, &holes) {
+                Some(next) => from = next,
+                None => return,
+            }
+            state.bound_memory();
         }
     }
 
-    fn give_back_now(&self, state: &mut State, holes: Vacated) -> Result<()> {
-        let (file, geometry, length) = (state.home()?.file.clone(), state.geometry(), state.length.chunks());
+    pub(in crate::store) fn has_vacated(&self) -> bool {
+        !self.state.read().vacated.is_empty()
+    }
+
+    /// Punches out of the object file what became holes and nothing needs any more (W6). The rest is vacated, and waits for
+    /// a checkpoint. Answers from which chunk on it was not looked at, if that would have taken long: it is vacated too.
+    pub(super) fn give_back(&self, state: &mut State, holes: &Ranges) -> Option<u64> {
+        if holes.is_empty() {
+            return None;
+        }
+        match self.give_back_some(state, holes) {
+            Ok(rest) => rest,
+            Err(error) => {
+                if !error.is_errno(rustix::io::Errno::OPNOTSUPP) {
+                    ::log::warn!("{}: the space of its holes is not given back: {error}", state.show());
+                }
+                None
+            }
+        }
+    }
+
+    fn give_back_some(&self, state: &mut State, holes: &Ranges) -> Result<Option<u64>> {
+        let (file, length) = (state.home()?.file.clone(), state.length.chunks());
         let before = file.metadata()?;
-        let (mut len, whole) = (before.len, state.length.cipher(geometry).0);
-        let mut punched = false;
-        for chunks in holes.0 {
+        let (mut unneeded, mut looked_at, mut rest) = (Vec::new(), 0, None);
+        let needed = state.needed();
+        for chunks in holes.iter() {
             if state.dirty {
                 // Beyond the end the file is cut with the next commit, unless the object has grown again by then.
                 state.vacated.add(chunks.start.max(length)..chunks.end);
@@ -121,86 +85,96 @@ impl Object {
             let end = chunks.end.min(length);
             let mut chunk = chunks.start;
             while chunk < end {
-                let run = chunk..end.min(chunk + ChunkIndex(chunk).run(geometry));
-                chunk = run.end;
-                for hole in state.unneeded(run)?.0 {
-                    let (from, count) = (ChunkIndex(hole.start).offset(geometry), (hole.end - hole.start) * CHUNK);
-                    if whole.min(from + count) > len {
-                        // What is reserved beyond the end of the file is not punched.
-                        len = whole;
-                        file.set_len(len)?;
-                    }
-                    file.punch(from, count)?;
-                    punched = true;
+                if looked_at + unneeded.len() >= STEP {
+                    rest = rest.or(Some(chunk));
+                    state.vacated.add(chunk..end);
+                    break;
                 }
-                state.bound_memory();
+                looked_at += 1;
+                let next = state.skip_holes(chunk..end)?;
+                needed.within(chunk..next).for_each(|kept| state.vacated.add(kept));
+                needed.missing(chunk..next).into_iter().for_each(|hole| unneeded.extend(state.blocks_of(&hole)));
+                chunk = end.min(next + ChunkIndex(next).run(state.geometry()));
+                unneeded.extend(state.unneeded(next..chunk)?);
             }
         }
+        let punched = Self::punch_out(state, &file, before.len, &unneeded)?;
         if punched {
             file.set_times(None, Some(state.mtime.unwrap_or(before.mtime)))?;
             self.store.resized.lock().insert(self.ino);
         }
-        Ok(())
+        Ok(rest)
+    }
+
+    /// Byte ranges of the object file, which has this length.
+    fn punch_out(state: &State, file: &Arc<dyn File>, len: u64, ranges: &[Range<u64>]) -> Result<bool> {
+        let whole = state.length.cipher(state.geometry()).0;
+        if ranges.iter().any(|range| whole.min(range.end) > len) {
+            // What is reserved beyond the end of the file is not punched.
+            file.set_len(whole)?;
+        }
+        ranges.iter().try_for_each(|range| file.punch(range.start, range.end - range.start))?;
+        Ok(!ranges.is_empty())
     }
 }
 
 impl State {
-    /// Makes holes of whole chunks.
-    fn clear(&mut self, chunks: Range<u64>) -> Result<()> {
-        let home = self.home()?.clone();
-        let read = |offset, block: &mut _| home.read_block(offset, block);
-        let page_chunks = self.geometry().page_chunks();
-        let mut chunk = chunks.start;
-        while chunk < chunks.end {
-            let index = ChunkIndex(chunk);
-            match index.slot(self.geometry()) {
-                EntrySlot::Page(page, 0) if chunks.end - chunk >= page_chunks => {
-                    if !self.tables.is_null_page(page, &read)? {
-                        self.tables.clear_page(page, &read)?;
-                    }
-                    chunk += page_chunks;
-                }
-                _ => {
-                    self.tables.bring(index, &read)?;
-                    if self.tables.is_present(index) {
-                        self.tables.set(index, None);
-                    }
-                    chunk += 1;
-                }
-            }
+    /// Chunks of which something but the present content may be needed, or whose table may. There may be more of them than
+    /// `is_quiet` knows, never fewer; of those that the header describes it alone knows.
+    fn needed(&self) -> Ranges {
+        let mut needed = Ranges::default();
+        if makes(Mistake::GivenBackEarly) {
+            return needed;
         }
-        Ok(())
+        if self.relocated {
+            needed.add(0..u64::MAX);
+        }
+        if self.committed {
+            needed.add(self.cut..self.seal.length.chunks());
+        }
+        self.dropped.iter().for_each(|dropped| needed.add(dropped.chunks.clone()));
+        self.logged.chunks.keys().chain(&self.logged.overtaken).for_each(|chunk| needed.add(*chunk..chunk + 1));
+        self.tables.needed_pages().for_each(|page| {
+            let first = page.first_chunk(self.geometry()).0;
+            needed.add(first..first + self.geometry().page_chunks());
+        });
+        needed
     }
 
-    /// Of chunks that lie next to each other, the holes that can be punched; those that something still refers to are
-    /// vacated as before.
-    fn unneeded(&mut self, run: Range<u64>) -> Result<Vacated> {
-        let mut holes = Vacated::default();
-        let null = match ChunkIndex(run.start).slot(self.geometry()) {
-            EntrySlot::Header(_) => false,
-            EntrySlot::Page(page, _) => self.is_null_page(page)?,
+    /// Where a hole is in the object file that nothing needs any more, with the tables in it that describe nothing else. As
+    /// long as a table describes something outside of it, it stays; so does one whose bytes the log would bring back.
+    fn blocks_of(&self, hole: &Range<u64>) -> Vec<Range<u64>> {
+        let geometry = self.geometry();
+        let page_of = |chunk: u64| match ChunkIndex(chunk).slot(geometry) {
+            EntrySlot::Page(page, _) => Some(page.table()),
+            EntrySlot::Header(_) => None,
         };
-        if !null {
-            self.bring(run.clone())?;
-        } else if self.was_empty(&run) {
-            holes.add(run);
-            return Ok(holes);
+        let start = match ChunkIndex(hole.start).slot(geometry) {
+            EntrySlot::Page(page, 0) => page.table().offset(geometry),
+            _ => ChunkIndex(hole.start).offset(geometry),
+        };
+        let end = ChunkIndex(hole.end - 1).offset(geometry) + CHUNK;
+        let mut blocks = Ranges::from(start..end);
+        let outside = [hole.start.checked_sub(1), Some(hole.end)].into_iter().flatten().filter_map(page_of);
+        let pages = self.length.pages(geometry);
+        let tables = outside.flat_map(|page| std::iter::once(page).chain(page.ancestors(pages)));
+        for table in tables.chain(self.tables.nodes_in_log()) {
+            let at = table.offset(geometry);
+            blocks.remove(&(at..at + BLOCK));
         }
-        for chunk in run {
-            if self.tables.is_present(ChunkIndex(chunk)) {
-                continue;
-            }
+        blocks.iter().collect()
+    }
+
+    /// The same for chunks that lie next to each other and of which some may be there.
+    fn unneeded(&mut self, run: Range<u64>) -> Result<Vec<Range<u64>>> {
+        self.bring(run.clone())?;
+        let mut holes = Ranges::default();
+        for chunk in run.filter(|chunk| !self.tables.is_present(ChunkIndex(*chunk))) {
             let unneeded = self.is_quiet(ChunkIndex(chunk));
             let of = if unneeded { &mut holes } else { &mut self.vacated };
             of.add(chunk..chunk + 1);
         }
-        Ok(holes)
-    }
-
-    /// Whether chunks of an empty page are quiet all together, as in most of a large hole.
-    fn was_empty(&self, run: &Range<u64>) -> bool {
-        let unchanged = !self.committed || run.end <= self.cut || run.start >= self.seal.length.chunks();
-        let dropped = self.relocated || !self.dropped.is_empty() || !self.logged.is_empty();
-        unchanged && !dropped && !self.tables.has(ChunkIndex(run.start))
+        let offset = |chunk: u64| ChunkIndex(chunk).offset(self.geometry());
+        Ok(holes.iter().map(|hole| offset(hole.start)..offset(hole.end - 1) + CHUNK).collect())
     }
 }

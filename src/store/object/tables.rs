@@ -1,5 +1,8 @@
 //! An object's tag entries and hash tree: what is in memory of them, and how it follows the object's length.
 
+mod walk;
+
+use crate::format::bytes::is_zero;
 use crate::format::entry::{Entry, is_present};
 use crate::format::header::Seal;
 use crate::format::layout::{
@@ -168,29 +171,13 @@ impl Tables {
         }
     }
 
-    /// Clears all the entries of a page that need not be in memory: a whole page punched out of a large file.
-    pub fn clear_page(&mut self, page: PageIndex, read: ReadBlock<'_>) -> Result<()> {
-        self.bring_table(page.table(), read)?;
+    /// Clears all the entries of a page, which has been brought.
+    pub fn clear_page(&mut self, page: PageIndex) {
         if let Some(table) = self.loaded.get_mut(&page.table())
-            && table.now.iter().any(|byte| *byte != 0)
+            && !table.is_empty()
         {
             table.touch();
             table.now.fill(0);
-        }
-        Ok(())
-    }
-
-    /// Whether a page is empty, as far as can be told without reading it: for skipping holes.
-    pub fn is_null_page(&mut self, page: PageIndex, read: ReadBlock<'_>) -> Result<bool> {
-        if let Some(table) = self.loaded.get(&page.table()) {
-            return Ok(table.now.iter().all(|byte| *byte == 0));
-        }
-        match page.table().parent(self.pages) {
-            None => Ok(self.top == NULL),
-            Some((parent, slot)) => {
-                self.bring_table(parent, read)?;
-                Ok(hash_at(&self.loaded[&parent].now, slot) == NULL)
-            }
         }
     }
 
@@ -304,11 +291,11 @@ impl Tables {
             add_ranges(&mut changes, entries_at, &committed[..], &self.header[..]);
         }
         for (id, table) in self.loaded.iter().filter(|(_, table)| table.dirty) {
-            if table.now.iter().all(|byte| *byte == 0) {
+            if table.is_empty() {
                 continue;
             }
             match &table.committed {
-                Some(committed) if committed.iter().any(|byte| *byte != 0) => {
+                Some(committed) if !is_zero(&committed[..]) => {
                     add_ranges(&mut changes, id.offset(self.geometry), &committed[..], &table.now[..]);
                 }
                 _ if makes(Mistake::FreshPageDelta) => {
@@ -322,9 +309,9 @@ impl Tables {
 
     /// The tables that the next commit writes for the first time.
     pub fn fresh(&self) -> impl Iterator<Item = TableId> {
-        let empty = |block: &Block| block.iter().all(|byte| *byte == 0);
+        let is_new = |table: &Table| table.committed.as_ref().is_none_or(|committed| is_zero(&committed[..]));
         let dirty = self.loaded.iter().filter(|(_, table)| table.dirty);
-        dirty.filter(move |(_, table)| table.committed.as_deref().is_none_or(empty)).map(|(id, _)| *id)
+        dirty.filter(move |(_, table)| is_new(table) && !table.is_empty()).map(|(id, _)| *id)
     }
 
     /// Chunks that the committed state refers to and the present one does not, among the tables in memory.
@@ -359,7 +346,8 @@ impl Tables {
         for table in self.loaded.values_mut().filter(|table| table.dirty) {
             table.dirty = false;
             table.committed = None;
-            table.in_log |= logged;
+            // An empty one is written nowhere.
+            table.in_log |= logged && !table.is_empty();
         }
     }
 
@@ -384,6 +372,10 @@ impl Tables {
 }
 
 impl Table {
+    fn is_empty(&self) -> bool {
+        is_zero(&self.now[..])
+    }
+
     fn fresh() -> Self {
         Self { now: Box::new([0; BLOCK as usize]), committed: None, dirty: true, in_log: false }
     }

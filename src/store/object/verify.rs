@@ -4,7 +4,7 @@
 //! is the longest beginning of it without anything missing: a length that it had while it was written.
 
 use super::{Object, State};
-use crate::format::layout::{CHUNK, ChunkIndex, EntrySlot};
+use crate::format::layout::{CHUNK, ChunkIndex};
 use crate::store::mistakes::{Mistake, makes};
 use crate::store::{Error, Result, birth};
 
@@ -53,18 +53,16 @@ impl Object {
     /// Where something of what was sealed is missing, how many chunks are there from the first one on, without the hole that
     /// they may end in.
     fn missing(&self, state: &mut State) -> Result<Option<u64>> {
-        let (end, page_chunks) = (state.length.chunks(), state.geometry().page_chunks());
+        let end = state.length.chunks();
         let (mut chunk, mut there) = (0, 0);
-        while chunk < end {
-            if let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot(state.geometry()) {
-                match state.is_null_page(page) {
-                    Ok(true) => {
-                        chunk += page_chunks;
-                        continue;
-                    }
-                    Err(Error::Corrupt(_)) => return Ok(Some(there)),
-                    other => other?,
-                };
+        loop {
+            match state.skip_holes(chunk..end) {
+                Ok(first) => chunk = first,
+                Err(Error::Corrupt(_)) => return Ok(Some(there)),
+                Err(error) => return Err(error),
+            }
+            if chunk == end {
+                return Ok(None);
             }
             let next = end.min(chunk + ChunkIndex(chunk).run(state.geometry()).min(RUN));
             match self.is_there(state, chunk, next) {
@@ -83,7 +81,6 @@ impl Object {
             chunk = next;
             state.bound_memory();
         }
-        Ok(None)
     }
 
     fn is_there(&self, state: &mut State, first: u64, end: u64) -> Result<()> {

@@ -47,9 +47,12 @@ impl World {
         self.close(handle);
     }
 
+    fn ino(&self, name: &str) -> u64 {
+        self.fs.lookup(self.bucket, OsStr::new(name)).unwrap().attr.ino
+    }
+
     fn open(&self, name: &str) -> u64 {
-        let ino = self.fs.lookup(self.bucket, OsStr::new(name)).unwrap().attr.ino;
-        self.fs.open(ino, false, true, &CALLER).unwrap()
+        self.fs.open(self.ino(name), false, true, &CALLER).unwrap()
     }
 
     fn close(&self, handle: u64) {
@@ -195,4 +198,29 @@ fn names_cost_the_same_in_large_directories() {
         costs.push(calls.total());
     }
     assert_eq!(costs[0], costs[1]);
+}
+
+#[test]
+fn copying_a_file_of_holes_costs_what_is_there() {
+    let mut costs = Vec::new();
+    for size in [GIB, 1024 * GIB, 15 * 1024 * GIB] {
+        let mut world = World::new();
+        world.make("from", &[7; 4096]);
+        let handle = world.open("from");
+        world.fs.write(handle, size / 2, &[8; 4096], Writer::Privileged).unwrap();
+        world.fs.truncate(world.ino("from"), Some(handle), size, &CALLER).unwrap();
+        world.close(handle);
+        world.make("to", &[9; 10_000]);
+        world.remount();
+        let calls = world.calls(|| {
+            let (from, to) = (world.open("from"), world.open("to"));
+            assert_eq!(world.fs.copy(from, 0, to, 0, size, &CALLER).unwrap(), size);
+            assert_eq!((world.read(to, 4096), world.read(to, size / 2)), (vec![0; 4096], vec![8; 4096]));
+            world.close(from);
+            world.close(to);
+        });
+        assert_eq!(world.fs.lookup(world.bucket, OsStr::new("to")).unwrap().attr.size, size);
+        costs.push(calls.total());
+    }
+    assert!(costs.iter().all(|cost| *cost <= costs[0] + 24 && *cost < 120), "{costs:?}");
 }

@@ -5,6 +5,7 @@ mod descriptors;
 
 mod dual;
 mod group_commit;
+mod holes;
 mod moody;
 mod name_syncs;
 mod nonces;

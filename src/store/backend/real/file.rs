@@ -124,6 +124,16 @@ impl File for RealFile {
         Ok(done)
     }
 
+    /// The file's position is used for nothing else.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match seek(&self.fd, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((offset < self.metadata()?.len).then_some(offset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         keeping_mode(&self.fd, || {
             let mut done = 0;
@@ -201,7 +211,7 @@ impl File for RealFile {
         Ok(())
     }
 
-    /// The file's position, which nothing here uses, can be set to what a file's length can be: found by halving.
+    /// The file's position, which no reading or writing uses, can be set to what a file's length can be: found by halving.
     fn max_len(&self) -> u64 {
         let can_be = |len: u64| seek(&self.fd, SeekFrom::Start(len)).is_ok();
         let (mut least, mut most) = (0, i64::MAX as u64);

@@ -46,6 +46,15 @@ impl Content {
         sectors.filter(|(at, sector)| *at >= first && sector.is_some()).map(|(at, _)| at).collect()
     }
 
+    /// The first byte from `offset` on that is in no hole.
+    pub(super) fn next_data(&self, offset: u64) -> Option<u64> {
+        let first = offset / SECTOR as u64;
+        let groups = self.groups.range(first / GROUP as u64..);
+        let mut sectors = groups.flat_map(|(n, group)| (n * GROUP as u64..).zip(group.iter()));
+        let (at, _) = sectors.find(|(at, sector)| *at >= first && sector.is_some())?;
+        Some(offset.max(at * SECTOR as u64)).filter(|at| *at < self.len)
+    }
+
     /// Bytes read: fewer than asked for only at the end.
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let count = buf.len().min(usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX));

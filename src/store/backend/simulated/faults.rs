@@ -22,6 +22,8 @@ pub enum Call {
     ReadLink,
     ReadDir,
     Read,
+    /// For data.
+    Seek,
     Write,
     SetLen,
     Allocate,

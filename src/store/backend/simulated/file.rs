@@ -88,6 +88,10 @@ impl File for SimulatedFile {
         self.shared.look(Call::Read, |state| Ok(state.image.file(self.ino).current.read(buf, offset)))
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.shared.look(Call::Seek, |state| Ok(state.image.file(self.ino).current.next_data(offset)))
+    }
+
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.shared.change_despite(Call::Write, |state, fault: Option<Fault>| {
             self.check_writable(Errno::BADF)?;

@@ -59,6 +59,16 @@ impl World {
         Ok(())
     }
 
+    /// All from one chunk to another, with what lies between.
+    pub fn clear(&self, name: &str, first: usize, last: usize) -> Result<(), Error> {
+        let Some(object) = self.find(name)? else { return Ok(()) };
+        let cleared = |known: &Content| (first..=last).fold(known.clone(), |content, chunk| content.punch(chunk));
+        self.with_known(&object, |known| known.push(cleared(known.now())));
+        let from = self.chunks[first] * CHUNK;
+        object.punch(from, self.chunks[last] * CHUNK + CHUNK - from)?;
+        Ok(())
+    }
+
     pub fn rewrap(&self, name: &str) -> Result<(), Error> {
         let Some(object) = self.find(name)? else { return Ok(()) };
         let wrap = self.next();

@@ -174,6 +174,7 @@ mistakes! {
         "create a; write a 0 4; close a; create b; write b 0 1; fsync b; checkpoint; write b 0 1; fsync b");
     opening_not_listed: OpeningNotListed, |_| openings_survive().err();
     told_too_early: ToldTooEarly, |_| openings_survive().err();
+    given_back_early: GivenBackEarly, crash("create a; write a 0 8; fsync a; clear a 1 3; write a 2 2");
     null_page_read: NullPageRead, crash("create a; write a 0 8; fsync a; punch a 3; fsync a; checkpoint; write a 6 1; fsync a");
     length_from_file: LengthFromFile, recombine;
     header_entries_unchecked: HeaderEntriesUnchecked, recombine;

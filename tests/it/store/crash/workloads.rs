@@ -27,6 +27,11 @@ pub const SEQUENTIAL: &[&str] = &[
     "create a; write a 0 8; fsync a; punch a 1; punch a 2; fsync a; checkpoint; write a 2 2; fsync a",
     "create a; write a 0 4; fsync a; write a 0 2; fsync a; punch a 0; fsync a; write a 0 2; fsync a; punch a 1; \
      fsync a; write a 2 2; close a",
+    "create a; write a 0 8; fsync a; clear a 1 3; fsync a; checkpoint; write a 2 2; fsync a; write a 6 1; close a",
+    "create a; write a 0 8; fsync a; clear a 1 3; close a; write a 2 2; close a; checkpoint; clear a 0 3; fsync a; \
+     write a 2 6; close a; clear a 1 2; checkpoint; write a 4 2; fsync a",
+    "create a; write a 0 8; fsync a; write a 2 2; fsync a; truncate a 3; truncate a 8; clear a 1 2; close a; checkpoint; \
+     clear a 0 3; write a 3 3; fsync a",
     "create a; write a 0 4; fsync a; rewrap a; write a 0 1; fsync a; rewrap a; close a; checkpoint; rewrap a; fsync a",
     "create a; write a 0 4; fsync a; write a 0 1; rewrap a; fsync a",
     "create a; write a 0 2; close a; truncate a 0; rewrap a; write a 0 2; fsync a",
@@ -79,6 +84,7 @@ pub const INTERLEAVED: &[&str] = &[
     "create a; write a 0 4; fsync a; checkpoint { write a 4 2 }; fsync a; write a 0 1; close a",
     "create a; write a 0 4; fsync a; write a 0 1; checkpoint { write a 4 2 }; fsync a",
     "create a; write a 0 4; fsync a; write a 0 2; fsync a; checkpoint { punch a 0 }; write a 2 1; fsync a",
+    "create a; write a 0 8; fsync a; write a 2 4; fsync a; checkpoint { clear a 1 3 }; write a 2 1; close a; checkpoint",
     "create a; write a 0 4; fsync a; write a 0 1; checkpoint { / write a 1 1; fsync a; create b; write b 0 1; fsync b }",
     "create a; write a 0 4; fsync a; rewrap a; checkpoint { create b; write b 0 1; fsync b / rewrap a / unlink_open a }",
     "create a; write a 0 8; fsync a; rekey a; reencrypt a; checkpoint { reencrypt a; write a 0 1 / reencrypt a }; \
@@ -196,7 +202,8 @@ fn random_op(rng: &mut StdRng, layers: bool) -> String {
         61 => format!("rekey {name}"),
         62..64 => format!("reencrypt {name}"),
         64..69 => format!("truncate {name} {}", rng.random_range(0..9)),
-        69..76 => format!("punch {name} {}", rng.random_range(0..4)),
+        69..73 => format!("punch {name} {}", rng.random_range(0..4)),
+        73..76 => format!("clear {name} {} {}", rng.random_range(0..2), rng.random_range(2..4)),
         76..88 => format!("create {place}"),
         88..95 => format!("rename {place} {}", PLACES.choose(rng).unwrap()),
         95..98 => format!("unlink {place}"),

@@ -218,6 +218,7 @@ impl World {
             ["write", name, _, _] => self.write(name, number(2), number(3)),
             ["truncate", name, _] => self.truncate(name, number(2)),
             ["punch", name, _] => self.punch(name, number(2)),
+            ["clear", name, _, _] => self.clear(name, number(2), number(3)),
             ["rewrap", name] => self.rewrap(name),
             ["rekey", name] => self.rekey(name),
             ["relayer", name] => self.relayer(name),
