@@ -244,12 +244,12 @@ fn place<T>(boxed: &T) -> (usize, usize) {
 /// The forms that are looked for are those that the libraries have in memory, on a processor with instructions for AES and SHA.
 #[test]
 fn what_is_looked_for_is_what_libraries_make_of_keys() {
+    use aes::cipher::KeyInit;
+    use hmac::Mac;
     if !std::fs::read_to_string("/proc/cpuinfo").unwrap().split_whitespace().any(|word| word == "aes") {
         eprintln!("NOT RUN: this processor has no instructions for AES, and libraries lay round keys out otherwise");
         return;
     }
-    use aes::cipher::KeyInit;
-    use hmac::Mac;
     let key: secrets::Key = noise(7, 32).try_into().unwrap();
     let mut needles = Needles::default();
     secrets::key(&mut needles, "key", &key);
