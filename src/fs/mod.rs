@@ -28,6 +28,7 @@ pub use revocation::KernelCache;
 
 use crate::kms::Caller;
 use crate::store::backend::NewNode;
+use crate::store::interleaving::just_before_use;
 use crate::store::{Attr, Dir, Store, Target};
 use configurations::Configurations;
 use dirs::Dirs;
@@ -36,7 +37,6 @@ use handles::Handles;
 use inodes::Inodes;
 use parking_lot::RwLock;
 use revocation::Revocations;
-use rustix::io::Errno;
 use searches::Searches;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -220,18 +220,16 @@ impl Fs {
         Ok(NewNode { mode: mode & 0o7777, umask, owner })
     }
 
-    /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that still is its.
-    fn at<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> crate::store::Result<T>) -> Result<T> {
+    /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that stays its
+    /// meanwhile.
+    fn at<T>(&self, ino: u64, act: impl FnOnce(Target<'_>) -> crate::store::Result<T>) -> Result<T> {
         if let Some(object) = self.store.attached(ino) {
             return Ok(act(Target::Object(&object))?);
         }
-        for _ in 1..TRIES {
-            match act(self.reach(ino)?.target()) {
-                Err(error) if error.is_errno(Errno::NOENT) && self.in_place(ino).is_some() => {}
-                done => return Ok(done?),
-            }
-        }
-        Ok(act(self.reach(ino)?.target())?)
+        let _held = self.searches.hold(ino, ino);
+        let reached = self.reach(ino)?;
+        just_before_use();
+        Ok(act(reached.target())?)
     }
 
     /// Where an inode is that nobody has open.

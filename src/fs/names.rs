@@ -5,6 +5,7 @@ use super::{Creation, Error, Fs, Result};
 use crate::kms::Caller;
 use crate::sse::BucketName;
 use crate::store::backend::{self, Rename};
+use crate::store::interleaving::just_before_use;
 use crate::store::{Attr, Dir, Target};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -129,8 +130,11 @@ impl Fs {
     }
 
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
+        let _held = self.searches.hold(ino, ino);
         let (parent, name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ESTALE))?;
-        Ok(self.store.read_link(self.dir(parent)?.as_ref(), &name)?)
+        let dir = self.dir(parent)?;
+        just_before_use();
+        Ok(self.store.read_link(dir.as_ref(), &name)?)
     }
 
     pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
@@ -141,7 +145,8 @@ impl Fs {
         let after = if is_configuration { vec![(dir.clone(), None)] } else { Vec::new() };
         let unlink = || {
             let _moving = self.searches.names_change();
-            self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr))
+            let hold = || self.searches.hold(attr.ino, attr.ino);
+            self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr, hold).map(drop))
         };
         self.configuring(&after, unlink, || Ok(self.store.fsync_dir(&dir)?))?;
         self.configuration_changed(&dir, name);
@@ -167,13 +172,13 @@ impl Fs {
     }
 
     /// Does what takes a name away from an inode.
-    fn losing(
+    fn losing<T>(
         &self,
         parent: u64,
         name: &OsStr,
         attr: Attr,
-        act: impl FnOnce() -> crate::store::Result<()>,
-    ) -> Result<()> {
+        act: impl FnOnce() -> crate::store::Result<T>,
+    ) -> Result<T> {
         let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let last = (is_dir || attr.nlink <= 1).then_some(Attr { nlink: 0, ..attr });
         self.inodes.unlinked(attr.ino, parent, name, last);
@@ -230,22 +235,29 @@ impl Fs {
             _ => {}
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
-        let rename = || self.store.rename_known((&from, name, &source), (&to, to_name, target.as_ref()), how);
+        let hold = || self.searches.hold(source.ino, target.map_or(source.ino, |target| target.ino));
+        let rename = || {
+            let (old, new) = ((&from, name, &source), (&to, to_name, target.as_ref()));
+            // Beside directories they are held already.
+            self.store.rename_known(old, new, how, || (!dirs).then(hold))
+        };
         let act = || {
-            match target {
+            let _held = match target {
                 Some(target) if how == Rename::Exchange => {
-                    rename()?;
+                    let held = rename()?;
                     self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned()));
+                    held
                 }
                 Some(target) => self.losing(to_parent, to_name, target, rename)?,
                 None => rename()?,
-            }
+            };
             self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
             Ok(())
         };
         let settle = || self.settle_configurations(&[(&to, to_name), (&from, name)]);
         if dirs {
             let _moving = self.searches.names_change();
+            let _held = hold();
             let _tree = self.tree.write();
             let (old, new) = (self.path_in((&from, name)), self.path_in((&to, to_name)));
             self.relocating(&self.store.configured().moved(&old, &new, how), act, settle)?;

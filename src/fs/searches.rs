@@ -7,7 +7,7 @@ use super::error::errno;
 use super::inodes::Name;
 use super::{Entry, Error, Fs, Result};
 use crate::store::{Attr, Target};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 
@@ -21,11 +21,42 @@ pub struct Searches {
     changing: RwLock<()>,
     /// Inodes that are no directories, and a directory in which a walk saw each. Held as long as a search goes on.
     hints: Mutex<HashMap<u64, u64>>,
+    /// Inodes whose names are just changing below, or are just being used there.
+    held: Mutex<HashSet<u64>>,
+    freed: Condvar,
 }
 
 impl Searches {
     pub fn names_change(&self) -> RwLockReadGuard<'_, ()> {
         self.changing.read()
+    }
+
+    /// From before two inodes' names change below until `Inodes` has that, or for as long as one of them is used by a name:
+    /// no name changes hands in between. Whoever takes `changing` has it before, whoever takes `tree` or settles an inode
+    /// (`Store::settling`) does so afterwards.
+    pub fn hold(&self, one: u64, other: u64) -> Held<'_> {
+        let mut held = self.held.lock();
+        while held.contains(&one) || held.contains(&other) {
+            self.freed.wait(&mut held);
+        }
+        held.extend([one, other]);
+        Held { searches: self, inodes: [one, other] }
+    }
+}
+
+/// Two inodes, or one, that nobody else holds.
+pub struct Held<'a> {
+    searches: &'a Searches,
+    inodes: [u64; 2],
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut held = self.searches.held.lock();
+        for ino in self.inodes {
+            held.remove(&ino);
+        }
+        self.searches.freed.notify_all();
     }
 }
 

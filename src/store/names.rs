@@ -130,17 +130,18 @@ impl Store {
     }
 
     pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
-        self.unlink_known(dir, name, &self.stat_name(dir, name)?)
+        self.unlink_known(dir, name, &self.stat_name(dir, name)?, || ())
     }
 
-    /// A name of which `stat` has just shown what it stands for.
-    pub fn unlink_known(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr) -> Result<()> {
+    /// A name of which `stat` has just shown what it stands for. `hold` is called before the name goes.
+    pub fn unlink_known<H>(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr, hold: impl FnOnce() -> H) -> Result<H> {
         self.writable()?;
         let going = self.going(dir, name, attr)?;
+        let held = hold();
         let _settling = self.settling(going.ino);
         self.changing(|| dir.backing.unlink(name))?;
         self.gone(going, dir);
-        Ok(())
+        Ok(held)
     }
 
     /// Who loses a name.
@@ -177,22 +178,24 @@ impl Store {
     pub fn rename(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr, how: Rename) -> Result<()> {
         let source = self.stat_name(from, name)?;
         let target = self.stat_if_there(to, to_name)?;
-        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how)
+        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, || ())
     }
 
-    /// Names of which `stat` has just shown what they stand for.
-    pub fn rename_known(
+    /// Names of which `stat` has just shown what they stand for. `hold` is called before they change, and what takes long is
+    /// done by then.
+    pub fn rename_known<H>(
         &self,
         (from, name, source): (&Arc<Dir>, &OsStr, &Attr),
         (to, to_name, target): (&Arc<Dir>, &OsStr, Option<&Attr>),
         how: Rename,
-    ) -> Result<()> {
+        hold: impl FnOnce() -> H,
+    ) -> Result<H> {
         self.writable()?;
         if target.is_some() && how == Rename::NoReplace {
             return Err(Error::Errno(libc::EEXIST));
         }
         if target.is_some_and(|target| target.ino == source.ino) && how.replaces() {
-            return Ok(());
+            return Ok(hold());
         }
         if let Some(target) = target {
             self.sync_before_rename(from, name, source)?;
@@ -202,6 +205,7 @@ impl Store {
         }
         let replaced = target.filter(|_| how.replaces());
         let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
+        let held = hold();
         let settling = going.as_ref().map(|going| self.settling(going.ino));
         self.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
         if let Some(going) = going {
@@ -214,7 +218,7 @@ impl Store {
             (Rename::Whiteout, _) => drop(self.made(from, name)?),
             _ => {}
         }
-        Ok(())
+        Ok(held)
     }
 
     fn moved(&self, node: &Attr, dir: &Arc<Dir>, name: &OsStr) {

@@ -12,6 +12,7 @@ mod backup;
 mod below;
 mod bigfile;
 mod bulk;
+mod changing_hands;
 mod config;
 mod configured;
 mod costs;

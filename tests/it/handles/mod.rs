@@ -148,7 +148,8 @@ fn a_handle_opens_a_file_only_for_whom_its_name_does() {
     forget(&store);
     assert!(shown().starts_with("a/file \"EACCES\"\n"), "{}", shown());
     store.enable_key(&key);
-    assert!(wait_until(|| shown().starts_with("a/file [\"0o100644\", 1, \"secret\"]\n")), "{}", shown());
+    let opens = wait_until(|| shown().starts_with("a/file [\"0o100644\", 1, \"secret\"]\n"));
+    assert!(opens, "{}\n{:?}\n{}", shown(), store.kms(&format!("describe-key --key-id {key}")), store.log());
     // A configuration is one under its number too: what is none is refused.
     mount.remount();
     assert_eq!(run(&store, &bucket, "handles overwrite $STORE.handles .encryption.json"), "EINVAL\n");
