@@ -301,17 +301,17 @@ fn directories_of_any_depth_end_neither_a_check_nor_a_recovery() {
     let mount = store.mount();
     store.sh("echo more >>$MNT/bucket/mine");
     mount.kill9();
-    // With little stack. The object is nowhere, so that recovery looks everywhere.
+    // With the least stack that kmsfs goes on with. The object is nowhere, so that recovery looks everywhere.
     store.sh(&format!(
         "mv $STORE/buckets/bucket/mine aside
          python3 -c 'import os
 os.chdir(os.environ[\"STORE\"] + \"/buckets/bucket\")
 for _ in range({DEPTH}): os.mkdir(\"d\"); os.chdir(\"d\")'
-         ulimit -s 512
+         ulimit -s 1024
          kmsfs fsck --key-file $KEY --json $STORE >found || test $? = 4"
     ));
     let found: serde_json::Value = serde_json::from_str(&store.sh("cat found")).unwrap();
     assert_eq!(found["Directories"], DEPTH, "{found}");
-    store.sh("ulimit -s 512; kmsfs kms --store $STORE --key-file $KEY list-objects --key-id alias/aws/s3");
+    store.sh("ulimit -s 1024; kmsfs kms --store $STORE --key-file $KEY list-objects --key-id alias/aws/s3");
     store.mount().unmount();
 }
