@@ -12,7 +12,7 @@ use crate::store::attributes::names_in;
 use crate::store::backend::{self, Access, Backend, NewNode, Rename, XattrFlags};
 use crate::store::object::{NewObject, Remains, Salvaged};
 use crate::store::parameters::{LOG, PRIVATE_DIR, PRIVATE_FILE};
-use crate::store::{Dir, Error, Object, Result, Store, Target};
+use crate::store::{Dir, Error, Object, Result, Store, Target, birth};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -214,12 +214,13 @@ fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u6
     Ok(lost)
 }
 
-/// Extended attributes. Values that are sealed are bound to the object: those that can be read are sealed for the new one.
+/// Extended attributes. Values that are sealed are bound to the object: those that can be read are sealed for the new one. The
+/// damaged one's birth excuses nothing of the new one, which is durable before it has its name.
 fn carry_over(store: &Store, dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result<()> {
     let values = store.values_of(Target::Name(dir, from))?;
     let names = dir.backing.list_xattr(Some(from))?;
     for name in names_in(&names) {
-        if !values.iter().any(|(sealed, _)| sealed == name) {
+        if !birth::is_reserved(name) && !values.iter().any(|(sealed, _)| sealed == name) {
             let value = dir.backing.get_xattr(Some(from), name)?;
             dir.backing.set_xattr(Some(to), name, &value, XattrFlags::Any)?;
         }

@@ -1,8 +1,9 @@
 //! What a check says of a damaged store, and what a repair makes of it.
 
 use super::*;
-use kmsfs::store::StoreOptions;
+use kmsfs::store::backend::XattrFlags;
 use kmsfs::store::check::{CheckOptions, Finding, Report, Severity, check, keep_log};
+use kmsfs::store::{StoreOptions, Target};
 
 pub const LOOK: CheckOptions = CheckOptions { scrub: true, repair: false };
 const REPAIR: CheckOptions = CheckOptions { scrub: true, repair: true };
@@ -169,6 +170,29 @@ fn both_names_of_a_damaged_object_become_the_new_one() {
     assert_eq!((victim.read("a").unwrap(), victim.read("b").unwrap()), (b"linked".to_vec(), b"linked".to_vec()));
     let ino = |name| victim.object(name).metadata().unwrap().ino;
     assert_eq!(ino("a"), ino("b"));
+}
+
+/// Its birth names the damaged object, and stays with it.
+#[test]
+fn what_is_written_anew_has_the_attributes_of_the_damaged_object_but_not_its_birth() {
+    let victim = Victim::new(&[("a", b"described")]);
+    let name = OsStr::new("user.note");
+    victim.mounted(|store| {
+        let dir = bucket(store);
+        store.set_xattr(Target::Name(&dir, OsStr::new("a")), name, b"kept", XattrFlags::Any).unwrap();
+    });
+    let old = victim.object("a");
+    old.set_xattr(OsStr::new("trusted.other"), b"as it is", XattrFlags::Any).unwrap();
+    let birth = OsStr::new("user.kmsfs.born");
+    let born = old.get_xattr(birth).unwrap();
+    flip(old.as_ref(), 40, 0);
+    victim.assert_mended(&shown("a"), "seal: authentication failed");
+    let new = victim.object("a");
+    assert!(new.get_xattr(birth).is_err(), "the new object is another");
+    assert_eq!(old.get_xattr(birth).unwrap(), born);
+    assert_eq!(new.get_xattr(OsStr::new("trusted.other")).unwrap(), b"as it is");
+    let value = victim.mounted(|store| store.get_xattr(Target::Name(&bucket(store), OsStr::new("a")), name));
+    assert_eq!(value.unwrap(), b"kept");
 }
 
 #[test]
