@@ -89,24 +89,23 @@ impl Store {
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
         let making = self.births.making();
         let made = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
-        let file = self.for_program(dir, name, Access::ReadWrite, made);
-        let file = file.inspect_err(|_| drop(dir.backing.unlink(name)))?;
-        let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
-        let made = Object::new(self, file.clone(), new).and_then(|object| {
-            let object = Arc::new(object);
+        let ino = made.ino();
+        let made = self.for_program(dir, name, Access::ReadWrite, made).and_then(|file| {
+            let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
+            let object = Arc::new(Object::new(self, file.clone(), new)?);
             // A new file has none.
             *object.has_no_capability.lock() = true;
             let born = self.born(file.as_ref(), object.id());
-            Ok((object.clone(), object.attr()?, born))
+            let attr = object.attr()?;
+            Ok((object, file, attr, born))
         });
-        drop(making);
-        let (object, attr, born) = match made {
-            Ok(made) => made,
-            Err(error) => {
+        let (object, file, attr, born) = made.inspect_err(|_| {
+            // Another that somebody has put there meanwhile is left alone.
+            if dir.backing.stat(name).is_ok_and(|found| found.ino == ino) {
                 let _ = dir.backing.unlink(name);
-                return Err(error);
             }
-        };
+        })?;
+        drop(making);
         {
             // Whoever unlinks the inode's former life must be done with it.
             let _settling = self.settling(attr.ino);

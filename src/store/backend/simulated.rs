@@ -53,6 +53,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a disk without a set capacity tells, and the most that can be reserved at a time: 1 GiB.
 const NOMINAL_SECTORS: u64 = 1 << 21;
@@ -79,7 +80,7 @@ impl SimulatedDisk {
         let (faults, open, locks) = (Faults::default(), BTreeMap::new(), BTreeMap::new());
         let state = State { image, faults, open, locks, last_handle: 0, capacity };
         let (state, watcher, before_sync) = (Mutex::new(state), Mutex::new(None), Mutex::new(None));
-        Self { shared: Arc::new(Shared { state, watcher, before_sync }) }
+        Self { shared: Arc::new(Shared { state, watcher, before_sync, few_descriptors: AtomicBool::new(false) }) }
     }
 
     /// The disk as it is now.
@@ -125,6 +126,11 @@ impl SimulatedDisk {
     /// first: no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.shared.state.lock().capacity = bytes.map(|bytes| bytes / SECTOR as u64);
+    }
+
+    /// Whether every descriptor is one of the last that the process may have.
+    pub fn set_few_descriptors(&self, few: bool) {
+        self.shared.few_descriptors.store(few, Ordering::SeqCst);
     }
 
     pub fn calls(&self) -> Calls {
@@ -203,6 +209,7 @@ struct Shared {
     /// Locked after the state.
     watcher: Mutex<Option<Watcher>>,
     before_sync: Mutex<Option<SyncWatcher>>,
+    few_descriptors: AtomicBool,
 }
 
 /// What a sync makes durable.

@@ -2,7 +2,7 @@
 
 use super::*;
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
-use kmsfs::store::backend::{Rename, XattrFlags};
+use kmsfs::store::backend::{Access, Rename, XattrFlags};
 use kmsfs::store::{Error, SetAttr, Target, interleaving};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -253,5 +253,47 @@ fn an_object_with_space_to_give_back_keeps_its_descriptor_until_a_checkpoint() {
     assert!(store.attached(object.ino()).is_some(), "it is closed, with space to give back");
     store.checkpoint().unwrap();
     assert!(store.attached(object.ino()).is_none(), "all is given back");
+    store.close().unwrap();
+}
+
+/// To make room for a new object's descriptor it is closed and opened by its name again. Whatever is there by then was removed.
+#[test]
+fn what_somebody_puts_in_the_place_of_an_object_that_is_being_made_is_left_alone() {
+    let (disk, keys) = new_disk();
+    let store = open(&disk, &keys);
+    let dir = bucket(&store);
+    let object = create(&store, &dir, "object");
+    object.write(0, &vec![1; 64 << 10]).unwrap();
+    object.truncate(100).unwrap();
+    object.commit().unwrap();
+    store.release(&object);
+    assert!(store.attached(object.ino()).is_some(), "its descriptor waits for a checkpoint");
+    let new = OsStr::new("new");
+    let other = {
+        let root = disk.root().unwrap();
+        root.open_dir(OsStr::new("buckets")).unwrap().open_dir(OsStr::new(BUCKET)).unwrap()
+    };
+    disk.set_few_descriptors(true);
+    let (there, mut swapped) = (other.clone(), false);
+    disk.during_sync(move |_| {
+        if !std::mem::replace(&mut swapped, true) {
+            there.unlink(new).unwrap();
+            there.create_file(new, &NODE).unwrap().write_at(b"somebody's", 0).unwrap();
+        }
+    });
+    let refused = store.create(&dir, new, &NODE, &aes256(), "new", &CALLER);
+    assert_eq!(refused.err(), Some(Error::Errno(libc::ESTALE)));
+    let found = other.open_file(new, Access::Read).unwrap();
+    let mut there = [0; 10];
+    found.read_at(&mut there, 0).unwrap();
+    assert_eq!(&there, b"somebody's");
+    // Nothing is left of one that nobody has touched.
+    let own = OsStr::new("own");
+    let refused = store.create(&dir, own, &NODE, &aes256(), "own", &CALLER);
+    assert_eq!(refused.err(), Some(Error::Errno(libc::ENFILE)));
+    assert!(other.stat(own).is_err());
+    disk.set_few_descriptors(false);
+    disk.unwatch();
+    drop(found);
     store.close().unwrap();
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The largest file of ext4 with blocks of 4 KiB.
 const LARGEST: u64 = (1 << 44) - 4096;
@@ -76,6 +77,10 @@ impl Drop for SimulatedFile {
 }
 
 impl File for SimulatedFile {
+    fn has_reserved_descriptor(&self) -> bool {
+        self.shared.few_descriptors.load(Ordering::SeqCst)
+    }
+
     fn ino(&self) -> u64 {
         self.ino
     }
