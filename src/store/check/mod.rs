@@ -75,9 +75,16 @@ impl Report {
         place: impl Into<String>,
         what: impl std::fmt::Display,
     ) -> &mut Finding {
-        self.findings.push(Finding { severity, place: place.into(), what: what.to_string(), repaired: None });
+        let (place, what) = (place.into(), what.to_string());
+        let what = without_place(&place, &what).to_string();
+        self.findings.push(Finding { severity, place, what, repaired: None });
         self.findings.last_mut().expect("one was added")
     }
+}
+
+/// An error that names its place already need not name it twice.
+fn without_place<'a>(place: &str, what: &'a str) -> &'a str {
+    what.strip_prefix(place).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(what)
 }
 
 /// How far a check is: objects seen, and how many there are as far as the records tell.

@@ -1,7 +1,7 @@
 //! Second pass: the tree of names, and every object in it.
 
 use super::records::Records;
-use super::{CheckOptions, Progress, Report, Severity, content, is_fatal, repair};
+use super::{CheckOptions, Progress, Report, Severity, content, is_fatal, repair, without_place};
 use crate::format::ObjectId;
 use crate::format::sidecar::Place;
 use crate::kms::Caller;
@@ -139,7 +139,9 @@ impl<'a> Tree<'a> {
             }
             Err(error) if is_fatal(&error) => Err(error),
             Err(error) => {
-                self.report.add(Severity::Error, shown, format_args!("its attributes: {error}"));
+                let error = error.to_string();
+                let what = format_args!("its attributes: {}", without_place(shown, &error));
+                self.report.add(Severity::Error, shown, what);
                 Ok(())
             }
         }
@@ -321,9 +323,6 @@ impl<'a> Tree<'a> {
 
     /// An object that does not open, or not all of it: what can be read of it goes into a new one.
     fn damaged(&mut self, dir: &Arc<Dir>, name: &OsStr, ino: u64, what: &str) -> Result<()> {
-        let place = dir.show(name);
-        // A finding that names the object already need not name it twice.
-        let what = what.strip_prefix(&format!("{place}: ")).unwrap_or(what).to_string();
         let mut repaired = None;
         if self.options.repair {
             let file = dir.backing.open_file(name, Access::Read)?;
@@ -341,7 +340,7 @@ impl<'a> Tree<'a> {
                 Err(_) => repair::move_away(self.store, dir, name),
             };
         }
-        self.report.add(Severity::Error, place, what).repaired = repaired;
+        self.report.add(Severity::Error, dir.show(name), what).repaired = repaired;
         Ok(())
     }
 }
