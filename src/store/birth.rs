@@ -34,12 +34,10 @@ pub fn is_reserved(attribute: &OsStr) -> bool {
 
 /// The object is durable: from now on nothing excuses what is missing of it.
 pub fn settle(file: &dyn File) -> io::Result<()> {
-    let remove = || match file.remove_xattr(OsStr::new(ATTRIBUTE)) {
+    match file.remove_xattr(OsStr::new(ATTRIBUTE)) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Err(error),
         _ => Ok(()),
-    };
-    // What has none is left alone, its mode too.
-    as_writer(file, remove)
+    }
 }
 
 /// An object without a header that a crash of version 1 caught before its first commit, which that version told by the clock, gets
@@ -73,28 +71,13 @@ pub fn is_blank(file: &dyn File) -> bool {
 }
 
 fn note(file: &dyn File, certificate: &[u8; LEN]) -> io::Result<()> {
-    as_writer(file, || file.set_xattr(OsStr::new(ATTRIBUTE), certificate, XattrFlags::Any))
+    file.set_xattr(OsStr::new(ATTRIBUTE), certificate, XattrFlags::Any)
 }
 
 /// Which object a file's birth names, whether or not that is authentic.
 pub fn named(file: &dyn File) -> Option<ObjectId> {
     let value = file.get_xattr(OsStr::new(ATTRIBUTE)).ok()?;
     Some(ObjectId(value.get(..16)?.try_into().expect("16 bytes")))
-}
-
-/// Changes attributes of a file that perhaps nobody may write, not even an ordinary user whose it is.
-fn as_writer(file: &dyn File, change: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    match change() {
-        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-            let mode = file.metadata()?.mode & 0o7777;
-            file.set_mode(mode | 0o200)?;
-            let done = change();
-            // Once more: nobody would put it right later.
-            file.set_mode(mode).or_else(|_| file.set_mode(mode))?;
-            done
-        }
-        done => done,
-    }
 }
 
 /// What certifies births, and which epoch is theirs.

@@ -1,5 +1,6 @@
 use super::super::{Access, Backend, Dir, NewNode, Rename, XattrFlags};
 use super::RealBackend;
+use crate::store::birth;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::Arc;
@@ -338,6 +339,42 @@ fn a_directory_is_reached_by_its_owner_whatever_its_mode_which_stays() {
             assert_eq!(names(&*root, 0, 9).0, ["closed"], "no record is left");
         });
     }
+}
+
+#[test]
+fn attributes_of_a_file_that_its_owner_may_not_write_come_and_go_and_its_mode_stays() {
+    if !rustix::process::geteuid().is_root() {
+        return; // another group's file is needed too
+    }
+    let (place, root) = temporary();
+    let create = |name| root.create_file(os(name), &PLAIN).unwrap();
+    let (own, foreign, name) = (create("own"), create("foreign"), os("user.kmsfs.born"));
+    as_owner(place.path(), || {
+        for mode in [0, 0o040, 0o444, 0o2444, 0o4500] {
+            own.set_mode(mode).unwrap();
+            let stays = || assert_eq!(own.metadata().unwrap().mode & 0o7777, mode);
+            own.set_xattr(name, b"value", XattrFlags::Any).unwrap();
+            stays();
+            assert_eq!(own.get_xattr(name).unwrap(), b"value");
+            birth::settle(own.as_ref()).unwrap();
+            stays();
+            assert_eq!(errno(own.get_xattr(name)), libc::ENODATA);
+            stays();
+        }
+        assert_eq!(names(&*root, 0, 9).0.len(), 2, "no record is left");
+    });
+    // The kernel would take the set-gid bit from whoever is not in the group.
+    foreign.set_owner(None, Some(4321)).unwrap();
+    foreign.set_mode(0o2444).unwrap();
+    foreign.set_xattr(name, b"value", XattrFlags::Any).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rustix::thread::set_thread_gid(rustix::process::Gid::from_raw(1234)).unwrap();
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1234)).unwrap();
+            assert_eq!(errno(birth::settle(foreign.as_ref())), libc::EACCES);
+        });
+    });
+    assert_eq!(foreign.metadata().unwrap().mode & 0o7777, 0o2444);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The birth of an object where noting or removing it fails: no file becomes unreadable of it, and no mode changes.
+//! The birth of an object where noting it fails: no file becomes unreadable of it.
 
 use super::super::*;
 use kmsfs::store::backend::simulated::{Call, FaultPlan};
@@ -40,25 +40,4 @@ fn an_object_whose_birth_cannot_be_noted_is_synced_at_once() {
             assert!(read.is_empty() || read == pattern(1, 9000), "{} bytes", read.len());
         }
     }
-}
-
-/// What an ordinary user's daemon meets with a file that its owner may not write.
-#[test]
-fn births_of_files_that_nobody_may_write_come_and_go_and_their_mode_stays() {
-    let (disk, keys) = new_disk();
-    let store = open(&disk, &keys);
-    let dir = bucket(&store);
-    disk.fail(FaultPlan::nth(1, libc::EACCES).of(&[Call::SetXattr]));
-    let node = NewNode { mode: 0o444, ..NODE };
-    let (object, _) = store.create(&dir, OsStr::new("a"), &node, &aes256(), "a", &CALLER).unwrap();
-    disk.heal();
-    assert!(has_birth(&disk, "a"));
-    object.write(0, &pattern(1, 9000)).unwrap();
-    object.fsync().unwrap();
-    let disk = disk.crash_point().kill();
-    assert!(has_birth(&disk, "a"));
-    disk.fail(FaultPlan::nth(1, libc::EACCES).of(&[Call::RemoveXattr]));
-    let found = look(&disk, &keys, "a");
-    assert_eq!(found, (pattern(1, 9000), 0o444));
-    assert!(!has_birth(&disk, "a"), "recovery removes it");
 }
