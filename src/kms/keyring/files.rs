@@ -28,7 +28,7 @@ pub(super) const PREVIOUS: &str = "keyring.previous";
 const LOCK: &str = "lock";
 const MAGIC: &[u8; 8] = b"KMSFSKEY";
 pub(super) const DAMAGED: &str = "it is damaged, or not of this slots.json: put back keyring.previous, which lacks the last \
-                       change, or a backup";
+                       change, or a backup, and say so once with --accept-rollback";
 /// Magic and version.
 const HEADER: usize = 10;
 

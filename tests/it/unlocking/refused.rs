@@ -57,7 +57,7 @@ fn damaged_older_newer_and_foreign_keyrings_are_refused() {
     store.sh("cp -a $STORE/keyring good");
     let undo = "rm -rf $STORE/keyring; cp -a good $STORE/keyring";
     let damaged = "it is damaged, or not of this slots.json: put back keyring.previous, which lacks the last change, or \
-                   a backup";
+                   a backup, and say so once with --accept-rollback";
     let put = |name: &str, how: &str| format!("{how} > part; chmod 600 part; mv part $STORE/keyring/{name}");
     let good = |name: &str| format!("good/{name}");
     expect_refusal(&store, &put("keyring", &format!("head -c 200 {}", good("keyring"))), damaged, undo);
