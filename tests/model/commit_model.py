@@ -77,7 +77,8 @@ CHECKPOINT (one at a time)
  K8 So raising the epoch settles the one before it: the head says up to which epoch everything is durable, and which crashed.
 MOUNT (needs no object's key)
  M1 fdatasync the log before reading it: after a kill it may be in the page cache only, and M4 overwrites homes.
- M2 Take records while epoch, place and checksum are right. Of each object keep those up to its last mark.
+ M2 Take records while epoch, place and checksum are right. Of each object keep those up to its last mark. A mark says how
+    many are before it, of whatever objects: where fewer are there the log was changed, and nothing is done with it.
  M3 The object's file is at the hint if the header there has its id, else found by a walk, else nowhere: dead, or never
     durable. Its segment records are applied all the same (an orphan at worst).
  M4 Apply in order. Set the file length once at the end, to the last mark's: an earlier one cuts off direct writes.
@@ -100,7 +101,9 @@ of a state it had, or is absent; (d) once rename over a
 name has returned, that name shows the old object or the new, never EIO; (e) no living object loses its sidecar;
 (f) whatever an attacker recombines, only contents that were sealed as a whole for that object id are accepted, with
 chunks refused at most. A sidecar put back to an earlier one of the same object is accepted: the object then opens
-with the key wrapped as before the re-wrap, if that KMS key still opens it; it changes nothing of which content counts.
+with the key wrapped as before the re-wrap, if that KMS key still opens it; it changes nothing of which content counts;
+(g) a commit whose mark an attacker makes another record after a kill is not lost unnoticed, but for the log's last one; a crash
+is never taken for that.
 
 NOT MODELLED: which chunk of a hole is where a beginning ends, errors of I/O and full disks, real sizes, trees of more than one node, key epochs, links, exchange,
 several directories (K4 then means every directory that a dead object left since the last checkpoint), several
@@ -127,7 +130,8 @@ Entry = namedtuple("Entry", "nonce text")                       # a tag entry: i
 Sidecar = namedtuple("Sidecar", "object_id wrap")               # the wrapped data key; MAC over both fields
 State = namedtuple("State", "length entries")                   # entries: {chunk: Entry}
 Record = namedtuple("Record", "object_id hint kind body")       # body: ((key, value), ...), or a Mark
-Mark = namedtuple("Mark", "length synced settled homes mac")    # homes: ((counter, chunk, sectors), ...); mac: epoch, place
+# homes: ((counter, chunk, sectors), ...); before: how many marks are; mac: epoch, place
+Mark = namedtuple("Mark", "length synced settled homes before mac")
 Head = namedtuple("Head", "epoch settled crashed")              # of the log; crashed: ((first, last), ...) epochs
 Birth = namedtuple("Birth", "object_id inode epoch")            # an attribute of the inode, under the store's MAC
 Reading = namedtuple("Reading", "object_id unit wrap sequence length entries sectors")
@@ -329,9 +333,9 @@ def log_cells(epoch, place, record):
     count = len(record.body) if record.kind in (OBJECT, SEGMENT) else 1
     return {(place, k): (epoch, place, k, count, record) for k in range(count)}
 
-def read_log(disk):
-    """The valid prefix: every sector of a record present, with the log's epoch and the record's own place."""
-    epoch, records = disk.read(LOG, "epoch"), []
+def read_log(disk, bugs=()):
+    """The valid prefix: every sector of a record present, with the log's epoch and the record's own place. None if it was changed."""
+    epoch, records, marks = disk.read(LOG, "epoch"), [], 0
     epoch = epoch and epoch.epoch
     while True:
         head = disk.read(LOG, (len(records), 0))
@@ -339,6 +343,9 @@ def read_log(disk):
         if head[4].kind == MARK and head[4].body.mac != (epoch, len(records)): return records
         whole = log_cells(epoch, len(records), head[4])
         if any(disk.read(LOG, cell) != value for cell, value in whole.items()): return records
+        if head[4].kind == MARK:
+            if head[4].body.before != marks and "marks_not_counted" not in bugs: return None
+            marks += 1
         records.append(head[4])
 
 def locate(disk, object_id, hint, bugs=()):
@@ -366,10 +373,12 @@ def newest_whole(disk, inode, mine, bugs=()):
     return []
 
 def recover(disk, bugs=()):
+    """Answers whether the log is as it was written."""
     head = disk.read(LOG, "epoch") or Head(0, -1, ())
     # M1; what is found whole at home has to stay so while it is decided on (M6).
     if "recovery_log_not_synced" not in bugs: disk.sync(LOG)
-    records = read_log(disk)                                                                        # M2
+    records = read_log(disk, bugs)                                                                  # M2
+    if records is None: return False
     if any(r.kind == MARK and r.body.homes for r in records) and "homes_not_synced_first" not in bugs: disk.sync()
     for object_id in dict.fromkeys(r.object_id for r in records):
         mine = [r for r in records if r.object_id == object_id]
@@ -390,6 +399,7 @@ def recover(disk, bugs=()):
     if "crash_forgotten" in bugs: crashed = ()
     disk.write(LOG, {"epoch": Head(head.epoch + 2, head.epoch + 1, crashed)})
     disk.sync(LOG)
+    return True
 
 # ---- the store ----------------------------------------------------------------------------------
 class Object:
@@ -416,6 +426,7 @@ class Store:
         self.disk, self.numbers, self.bugs, self.on_seal = disk, numbers, bugs, on_seal
         recover(disk, bugs)
         self.head, self.next_record = disk.read(LOG, "epoch"), 0
+        self.marks = 0                                  # in the log
         self.birth_epoch, self.loose = self.head.epoch, False       # loose: closed with a first commit that is not synced
         self.in_log = {}                                # (file, key): newest value, for all that the log holds
         self.names, self.held, self.dead = {}, [], []   # held: unlinked and still open
@@ -524,7 +535,7 @@ class Store:
         settled = o.uncovered <= o.home_synced
         o.listed, o.told = max([o.listed] + [n for n, _, _ in homes]), o.home_synced
         o.settled_told |= settled
-        return Mark(file_length(o.committed.length), o.home_synced, settled, homes, None)
+        return Mark(file_length(o.committed.length), o.home_synced, settled, homes, None, None)
 
     # -- log and commit
     def _wait_for_log(self):                                                                        # K1
@@ -540,7 +551,9 @@ class Store:
                 if not body: continue
                 self.in_log.update({(o.file if kind == OBJECT else SEGMENT, key): v for key, v in body.items()})
                 body = tuple(body.items())
-            if kind == MARK: body = body._replace(mac=(self.head.epoch, self.next_record))
+            if kind == MARK:
+                body = body._replace(before=self.marks, mac=(self.head.epoch, self.next_record))
+                self.marks += 1
             cells.update(log_cells(self.head.epoch, self.next_record, Record(o.id, o.hint, kind, body)))
             self.next_record += 1
         self.disk.write(LOG, cells)
@@ -706,7 +719,7 @@ class Store:
         yield
         settled = self.head.epoch                               # K8: homes of this epoch's first commits are durable
         if "epoch_before_homes" not in self.bugs: yield from self._raise_epoch(settled)             # K6
-        self.next_record, self.log_full, self.checkpoint_task, self.in_log = 0, False, None, {}
+        self.next_record, self.log_full, self.checkpoint_task, self.in_log, self.marks = 0, False, None, {}, 0
         for o in [*self.names.values(), *self.held, *self.dead]: o.hint = None
         for o, state, sequence, writes in fixed:
             self._home_synced(o, writes)
@@ -945,15 +958,17 @@ class Campaign:
         points = []
         if killed or self.rng.random() < .02:
             disk.watch = lambda: points.append((disk.durable, disk.pending, disk.moves))
-        if self.rng.random() < .5: recover(disk, self.bugs)
+        if self.rng.random() < .5: whole = recover(disk, self.bugs)
         else:
             Store(disk, itertools.count(10 ** 6), self.bugs)                # opens every object too, and is killed then
-            recover(disk, self.bugs)
+            whole = recover(disk, self.bugs)
+        if not whole: self.found[f"a crash is taken for a changed log in: {workload}"] += 1
         disk.watch = None
         self.judge(disk, told, killed, workload)
         for point in self.rng.sample(points, min(4, len(points))):
             for again in Disk(*point).power_cuts(6, self.rng):
-                recover(again, self.bugs)
+                if not recover(again, self.bugs):
+                    self.found[f"a crash is taken for a changed log in: {workload}"] += 1
                 self.counts["crashes in recovery"] += 1
                 self.judge(again, told, False, workload)
 
@@ -970,6 +985,7 @@ class Campaign:
             if time.monotonic() > deadline: return
             self.counts["crash points"] += 1
             self.survive(Disk(durable, pending, moves), told, True, story)
+            self.take_mark(Disk(durable, pending, moves), told, story)
             left.append(Disk(durable, pending, moves))                  # killed: the second life begins unsynced
             here = Disk(durable, pending, moves)
             for disk in here.power_cuts(limit, self.rng):
@@ -981,6 +997,16 @@ class Campaign:
             again = World(self.bugs, disk, world.numbers)
             self.counts["second lives"] += 1
             self.check(second or random_workload(self.rng, 6), limit // 2, deadline, 0, again, story + " || ")
+
+    def take_mark(self, disk, told, workload):
+        """After a kill the attacker makes a mark a record of another kind; not the last one, which a crash could have left out."""
+        marks = [(n, record) for n, record in enumerate(read_log(disk, self.bugs) or ()) if record.kind == MARK][:-1]
+        if not marks: return
+        place, record = self.rng.choice(marks)
+        disk.write(LOG, log_cells(disk.read(LOG, "epoch").epoch, place, record._replace(kind=DEAD, body=())))
+        self.counts["marks taken"] += 1
+        if not recover(disk, self.bugs): self.counts["marks missed"] += 1
+        else: self.judge(disk, told, True, workload + ", and a mark is taken")
 
     def tamper(self, workload, rounds, deadline):
         """The attacker puts back any value ever seen in any cell of its kind, and writes log records of his own."""
@@ -1070,6 +1096,7 @@ WORKLOADS = {               # workload ("A || B": B runs on disks that crashes o
         "",
     NEW + "checkpoint; unlink a; checkpoint": "unit_freed_before_unlink",
     NEW + "write a 0 2; fsync a; unlink a; create b; fsync b": "dead_mark_trusted",
+    NEW + "write a 0 1; fsync a; create b; write b 0 1; fsync b; write b 0 1; fsync b": "marks_not_counted",
     NEW + "unlink_open a; write ~a 0 1; fsync ~a; checkpoint; write ~a 2 1; fsync ~a; release ~a; checkpoint; "
         "create a; fsync a": "",
     "create b; write b 0 1; fsync b; unlink b; begin checkpoint; step; step; create a; write a 0 1; close a; end":
