@@ -1,7 +1,7 @@
 //! Whether somebody may do something with a key: its policy and its grants.
 
 use super::grants::{self, Grant};
-use super::keyring::{Contents, GRANTS, Key, KeyManager, KeyOrigin, POLICY};
+use super::keyring::{Contents, GRANTS, Key, KeyManager, POLICY};
 use super::local::LocalKms;
 use super::policy::{self, Decision, Judgement, Known, Policy, Request, Unknown, aws_s3_policy, default_policy};
 use super::principal::Principals;
@@ -184,10 +184,7 @@ impl Contents {
             "kms:keyusage" => one("ENCRYPT_DECRYPT"),
             "kms:encryptionalgorithm" if ask.context.is_some() => one("SYMMETRIC_DEFAULT"),
             "kms:multiregion" => one("false"),
-            "kms:keyorigin" => one(match key.origin {
-                KeyOrigin::AwsKms => "AWS_KMS",
-                KeyOrigin::External => "EXTERNAL",
-            }),
+            "kms:keyorigin" => one(key.origin.name()),
             "aws:userid" => one(&ask.caller.uid.to_string()),
             "aws:currenttime" => {
                 let time = OffsetDateTime::from_unix_timestamp_nanos(ask.now.into()).ok();

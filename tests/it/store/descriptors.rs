@@ -239,17 +239,22 @@ fn goes_at(moment: usize, of: At, what: &str, asked: Asked) -> bool {
     went
 }
 
+fn closed_with_space_to_give_back(store: &Arc<Store>, dir: &Arc<Dir>) -> Arc<Object> {
+    let object = create(store, dir, "object");
+    object.write(0, &vec![1; 64 << 10]).unwrap();
+    object.truncate(100).unwrap();
+    object.commit().unwrap();
+    store.release(&object);
+    object
+}
+
 /// What a checkpoint punches out of an object that was closed meanwhile needs its descriptor.
 #[test]
 fn an_object_with_space_to_give_back_keeps_its_descriptor_until_a_checkpoint() {
     let (disk, keys) = new_disk();
     let store = open(&disk, &keys);
     let dir = bucket(&store);
-    let object = create(&store, &dir, "object");
-    object.write(0, &vec![1; 64 << 10]).unwrap();
-    object.truncate(100).unwrap();
-    object.commit().unwrap();
-    store.release(&object);
+    let object = closed_with_space_to_give_back(&store, &dir);
     assert!(store.attached(object.ino()).is_some(), "it is closed, with space to give back");
     store.checkpoint().unwrap();
     assert!(store.attached(object.ino()).is_none(), "all is given back");
@@ -262,11 +267,7 @@ fn what_somebody_puts_in_the_place_of_an_object_that_is_being_made_is_left_alone
     let (disk, keys) = new_disk();
     let store = open(&disk, &keys);
     let dir = bucket(&store);
-    let object = create(&store, &dir, "object");
-    object.write(0, &vec![1; 64 << 10]).unwrap();
-    object.truncate(100).unwrap();
-    object.commit().unwrap();
-    store.release(&object);
+    let object = closed_with_space_to_give_back(&store, &dir);
     assert!(store.attached(object.ino()).is_some(), "its descriptor waits for a checkpoint");
     let new = OsStr::new("new");
     let other = {

@@ -207,6 +207,31 @@ pub fn open_object(store: &Arc<Store>, dir: &Arc<Dir>, name: &str) -> Arc<Object
     store.open_object(dir, OsStr::new(name), &CALLER).unwrap()
 }
 
+/// The object `o` committed, closed and opened again; with `anew` in its store, which is closed before.
+pub fn reopened(
+    store: Arc<Store>,
+    dir: Arc<Dir>,
+    object: Arc<Object>,
+    anew: Option<impl FnOnce() -> Arc<Store>>,
+) -> (Arc<Store>, Arc<Dir>, Arc<Object>) {
+    object.commit().unwrap();
+    store.release(&object);
+    drop(object);
+    let (store, dir) = match anew {
+        None => (store, dir),
+        Some(open) => {
+            drop(dir);
+            store.close().unwrap();
+            drop(store);
+            let store = open();
+            let dir = bucket(&store);
+            (store, dir)
+        }
+    };
+    let object = open_object(&store, &dir, "o");
+    (store, dir, object)
+}
+
 pub fn content(object: &Object) -> Vec<u8> {
     let size = object.attr().unwrap().size as usize;
     let mut bytes = vec![0; size + 10];

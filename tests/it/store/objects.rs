@@ -295,17 +295,8 @@ fn run(steps: &[Step], options: &StoreOptions) {
             Step::Fsync => object.fsync().unwrap(),
             Step::Checkpoint => store.checkpoint().unwrap(),
             Step::Reopen | Step::Remount => {
-                object.commit().unwrap();
-                store.release(&object);
-                drop(object);
-                if matches!(step, Step::Remount) {
-                    drop(dir);
-                    store.close().unwrap();
-                    drop(store);
-                    store = open_with(&disk, &keys, options.clone());
-                    dir = bucket(&store);
-                }
-                object = open_object(&store, &dir, "o");
+                let anew = matches!(step, Step::Remount).then_some(|| open_with(&disk, &keys, options.clone()));
+                (store, dir, object) = reopened(store, dir, object, anew);
             }
         }
         assert_eq!(object.attr().unwrap().size, model.len() as u64, "step {n}");
