@@ -4,7 +4,7 @@
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use kmsfs::crypto::{ObjectKeys, ObjectParameters, SecretKey};
+use kmsfs_crypto::{ObjectKeys, ObjectParameters, SecretKey};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 
 const SIZES: [usize; 4] = [1 << 10, 4 << 10, 16 << 10, 64 << 10];

@@ -1,10 +1,10 @@
 //! Bytes: verifying a tag page, and sidecar records.
 
 use criterion::{Criterion, Throughput};
-use kmsfs::format::ObjectId;
-use kmsfs::format::data_key::{Algorithm, WrappedDataKey};
-use kmsfs::format::sidecar::{EpochKey, Kind, Record, Sidecar, units_for};
-use kmsfs::format::tree::table_hash;
+use kmsfs_format::ObjectId;
+use kmsfs_format::data_key::{Algorithm, WrappedDataKey};
+use kmsfs_format::sidecar::{EpochKey, Kind, Record, Sidecar, units_for};
+use kmsfs_format::tree::table_hash;
 use std::hint::black_box;
 
 pub fn all(criterion: &mut Criterion) {

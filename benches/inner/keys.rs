@@ -1,8 +1,8 @@
 //! The local KMS: data keys, and policies of some statements.
 
 use criterion::Criterion;
-use kmsfs::crypto::key_file;
-use kmsfs::kms::{Caller, EncryptionContext, KeyringParameters, Kms, LocalKms, NewKey, Operation, Unlock};
+use kmsfs_crypto::key_file;
+use kmsfs_kms::{Caller, EncryptionContext, KeyringParameters, Kms, LocalKms, NewKey, Operation, Unlock};
 use std::path::Path;
 use std::sync::Arc;
 

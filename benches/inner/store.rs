@@ -2,10 +2,10 @@
 
 use crate::keys::{ROOT, kms};
 use criterion::{BatchSize, Criterion, Throughput};
-use kmsfs::kms::EncryptionContext;
-use kmsfs::sse::{Algorithm, Encryption, KeyService};
-use kmsfs::store::backend::{NewNode, RealBackend};
-use kmsfs::store::{self, Dir, Object, Parameters, Store, StoreOptions, Target};
+use kmsfs_kms::EncryptionContext;
+use kmsfs_sse::{Algorithm, Encryption, KeyService};
+use kmsfs_store::backend::{NewNode, RealBackend};
+use kmsfs_store::{self as store, Dir, Object, Parameters, Store, StoreOptions, Target};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs;

@@ -7,4 +7,4 @@ use std::sync::LazyLock;
 static TARGET: LazyLock<String> =
     LazyLock::new(|| std::env::var("KMSFS_FUZZ_TARGET").expect("KMSFS_FUZZ_TARGET names a target"));
 
-fuzz_target!(|bytes: &[u8]| kmsfs::fuzzing::run(&TARGET, bytes));
+fuzz_target!(|bytes: &[u8]| kmsfs_testing::fuzzing::run(&TARGET, bytes));

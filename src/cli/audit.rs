@@ -2,8 +2,8 @@
 
 use super::exit::{Failure, describe};
 use super::text::shown;
-use crate::kms::{AuditLog, Audited, ConnectSyslog, Destination, LocalKms, WhenFull};
 use clap::{Args, ValueEnum};
+use kmsfs_kms::{AuditLog, Audited, ConnectSyslog, Destination, LocalKms, WhenFull};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Going on in the background: the caller waits until the mount answers or has failed, and hears why.
 
 use super::exit::{Failure, describe};
-use crate::sys::{self, Fork};
+use kmsfs_sys::{self as sys, Fork};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, setsid, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};

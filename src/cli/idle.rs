@@ -1,8 +1,8 @@
 //! `-o idle_timeout=`: unmounts when nobody has used the mount for so long.
 
 use super::exit::describe;
-use crate::fs::Fs;
-use crate::fuse::Statistics;
+use kmsfs_fs::Fs;
+use kmsfs_fuse::Statistics;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! shell or the limits it came from. All of it is put right here, before a secret is read.
 
 use super::exit::Failure;
-use crate::sys;
+use kmsfs_sys as sys;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use std::ffi::{OsStr, OsString};

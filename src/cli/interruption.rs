@@ -1,7 +1,7 @@
 //! Ctrl-C ends a command that takes long after the piece that is under way.
 
 use super::threads;
-use crate::sys::Signals;
+use kmsfs_sys::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

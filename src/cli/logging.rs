@@ -2,8 +2,8 @@
 //! two, never nowhere. Every message is one line, whatever names it contains.
 
 use super::text::escape;
-use crate::kms::ConnectSyslog;
-use crate::private::{self, Access, Kind, Refusal};
+use kmsfs_kms::ConnectSyslog;
+use kmsfs_sys::private::{self, Access, Kind, Refusal};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use std::fs::File;
@@ -162,7 +162,7 @@ impl Log for Logger {
 /// warns of every mount that somebody else has ended, which is how mounts end.
 fn may_be_shown(metadata: &Metadata<'_>) -> bool {
     let root = metadata.target().split("::").next();
-    root == Some(env!("CARGO_CRATE_NAME")) || metadata.level() == Level::Error
+    root.is_some_and(|root| root == "kmsfs" || root.starts_with("kmsfs_")) || metadata.level() == Level::Error
 }
 
 /// env_logger's form.

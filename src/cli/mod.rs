@@ -149,7 +149,8 @@ fn usage_code() -> u8 {
 }
 
 /// For fuzzing: the words of `-o`, each way that they are read.
-pub(crate) fn mount_options(text: &str) {
+#[doc(hidden)]
+pub fn mount_options(text: &str) {
     for sloppy in [false, true] {
         let _ = options::Options::parse([text], sloppy);
     }

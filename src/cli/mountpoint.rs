@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, describe};
 use super::text::shown;
-use crate::fuse::{Mount, TYPE, mounted_at, mounts};
+use kmsfs_fuse::{Mount, TYPE, mounted_at, mounts};
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs;
 use std::io;

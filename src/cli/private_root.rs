@@ -3,7 +3,7 @@
 //! Everything in it is a clone of a mount, without devices, set-id bits and programs: a device that is made in the store
 //! cannot be opened by this process, whatever its mode. Inode and device numbers are those of the file system below.
 
-use crate::sys::set_mount_attributes;
+use kmsfs_sys::set_mount_attributes;
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -48,7 +48,7 @@ pub fn clone_of(directory: &Path, with_mounts: bool) -> io::Result<OwnedFd> {
 pub fn enter(directories: &[Used]) -> io::Result<()> {
     let before = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    crate::sys::unshare_mounts()?;
+    kmsfs_sys::unshare_mounts()?;
     build(directories).inspect_err(|_| {
         // A namespace that is not left would keep everybody's file systems in use. Its root may not be this process's.
         let back = move_into_link_name_space(before.as_fd(), Some(LinkNameSpaceType::Mount));

@@ -5,11 +5,11 @@ use super::mountpoint;
 use super::stat::Encryption;
 use super::text::shown;
 use super::{threads, xattr};
-use crate::crypto::random;
-use crate::fs::PUT_PREFIX;
-use crate::sse::{Request, RequestError, request};
-use crate::sys::Signals;
 use clap::Args;
+use kmsfs_crypto::random;
+use kmsfs_fs::PUT_PREFIX;
+use kmsfs_sse::{Request, RequestError, request};
+use kmsfs_sys::Signals;
 use rustix::fs::{XattrFlags, fsetxattr};
 use serde_json::{Map, Value};
 use std::ffi::OsString;
@@ -271,7 +271,7 @@ fn remove_on_signal(path: &Path) -> io::Result<()> {
 fn temporary_name(path: &Path) -> OsString {
     let mut name = OsString::from(format!("{PUT_PREFIX}{:016x}", u64::from_le_bytes(random::bytes())));
     let target = path.file_name().unwrap_or_default();
-    if name.len() + 1 + target.len() <= crate::fs::NAME_MAX {
+    if name.len() + 1 + target.len() <= kmsfs_fs::NAME_MAX {
         name.push(".");
         name.push(target);
     }

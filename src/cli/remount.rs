@@ -6,7 +6,7 @@ use super::options::Options;
 use super::status;
 use super::sync;
 use super::text::shown;
-use crate::fuse::Mount;
+use kmsfs_fuse::Mount;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::mount::{MountFlags, mount_remount};
 use std::fs;
@@ -120,7 +120,7 @@ mod tests {
             id: 88,
             device: (0, 47),
             target: "/m".into(),
-            kind: crate::fuse::TYPE.into(),
+            kind: kmsfs_fuse::TYPE.into(),
             source: "/s".into(),
             super_options: super_options.into(),
         };

@@ -2,9 +2,9 @@
 
 use super::exit::{Failure, describe};
 use super::text::shown;
-use crate::private::{self, Kind, Refusal};
-use crate::witness::{MOST, Rollback, Watch, Witness};
 use clap::Args;
+use kmsfs_sys::private::{self, Kind, Refusal};
+use kmsfs_witness::{MOST, Rollback, Watch, Witness};
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, accessat};
 use std::fs::{self, DirBuilder, File, OpenOptions};

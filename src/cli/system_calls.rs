@@ -261,9 +261,9 @@ mod tests {
                 assert!(ours.send(b"connected").is_ok());
                 assert!(ours.send_to(b"elsewhere", "/dev/log").is_err_and(refused));
                 assert_eq!(rustix::process::chroot("/"), Err(Errno::PERM));
-                assert!(crate::sys::unshare_umask().is_ok());
+                assert!(kmsfs_sys::unshare_umask().is_ok());
                 assert!(std::fs::read_dir("/").is_ok());
-                assert_ne!(crate::crypto::random::bytes::<16>(), [0; 16]);
+                assert_ne!(kmsfs_crypto::random::bytes::<16>(), [0; 16]);
             })
             .join()
             .unwrap();

@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, describe};
 use super::unlock::{read_line, usable};
-use crate::sys::PendingSignals;
+use kmsfs_sys::PendingSignals;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::File;

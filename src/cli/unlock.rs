@@ -4,11 +4,11 @@
 use super::exit::{Exit, Failure, describe};
 use super::terminal::ask;
 use super::text::{escape, shown};
-use crate::crypto::recovery_key::RecoveryKey;
-use crate::crypto::{SecretKey, key_file};
-use crate::kms::Unlock;
-use crate::private::{self, Access, Kind, Refusal};
 use clap::Args;
+use kmsfs_crypto::recovery_key::RecoveryKey;
+use kmsfs_crypto::{SecretKey, key_file};
+use kmsfs_kms::Unlock;
+use kmsfs_sys::private::{self, Access, Kind, Refusal};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

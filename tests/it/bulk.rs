@@ -1,8 +1,8 @@
 //! `kmsfs reencrypt`: keys of many objects changed while they are used, interrupted, and gone on with.
 
 use crate::harness::{Mount, Store, header, kmsfs, noise, wait_until};
-use kmsfs::crypto::key_file;
-use kmsfs::kms::{LocalKms, Moment, Unlock, boot_id};
+use kmsfs_crypto::key_file;
+use kmsfs_kms::{LocalKms, Moment, Unlock, boot_id};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;

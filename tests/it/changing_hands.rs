@@ -2,10 +2,10 @@
 //! nothing that has its name by then.
 
 use crate::store::{CALLER, keys};
-use kmsfs::fs::{Changes, Creation, Fs, FsOptions, Result, Writer};
-use kmsfs::store::backend::simulated::SimulatedDisk;
-use kmsfs::store::backend::{Rename, XattrFlags};
-use kmsfs::store::{self, Attr, Parameters, Store, StoreOptions, interleaving};
+use kmsfs_fs::{Changes, Creation, Fs, FsOptions, Result, Writer};
+use kmsfs_store::backend::{Rename, XattrFlags};
+use kmsfs_store::{self as store, Attr, Parameters, Store, StoreOptions, interleaving};
+use kmsfs_testing::disk::SimulatedDisk;
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::rc::Rc;

@@ -3,11 +3,11 @@
 
 use crate::harness::{KMS, Store, configuration, header, wait_until};
 use crate::store::{CALLER, keys};
-use kmsfs::fs::{Creation, Fs, FsOptions};
-use kmsfs::sse::KeyService;
-use kmsfs::store::backend::simulated::{CrashPoint, SimulatedDisk};
-use kmsfs::store::backend::{Backend, Rename};
-use kmsfs::store::{self, Parameters, StoreOptions};
+use kmsfs_fs::{Creation, Fs, FsOptions};
+use kmsfs_sse::KeyService;
+use kmsfs_store::backend::{Backend, Rename};
+use kmsfs_store::{self as store, Parameters, StoreOptions};
+use kmsfs_testing::disk::{CrashPoint, SimulatedDisk};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fs;
@@ -208,7 +208,7 @@ fn put(fs: &Fs, dir: u64, name: &str, content: &str) {
         Ok(entry) => fs.open(entry.attr.ino, true, true, &CALLER).unwrap(),
         Err(_) => fs.create(dir, OsStr::new(name), &creation()).unwrap().1,
     };
-    fs.write(handle, 0, content.as_bytes(), kmsfs::fs::Writer::Anybody(CALLER)).unwrap();
+    fs.write(handle, 0, content.as_bytes(), kmsfs_fs::Writer::Anybody(CALLER)).unwrap();
     fs.flush(handle).unwrap();
     fs.release(handle);
 }

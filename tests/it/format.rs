@@ -1,8 +1,8 @@
 //! What docs/FORMAT.md says of lengths and places, against the code and the bytes it writes.
 
 use super::store::{bucket, create, new_disk, open};
-use kmsfs::format::layout::{CipherLen, Geometry, PlainLen};
-use kmsfs::store::backend::{Access, Backend};
+use kmsfs_format::layout::{CipherLen, Geometry, PlainLen};
+use kmsfs_store::backend::{Access, Backend};
 use std::ffi::OsStr;
 
 const DOCUMENT: &str = include_str!("../../docs/FORMAT.md");
@@ -45,7 +45,7 @@ fn an_object_of_300_000_bytes_is_laid_out_as_the_example_says() {
     store.release(&object);
     store.close().unwrap();
     let root = disk.root().unwrap();
-    let open_dir = |dir: &dyn kmsfs::store::backend::Dir, name: &str| dir.open_dir(OsStr::new(name)).unwrap();
+    let open_dir = |dir: &dyn kmsfs_store::backend::Dir, name: &str| dir.open_dir(OsStr::new(name)).unwrap();
     let objects = open_dir(open_dir(root.as_ref(), "buckets").as_ref(), "bucket");
     let file = objects.open_file(OsStr::new("example"), Access::Read).unwrap();
     let mut bytes = vec![0; 400_000];

@@ -1,6 +1,6 @@
 //! The corpus of `fuzz/`, run over every target: what fuzzing has found stays found.
 
-use kmsfs::fuzzing::{TARGETS, run};
+use kmsfs_testing::fuzzing::{TARGETS, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -4,8 +4,8 @@
 //! materials of the service's own key. Beside it are four blobs, each with its own name sealed under the data key in it.
 
 use crate::harness::{KMS, Store, kmsfs};
-use kmsfs::crypto::{SecretKey, key_file, sealed};
-use kmsfs::kms::{Caller, Code, EncryptionContext, Kms, LocalKms, Moment, OpenError, PageRequest, ServiceKey, Unlock};
+use kmsfs_crypto::{SecretKey, key_file, sealed};
+use kmsfs_kms::{Caller, Code, EncryptionContext, Kms, LocalKms, Moment, OpenError, PageRequest, ServiceKey, Unlock};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

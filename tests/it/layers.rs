@@ -1,40 +1,39 @@
-//! The layers of docs/ARCHITECTURE.md, checked in the source: imports go downwards only.
+//! The layers of docs/ARCHITECTURE.md: manifests name what is below only; and what belongs to one place is nowhere else.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each layer and those that it may import from: itself and what is below it.
+/// Each package and those of the project that its manifest may name: what is below it.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("main", &["cli"]),
-    ("lib", &[]),
-    ("cli", &["fuse", "fs", "store", "sse", "format", "kms", "witness", "crypto", "private", "sys"]),
-    // Entry points for fuzzing: nobody imports them.
-    ("fuzzing", &["cli", "store", "sse", "format", "kms", "crypto"]),
+    ("kmsfs", &["fuse", "fs", "store", "sse", "format", "kms", "witness", "crypto", "sys"]),
+    ("testing", &["kmsfs", "store", "sse", "format", "kms", "crypto"]),
     ("fuse", &["fs", "store", "sse", "format", "kms", "crypto", "sys"]),
     ("fs", &["store", "sse", "format", "kms", "crypto", "sys"]),
     ("store", &["sse", "format", "kms", "witness", "crypto", "sys"]),
     ("sse", &["format", "kms", "crypto", "sys"]),
     ("format", &["crypto"]),
-    ("kms", &["witness", "crypto", "private", "sys"]),
+    ("kms", &["witness", "crypto", "sys"]),
     ("witness", &["crypto"]),
-    ("crypto", &["private", "sys"]),
-    ("private", &[]),
-    // One file of system calls: below everything, and everything else is strange to it.
+    ("crypto", &["sys"]),
     ("sys", &[]),
 ];
 const LONGEST_FILE: usize = 600;
 
+/// Cargo refuses an import that no manifest names, and circles; which way is down stands here.
 #[test]
-fn imports_go_downwards_only() {
+fn manifests_name_what_is_below_only() {
     let mut wrong = Vec::new();
-    for source in sources() {
-        let (_, allowed) = ALLOWED.iter().find(|(name, _)| *name == source.layer).unwrap_or_else(|| {
-            panic!("{}: {:?} is no layer: give it its place in ALLOWED", source.path.display(), source.layer)
-        });
-        for import in imports(&source.code) {
-            if import != source.layer && !allowed.contains(&import.as_str()) {
-                wrong.push(format!("{}: {} imports {import}", source.path.display(), source.layer));
+    let manifests: Vec<_> = packages().into_iter().map(|(name, dir)| (name, dir.join("Cargo.toml"))).collect();
+    assert_eq!(manifests.len(), ALLOWED.len(), "a package without a place in ALLOWED, or the other way round");
+    for (package, manifest) in manifests {
+        let (_, allowed) = ALLOWED.iter().find(|(name, _)| *name == package).expect("a place in ALLOWED");
+        let text = fs::read_to_string(&manifest).unwrap();
+        let (_, section) = text.split_once("\n[dependencies]\n").expect("dependencies");
+        for line in section.lines().take_while(|line| !line.starts_with('[')) {
+            let Some((name, _)) = line.split_once('.') else { continue };
+            let below = name.strip_prefix("kmsfs-").or((name == "kmsfs").then_some(name));
+            if below.is_some_and(|below| !allowed.contains(&below)) {
+                wrong.push(format!("{package} depends on {name}"));
             }
         }
     }
@@ -83,7 +82,7 @@ fn processes_are_read_of_in_one_place_alone() {
 /// snapshot of its memory would repeat, is in none. The simulated disk makes its choices from a seed.
 #[test]
 fn randomness_has_one_door() {
-    const DOOR: &str = "src/crypto/random.rs";
+    const DOOR: &str = "crates/crypto/src/random.rs";
     const OTHERS: [&str; 12] = [
         "getrandom",
         "GetRandomFlags",
@@ -103,9 +102,8 @@ fn randomness_has_one_door() {
     let opens = |code: &str| names(code) || names_crate(code, "rand");
     assert!(sources().iter().any(|source| at(source, DOOR) && names(&source.code)), "{DOOR} is not the door");
     let wrong: Vec<_> = sources().into_iter().filter(|source| opens(&source.code) && !at(source, DOOR)).collect();
-    let (simulated, wrong): (Vec<_>, Vec<_>) = wrong
-        .into_iter()
-        .partition(|source| at(source, "src/store/backend/simulated/power.rs") && !names(&source.code));
+    let (simulated, wrong): (Vec<_>, Vec<_>) =
+        wrong.into_iter().partition(|source| at(source, "crates/testing/src/disk/power.rs") && !names(&source.code));
     assert_eq!(simulated.len(), 1, "the simulated disk makes no choices: the check looks for the wrong thing");
     assert!(wrong.is_empty(), "{:?}", wrong.iter().map(|source| &source.path).collect::<Vec<_>>());
     // Names in strings are no names in the code.
@@ -124,18 +122,15 @@ fn no_file_is_longer_than_a_few_screens() {
 
 #[test]
 fn the_check_itself_finds_what_it_looks_for() {
-    let code = stripped(
-        "use crate::{fs::Fs, store::{self, Dir}};\n// crate::fuse in a comment\nfn f() { let _ = crate::kms::x(\"crate::cli\"); }\n\
-         use super::super::sse;\n",
-    );
-    assert_eq!(imports(&code), ["fs", "kms", "store"].map(String::from).into());
     assert!(words(&stripped("deny(unsafe_code); // unsafe\n")).all(|word| word != "unsafe"));
     assert!(words(&stripped("let x = unsafe { y };")).any(|word| word == "unsafe"));
+    assert!(!names_crate(&stripped("// fuser::Session in a comment\n"), "fuser"));
+    assert!(names_crate(&stripped("use fuser::Session;"), "fuser"));
 }
 
 struct Source {
     path: PathBuf,
-    /// Name of the module at the top that the file is part of.
+    /// Name of the package that the file is part of, without `kmsfs-`.
     layer: String,
     /// Without comments and the contents of strings.
     code: String,
@@ -149,65 +144,32 @@ fn assert_nowhere_else(layer: &str, what: &str, uses: impl Fn(&str) -> bool) {
     assert!(wrong.is_empty(), "{what} in {wrong:?}");
 }
 
+/// Each package's name, without `kmsfs-`, and its directory.
+fn packages() -> Vec<(String, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    let named = crates.map(|dir| (dir.file_name().unwrap().to_string_lossy().into_owned(), dir));
+    named.chain([("kmsfs".to_owned(), root.to_owned())]).collect()
+}
+
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    collect(&root, &root, &mut found);
+    for (package, dir) in packages() {
+        collect(&package, &dir.join("src"), &mut found);
+    }
     assert!(found.len() > 20, "the sources are not where they are looked for");
     found
 }
 
-fn collect(root: &Path, dir: &Path, found: &mut Vec<Source>) {
+fn collect(layer: &str, dir: &Path, found: &mut Vec<Source>) {
     for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
-            collect(root, &path, found);
+            collect(layer, &path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let first = path.strip_prefix(root).unwrap().components().next().unwrap();
-            let layer = Path::new(first.as_os_str()).file_stem().unwrap().to_string_lossy().into_owned();
             let code = stripped(&fs::read_to_string(&path).unwrap());
-            found.push(Source { path, layer, code });
+            found.push(Source { path, layer: layer.to_owned(), code });
         }
     }
-}
-
-/// The names that follow `crate::` (or `kmsfs::`, which is what main.rs says), also in a group `crate::{a, b::c}`.
-fn imports(code: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for start in ["crate::", "kmsfs::"] {
-        for (at, _) in code.match_indices(start) {
-            let rest = &code[at + start.len()..];
-            match rest.strip_prefix('{') {
-                Some(group) => names.extend(heads(group)),
-                None => names.extend(words(rest).next().map(String::from)),
-            }
-        }
-    }
-    // Macros and functions of the crate's root would be none of the layers; there are none.
-    names.retain(|name| !name.is_empty());
-    names
-}
-
-/// First names of a group's members: of `a, b::{c, d}, e}` they are a, b and e.
-fn heads(group: &str) -> Vec<String> {
-    let mut depth = 0;
-    let mut heads = vec![String::new()];
-    let mut in_head = true;
-    for c in group.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                heads.push(String::new());
-                in_head = true;
-            }
-            ':' => in_head = in_head && depth > 0,
-            c if in_head && depth == 0 && !c.is_whitespace() => heads.last_mut().expect("never empty").push(c),
-            _ => {}
-        }
-    }
-    heads.retain(|head| !head.is_empty());
-    heads
 }
 
 /// Whether a path begins with the name, as `name::` or `use name;`.

@@ -1,11 +1,11 @@
 //! Store, KMS and keyring put together without FUSE in between: KMS calls counted, and every bit's change noticed.
 
 use crate::harness::noise;
-use kmsfs::crypto::key_file;
-use kmsfs::kms::{Caller, EncryptionContext, KeyringParameters, KmsCalls, LocalKms, Unlock};
-use kmsfs::sse::{Algorithm, Encryption, KeyService};
-use kmsfs::store::backend::{NewNode, RealBackend};
-use kmsfs::store::{self, Dir, Error, Parameters, Store, StoreOptions};
+use kmsfs_crypto::key_file;
+use kmsfs_kms::{Caller, EncryptionContext, KeyringParameters, KmsCalls, LocalKms, Unlock};
+use kmsfs_sse::{Algorithm, Encryption, KeyService};
+use kmsfs_store::backend::{NewNode, RealBackend};
+use kmsfs_store::{self as store, Dir, Error, Parameters, Store, StoreOptions};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ fn every_promise_names_tests_that_are_there() {
     let rows = lines().filter(|line| line.starts_with("| ")).skip(2);
     // What is a list and no promise may name some.
     let items = lines().filter(|line| line.starts_with("- "));
-    let tests = [files_below(&root.join("tests/it")), files_below(&root.join("src"))].concat();
+    let tests = [files_below(&root.join("tests/it")), files_below(&root.join("crates"))].concat();
     let mut named = 0;
     for row in rows.chain(items) {
         let names: Vec<_> = row.split('`').filter(|word| word.contains("::")).collect();
@@ -20,8 +20,14 @@ fn every_promise_names_tests_that_are_there() {
         for name in names {
             let (modules, function) = name.rsplit_once("::").unwrap();
             let path = modules.replace("::", "/");
-            let places = ["tests/it/{}.rs", "tests/it/{}/mod.rs", "src/{}.rs"];
-            let places = places.map(|place| root.join(place.replace("{}", &path)));
+            // A unit test's name begins with its package.
+            let (package, inside) = path.split_once('/').unwrap_or((&path, ""));
+            let places = [
+                format!("tests/it/{path}.rs"),
+                format!("tests/it/{path}/mod.rs"),
+                format!("crates/{package}/src/{inside}.rs"),
+            ];
+            let places = places.map(|place| root.join(place));
             let file =
                 tests.iter().find(|file| places.contains(file)).unwrap_or_else(|| panic!("{name}: no such file"));
             let text = fs::read_to_string(file).unwrap();

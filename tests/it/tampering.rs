@@ -2,7 +2,7 @@
 //! log names the path.
 
 use crate::harness::{Mount, Store, errno, noise};
-use kmsfs::format::layout::{ChunkIndex, Geometry};
+use kmsfs_format::layout::{ChunkIndex, Geometry};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;

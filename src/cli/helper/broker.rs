@@ -4,7 +4,7 @@
 
 use super::{Answer, Channel, Duty, Helper};
 use crate::cli::{logging, sandbox};
-use crate::kms::{SystemUsers, User, UserDatabase, connect_syslog, read_process};
+use kmsfs_kms::{SystemUsers, User, UserDatabase, connect_syslog, read_process};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::OsStr;

@@ -5,7 +5,7 @@
 
 use super::{Answer, Channel, Duty, Helper};
 use crate::cli::sandbox;
-use crate::fuse::Place;
+use kmsfs_fuse::Place;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx};
 use serde::{Deserialize, Serialize};

@@ -7,9 +7,9 @@
 pub mod broker;
 pub mod keeper;
 
-use crate::sys::Signals;
 use broker::Broker;
 use keeper::Keeper;
+use kmsfs_sys::Signals;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, retry_on_intr, write};

@@ -1,7 +1,7 @@
 //! Slots as text and as JSON.
 
 use crate::cli::text::escape;
-use crate::kms::SlotInfo;
+use kmsfs_kms::SlotInfo;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use time::OffsetDateTime;
@@ -67,7 +67,7 @@ fn created(slot: &SlotInfo) -> Option<String> {
 mod tests {
     use super::*;
     use crate::cli::text::pretty;
-    use crate::crypto::passphrase::Cost;
+    use kmsfs_crypto::passphrase::Cost;
 
     fn slots() -> Vec<SlotInfo> {
         let cost = Cost { memory_kib: 256 << 10, passes: 4, lanes: 1 };

@@ -3,10 +3,10 @@
 use super::about_file;
 use crate::cli::exit::{Failure, describe};
 use crate::cli::unlock::{ask_new, first_line, from_command, from_credential, from_key_file};
-use crate::crypto::key_file;
-use crate::crypto::recovery_key::RecoveryKey;
-use crate::kms::Unlock;
 use clap::Args;
+use kmsfs_crypto::key_file;
+use kmsfs_crypto::recovery_key::RecoveryKey;
+use kmsfs_kms::Unlock;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;

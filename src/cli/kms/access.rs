@@ -1,9 +1,9 @@
 //! Who may use a key: policies and grants on the command line.
 
 use super::{PageArgs, Usage, input};
-use crate::kms::api::Request;
-use crate::kms::{Constraints, GrantRequest, Retired};
 use clap::Subcommand;
+use kmsfs_kms::api::Request;
+use kmsfs_kms::{Constraints, GrantRequest, Retired};
 
 #[derive(Subcommand)]
 pub enum Operation {
@@ -166,7 +166,7 @@ fn parse_constraints(argument: &str) -> Result<Constraints, Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kms::EncryptionContext;
+    use kmsfs_kms::EncryptionContext;
 
     #[test]
     fn constraints_are_taken_as_json_and_in_aws_shorthand() {

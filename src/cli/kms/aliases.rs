@@ -1,8 +1,8 @@
 //! Aliases.
 
 use super::PageArgs;
-use crate::kms::api::Request;
 use clap::Subcommand;
+use kmsfs_kms::api::Request;
 
 #[derive(Subcommand)]
 pub enum Operation {

@@ -2,8 +2,8 @@
 
 use super::super::exit::Failure;
 use super::super::text::escape;
-use crate::kms::{LocalKms, Writer, verify_log};
 use clap::Args;
+use kmsfs_kms::{LocalKms, Writer, verify_log};
 use std::path::PathBuf;
 
 /// Findings that are printed; a log that was rewritten has one for every line.

@@ -1,8 +1,8 @@
 //! The cryptographic calls.
 
 use super::{Usage, input};
-use crate::kms::api::{DataKeyRequest, KeySpec, Request};
 use clap::{Args, Subcommand, ValueEnum};
+use kmsfs_kms::api::{DataKeyRequest, KeySpec, Request};
 
 /// An argument's name, for messages.
 const BLOB: &str = "--ciphertext-blob";

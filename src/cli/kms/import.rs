@@ -1,9 +1,9 @@
 //! Imported key material.
 
 use super::{Usage, input};
-use crate::kms::api::{ImportType, Request, WrappingAlgorithm};
-use crate::kms::{Expiration, WrappingKeySpec};
 use clap::{Subcommand, ValueEnum};
+use kmsfs_kms::api::{ImportType, Request, WrappingAlgorithm};
+use kmsfs_kms::{Expiration, WrappingKeySpec};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

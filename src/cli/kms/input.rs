@@ -2,9 +2,9 @@
 
 use super::Usage;
 use crate::cli::exit::describe;
-use crate::kms::{EncryptionContext, Tag};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use kmsfs_kms::{EncryptionContext, Tag};
 use std::fs;
 use std::io::Read;
 use zeroize::Zeroizing;

@@ -1,9 +1,9 @@
 //! Keys and their life.
 
 use super::{PageArgs, Usage, input};
-use crate::kms::api::Request;
-use crate::kms::{KeyOrigin, NewKey};
 use clap::{Subcommand, ValueEnum};
+use kmsfs_kms::api::Request;
+use kmsfs_kms::{KeyOrigin, NewKey};
 
 #[derive(Subcommand)]
 pub enum Operation {

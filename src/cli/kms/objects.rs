@@ -3,9 +3,9 @@
 use super::super::exit::Failure;
 use super::super::text::escape;
 use super::super::{assembly, mountpoint, xattr};
-use crate::kms::api::Request;
-use crate::store;
 use clap::Args;
+use kmsfs_kms::api::Request;
+use kmsfs_store as store;
 use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;

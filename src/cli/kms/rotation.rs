@@ -1,8 +1,8 @@
 //! Rotation.
 
 use super::PageArgs;
-use crate::kms::api::{IncludeKeyMaterial, Request};
 use clap::{Subcommand, ValueEnum};
+use kmsfs_kms::api::{IncludeKeyMaterial, Request};
 
 #[derive(Subcommand)]
 pub enum Operation {

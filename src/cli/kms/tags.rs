@@ -1,8 +1,8 @@
 //! Tags.
 
 use super::{PageArgs, Usage, input};
-use crate::kms::api::Request;
 use clap::Subcommand;
+use kmsfs_kms::api::Request;
 
 #[derive(Subcommand)]
 pub enum Operation {

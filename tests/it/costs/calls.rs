@@ -1,10 +1,10 @@
 use super::{compare, stated};
 use crate::store::{CALLER, keys, pattern};
-use kmsfs::fs::{Creation, Fs, FsOptions, Writer};
-use kmsfs::sse::KeyService;
-use kmsfs::store::backend::Rename;
-use kmsfs::store::backend::simulated::{Call, SimulatedDisk};
-use kmsfs::store::{self, Parameters, Store, StoreOptions};
+use kmsfs_fs::{Creation, Fs, FsOptions, Writer};
+use kmsfs_sse::KeyService;
+use kmsfs_store::backend::Rename;
+use kmsfs_store::{self as store, Parameters, Store, StoreOptions};
+use kmsfs_testing::disk::{Call, SimulatedDisk};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// The calls to the disk that something makes.
-    fn calls(&self, act: impl FnOnce()) -> store::backend::simulated::Calls {
+    fn calls(&self, act: impl FnOnce()) -> kmsfs_testing::disk::Calls {
         let before = self.disk.calls();
         act();
         self.disk.calls().since(&before)

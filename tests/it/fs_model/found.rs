@@ -2,7 +2,7 @@
 
 use super::Op::*;
 use super::{CONFIGURATION, Op, on_a_real_directory, p};
-use kmsfs::store::backend::Rename as How;
+use kmsfs_store::backend::Rename as How;
 
 fn run(ops: &[Op]) {
     on_a_real_directory(ops);

@@ -4,8 +4,8 @@ mod found;
 mod model;
 mod world;
 
-use kmsfs::store::backend::simulated::SimulatedDisk;
-use kmsfs::store::backend::{RealBackend, Rename, XattrFlags};
+use kmsfs_store::backend::{RealBackend, Rename, XattrFlags};
+use kmsfs_testing::disk::SimulatedDisk;
 use model::{BUCKETS, CONFIGURATION};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! The reference: what POSIX and S3 say a tree of files is, in memory and without a thought for how.
 
-use kmsfs::store::backend::{Rename, XattrFlags};
+use kmsfs_store::backend::{Rename, XattrFlags};
 use std::collections::BTreeMap;
 
 pub type Id = usize;

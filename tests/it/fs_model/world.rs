@@ -4,11 +4,11 @@ use super::model::{Answer, BUCKETS, CONFIGURATION, CONFIGURATIONS, Encryption, I
 use super::{Op, Path, Request};
 use crate::harness::wait_until;
 use crate::store::keys;
-use kmsfs::fs::{Changes, Creation, Entry, Error, Fs, FsOptions, Range, Writer};
-use kmsfs::kms::Caller;
-use kmsfs::sse::KeyService;
-use kmsfs::store::backend::{Backend, XattrFlags};
-use kmsfs::store::{self, Attr, Parameters, SeekTo, Store, StoreOptions};
+use kmsfs_fs::{Changes, Creation, Entry, Error, Fs, FsOptions, Range, Writer};
+use kmsfs_kms::Caller;
+use kmsfs_sse::KeyService;
+use kmsfs_store::backend::{Backend, XattrFlags};
+use kmsfs_store::{self as store, Attr, Parameters, SeekTo, Store, StoreOptions};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -55,7 +55,7 @@ impl World {
         let keys = keys();
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-        kmsfs::store::create(&*backend, &parameters, keys.service()).unwrap();
+        kmsfs_store::create(&*backend, &parameters, keys.service()).unwrap();
         let fs = Self::open(&backend, &keys);
         let world = Self {
             backend,
@@ -231,7 +231,7 @@ impl World {
         &mut self,
         path: &Path,
         mode: u32,
-        make: impl FnOnce(&Fs, u64, &OsStr, &Creation) -> kmsfs::fs::Result<Entry>,
+        make: impl FnOnce(&Fs, u64, &OsStr, &Creation) -> kmsfs_fs::Result<Entry>,
         kind: Option<Kind>,
     ) {
         self.at(path, |world, ino, place| {
@@ -245,7 +245,7 @@ impl World {
         });
     }
 
-    fn rename(&mut self, from: &Path, to: &Path, how: kmsfs::store::backend::Rename) {
+    fn rename(&mut self, from: &Path, to: &Path, how: kmsfs_store::backend::Rename) {
         let (Some((ino, dir)), Some((to_ino, to_dir))) = (self.parent(from), self.parent(to)) else { return };
         let (from, to) = ((dir, from.name()), (to_dir, to.name()));
         let moving = [self.model.find(from), self.model.find(to)];
@@ -703,7 +703,7 @@ fn put(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
 }
 
 /// Both went well, or both were refused with the same errno.
-fn same<A: Debug, B: Debug>(expected: Answer<A>, got: kmsfs::fs::Result<B>) -> Answer<(A, B)> {
+fn same<A: Debug, B: Debug>(expected: Answer<A>, got: kmsfs_fs::Result<B>) -> Answer<(A, B)> {
     match (expected, got) {
         (Ok(expected), Ok(got)) => Ok((expected, got)),
         (Err(expected), Err(got)) => {

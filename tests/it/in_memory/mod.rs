@@ -4,10 +4,10 @@ mod search;
 mod secrets;
 
 use crate::harness::{KMS, Mount, Store, errno, kms_with, noise, wait_until, write_secret};
-use kmsfs::crypto::{KeyPair, SecretKey, envelope, key_file, passphrase};
-use kmsfs::format::header::Header;
-use kmsfs::format::sidecar::{Record, Sidecar};
-use kmsfs::kms::{Caller, Kms, LocalKms, Unlock};
+use kmsfs_crypto::{KeyPair, SecretKey, envelope, key_file, passphrase};
+use kmsfs_format::header::Header;
+use kmsfs_format::sidecar::{Record, Sidecar};
+use kmsfs_kms::{Caller, Kms, LocalKms, Unlock};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
 use search::{Found, Needles, count, is_found};

@@ -1,13 +1,13 @@
 //! The file system without FUSE over a KMS that can deny a user, and with a kernel's cache that is played by the test.
 
 use crate::store::{NODE, OneKey};
-use kmsfs::crypto::SecretKey;
-use kmsfs::fs::{Creation, Error, Fs, FsOptions, KernelCache, Writer};
-use kmsfs::kms::{self, Caller, Code, EncryptionContext, GeneratedDataKey, Kms, Operation, ServiceKey};
-use kmsfs::sse::KeyService;
-use kmsfs::store::backend::Backend;
-use kmsfs::store::backend::simulated::SimulatedDisk;
-use kmsfs::store::{Object, Parameters, Store, StoreOptions};
+use kmsfs_crypto::SecretKey;
+use kmsfs_fs::{Creation, Error, Fs, FsOptions, KernelCache, Writer};
+use kmsfs_kms::{self as kms, Caller, Code, EncryptionContext, GeneratedDataKey, Kms, Operation, ServiceKey};
+use kmsfs_sse::KeyService;
+use kmsfs_store::backend::Backend;
+use kmsfs_store::{Object, Parameters, Store, StoreOptions};
+use kmsfs_testing::disk::SimulatedDisk;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -147,7 +147,7 @@ impl World {
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         let service: Arc<dyn ServiceKey> = Arc::new(OneKey::new());
-        kmsfs::store::create(&*disk, &parameters, &*service).unwrap();
+        kmsfs_store::create(&*disk, &parameters, &*service).unwrap();
         let keys = Arc::new(KeyService::new(rules.clone(), service));
         let fs = open(disk, &keys);
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
@@ -229,9 +229,9 @@ fn only_the_handles_of_the_user_who_is_denied_fail() {
         assert_eq!(errno(fs.write(ann, 0, b"x", Writer::Privileged)), libc::EACCES);
         assert_eq!(errno(fs.truncate(ino, Some(ann), 0, &ANN)), libc::EACCES);
         assert_eq!(errno(fs.truncate(ino, None, 0, &ANN)), libc::EACCES);
-        let range = kmsfs::fs::Range { offset: 0, len: 10 };
+        let range = kmsfs_fs::Range { offset: 0, len: 10 };
         assert_eq!(errno(fs.fallocate(ann, range, 0, &ANN)), libc::EACCES);
-        assert_eq!(errno(fs.seek(ann, 0, kmsfs::store::SeekTo::Data)), libc::EACCES);
+        assert_eq!(errno(fs.seek(ann, 0, kmsfs_store::SeekTo::Data)), libc::EACCES);
         assert_eq!(errno(fs.copy(source, 0, ann, 0, 5, &BOB)), libc::EACCES);
         assert_eq!(errno(fs.copy(ann, 0, source, 0, 5, &BOB)), libc::EACCES);
         assert_eq!(errno(fs.check_handle(ann)), libc::EACCES);

@@ -2,9 +2,9 @@
 
 use super::judged::{ANN, BOB, World};
 use crate::harness::wait_until;
-use kmsfs::fuse::{self, MountOptions, Place};
-use kmsfs::kms::Caller;
-use kmsfs::store::backend::RealBackend;
+use kmsfs_fuse::{self as fuse, MountOptions, Place};
+use kmsfs_kms::Caller;
+use kmsfs_store::backend::RealBackend;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -1,9 +1,9 @@
 //! The descriptors of closed objects, which are kept for whoever opens them again.
 
 use super::*;
-use kmsfs::store::backend::simulated::{Call, FaultPlan};
-use kmsfs::store::backend::{Access, Rename, XattrFlags};
-use kmsfs::store::{Error, SetAttr, Target, interleaving};
+use kmsfs_store::backend::{Access, Rename, XattrFlags};
+use kmsfs_store::{Error, SetAttr, Target, interleaving};
+use kmsfs_testing::disk::{Call, FaultPlan};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Barrier;
@@ -120,7 +120,7 @@ fn whoever_opens_an_unlinked_object_while_its_last_handle_goes_has_it_or_not_at_
 }
 
 /// What is asked of an object by its name or inode while its last handle goes.
-type Asked = fn(&Arc<Store>, &Arc<Dir>, ino: u64) -> kmsfs::store::Result<()>;
+type Asked = fn(&Arc<Store>, &Arc<Dir>, ino: u64) -> kmsfs_store::Result<()>;
 
 const ASKED: [(&str, Asked); 13] = [
     ("stat", |store, dir, ino| {

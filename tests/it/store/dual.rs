@@ -2,10 +2,10 @@
 //! when they get another number of layers.
 
 use super::*;
-use kmsfs::format::header::{ENTRIES_AT, Header};
-use kmsfs::format::layout::{ChunkIndex, Geometry, TableId};
-use kmsfs::store::backend::{Access, File};
-use kmsfs::store::{Change, Changed, Error, SeekTo, Step};
+use kmsfs_format::header::{ENTRIES_AT, Header};
+use kmsfs_format::layout::{ChunkIndex, Geometry, TableId};
+use kmsfs_store::backend::{Access, File};
+use kmsfs_store::{Change, Changed, Error, SeekTo, Step};
 
 const CHUNK: usize = 4096;
 const G: Geometry = Geometry::Dual;

@@ -1,8 +1,8 @@
 //! The redo log under many writers: whoever waits shares a sync, and neither the log nor recovery grows without bound.
 
 use super::*;
-use kmsfs::store::LogUsage;
-use kmsfs::store::backend::simulated::Call;
+use kmsfs_store::LogUsage;
+use kmsfs_testing::disk::Call;
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,10 @@
 //! Objects of holes: what is done to them costs as much as what is in them, however long they are.
 
 use super::*;
-use kmsfs::format::layout::{ChunkIndex, Geometry};
-use kmsfs::store::backend::simulated::{Call, Calls};
-use kmsfs::store::check::{CheckOptions, check};
-use kmsfs::store::{Error, SeekTo};
+use kmsfs_format::layout::{ChunkIndex, Geometry};
+use kmsfs_store::check::{CheckOptions, check};
+use kmsfs_store::{Error, SeekTo};
+use kmsfs_testing::disk::{Call, Calls};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::iter::successors;
@@ -204,7 +204,7 @@ fn a_damaged_object_is_written_anew_at_the_cost_of_what_is_there() {
         let sparse = Sparse::new(size);
         let root = sparse.disk.root().unwrap();
         let dir = root.open_dir(OsStr::new("buckets")).unwrap().open_dir(OsStr::new(BUCKET)).unwrap();
-        let file = dir.open_file(OsStr::new("o"), kmsfs::store::backend::Access::ReadWrite).unwrap();
+        let file = dir.open_file(OsStr::new("o"), kmsfs_store::backend::Access::ReadWrite).unwrap();
         file.write_at(&[1; 100], ChunkIndex(places(size)[1] / CHUNK).offset(Geometry::Single)).unwrap();
         sparse.mounted(|store, dir| {
             let before = sparse.disk.calls();

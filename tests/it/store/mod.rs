@@ -16,14 +16,14 @@ mod space;
 mod tamper;
 mod upgrade;
 
-use kmsfs::crypto::SecretKey;
-use kmsfs::crypto::envelope;
-use kmsfs::kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
-use kmsfs::sse::{Algorithm, Encryption, KeyService};
-use kmsfs::store::backend::simulated::SimulatedDisk;
-use kmsfs::store::backend::{Backend, NewNode};
-use kmsfs::store::{Dir, Object, Parameters, Store, StoreOptions};
-use kmsfs::witness::{Rollback, Watch, Witness};
+use kmsfs_crypto::SecretKey;
+use kmsfs_crypto::envelope;
+use kmsfs_kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
+use kmsfs_sse::{Algorithm, Encryption, KeyService};
+use kmsfs_store::backend::{Backend, NewNode};
+use kmsfs_store::{Dir, Object, Parameters, Store, StoreOptions};
+use kmsfs_testing::disk::SimulatedDisk;
+use kmsfs_witness::{Rollback, Watch, Witness};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::io;
@@ -60,7 +60,7 @@ impl ServiceKey for OneKey {
 
     fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
         envelope::unwrap(&self.0, blob, &Self::bound_to(context))
-            .map_err(|_| Error { code: kmsfs::kms::Code::InvalidCiphertext, message: String::new() })
+            .map_err(|_| Error { code: kmsfs_kms::Code::InvalidCiphertext, message: String::new() })
     }
 
     fn store_format(&self) -> Result<u16, Error> {
@@ -146,7 +146,7 @@ pub fn new_disk() -> (SimulatedDisk, Arc<KeyService>) {
 fn disk_for(keys: &KeyService) -> SimulatedDisk {
     let disk = SimulatedDisk::new();
     let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-    kmsfs::store::create(&disk, &parameters, keys.service()).unwrap();
+    kmsfs_store::create(&disk, &parameters, keys.service()).unwrap();
     disk
 }
 

@@ -1,7 +1,7 @@
 //! A KMS that may refuse, or in which something else happens while it is asked.
 
 use super::*;
-use kmsfs::kms::Code;
+use kmsfs_kms::Code;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,9 +1,9 @@
 //! What names have synced: never left out after a change, and not repeated without one.
 
 use super::*;
-use kmsfs::store::backend::simulated::{Call, FaultPlan};
-use kmsfs::store::backend::{Rename, XattrFlags};
-use kmsfs::store::{SetAttr, Target};
+use kmsfs_store::backend::{Rename, XattrFlags};
+use kmsfs_store::{SetAttr, Target};
+use kmsfs_testing::disk::{Call, FaultPlan};
 
 fn syncs(disk: &SimulatedDisk, act: impl FnOnce()) -> u64 {
     let before = disk.calls();
@@ -77,7 +77,7 @@ fn a_directory_whose_sync_failed_is_synced_the_next_time() {
     let (store, dir) = settled(&disk, &keys);
     drop(create(&store, &dir, "object"));
     disk.fail(FaultPlan::nth(1, libc::EIO).of(&[Call::SyncDir, Call::SyncAll]));
-    assert_eq!(store.fsync_dir(&dir).unwrap_err().to_string(), kmsfs::store::Error::Errno(libc::EIO).to_string());
+    assert_eq!(store.fsync_dir(&dir).unwrap_err().to_string(), kmsfs_store::Error::Errno(libc::EIO).to_string());
     disk.heal();
     assert!(syncs(&disk, || store.fsync_dir(&dir).unwrap()) > 0);
 }

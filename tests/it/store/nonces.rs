@@ -1,11 +1,11 @@
 //! Nonces: under one key no two chunks are ever encrypted with the same one, whatever crashes bring back.
 
 use super::*;
-use kmsfs::crypto::{ChunkTag, random};
-use kmsfs::format::entry::Entry;
-use kmsfs::format::header::{ENTRIES_AT, Header};
-use kmsfs::format::layout::{BLOCK, Geometry};
-use kmsfs::store::backend::Access;
+use kmsfs_crypto::{ChunkTag, random};
+use kmsfs_format::entry::Entry;
+use kmsfs_format::header::{ENTRIES_AT, Header};
+use kmsfs_format::layout::{BLOCK, Geometry};
+use kmsfs_store::backend::Access;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeSet, HashMap};
@@ -103,7 +103,7 @@ fn clones_with_the_same_random_numbers_share_no_nonce_unless_they_write_the_same
         random::repeat(Some(7));
         let clone_that_writes = |fill| {
             let act = || go_on(&store, &object, &disk, geometry, fill).into_bytes();
-            let answer = String::from_utf8(kmsfs::sys::in_a_clone(act).unwrap()).unwrap();
+            let answer = String::from_utf8(kmsfs_sys::in_a_clone(act).unwrap()).unwrap();
             answer.lines().filter(|line| !before.contains(*line)).map(String::from).collect::<BTreeSet<_>>()
         };
         let (one, other, again) = (clone_that_writes(16), clone_that_writes(128), clone_that_writes(16));

@@ -1,7 +1,7 @@
 //! Objects read back what was written to them, through every length and across mounts.
 
 use super::*;
-use kmsfs::store::{Error, SeekTo};
+use kmsfs_store::{Error, SeekTo};
 use proptest::prelude::*;
 
 const CHUNK: usize = 4096;
@@ -21,11 +21,11 @@ fn what_was_written_reads_back_before_and_after_closing() {
         assert!(content(&object) == data, "{len} before the commit");
         object.commit().unwrap();
         store.release(&object);
-        assert_eq!(store.stat(kmsfs::store::Target::Name(&dir, OsStr::new(&name))).unwrap().size, len as u64);
+        assert_eq!(store.stat(kmsfs_store::Target::Name(&dir, OsStr::new(&name))).unwrap().size, len as u64);
         store.close().unwrap();
         let store = open(&disk, &keys);
         let dir = bucket(&store);
-        assert_eq!(store.stat(kmsfs::store::Target::Name(&dir, OsStr::new(&name))).unwrap().size, len as u64);
+        assert_eq!(store.stat(kmsfs_store::Target::Name(&dir, OsStr::new(&name))).unwrap().size, len as u64);
         let object = open_object(&store, &dir, &name);
         assert!(content(&object) == data, "{len} after a new mount");
         store.release(&object);

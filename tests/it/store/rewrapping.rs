@@ -2,7 +2,7 @@
 
 use super::moody::{Choosy, Moody};
 use super::*;
-use kmsfs::store::backend::simulated::Call;
+use kmsfs_testing::disk::Call;
 
 /// More than the closed objects that may keep a descriptor.
 const OBJECTS: u64 = 600;

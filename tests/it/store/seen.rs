@@ -1,8 +1,8 @@
 //! A store that was put back, or has another copy that went on, is refused; one that lost nothing never is.
 
 use super::*;
-use kmsfs::store::Error;
-use kmsfs::store::backend::simulated::{Call, CrashPoint, FaultPlan};
+use kmsfs_store::Error;
+use kmsfs_testing::disk::{Call, CrashPoint, FaultPlan};
 
 fn with(witness: &Arc<Memory>, rollback: Rollback) -> StoreOptions {
     let options = watched(witness);

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::harness::Disk;
-use kmsfs::store::Error;
-use kmsfs::store::backend::RealBackend;
+use kmsfs_store::Error;
+use kmsfs_store::backend::RealBackend;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ impl Place {
     fn at(path: &Path) -> Self {
         let (backend, keys): (Arc<dyn Backend>, _) = (RealBackend::open(path).unwrap(), keys());
         let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "r".into() };
-        kmsfs::store::create(&*backend, &parameters, keys.service()).unwrap();
+        kmsfs_store::create(&*backend, &parameters, keys.service()).unwrap();
         let store = Store::open(backend, keys, StoreOptions::default()).unwrap();
         let dir = bucket(&store);
         Self { store, dir }

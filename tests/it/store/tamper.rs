@@ -7,11 +7,11 @@ pub mod recombination;
 pub mod values;
 
 use super::*;
-use kmsfs::format::header::{ENTRIES_AT, Header, Seal};
-use kmsfs::format::layout::{ChunkIndex, Geometry, PlainLen, TableId};
-use kmsfs::format::sidecar::Place;
-use kmsfs::store::Error;
-use kmsfs::store::backend::{self, Access, Rename};
+use kmsfs_format::header::{ENTRIES_AT, Header, Seal};
+use kmsfs_format::layout::{ChunkIndex, Geometry, PlainLen, TableId};
+use kmsfs_format::sidecar::Place;
+use kmsfs_store::Error;
+use kmsfs_store::backend::{self, Access, Rename};
 
 const CHUNK: usize = 4096;
 const ENTRY: usize = 32;

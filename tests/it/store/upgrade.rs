@@ -3,11 +3,11 @@
 mod values;
 
 use super::{NODE, StoreOptions};
-use kmsfs::kms::{LocalKms, ServiceKey, Unlock};
-use kmsfs::sse::KeyService;
-use kmsfs::store::backend::simulated::{CrashPoint, SimulatedDisk};
-use kmsfs::store::backend::{Access, Backend, Dir, NewNode};
-use kmsfs::store::{self, Store};
+use kmsfs_kms::{LocalKms, ServiceKey, Unlock};
+use kmsfs_sse::KeyService;
+use kmsfs_store::backend::{Access, Backend, Dir, NewNode};
+use kmsfs_store::{self as store, Store};
+use kmsfs_testing::disk::{CrashPoint, SimulatedDisk};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fs;
@@ -61,7 +61,7 @@ impl Ring {
         }
         let key = dir.path().join("key");
         put(&Path::new(DATA).join("store-v1.key"), &key);
-        let unlock = Unlock::KeyFile(kmsfs::crypto::key_file::read(&key).unwrap());
+        let unlock = Unlock::KeyFile(kmsfs_crypto::key_file::read(&key).unwrap());
         Self { kms: LocalKms::open(&place, &unlock).unwrap(), _dir: dir }
     }
 

@@ -1,8 +1,8 @@
 //! Each error of AWS KMS, raised on the command line.
 
 use super::*;
-use kmsfs::crypto::key_file;
-use kmsfs::kms::{Caller, LocalKms, Moment, Unlock, WrappingKeySpec};
+use kmsfs_crypto::key_file;
+use kmsfs_kms::{Caller, LocalKms, Moment, Unlock, WrappingKeySpec};
 use std::collections::BTreeSet;
 
 /// Those that AWS KMS answers these calls with, without the suffix `Exception`.

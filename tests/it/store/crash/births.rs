@@ -1,7 +1,7 @@
 //! The birth of an object where noting it fails: no file becomes unreadable of it.
 
 use super::super::*;
-use kmsfs::store::backend::simulated::{Call, FaultPlan};
+use kmsfs_testing::disk::{Call, FaultPlan};
 
 const BORN: &str = "user.kmsfs.born";
 

@@ -5,7 +5,7 @@ use super::told::Told;
 use super::workloads::random_workload;
 use super::world::{Chunks, Point, SPREAD, World};
 use crate::store::*;
-use kmsfs::store::backend::simulated::CrashPoint;
+use kmsfs_testing::disk::CrashPoint;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;

@@ -3,7 +3,7 @@
 use super::told::{Content, Known, SECTORS};
 use super::world::{CHUNK, SECTOR, World, offset, plain_len};
 use crate::store::*;
-use kmsfs::store::{Error, Target};
+use kmsfs_store::{Error, Target};
 
 /// Chunks that are many to cut off: see `Content::cut`.
 const MANY: u64 = 64;

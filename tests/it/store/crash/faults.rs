@@ -6,8 +6,8 @@ use super::looking::{look, read};
 use super::told::Content;
 use super::world::{SPREAD, World};
 use crate::store::*;
-use kmsfs::store::Error;
-use kmsfs::store::backend::simulated::{Call, FaultPlan};
+use kmsfs_store::Error;
+use kmsfs_testing::disk::{Call, FaultPlan};
 use std::collections::BTreeSet;
 
 pub const BEFORE: &str =

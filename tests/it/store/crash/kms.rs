@@ -6,9 +6,9 @@ use super::faults::{BEFORE, Run, WORKLOAD};
 use super::world::{SPREAD, World};
 use crate::store::moody::Moody;
 use crate::store::*;
-use kmsfs::kms::Code;
-use kmsfs::sse::RequestError;
-use kmsfs::store::backend;
+use kmsfs_kms::Code;
+use kmsfs_sse::RequestError;
+use kmsfs_store::backend;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -34,10 +34,10 @@ fn each_call_to_the_kms_may_be_refused_or_unanswered() {
             assert!(count > 20, "{count}");
             for nth in 1..=count {
                 let error = move || Error::new(code, "not now");
-                let told = kmsfs::store::Error::Sse(RequestError::Kms(error()));
+                let told = kmsfs_store::Error::Sse(RequestError::Kms(error()));
                 let world = World::with(&keys, encryption.clone(), SPREAD, true);
                 let story = format!("call {nth} of {count} to the KMS answers {}", code.name());
-                let heals = |world: &World, error: &kmsfs::store::Error| {
+                let heals = |world: &World, error: &kmsfs_store::Error| {
                     kms.answer(|_| Ok(()));
                     if *error != told {
                         world.misread.lock().push(format!("the caller was told {error:?}"));

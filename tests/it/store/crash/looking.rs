@@ -3,9 +3,9 @@
 use super::told::{Content, Found, Reading, SECTORS, Value};
 use super::world::{CHUNK, Chunks, SECTOR, World, offset, plain_len};
 use crate::store::*;
-use kmsfs::store::backend;
-use kmsfs::store::check::{CheckOptions, Severity, check};
-use kmsfs::store::{Error, SeekTo, Target};
+use kmsfs_store::backend;
+use kmsfs_store::check::{CheckOptions, Severity, check};
+use kmsfs_store::{Error, SeekTo, Target};
 use std::collections::BTreeSet;
 
 impl World {

@@ -3,8 +3,8 @@
 use super::told::Told;
 use super::world::World;
 use crate::store::*;
-use kmsfs::store::Error;
-use kmsfs::store::backend::Rename;
+use kmsfs_store::Error;
+use kmsfs_store::backend::Rename;
 
 impl World {
     pub fn unlink(&self, name: &str) -> Result<(), Error> {

@@ -4,8 +4,8 @@ use super::looking::look;
 use super::workloads::{NAMES, SEQUENTIAL};
 use super::world::{SPREAD, World};
 use crate::store::*;
-use kmsfs::store::Error;
-use kmsfs::witness::{Rollback, Watch};
+use kmsfs_store::Error;
+use kmsfs_witness::{Rollback, Watch};
 
 const READ_ONLY: StoreOptions = StoreOptions {
     read_only: true,
@@ -69,7 +69,7 @@ fn every_change_of_a_read_only_store_is_refused() {
     refused(store.rewrap(&object, &aws_kms("k"), "a", &CALLER));
     refused(store.create(&dir, c, &NODE, &aes256(), "c", &CALLER).map(drop));
     refused(store.unlink(&dir, a));
-    refused(store.rename(&dir, a, &dir, c, kmsfs::store::backend::Rename::Replace));
+    refused(store.rename(&dir, a, &dir, c, kmsfs_store::backend::Rename::Replace));
     refused(store.link(&dir, a, &dir, c).map(drop));
     refused(store.make_dir(&dir, c, &NODE).map(drop));
     refused(store.make_symlink(&dir, c, b"a", &NODE).map(drop));

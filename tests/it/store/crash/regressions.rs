@@ -3,9 +3,9 @@
 use super::campaign::{Campaign, Effort};
 use super::world::{SPREAD, World};
 use crate::store::*;
-use kmsfs::format::header::SEAL;
-use kmsfs::store::Error;
-use kmsfs::store::backend::simulated::{Call, FaultPlan};
+use kmsfs_format::header::SEAL;
+use kmsfs_store::Error;
+use kmsfs_testing::disk::{Call, FaultPlan};
 
 fn check(workload: &str) {
     let mut campaign = Campaign::new(1);

@@ -8,8 +8,8 @@ use crate::store::tamper::lenient::{
     births_are_of_their_inodes, marks_are_counted, remains_are_settled, settled_is_strict,
 };
 use crate::store::tamper::{forged_length, recombination::recombinations, values::exchanged};
-use kmsfs::store::backend::simulated::{Call, FaultPlan};
-use kmsfs::store::mistakes::{self, Mistake};
+use kmsfs_store::mistakes::{self, Mistake};
+use kmsfs_testing::disk::{Call, FaultPlan};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds that are tried.

@@ -3,11 +3,11 @@
 use super::looking::look;
 use super::told::{Known, SECTORS, Told};
 use crate::store::*;
-use kmsfs::store::Error;
-use kmsfs::store::backend;
-use kmsfs::store::backend::simulated::CrashPoint;
+use kmsfs_store::Error;
+use kmsfs_store::backend;
 #[cfg(debug_assertions)]
-use kmsfs::store::mistakes;
+use kmsfs_store::mistakes;
+use kmsfs_testing::disk::CrashPoint;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

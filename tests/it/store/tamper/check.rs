@@ -1,9 +1,9 @@
 //! What a check says of a damaged store, and what a repair makes of it.
 
 use super::*;
-use kmsfs::store::backend::XattrFlags;
-use kmsfs::store::check::{CheckOptions, Finding, Report, Severity, check, keep_log};
-use kmsfs::store::{StoreOptions, Target};
+use kmsfs_store::backend::XattrFlags;
+use kmsfs_store::check::{CheckOptions, Finding, Report, Severity, check, keep_log};
+use kmsfs_store::{StoreOptions, Target};
 
 pub const LOOK: CheckOptions = CheckOptions { scrub: true, repair: false };
 const REPAIR: CheckOptions = CheckOptions { scrub: true, repair: true };

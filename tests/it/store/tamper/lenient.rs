@@ -12,8 +12,8 @@
 //! Where the log is damaged, or was changed, nothing is excused but that a file is longer than its seal says.
 
 use super::*;
-use kmsfs::store::backend::XattrFlags;
-use kmsfs::store::backend::simulated::SimulatedDisk;
+use kmsfs_store::backend::XattrFlags;
+use kmsfs_testing::disk::SimulatedDisk;
 
 const BORN: &str = "user.kmsfs.born";
 

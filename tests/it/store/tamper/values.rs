@@ -2,9 +2,9 @@
 
 use super::check::LOOK;
 use super::*;
-use kmsfs::store::backend::XattrFlags;
-use kmsfs::store::check::{CheckOptions, Severity};
-use kmsfs::store::{CAPABILITY, Target};
+use kmsfs_store::backend::XattrFlags;
+use kmsfs_store::check::{CheckOptions, Severity};
+use kmsfs_store::{CAPABILITY, Target};
 
 /// What a capability is kept under, and a directory's id.
 const KEPT: &str = "user.kmsfs.capability";

@@ -1,11 +1,11 @@
 //! Values that earlier versions bound to the bucket and a name alone are bound to what carries them.
 
 use super::*;
-use kmsfs::crypto::{MetadataCipher, StoreKey};
-use kmsfs::kms::{Caller, EncryptionContext};
-use kmsfs::store::backend::XattrFlags;
-use kmsfs::store::check::{CheckOptions, Severity, check};
-use kmsfs::store::{CAPABILITY, Target};
+use kmsfs_crypto::{MetadataCipher, StoreKey};
+use kmsfs_kms::{Caller, EncryptionContext};
+use kmsfs_store::backend::XattrFlags;
+use kmsfs_store::check::{CheckOptions, Severity, check};
+use kmsfs_store::{CAPABILITY, Target};
 
 const KEPT: &str = "user.kmsfs.capability";
 /// Name below the bucket `plain`, attribute, stored attribute.

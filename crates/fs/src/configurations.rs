@@ -1,0 +1,374 @@
+//! `.encryption.json`: which configuration is in force in a directory, and how one comes into force.
+//!
+//! A configuration is an object under the service's own key. Whoever writes one writes into a draft in memory; the
+//! draft becomes the content only after it was validated as a whole, at flush or fsync.
+
+use super::changing::{Change, Writer};
+use super::error::errno;
+use super::handles::{Handle, Opener};
+use super::{Error, Fs, Result, Stale};
+use kmsfs_kms::{Caller, EncryptionContext, Operation};
+use kmsfs_sse::{Algorithm, Configuration, Encryption};
+use kmsfs_store::backend::Rename;
+use kmsfs_store::configured::digest;
+use kmsfs_store::{Attr, Dir, Object, Target};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+pub(super) use kmsfs_sse::CONFIGURATION_FILE as NAME;
+
+/// The daemon itself: what it reads and writes of its own accord is asked of the service's own key.
+pub(super) const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+
+#[derive(Default)]
+pub struct Configurations {
+    /// By directory; `None` where there is none.
+    known: Mutex<HashMap<u64, Option<Arc<Configuration>>>>,
+    /// By the inode of the configuration being written, with the number of handles that write it.
+    drafts: Mutex<HashMap<u64, SharedDraft>>,
+}
+
+type SharedDraft = (Arc<Mutex<Draft>>, usize);
+
+/// A directory and a name in it.
+pub(super) type Place<'a> = (&'a Arc<Dir>, &'a OsStr);
+
+impl Configurations {
+    pub fn forget(&self, dir: u64) {
+        self.known.lock().remove(&dir);
+    }
+}
+
+/// A configuration on its way.
+pub struct Draft {
+    content: Vec<u8>,
+    /// Written to since it was last validated. The empty file that a redirection makes first is not judged.
+    written: bool,
+    truncated: bool,
+}
+
+/// A configuration with where it comes from.
+pub struct InForce {
+    pub encryption: Encryption,
+    pub configuration: Arc<Configuration>,
+    /// Path of the file, relative to the mount.
+    pub source: String,
+}
+
+/// What configurations are encrypted with, whatever they say: AES256.
+pub fn service_encryption() -> Encryption {
+    Encryption { algorithm: Algorithm::Aes256, key_id: None, bucket_key: false, context: EncryptionContext::new() }
+}
+
+impl Draft {
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> usize {
+        let from = (offset as usize).min(self.content.len());
+        let count = bytes.len().min(self.content.len() - from);
+        bytes[..count].copy_from_slice(&self.content[from..from + count]);
+        count
+    }
+
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        let end = offset.saturating_add(data.len() as u64);
+        // One byte too many is kept, so that validation can say what is wrong.
+        if end > Configuration::MAX_LEN as u64 + 1 && offset > Configuration::MAX_LEN as u64 {
+            return errno(libc::EFBIG);
+        }
+        let end = (end as usize).min(Configuration::MAX_LEN + 1);
+        let offset = offset as usize;
+        self.content.resize(self.content.len().max(end), 0);
+        self.content[offset..end].copy_from_slice(&data[..end - offset]);
+        self.written = true;
+        Ok(())
+    }
+
+    pub fn truncate(&mut self, len: u64) -> Result<()> {
+        if len > Configuration::MAX_LEN as u64 {
+            return errno(libc::EFBIG);
+        }
+        self.content.resize(len as usize, 0);
+        self.truncated = true;
+        self.written |= len > 0;
+        Ok(())
+    }
+}
+
+impl Fs {
+    pub(super) fn is_configuration(name: &OsStr) -> bool {
+        name == NAME
+    }
+
+    /// Whether what the kernel keeps of an inode's content can go wrong: of configurations, and of objects that some may
+    /// read no longer.
+    pub fn is_volatile(&self, ino: u64) -> bool {
+        self.is_revoked(ino) || self.inodes.names(ino).iter().any(|(_, name)| Self::is_configuration(name))
+    }
+
+    /// A directory, symlink or special file of that name would be a configuration that nobody can read.
+    pub(super) fn refuse_as_configuration(dir: &Dir, name: &OsStr) -> Result<()> {
+        if Self::is_configuration(name) && dir.bucket().is_some() {
+            log::warn!("{}: only a regular file can have this name", dir.show(name));
+            return errno(libc::EINVAL);
+        }
+        Ok(())
+    }
+
+    /// The nearest configuration, from the directory up to its bucket.
+    pub(super) fn configuration_in_force(&self, dir: &Arc<Dir>) -> Result<Option<InForce>> {
+        let mut dir = dir.clone();
+        while let Some(bucket) = dir.bucket() {
+            if let Some(configuration) = self.configuration_of(&dir)? {
+                let source = format!("{bucket}/{}", dir.key_of(OsStr::new(NAME)));
+                return Ok(Some(InForce { encryption: configuration.encryption(), configuration, source }));
+            }
+            dir = self.dir(self.parent(dir.ino()))?;
+        }
+        Ok(None)
+    }
+
+    fn configuration_of(&self, dir: &Arc<Dir>) -> Result<Option<Arc<Configuration>>> {
+        if let Some(known) = self.configurations.known.lock().get(&dir.ino()) {
+            return Ok(known.clone());
+        }
+        let unreadable = |why: &dyn std::fmt::Display| {
+            log::error!("{}: {why}; nothing can be created below it", dir.show(OsStr::new(NAME)));
+            Error::Errno(libc::EIO)
+        };
+        let tree = self.tree.read();
+        // A crash caught it before it said anything, or somebody put it there in the store: it is nobody's word.
+        let void = |why: &dyn std::fmt::Display| {
+            log::warn!("{}: {why}; no configuration was put there, and this is none", dir.show(OsStr::new(NAME)));
+            None
+        };
+        let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
+            Ok(object) => object,
+            Err(error) if error.is_errno(rustix::io::Errno::NOENT) => {
+                self.check_configured(dir, &[]).map_err(|error| unreadable(&error))?;
+                self.configurations.known.lock().insert(dir.ino(), None);
+                return Ok(None);
+            }
+            Err(error @ kmsfs_store::Error::Corrupt(_)) if self.has_no_configuration(dir) => return Ok(void(&error)),
+            // It may be readable, once descriptors are free again.
+            Err(error) if error.is_errno(rustix::io::Errno::NFILE) => return Err(error.into()),
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let content = Self::content_of(&object).and_then(|content| Ok((content, object.attr()?.uid)));
+        self.store.release(&object);
+        let (content, owner) = match content {
+            Err(error @ Error::Store(kmsfs_store::Error::Corrupt(_))) if self.has_no_configuration(dir) => {
+                return Ok(void(&error));
+            }
+            content => content.map_err(|error| unreadable(&error))?,
+        };
+        self.check_configured(dir, &content).map_err(|error| unreadable(&error))?;
+        drop(tree);
+        if !content.is_empty() {
+            self.check_putter(dir, owner, None).map_err(|_| unreadable(&"it is not its owner's to put"))?;
+        }
+        // A file that is empty still has said nothing.
+        let parse = || Configuration::parse(&content).map_err(|error| unreadable(&error.to_string()));
+        let configuration = if content.is_empty() { None } else { Some(Arc::new(parse()?)) };
+        self.configurations.known.lock().insert(dir.ino(), configuration.clone());
+        Ok(configuration)
+    }
+
+    /// At most one byte more than a configuration may have.
+    pub(super) fn content_of(object: &Object) -> Result<Vec<u8>> {
+        let mut content = vec![0; Configuration::MAX_LEN + 1];
+        let read = object.read(0, &mut content)?;
+        content.truncate(read);
+        Ok(content)
+    }
+
+    pub(super) fn configuration_changed(&self, dir: &Dir, name: &OsStr) {
+        if Self::is_configuration(name) {
+            self.configurations.forget(dir.ino());
+        }
+    }
+
+    pub(super) fn open_configuration(
+        &self,
+        ino: u64,
+        (dir, name): Place,
+        truncate: bool,
+        write: bool,
+        caller: &Caller,
+    ) -> Result<u64> {
+        let object = match self.store.open_object(dir, name, caller) {
+            // One that cannot be read can be replaced by writing a whole new one.
+            Err(error) if truncate && matches!(error, kmsfs_store::Error::Corrupt(_)) => {
+                let key = dir.key_of(name);
+                let object = self.store.open_truncated(dir, name, &service_encryption(), &key, caller)?;
+                self.configuration_changed(dir, name);
+                object
+            }
+            opened => opened?,
+        };
+        // AES256, which no KMS key stands behind: there is nothing to take away.
+        let opener = Opener { caller: *caller, operation: Operation::Decrypt, write };
+        let mut handle = Handle::new(object, opener);
+        if handle.object.ino() != ino {
+            return errno(libc::ESTALE);
+        }
+        if write || truncate {
+            handle.draft = Some(self.draft(&handle.object)?);
+        }
+        if truncate {
+            let done = self.change(&handle, Change::Truncate(0), Writer::Anybody(*caller));
+            done.inspect_err(|_| self.drop_draft(&handle.object))?;
+        }
+        Ok(self.handles.insert(handle).0)
+    }
+
+    pub(super) fn new_draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
+        object.commit()?;
+        self.draft(object)
+    }
+
+    /// The draft of that inode, shared by all who write it.
+    fn draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
+        let content = Self::content_of(object)?;
+        let mut drafts = self.configurations.drafts.lock();
+        let (draft, handles) = drafts
+            .entry(object.ino())
+            .or_insert_with(|| (Arc::new(Mutex::new(Draft { content, written: false, truncated: false })), 0));
+        *handles += 1;
+        Ok(draft.clone())
+    }
+
+    pub(super) fn drop_draft(&self, object: &Arc<Object>) {
+        let mut drafts = self.configurations.drafts.lock();
+        if let Some((draft, handles)) = drafts.get_mut(&object.ino()) {
+            *handles -= 1;
+            if *handles == 0 {
+                let abandoned = draft.lock().truncated;
+                drafts.remove(&object.ino());
+                drop(drafts);
+                if abandoned {
+                    self.show_anew(object.ino());
+                }
+            }
+        }
+    }
+
+    /// The length that a configuration has for whoever writes it.
+    pub(super) fn draft_attr(&self, ino: u64) -> Result<Option<Attr>> {
+        let Some(draft) = self.configurations.drafts.lock().get(&ino).map(|(draft, _)| draft.clone()) else {
+            return Ok(None);
+        };
+        let Some(handle) = self.handles.of(ino).pop() else { return Ok(None) };
+        let draft = draft.lock();
+        let attr = handle.object.attr()?;
+        let size = if draft.written || draft.truncated { draft.content.len() as u64 } else { attr.size };
+        Ok(Some(Attr { size, ..attr }))
+    }
+
+    /// Validates a draft and makes it the content, or gives it up: then the configuration before stays, file included.
+    pub(super) fn write_out(&self, object: &Arc<Object>, draft: &Mutex<Draft>, caller: &Caller) -> Result<()> {
+        let mut draft = draft.lock();
+        if !draft.written || draft.content.is_empty() {
+            return Ok(());
+        }
+        let names = self.inodes.names(object.ino()).into_iter().filter(|(_, name)| Self::is_configuration(name));
+        let dirs: Vec<_> = names.filter_map(|(dir, _)| self.dir(dir).ok()).collect();
+        let mut refused = None;
+        if let Err(error) = Configuration::parse(&draft.content) {
+            let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME)));
+            log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), error);
+            refused = Some(error.into());
+        }
+        let owner = object.attr()?.uid;
+        let refused = dirs
+            .iter()
+            .fold(refused, |before, dir| before.or_else(|| self.check_putter(dir, owner, Some(caller)).err()));
+        if let Some(refused) = refused {
+            *draft = Draft { content: Self::content_of(object)?, written: false, truncated: false };
+            self.show_anew(object.ino());
+            return Err(refused);
+        }
+        let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), digest(&draft.content))).collect();
+        self.configuring(&after, || Ok(object.rewrite(&draft.content, None)?), || Ok(object.fsync()?))?;
+        draft.written = false;
+        draft.truncated = false;
+        for dir in dirs {
+            self.configurations.forget(dir.ino());
+        }
+        Ok(())
+    }
+
+    /// The kernel trusts its own idea of a file's length while it caches writes: it is made to look again.
+    fn show_anew(&self, ino: u64) {
+        self.inodes.renew(ino);
+        for (parent, name) in self.inodes.names(ino) {
+            self.tell(Stale::Name(parent, name));
+        }
+    }
+
+    /// Before a rename: a file that becomes a configuration is validated and gets the service's key, one that ceases to
+    /// be one gets what its directory says.
+    pub(super) fn adopt_configuration(&self, from: Place, to: Place, how: Rename, caller: &Caller) -> Result<()> {
+        match (Self::is_configuration(from.1), Self::is_configuration(to.1)) {
+            (false, true) => {
+                self.become_configuration(from, to, caller)?;
+                if how == Rename::Exchange { self.become_ordinary(to, from, caller) } else { Ok(()) }
+            }
+            (true, false) => {
+                if how == Rename::Exchange {
+                    self.become_configuration(to, from, caller)?;
+                }
+                self.become_ordinary(from, to, caller)
+            }
+            (true, true) => {
+                self.check_putter(to.0, self.store.stat(Target::Name(from.0, from.1))?.uid, Some(caller))?;
+                if how == Rename::Exchange {
+                    self.check_putter(from.0, self.store.stat(Target::Name(to.0, to.1))?.uid, Some(caller))?;
+                }
+                Ok(())
+            }
+            (false, false) => Ok(()),
+        }
+    }
+
+    pub(super) fn become_configuration(&self, from: Place, to: Place, caller: &Caller) -> Result<()> {
+        if !self.is_regular(from)? {
+            return Self::refuse_as_configuration(to.0, to.1);
+        }
+        self.with_opened(from, caller, |object| {
+            self.check_putter(to.0, object.attr()?.uid, Some(caller))?;
+            if let Err(refused) = Configuration::parse(&Self::content_of(object)?) {
+                log::warn!("{}: {}; what was there stays in force", to.0.show(to.1), refused);
+                return Err(refused.into());
+            }
+            if object.encryption().algorithm != Algorithm::Aes256 {
+                self.store.rewrap(object, &service_encryption(), &to.0.key_of(to.1), caller)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn become_ordinary(&self, from: Place, to: Place, caller: &Caller) -> Result<()> {
+        if !self.is_regular(from)? {
+            return Ok(());
+        }
+        let want = self.encryption_for(to.0, to.1, None)?;
+        self.with_opened(from, caller, |object| Ok(self.store.rewrap(object, &want, &to.0.key_of(to.1), caller)?))
+    }
+
+    fn is_regular(&self, (dir, name): Place) -> Result<bool> {
+        Ok(self.store.stat(Target::Name(dir, name))?.mode & libc::S_IFMT == libc::S_IFREG)
+    }
+
+    fn with_opened(
+        &self,
+        (dir, name): Place,
+        caller: &Caller,
+        with: impl FnOnce(&Arc<Object>) -> Result<()>,
+    ) -> Result<()> {
+        let object = self.store.open_object(dir, name, caller)?;
+        let done = with(&object);
+        self.store.release(&object);
+        done
+    }
+}

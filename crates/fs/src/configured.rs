@@ -1,0 +1,141 @@
+//! Changes of configurations, announced to the store, which knows what each directory has; and who may put one.
+
+use super::configurations::{Place, SERVICE};
+use super::{Error, Fs, Result};
+use kmsfs_kms::Caller;
+use kmsfs_store::backend::Rename;
+use kmsfs_store::configured::{Digest, UNREADABLE, digest};
+use kmsfs_store::{self as store, Dir, Target};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// A directory and what it will have.
+pub(super) type After = (Arc<Dir>, Option<Digest>);
+
+impl Fs {
+    /// Changes what directories have. `settle` makes it durable.
+    pub(super) fn configuring<T>(
+        &self,
+        after: &[After],
+        act: impl FnOnce() -> Result<T>,
+        settle: impl FnOnce() -> Result<()>,
+    ) -> Result<T> {
+        if after.is_empty() {
+            return act();
+        }
+        // No directory moves meanwhile: paths stay right.
+        let _tree = self.tree.read();
+        let changes: Vec<_> = after.iter().map(|(dir, digest)| (self.path_of(dir), *digest)).collect();
+        self.store.configured().change(self.store.backend(), &changes, act, |_| settle())
+    }
+
+    /// The same for a directory that goes, or moves with all below it; by whoever has `tree` alone.
+    pub(super) fn relocating<T>(
+        &self,
+        changes: &[(Vec<u8>, Option<Digest>)],
+        act: impl FnOnce() -> Result<T>,
+        settle: impl FnOnce() -> Result<()>,
+    ) -> Result<T> {
+        if changes.is_empty() {
+            return act();
+        }
+        self.store.configured().change(self.store.backend(), changes, act, |_| settle())
+    }
+
+    /// What is there is what was put. Under `tree`.
+    pub(super) fn check_configured(&self, dir: &Dir, content: &[u8]) -> store::Result<()> {
+        self.store.configured().check(&self.path_of(dir), digest(content))
+    }
+
+    /// The store knows that none was put, or that one was just being put. Under `tree`.
+    pub(super) fn has_no_configuration(&self, dir: &Dir) -> bool {
+        self.store.configured().has_none(&self.path_of(dir))
+    }
+
+    /// A directory's path from its bucket on, as names are now.
+    pub(super) fn path_of(&self, dir: &Dir) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = dir.ino();
+        while at != self.root() {
+            let Some((parent, name)) = self.inodes.name(at) else { return dir.path().to_vec() };
+            names.push(name);
+            at = parent;
+        }
+        let names: Vec<_> = names.iter().rev().map(|name| name.as_bytes()).collect();
+        names.join(&b'/')
+    }
+
+    pub(super) fn path_in(&self, (dir, name): Place) -> Vec<u8> {
+        let mut path = self.path_of(dir);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.as_bytes());
+        path
+    }
+
+    /// What the directories of two names have once they were exchanged, or the one moved to the other.
+    pub(super) fn configurations_after(&self, from: Place, to: Place, how: Rename) -> Result<Vec<After>> {
+        let mut after = Vec::new();
+        if Self::is_configuration(from.1) {
+            let gets = if how == Rename::Exchange { self.digest_of(to)? } else { None };
+            after.push((from.0.clone(), gets));
+        }
+        if Self::is_configuration(to.1) {
+            after.push((to.0.clone(), self.digest_of(from)?));
+        }
+        Ok(after)
+    }
+
+    /// Of a file that is a configuration, or may become one.
+    pub(super) fn digest_of(&self, (dir, name): Place) -> Result<Option<Digest>> {
+        let object = match self.store.open_object(dir, name, &SERVICE) {
+            Ok(object) => object,
+            Err(store::Error::Corrupt(_)) => return Ok(Some(UNREADABLE)),
+            Err(error) => return Err(error.into()),
+        };
+        let content = Self::content_of(&object);
+        self.store.release(&object);
+        match content {
+            Ok(content) => Ok(digest(&content)),
+            Err(Error::Store(store::Error::Corrupt(_))) => Ok(Some(UNREADABLE)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the names of a configuration durable, and the content of those that are one.
+    pub(super) fn settle_configurations(&self, places: &[Place]) -> Result<()> {
+        for (dir, name) in places {
+            if Self::is_configuration(name)
+                && let Ok(object) = self.store.open_object(dir, name, &SERVICE)
+            {
+                let synced = object.fsync();
+                self.store.release(&object);
+                synced?;
+            }
+            self.store.fsync_dir(dir)?;
+        }
+        Ok(())
+    }
+
+    /// S3 has a permission of its own for configurations, PutEncryptionConfiguration, since other people's objects follow
+    /// them: here it is root's, the mounting user's and that of the directory's owner. Where files do not belong to whoever
+    /// makes them, `putter` counts too.
+    pub(super) fn check_putter(&self, dir: &Arc<Dir>, owner: u32, putter: Option<&Caller>) -> Result<()> {
+        let directorys = self.store.stat(Target::Dir(dir))?.uid;
+        let own = rustix::process::geteuid().as_raw();
+        let may = |uid: u32| [0, own, directorys].contains(&uid);
+        let refused = match putter {
+            _ if !may(owner) => Some(owner),
+            Some(caller) if !self.options.keep_owners && !may(caller.uid) => Some(caller.uid),
+            _ => None,
+        };
+        let Some(uid) = refused else { return Ok(()) };
+        let path = self.path_in((dir, super::configurations::NAME.as_ref()));
+        log::warn!(
+            "{}: user {uid}'s configuration is refused: only those of root, of the mounting user and of the directory's owner hold",
+            String::from_utf8_lossy(&path)
+        );
+        super::error::errno(libc::EPERM)
+    }
+}

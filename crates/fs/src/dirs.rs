@@ -1,0 +1,96 @@
+//! Directories held open, the least recently used given up; others are found again by walking names from one that is.
+
+use super::error::{Result, errno};
+use super::inodes::Inodes;
+use kmsfs_store::{Dir, Store};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+pub struct Dirs {
+    most: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    by_ino: HashMap<u64, (Arc<Dir>, u64)>,
+    clock: u64,
+}
+
+impl Dirs {
+    pub fn new(most: usize) -> Self {
+        Self { most, open: Mutex::default() }
+    }
+
+    pub fn get(&self, store: &Store, inodes: &Inodes, ino: u64) -> Result<Arc<Dir>> {
+        if ino == store.root().ino() {
+            return Ok(store.root().clone());
+        }
+        let mut below: Vec<(u64, OsString)> = Vec::new();
+        let mut at = ino;
+        let mut dir = loop {
+            if let Some(dir) = self.held(store, at) {
+                break dir;
+            }
+            let Some((parent, name)) = inodes.name(at) else {
+                return errno(libc::ENOENT);
+            };
+            below.push((at, name));
+            at = parent;
+        };
+        while let Some((ino, name)) = below.pop() {
+            let next = store.open_dir(&dir, &name)?;
+            if next.ino() != ino {
+                return errno(libc::ESTALE);
+            }
+            self.hold(&next);
+            dir = next;
+        }
+        Ok(dir)
+    }
+
+    fn held(&self, store: &Store, ino: u64) -> Option<Arc<Dir>> {
+        if ino == store.root().ino() {
+            return Some(store.root().clone());
+        }
+        let mut open = self.open.lock();
+        open.clock += 1;
+        let clock = open.clock;
+        let (dir, used) = open.by_ino.get_mut(&ino)?;
+        *used = clock;
+        Some(dir.clone())
+    }
+
+    fn hold(&self, dir: &Arc<Dir>) {
+        let mut open = self.open.lock();
+        if dir.has_reserved_descriptor() {
+            open.by_ino.clear();
+            return;
+        }
+        open.clock += 1;
+        let clock = open.clock;
+        open.by_ino.insert(dir.ino(), (dir.clone(), clock));
+        if open.by_ino.len() > self.most {
+            // A quarter at once, so that finding the oldest is rare.
+            let mut ages: Vec<_> = open.by_ino.values().map(|(_, used)| *used).collect();
+            ages.sort_unstable();
+            let limit = ages[ages.len() / 4];
+            open.by_ino.retain(|_, (_, used)| *used > limit);
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.open.lock().by_ino.len()
+    }
+
+    pub fn drop_one(&self, ino: u64) {
+        self.open.lock().by_ino.remove(&ino);
+    }
+
+    /// After a directory was renamed: those below it know a path that is no longer theirs.
+    pub fn drop_all(&self) {
+        self.open.lock().by_ino.clear();
+    }
+}

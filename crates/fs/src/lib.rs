@@ -1,0 +1,264 @@
+//! POSIX meaning over the store: inodes, handles, permissions, S3's rules for names and encryption. No FUSE types.
+#![forbid(unsafe_code)]
+
+mod attributes;
+pub mod bulk;
+mod changing;
+mod closed;
+mod configurations;
+mod configured;
+mod dirs;
+mod error;
+mod files;
+mod handles;
+mod inodes;
+mod names;
+mod puts;
+mod revocation;
+mod searches;
+mod unwritten;
+mod virtual_attributes;
+
+pub use attributes::Changes;
+pub use changing::Writer;
+pub use error::{Error, Result};
+pub use files::{LONG, Range};
+pub use names::{DirEntry, Entry};
+pub use puts::PREFIX as PUT_PREFIX;
+pub use revocation::KernelCache;
+
+use configurations::Configurations;
+use dirs::Dirs;
+use error::errno;
+use handles::Handles;
+use inodes::Inodes;
+use kmsfs_kms::Caller;
+use kmsfs_store::backend::NewNode;
+use kmsfs_store::interleaving::just_before_use;
+use kmsfs_store::{Attr, Dir, Store, Target};
+use parking_lot::RwLock;
+use revocation::Revocations;
+use searches::Searches;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use unwritten::Unwritten;
+
+/// Longest name, as on ext4.
+pub const NAME_MAX: usize = 255;
+
+/// Times that an inode is looked for which moves each time just before it is used.
+const TRIES: usize = 64;
+
+/// Inodes that the kernel is asked to forget at a time.
+const FORGET: usize = 16 << 10;
+
+pub struct Fs {
+    store: Arc<Store>,
+    options: FsOptions,
+    inodes: Inodes,
+    dirs: Dirs,
+    handles: Handles,
+    configurations: Configurations,
+    revocations: Revocations,
+    unwritten: Unwritten,
+    searches: Searches,
+    outcomes: bulk::Outcomes,
+    /// Renames of directories take it alone, walks share it.
+    tree: RwLock<()>,
+    invalidate: RwLock<Option<Invalidate>>,
+}
+
+/// What somebody who caches (the kernel) knows, and what is no longer right.
+#[derive(Debug)]
+pub enum Stale {
+    /// A directory's inode and a name in it.
+    Name(u64, OsString),
+    /// Attributes of an inode.
+    Attributes(u64),
+}
+
+/// Tells of it. Called from any thread; must not wait for a request to be served.
+pub type Invalidate = Box<dyn Fn(Stale) + Send + Sync>;
+
+#[derive(Debug, Clone)]
+pub struct FsOptions {
+    pub read_only: bool,
+    /// New files belong to whoever makes them; otherwise to whoever runs the mount.
+    pub keep_owners: bool,
+    /// Reading leaves access times alone.
+    pub noatime: bool,
+    /// Directories held open at most.
+    pub open_dirs: usize,
+    /// Known inodes beyond which the kernel is asked to forget some; by itself it forgets when it needs the memory.
+    pub most_inodes: Option<usize>,
+}
+
+/// What a mount holds in memory, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    pub handles: usize,
+    /// Inodes with a handle.
+    pub objects: usize,
+    /// Inodes that the kernel knows.
+    pub inodes: usize,
+    pub dirs: usize,
+    /// Objects whose verified state is kept, open or not.
+    pub cached: usize,
+}
+
+/// What a new name is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Creation {
+    /// Permissions with set-id and sticky bits.
+    pub mode: u32,
+    pub umask: u32,
+    pub caller: Caller,
+}
+
+/// Where an inode is reached.
+enum Reached {
+    Name(Arc<Dir>, OsString),
+    Dir(Arc<Dir>),
+}
+
+impl Reached {
+    fn target(&self) -> Target<'_> {
+        match self {
+            Self::Name(dir, name) => Target::Name(dir, name),
+            Self::Dir(dir) => Target::Dir(dir),
+        }
+    }
+}
+
+impl Fs {
+    pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Self> {
+        Arc::new(Self {
+            dirs: Dirs::new(options.open_dirs),
+            store,
+            options,
+            inodes: Inodes::default(),
+            handles: Handles::default(),
+            configurations: Configurations::default(),
+            revocations: Revocations::default(),
+            unwritten: Unwritten::default(),
+            searches: Searches::default(),
+            outcomes: bulk::Outcomes::default(),
+            tree: RwLock::new(()),
+            invalidate: RwLock::new(None),
+        })
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub fn options(&self) -> &FsOptions {
+        &self.options
+    }
+
+    /// Inode number of the root directory, as attributes show it.
+    pub fn root(&self) -> u64 {
+        self.store.root().ino()
+    }
+
+    /// How much is in memory.
+    pub fn usage(&self) -> Usage {
+        let (handles, objects) = self.handles.count();
+        Usage { handles, objects, inodes: self.inodes.count(), dirs: self.dirs.count(), cached: self.store.cached() }
+    }
+
+    pub fn on_invalidate(&self, tell: Invalidate) {
+        *self.invalidate.write() = Some(tell);
+    }
+
+    /// Asks the kernel to forget inodes, where it knows more than the mount is to remember. To be called again and again:
+    /// what it forgets it tells later.
+    pub fn bound_inodes(&self) {
+        let (Some(most), Some(tell)) = (self.options.most_inodes, &*self.invalidate.read()) else { return };
+        for (parent, name) in self.inodes.beyond(most, FORGET, |ino| self.handles.is_open(ino)) {
+            tell(Stale::Name(parent, name));
+        }
+    }
+
+    fn tell(&self, stale: Stale) {
+        if let Some(tell) = self.invalidate.read().as_ref() {
+            tell(stale);
+        }
+    }
+
+    /// What a mount does every few seconds: commits what was modified, and has the kernel ask again how much space files
+    /// have where a checkpoint changed that.
+    pub fn commit_all(&self) {
+        self.store.commit_all();
+        self.show_resized();
+        self.have_to_ask_again();
+    }
+
+    fn show_resized(&self) {
+        for ino in self.store.take_resized() {
+            self.tell(Stale::Attributes(ino));
+        }
+    }
+
+    fn dir(&self, ino: u64) -> Result<Arc<Dir>> {
+        let _tree = self.tree.read();
+        self.dirs.get(&self.store, &self.inodes, ino)
+    }
+
+    /// What a new name in that directory gets, whichever way it is made. A program that runs as the directory's group is not
+    /// for others than the group's members to make, as the kernel has it too (`mode_strip_sgid`).
+    fn node(&self, dir: &Arc<Dir>, creation: &Creation) -> Result<NewNode> {
+        const RUNS_AS_GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
+        let Creation { mut mode, umask, caller } = *creation;
+        if mode & RUNS_AS_GROUP == RUNS_AS_GROUP && !caller.keeps_set_id() {
+            let above = self.store.stat(Target::Dir(dir))?;
+            if above.mode & libc::S_ISGID != 0 && !caller.is_in_group(above.gid) {
+                mode &= !libc::S_ISGID;
+            }
+        }
+        let owner = self.options.keep_owners.then_some((caller.uid, caller.gid));
+        Ok(NewNode { mode: mode & 0o7777, umask, owner })
+    }
+
+    /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that stays its
+    /// meanwhile.
+    fn at<T>(&self, ino: u64, act: impl FnOnce(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
+        if let Some(object) = self.store.attached(ino) {
+            return Ok(act(Target::Object(&object))?);
+        }
+        let _held = self.searches.hold(ino, ino);
+        let reached = self.reach(ino)?;
+        just_before_use();
+        Ok(act(reached.target())?)
+    }
+
+    /// Where an inode is that nobody has open.
+    fn reach(&self, ino: u64) -> Result<Reached> {
+        if ino == self.root() || self.inodes.kind(ino) == Some(libc::S_IFDIR) {
+            return Ok(Reached::Dir(self.dir(ino)?));
+        }
+        for (parent, name) in self.inodes.names(ino) {
+            let Ok(dir) = self.dir(parent) else { continue };
+            return Ok(Reached::Name(dir, name));
+        }
+        errno(libc::ESTALE)
+    }
+
+    pub fn getattr(&self, ino: u64) -> Result<Attr> {
+        if let Some(attr) = self.draft_attr(ino)? {
+            return Ok(attr);
+        }
+        self.has_to_ask_again(ino);
+        match self.at(ino, |target| self.store.stat(target)) {
+            Ok(attr) if attr.ino == ino => Ok(attr),
+            // It has no name any more, or another one since a moment ago.
+            _ => self.inodes.remembered(ino).or_else(|| self.in_place(ino)).ok_or(Error::Errno(libc::ESTALE)),
+        }
+    }
+
+    /// The name is one that can be: not too long, no NUL or slash (which the kernel never sends).
+    fn check_name(name: &OsStr) -> Result<()> {
+        if name.as_bytes().len() > NAME_MAX { errno(libc::ENAMETOOLONG) } else { Ok(()) }
+    }
+}

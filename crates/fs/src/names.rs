@@ -1,0 +1,307 @@
+//! Names: looking them up, making, moving and removing them.
+
+use super::error::errno;
+use super::{Creation, Error, Fs, Result};
+use kmsfs_kms::Caller;
+use kmsfs_sse::BucketName;
+use kmsfs_store::backend::{self, Rename};
+use kmsfs_store::interleaving::just_before_use;
+use kmsfs_store::{Attr, Dir, Target};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+/// A name that was looked up or made.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub attr: Attr,
+    pub generation: u64,
+    /// The kernel has to ask for the attributes each time: of configurations, which change without its doing, and where
+    /// a handle is refused, which is told by that.
+    pub volatile: bool,
+}
+
+/// One name of a directory.
+pub struct DirEntry<'a> {
+    pub name: &'a OsStr,
+    pub ino: u64,
+    /// `S_IFMT` part of the mode; 0 if the backing file system does not tell.
+    pub kind: u32,
+    /// Where reading goes on after it.
+    pub cursor: u64,
+}
+
+impl Fs {
+    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        self.look_up_in(&dir, name)
+    }
+
+    fn look_up_in(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Entry> {
+        let attr = self.store.stat(Target::Name(dir, name))?;
+        Ok(self.entry(dir, name, attr))
+    }
+
+    pub(super) fn entry(&self, dir: &Dir, name: &OsStr, attr: Attr) -> Entry {
+        self.has_to_ask_again(attr.ino);
+        let own = self.store.generation(dir, name);
+        let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()), own);
+        Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(attr.ino) }
+    }
+
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        self.inodes.forget(ino, lookups);
+    }
+
+    /// Entries from a cursor on, 0 being the beginning, until `visit` answers false.
+    pub fn read_dir(&self, ino: u64, cursor: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        let dir = self.dir(ino)?;
+        self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
+            visit(DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor })
+        })?;
+        Ok(())
+    }
+
+    /// As `read_dir`, each entry looked up in the same go; one that has gone meanwhile is left out, and of one
+    /// that cannot be looked up there is the name alone. `visit` answers whether it took the entry; one that it did not take is not counted as looked up.
+    pub fn read_dir_plus(
+        &self,
+        ino: u64,
+        cursor: u64,
+        visit: &mut dyn FnMut(DirEntry<'_>, Option<Entry>) -> bool,
+    ) -> Result<()> {
+        let dir = self.dir(ino)?;
+        self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
+            let found = match self.look_up_in(&dir, entry.name) {
+                Err(error) if error.errno() == libc::ENOENT => return true,
+                found => found.ok(),
+            };
+            let item = DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor };
+            let taken = visit(item, found);
+            if let (false, Some(found)) = (taken, found) {
+                self.inodes.forget(found.attr.ino, 1);
+            }
+            taken
+        })?;
+        Ok(())
+    }
+
+    /// Inode number of the directory above.
+    pub fn parent(&self, ino: u64) -> u64 {
+        self.inodes.name(ino).map_or(self.root(), |(parent, _)| parent)
+    }
+
+    pub fn mkdir(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        if dir.bucket().is_none() {
+            BucketName::parse(name).map_err(|error| {
+                log::warn!("mkdir {}: {error}", name.display());
+                Error::Errno(libc::EINVAL)
+            })?;
+        }
+        Self::refuse_as_configuration(&dir, name)?;
+        let attr = self.store.make_dir(&dir, name, &self.node(&dir, creation)?)?;
+        Ok(self.entry(&dir, name, attr))
+    }
+
+    /// A regular file, FIFO, socket or device: `kind` is the `S_IFMT` part.
+    pub fn mknod(&self, parent: u64, name: &OsStr, kind: u32, rdev: u64, creation: &Creation) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        if kind == libc::S_IFREG || kind == 0 {
+            let (object, entry) = self.make_object(&dir, name, creation)?;
+            let done = object.commit();
+            self.store.release(&object);
+            done?;
+            return Ok(entry);
+        }
+        Self::refuse_as_configuration(&dir, name)?;
+        let attr = self.store.make_node(&dir, name, kind, rdev, &self.node(&dir, creation)?)?;
+        Ok(self.entry(&dir, name, attr))
+    }
+
+    pub fn symlink(&self, parent: u64, name: &OsStr, target: &[u8], creation: &Creation) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        Self::refuse_as_configuration(&dir, name)?;
+        let attr = self.store.make_symlink(&dir, name, target, &self.node(&dir, creation)?)?;
+        Ok(self.entry(&dir, name, attr))
+    }
+
+    pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
+        let _held = self.searches.hold(ino, ino);
+        let (parent, name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ESTALE))?;
+        let dir = self.dir(parent)?;
+        just_before_use();
+        Ok(self.store.read_link(dir.as_ref(), &name)?)
+    }
+
+    pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        let attr = self.store.stat(Target::Name(&dir, name))?;
+        let is_configuration = Self::is_configuration(name) && dir.bucket().is_some();
+        let after = if is_configuration { vec![(dir.clone(), None)] } else { Vec::new() };
+        let unlink = || {
+            let _moving = self.searches.names_change();
+            let hold = || self.searches.hold(attr.ino, attr.ino);
+            self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr, hold).map(drop))
+        };
+        self.configuring(&after, unlink, || Ok(self.store.fsync_dir(&dir)?))?;
+        self.configuration_changed(&dir, name);
+        Ok(())
+    }
+
+    pub fn rmdir(&self, parent: u64, name: &OsStr) -> Result<()> {
+        Self::check_name(name)?;
+        let dir = self.dir(parent)?;
+        let attr = self.store.stat(Target::Name(&dir, name))?;
+        let _moving = self.searches.names_change();
+        // Alone, so that nobody opens it again before its number can be another directory's.
+        let _tree = self.tree.write();
+        let removed = self.store.configured().removed(&self.path_in((&dir, name)));
+        let remove = || {
+            self.losing(parent, name, attr, || {
+                self.dirs.drop_one(attr.ino);
+                self.configurations.forget(attr.ino);
+                self.store.remove_dir(&dir, name)
+            })
+        };
+        self.relocating(&removed, remove, || Ok(self.store.fsync_dir(&dir)?))
+    }
+
+    /// Does what takes a name away from an inode.
+    fn losing<T>(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        attr: Attr,
+        act: impl FnOnce() -> kmsfs_store::Result<T>,
+    ) -> Result<T> {
+        let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
+        let last = (is_dir || attr.nlink <= 1).then_some(Attr { nlink: 0, ..attr });
+        self.inodes.unlinked(attr.ino, parent, name, last);
+        Ok(act().inspect_err(|_| self.inodes.restored(attr.ino, parent, name))?)
+    }
+
+    pub fn link(&self, ino: u64, parent: u64, name: &OsStr, caller: &Caller) -> Result<Entry> {
+        Self::check_name(name)?;
+        let dir = self.below_root(parent)?;
+        // Unlinked and still open: no name is left to link from.
+        let (from, from_name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ENOENT))?;
+        let from = self.dir(from)?;
+        Self::same_bucket(&from, &dir)?;
+        if self.store.stat(Target::Name(&dir, name)).is_ok() {
+            return errno(libc::EEXIST);
+        }
+        let mut after = Vec::new();
+        if Self::is_configuration(name) {
+            self.become_configuration((&from, &from_name), (&dir, name), caller)?;
+            after.push((dir.clone(), self.digest_of((&from, &from_name))?));
+        }
+        let link = || {
+            let _moving = self.searches.names_change();
+            Ok(self.store.link(&from, &from_name, &dir, name)?)
+        };
+        let attr = self.configuring(&after, link, || self.settle_configurations(&[(&dir, name)]))?;
+        self.configuration_changed(&dir, name);
+        Ok(self.entry(&dir, name, attr))
+    }
+
+    pub fn rename(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        to_parent: u64,
+        to_name: &OsStr,
+        how: Rename,
+        caller: &Caller,
+    ) -> Result<()> {
+        Self::check_name(name)?;
+        Self::check_name(to_name)?;
+        let (from, to) = (self.dir(parent)?, self.dir(to_parent)?);
+        Self::same_bucket(&from, &to)?;
+        let source = self.store.stat(Target::Name(&from, name))?;
+        let target = self.store.stat_if_there(&to, to_name)?;
+        let is_dir = |attr: &Attr| attr.mode & libc::S_IFMT == libc::S_IFDIR;
+        let dirs = is_dir(&source) || target.as_ref().is_some_and(is_dir);
+        match (how, target) {
+            (Rename::NoReplace, Some(_)) => return errno(libc::EEXIST),
+            (Rename::Exchange, None) => return errno(libc::ENOENT),
+            (_, Some(target)) if target.ino == source.ino => return Ok(()),
+            (_, Some(target)) if how.replaces() && is_dir(&target) && !is_dir(&source) => return errno(libc::EISDIR),
+            (_, Some(target)) if how.replaces() && is_dir(&source) && !is_dir(&target) => return errno(libc::ENOTDIR),
+            _ => {}
+        }
+        self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
+        let hold = || self.searches.hold(source.ino, target.map_or(source.ino, |target| target.ino));
+        let rename = || {
+            let (old, new) = ((&from, name, &source), (&to, to_name, target.as_ref()));
+            // Beside directories they are held already.
+            self.store.rename_known(old, new, how, || (!dirs).then(hold))
+        };
+        let act = || {
+            let _held = match target {
+                Some(target) if how == Rename::Exchange => {
+                    let held = rename()?;
+                    self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned()));
+                    held
+                }
+                Some(target) => self.losing(to_parent, to_name, target, rename)?,
+                None => rename()?,
+            };
+            self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
+            Ok(())
+        };
+        let settle = || self.settle_configurations(&[(&to, to_name), (&from, name)]);
+        if dirs {
+            let _moving = self.searches.names_change();
+            let _held = hold();
+            let _tree = self.tree.write();
+            let (old, new) = (self.path_in((&from, name)), self.path_in((&to, to_name)));
+            self.relocating(&self.store.configured().moved(&old, &new, how), act, settle)?;
+            self.dirs.drop_all();
+        } else {
+            let after = self.configurations_after((&from, name), (&to, to_name), how)?;
+            let act = || {
+                let _moving = self.searches.names_change();
+                act()
+            };
+            self.configuring(&after, act, settle)?;
+        }
+        self.configuration_changed(&from, name);
+        self.configuration_changed(&to, to_name);
+        Ok(())
+    }
+
+    pub fn fsync_dir(&self, ino: u64) -> Result<()> {
+        match self.dir(ino) {
+            // Nothing is left of it that could be synced.
+            Err(_) if self.inodes.remembered(ino).is_some() => Ok(()),
+            dir => Ok(self.store.fsync_dir(&dir?)?),
+        }
+    }
+
+    pub fn statfs(&self) -> Result<backend::Space> {
+        Ok(self.store.space()?)
+    }
+
+    /// A directory in which files can be made: EPERM at the root, where only buckets are.
+    pub(super) fn below_root(&self, ino: u64) -> Result<Arc<Dir>> {
+        let dir = self.dir(ino)?;
+        if dir.bucket().is_none() {
+            log::warn!("only buckets (directories) can be made at the root");
+            return errno(libc::EPERM);
+        }
+        Ok(dir)
+    }
+
+    /// As S3 has it: an object goes to another bucket by being copied; and buckets cannot be renamed.
+    fn same_bucket(from: &Dir, to: &Dir) -> Result<()> {
+        match (from.bucket(), to.bucket()) {
+            (Some(from), Some(to)) if from == to => Ok(()),
+            _ => errno(libc::EXDEV),
+        }
+    }
+}

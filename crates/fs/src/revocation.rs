@@ -1,0 +1,527 @@
+//! Keys taken away and given back while files are open.
+//!
+//! One thread looks whether keys or policies changed and says at once which handles are refused (`watch_keys`). Another
+//! one then has the kernel write back and drop what it holds of their objects, and zeroizes data keys (`drain_revoked`):
+//! that takes as long as the writing does. Neither serves requests, which the kernel sends meanwhile.
+
+use super::changing::{Change, Writer};
+use super::closed::Closed;
+use super::error::errno;
+use super::handles::{Handle, Standing};
+use super::{Fs, Result};
+use kmsfs_kms::{Caller, EncryptionContext, Operation};
+use kmsfs_store::{self as store, Object};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What the kernel keeps of files. Called without locks, and the last two never by a thread that serves requests: they wait
+/// for the kernel's own requests to be answered.
+pub trait KernelCache: Send + Sync {
+    /// The next use of the inode that needs attributes asks for them. At once, also while a request for the inode is served.
+    fn forget_attributes(&self, ino: u64);
+    /// Has the attributes asked for now. The path is relative to the mount.
+    fn ask_attributes(&self, path: &Path);
+    /// Writes back what is dirty and drops all pages, but for those that some program is just reading; mappings fault at
+    /// their next use.
+    fn drop_pages(&self, ino: u64);
+}
+
+/// Permission may also end by itself, by a policy's date or a material's expiry: everything is judged again so often.
+const ANYWAY: Duration = Duration::from_secs(10);
+
+/// A page that is just being read stays when pages are dropped, and a write(2) that was under way may still come into the
+/// cache: for so long pages are dropped again and again, and what they hold is taken.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How often, with so much time in between for each inode.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_EACH: Duration = Duration::from_micros(50);
+
+/// The same while handles are refused.
+const LATER: Duration = Duration::from_millis(100);
+const LATER_EACH: Duration = Duration::from_millis(1);
+
+/// Closed files whose pages are dropped before it is looked whether there is something more urgent.
+const CLOSED_AT_ONCE: usize = 1000;
+
+/// Objects synced one by one; beyond that a checkpoint does it for all.
+const FEW: usize = 16;
+
+#[derive(Default)]
+pub struct Revocations {
+    kernel: RwLock<Option<Box<dyn KernelCache>>>,
+    /// The KMS's version that all handles were judged by last.
+    judged: AtomicU64,
+    /// How often an object may have come under other keys.
+    rekeyed: AtomicU64,
+    at: Mutex<Option<Instant>>,
+    /// Inodes with a handle that is refused, and whether there are any.
+    inodes: RwLock<HashSet<u64>>,
+    any: AtomicBool,
+    closed: Closed,
+    queue: Mutex<Queue>,
+    queued: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    inodes: BTreeSet<u64>,
+    /// Inodes whose pages are dropped again, and until when.
+    again: HashMap<u64, Instant>,
+    /// Inodes that nobody has open, whose pages are of no use to anybody and can wait.
+    closed_inodes: Vec<u64>,
+    closed: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.again.is_empty() && self.closed_inodes.is_empty()
+    }
+}
+
+/// Answers of the KMS, each asked for once in a judgement.
+#[derive(Default)]
+struct Verdicts(HashMap<((String, EncryptionContext), Operation, Caller), Option<bool>>);
+
+impl Verdicts {
+    /// `None` if the KMS cannot tell.
+    fn of(&mut self, store: &store::Store, handle: &Handle) -> Option<bool> {
+        let (operation, caller) = (handle.opener.operation, handle.opener.caller);
+        let mut known = true;
+        for key in handle.object.kms_keys() {
+            let answer = self.ask(store, key, operation, caller);
+            match answer {
+                Some(true) => {}
+                Some(false) => return Some(false),
+                None => known = false,
+            }
+        }
+        known.then_some(true)
+    }
+
+    fn ask(
+        &mut self,
+        store: &store::Store,
+        key: (String, EncryptionContext),
+        operation: Operation,
+        caller: Caller,
+    ) -> Option<bool> {
+        match self.0.entry((key, operation, caller)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let ((key_arn, context), ..) = new.key();
+                let answer = store.keys().permits(key_arn, operation, context, &caller);
+                *new.insert(answer)
+            }
+        }
+    }
+}
+
+impl Fs {
+    /// What the kernel caches is dropped through this from now on.
+    pub fn on_revocation(&self, kernel: Box<dyn KernelCache>) {
+        *self.revocations.kernel.write() = Some(kernel);
+    }
+
+    /// Looks whether keys or who may use them have changed, and if so says which open handles are refused from now on and
+    /// which are good again. To be called several times a second.
+    pub fn watch_keys(&self) {
+        let version = self.store.keys().version();
+        let mut at = self.revocations.at.lock();
+        let changed = version != self.judged();
+        if !changed && at.is_some_and(|at| at.elapsed() < ANYWAY) {
+            return;
+        }
+        *at = Some(Instant::now());
+        // Before judging: a handle that comes meanwhile sees it, and is judged by whoever opens it.
+        self.revocations.judged.store(version, Ordering::SeqCst);
+        if changed {
+            self.store.keys().drop_refused();
+            self.store.lock_closed();
+        }
+        let mut verdicts = Verdicts::default();
+        self.judge(self.handles.all(), &mut verdicts);
+        let left = self.revocations.closed.refused(|key_arn, context, caller| {
+            verdicts.ask(&self.store, (key_arn.to_owned(), context.clone()), Operation::Decrypt, *caller) == Some(false)
+        });
+        if !left.is_empty() {
+            self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(&left));
+            self.revocations.queued.notify_all();
+        }
+    }
+
+    /// One at a time, so that an old answer of the KMS is never acted on after a newer one: `at` is locked.
+    fn judge(&self, handles: Vec<Arc<Handle>>, verdicts: &mut Verdicts) {
+        let (mut refused, mut allowed) = (BTreeSet::new(), BTreeSet::new());
+        let mut count = 0;
+        for handle in handles {
+            let ino = handle.object.ino();
+            match verdicts.of(&self.store, &handle) {
+                Some(true) if !handle.is_allowed() => {
+                    handle.allow();
+                    allowed.insert(ino);
+                }
+                Some(false) if self.begin_refusing(&handle) => {
+                    refused.insert(ino);
+                    count += 1;
+                }
+                _ => {}
+            }
+        }
+        for ino in allowed {
+            self.revocation_changed(ino);
+        }
+        if !refused.is_empty() {
+            log::info!("keys were taken away: {count} open handles of {} objects are refused", refused.len());
+            self.refuse(&refused);
+        }
+    }
+
+    /// Answers whether the handle was allowed until now. Its inode is queued before that, so that what was queued for it
+    /// before does not end with what has only just begun, and once more by `refuse`, in case that was taken meanwhile.
+    fn begin_refusing(&self, handle: &Handle) -> bool {
+        if !handle.is_allowed() {
+            return false;
+        }
+        self.revocations.queue.lock().inodes.insert(handle.object.ino());
+        handle.turn(Standing::Allowed, Standing::Draining)
+    }
+
+    /// Handles of these inodes were refused: new uses fail at once, the rest is for `drain_revoked`.
+    fn refuse(&self, inodes: &BTreeSet<u64>) {
+        for &ino in inodes {
+            self.revocation_changed(ino);
+        }
+        // A write(2) into the kernel's cache asks for attributes then, which is where it is refused.
+        self.with_kernel(|kernel| inodes.iter().for_each(|ino| kernel.forget_attributes(*ino)));
+        self.revocations.queue.lock().inodes.extend(inodes);
+        self.revocations.queued.notify_all();
+    }
+
+    /// Does what is queued, to its end; answers whether there was anything.
+    pub fn drain_revoked(&self) -> bool {
+        let inodes = self.begin_draining();
+        self.end_draining(&inodes);
+        !inodes.is_empty()
+    }
+
+    /// Drains until `stop_draining`.
+    pub fn drain_forever(&self) {
+        loop {
+            let mut queue = self.revocations.queue.lock();
+            while queue.is_empty() && !queue.closed {
+                let Some(pause) = self.pause_of_revoked() else {
+                    self.revocations.queued.wait(&mut queue);
+                    continue;
+                };
+                if self.revocations.queued.wait_for(&mut queue, pause).timed_out() {
+                    parking_lot::MutexGuard::unlocked(&mut queue, || self.drop_revoked());
+                }
+            }
+            if queue.closed {
+                return;
+            }
+            let pause = PAUSE.max(PAUSE_EACH * u32::try_from(queue.again.len()).unwrap_or(u32::MAX));
+            if queue.inodes.is_empty() && queue.closed_inodes.is_empty() {
+                let _ = self.revocations.queued.wait_for(&mut queue, pause);
+            }
+            drop(queue);
+            let begun = self.begin_draining();
+            let until = Instant::now() + AGAIN;
+            self.revocations.queue.lock().again.extend(begun.iter().map(|ino| (*ino, until)));
+            self.drop_again();
+            self.drop_closed();
+        }
+    }
+
+    /// Has the kernel write back and drop what it holds, and makes that durable.
+    fn begin_draining(&self) -> BTreeSet<u64> {
+        let inodes = std::mem::take(&mut self.revocations.queue.lock().inodes);
+        for &ino in &inodes {
+            self.with_kernel(|kernel| {
+                if let Some(path) = self.path(ino) {
+                    kernel.ask_attributes(&path);
+                }
+                kernel.drop_pages(ino);
+            });
+        }
+        self.make_durable(&inodes);
+        inodes
+    }
+
+    /// Nothing more is taken, and the keys go.
+    fn end_draining(&self, inodes: &BTreeSet<u64>) {
+        self.make_durable(inodes);
+        for &ino in inodes {
+            if self.refuse_write_back(ino) {
+                // What came meanwhile through a mapping is no longer taken.
+                self.with_kernel(|kernel| kernel.drop_pages(ino));
+            }
+            self.lock_unused(ino);
+        }
+    }
+
+    /// Answers whether any handle had been draining. Not if the inode is queued again.
+    fn refuse_write_back(&self, ino: u64) -> bool {
+        // Let go after the lock: whoever is the last to do that closes the object.
+        let handles;
+        let queue = self.revocations.queue.lock();
+        if queue.inodes.contains(&ino) {
+            return false;
+        }
+        let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
+        handles = self.handles.of(ino);
+        handles.iter().filter(turn).count() > 0
+    }
+
+    fn drop_again(&self) {
+        let again = self.revocations.queue.lock().again.clone();
+        for &ino in again.keys() {
+            if self.is_revoked(ino) {
+                self.with_kernel(|kernel| kernel.drop_pages(ino));
+            }
+        }
+        let now = Instant::now();
+        let over: BTreeSet<u64> = again.iter().filter(|(_, until)| now >= **until).map(|(ino, _)| *ino).collect();
+        self.end_draining(&over);
+        // Unless it was queued again meanwhile.
+        self.revocations.queue.lock().again.retain(|_, until| now < *until);
+    }
+
+    /// How long to wait until the pages of refused handles are dropped once more, if there are any such handles: a program
+    /// that reads one page without a pause may have had it in use each time.
+    fn pause_of_revoked(&self) -> Option<Duration> {
+        let count = self.revocations.inodes.read().len();
+        (count > 0).then(|| LATER.max(LATER_EACH * u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    fn drop_revoked(&self) {
+        let inodes: Vec<u64> = self.revocations.inodes.read().iter().copied().collect();
+        for ino in inodes {
+            self.with_kernel(|kernel| kernel.drop_pages(ino));
+        }
+    }
+
+    /// Some of what nobody has open any more.
+    pub fn drop_closed(&self) {
+        let mut queue = self.revocations.queue.lock();
+        let rest = queue.closed_inodes.len().saturating_sub(CLOSED_AT_ONCE);
+        let inodes = queue.closed_inodes.split_off(rest);
+        drop(queue);
+        for ino in inodes {
+            self.with_kernel(|kernel| kernel.drop_pages(ino));
+        }
+    }
+
+    /// Attributes changed by a request whose answer does not tell the kernel.
+    pub(super) fn forget_attributes(&self, ino: u64) {
+        self.with_kernel(|kernel| kernel.forget_attributes(ino));
+    }
+
+    fn with_kernel(&self, act: impl FnOnce(&dyn KernelCache)) {
+        if let Some(kernel) = self.revocations.kernel.read().as_ref() {
+            act(kernel.as_ref());
+        }
+    }
+
+    pub fn stop_draining(&self) {
+        let mut queue = self.revocations.queue.lock();
+        queue.closed = true;
+        queue.inodes.clear();
+        queue.again.clear();
+        queue.closed_inodes.clear();
+        self.revocations.queued.notify_all();
+    }
+
+    /// Makes durable what programs could write until now through handles that are refused.
+    fn make_durable(&self, inodes: &BTreeSet<u64>) {
+        let handles: Vec<_> = inodes.iter().filter_map(|ino| self.written(*ino)).collect();
+        if self.store.read_only() || handles.is_empty() {
+            return;
+        }
+        let done = if handles.len() > FEW {
+            self.store.checkpoint()
+        } else {
+            handles.iter().try_for_each(|handle| handle.object.fsync())
+        };
+        if let Err(error) = done {
+            log::error!("what was written before a key was taken away is committed, but may not be durable: {error}");
+        }
+    }
+
+    fn written(&self, ino: u64) -> Option<Arc<Handle>> {
+        let mut handles = self.handles.of(ino).into_iter();
+        let writer = handles.find(|handle| handle.opener.write && handle.standing() == Standing::Draining);
+        writer.filter(|handle| handle.object.is_unsynced())
+    }
+
+    /// Zeroizes an object's data keys if no handle is left that may use them.
+    fn lock_unused(&self, ino: u64) {
+        let handles = self.handles.of(ino);
+        let Some(first) = handles.first() else { return };
+        if handles.iter().any(|handle| handle.standing() != Standing::Refused) {
+            return;
+        }
+        if let Err(error) = first.object.lock() {
+            log::error!(
+                "a data key that was taken away stays in memory, since its object cannot be committed: {error}"
+            );
+        }
+    }
+
+    // ---- handles
+
+    fn judged(&self) -> u64 {
+        self.revocations.judged.load(Ordering::SeqCst)
+    }
+
+    /// Grows whenever who may use an object may have changed since it was opened.
+    pub(super) fn judgement(&self) -> u64 {
+        self.judged() + self.revocations.rekeyed.load(Ordering::SeqCst)
+    }
+
+    /// A handle comes into use whose opener was allowed at that judgement.
+    pub(super) fn admit(&self, mut handle: Handle, judgement: u64) -> u64 {
+        let keys = handle.object.kms_keys();
+        handle.personal = keys.iter().any(|(key_arn, context)| self.store.keys().distinguishes(key_arn, context));
+        let (id, handle) = self.handles.insert(handle);
+        if self.judgement() != judgement
+            && Verdicts::default().of(&self.store, &handle) == Some(false)
+            && self.begin_refusing(&handle)
+        {
+            self.refuse(&BTreeSet::from([handle.object.ino()]));
+        }
+        id
+    }
+
+    /// Whether users who have the inode open may be answered differently about its key: then reads and writes come here, and
+    /// no page of them stays in the kernel, where splice(2) asks nobody. As it was when the first of them opened it, since
+    /// the kernel keeps either all or nothing of a file coherent.
+    pub fn is_personal(&self, ino: u64) -> bool {
+        self.handles.is_personal(ino)
+    }
+
+    pub(super) fn released(&self, handle: &Handle) {
+        let ino = handle.object.ino();
+        let keys = handle.object.kms_keys();
+        if !keys.is_empty() {
+            self.inodes.was_read_under(ino, self.revocations.closed.number(keys, &handle.opener.caller));
+        }
+        if self.is_revoked(ino) {
+            self.revocation_changed(ino);
+        }
+        if handle.is_allowed() && self.is_revoked(ino) {
+            // Its opener may have been the last one who was allowed.
+            self.drain_soon(ino);
+        }
+    }
+
+    /// The handle, if its opener may still use the object's key. (That a read or write answers EACCES is not in POSIX's
+    /// list, but it is what network file systems answer, and what the next open will.)
+    pub(super) fn permitted(&self, id: u64) -> Result<Arc<Handle>> {
+        let handle = self.handle(id)?;
+        Self::check(&handle)?;
+        Ok(handle)
+    }
+
+    pub(super) fn check(handle: &Handle) -> Result<()> {
+        if handle.is_allowed() { Ok(()) } else { errno(libc::EACCES) }
+    }
+
+    /// The kernel asks for attributes on behalf of a read or write through that handle.
+    pub fn check_handle(&self, id: u64) -> Result<()> {
+        let handle = self.permitted(id)?;
+        if handle.opener.write { self.check_written(handle.object.ino()) } else { Ok(()) }
+    }
+
+    /// What the kernel writes back was accepted from some program before, which need not be the one whose handle it names.
+    /// It is taken while any handle could have written it.
+    pub fn write_back(&self, id: u64, offset: u64, data: &[u8]) -> Result<()> {
+        let handle = self.handle(id)?;
+        let write = |handle: &Handle| self.change(handle, Change::Write { offset, data }, Writer::WriteBack);
+        let written = if handle.standing() == Standing::Refused {
+            let handles = self.handles.of(handle.object.ino());
+            let other = handles.iter().find(|other| other.opener.write && other.standing() != Standing::Refused);
+            other.map_or_else(|| errno(libc::EACCES), |other| write(other))
+        } else {
+            write(&handle)
+        };
+        written.inspect_err(|error| self.was_not_written(handle.object.ino(), error))
+    }
+
+    /// Uses an object through a handle that is allowed; data keys that were given up are asked for again.
+    pub(super) fn with_keys<T>(&self, handle: &Handle, mut act: impl FnMut(&Object) -> store::Result<T>) -> Result<T> {
+        match act(&handle.object) {
+            Err(store::Error::Locked) => {
+                self.store.unlock(&handle.object, &handle.opener.caller)?;
+                Ok(act(&handle.object)?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// A read went well. What others read lies in the kernel's cache, where a refused handle would find it.
+    pub(super) fn was_read(&self, handle: &Handle) {
+        let ino = handle.object.ino();
+        if self.is_revoked(ino) {
+            let mut queue = self.revocations.queue.lock();
+            if let Entry::Vacant(new) = queue.again.entry(ino) {
+                new.insert(Instant::now() + AGAIN);
+                self.revocations.queued.notify_all();
+            }
+        }
+    }
+
+    /// Somebody used the object without a handle: its keys may have come back for that, or be others now.
+    pub(super) fn was_used(&self, ino: u64) {
+        self.revocations.rekeyed.fetch_add(1, Ordering::SeqCst);
+        let handles = self.handles.of(ino);
+        if !handles.is_empty() {
+            let _alone = self.revocations.at.lock();
+            self.judge(handles, &mut Verdicts::default());
+        }
+        if self.is_revoked(ino) {
+            self.drain_soon(ino);
+        }
+    }
+
+    fn drain_soon(&self, ino: u64) {
+        self.revocations.queue.lock().inodes.insert(ino);
+        self.revocations.queued.notify_all();
+    }
+
+    // ---- inodes
+
+    /// Whether a handle of the inode is refused.
+    pub fn is_revoked(&self, ino: u64) -> bool {
+        self.revocations.any.load(Ordering::SeqCst) && self.revocations.inodes.read().contains(&ino)
+    }
+
+    /// A path of the inode, relative to the mount.
+    fn path(&self, ino: u64) -> Option<PathBuf> {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != self.root() {
+            let (parent, name) = self.inodes.name(at)?;
+            names.push(name);
+            at = parent;
+        }
+        Some(names.into_iter().rev().collect())
+    }
+
+    fn revocation_changed(&self, ino: u64) {
+        let handles;
+        let mut inodes = self.revocations.inodes.write();
+        handles = self.handles.of(ino);
+        if handles.iter().all(|handle| handle.is_allowed()) {
+            inodes.remove(&ino);
+        } else {
+            inodes.insert(ino);
+        }
+        self.revocations.any.store(!inodes.is_empty(), Ordering::SeqCst);
+    }
+}

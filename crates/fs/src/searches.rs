@@ -1,0 +1,201 @@
+//! Inodes asked for by their number alone, which is what a file handle has (name_to_handle_at(2), an NFS server's).
+//!
+//! The kernel asks so for what it has forgotten, or what an earlier mount told it. Nothing leads from a number to a name: the
+//! tree is walked, all directories of it, for all that are asked for by then. What a walk saw on its way is kept as hints.
+
+use super::error::errno;
+use super::inodes::Name;
+use super::{Entry, Error, Fs, Result};
+use kmsfs_store::{Attr, Target};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+
+/// Inodes of which it is remembered in which directory a walk saw them; about 36 bytes each.
+const HINTS: usize = 256 << 10;
+
+#[derive(Default)]
+pub struct Searches {
+    /// Shared by whoever takes a name away or gives an inode another one. Taken alone to say what is where: the kernel keeps
+    /// a directory's names as they are only while it asks by name. Whoever takes `tree` alone has it before.
+    changing: RwLock<()>,
+    /// Inodes that are no directories, and a directory in which a walk saw each. Held as long as a search goes on.
+    hints: Mutex<HashMap<u64, u64>>,
+    /// Inodes whose names are just changing below, or are just being used there.
+    held: Mutex<HashSet<u64>>,
+    freed: Condvar,
+}
+
+impl Searches {
+    pub fn names_change(&self) -> RwLockReadGuard<'_, ()> {
+        self.changing.read()
+    }
+
+    /// From before two inodes' names change below until `Inodes` has that, or for as long as one of them is used by a name:
+    /// no name changes hands in between. Whoever takes `changing` has it before, whoever takes `tree` or settles an inode
+    /// (`Store::settling`) does so afterwards.
+    pub fn hold(&self, one: u64, other: u64) -> Held<'_> {
+        let mut held = self.held.lock();
+        while held.contains(&one) || held.contains(&other) {
+            self.freed.wait(&mut held);
+        }
+        held.extend([one, other]);
+        Held { searches: self, inodes: [one, other] }
+    }
+}
+
+/// Two inodes, or one, that nobody else holds.
+pub struct Held<'a> {
+    searches: &'a Searches,
+    inodes: [u64; 2],
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut held = self.searches.held.lock();
+        for ino in self.inodes {
+            held.remove(&ino);
+        }
+        self.searches.freed.notify_all();
+    }
+}
+
+/// What a walk saw.
+#[derive(Default)]
+struct Seen {
+    /// A name of each inode that is searched for and was there.
+    names: HashMap<u64, Name>,
+    /// Why some directory could not be read.
+    unread: Option<i32>,
+}
+
+impl Fs {
+    /// The inodes of these numbers, each as if it had been looked up by name, or ENOENT. From a thread that may wait: for one
+    /// of which nothing is remembered all directories are read.
+    pub fn find(&self, numbers: &[u64]) -> Vec<Result<Entry>> {
+        let mut hints = self.searches.hints.lock();
+        self.inodes.search_begins(numbers);
+        let mut found = self.confirm(numbers, &self.hinted(numbers, &hints));
+        let missing: Vec<usize> = (0..found.len()).filter(|at| is_missing(&found[*at])).collect();
+        if !missing.is_empty() {
+            let wanted: Vec<u64> = missing.iter().map(|at| numbers[*at]).collect();
+            let seen = self.walk(&wanted.iter().copied().collect(), &mut hints);
+            for (at, again) in missing.into_iter().zip(self.confirm(&wanted, &seen.names)) {
+                found[at] = match seen.unread {
+                    // It may be in a directory that could not be read.
+                    Some(unread) if is_missing(&again) => errno(unread),
+                    _ => again,
+                };
+            }
+        }
+        self.inodes.search_ends();
+        found
+    }
+
+    /// Inode number of the directory above a directory.
+    pub fn above(&self, ino: u64) -> Result<u64> {
+        Ok(self.inodes.name(ino).ok_or(Error::Errno(libc::ENOENT))?.0)
+    }
+
+    /// Attributes of an inode that has a name, while none changes: for whoever has met one that was just changing.
+    pub(super) fn in_place(&self, ino: u64) -> Option<Attr> {
+        let _alone = self.searches.changing.write();
+        self.inodes.names(ino).into_iter().find_map(|(parent, name)| {
+            let dir = self.dir(parent).ok()?;
+            self.store.stat(Target::Name(&dir, &name)).ok().filter(|attr| attr.ino == ino)
+        })
+    }
+
+    fn confirm(&self, numbers: &[u64], names: &HashMap<u64, Name>) -> Vec<Result<Entry>> {
+        let _alone = self.searches.changing.write();
+        numbers.iter().map(|ino| self.look_up_number(*ino, names.get(ino))).collect()
+    }
+
+    fn look_up_number(&self, ino: u64, name: Option<&Name>) -> Result<Entry> {
+        if ino == self.root() {
+            // Which the kernel never forgets, and knows by no other generation.
+            let attr = self.store.stat(Target::Dir(self.store.root()))?;
+            return Ok(Entry { attr, generation: 0, volatile: false });
+        }
+        for (parent, name) in self.inodes.names(ino).into_iter().chain(name.cloned()) {
+            let there = self.dir(parent).and_then(|dir| Ok((self.store.stat(Target::Name(&dir, &name))?, dir)));
+            match there {
+                Ok((attr, dir)) if attr.ino == ino => return Ok(self.entry(&dir, &name, attr)),
+                Err(error) if !has_gone(error.errno()) => return Err(error),
+                _ => {}
+            }
+        }
+        errno(libc::ENOENT)
+    }
+
+    /// Names of those that are still where a walk saw them.
+    fn hinted(&self, numbers: &[u64], hints: &HashMap<u64, u64>) -> HashMap<u64, Name> {
+        let dirs: HashSet<u64> = numbers.iter().filter_map(|ino| hints.get(ino).copied()).collect();
+        let wanted: HashSet<u64> = numbers.iter().copied().collect();
+        let mut names = HashMap::new();
+        for dir in dirs {
+            // What this does not find the walk does.
+            let _ = self.list(dir, |ino, _, name| {
+                if wanted.contains(&ino) {
+                    names.insert(ino, (dir, name.to_owned()));
+                }
+            });
+        }
+        names
+    }
+
+    fn walk(&self, wanted: &HashSet<u64>, hints: &mut HashMap<u64, u64>) -> Seen {
+        hints.clear();
+        let mut seen = Seen::default();
+        let mut visited = HashSet::from([self.root()]);
+        let mut left = vec![self.root()];
+        while !left.is_empty() {
+            while let Some(dir) = left.pop() {
+                let listed = self.list(dir, |ino, kind, name| {
+                    if wanted.contains(&ino) {
+                        seen.names.insert(ino, (dir, name.to_owned()));
+                    }
+                    if kind != libc::S_IFDIR {
+                        if hints.len() < HINTS {
+                            hints.insert(ino, dir);
+                        }
+                    } else if visited.insert(ino) {
+                        self.inodes.found_dir(ino, (dir, name.to_owned()));
+                        left.push(ino);
+                    }
+                });
+                match listed.map_err(|error| error.errno()) {
+                    Err(errno) if !has_gone(errno) => seen.unread = Some(errno),
+                    _ => {}
+                }
+            }
+            // Those that moved meanwhile to where the walk had been: the kernel knew them. (So it did files, whose names
+            // `inodes` has.)
+            left = self.inodes.dirs().into_iter().filter(|ino| visited.insert(*ino)).collect();
+        }
+        seen
+    }
+
+    /// Number, kind and name of all that is in a directory.
+    fn list(&self, ino: u64, mut visit: impl FnMut(u64, u32, &OsStr)) -> Result<()> {
+        let dir = self.dir(ino)?;
+        self.store.read_dir(&dir, 0, &mut |entry| {
+            let kind = match entry.kind {
+                0 => self.store.stat(Target::Name(&dir, entry.name)).map_or(0, |attr| attr.mode & libc::S_IFMT),
+                kind => kind,
+            };
+            visit(entry.ino, kind, entry.name);
+            true
+        })?;
+        Ok(())
+    }
+}
+
+fn is_missing(found: &Result<Entry>) -> bool {
+    found.as_ref().is_err_and(|error| error.errno() == libc::ENOENT)
+}
+
+/// What is asked for was removed or moved meanwhile.
+fn has_gone(errno: i32) -> bool {
+    matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::ESTALE)
+}

@@ -1,0 +1,153 @@
+//! S3's headers as extended attributes: what HeadObject would answer, and requests for another encryption.
+
+use super::error::errno;
+use super::{Error, Fs, Reached, Result};
+use kmsfs_kms::Caller;
+use kmsfs_sse::request::{ALGORITHM, BUCKET_KEY_ENABLED, CONTEXT, KEY_ID};
+use kmsfs_sse::{Algorithm, Configuration, Request, resolve};
+use kmsfs_store::Object;
+use serde_json::json;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+/// The attributes that are not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Virtual {
+    /// One of S3's request headers.
+    Header(&'static str),
+    Etag,
+    /// Of directories: the configuration in force.
+    Encryption,
+    /// Of an empty object, set only: a whole request, as JSON.
+    Request,
+    /// Of the root, set only: a checkpoint.
+    Sync,
+    /// Set only: a piece of a change of many objects' encryption.
+    Reencrypt,
+    /// What came of the piece with this token.
+    Reencrypted(u64),
+    /// Nothing is stored under a name of this kind.
+    Unknown,
+}
+
+impl Virtual {
+    pub fn parse(name: &OsStr) -> Option<Self> {
+        let name = name.to_str()?.strip_prefix("user.")?;
+        let headers = [ALGORITHM, KEY_ID, CONTEXT, BUCKET_KEY_ENABLED];
+        match name {
+            "etag" => Some(Self::Etag),
+            "x-kmsfs-encryption" => Some(Self::Encryption),
+            "x-kmsfs-request" => Some(Self::Request),
+            "x-kmsfs-sync" => Some(Self::Sync),
+            "x-kmsfs-reencrypt" => Some(Self::Reencrypt),
+            name if name.starts_with("x-kmsfs-reencrypt.") => {
+                u64::from_str_radix(name.rsplit_once('.')?.1, 16).ok().map(Self::Reencrypted)
+            }
+            name if name.starts_with("x-kmsfs-") => Some(Self::Unknown),
+            name => headers.into_iter().find(|header| *header == name).map(Self::Header),
+        }
+    }
+}
+
+impl Fs {
+    pub(super) fn get_virtual(&self, ino: u64, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
+        match name {
+            Virtual::Encryption => self.directory_encryption(ino),
+            Virtual::Request | Virtual::Sync | Virtual::Reencrypt | Virtual::Unknown | Virtual::Header(CONTEXT) => {
+                errno(libc::ENODATA)
+            }
+            Virtual::Reencrypted(token) => self.reencrypted(token, caller),
+            Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
+            Virtual::Header(header) => self.with_object(ino, caller, |object| {
+                let encryption = object.encryption();
+                let value = match header {
+                    ALGORITHM => Some(encryption.algorithm.as_str().to_string()),
+                    KEY_ID => encryption.key_arn,
+                    _ => Some(encryption.bucket_key.to_string()),
+                };
+                value.map(String::into_bytes).ok_or(Error::Errno(libc::ENODATA))
+            }),
+        }
+    }
+
+    pub(super) fn with_object<T>(
+        &self,
+        ino: u64,
+        caller: &Caller,
+        with: impl FnOnce(&Arc<Object>) -> Result<T>,
+    ) -> Result<T> {
+        let object = self.open_for_attribute(ino, caller)?;
+        let done = with(&object);
+        self.store.release(&object);
+        self.was_used(ino);
+        done
+    }
+
+    fn directory_encryption(&self, ino: u64) -> Result<Vec<u8>> {
+        let Reached::Dir(dir) = self.reach(ino)? else { return errno(libc::ENODATA) };
+        if dir.bucket().is_none() {
+            return errno(libc::ENODATA);
+        }
+        let found = self.configuration_in_force(&dir)?;
+        let configuration =
+            found.as_ref().map_or_else(|| Configuration::default().to_json(), |found| found.configuration.to_json());
+        let answer = json!({
+            "ServerSideEncryptionConfiguration": configuration,
+            "Source": found.map(|found| found.source),
+        });
+        Ok(answer.to_string().into_bytes())
+    }
+
+    pub(super) fn set_virtual(&self, ino: u64, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
+        match name {
+            Virtual::Etag | Virtual::Encryption | Virtual::Reencrypted(_) => errno(libc::EPERM),
+            Virtual::Unknown => errno(libc::EOPNOTSUPP),
+            Virtual::Reencrypt => self.reencrypt(ino, value, caller),
+            Virtual::Request => self.request_all(ino, value, caller),
+            Virtual::Sync => self.sync(ino, caller),
+            Virtual::Header(header) => self.request(ino, header, value, caller),
+        }
+    }
+
+    /// Root's affair, and that of whoever runs the mount.
+    fn sync(&self, ino: u64, caller: &Caller) -> Result<()> {
+        let own = caller.uid == rustix::process::geteuid().as_raw();
+        match (ino == self.root(), caller.uid == 0 || own) {
+            (false, _) => errno(libc::ENODATA),
+            (true, false) => errno(libc::EPERM),
+            (true, true) if self.store.read_only() => Ok(()),
+            (true, true) => {
+                let done = self.store.checkpoint();
+                self.show_resized();
+                Ok(done?)
+            }
+        }
+    }
+
+    /// Asks for another encryption of an object that exists.
+    fn request(&self, ino: u64, header: &str, value: &[u8], caller: &Caller) -> Result<()> {
+        let text = std::str::from_utf8(value).map_err(|_| Error::Errno(libc::EINVAL))?;
+        let Some((parent, name)) = self.inodes.name(ino) else { return errno(libc::ESTALE) };
+        let dir = self.dir(parent)?;
+        if Self::is_configuration(&name) {
+            log::warn!("{}: a configuration is always under AES256", dir.key_of(&name));
+            return errno(libc::EPERM);
+        }
+        self.with_object(ino, caller, |object| {
+            let now = object.encryption();
+            let mut request = Request::default();
+            request.set_header(header, text)?;
+            if header != ALGORITHM && now.algorithm != Algorithm::Aes256 {
+                request.algorithm = Some(now.algorithm);
+                if header != KEY_ID {
+                    request.key_id = now.key_arn;
+                }
+                if header != BUCKET_KEY_ENABLED {
+                    request.bucket_key = Some(now.bucket_key);
+                }
+            }
+            let want = resolve(Some(&request), None)?;
+            Ok(self.store.rewrap(object, &want, &dir.key_of(&name), caller)?)
+        })
+    }
+}

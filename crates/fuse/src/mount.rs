@@ -1,0 +1,218 @@
+//! Mounting, serving, unmounting.
+
+use super::adapter::Adapter;
+use super::convert::Numbers;
+use super::place::Place;
+use super::statistics::Statistics;
+use super::workers::Crew;
+use fuser::{Config, MountOption, Notifier, Session, SessionACL};
+use kmsfs_fs::{Fs, KernelCache, Stale};
+use rustix::process::{getgid, getuid};
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+/// How the kernel mounts it.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // Each is a word of mount(8).
+pub struct MountOptions {
+    pub mountpoint: PathBuf,
+    /// Shown as the source in /proc/mounts: the store's path.
+    pub source: String,
+    pub read_only: bool,
+    pub allow_other: bool,
+    /// Kernel's writeback cache; on by default.
+    pub writeback_cache: bool,
+    /// Event loops; 2 by default.
+    pub threads: usize,
+    pub suid: bool,
+    pub dev: bool,
+    pub exec: bool,
+    pub noatime: bool,
+    pub sync: bool,
+    pub dirsync: bool,
+}
+
+/// Shown as the type in /proc/mounts, by which mount(8) finds its helper.
+pub const TYPE: &str = "fuse.kmsfs";
+
+const DEVICE: &str = "/dev/fuse";
+
+/// A mount that answers (INIT is done).
+pub struct Mounted {
+    session: Session<Adapter>,
+    statistics: Arc<Statistics>,
+}
+
+/// A path in the mount whose attributes the kernel is to ask for, from whoever sees the mount from outside.
+pub type AskAttributes = Box<dyn Fn(&Path) + Send + Sync>;
+
+/// Mounts (directly as root, else through fusermount3) and answers the kernel's INIT.
+///
+/// `before_threads` is called once it is mounted, before there is any thread but the caller's; the mount goes if it fails,
+/// or if a thread cannot be made.
+pub fn mount(
+    fs: Arc<Fs>,
+    options: &MountOptions,
+    ask_attributes: AskAttributes,
+    before_threads: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Mounted> {
+    let mountpoint = options.mountpoint.canonicalize()?;
+    if !Path::new(DEVICE).exists() {
+        let text = "/dev/fuse is not there: load the kernel's module (modprobe fuse), or give the container the device";
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    }
+    let mut config = Config::default();
+    config.mount_options = kernel_options(options);
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(options.threads.max(1));
+    let notifier = Arc::new(OnceLock::new());
+    let crew = Arc::new(Crew::new());
+    let adapter = Adapter::new(fs.clone(), Arc::clone(&crew), notifier.clone(), options);
+    let statistics = adapter.statistics().clone();
+    let session = match mount_directly(options, &mountpoint) {
+        Ok(device) => Session::from_fd(adapter, device, config.acl, config)
+            .inspect_err(|_| drop(Place::at(&mountpoint).and_then(|place| place.unmount(true))))?,
+        // Not root: fuser asks fusermount3.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Session::new(adapter, &mountpoint, &config)?,
+        Err(error) => return Err(error),
+    };
+    let place = Place::at(&mountpoint)?;
+    place.raise_read_ahead();
+    let _ = notifier.set(session.notifier());
+    // The mount goes if it would lack one of its threads.
+    let threads = || {
+        before_threads()?;
+        crew.start()?;
+        send_invalidations(&fs, session.notifier())?;
+        drop_what_is_revoked(&fs, session.notifier(), ask_attributes)
+    };
+    match threads() {
+        Ok(()) => Ok(Mounted { session, statistics }),
+        Err(error) => {
+            fs.stop_draining();
+            let _ = place.unmount(true);
+            Err(error)
+        }
+    }
+}
+
+/// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
+fn mount_directly(options: &MountOptions, mountpoint: &Path) -> io::Result<OwnedFd> {
+    use rustix::mount::MountFlags as Flag;
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE)?;
+    let mut flags = Flag::empty();
+    flags.set(Flag::RDONLY, options.read_only);
+    flags.set(Flag::NOSUID, !options.suid);
+    flags.set(Flag::NODEV, !options.dev);
+    flags.set(Flag::NOEXEC, !options.exec);
+    flags.set(Flag::NOATIME, options.noatime);
+    flags.set(Flag::SYNCHRONOUS, options.sync);
+    flags.set(Flag::DIRSYNC, options.dirsync);
+    let (fd, uid, gid) = (device.as_raw_fd(), getuid().as_raw(), getgid().as_raw());
+    let mut data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},default_permissions");
+    if options.allow_other {
+        data.push_str(",allow_other");
+    }
+    let data = CString::new(data)?;
+    rustix::mount::mount(&*options.source, mountpoint, TYPE, flags, Some(data.as_c_str()))?;
+    Ok(device.into())
+}
+
+impl Mounted {
+    /// Serves until somebody unmounts.
+    pub fn run(self) -> io::Result<()> {
+        self.session.run()
+    }
+
+    pub fn statistics(&self) -> Arc<Statistics> {
+        self.statistics.clone()
+    }
+}
+
+/// For fusermount3.
+fn kernel_options(options: &MountOptions) -> Vec<MountOption> {
+    let either = |set: bool, on: MountOption, off: MountOption| if set { on } else { off };
+    let mut list = vec![
+        MountOption::FSName(options.source.replace('\\', r"\\").replace(',', r"\,")),
+        MountOption::Subtype("kmsfs".into()),
+        MountOption::DefaultPermissions,
+        either(options.read_only, MountOption::RO, MountOption::RW),
+        either(options.suid, MountOption::Suid, MountOption::NoSuid),
+        either(options.dev, MountOption::Dev, MountOption::NoDev),
+        either(options.exec, MountOption::Exec, MountOption::NoExec),
+        either(options.noatime, MountOption::NoAtime, MountOption::Atime),
+    ];
+    if options.sync {
+        list.push(MountOption::Sync);
+    }
+    if options.dirsync {
+        list.push(MountOption::DirSync);
+    }
+    list
+}
+
+/// Invalidations go out from a thread of their own: the kernel takes locks for them that the request being served may
+/// hold.
+fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) -> io::Result<()> {
+    let (queue, all) = channel::<Stale>();
+    let numbers = Numbers::of(fs);
+    thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
+        for stale in all {
+            let told = match &stale {
+                Stale::Name(parent, name) => notifier.inval_entry(numbers.shown(*parent), name),
+                // A negative offset is for attributes alone.
+                Stale::Attributes(ino) => notifier.inval_inode(numbers.shown(*ino), -1, 0),
+            };
+            if let Err(error) = told {
+                log::debug!("the kernel does not take {stale:?}: {error}");
+            }
+        }
+    })?;
+    fs.on_invalidate(Box::new(move |stale| {
+        let _ = queue.send(stale);
+    }));
+    Ok(())
+}
+
+/// The kernel's cache of a mount.
+struct Cache {
+    notifier: Notifier,
+    numbers: Numbers,
+    ask_attributes: AskAttributes,
+}
+
+impl KernelCache for Cache {
+    fn forget_attributes(&self, ino: u64) {
+        // A negative offset is for attributes alone.
+        self.tell(ino, -1);
+    }
+
+    fn ask_attributes(&self, path: &Path) {
+        (self.ask_attributes)(path);
+    }
+
+    fn drop_pages(&self, ino: u64) {
+        self.tell(ino, 0);
+    }
+}
+
+impl Cache {
+    fn tell(&self, ino: u64, offset: i64) {
+        if let Err(error) = self.notifier.inval_inode(self.numbers.shown(ino), offset, 0) {
+            log::warn!("the kernel may keep content that is no longer to be read: {error}");
+        }
+    }
+}
+
+/// From a thread of its own: the kernel writes back what is dirty before it drops it, and waits for the answers.
+fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier, ask_attributes: AskAttributes) -> io::Result<()> {
+    fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs), ask_attributes }));
+    let drained = Arc::clone(fs);
+    thread::Builder::new().name("kmsfs-revoke".into()).spawn(move || drained.drain_forever()).map(drop)
+}

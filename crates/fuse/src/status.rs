@@ -1,0 +1,39 @@
+//! The answer to `kmsfs status`, which reads it as an extended attribute of the mount's root.
+
+use super::statistics::Statistics;
+use fuser::Errno;
+use kmsfs_fs::Fs;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+
+/// The attribute's name.
+pub const STATUS: &str = "user.x-kmsfs-status";
+
+pub fn is_status(name: &OsStr) -> bool {
+    name == STATUS
+}
+
+/// For root and whoever mounted; `EPERM` for anybody else.
+pub fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>, Errno> {
+    if uid != 0 && uid != rustix::process::getuid().as_raw() {
+        return Err(Errno::EPERM);
+    }
+    let usage = fs.usage();
+    let calls = fs.store().keys().calls();
+    let log = fs.store().log_usage();
+    let mut status = statistics.to_json();
+    let members = [
+        ("ProcessId", json!(std::process::id())),
+        ("ReadOnly", json!(fs.options().read_only || fs.store().read_only())),
+        ("OpenHandles", json!(usage.handles)),
+        ("OpenObjects", json!(usage.objects)),
+        ("Caches", json!({"KnownInodes": usage.inodes, "OpenDirectories": usage.dirs, "Objects": usage.cached})),
+        ("RedoLog", json!({"Bytes": log.bytes, "Syncs": log.syncs, "Checkpoints": log.checkpoints})),
+        (
+            "KmsCalls",
+            json!({"GenerateDataKey": calls.generate_data_key, "Decrypt": calls.decrypt, "Encrypt": calls.encrypt}),
+        ),
+    ];
+    status.extend(members.map(|(name, value)| (name.to_owned(), value)));
+    Ok(Value::Object(status).to_string().into_bytes())
+}

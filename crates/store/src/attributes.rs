@@ -1,0 +1,183 @@
+//! Attributes of inodes: mode, owner, times, and extended attributes, whose `user.*` values are encrypted.
+
+use super::backend::{File, XattrFlags};
+use super::capabilities::{is_capability, is_reserved, shown};
+use super::{Attr, Dir, Error, Object, Result, Store};
+use kmsfs_crypto::MetadataCipher;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// Changes to an inode's attributes; `None` leaves one as it is. Times in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub atime: Option<i64>,
+    pub mtime: Option<i64>,
+}
+
+/// Where an inode is reached for an operation on its attributes: the object where it is open (it may have no name any
+/// more), else a name in a directory, or a directory itself.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    Object(&'a Arc<Object>),
+    Name(&'a Arc<Dir>, &'a OsStr),
+    Dir(&'a Arc<Dir>),
+}
+
+impl Store {
+    pub fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr> {
+        self.writable()?;
+        let (dir, name) = match at {
+            Target::Object(object) => return object.set_attr(changes),
+            Target::Name(dir, name) => (dir, Some(name)),
+            Target::Dir(dir) => (dir, None),
+        };
+        let SetAttr { mode, uid, gid, atime, mtime } = *changes;
+        self.changing(|| {
+            if uid.is_some() || gid.is_some() {
+                dir.backing.set_owner(name, uid, gid)?;
+            }
+            if let Some(mode) = mode {
+                dir.backing.set_mode(name, mode & 0o7777)?;
+            }
+            if atime.is_some() || mtime.is_some() {
+                dir.backing.set_times(name, atime, mtime)?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        let attr = self.stat(at)?;
+        // Of an object that has something to write home, which must not undo it.
+        self.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
+    }
+
+    /// Names are the full ones (`user.mime_type`).
+    pub fn get_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<Vec<u8>> {
+        if is_reserved(attribute) {
+            return Err(Error::Errno(libc::ENODATA));
+        }
+        if is_capability(attribute) {
+            return self.get_capability(at);
+        }
+        if is_user(attribute) { self.get_sealed(at, attribute) } else { Carrier::of(at)?.get(attribute) }
+    }
+
+    pub fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
+        self.writable()?;
+        if is_reserved(attribute) {
+            return Err(Error::Errno(libc::EPERM));
+        }
+        if is_capability(attribute) {
+            return self.changing(|| self.set_capability(at, value, flags));
+        }
+        if !is_user(attribute) {
+            return self.changing(|| Carrier::of(at)?.set(attribute, value, flags));
+        }
+        if value.len() + MetadataCipher::OVERHEAD > XATTR_MAX {
+            // Longer than the attribute that was asked for: where it is too long for Linux, that says E2BIG.
+            return Err(Error::Errno(if value.len() > XATTR_MAX { libc::E2BIG } else { libc::ENOSPC }));
+        }
+        self.changing(|| {
+            let (sealed, carrier) = self.seal_value(at, attribute, value)?;
+            carrier.set(attribute, &sealed, flags)
+        })
+    }
+
+    /// Names, each ended by a NUL byte.
+    pub fn list_xattr(&self, at: Target<'_>) -> Result<Vec<u8>> {
+        Ok(shown(&Carrier::of(at)?.list()?))
+    }
+
+    pub fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
+        self.writable()?;
+        if is_reserved(attribute) {
+            return Err(Error::Errno(libc::ENODATA));
+        }
+        if is_capability(attribute) {
+            return self.changing(|| Self::remove_capability(at));
+        }
+        self.changing(|| Carrier::of(at)?.remove(attribute))
+    }
+
+    /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.
+    pub(super) fn cipher_for<T>(
+        &self,
+        at: Target<'_>,
+        with: impl FnOnce(&super::dir::Bucket, &dyn Fn() -> String) -> Result<T>,
+    ) -> Result<T> {
+        match at {
+            Target::Object(object) => {
+                let name = object.bucket_name();
+                let bucket = super::dir::Bucket::open(self.meta.as_ref(), OsStr::new(&name), self.keys.service())?;
+                with(&bucket, &|| object.show())
+            }
+            Target::Name(dir, name) => with(dir.in_bucket()?, &|| dir.show(name)),
+            Target::Dir(dir) => with(dir.in_bucket()?, &|| dir.show(OsStr::new(""))),
+        }
+    }
+}
+
+/// What carries an inode's attributes below.
+pub(super) enum Carrier<'a> {
+    File(Arc<dyn File>),
+    Entry(&'a Arc<Dir>, Option<&'a OsStr>),
+}
+
+impl<'a> Carrier<'a> {
+    pub(super) fn of(at: Target<'a>) -> Result<Self> {
+        Ok(match at {
+            Target::Object(object) => Self::File(object.backing_file()?),
+            Target::Name(dir, name) => Self::Entry(dir, Some(name)),
+            Target::Dir(dir) => Self::Entry(dir, None),
+        })
+    }
+
+    pub(super) fn get(&self, attribute: &OsStr) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::File(file) => file.get_xattr(attribute)?,
+            Self::Entry(dir, name) => dir.backing.get_xattr(*name, attribute)?,
+        })
+    }
+
+    pub(super) fn set(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
+        match self {
+            Self::File(file) => file.set_xattr(attribute, value, flags)?,
+            Self::Entry(dir, name) => dir.backing.set_xattr(*name, attribute, value, flags)?,
+        }
+        Ok(())
+    }
+
+    /// As they are stored.
+    pub(super) fn names(&self) -> Result<Vec<OsString>> {
+        Ok(names_in(&self.list()?).map(OsStr::to_os_string).collect())
+    }
+
+    fn list(&self) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::File(file) => file.list_xattr()?,
+            Self::Entry(dir, name) => dir.backing.list_xattr(*name)?,
+        })
+    }
+
+    pub(super) fn remove(&self, attribute: &OsStr) -> Result<()> {
+        match self {
+            Self::File(file) => file.remove_xattr(attribute)?,
+            Self::Entry(dir, name) => dir.backing.remove_xattr(*name, attribute)?,
+        }
+        Ok(())
+    }
+}
+
+/// The names in a list in which each is ended by a NUL byte.
+pub(super) fn names_in(list: &[u8]) -> impl Iterator<Item = &OsStr> {
+    list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes)
+}
+
+/// Linux's bound on a value.
+pub(super) const XATTR_MAX: usize = 64 << 10;
+
+pub(super) fn is_user(attribute: &OsStr) -> bool {
+    attribute.as_bytes().starts_with(b"user.")
+}

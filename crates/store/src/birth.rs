@@ -1,0 +1,193 @@
+//! When an object was made: what tells one that a crash caught before it was ever durable from one that was damaged.
+//!
+//! An attribute of the object file, under the store's key, says which object it is and in which epoch of the redo log it
+//! was made. It comes to the disk with the inode. Where that epoch ended in a crash, the object may be less than what its
+//! seal says, or nothing (R2); anywhere else that is damage. Nothing else about an object is a reason to be lenient.
+
+use super::backend::{Access, Backend, File, XattrFlags};
+use super::log::Log;
+use super::mistakes::{Mistake, makes};
+use super::parameters::BUCKETS;
+use super::recovery::walk;
+use super::{Error, Object, Result, Store};
+use kmsfs_crypto::{MacKey, StoreKey};
+use kmsfs_format::ObjectId;
+use kmsfs_format::layout::BLOCK;
+use kmsfs_format::log_header::LogHeader;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const ATTRIBUTE: &str = "user.kmsfs.born";
+const PURPOSE: &str = "kmsfs birth";
+/// Bytes of the MAC that are kept: attributes beside an inode are short of room.
+const TAG: usize = 16;
+/// Object id, epoch, MAC.
+const LEN: usize = 16 + 8 + TAG;
+
+/// Whether an attribute is the store's own, which nobody else sees.
+pub fn is_reserved(attribute: &OsStr) -> bool {
+    attribute.as_bytes() == ATTRIBUTE.as_bytes()
+}
+
+/// The object is durable: from now on nothing excuses what is missing of it.
+pub fn settle(file: &dyn File) -> io::Result<()> {
+    match file.remove_xattr(OsStr::new(ATTRIBUTE)) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// An object without a header that a crash of version 1 caught before its first commit, which that version told by the clock, gets
+/// a birth: once, before the log is of a version that believes no clock. Answers the header that the log is to have.
+pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Result<LogHeader> {
+    let Some((from, to)) = header.untidy else { return Ok(*header) };
+    // No object is made in it, so that it excuses these alone.
+    let epoch = header.settled;
+    let key = key.mac_key(PURPOSE);
+    let buckets =
+        backend.root()?.open_dir(OsStr::new(BUCKETS)).map_err(|error| Error::reaching_part(BUCKETS, error))?;
+    walk(&buckets, &mut |dir, name| {
+        let Ok(file) = dir.open_file(name, Access::ReadWrite) else { return true };
+        let caught = file.metadata().is_ok_and(|found| (from..=to).contains(&found.ctime)) && is_blank(file.as_ref());
+        if caught && let Err(error) = note(file.as_ref(), &certificate(&key, ObjectId([0; 16]), epoch, file.ino())) {
+            let name = name.display();
+            ::log::warn!(
+                "{name}: a crash before its first commit left it, and that cannot be noted ({error}): it is damaged"
+            );
+        }
+        true
+    })?;
+    backend.sync_all()?;
+    Ok(LogHeader { untidy: None, crashes: header.crashes.and(epoch, epoch), ..*header })
+}
+
+/// Whether nothing was ever written of an object's header block.
+pub fn is_blank(file: &dyn File) -> bool {
+    let mut block = [0; BLOCK as usize];
+    file.read_at(&mut block, 0).is_ok_and(|read| block[..read].iter().all(|byte| *byte == 0))
+}
+
+fn note(file: &dyn File, certificate: &[u8; LEN]) -> io::Result<()> {
+    file.set_xattr(OsStr::new(ATTRIBUTE), certificate, XattrFlags::Any)
+}
+
+/// Which object a file's birth names, whether or not that is authentic.
+pub fn named(file: &dyn File) -> Option<ObjectId> {
+    let value = file.get_xattr(OsStr::new(ATTRIBUTE)).ok()?;
+    Some(ObjectId(value.get(..16)?.try_into().expect("16 bytes")))
+}
+
+/// What certifies births, and which epoch is theirs.
+pub struct Births {
+    key: Option<MacKey>,
+    /// Of what is made now: the next one's as soon as a checkpoint has begun (K1).
+    epoch: AtomicU64,
+    /// Something was committed for the first time and closed, and no sync covers it: a checkpoint has to (K8).
+    loose: AtomicBool,
+    /// Shared by whoever makes a file, until its birth is noted.
+    making: RwLock<()>,
+}
+
+impl Births {
+    pub fn new(key: Option<&StoreKey>, log: &Log) -> Self {
+        let key = key.map(|key| key.mac_key(PURPOSE));
+        Self { key, epoch: AtomicU64::new(log.epoch()), loose: AtomicBool::new(false), making: RwLock::default() }
+    }
+
+    /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to sync
+    /// everything, for what is loose.
+    pub fn begin_checkpoint(&self, epoch: u64) -> bool {
+        if !makes(Mistake::BirthBeforeCheckpoint) {
+            self.epoch.store(epoch + 1, Ordering::SeqCst);
+        }
+        self.loose.swap(false, Ordering::SeqCst)
+    }
+
+    /// For as long as a file is made and its birth not noted.
+    pub fn making(&self) -> RwLockReadGuard<'_, ()> {
+        self.making.read()
+    }
+
+    /// While it is held, every file that has no birth is one that a crash left so.
+    pub fn none_is_made(&self) -> RwLockWriteGuard<'_, ()> {
+        self.making.write()
+    }
+
+    pub fn add_loose(&self) {
+        self.loose.store(true, Ordering::SeqCst);
+    }
+
+    pub fn has_loose(&self) -> bool {
+        self.loose.load(Ordering::SeqCst)
+    }
+
+    /// Says in an object's file that it is made now. Where the file system has no such attributes there is nothing to say, and
+    /// what a crash catches before its first sync is damaged, not empty.
+    fn certify(&self, file: &dyn File, id: ObjectId) -> io::Result<()> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let value = certificate(key, id, self.epoch.load(Ordering::SeqCst), file.ino());
+        match note(file, &value) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            done => done,
+        }
+    }
+}
+
+fn certificate(key: &MacKey, id: ObjectId, epoch: u64, ino: u64) -> [u8; LEN] {
+    let mut value = [0; LEN];
+    value[..16].copy_from_slice(&id.0);
+    value[16..24].copy_from_slice(&epoch.to_le_bytes());
+    let tag = key.tag(&[&value[..24], &ino.to_le_bytes()]);
+    value[24..].copy_from_slice(&tag[..TAG]);
+    value
+}
+
+impl Store {
+    /// N4: an object is made in this file. Answers the epoch, to be looked at again once the object can be found by a
+    /// checkpoint; `None` if it could not be noted.
+    pub(super) fn born(&self, file: &dyn File, id: ObjectId) -> Option<u64> {
+        let epoch = self.births.epoch.load(Ordering::SeqCst);
+        self.births.certify(file, id).is_ok().then_some(epoch)
+    }
+
+    /// The object is among those in memory now: if a checkpoint has begun since it was born, it belongs to the next epoch.
+    /// Where that cannot be noted it is made durable at once, so that it needs no excuse.
+    pub(super) fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
+        if born == Some(self.births.epoch.load(Ordering::SeqCst)) {
+            return;
+        }
+        if let Err(error) = self.births.certify(file, object.id()) {
+            let synced = self.with_permit(|permit| object.sync_content(permit));
+            let show = object.show();
+            ::log::info!("{show}: its birth cannot be noted ({error}), so it is synced at once");
+            if let Err(error) = synced {
+                ::log::warn!("{show}: nor can it be synced ({error}): a crash before its first sync would damage it");
+            }
+        }
+    }
+
+    /// Whether the object in this file may never have been durable: it was made in an epoch that ended in a crash, and nothing
+    /// says that it was settled. `id` as far as it is known.
+    pub(super) fn may_be_unsynced(&self, file: &dyn File, id: Option<ObjectId>) -> bool {
+        let Some(key) = self.births.key.as_ref().filter(|_| !self.crashes.is_empty()) else { return false };
+        let Ok(value) = file.get_xattr(OsStr::new(ATTRIBUTE)) else { return false };
+        let Ok(value) = <[u8; LEN]>::try_from(value) else { return false };
+        let born = ObjectId(value[..16].try_into().expect("16 bytes"));
+        let epoch = u64::from_le_bytes(value[16..24].try_into().expect("eight bytes"));
+        let ino = file.ino().to_le_bytes();
+        let authentic = key.verify(&[&value[..24], &ino], &value[24..]) || makes(Mistake::BirthOfAnyInode);
+        authentic
+            && id.is_none_or(|id| id == born)
+            && self.crashes.contains(epoch)
+            && !self.replayed.settled.contains(&born)
+    }
+
+    /// Whether a crash, of this version or of an earlier one, may have left an object file longer than its seal says: it wrote
+    /// what it had not committed. Nothing of that is read.
+    pub(super) fn may_be_longer(&self, ctime: i64) -> bool {
+        !self.crashes.is_empty() || self.is_untidy(ctime)
+    }
+}

@@ -1,0 +1,245 @@
+//! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
+
+use super::backend::File;
+use super::mistakes::{Mistake, makes};
+use super::object::Noted;
+use super::objects::Dead;
+use super::{Error, Result, Store};
+use kmsfs_format::sidecar::Place;
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
+
+/// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
+pub struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
+
+enum Gate<'a> {
+    #[allow(dead_code)]
+    Shared(RwLockReadGuard<'a, ()>),
+    #[allow(dead_code)]
+    Checkpoint(RwLockWriteGuard<'a, ()>),
+}
+
+/// Files that are worth syncing one by one; beyond it the whole file system is synced at once.
+const FEW: usize = 16;
+
+impl Store {
+    /// Leave to append. Makes room first, if the log is full.
+    pub(super) fn permit(&self) -> Result<Permit<'_>> {
+        if self.needs_room() {
+            self.writable()?;
+            let permit = self.permit_alone();
+            // Not once more, if somebody else has made it meanwhile.
+            if self.needs_room() {
+                self.checkpoint_under(&permit, false)?;
+            }
+            drop(permit);
+            self.give_back();
+        }
+        Ok(Permit(Gate::Shared(self.gate.read())))
+    }
+
+    fn needs_room(&self) -> bool {
+        self.log.is_full() || self.has_many_pinned()
+    }
+
+    /// Whether who appends now would wait for a checkpoint, or make one.
+    pub fn appends_wait(&self) -> bool {
+        self.gate.is_locked_exclusive() || self.needs_room()
+    }
+
+    /// Does what appends. If the disk is so full that the log could not grow, it is done once more after a checkpoint,
+    /// before anybody else can fill the log again.
+    pub(super) fn with_permit<T>(&self, act: impl Fn(&Permit<'_>) -> Result<T>) -> Result<T> {
+        let permit = self.permit()?;
+        let done = act(&permit);
+        drop(permit);
+        if done.is_ok() || !self.log.is_cramped() {
+            return done;
+        }
+        let permit = self.permit_alone();
+        self.checkpoint_under(&permit, false)?;
+        // There is need of the space.
+        self.give_back();
+        act(&permit)
+    }
+
+    /// Commits everything, writes the log home, makes all of it durable. An error also where an object could not be
+    /// committed: the rest is durable then.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.run_checkpoint(false)?.map_or(Ok(()), Err)
+    }
+
+    /// Answers why an object was left behind, which hinders nobody else.
+    pub(super) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
+        self.writable()?;
+        // Appends wait from here to the end, before taking any object's lock (K1).
+        let done = self.checkpoint_under(&self.permit_alone(), clean);
+        self.give_back();
+        done
+    }
+
+    /// The space of what a checkpoint made quiet. That can take long, and nobody need wait for it.
+    fn give_back(&self) {
+        for object in self.living().into_iter().filter(|object| object.has_vacated()) {
+            match object.clone().held() {
+                Some(held) => held.give_back_vacated(),
+                None => self.let_go(&object),
+            }
+        }
+    }
+
+    fn permit_alone(&self) -> Permit<'_> {
+        if makes(Mistake::AppendDuringCheckpoint) {
+            return Permit(Gate::Shared(self.gate.read()));
+        }
+        Permit(Gate::Checkpoint(self.gate.write()))
+    }
+
+    fn checkpoint_under(&self, permit: &Permit<'_>, clean: bool) -> Result<Option<Error>> {
+        let loose = self.births.begin_checkpoint(self.log.epoch());
+        let done = self.checkpoint_with(permit, clean, loose);
+        if loose && !matches!(done, Ok(None)) {
+            self.births.add_loose();
+        }
+        done
+    }
+
+    /// `loose`: everything has to be synced (K8).
+    fn checkpoint_with(&self, permit: &Permit<'_>, clean: bool, loose: bool) -> Result<Option<Error>> {
+        let dead = self.dead();
+        let names = self.name_changes();
+        let living = self.living();
+        let mut noted = Vec::with_capacity(living.len());
+        let mut left_behind = None;
+        for object in living {
+            let note = match object.note(permit) {
+                Ok(note) => note,
+                // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was told.
+                Err(error) if !object.is_logged() => {
+                    ::log::error!("{}: cannot be committed: {error}", object.show());
+                    left_behind.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => {
+                    let what = "cannot be committed, so the redo log cannot be checkpointed";
+                    ::log::error!("{}: {what}: {error}", object.show());
+                    return Err(error);
+                }
+            };
+            noted.push((object, note));
+        }
+        self.log.sync()?; // K2
+        if makes(Mistake::EpochBeforeHomes) {
+            self.log.raise_epoch(false, false)?;
+        }
+        self.sync_files(noted.iter().filter_map(|(_, note)| note.file_to_sync_first()).collect())?; // K7
+        for (object, _) in noted.iter().filter(|(_, note)| note.has_log) {
+            object.write_home()?; // K3
+        }
+        if makes(Mistake::UnitFreedBeforeUnlink) {
+            self.zero_units(&dead)?;
+        }
+        let unknown = loose && !makes(Mistake::LooseNotSynced);
+        self.sync_homes(noted.iter().map(|(_, note)| note), &dead, names, unknown)?; // K4
+        let dead = if makes(Mistake::DeadListTakenLate) { self.dead() } else { dead };
+        let mut free = self.zero_units(&dead)?; // K5
+        if makes(Mistake::UnitReusedEarly) {
+            free.drain(..).for_each(|place| self.segments.give_back(place));
+        }
+        if clean {
+            if let Err(error) = self.segments.save_free_list() {
+                ::log::warn!("the list of free sidecar units is not kept, which costs their space: {error}");
+            }
+            self.backend.sync_all()?;
+        }
+        // What was left behind is not settled, and a crash in the next epoch may still have caught it.
+        let settled = left_behind.is_none();
+        self.log.raise_epoch(settled, clean && settled)?; // K6, K8
+        for (object, note) in &noted {
+            object.checkpointed(note);
+        }
+        self.buried(dead.len());
+        // U3: only now that the epoch is durable.
+        for place in free {
+            self.segments.give_back(place);
+        }
+        // Those whose holes are given back now are let go then.
+        for (object, _) in noted.iter().filter(|(object, note)| note.kept() && !object.has_vacated()) {
+            self.let_go(object);
+        }
+        // It may have been given up, and there is room again.
+        self.reserve.keep();
+        Ok(left_behind)
+    }
+
+    fn zero_units(&self, dead: &[Dead]) -> Result<Vec<Place>> {
+        let mut free = Vec::new();
+        for (id, place) in dead.iter().filter_map(|dead| dead.record) {
+            if self.segments.free(place, id)? {
+                free.push(place);
+            }
+        }
+        Ok(free)
+    }
+
+    /// One by one, or the whole file system if there are many.
+    fn sync_files(&self, files: Vec<&Arc<dyn File>>) -> Result<()> {
+        if files.len() > FEW {
+            return Ok(self.backend.sync_all()?);
+        }
+        Ok(files.into_iter().try_for_each(|file| file.sync())?)
+    }
+
+    /// K4: the segments, each object file written to, the directories of the names of the dead.
+    fn sync_homes<'a>(
+        &self,
+        noted: impl Iterator<Item = &'a Noted>,
+        dead: &[Dead],
+        names: u64,
+        unknown: bool,
+    ) -> Result<()> {
+        let files: Vec<_> = noted.filter_map(Noted::file_to_sync).collect();
+        let dead = if makes(Mistake::UnlinkNotSynced) { &[] } else { dead };
+        let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
+        dirs.sort_unstable_by_key(|dir| dir.ino());
+        dirs.dedup_by_key(|dir| dir.ino());
+        let unknown = unknown || self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
+        if unknown || files.len() + dirs.len() > FEW {
+            self.backend.sync_all()?;
+            self.names_synced(names);
+            return Ok(());
+        }
+        self.segments.sync_all()?;
+        files.into_iter().try_for_each(|file| file.sync())?;
+        dirs.into_iter().try_for_each(|dir| dir.backing.sync().map_err(Error::from))
+    }
+
+    /// Commits what was modified; the mount calls it every five seconds. A checkpoint follows when the log is half full
+    /// or has held something for long.
+    pub fn commit_all(&self) {
+        if self.read_only() {
+            return;
+        }
+        for object in self.living() {
+            object.bound_unsynced();
+            if let Err(error) = object.commit() {
+                ::log::error!("{}: cannot be committed: {error}", object.show());
+            }
+        }
+        self.shed();
+        if !self.is_checkpoint_due() {
+            return;
+        }
+        if self.births.has_loose()
+            && let Err(error) = self.backend.sync_all()
+        {
+            // Most of it now, while nobody waits for the checkpoint.
+            ::log::warn!("the backing file system cannot be synced: {error}");
+        }
+        if let Err(error) = self.run_checkpoint(false) {
+            ::log::error!("the checkpoint failed and will be tried again: {error}");
+        }
+        // Whoever made a checkpoint meanwhile did not wait for it.
+        self.tell_witness();
+    }
+}

@@ -1,0 +1,308 @@
+//! Names: what is in a directory, and what makes, moves and removes it.
+
+use super::backend::{self, NewNode, Rename};
+use super::dir::Bucket;
+use super::mistakes::{Mistake, makes};
+use super::objects::identity;
+use super::{Attr, Dir, Error, Result, Store, Target};
+use crate::backend::Access;
+use crate::object::Home;
+use kmsfs_format::ObjectId;
+use kmsfs_format::header::Header;
+use kmsfs_format::layout::{BLOCK, CipherLen, Geometry};
+use kmsfs_format::sidecar::Place;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+impl Store {
+    pub fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
+        let backing = self.with_descriptor(|| parent.backing.open_dir(name));
+        let backing = backing.map_err(|error| Error::reaching(|| parent.show(name), error))?;
+        let bucket = match &parent.bucket {
+            Some(bucket) => bucket.clone(),
+            None => Bucket::open(self.meta.as_ref(), name, self.keys.service())?,
+        };
+        Dir::new(backing, Some(bucket), parent.path_of(name))
+    }
+
+    /// As `backend::Dir::read`. `kind` is the `S_IFMT` part.
+    pub fn read_dir(&self, dir: &Dir, cursor: u64, visit: &mut dyn FnMut(backend::Entry<'_>) -> bool) -> Result<()> {
+        Ok(dir.backing.read(cursor, visit)?)
+    }
+
+    /// A name's attributes, with what its object knows better or what its file's length means.
+    pub(super) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
+        let metadata = dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error))?;
+        let mut attr = Attr::of(&metadata);
+        match metadata.mode & libc::S_IFMT {
+            libc::S_IFREG => {
+                if let Some(object) = self.loaded(attr.ino) {
+                    object.correct(&mut attr);
+                } else {
+                    attr.size = self.plain_size(dir, name, &metadata);
+                }
+            }
+            libc::S_IFLNK => attr.size = Self::link_size(dir, name)?,
+            _ => {}
+        }
+        Ok(attr)
+    }
+
+    /// Without a key: from the file's length, or from the seal where a crash may have left the file longer.
+    fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> u64 {
+        if let Some(size) = self.size_after_crash(dir, name, metadata) {
+            return size;
+        }
+        let patch = self.patch_of(metadata.ino);
+        let header = || {
+            let home =
+                Home { file: dir.backing.open_file(name, Access::Read).ok()?, patch: self.patch_of(metadata.ino) };
+            let mut block = [0; BLOCK as usize];
+            let read = home.read(0, &mut block).ok()?;
+            Header::read(&block[..read]).ok()
+        };
+        let len = match patch {
+            Some(patch) => patch.len(metadata.len),
+            None if self.may_be_longer(metadata.ctime) => match header() {
+                Some(header) => return header.seal.length.0,
+                None => metadata.len,
+            },
+            None => metadata.len,
+        };
+        // A length that no writer makes is found out at open; here it shows as what is there.
+        let plain = |geometry| CipherLen(len).plain(geometry).map_or(len.saturating_sub(4096), |plain| plain.0);
+        let (single, dual) = (plain(Geometry::Single), plain(Geometry::Dual));
+        // Up to 32 chunks both are the same; beyond, who has two layers is in the header.
+        if single == dual || !self.has_dual_layers() {
+            return single;
+        }
+        if header().is_some_and(|header| Geometry::of(header.suite) == Geometry::Dual) { dual } else { single }
+    }
+
+    /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)
+    pub fn make_dir(&self, dir: &Arc<Dir>, name: &OsStr, node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        if dir.bucket.is_none() {
+            // Without a doubt: the record of a bucket that is there must not be replaced.
+            match dir.backing.stat(name) {
+                Ok(_) => return Err(Error::Errno(libc::EEXIST)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Bucket::create(self.meta.as_ref(), name, self.keys.service(), self.backend.now())?;
+        }
+        self.changing(|| dir.backing.make_dir(name, node))?;
+        self.made(dir, name)
+    }
+
+    fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
+        let attr = self.stat_name(dir, name)?;
+        let _settling = self.settling(attr.ino);
+        self.name_changed(attr.ino, attr.mode, dir);
+        Ok(attr)
+    }
+
+    pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        let ino = self.stat_name(dir, name)?.ino;
+        let _settling = self.settling(ino);
+        self.changing(|| dir.backing.remove_dir(name))?;
+        if dir.bucket.is_none() {
+            // The record goes when the bucket is durably gone, so that no bucket is ever without one.
+            dir.backing.sync()?;
+            self.meta.unlink(name)?;
+        }
+        self.unlinked(ino, true, dir, None);
+        Ok(())
+    }
+
+    pub fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        dir.in_bucket()?;
+        self.changing(|| dir.backing.make_node(name, kind, rdev, node))?;
+        self.made(dir, name)
+    }
+
+    pub fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        self.changing(|| self.write_link(dir, name, target, node))?;
+        self.made(dir, name)
+    }
+
+    pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+        self.unlink_known(dir, name, &self.stat_name(dir, name)?, || ())
+    }
+
+    /// A name of which `stat` has just shown what it stands for. `hold` is called before the name goes.
+    pub fn unlink_known<H>(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr, hold: impl FnOnce() -> H) -> Result<H> {
+        self.writable()?;
+        let going = self.going(dir, name, attr)?;
+        let held = hold();
+        let _settling = self.settling(going.ino);
+        self.changing(|| dir.backing.unlink(name))?;
+        self.gone(going, dir);
+        Ok(held)
+    }
+
+    /// Who loses a name.
+    fn going(&self, dir: &Dir, name: &OsStr, attr: &Attr) -> Result<Going> {
+        let (ino, last) = (attr.ino, attr.nlink <= 1);
+        let on_disk = match attr.mode & libc::S_IFMT {
+            libc::S_IFREG if last && self.loaded(ino).is_none() => {
+                dir.backing.open_file(name, Access::Read).ok().and_then(|file| {
+                    let (id, place) = self.identity_of_leaving(dir, file.as_ref())?;
+                    // A copy made behind the daemon's back does not take its original's sidecar along.
+                    self.is_sidecar_of(id, place, ino).then_some((id, place))
+                })
+            }
+            libc::S_IFLNK if last => Self::link_record(dir, name)?,
+            _ => None,
+        };
+        let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
+        Ok(Going { ino, last: last || is_dir, on_disk })
+    }
+
+    pub(super) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
+        let bytes = self.segments.read(place).unwrap_or_default();
+        if makes(Mistake::UnitFreedUnseen) {
+            return true;
+        }
+        kmsfs_format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
+    }
+
+    fn gone(&self, going: Going, dir: &Arc<Dir>) {
+        self.unlinked(going.ino, going.last, dir, going.on_disk);
+    }
+
+    /// Within one bucket (the caller has checked). Renaming over an object makes the source durable first (N2).
+    pub fn rename(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr, how: Rename) -> Result<()> {
+        let source = self.stat_name(from, name)?;
+        let target = self.stat_if_there(to, to_name)?;
+        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, || ())
+    }
+
+    /// Names of which `stat` has just shown what they stand for. `hold` is called before they change, and what takes long is
+    /// done by then.
+    pub fn rename_known<H>(
+        &self,
+        (from, name, source): (&Arc<Dir>, &OsStr, &Attr),
+        (to, to_name, target): (&Arc<Dir>, &OsStr, Option<&Attr>),
+        how: Rename,
+        hold: impl FnOnce() -> H,
+    ) -> Result<H> {
+        self.writable()?;
+        if target.is_some() && how == Rename::NoReplace {
+            return Err(Error::Errno(libc::EEXIST));
+        }
+        if target.is_some_and(|target| target.ino == source.ino) && how.replaces() {
+            return Ok(hold());
+        }
+        if let Some(target) = target {
+            self.sync_before_rename(from, name, source)?;
+            if how == Rename::Exchange {
+                self.sync_before_rename(to, to_name, target)?;
+            }
+        }
+        let replaced = target.filter(|_| how.replaces());
+        let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
+        let held = hold();
+        let settling = going.as_ref().map(|going| self.settling(going.ino));
+        self.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
+        if let Some(going) = going {
+            self.gone(going, to);
+        }
+        drop(settling);
+        self.moved(source, to, to_name);
+        match (how, target) {
+            (Rename::Exchange, Some(target)) => self.moved(target, from, name),
+            (Rename::Whiteout, _) => drop(self.made(from, name)?),
+            _ => {}
+        }
+        Ok(held)
+    }
+
+    fn moved(&self, node: &Attr, dir: &Arc<Dir>, name: &OsStr) {
+        self.name_changed(node.ino, node.mode, dir);
+        if node.mode & libc::S_IFMT == libc::S_IFDIR {
+            self.dir_moved(node.ino);
+        }
+        if let Some(object) = self.loaded(node.ino) {
+            object.rename_to(dir.path_of(name));
+        }
+    }
+
+    /// N2: save-by-rename without fsync shows old or new after a crash, never EIO.
+    fn sync_before_rename(&self, dir: &Dir, name: &OsStr, source: &Attr) -> Result<()> {
+        if source.mode & libc::S_IFMT != libc::S_IFREG || makes(Mistake::RenameWithoutSync) {
+            return Ok(());
+        }
+        if self.loaded(source.ino).is_some_and(|object| !object.is_unsynced()) {
+            return Ok(());
+        }
+        if let Some(object) = self.attached(source.ino) {
+            return self.with_permit(|permit| object.sync_content(permit));
+        }
+        // Committed, and nothing of it is in the log: its file and its sidecar are all there is.
+        let file = dir.backing.open_file(name, Access::Read)?;
+        file.sync()?;
+        match identity(file.as_ref()) {
+            Some((_, place)) => self.segments.sync(place.segment),
+            None => Ok(()),
+        }
+    }
+
+    pub fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
+        self.writable()?;
+        self.changing(|| from.backing.link(name, to.backing.as_ref(), to_name))?;
+        self.made(to, to_name)
+    }
+
+    /// Makes durable the directory's names, and the objects behind those that are new (a name without its header and
+    /// sidecar would be worth nothing).
+    pub fn fsync_dir(&self, dir: &Arc<Dir>) -> Result<()> {
+        if self.read_only() {
+            return Ok(());
+        }
+        let new = self.unsynced_in(dir.ino());
+        let mut closed = false;
+        for ino in new {
+            match self.attached(ino) {
+                Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
+                None => closed |= self.loaded(ino).is_none_or(|object| object.is_unsynced()),
+            }
+        }
+        if closed {
+            return self.sync_everything();
+        }
+        self.sync_dir(dir)?;
+        self.sync_names_of(dir.ino())
+    }
+
+    /// As `backend::Dir::generation`.
+    pub fn generation(&self, dir: &Dir, name: &OsStr) -> Option<u32> {
+        dir.backing.generation(name)
+    }
+
+    /// What a name stands for, if there is such a name.
+    pub fn stat_if_there(&self, dir: &Dir, name: &OsStr) -> Result<Option<Attr>> {
+        match self.stat_name(dir, name) {
+            Err(Error::Errno(libc::ENOENT)) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    pub fn stat(&self, at: Target<'_>) -> Result<Attr> {
+        match at {
+            Target::Object(object) => object.attr(),
+            Target::Name(dir, name) => self.stat_name(dir, name),
+            Target::Dir(dir) => Ok(Attr::of(&dir.backing.metadata()?)),
+        }
+    }
+}
+
+/// An inode that loses a name: whether it was the last, and the record to free if it is not in memory.
+struct Going {
+    ino: u64,
+    last: bool,
+    on_disk: Option<(ObjectId, Place)>,
+}

@@ -1,0 +1,355 @@
+//! The system calls that no safe crate carries: the only file with `unsafe`.
+#![allow(unsafe_code)]
+
+pub mod private;
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Which side of a fork(2) this is.
+pub enum Fork {
+    Parent { child: rustix::process::Pid },
+    Child,
+}
+
+/// Splits the process in two. Only while it has a single thread: locks that another thread held would stay locked in
+/// the child for ever.
+pub fn fork() -> io::Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other(format!("cannot fork with {threads} threads")));
+    }
+    // SAFETY: there is no other thread (checked above), so the child's memory is in a consistent state.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => {
+            let child = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork answered no pid"))?;
+            Ok(Fork::Parent { child })
+        }
+    }
+}
+
+/// What `act` answers in a clone of this process that goes on from here, beside this one: for tests, in place of a
+/// hypervisor that resumes a machine twice. Whatever other threads held stays held in the clone, so `act` must need
+/// nothing of theirs. Builds without debug assertions, released ones among them, do not have it.
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub fn in_a_clone(act: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    use std::io::{Read, Write};
+    let (mut reader, mut writer) = io::pipe()?;
+    // SAFETY: the child has this thread alone. The C library puts its heap in order in the child (fork(3)); every other
+    // lock that `act` takes is its own. It ends without running what the parent has registered for its own end.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(reader);
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+            let told = done.is_ok_and(|answer| writer.write_all(&answer).is_ok());
+            // SAFETY: it does not come back.
+            unsafe { libc::_exit(i32::from(!told)) }
+        }
+        pid => {
+            drop(writer);
+            let mut answer = Vec::new();
+            let read = reader.read_to_end(&mut answer);
+            let child = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork answered no pid"))?;
+            let end = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty())?;
+            read?;
+            match end.and_then(|(_, status)| status.exit_status()) {
+                Some(0) => Ok(answer),
+                _ => Err(io::Error::other("the clone failed")),
+            }
+        }
+    }
+}
+
+/// Has all threads take memory from one heap. With glibc's heap for each thread (mallopt(3), M_ARENA_MAX) an event loop's
+/// grows a page at a time, with a system call for each.
+pub fn use_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers and touches no memory of ours.
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {
+        log::debug!("each thread has a heap of its own");
+    }
+}
+
+/// Signals do again what they do by default, and none is blocked. SIGHUP, SIGINT and SIGQUIT stay ignored where they are: so
+/// shells and nohup(1) say whom they are not for. SIGXFSZ and SIGXCPU end nothing: a write beyond a limit fails.
+pub fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        let action = match signal {
+            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGKILL | libc::SIGSTOP
+            // The runtime's own: it ignores the one, and has handlers of the others for overflowing stacks.
+            | libc::SIGPIPE | libc::SIGSEGV | libc::SIGBUS => continue,
+            libc::SIGXFSZ | libc::SIGXCPU => libc::SIG_IGN,
+            _ => libc::SIG_DFL,
+        };
+        // SAFETY: neither action runs any code of ours. A number that is not for programs is refused.
+        unsafe { libc::signal(signal, action) };
+    }
+    let none = set_of(&[]);
+    // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+}
+
+/// Where this thread, and those that it starts, were to have the processor or the disk only when nobody else wants them, they
+/// take their turns.
+pub fn take_turns_as_everybody() {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_CLASS_NONE: libc::c_int = 0;
+    const IOPRIO_CLASS_IDLE: libc::c_long = 3;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    let everybodys = libc::sched_param { sched_priority: 0 };
+    // SAFETY: they take numbers, and a live, initialised value that is read during the call. 0 is the calling thread.
+    unsafe {
+        if [libc::SCHED_IDLE, libc::SCHED_BATCH].contains(&libc::sched_getscheduler(0)) {
+            libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const everybodys);
+        }
+        if libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) >> IOPRIO_CLASS_SHIFT == IOPRIO_CLASS_IDLE {
+            libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_NONE);
+        }
+    }
+}
+
+/// Signals taken out of their default handling, for one thread to wait for.
+pub struct Signals(libc::sigset_t);
+
+impl Signals {
+    /// Blocks `signals` in this thread and in all that it starts from now on.
+    pub fn block(signals: &[libc::c_int]) -> io::Result<Self> {
+        let set = set_of(signals);
+        // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+            0 => Ok(Self(set)),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// In this thread they do again what they do by default.
+    pub fn release(&self) {
+        // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.0, std::ptr::null_mut()) };
+    }
+
+    /// Waits for one of them and answers its number.
+    pub fn wait(&self) -> io::Result<libc::c_int> {
+        let mut signal = 0;
+        // SAFETY: both point to live, initialised values of the right type.
+        match unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } {
+            0 => Ok(signal),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+/// Signals that this thread takes from a descriptor for as long as the value lives, so that it can put something in
+/// order before it bears them.
+pub struct PendingSignals {
+    before: libc::sigset_t,
+    descriptor: OwnedFd,
+}
+
+impl PendingSignals {
+    pub fn take(signals: &[libc::c_int]) -> io::Result<Self> {
+        let set = set_of(signals);
+        let mut before = set_of(&[]);
+        // SAFETY: both point to live, initialised sets.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) } {
+            0 => {}
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+        // SAFETY: the set is initialised, and -1 asks for a new descriptor.
+        let descriptor = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if descriptor < 0 {
+            let error = io::Error::last_os_error();
+            restore(&before);
+            return Err(error);
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Self { before, descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) } })
+    }
+
+    /// Readable while a signal waits.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    /// Takes one that waits.
+    pub fn next(&self) -> Option<libc::c_int> {
+        // The number is the first member of `struct signalfd_siginfo`.
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        let read = rustix::io::read(&self.descriptor, &mut info).ok()?;
+        (read == info.len()).then(|| libc::c_int::from_ne_bytes([info[0], info[1], info[2], info[3]]))
+    }
+
+    /// Does what the signal does by default or by its handler: ends or stops this process. Returns when it goes on.
+    pub fn bear(&self, signal: libc::c_int) {
+        let set = set_of(&[signal]);
+        // SAFETY: the set is initialised; raise sends to this thread, where the signal is let in right after.
+        unsafe {
+            libc::raise(signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+    }
+}
+
+impl Drop for PendingSignals {
+    fn drop(&mut self) {
+        restore(&self.before);
+    }
+}
+
+fn restore(mask: &libc::sigset_t) {
+    // SAFETY: the mask is initialised. It cannot fail: the kernel gave it.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const *mask, std::ptr::null_mut()) };
+}
+
+fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set, and sigaddset gets an initialised one.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        let mut set = set.assume_init();
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Gives the calling thread a umask (and current directory) of its own, for as long as it lives.
+pub fn unshare_umask() -> io::Result<()> {
+    // SAFETY: CLONE_FS touches neither descriptors nor memory; what makes the call unsafe is CLONE_FILES.
+    unsafe { unshare_unsafe(UnshareFlags::FS) }.map_err(io::Error::from)
+}
+
+/// Gives the calling thread, which should be the only one, a mount namespace of its own.
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNS, which brings CLONE_FS, touches neither descriptors nor memory.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.map_err(io::Error::from)
+}
+
+/// Sets `MOUNT_ATTR_` flags of a mount, which nothing propagates to from now on (mount_setattr(2), Linux 5.12).
+/// `everywhere`: of all below it too.
+pub fn set_mount_attributes(mount: BorrowedFd<'_>, flags: u64, everywhere: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: flags, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let how = libc::AT_EMPTY_PATH | if everywhere { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty string, the structure is initialised and its size the one that is given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            how,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a file system calls the inode of a name, beyond its number: the kind and the bytes of its file handle
+/// (name_to_handle_at(2)). Symlinks are not followed; nothing is opened, and no privilege needed.
+pub fn file_handle(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(i32, Vec<u8>)> {
+    const LONGEST: usize = libc::MAX_HANDLE_SZ as usize;
+    #[repr(C)]
+    struct FileHandle {
+        bytes: u32,
+        kind: i32,
+        handle: [u8; LONGEST],
+    }
+    let mut found = FileHandle { bytes: LONGEST as u32, kind: 0, handle: [0; LONGEST] };
+    let mut mount_id: libc::c_int = 0;
+    // SAFETY: the structure is laid out as `struct file_handle` with room for `bytes`, and all three are live.
+    let done = unsafe {
+        libc::syscall(libc::SYS_name_to_handle_at, dir.as_raw_fd(), name.as_ptr(), &raw mut found, &raw mut mount_id, 0)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((found.kind, found.handle[..LONGEST.min(found.bytes as usize)].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each in a process of its own, which has one thread: the test harness has several.
+    fn in_a_child(test: &str, child: impl FnOnce()) {
+        const MARK: &str = "KMSFS_TEST_OF_SYS";
+        if std::env::var_os(MARK).is_some() {
+            child();
+            return;
+        }
+        let done = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("sys::tests::{test}"), "--test-threads=1", "--nocapture"])
+            .env(MARK, "1")
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    #[test]
+    fn with_a_second_thread_nothing_is_forked() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || stopped.recv());
+        assert!(fork().is_err());
+        drop(stop);
+        let _ = other.join();
+    }
+
+    #[test]
+    fn a_blocked_signal_waits_until_it_is_asked_for() {
+        in_a_child("a_blocked_signal_waits_until_it_is_asked_for", || {
+            let signals = Signals::block(&[libc::SIGTERM, libc::SIGHUP]).unwrap();
+            for signal in [libc::SIGHUP, libc::SIGTERM] {
+                // SAFETY: raise sends to this thread, where both are blocked; the harness's own would take a process's.
+                assert_eq!(unsafe { libc::raise(signal) }, 0);
+            }
+            let mut came = [signals.wait().unwrap(), signals.wait().unwrap()];
+            came.sort_unstable();
+            assert_eq!(came, [libc::SIGHUP, libc::SIGTERM]);
+        });
+    }
+
+    #[test]
+    fn a_pending_signal_is_taken_and_borne_and_the_mask_comes_back() {
+        in_a_child("a_pending_signal_is_taken_and_borne_and_the_mask_comes_back", || {
+            let before = set_of(&[]);
+            restore(&before);
+            let pending = PendingSignals::take(&[libc::SIGCHLD, libc::SIGWINCH]).unwrap();
+            assert_eq!(pending.next(), None);
+            // SAFETY: raise sends to this thread, where both are blocked.
+            assert_eq!(unsafe { libc::raise(libc::SIGWINCH) }, 0);
+            assert_eq!(pending.next(), Some(libc::SIGWINCH));
+            assert_eq!(pending.next(), None);
+            // By default nothing happens.
+            pending.bear(libc::SIGWINCH);
+            drop(pending);
+            let mut now = set_of(&[]);
+            // SAFETY: a null pointer asks for the present mask, and the other is an initialised set.
+            assert_eq!(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut now) }, 0);
+            // SAFETY: the set is initialised.
+            assert_eq!(unsafe { libc::sigismember(&raw const now, libc::SIGWINCH) }, 0);
+        });
+    }
+
+    #[test]
+    fn a_thread_with_a_umask_of_its_own_leaves_the_others_theirs() {
+        in_a_child("a_thread_with_a_umask_of_its_own_leaves_the_others_theirs", || {
+            let mode = |mask| rustix::process::umask(rustix::fs::Mode::from_bits_retain(mask)).as_raw_mode();
+            mode(0o022);
+            std::thread::spawn(move || {
+                unshare_umask().unwrap();
+                mode(0o077);
+            })
+            .join()
+            .unwrap();
+            assert_eq!(mode(0o022), 0o022);
+        });
+    }
+}

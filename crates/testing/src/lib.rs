@@ -1,0 +1,5 @@
+//! What kmsfs is tested with: a simulated disk that loses power, and entry points for fuzzing.
+#![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod fuzzing;
