@@ -1,8 +1,8 @@
 //! The workloads of `scripts/bench` that are system calls in a loop: a shell would measure how fast it starts programs.
 //!
 //! `workload NAME DIRECTORY SIZE` does NAME in DIRECTORY and prints how long it took, in seconds. SIZE is in MiB for
-//! workloads on one large file and a number of files, names, rows or opens for the others. What a workload needs (the file
-//! to be read) the one that makes it has left in the directory.
+//! workloads on one large file and a number of files, names, rows or opens for the others. What a workload needs (the
+//! file to be read) the one that makes it has left in the directory.
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;

@@ -28,8 +28,8 @@ pub fn all(criterion: &mut Criterion) {
             bench.iter(|| aes_gcm.encrypt_inout_detached(&NONCE.into(), &AAD, chunk.as_mut_slice().into()).unwrap());
         });
         let nonce = || Nonce::assume_unique_for_key(NONCE);
-        // Opening needs the ciphertext each time, so each copies it first. The copy is 64 bytes from a multiple of 4,096
-        // away: there are processors on which one of 1 to 31 bytes takes twenty times as long.
+        // Opening needs the ciphertext each time, so each copies it first. The copy is 64 bytes from a multiple of
+        // 4,096 away: there are processors on which one of 1 to 31 bytes takes twenty times as long.
         let mut both = vec![0x5a; 2 * size + 64];
         let (sealed, chunk) = both.split_at_mut(size);
         let chunk = &mut chunk[64..];

@@ -1,5 +1,5 @@
-//! What a process has from whoever started it, and what of that is not for a mount: it serves everybody, for longer than the
-//! shell or the limits it came from. All of it is put right here, before a secret is read.
+//! What a process has from whoever started it, and what of that is not for a mount: it serves everybody, for longer
+//! than the shell or the limits it came from. All of it is put right here, before a secret is read.
 
 use super::exit::Failure;
 use kmsfs_sys as sys;
@@ -17,8 +17,9 @@ const DEADLY: [Resource; 5] = [Resource::Fsize, Resource::Cpu, Resource::As, Res
 /// More of them is better; what the administrator allows.
 const USEFUL: [Resource; 4] = [Resource::Nofile, Resource::Nproc, Resource::Memlock, Resource::Sigpending];
 
-/// Other code or data in this process, and other behaviour of its heap: beginnings of names. Those that glibc takes from set-id
-/// programs (its `unsecvars.h`) but for TMPDIR, which nothing here uses; and the one that changes the stacks of threads.
+/// Other code or data in this process, and other behaviour of its heap: beginnings of names. Those that glibc takes
+/// from set-id programs (its `unsecvars.h`) but for TMPDIR, which nothing here uses; and the one that changes the
+/// stacks of threads.
 const VARIABLES: [&str; 14] = [
     "LD_",
     "MALLOC_",
@@ -42,7 +43,8 @@ const LEAST_STACK: u64 = 1 << 20;
 
 const SCORE: &str = "/proc/self/oom_score_adj";
 
-/// For every command, before it reads its command line. What is missing, and what to do about it, where there is too little.
+/// For every command, before it reads its command line. What is missing, and what to do about it, where there is too
+/// little.
 pub fn make_room_for_the_stack() -> Result<(), Failure> {
     let enough = |limit: Option<u64>, least| limit.is_none_or(|bytes| bytes >= least);
     let limit = getrlimit(Resource::Stack);
@@ -81,8 +83,8 @@ pub fn put_right() {
     rustix::process::umask(Mode::from_raw_mode(0o077));
 }
 
-/// Its turn and its memory are as everybody's, where the caller's were worth less. For a mount in the background: what runs in
-/// the foreground has them from a service manager.
+/// Its turn and its memory are as everybody's, where the caller's were worth less. For a mount in the background: what
+/// runs in the foreground has them from a service manager.
 pub fn put_right_in_background() {
     if rustix::process::getpriority_process(None).is_ok_and(|nice| nice > 0) {
         let _ = setpriority_process(None, 0);

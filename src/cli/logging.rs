@@ -157,9 +157,9 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Whoever asks for more messages, `RUST_LOG` too, gets kmsfs's own, which never hold content, targets, attribute values or
-/// what a request holds of a secret. Of other crates it is errors alone: fuser's messages show requests whole, and it
-/// warns of every mount that somebody else has ended, which is how mounts end.
+/// Whoever asks for more messages, `RUST_LOG` too, gets kmsfs's own, which never hold content, targets, attribute
+/// values or what a request holds of a secret. Of other crates it is errors alone: fuser's messages show requests
+/// whole, and it warns of every mount that somebody else has ended, which is how mounts end.
 fn may_be_shown(metadata: &Metadata<'_>) -> bool {
     let root = metadata.target().split("::").next();
     root.is_some_and(|root| root == "kmsfs" || root.starts_with("kmsfs_")) || metadata.level() == Level::Error

@@ -6,10 +6,12 @@ use std::path::Path;
 
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
-/// The part of the memory that what is kept may take at most: buffers, what is in use and the kernel's pages come on top.
+/// The part of the memory that what is kept may take at most: buffers, what is in use and the kernel's pages come on
+/// top.
 const PART: u64 = 2;
 
-/// As many bytes for what is kept as were asked for, or as there is room for but no fewer than `least`; and why they are fewer.
+/// As many bytes for what is kept as were asked for, or as there is room for but no fewer than `least`; and why they
+/// are fewer.
 pub fn room_for_cache(wanted: usize, least: usize) -> (usize, Option<String>) {
     let Some((bytes, whose)) = most() else { return (wanted, None) };
     let room = usize::try_from(bytes / PART).unwrap_or(usize::MAX).max(least);

@@ -185,8 +185,8 @@ impl Plan {
         Ok(Self { store, target, keyring, unlock, options, warnings })
     }
 
-    /// As mount(8) has them, except that set-id bits, file capabilities and devices count only where that is asked for: modes,
-    /// owners and kinds of files are the store's, and nothing authenticates them.
+    /// As mount(8) has them, except that set-id bits, file capabilities and devices count only where that is asked for:
+    /// modes, owners and kinds of files are the store's, and nothing authenticates them.
     pub fn mount_options(&self) -> fuse::MountOptions {
         let options = &self.options;
         fuse::MountOptions {

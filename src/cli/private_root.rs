@@ -1,7 +1,8 @@
 //! A file system tree of the serving process's own: what it uses, at the usual paths, and nothing else.
 //!
-//! Everything in it is a clone of a mount, without devices, set-id bits and programs: a device that is made in the store
-//! cannot be opened by this process, whatever its mode. Inode and device numbers are those of the file system below.
+//! Everything in it is a clone of a mount, without devices, set-id bits and programs: a device that is made in the
+//! store cannot be opened by this process, whatever its mode. Inode and device numbers are those of the file system
+//! below.
 
 use kmsfs_sys::set_mount_attributes;
 use rustix::fs::{CWD, Mode, OFlags, open};
@@ -29,13 +30,13 @@ pub fn is_possible() -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {
     pub path: PathBuf,
-    /// With what is mounted below it. Not where strangers' mounts can lie, this file system's own among them: a copy would
-    /// keep it in use after it was unmounted, and this process serving nobody.
+    /// With what is mounted below it. Not where strangers' mounts can lie, this file system's own among them: a copy
+    /// would keep it in use after it was unmounted, and this process serving nobody.
     pub with_mounts: bool,
 }
 
-/// The directory as a mount that is nowhere attached: it goes with its descriptor. Linux 5.12 is the first that can make
-/// one.
+/// The directory as a mount that is nowhere attached: it goes with its descriptor. Linux 5.12 is the first that can
+/// make one.
 pub fn clone_of(directory: &Path, with_mounts: bool) -> io::Result<OwnedFd> {
     let below = if with_mounts { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     let tree = open_tree(CWD, directory, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below)?;
@@ -43,8 +44,8 @@ pub fn clone_of(directory: &Path, with_mounts: bool) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// For the calling thread, while it is the only one: from now on there is a clone of each of these directories, `/proc`, as
-/// far as it concerns processes, and nothing else. The current directory is `/`.
+/// For the calling thread, while it is the only one: from now on there is a clone of each of these directories,
+/// `/proc`, as far as it concerns processes, and nothing else. The current directory is `/`.
 pub fn enter(directories: &[Used]) -> io::Result<()> {
     let before = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long files that were closed just now may still count as open for writing: the kernel tells kmsfs of the last close
-/// after close(2) has returned, and refuses `ro` until it is answered.
+/// How long files that were closed just now may still count as open for writing: the kernel tells kmsfs of the last
+/// close after close(2) has returned, and refuses `ro` until it is answered.
 const CLOSING: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(10);
 

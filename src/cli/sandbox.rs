@@ -1,4 +1,5 @@
-//! What the serving process gives up once the file system is mounted: privileges, all paths but its own, and system calls.
+//! What the serving process gives up once the file system is mounted: privileges, all paths but its own, and system
+//! calls.
 
 use super::private_root::{self, Used};
 use super::system_calls::{self, Role};
@@ -11,8 +12,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What serving files on behalf of others takes: their owners (CHOWN, FOWNER, FSETID), files whatever their modes are
-/// (DAC_OVERRIDE, DAC_READ_SEARCH), devices (MKNOD), `security.capability` (SETFCAP), `trusted.*` attributes (SYS_ADMIN),
-/// and memory that stays out of swap (IPC_LOCK).
+/// (DAC_OVERRIDE, DAC_READ_SEARCH), devices (MKNOD), `security.capability` (SETFCAP), `trusted.*` attributes
+/// (SYS_ADMIN), and memory that stays out of swap (IPC_LOCK).
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)

@@ -21,12 +21,12 @@ const NONE: &str = "none";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct StateArgs {
-    /// Keep what was last seen of the store here, to notice one that was put back; none: do not. KMSFS_STATE names it too;
-    /// without it /var/lib/kmsfs, or ~/.local/state/kmsfs of a user who is not root
+    /// Keep what was last seen of the store here, to notice one that was put back; none: do not. KMSFS_STATE names it
+    /// too; without it /var/lib/kmsfs, or ~/.local/state/kmsfs of a user who is not root
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Take the store and its keyring as they are from now on, although what was last seen of them says that they were put
-    /// back, or are another copy: after a backup was restored
+    /// Take the store and its keyring as they are from now on, although what was last seen of them says that they were
+    /// put back, or are another copy: after a backup was restored
     #[arg(long)]
     pub accept_rollback: bool,
 }
@@ -46,8 +46,8 @@ impl StateArgs {
         self.state.clone().or_else(variable)
     }
 
-    /// Where it is kept for this store; a directory that was named has to be usable, the usual one need not be. `otherwise`:
-    /// what is done with what is not what was seen, unless it is to be accepted.
+    /// Where it is kept for this store; a directory that was named has to be usable, the usual one need not be.
+    /// `otherwise`: what is done with what is not what was seen, unless it is to be accepted.
     pub fn open(&self, store_id: [u8; 16], otherwise: Rollback) -> Result<State, Failure> {
         let rollback = if self.accept_rollback { Rollback::Accept } else { otherwise };
         let named = self.named();
@@ -123,8 +123,8 @@ impl State {
     }
 }
 
-/// One sector of a file, which is written in its place, whole or not at all, as the redo log's header is: so a process that
-/// may open nothing any more goes on writing it.
+/// One sector of a file, which is written in its place, whole or not at all, as the redo log's header is: so a process
+/// that may open nothing any more goes on writing it.
 #[derive(Debug)]
 struct Record {
     path: PathBuf,

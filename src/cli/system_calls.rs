@@ -62,8 +62,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_semtimedop,
     libc::SYS_mq_open,
     libc::SYS_mq_unlink,
-    // Mounts and namespaces, which CAP_SYS_ADMIN would allow; opening files by number, and all files of a file system. (What a
-    // file's number means is asked by name.)
+    // Mounts and namespaces, which CAP_SYS_ADMIN would allow; opening files by number, and all files of a file system.
+    // (What a file's number means is asked by name.)
     libc::SYS_mount,
     libc::SYS_pivot_root,
     libc::SYS_move_mount,
@@ -216,9 +216,9 @@ fn argument(number: u8, how: SeccompCmpOp, value: u64) -> Result<SeccompConditio
     Ok(SeccompCondition::new(number, length, how, value)?)
 }
 
-/// What the other filter cannot say. The flags of clone3(2) are in memory, where no filter sees them: it does not exist,
-/// and the C library calls clone(2). And x86's other set of numbers (x32) reaches every call beside its own number.
-/// (A call of a 32-bit program ends the process, by the other filter.)
+/// What the other filter cannot say. The flags of clone3(2) are in memory, where no filter sees them: it does not
+/// exist, and the C library calls clone(2). And x86's other set of numbers (x32) reaches every call beside its own
+/// number. (A call of a 32-bit program ends the process, by the other filter.)
 fn by_number() -> BpfProgram {
     const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K

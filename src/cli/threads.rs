@@ -5,8 +5,9 @@ use parking_lot::Mutex;
 use std::io;
 use std::thread::{self, JoinHandle};
 
-/// Those of every mount besides its event loops: in the background to commit, to watch keys and use, to wait for signals and to
-/// announce the mount (`serve`), the first ones of each crew, and those that tell the kernel (`fuse::mount`).
+/// Those of every mount besides its event loops: in the background to commit, to watch keys and use, to wait for
+/// signals and to announce the mount (`serve`), the first ones of each crew, and those that tell the kernel
+/// (`fuse::mount`).
 const OWN: usize = 9;
 
 /// One of a mount's own.

@@ -1,5 +1,5 @@
-//! People who try: another user of the machine, somebody who plants things in the store while it is not mounted, somebody
-//! who looks at the process, somebody who chooses names and content.
+//! People who try: another user of the machine, somebody who plants things in the store while it is not mounted,
+//! somebody who looks at the process, somebody who chooses names and content.
 
 use crate::harness::{KMS, Store};
 use std::fs;

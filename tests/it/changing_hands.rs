@@ -1,5 +1,5 @@
-//! A name that changes hands between being found and being used: whoever acts on an inode by its number acts on it, and on
-//! nothing that has its name by then.
+//! A name that changes hands between being found and being used: whoever acts on an inode by its number acts on it, and
+//! on nothing that has its name by then.
 
 use crate::store::{CALLER, keys};
 use kmsfs_fs::{Changes, Creation, Fs, FsOptions, Result, Writer};
@@ -102,7 +102,8 @@ impl How {
     }
 }
 
-/// Does something to the owner while the name changes hands at the moment of that number. `None` if there is no such moment.
+/// Does something to the owner while the name changes hands at the moment of that number. `None` if there is no such
+/// moment.
 fn beside<T>(world: &World, how: How, moment: usize, act: impl FnOnce(&World) -> T) -> Option<T> {
     let (left, mover) = (Rc::new(Cell::new(Some(moment))), Rc::new(Cell::new(None)));
     let meanwhile = {

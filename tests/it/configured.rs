@@ -1,5 +1,5 @@
-//! A directory's configuration is what was put there through the mount: taken away, exchanged or put back in the store, it
-//! refuses creation and never weakens it. And who may put one.
+//! A directory's configuration is what was put there through the mount: taken away, exchanged or put back in the store,
+//! it refuses creation and never weakens it. And who may put one.
 
 use crate::harness::{KMS, Store, configuration, header, wait_until};
 use crate::store::{CALLER, keys};

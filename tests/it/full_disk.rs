@@ -5,12 +5,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// How many bytes a program can write at most before it is told, on a disk of 32 MiB: what the kernel keeps of all files of
-/// a mount before it writes back, a hundredth of what it keeps at all, is on top of that.
+/// How many bytes a program can write at most before it is told, on a disk of 32 MiB: what the kernel keeps of all
+/// files of a mount before it writes back, a hundredth of what it keeps at all, is on top of that.
 const MOST: u64 = 1 << 30;
 
-/// Writes blocks of 4 KiB until write(2) takes none of a thousand: some space may come back, as other writes fail. It prints how
-/// many bytes were taken, with what error, and how many after attributes were asked for.
+/// Writes blocks of 4 KiB until write(2) takes none of a thousand: some space may come back, as other writes fail. It
+/// prints how many bytes were taken, with what error, and how many after attributes were asked for.
 const WRITER: &str = r#"
 import os, sys
 fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)

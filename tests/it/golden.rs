@@ -1,10 +1,10 @@
 //! Stores that earlier versions made, kept in the repository: every version reads them.
 //!
-//! `store-v1` was made with `kmsfs init --region eu-central-1 --account-id 123456789012 --key-file` and filled through a mount
-//! with what is asserted here. `store-v1-killed` is the same after the daemon was killed over an overwrite and an append,
-//! both with fsync: they are in its redo log only. `store-v2-dual`, made in the same way, has objects with two layers.
-//! `store-v3-killed` is as `store-v1-killed`, by a kmsfs that authenticated store.json and configurations, but neither the redo
-//! log nor what a user attribute is on; its attributes are beside it, since git keeps none.
+//! `store-v1` was made with `kmsfs init --region eu-central-1 --account-id 123456789012 --key-file` and filled through
+//! a mount with what is asserted here. `store-v1-killed` is the same after the daemon was killed over an overwrite and
+//! an append, both with fsync: they are in its redo log only. `store-v2-dual`, made in the same way, has objects with
+//! two layers. `store-v3-killed` is as `store-v1-killed`, by a kmsfs that authenticated store.json and configurations,
+//! but neither the redo log nor what a user attribute is on; its attributes are beside it, since git keeps none.
 
 use super::harness::Store;
 use std::fs;

@@ -3,8 +3,8 @@
 use crate::harness::Store;
 use std::fs;
 
-/// Mounts in the background out of a shell that has done `before` to itself, and answers the daemon's pid. `after` goes on
-/// the same line.
+/// Mounts in the background out of a shell that has done `before` to itself, and answers the daemon's pid. `after` goes
+/// on the same line.
 fn mounted_from(store: &Store, before: &str, after: &str) -> String {
     store.sh(&format!("{before} kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT {after}"));
     store.sh("mkdir -p $MNT/bucket; tr -d '\\n' < $STORE/lock")

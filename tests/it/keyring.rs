@@ -1,7 +1,8 @@
 //! The keyring as several processes have it, and one that an earlier version made.
 //!
-//! `keyring-v1` has a key file, the passphrase `correct horse`, a key with two materials, a disabled key, `aws/s3`, and two
-//! materials of the service's own key. Beside it are four blobs, each with its own name sealed under the data key in it.
+//! `keyring-v1` has a key file, the passphrase `correct horse`, a key with two materials, a disabled key, `aws/s3`, and
+//! two materials of the service's own key. Beside it are four blobs, each with its own name sealed under the data key
+//! in it.
 
 use crate::harness::{KMS, Store, kmsfs};
 use kmsfs_crypto::{SecretKey, key_file, sealed};

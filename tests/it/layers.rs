@@ -1,4 +1,5 @@
-//! The layers of docs/ARCHITECTURE.md: manifests name what is below only; and what belongs to one place is nowhere else.
+//! The layers of docs/ARCHITECTURE.md: manifests name what is below only; and what belongs to one place is nowhere
+//! else.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use crate::harness::{Answer, NOBODY, Store};
 
-/// `change` is made in a mount that is killed, while what was written is in the redo log only. Then `after` is what the user
-/// does; what that says.
+/// `change` is made in a mount that is killed, while what was written is in the redo log only. Then `after` is what the
+/// user does; what that says.
 #[track_caller]
 fn after_a_crash(change: &str, after: &str) -> Answer {
     let store = Store::new();
@@ -84,7 +84,8 @@ fn a_machine_without_fuse_is_told_what_it_lacks() {
     store.try_sh_private(script).expect_failure(1, text);
 }
 
-/// Keys are looked at again and again, so that no limit of inotify(7) matters: all instances that the user may have are in use.
+/// Keys are looked at again and again, so that no limit of inotify(7) matters: all instances that the user may have are
+/// in use.
 #[test]
 fn keys_that_are_taken_away_are_noticed_where_nothing_more_can_be_watched() {
     const USER: u32 = 61_240;

@@ -1,4 +1,5 @@
-//! Users who may have no more processes, which threads are too: RLIMIT_NPROC. A control group's pids.max answers the same.
+//! Users who may have no more processes, which threads are too: RLIMIT_NPROC. A control group's pids.max answers the
+//! same.
 
 use crate::harness::Store;
 

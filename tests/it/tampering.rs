@@ -1,5 +1,5 @@
-//! Somebody changes the store while it is not mounted. Reading then answers EIO or the right bytes, never others, and the
-//! log names the path.
+//! Somebody changes the store while it is not mounted. Reading then answers EIO or the right bytes, never others, and
+//! the log names the path.
 
 use crate::harness::{Mount, Store, errno, noise};
 use kmsfs_format::layout::{ChunkIndex, Geometry};

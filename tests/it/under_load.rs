@@ -84,8 +84,8 @@ fn files_that_others_close_meanwhile_are_never_a_bad_file_descriptor() {
     assert!(!log.contains("Bad file descriptor") && !log.contains("ERROR"), "{log}");
 }
 
-/// A program asks where data is in what it has just written, so the daemon has the kernel write it, which a checkpoint that is
-/// just running delays.
+/// A program asks where data is in what it has just written, so the daemon has the kernel write it, which a checkpoint
+/// that is just running delays.
 const SEEKING: &str = r"
 import os, signal, sys
 root, processes, checkpoints = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -1,8 +1,8 @@
 //! A key wrapped under another key: a salt of 16 bytes, the encrypted key, AES-256-GCM's tag of 16.
 //!
 //! The cipher's key comes from the wrapping key and the random salt (HKDF-SHA-256), so every envelope has a cipher of
-//! its own: its nonce can be zero, and no wrapping key meets GCM's bound. The salt is hedged: it does not come again with
-//! another key or binding even where the random numbers do.
+//! its own: its nonce can be zero, and no wrapping key meets GCM's bound. The salt is hedged: it does not come again
+//! with another key or binding even where the random numbers do.
 
 use super::{SecretKey, Tampered, random, wiped};
 use aes_gcm::Aes256Gcm;

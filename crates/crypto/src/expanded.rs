@@ -2,8 +2,8 @@ use super::{SecretKey, wiped};
 use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use std::ops::Deref;
 
-/// ring's AES-256-GCM under one key. ring does not wipe the round keys and the hash key: here they are overwritten when this
-/// is dropped, and boxed so that moving it leaves no copy.
+/// ring's AES-256-GCM under one key. ring does not wipe the round keys and the hash key: here they are overwritten when
+/// this is dropped, and boxed so that moving it leaves no copy.
 pub(super) struct Expanded(Box<LessSafeKey>);
 
 impl Expanded {

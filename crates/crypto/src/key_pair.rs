@@ -1,5 +1,5 @@
-//! Keys sealed to a public key: X25519 (RFC 7748) with an ephemeral key pair, HKDF-SHA-256 over both public keys, and an
-//! envelope. What HPKE's base mode does; who sealed it is not authenticated, the caller has to see to that.
+//! Keys sealed to a public key: X25519 (RFC 7748) with an ephemeral key pair, HKDF-SHA-256 over both public keys, and
+//! an envelope. What HPKE's base mode does; who sealed it is not authenticated, the caller has to see to that.
 
 use super::{SecretKey, Tampered, envelope, wiped};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -38,8 +38,8 @@ impl KeyPair {
     }
 }
 
-/// A key that only the holder of the private key can have again: an ephemeral public key and an envelope. Refuses a public
-/// key with which everybody would share the same secret.
+/// A key that only the holder of the private key can have again: an ephemeral public key and an envelope. Refuses a
+/// public key with which everybody would share the same secret.
 pub fn seal_to(public: &[u8; PUBLIC], key: &SecretKey, bound_to: &[u8]) -> Result<Vec<u8>, Tampered> {
     let ephemeral = KeyPair::random();
     let wrapping_key = wrapping_key(&ephemeral.private, public, &ephemeral.public, public)?;

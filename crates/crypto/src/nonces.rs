@@ -4,13 +4,14 @@
 //! A nonce is 96 bits of a pseudo-random function of four things: 16 random bytes, asked of the kernel once for each
 //! request; the chunk's number; its length; a hash of its plaintext. As long as the random bytes do not repeat, nonces
 //! are as good as random, and the bound of encryptions under one key is that of random nonces. Where they do repeat,
-//! the same nonce means, but for a chance of 2^-64, the same chunk with the same plaintext, whose ciphertext is then the
-//! same too: an observer learns that nothing changed, and nothing else.
+//! the same nonce means, but for a chance of 2^-64, the same chunk with the same plaintext, whose ciphertext is then
+//! the same too: an observer learns that nothing changed, and nothing else.
 //!
-//! The function is AES-256's CBC-MAC over three blocks, under a key derived for it from the data key. The hash is NH of UMAC (Black,
-//! Halevi, Krawczyk, Krovetz, Rogaway, CRYPTO 1999) with words of 64 bits: two texts of one length that were chosen
-//! without its key have the same hash with a probability of 2^-64. It is not GHASH: a second pass over
-//! the chunk costs 260 ns with NH where ring encrypts it in 770, and 970 with POLYVAL, 3,200 with ring's GHASH over additional data.
+//! The function is AES-256's CBC-MAC over three blocks, under a key derived for it from the data key. The hash is NH of
+//! UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway, CRYPTO 1999) with words of 64 bits: two texts of one length that
+//! were chosen without its key have the same hash with a probability of 2^-64. It is not GHASH: a second pass over
+//! the chunk costs 260 ns with NH where ring encrypts it in 770, and 970 with POLYVAL, 3,200 with ring's GHASH over
+//! additional data.
 
 use super::{SecretKey, random, wiped};
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
@@ -78,8 +79,8 @@ impl ChunkNonces<'_> {
     }
 }
 
-/// One for the process: a hash of plaintext that nobody sees needs a key that nobody knows, not one for each object. From
-/// 32 random bytes by AES-256 in counter mode.
+/// One for the process: a hash of plaintext that nobody sees needs a key that nobody knows, not one for each object.
+/// From 32 random bytes by AES-256 in counter mode.
 static HASH_KEY: LazyLock<Box<[u64; MOST / 8]>> = LazyLock::new(|| {
     let seed = NonceKey::new(&SecretKey::random());
     let mut key = Box::new([0; MOST / 8]);

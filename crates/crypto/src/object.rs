@@ -60,7 +60,8 @@ impl DataKey {
         }
     }
 
-    /// What seal, sidecar and commitment are derived from: whoever has the key of one layer alone can forge none of them.
+    /// What seal, sidecar and commitment are derived from: whoever has the key of one layer alone can forge none of
+    /// them.
     fn whole(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(match self {
             Self::Single(key) => key.expose().to_vec(),
@@ -167,8 +168,8 @@ pub struct Sealing<'a> {
     nonces: Nonces<'a>,
 }
 
-/// The inner layer. Its cipher is not ring's: a flaw in one implementation leaves the other layer standing. It wipes its
-/// expanded key itself, and is boxed so that moving it leaves no copy.
+/// The inner layer. Its cipher is not ring's: a flaw in one implementation leaves the other layer standing. It wipes
+/// its expanded key itself, and is boxed so that moving it leaves no copy.
 struct Inner(Box<aes_gcm::Aes256Gcm>);
 
 impl Inner {

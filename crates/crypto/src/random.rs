@@ -60,9 +60,9 @@ pub fn below(bound: u64) -> u64 {
     }
 }
 
-/// A salt or nonce for one encryption of `parts` under `key`: random, and another one for other parts even where the random
-/// bytes are the same. HMAC-SHA-256 over 16 random bytes and the parts, each with its length before it, under a key
-/// derived for that alone.
+/// A salt or nonce for one encryption of `parts` under `key`: random, and another one for other parts even where the
+/// random bytes are the same. HMAC-SHA-256 over 16 random bytes and the parts, each with its length before it, under a
+/// key derived for that alone.
 pub(super) fn hedged<const N: usize>(key: &SecretKey, parts: &[&[u8]]) -> [u8; N] {
     wiped(|| {
         let derived = SecretKey::derived(None, key.expose(), &[b"kmsfs hedge"]);
@@ -81,8 +81,8 @@ thread_local! {
     static ANSWER: std::cell::Cell<Option<u8>> = const { std::cell::Cell::new(None) };
 }
 
-/// For tests: from now on this thread gets nothing but this byte, as from a generator that repeats itself. Builds without
-/// debug assertions, released ones among them, have no such switch.
+/// For tests: from now on this thread gets nothing but this byte, as from a generator that repeats itself. Builds
+/// without debug assertions, released ones among them, have no such switch.
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub fn repeat(byte: Option<u8>) {

@@ -1,15 +1,15 @@
 //! What an operation with keys leaves on the stack is overwritten when it is done.
 //!
-//! Libraries expand keys, pad them and hash them in local variables; the compiler keeps copies where it likes. Nobody finds
-//! those again, and a thread that waits for its next request may not use that part of its stack for hours. So whatever
-//! takes a key's bytes runs below a frame from which the stack is overwritten afterwards, however it ends.
+//! Libraries expand keys, pad them and hash them in local variables; the compiler keeps copies where it likes. Nobody
+//! finds those again, and a thread that waits for its next request may not use that part of its stack for hours. So
+//! whatever takes a key's bytes runs below a frame from which the stack is overwritten afterwards, however it ends.
 
 use std::cell::Cell;
 use std::hint::black_box;
 
-/// Bytes of stack that an operation takes at most; a test looks. A build without optimization moves everything by the stack:
-/// the making of an RSA key takes 24 KiB there, all else less than 22. With all that is below, wiping takes 0.3 us of an
-/// optimized build, where the shortest read from a mount takes tens.
+/// Bytes of stack that an operation takes at most; a test looks. A build without optimization moves everything by the
+/// stack: the making of an RSA key takes 24 KiB there, all else less than 22. With all that is below, wiping takes 0.3
+/// us of an optimized build, where the shortest read from a mount takes tens.
 const OPERATION: usize = if cfg!(debug_assertions) { 32 << 10 } else { 16 << 10 };
 /// How far below the frame of [`wiped`] an operation may begin that it wipes for, in bytes.
 const REACH: usize = 8 << 10;
@@ -21,8 +21,8 @@ thread_local! {
     static FRAME: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Does something with keys, and overwrites the stack that it used. Within another one the outer one does it, unless it is
-/// too far above: many operations in a row cost as much as one if all are done in one call.
+/// Does something with keys, and overwrites the stack that it used. Within another one the outer one does it, unless it
+/// is too far above: many operations in a row cost as much as one if all are done in one call.
 pub fn wiped<T>(act: impl FnOnce() -> T) -> T {
     let mark = 0_u8;
     let here = std::ptr::from_ref(black_box(&mark)).addr();
@@ -124,8 +124,8 @@ mod tests {
         act: Box<dyn Fn() + Send + Sync>,
     }
 
-    /// Everything that takes keys, and what must not be found afterwards: halves of keys, which expanded keys begin with, also
-    /// padded as for HMAC, and of HKDF's between extracting and expanding.
+    /// Everything that takes keys, and what must not be found afterwards: halves of keys, which expanded keys begin
+    /// with, also padded as for HMAC, and of HKDF's between extracting and expanding.
     fn operations() -> (Vec<Operation>, BTreeSet<Secret>) {
         let key = |byte: u8| SecretKey::derived(None, &[byte], &[b"test"]);
         let object =

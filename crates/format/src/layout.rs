@@ -231,7 +231,8 @@ impl TableId {
         Self { level: depth(pages), index: 0 }
     }
 
-    /// Where the hash of a page stands in a node, or of what it is below; the first place for a page before all of the node's.
+    /// Where the hash of a page stands in a node, or of what it is below; the first place for a page before all of the
+    /// node's.
     pub fn place_of(self, page: u64) -> u64 {
         page.saturating_sub(self.first_page_at(0)) / span(self.level - 1)
     }

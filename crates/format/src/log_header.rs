@@ -1,5 +1,5 @@
-//! The redo log's header: which of its records count, and which epochs ended in a crash. One sector, written whole or not
-//! at all.
+//! The redo log's header: which of its records count, and which epochs ended in a crash. One sector, written whole or
+//! not at all.
 
 use super::Malformed;
 use super::bytes::{put, u16_at, u32_at, u64_at};
@@ -30,8 +30,8 @@ pub struct LogHeader {
     pub opening: [u8; 16],
     /// Closed by an unmount; nothing was changed since.
     pub clean: bool,
-    /// Of version 1, which told a crash by the clock: object files changed (ctime, nanoseconds since 1970) in this span may have
-    /// been left so by one. It is not written any more.
+    /// Of version 1, which told a crash by the clock: object files changed (ctime, nanoseconds since 1970) in this span
+    /// may have been left so by one. It is not written any more.
     pub untidy: Option<(i64, i64)>,
 }
 
@@ -127,7 +127,8 @@ impl LogHeader {
         match u16_at(sector, 8) {
             WITHOUT_MAC => {
                 header.untidy = (sector[11] != 0).then(|| (time(32), time(40)));
-                // What it has in the place of `settled` is a time: all that was ever settled is what no epoch is named for.
+                // What it has in the place of `settled` is a time: all that was ever settled is what no epoch is named
+                // for.
                 header.settled = header.epoch;
                 Ok(Found { header, unsealed: Some(time(24)) })
             }

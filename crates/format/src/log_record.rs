@@ -1,4 +1,5 @@
-//! Bytes of the redo log's records. It knows no key and nothing of what they carry; the log's header is in `log_header`.
+//! Bytes of the redo log's records. It knows no key and nothing of what they carry; the log's header is in
+//! `log_header`.
 
 use super::ObjectId;
 use super::bytes::{array, is_zero, put, u16_at, u32_at, u64_at};
@@ -43,8 +44,8 @@ pub struct Mark<'a> {
     pub settled: bool,
     /// How many marks are before it in the log, of whatever objects: none can be passed over unnoticed. The log counts.
     pub before: u32,
-    /// Chunks that went straight home, that the commit refers to, and that neither a sync covers nor an earlier mark lists:
-    /// see `home_writes`.
+    /// Chunks that went straight home, that the commit refers to, and that neither a sync covers nor an earlier mark
+    /// lists: see `home_writes`.
     pub homes: &'a [u8],
 }
 

@@ -20,8 +20,8 @@ pub(super) struct BucketKey {
 }
 
 impl BucketKey {
-    /// The bucket key's context holds the bucket's ARN only, so the object's ARN is bound here. It is as of creation and
-    /// a rename leaves it alone, so it stands beside what it is bound to:
+    /// The bucket key's context holds the bucket's ARN only, so the object's ARN is bound here. It is as of creation
+    /// and a rename leaves it alone, so it stands beside what it is bound to:
     /// length of the ARN in bytes (u32, little-endian), the ARN, the data key's envelope with both as additional data.
     pub fn wrap(&self, data_key: &SecretKey, object_arn: &str) -> Vec<u8> {
         // An ARN is a path of the mount and some characters more: far below 4 GiB.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// A file of this name holds its directory's configuration.
 pub const CONFIGURATION_FILE: &str = ".encryption.json";
 
-/// The default encryption of a directory, valid as a whole. It remembers what was put, as GetBucketEncryption echoes it;
-/// whether the key it names exists is seen only when the key is used.
+/// The default encryption of a directory, valid as a whole. It remembers what was put, as GetBucketEncryption echoes
+/// it; whether the key it names exists is seen only when the key is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
     default: ByDefault,
@@ -21,7 +21,8 @@ impl Configuration {
     /// The longest content that is accepted, in bytes.
     pub const MAX_LEN: usize = 64 * 1024;
 
-    /// `{"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": …, "KMSMasterKeyID": …}, "BucketKeyEnabled": …}]}`
+    /// `{"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": …, "KMSMasterKeyID": …}, "BucketKeyEnabled":
+    /// …}]}`
     pub fn parse(content: &[u8]) -> Result<Self, RequestError> {
         if content.len() > Self::MAX_LEN {
             return Err(malformed(format!("it has {} bytes, at most {} are allowed", content.len(), Self::MAX_LEN)));

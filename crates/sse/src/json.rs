@@ -1,4 +1,5 @@
-//! serde_json takes more than JSON's sender may have meant: a list for a struct, `null` for an absent field. S3 does not.
+//! serde_json takes more than JSON's sender may have meant: a list for a struct, `null` for an absent field. S3 does
+//! not.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};

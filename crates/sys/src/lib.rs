@@ -66,8 +66,8 @@ pub fn in_a_clone(act: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Has all threads take memory from one heap. With glibc's heap for each thread (mallopt(3), M_ARENA_MAX) an event loop's
-/// grows a page at a time, with a system call for each.
+/// Has all threads take memory from one heap. With glibc's heap for each thread (mallopt(3), M_ARENA_MAX) an event
+/// loop's grows a page at a time, with a system call for each.
 pub fn use_one_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes two numbers and touches no memory of ours.
@@ -76,8 +76,9 @@ pub fn use_one_heap() {
     }
 }
 
-/// Signals do again what they do by default, and none is blocked. SIGHUP, SIGINT and SIGQUIT stay ignored where they are: so
-/// shells and nohup(1) say whom they are not for. SIGXFSZ and SIGXCPU end nothing: a write beyond a limit fails.
+/// Signals do again what they do by default, and none is blocked. SIGHUP, SIGINT and SIGQUIT stay ignored where they
+/// are: so shells and nohup(1) say whom they are not for. SIGXFSZ and SIGXCPU end nothing: a write beyond a limit
+/// fails.
 pub fn reset_signals() {
     for signal in 1..=libc::SIGRTMAX() {
         let action = match signal {
@@ -95,8 +96,8 @@ pub fn reset_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
 }
 
-/// Where this thread, and those that it starts, were to have the processor or the disk only when nobody else wants them, they
-/// take their turns.
+/// Where this thread, and those that it starts, were to have the processor or the disk only when nobody else wants
+/// them, they take their turns.
 pub fn take_turns_as_everybody() {
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     const IOPRIO_CLASS_NONE: libc::c_int = 0;

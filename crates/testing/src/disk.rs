@@ -197,8 +197,8 @@ impl CrashPoint {
         SimulatedDisk::from_image(image, self.capacity)
     }
 
-    /// The disks that a power cut may leave: all of them if they are at most `limit`, else that many (two at least), spread: all kept,
-    /// nothing kept, one file or cell alone or lost, then chance, which `seed` decides.
+    /// The disks that a power cut may leave: all of them if they are at most `limit`, else that many (two at least),
+    /// spread: all kept, nothing kept, one file or cell alone or lost, then chance, which `seed` decides.
     pub fn power_cuts(&self, limit: usize, seed: u64) -> PowerCuts {
         PowerCuts::new(self.image.clone(), self.capacity, limit, seed)
     }

@@ -1,9 +1,9 @@
 //! What was last seen of a store and of its keyring, kept outside both: one that was put back to an earlier state, or a
 //! second copy that went on, is noticed by it.
 //!
-//! Who keeps it is the witness; who compares is the store and the keyring, each under a key of its own, so that nobody else
-//! can write what is believed. What is told was durable before, so that a crash leaves them ahead of the record, never
-//! behind it.
+//! Who keeps it is the witness; who compares is the store and the keyring, each under a key of its own, so that nobody
+//! else can write what is believed. What is told was durable before, so that a crash leaves them ahead of the record,
+//! never behind it.
 #![forbid(unsafe_code)]
 
 use kmsfs_crypto::MacKey;

@@ -1,7 +1,7 @@
 //! The process that keeps the mount: it unmounts, which one under landlock cannot, and looks at the mount from outside.
 //!
-//! It is bound once to what is mounted at one place. No request names a mount, so whoever takes over the serving process
-//! can end that process's own mount with it and no other.
+//! It is bound once to what is mounted at one place. No request names a mount, so whoever takes over the serving
+//! process can end that process's own mount with it and no other.
 
 use super::{Answer, Channel, Duty, Helper};
 use crate::cli::sandbox;

@@ -29,7 +29,8 @@ use std::thread;
 
 /// Most bytes of a message; the kernel's default for sockets of this kind has room for it.
 const LONGEST: usize = 128 << 10;
-/// What a terminal or a service manager sends to all that belong together: the serving process decides, and they end with it.
+/// What a terminal or a service manager sends to all that belong together: the serving process decides, and they end
+/// with it.
 const OF_A_TERMINAL: [libc::c_int; 7] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 /// Most descriptors that a helper is given.

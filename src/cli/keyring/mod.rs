@@ -69,7 +69,8 @@ Examples:
         #[arg(long)]
         name: Option<String>,
     },
-    /// Remove a slot, but never the last, and change the root key, which its secret and an older copy of the keyring give
+    /// Remove a slot, but never the last, and change the root key, which its secret and an older copy of the keyring
+    /// give
     ///
     /// A mount that was unlocked through this slot has to be mounted anew.
     #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key remove-slot 2")]
@@ -85,8 +86,8 @@ Examples:
     },
     /// Change the root key, for all slots, and wrap everything in the keyring anew
     ///
-    /// Older copies of the keyring open nothing of today's any more, and nothing at all without their file shred. A mount
-    /// that was unlocked through a slot that was removed or changed since has to be mounted anew; others follow.
+    /// Older copies of the keyring open nothing of today's any more, and nothing at all without their file shred. A
+    /// mount that was unlocked through a slot that was removed or changed since has to be mounted anew; others follow.
     #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store --key-file /root/kmsfs.key change-root-key")]
     ChangeRootKey {
         /// Drop slots that an older kmsfs made and that were not used since: they cannot be given another root key

@@ -1,5 +1,5 @@
-//! What an operation costs, in requests of the kernel and in calls to the file system below. docs/PERFORMANCE.md has the
-//! numbers; a test fails when they are not these.
+//! What an operation costs, in requests of the kernel and in calls to the file system below. docs/PERFORMANCE.md has
+//! the numbers; a test fails when they are not these.
 
 mod calls;
 mod requests;

@@ -25,8 +25,8 @@ use tempfile::TempDir;
 
 pub const KMSFS: &str = env!("CARGO_BIN_EXE_kmsfs");
 
-/// The program, which keeps what it sees of stores nowhere, unless a test says otherwise: tests put stores back, and the
-/// machine's own directory is none of theirs.
+/// The program, which keeps what it sees of stores nowhere, unless a test says otherwise: tests put stores back, and
+/// the machine's own directory is none of theirs.
 pub fn kmsfs() -> Command {
     let mut command = Command::new(KMSFS);
     command.env(STATE, "none");

@@ -11,8 +11,8 @@ const PRIVATE: &str = r#"
     trap 'umount -l "$MNT" 2>/dev/null || true' EXIT
 "#;
 
-/// A device that all may open, where /dev/fuse may be root's alone, and a name for the user, which fusermount3 asks for; the
-/// rest is the command that follows.
+/// A device that all may open, where /dev/fuse may be root's alone, and a name for the user, which fusermount3 asks
+/// for; the rest is the command that follows.
 const DEVICE: &str = r#"
     mount -t tmpfs none "$MNT"; mknod "$MNT/fuse" c 10 229; chmod 666 "$MNT/fuse"
     mount --bind "$MNT/fuse" /dev/fuse
@@ -32,8 +32,9 @@ impl Store {
         self.try_sh("unshare --mount --propagation private bash -euo pipefail private.sh")
     }
 
-    /// As [`Store::sh_as`], for a user who may mount, in a mount namespace of the script's own: mounts end with the script.
-    /// `store`, `key` and `mnt` are in a directory of the user's own, which is made at first and which scripts run in.
+    /// As [`Store::sh_as`], for a user who may mount, in a mount namespace of the script's own: mounts end with the
+    /// script. `store`, `key` and `mnt` are in a directory of the user's own, which is made at first and which scripts
+    /// run in.
     pub fn sh_mounting_as(&self, uid: u32, script: &str) -> Answer {
         let theirs = self.path("theirs");
         if !theirs.exists() {

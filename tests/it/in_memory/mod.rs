@@ -166,7 +166,8 @@ fn copies(name: &str) -> usize {
     }
 }
 
-/// What is made on the way to a cipher or a MAC is nowhere while files are open and used, but in the middle of a request.
+/// What is made on the way to a cipher or a MAC is nowhere while files are open and used, but in the middle of a
+/// request.
 #[test]
 fn between_requests_keys_are_where_they_are_kept_and_nowhere_else() {
     let store = Store::new();
@@ -241,7 +242,8 @@ fn place<T>(boxed: &T) -> (usize, usize) {
     (std::ptr::from_ref(boxed).addr(), size_of::<T>())
 }
 
-/// The forms that are looked for are those that the libraries have in memory, on a processor with instructions for AES and SHA.
+/// The forms that are looked for are those that the libraries have in memory, on a processor with instructions for AES
+/// and SHA.
 #[test]
 fn what_is_looked_for_is_what_libraries_make_of_keys() {
     use aes::cipher::KeyInit;

@@ -1,5 +1,6 @@
-//! What is looked for in a process's memory: keys, and everything that libraries make of them on the way, each in the forms
-//! that it has in memory. Derived from the data keys as docs/FORMAT.md says, with none of kmsfs's own derivations.
+//! What is looked for in a process's memory: keys, and everything that libraries make of them on the way, each in the
+//! forms that it has in memory. Derived from the data keys as docs/FORMAT.md says, with none of kmsfs's own
+//! derivations.
 
 use super::search::Needles;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};

@@ -159,8 +159,8 @@ fn the_stores_file_system_is_in_use_exactly_as_long_as_the_store_is_open() {
     unmount(disk.path(), UnmountFlags::empty()).unwrap();
 }
 
-/// The directory of an audit log often is the one that the mount point lies in: what the process has of it must not keep the
-/// mount in use after umount(8), for then it would serve nobody for ever, with the keys in memory.
+/// The directory of an audit log often is the one that the mount point lies in: what the process has of it must not
+/// keep the mount in use after umount(8), for then it would serve nobody for ever, with the keys in memory.
 #[test]
 fn a_log_beside_the_mount_point_keeps_neither_the_mount_nor_others_in_use() {
     for elsewhere in [false, true] {

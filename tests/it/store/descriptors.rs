@@ -172,7 +172,8 @@ const ASKED: [(&str, Asked); 13] = [
     }),
 ];
 
-/// The handle goes each time that somebody has found the object, once at the first such moment, once at the second, and so on.
+/// The handle goes each time that somebody has found the object, once at the first such moment, once at the second, and
+/// so on.
 #[test]
 fn whoever_has_found_an_object_uses_it_although_its_last_handle_goes() {
     for (what, asked) in ASKED {
@@ -261,7 +262,8 @@ fn an_object_with_space_to_give_back_keeps_its_descriptor_until_a_checkpoint() {
     store.close().unwrap();
 }
 
-/// To make room for a new object's descriptor it is closed and opened by its name again. Whatever is there by then was removed.
+/// To make room for a new object's descriptor it is closed and opened by its name again. Whatever is there by then was
+/// removed.
 #[test]
 fn what_somebody_puts_in_the_place_of_an_object_that_is_being_made_is_left_alone() {
     let (disk, keys) = new_disk();

@@ -19,8 +19,8 @@ fn durable_objects(store: &Arc<Store>, count: usize) -> Vec<Arc<Object>> {
     objects
 }
 
-/// So many writers fsync at once, all but one of them while the first one's sync is under way: answers how often the log
-/// was synced for them.
+/// So many writers fsync at once, all but one of them while the first one's sync is under way: answers how often the
+/// log was synced for them.
 fn syncs_for(writers: usize) -> u64 {
     let (disk, keys) = new_disk();
     let store = open(&disk, &keys);

@@ -77,8 +77,8 @@ fn uses(disk: &SimulatedDisk, geometry: Geometry) -> Vec<Use> {
     entries(disk, geometry).into_iter().enumerate().flat_map(of).collect()
 }
 
-/// What a machine writes that goes on from here: one chunk, some, a part of one, a large request. Answers all nonces that
-/// come to lie on the disk, a line for each.
+/// What a machine writes that goes on from here: one chunk, some, a part of one, a large request. Answers all nonces
+/// that come to lie on the disk, a line for each.
 fn go_on(store: &Arc<Store>, object: &Object, disk: &SimulatedDisk, geometry: Geometry, fill: u8) -> String {
     let writes = [(0, CHUNK), (CHUNK as u64, 3 * CHUNK), (5000, 10), (0, CHUNKS * CHUNK)];
     let after = writes.into_iter().zip(0..).flat_map(|((at, len), round)| {

@@ -186,8 +186,8 @@ fn the_one_of_two_copies_in_use_that_was_not_accepted_stops_telling() {
     use_once(&other, &keys, &watched(&witness));
 }
 
-/// Crashes at every call of opening, using and closing a store, at all that a power cut may leave, once more after what that
-/// leaves: it is refused nowhere.
+/// Crashes at every call of opening, using and closing a store, at all that a power cut may leave, once more after what
+/// that leaves: it is refused nowhere.
 pub fn openings_survive() -> Result<(), String> {
     let (disk, keys) = new_disk();
     let witness = Arc::<Memory>::default();

@@ -1,5 +1,5 @@
-//! Somebody who can write the store but has no key: whatever he does to a closed store's files is refused, as a whole or
-//! a chunk at a time, and never read as other bytes. The seven ways of docs/ARCHITECTURE.md, and copies.
+//! Somebody who can write the store but has no key: whatever he does to a closed store's files is refused, as a whole
+//! or a chunk at a time, and never read as other bytes. The seven ways of docs/ARCHITECTURE.md, and copies.
 
 mod check;
 pub mod lenient;

@@ -128,8 +128,8 @@ fn features_stay_when_a_store_of_version_2_gets_its_key() {
     ring.open(&disk, false).unwrap().close().unwrap();
 }
 
-/// Raises a store, which takes more than `least` changes, and cuts the power at each: the next opening, with the keyring `name`
-/// as it was then, finds what is expected and goes on to the present version.
+/// Raises a store, which takes more than `least` changes, and cuts the power at each: the next opening, with the
+/// keyring `name` as it was then, finds what is expected and goes on to the present version.
 fn cut_anywhere(name: &str, disk: &SimulatedDisk, ring: &Ring, least: usize, expect: impl Fn(&Arc<Store>)) {
     let points: Arc<Mutex<Vec<(CrashPoint, u16)>>> = Arc::default();
     let (seen, kms) = (points.clone(), ring.kms.clone());

@@ -1,5 +1,5 @@
-//! The prompt, on a terminal of its own: what is typed is not shown, and whatever ends the question leaves the terminal as
-//! it was.
+//! The prompt, on a terminal of its own: what is typed is not shown, and whatever ends the question leaves the terminal
+//! as it was.
 
 use super::done;
 use crate::harness::{Store, write_secret};

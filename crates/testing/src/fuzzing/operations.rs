@@ -1,5 +1,5 @@
-//! Random operations on a store while bytes beneath it change: whatever is read was written there once, or is a hole, or
-//! is an error.
+//! Random operations on a store while bytes beneath it change: whatever is read was written there once, or is a hole,
+//! or is an error.
 
 use super::victim::{CALLER, NODE, bucket, dual, encryption, new_disk, open};
 use crate::disk::SimulatedDisk;

@@ -1,5 +1,5 @@
-//! A store with one object and one symlink, one of whose files is replaced by any bytes. Whatever they are: what is read
-//! is what was written, or an error.
+//! A store with one object and one symlink, one of whose files is replaced by any bytes. Whatever they are: what is
+//! read is what was written, or an error.
 
 use crate::disk::{CrashPoint, SimulatedDisk};
 use kmsfs_crypto::{SecretKey, envelope};

@@ -1,4 +1,5 @@
-//! Operations on objects, as `World::step` names them. What may be found is told before each call, what must be after it.
+//! Operations on objects, as `World::step` names them. What may be found is told before each call, what must be after
+//! it.
 
 use super::told::{Content, Known, SECTORS};
 use super::world::{CHUNK, SECTOR, World, offset, plain_len};

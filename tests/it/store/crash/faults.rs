@@ -151,8 +151,8 @@ fn calls() -> Vec<(Call, u64)> {
     world.disk.calls().since(&before).iter().collect()
 }
 
-/// Each of the calls of these kinds, in turn. Whoever hears of the failure first hears its errno: the n-th of `errnos` for
-/// the n-th call, and the next one with the next seed.
+/// Each of the calls of these kinds, in turn. Whoever hears of the failure first hears its errno: the n-th of `errnos`
+/// for the n-th call, and the next one with the next seed.
 fn fail_each(
     kinds: impl Fn(Call) -> bool,
     errnos: &[i32],

@@ -1,5 +1,5 @@
-//! The KMS refuses, does not answer or takes long in the middle of anything: who asked is told, nothing is lost, and nobody
-//! else waits.
+//! The KMS refuses, does not answer or takes long in the middle of anything: who asked is told, nothing is lost, and
+//! nobody else waits.
 
 use super::campaign::{Campaign, Effort, seeds};
 use super::faults::{BEFORE, Run, WORKLOAD};

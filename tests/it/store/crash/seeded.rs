@@ -1,5 +1,5 @@
-//! Each rule of the protocol broken in turn: the workload that stands beside it must notice. Without the mistake the same
-//! workload notices nothing. They are the protocol's model's mistakes and workloads.
+//! Each rule of the protocol broken in turn: the workload that stands beside it must notice. Without the mistake the
+//! same workload notices nothing. They are the protocol's model's mistakes and workloads.
 
 use super::campaign::{Campaign, Effort};
 use super::world::{SPREAD, World};
@@ -45,7 +45,8 @@ fn recombine(seed: u64) -> Option<String> {
     recombinations(seed, 300).err()
 }
 
-/// A checkpoint whose last write fails: the log then still has what went home, and the units of the dead are not anybody's.
+/// A checkpoint whose last write fails: the log then still has what went home, and the units of the dead are not
+/// anybody's.
 fn fail_the_raise_of_an_epoch(seed: u64) -> Option<String> {
     let mut campaign = Campaign::new(seed);
     for nth in 1..6 {

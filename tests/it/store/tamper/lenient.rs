@@ -98,7 +98,8 @@ pub fn births_are_of_their_inodes(_seed: u64) -> Result<(), String> {
     stays_an_error(&victim, "a")
 }
 
-/// Each of an object's marks in the log becomes a record of another kind, with a right checksum. Answers how many there were.
+/// Each of an object's marks in the log becomes a record of another kind, with a right checksum. Answers how many there
+/// were.
 fn pass_over_marks(victim: &Victim, name: &str, kind: u8) -> usize {
     const MARK: u8 = 5;
     let id = bytes(victim.object(name).as_ref(), 16, 16);
@@ -125,8 +126,8 @@ fn pass_over_marks(victim: &Victim, name: &str, kind: u8) -> usize {
     }
 }
 
-/// What says that an object was synced cannot be passed over: neither is the log taken for whole then, nor does it excuse
-/// anything when it is cut where it was changed.
+/// What says that an object was synced cannot be passed over: neither is the log taken for whole then, nor does it
+/// excuse anything when it is cut where it was changed.
 pub fn marks_are_counted(_seed: u64) -> Result<(), String> {
     // As bytes of the object, as bytes of a segment, as dead.
     for kind in [1, 2, 4] {

@@ -61,8 +61,8 @@ fn is_sealed(told: &Told, reading: &super::super::crash::Reading) -> bool {
     })
 }
 
-/// Puts the store's files together at random, so many times. Answers how many objects were read whole, in part and refused,
-/// or what was read and never sealed.
+/// Puts the store's files together at random, so many times. Answers how many objects were read whole, in part and
+/// refused, or what was read and never sealed.
 pub fn recombinations(seed: u64, rounds: u32) -> Result<[u32; 3], String> {
     let keys = keys();
     let world = World::new(&keys, SPREAD, true);
