@@ -3,12 +3,12 @@
 use super::audit::AuditArgs;
 use super::exit::{Exit, Failure, describe};
 use super::init::Account;
-use super::mountpoint;
 use super::options::Options;
 use super::private_root;
 use super::state::{State, StateArgs};
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
+use kmsfs_client::mounts;
 use kmsfs_crypto::random;
 use kmsfs_fs::{Fs, FsOptions};
 use kmsfs_kms::connect_syslog;
@@ -166,7 +166,7 @@ fn open_inert(path: &Path) -> Result<Arc<RealBackend>, Failure> {
 }
 
 fn is_mounted(store: &Path) -> bool {
-    mountpoint::is_mounted(store).unwrap_or(true)
+    mounts::of_store(store).map_or(true, |at| !at.is_empty())
 }
 
 /// Opens the keyring alone, to administer its keys while the store may be in use.

@@ -36,7 +36,6 @@ mod terminal;
 mod text;
 mod threads;
 mod unlock;
-mod xattr;
 
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};

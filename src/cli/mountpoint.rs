@@ -1,46 +1,21 @@
-//! What is mounted where, and whether a mount point will do.
+//! Whether a mount point will do.
 
 use super::exit::{Failure, describe};
 use super::text::shown;
-use kmsfs_fuse::{Mount, TYPE, mounted_at, mounts};
+use kmsfs_client::mounts;
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The kmsfs mount right at `target`, if that is what is on top there.
-pub fn kmsfs_at(target: &Path) -> io::Result<Option<Mount>> {
-    Ok(mounted_at(target)?.filter(|mount| mount.kind == TYPE))
-}
-
-/// The kmsfs mount that `path` (without symlinks in it) lies in.
-pub fn kmsfs_of(path: &Path) -> io::Result<Option<Mount>> {
-    let device = fs::metadata(path)?.dev();
-    let device = (rustix::fs::major(device), rustix::fs::minor(device));
-    let contains = |mount: &Mount| mount.kind == TYPE && mount.device == device && path.starts_with(&mount.target);
-    Ok(mounts()?.into_iter().rfind(contains))
-}
-
-/// Whether some kmsfs mount shows `store` as its source.
-pub fn is_mounted(store: &Path) -> io::Result<bool> {
-    Ok(mounts()?.iter().any(|mount| mount.kind == TYPE && mount.source == store))
-}
-
-/// Where `store` is mounted.
-pub fn mounts_of(store: &Path) -> io::Result<Vec<PathBuf>> {
-    let here = mounts()?.into_iter().filter(|mount| mount.kind == TYPE && mount.source == store);
-    Ok(here.map(|mount| mount.target).collect())
-}
-
 /// The mount point made absolute, and fit to be mounted on: a directory that exists and is no kmsfs mount. The mount of
-/// a daemon that is gone is taken away. Answers warnings too, for standard error and the log.
+/// a daemon that is gone is taken away. Returns warnings too, for standard error and the log.
 pub fn prepare(mountpoint: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
     let mut warnings = Vec::new();
     let target = resolve(mountpoint)?;
     // Each round takes one dead mount away; there may be several on top of each other.
-    while let Some(mount) = kmsfs_at(&target).map_err(|e| failed("/proc/self/mountinfo", &e))? {
+    while let Some(mount) = mounts::at(&target).map_err(|e| failed("/proc/self/mountinfo", &e))? {
         if !is_dead(&target) {
             let text = format!("{} is already mounted: {} is mounted there", shown(mountpoint), shown(&mount.source));
             return Err(Failure::new(text));

@@ -2,11 +2,10 @@
 
 use super::exit::{Exit, Failure, describe};
 use super::interruption::interruption;
-use super::mountpoint;
 use super::text::{escape, pretty, shown};
-use super::xattr;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kmsfs_client::{attributes, mounts};
 use kmsfs_crypto::random;
 use kmsfs_fs::bulk::{How, Order, Outcome};
 use kmsfs_sse::{Algorithm, Request};
@@ -88,7 +87,7 @@ pub fn run(args: &ReencryptArgs) -> Result<ExitCode, Failure> {
     let mut roots = Vec::new();
     for path in &args.paths {
         let real = fs::canonicalize(path).map_err(|e| failed(path, &e))?;
-        let mount = mountpoint::kmsfs_of(&real).map_err(|e| failed(path, &e))?;
+        let mount = mounts::of(&real).map_err(|e| failed(path, &e))?;
         let mount = mount.ok_or_else(|| Failure::new(format!("{} is not in a kmsfs mount", shown(path))))?;
         if real.is_dir() && !args.recursive {
             return Err(Failure::usage(format!("{} is a directory: say --recursive for what is in it", shown(path))));
@@ -113,7 +112,7 @@ pub fn run(args: &ReencryptArgs) -> Result<ExitCode, Failure> {
     }
     if done.is_ok() && args.wait {
         for (_, mount) in &roots {
-            xattr::set(mount, xattr::SYNC, b"1").map_err(|e| failed(mount, &e))?;
+            attributes::set(mount, attributes::SYNC, b"1").map_err(|e| failed(mount, &e))?;
         }
     }
     work.bar.finish_and_clear();
@@ -239,8 +238,8 @@ impl Work {
             }
             let order = Order { from, ..self.order.clone() };
             let text = serde_json::to_vec(&order).expect("numbers and strings can be serialized");
-            xattr::set(path, ORDER, &text).map_err(Given::Os)?;
-            let outcome = xattr::get(path, &format!("{ORDER}.{:016x}", order.token)).map_err(Given::Os)?;
+            attributes::set(path, ORDER, &text).map_err(Given::Os)?;
+            let outcome = attributes::get(path, &format!("{ORDER}.{:016x}", order.token)).map_err(Given::Os)?;
             let outcome = outcome.and_then(|text| serde_json::from_str::<Outcome>(&text).ok());
             let outcome = outcome.ok_or_else(|| Given::Os(io::Error::other("the mount did not say what it did")))?;
             if let Some(why) = outcome.refused {

@@ -1,11 +1,11 @@
 //! `mount -o remount`: the kernel changes the mount's flags; what the running kmsfs process was started with stays.
 
 use super::exit::{Failure, describe};
-use super::mountpoint;
 use super::options::Options;
 use super::status;
 use super::sync;
 use super::text::shown;
+use kmsfs_client::mounts;
 use kmsfs_fuse::Mount;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::mount::{MountFlags, mount_remount};
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_millis(10);
 pub fn run(mountpoint: &Path, options: &Options) -> Result<(), Failure> {
     let refused = |why: &str| Failure::new(format!("cannot remount {}: {why}", shown(mountpoint)));
     let target = fs::canonicalize(mountpoint).map_err(|e| refused(&describe(&e)))?;
-    let mount = mountpoint::kmsfs_at(&target).map_err(|e| refused(&describe(&e)))?;
+    let mount = mounts::at(&target).map_err(|e| refused(&describe(&e)))?;
     let mount = mount.ok_or_else(|| refused("no kmsfs store is mounted there"))?;
     if let Some(option) = unchangeable(&mount, options) {
         return Err(refused(&format!("'{option}' cannot be changed: unmount it and mount it again")));

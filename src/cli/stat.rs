@@ -1,10 +1,9 @@
 //! `kmsfs stat`: what HeadObject answers of an object, and which encryption new objects in a directory get.
 
 use super::exit::{Exit, Failure, describe};
-use super::mountpoint;
 use super::text::{pretty, shown};
-use super::xattr;
 use clap::Args;
+use kmsfs_client::{Stored, attributes, mounts};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
@@ -54,7 +53,7 @@ fn stat(path: &Path) -> Result<Map<String, Value>, Failure> {
     let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
     let metadata = fs::metadata(path).map_err(|e| failed(&e))?;
     let real = fs::canonicalize(path).map_err(|e| failed(&e))?;
-    let mount = mountpoint::kmsfs_of(&real).map_err(|e| failed(&e))?;
+    let mount = mounts::of(&real).map_err(|e| failed(&e))?;
     let mount = mount.ok_or_else(|| Failure::new(format!("{} is not in a kmsfs mount", shown(path))))?;
     if mount.target == real {
         let text = format!("{} is the mount itself: buckets, the directories in it, have encryption", shown(path));
@@ -66,55 +65,30 @@ fn stat(path: &Path) -> Result<Map<String, Value>, Failure> {
     if !metadata.is_file() {
         return Err(Failure::new(format!("{} is not an object", shown(path))));
     }
-    let encryption = Encryption::of(&real).map_err(|e| failed(&e))?;
-    Ok(head_object(&encryption, metadata.len(), metadata.mtime()))
+    let stored = Stored::of(&real).map_err(|e| failed(&e))?;
+    Ok(head_object(&stored, metadata.len(), metadata.mtime()))
 }
 
-/// Encryption and ETag of an object, as its virtual attributes tell them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encryption {
-    /// Without quotes.
-    pub etag: String,
-    /// S3's name.
-    pub algorithm: String,
-    pub key_arn: Option<String>,
-    pub bucket_key: bool,
-}
-
-impl Encryption {
-    pub fn of(path: &Path) -> io::Result<Self> {
-        let required = |name| xattr::get(path, name)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA));
-        Ok(Self {
-            etag: required(xattr::ETAG)?,
-            algorithm: required(xattr::ALGORITHM)?,
-            key_arn: xattr::get(path, xattr::KEY_ID)?,
-            bucket_key: xattr::get(path, xattr::BUCKET_KEY)?.as_deref() == Some("true"),
-        })
+/// S3 returns a key only where there is one, and a bucket key only where it is on.
+pub fn encryption_members(stored: &Stored) -> Map<String, Value> {
+    let mut members = Map::new();
+    members.insert("ServerSideEncryption".into(), stored.algorithm.as_str().into());
+    if let Some(arn) = &stored.key_arn {
+        members.insert("SSEKMSKeyId".into(), arn.as_str().into());
     }
-
-    pub fn quoted_etag(&self) -> String {
-        format!("\"{}\"", self.etag)
+    if stored.bucket_key {
+        members.insert("BucketKeyEnabled".into(), true.into());
     }
-
-    /// S3 answers a key only where there is one, and a bucket key only where it is on.
-    pub fn add_to(&self, answer: &mut Map<String, Value>) {
-        answer.insert("ServerSideEncryption".into(), self.algorithm.as_str().into());
-        if let Some(arn) = &self.key_arn {
-            answer.insert("SSEKMSKeyId".into(), arn.as_str().into());
-        }
-        if self.bucket_key {
-            answer.insert("BucketKeyEnabled".into(), true.into());
-        }
-    }
+    members
 }
 
 /// `mtime` in seconds since 1970, which is as fine as S3's LastModified.
-fn head_object(encryption: &Encryption, len: u64, mtime: i64) -> Map<String, Value> {
+fn head_object(stored: &Stored, len: u64, mtime: i64) -> Map<String, Value> {
     let mut answer = Map::new();
     answer.insert("LastModified".into(), last_modified(mtime).into());
     answer.insert("ContentLength".into(), len.into());
-    answer.insert("ETag".into(), encryption.quoted_etag().into());
-    encryption.add_to(&mut answer);
+    answer.insert("ETag".into(), stored.quoted_etag().into());
+    answer.extend(encryption_members(stored));
     answer
 }
 
@@ -128,11 +102,11 @@ fn last_modified(mtime: i64) -> String {
 }
 
 fn configuration(directory: &Path) -> io::Result<Map<String, Value>> {
-    let text = xattr::get(directory, xattr::CONFIGURATION)?;
+    let text = attributes::get(directory, attributes::CONFIGURATION)?;
     let text = text.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(members)) => Ok(members),
-        _ => Err(io::Error::other(format!("{} is not a JSON object", xattr::CONFIGURATION))),
+        _ => Err(io::Error::other(format!("{} is not a JSON object", attributes::CONFIGURATION))),
     }
 }
 
@@ -146,23 +120,24 @@ fn with_path(path: &Path, members: Map<String, Value>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmsfs_sse::Algorithm;
 
     #[test]
     fn an_object_is_shown_as_head_object_does() {
-        let encryption = Encryption {
+        let stored = Stored {
             etag: "056a".into(),
-            algorithm: "aws:kms".into(),
+            algorithm: Algorithm::AwsKms,
             key_arn: Some("arn:aws:kms:us-east-1:000000000000:key/k".into()),
             bucket_key: true,
         };
         let text = r#"{"LastModified":"2023-11-14T22:13:20+00:00","ContentLength":12,"ETag":"\"056a\"","ServerSideEncryption":"aws:kms","SSEKMSKeyId":"arn:aws:kms:us-east-1:000000000000:key/k","BucketKeyEnabled":true}"#;
-        assert_eq!(Value::Object(head_object(&encryption, 12, 1_700_000_000)).to_string(), text);
+        assert_eq!(Value::Object(head_object(&stored, 12, 1_700_000_000)).to_string(), text);
     }
 
     #[test]
     fn an_aes256_object_names_no_key() {
-        let encryption = Encryption { etag: "e".into(), algorithm: "AES256".into(), key_arn: None, bucket_key: false };
-        let answer = Value::Object(head_object(&encryption, 0, 0));
+        let stored = Stored { etag: "e".into(), algorithm: Algorithm::Aes256, key_arn: None, bucket_key: false };
+        let answer = Value::Object(head_object(&stored, 0, 0));
         let expected = json!({"LastModified": "1970-01-01T00:00:00+00:00", "ContentLength": 0, "ETag": "\"e\"",
             "ServerSideEncryption": "AES256"});
         assert_eq!(answer, expected);

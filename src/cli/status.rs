@@ -1,10 +1,9 @@
 //! `kmsfs status`: what a mount has done so far and what it holds.
 
 use super::exit::{Failure, describe};
-use super::mountpoint;
 use super::text::{pretty, shown};
-use super::xattr;
 use clap::Args;
+use kmsfs_client::{attributes, mounts};
 use kmsfs_fuse::STATUS;
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -46,9 +45,9 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
 /// The status of the mount at a path without symlinks.
 pub fn of(target: &Path) -> Result<Map<String, Value>, Failure> {
     let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(target), describe(e)));
-    let mount = mountpoint::kmsfs_at(target).map_err(|e| failed(&e))?;
+    let mount = mounts::at(target).map_err(|e| failed(&e))?;
     let mount = mount.ok_or_else(|| Failure::new(format!("{} is not a mount of a kmsfs store", shown(target))))?;
-    let answer = xattr::get(target, STATUS).map_err(|e| failed(&e))?;
+    let answer = attributes::get(target, STATUS).map_err(|e| failed(&e))?;
     let answer = answer.and_then(|text| serde_json::from_str(&text).ok());
     let Some(Value::Object(answer)) = answer else {
         return Err(Failure::new(format!("{}: the process behind the mount tells no status", shown(target))));

@@ -1,10 +1,9 @@
 //! `kmsfs sync`: what programs have written reaches the store's files and the disk, and the redo log is empty.
 
 use super::exit::{Failure, describe};
-use super::mountpoint;
 use super::text::shown;
-use super::xattr;
 use clap::Args;
+use kmsfs_client::{attributes, mounts};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,12 +28,12 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
 pub fn sync(mountpoint: &Path) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::new(format!("{}: {}", shown(mountpoint), describe(error)));
     let target = fs::canonicalize(mountpoint).map_err(|error| failed(&error))?;
-    if mountpoint::kmsfs_at(&target).map_err(|error| failed(&error))?.is_none() {
+    if mounts::at(&target).map_err(|error| failed(&error))?.is_none() {
         return Err(Failure::new(format!("{} is not a mount of a kmsfs store", shown(mountpoint))));
     }
     // First what the kernel has not handed over yet.
     File::open(&target)
         .and_then(|root| Ok(rustix::fs::syncfs(root)?))
-        .and_then(|()| xattr::set(&target, xattr::SYNC, b"1"))
+        .and_then(|()| attributes::set(&target, attributes::SYNC, b"1"))
         .map_err(|error| failed(&error))
 }

@@ -1,9 +1,10 @@
 //! `kmsfs kms list-objects`, which AWS has no counterpart of: what a key protects.
 
+use super::super::assembly;
 use super::super::exit::Failure;
 use super::super::text::escape;
-use super::super::{assembly, mountpoint, xattr};
 use clap::Args;
+use kmsfs_client::{attributes, mounts};
 use kmsfs_kms::api::Request;
 use kmsfs_store as store;
 use serde_json::json;
@@ -68,8 +69,8 @@ pub fn count(store: &Path, key_arn: &str) -> Result<u64, Failure> {
 /// Reads the store's files beside whoever has it mounted: a record is one whole, with a checksum, and what is only in the
 /// log is asked to be written home first.
 fn each(store: &Path, key_arn: &str, visit: &mut dyn FnMut(store::Protected)) -> Result<(), Failure> {
-    for mount in mountpoint::mounts_of(store).unwrap_or_default() {
-        if let Err(error) = xattr::set(&mount, xattr::SYNC, b"1") {
+    for mount in mounts::of_store(store).unwrap_or_default() {
+        if let Err(error) = attributes::set(&mount, attributes::SYNC, b"1") {
             let what =
                 "objects of the last half minute may be missing, since the mount was not asked to write them home";
             eprintln!("kmsfs: {what}: {}", escape(&error.to_string()));

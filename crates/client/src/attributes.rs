@@ -1,26 +1,32 @@
-//! The virtual extended attributes through which the command line talks to a mount.
+//! The virtual extended attributes of a mount, by which programs ask it and tell it things.
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use std::io;
 use std::path::Path;
 
+/// Of an object: `x-amz-server-side-encryption`, so `AES256`, `aws:kms` or `aws:kms:dsse`.
 pub const ALGORITHM: &str = "user.x-amz-server-side-encryption";
+/// Of an object under a KMS key: the key's ARN.
 pub const KEY_ID: &str = "user.x-amz-server-side-encryption-aws-kms-key-id";
+/// Of an object under a KMS key: `true` where its data key is wrapped under a bucket key.
 pub const BUCKET_KEY: &str = "user.x-amz-server-side-encryption-bucket-key-enabled";
-/// Without quotes.
+/// Of an object: its ETag, without the quotes that S3 puts around it.
 pub const ETAG: &str = "user.etag";
-/// Set on an empty object: it is encrypted as the request in the value (JSON) says.
+/// Set on an empty object: it is encrypted as the request in the value (JSON, [`kmsfs_sse::Request`]) says.
 pub const REQUEST: &str = "user.x-kmsfs-request";
 /// Of a directory: the encryption configuration in force there and where it comes from, as JSON.
 pub const CONFIGURATION: &str = "user.x-kmsfs-encryption";
-
-/// Set on the root of a mount: everything is committed, written home and made durable.
+/// Set on the root of a mount: everything is committed, written home and made durable before the call returns.
 pub const SYNC: &str = "user.x-kmsfs-sync";
 
-/// Linux's bound on any attribute's value.
+/// Linux's bound on any attribute's value, in bytes.
 const MAX_VALUE: usize = 64 << 10;
 
-/// The attribute as text; `None` where there is none of that name, or no attributes at all.
+/// The attribute's value as text; `None` where there is none of that name, or the file system has no attributes at all.
+///
+/// # Errors
+///
+/// getxattr(2) failed, or the value is not UTF-8.
 pub fn get(path: &Path, name: &str) -> io::Result<Option<String>> {
     let mut value = vec![0; MAX_VALUE];
     match getxattr(path, name, &mut value[..]) {
@@ -33,6 +39,11 @@ pub fn get(path: &Path, name: &str) -> io::Result<Option<String>> {
     }
 }
 
+/// Sets the attribute, whether it is there or not.
+///
+/// # Errors
+///
+/// setxattr(2) failed; the mount's log has the reason for what it refuses.
 pub fn set(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
     Ok(setxattr(path, name, value, XattrFlags::empty())?)
 }
