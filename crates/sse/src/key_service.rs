@@ -48,7 +48,8 @@ impl KeyService {
         Self::with_clock(kms, service, Box::new(Instant::now))
     }
 
-    fn with_clock(
+    /// As [`KeyService::new`], with a clock of the caller's own, by which bucket keys grow old.
+    pub fn with_clock(
         kms: Arc<dyn Kms>,
         service: Arc<dyn ServiceKey>,
         clock: Box<dyn Fn() -> Instant + Send + Sync>,
@@ -274,6 +275,3 @@ fn wrapped_twice(key_arn: String, context: EncryptionContext, blobs: (Vec<u8>, V
     let single = wrapped_by_kms(key_arn, context, blobs.0);
     WrappedDataKey { algorithm: Algorithm::AwsKmsDsse, inner_blob: Some(blobs.1), ..single }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,18 +1,16 @@
 //! The file system without FUSE over a KMS that can deny a user, and with a kernel's cache that is played by the test.
 
-use crate::store::{NODE, OneKey};
-use kmsfs_crypto::SecretKey;
+use crate::store::NODE;
 use kmsfs_fs::{Creation, Error, Fs, FsOptions, KernelCache, Writer};
-use kmsfs_kms::{self as kms, Caller, Code, EncryptionContext, GeneratedDataKey, Kms, Operation, ServiceKey};
+use kmsfs_kms::{self as kms, Caller, Code, Operation, ServiceKey};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
 use kmsfs_store::{Object, Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
+use kmsfs_testing::kms::{Moody, OneKey};
 use parking_lot::Mutex;
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 pub const ANN: Caller = Caller { uid: 1000, gid: 1000, pid: 10 };
@@ -20,118 +18,8 @@ pub const BOB: Caller = Caller { uid: 2000, gid: 2000, pid: 20 };
 const CONFIGURATION: &[u8] =
     br#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"aws:kms"},"BucketKeyEnabled":BUCKET_KEY}]}"#;
 
-/// Answers by user and operation, and can be out of order.
-pub struct Rules {
-    key: OneKey,
-    denied: Mutex<HashSet<(u32, Operation)>>,
-    outage: Mutex<bool>,
-    version: AtomicU64,
-    /// It says that its keys are for everybody, and denies some all the same: as one that begins to do so.
-    alike: AtomicBool,
-    /// Called once, after the next answer to Decrypt.
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Rules {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            key: OneKey::new(),
-            denied: Mutex::default(),
-            outage: Mutex::default(),
-            version: AtomicU64::default(),
-            alike: AtomicBool::default(),
-            then: Mutex::default(),
-        })
-    }
-
-    pub fn deny(&self, caller: &Caller) {
-        self.denied.lock().extend([Operation::Decrypt, Operation::GenerateDataKey].map(|op| (caller.uid, op)));
-        self.version.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn deny_decrypt(&self, caller: &Caller) {
-        self.denied.lock().insert((caller.uid, Operation::Decrypt));
-        self.version.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Before anybody opens anything.
-    pub fn seem_for_everybody(&self) {
-        self.alike.store(true, Ordering::SeqCst);
-    }
-
-    pub fn allow_all(&self) {
-        self.denied.lock().clear();
-        self.version.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn check(&self, operation: Operation, caller: &Caller) -> Result<(), kms::Error> {
-        if *self.outage.lock() {
-            return Err(kms::Error::new(Code::KmsInternal, "out of order"));
-        }
-        if self.denied.lock().contains(&(caller.uid, operation)) {
-            return Err(kms::Error::new(Code::AccessDenied, "no"));
-        }
-        Ok(())
-    }
-}
-
-impl Kms for Rules {
-    fn generate_data_key(
-        &self,
-        key_id: &str,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<GeneratedDataKey, kms::Error> {
-        self.check(Operation::GenerateDataKey, caller)?;
-        Kms::generate_data_key(&self.key, key_id, context, caller)
-    }
-
-    fn encrypt(
-        &self,
-        key_id: &str,
-        plaintext: &SecretKey,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(String, Vec<u8>), kms::Error> {
-        Kms::encrypt(&self.key, key_id, plaintext, context, caller)
-    }
-
-    fn decrypt(
-        &self,
-        key_arn: &str,
-        blob: &[u8],
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<SecretKey, kms::Error> {
-        self.check(Operation::Decrypt, caller)?;
-        let answer = Kms::decrypt(&self.key, key_arn, blob, context, caller);
-        if let Some(then) = self.then.lock().take() {
-            then();
-        }
-        answer
-    }
-
-    fn authorize(
-        &self,
-        _key_arn: &str,
-        operation: Operation,
-        _context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(), kms::Error> {
-        self.check(operation, caller)
-    }
-
-    fn distinguishes(&self, _key_arn: &str, _context: &EncryptionContext) -> bool {
-        !self.alike.load(Ordering::SeqCst)
-    }
-
-    fn version(&self) -> u64 {
-        self.version.load(Ordering::SeqCst)
-    }
-}
-
 pub struct World {
-    pub rules: Arc<Rules>,
+    pub kms: Arc<Moody>,
     keys: Arc<KeyService>,
     pub fs: Arc<Fs>,
     bucket: u64,
@@ -143,16 +31,16 @@ impl World {
     }
 
     pub fn over(disk: Arc<dyn Backend>, bucket_key: bool) -> Self {
-        let rules = Rules::new();
+        let kms = Moody::new();
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         let service: Arc<dyn ServiceKey> = Arc::new(OneKey::new());
         kmsfs_store::create(&*disk, &parameters, &*service).unwrap();
-        let keys = Arc::new(KeyService::new(rules.clone(), service));
+        let keys = Arc::new(KeyService::new(kms.clone(), service));
         let fs = open(disk, &keys);
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
-        let world = Self { rules, keys, fs, bucket };
+        let world = Self { kms, keys, fs, bucket };
         // One that others' files follow is put by root or the directory's owner.
         let (_, handle) = world.create(".encryption.json", &Caller { uid: 0, gid: 0, ..ANN });
         world.fs.write(handle, 0, configuration.as_bytes(), Writer::Privileged).unwrap();
@@ -222,7 +110,7 @@ fn only_the_handles_of_the_user_who_is_denied_fail() {
         let other = world.make("other", b"other");
         let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
         let source = world.open(other, &BOB);
-        world.rules.deny(&ANN);
+        world.kms.deny(&ANN);
         world.notice();
         let fs = &world.fs;
         assert_eq!(world.read(ann), Err(libc::EACCES));
@@ -251,7 +139,7 @@ fn only_the_handles_of_the_user_who_is_denied_fail() {
         fs.write_back(ann, 1, b"O").unwrap();
         assert_eq!(world.read(world.open(ino, &BOB)), Ok(b"COntent".to_vec()));
         assert!(!world.is_locked("object"));
-        world.rules.allow_all();
+        world.kms.allow_all();
         world.notice();
         assert!(!fs.is_revoked(ino));
         assert_eq!(world.read(ann), Ok(b"COntent".to_vec()));
@@ -296,7 +184,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let dirty = Mutex::new(vec![(handle, 0, &b"DIRTY"[..]), (handle, 7, b"!")]);
     world.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&world.fs), dirty, told: told.clone() }));
-    world.rules.deny(&ANN);
+    world.kms.deny(&ANN);
     world.fs.watch_keys();
     assert_eq!(world.read(handle), Err(libc::EACCES), "at once");
     assert!(!world.is_locked("object"), "what is dirty needs the key");
@@ -307,7 +195,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     assert_eq!(*told.lock(), expected);
     assert_eq!(errno(world.fs.write_back(handle, 0, b"late")), libc::EACCES);
     // The power goes: what was written back is there.
-    world.rules.allow_all();
+    world.kms.allow_all();
     for disk in simulated.crash_point().power_cuts(8, 1) {
         let fs = open(Arc::new(disk), &world.keys);
         let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
@@ -329,12 +217,12 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
 fn a_handle_that_comes_while_everything_is_judged_is_judged_too() {
     let world = World::new(false);
     let ino = world.make("object", b"content");
-    let (rules, fs) = (world.rules.clone(), Arc::downgrade(&world.fs));
+    let (kms, fs) = (world.kms.clone(), Arc::downgrade(&world.fs));
     // Ann is denied right after she was answered, and everybody else is judged before she has her handle.
-    *world.rules.then.lock() = Some(Box::new(move || {
-        rules.deny(&ANN);
+    world.kms.after_decrypt(move || {
+        kms.deny(&ANN);
         fs.upgrade().unwrap().watch_keys();
-    }));
+    });
     let handle = world.open(ino, &ANN);
     assert_eq!(world.read(handle), Err(libc::EACCES));
     assert!(world.fs.drain_revoked());
@@ -346,16 +234,16 @@ fn an_outage_refuses_nobody_who_was_allowed() {
     let world = World::new(false);
     let ino = world.make("object", b"content");
     let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
-    world.rules.deny(&ANN);
+    world.kms.deny(&ANN);
     world.notice();
-    *world.rules.outage.lock() = true;
-    world.rules.version.fetch_add(1, Ordering::SeqCst);
+    world.kms.fail(Some(kms::Error::new(Code::KmsInternal, "out of order")));
+    world.kms.change();
     world.notice();
     assert_eq!(world.read(bob), Ok(b"content".to_vec()));
     assert_eq!(world.read(ann), Err(libc::EACCES), "nor does it allow anybody who was denied");
     assert_eq!(errno(world.fs.open(ino, false, false, &BOB)), libc::EIO);
-    *world.rules.outage.lock() = false;
-    world.rules.version.fetch_add(1, Ordering::SeqCst);
+    world.kms.fail(None);
+    world.kms.change();
     world.notice();
     assert_eq!(world.read(ann), Err(libc::EACCES), "she is still denied");
 }
@@ -364,15 +252,14 @@ fn an_outage_refuses_nobody_who_was_allowed() {
 fn whoever_made_an_object_goes_on_without_decrypt() {
     let world = World::new(false);
     let (_, handle) = world.create("object", &ANN);
-    world.rules.deny_decrypt(&ANN);
+    world.kms.deny_operation(Operation::Decrypt, &ANN);
     world.notice();
     world.fs.write(handle, 0, b"log line", Writer::Privileged).unwrap();
     world.fs.flush(handle).unwrap();
-    world.rules.deny(&ANN);
+    world.kms.deny(&ANN);
     world.notice();
     assert_eq!(errno(world.fs.write(handle, 0, b"x", Writer::Privileged)), libc::EACCES);
-    world.rules.denied.lock().remove(&(ANN.uid, Operation::GenerateDataKey));
-    world.rules.version.fetch_add(1, Ordering::SeqCst);
+    world.kms.allow_operation(Operation::GenerateDataKey, &ANN);
     world.notice();
     assert_eq!(
         errno(world.fs.write(handle, 0, b"x", Writer::Privileged)),
@@ -387,7 +274,7 @@ fn closed_objects_keep_no_keys_over_a_change_and_answer_nobody_who_is_denied() {
     let ino = world.make("object", b"content");
     world.fs.store().checkpoint().unwrap();
     assert!(!world.is_locked("object"), "kept for the next open");
-    world.rules.deny(&ANN);
+    world.kms.deny(&ANN);
     world.notice();
     assert!(world.is_locked("object"));
     assert_eq!(errno(world.fs.open(ino, false, false, &ANN)), libc::EACCES);
@@ -400,7 +287,7 @@ fn keys_go_with_the_last_handle_that_may_use_them() {
     let world = World::new(false);
     let ino = world.make("object", b"content");
     let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
-    world.rules.deny(&ANN);
+    world.kms.deny(&ANN);
     world.notice();
     assert!(!world.is_locked("object"));
     world.fs.release(bob);
@@ -418,11 +305,11 @@ fn pages_of_closed_files_are_dropped_too() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let dirty = Mutex::default();
     world.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&world.fs), dirty, told: told.clone() }));
-    world.rules.deny(&ANN);
+    world.kms.deny(&ANN);
     world.notice();
     world.fs.drop_closed();
     assert!(told.lock().is_empty(), "the key serves somebody still");
-    world.rules.deny(&BOB);
+    world.kms.deny(&BOB);
     world.notice();
     world.fs.drop_closed();
     let mut dropped = std::mem::take(&mut *told.lock());
@@ -430,7 +317,7 @@ fn pages_of_closed_files_are_dropped_too() {
     let mut expected = [of_ann, of_bob].map(|ino| format!("pages {ino}"));
     expected.sort();
     assert_eq!(dropped, expected, "once, and not the configuration, which no KMS key protects");
-    world.rules.deny(&BOB);
+    world.kms.deny(&BOB);
     world.notice();
     world.fs.drop_closed();
     assert!(told.lock().is_empty(), "they have been dropped");
@@ -456,15 +343,15 @@ fn who_is_refused_anew_while_a_refusal_ends_has_the_same_time_to_write_back() {
     let world = World::new(false);
     let ino = world.make("object", b"content");
     let handle = world.open(ino, &ANN);
-    let (rules, fs) = (world.rules.clone(), Arc::downgrade(&world.fs));
+    let (kms, fs) = (world.kms.clone(), Arc::downgrade(&world.fs));
     let allow_and_deny = move || {
-        rules.allow_all();
+        kms.allow_all();
         fs.upgrade().unwrap().watch_keys();
-        rules.deny(&ANN);
+        kms.deny(&ANN);
         fs.upgrade().unwrap().watch_keys();
     };
     world.fs.on_revocation(Box::new(Meanwhile(Mutex::new(Some(Box::new(allow_and_deny))))));
-    world.rules.deny(&ANN);
+    world.kms.deny(&ANN);
     world.notice();
     assert_eq!(world.read(handle), Err(libc::EACCES));
     assert!(!world.is_locked("object"));
@@ -472,7 +359,7 @@ fn who_is_refused_anew_while_a_refusal_ends_has_the_same_time_to_write_back() {
     assert!(world.fs.drain_revoked(), "it is queued again");
     assert!(world.is_locked("object"));
     assert_eq!(errno(world.fs.write_back(handle, 0, b"late")), libc::EACCES);
-    world.rules.allow_all();
+    world.kms.allow_all();
     world.notice();
     assert_eq!(world.read(handle), Ok(b"WRITTEN".to_vec()));
 }

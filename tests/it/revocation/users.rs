@@ -244,12 +244,12 @@ impl Drop for Program {
 fn a_user_who_is_denied_reads_nothing_that_others_have_in_the_cache() {
     for writeback_cache in [true, false] {
         let served = Served::new(writeback_cache);
-        served.world.rules.seem_for_everybody();
+        served.world.kms.seem_for_everybody();
         served.world.make("object", &vec![b'a'; 200_000]);
         let mut ann = Program::new(&served, "object", &ANN);
         let mut bob = Program::new(&served, "object", &BOB);
         assert_eq!(ann.ask("os.pread(fd, 1 << 20, 0) == b'a' * 200_000"), "True");
-        served.world.rules.deny(&ANN);
+        served.world.kms.deny(&ANN);
         bob.tell("others(GOOD, 2)");
         if writeback_cache {
             assert_eq!(ann.ask("until('EACCES', 30)"), "as expected");
@@ -264,7 +264,7 @@ fn a_user_who_is_denied_reads_nothing_that_others_have_in_the_cache() {
         assert!(wait_until(|| ann.ask("attempt(lambda: os.pwrite(fd, b'x' * 4096, 0))") == "EACCES"));
         assert_eq!(bob.ask("attempt(lambda: os.pwrite(fd, b'x' * 4096, 0))"), "4096");
         assert_eq!(bob.ask("attempt(lambda: os.fsync(fd))"), "None");
-        served.world.rules.allow_all();
+        served.world.kms.allow_all();
         assert_eq!(ann.ask("until(GOOD, 30)"), "as expected");
         assert_eq!(ann.ask("os.pread(fd, 3, 4094)"), "b'xxa'");
     }
@@ -290,7 +290,7 @@ fn a_user_who_is_denied_gets_nothing_through_an_open_handle_in_any_way() {
             assert_eq!(ann.ask(&format!("successes('{way}', 3)")), "3", "{way}, {writeback_cache}");
         }
         assert_eq!(bob.ask("begin()"), "None");
-        served.world.rules.deny(&ANN);
+        served.world.kms.deny(&ANN);
         assert_eq!(ann.ask("until('EACCES', 60)"), "as expected");
         // What was in the cache goes within a second.
         assert!(wait_until(|| ann.ask("successes('splice', 10)") == "0"));
@@ -298,7 +298,7 @@ fn a_user_who_is_denied_gets_nothing_through_an_open_handle_in_any_way() {
             assert_eq!(ann.ask(&format!("successes('{way}', {ATTEMPTS})")), "0", "{way}, {writeback_cache}");
         }
         assert_eq!(bob.ask("end()"), "True", "he has gone on meanwhile");
-        served.world.rules.allow_all();
+        served.world.kms.allow_all();
         assert_eq!(ann.ask("until(GOOD, 60)"), "as expected");
         for way in ways.iter().filter(|way| !never.contains(way)) {
             assert!(wait_until(|| ann.ask(&format!("successes('{way}', 1)")) == "1"), "{way}, {writeback_cache}");

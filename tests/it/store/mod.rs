@@ -6,7 +6,6 @@ mod descriptors;
 mod dual;
 mod group_commit;
 mod holes;
-mod moody;
 mod name_syncs;
 mod nonces;
 mod objects;
@@ -16,108 +15,21 @@ mod space;
 mod tamper;
 mod upgrade;
 
-use kmsfs_crypto::SecretKey;
-use kmsfs_crypto::envelope;
-use kmsfs_kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
+use kmsfs_kms::{Caller, EncryptionContext, Error};
 use kmsfs_sse::{Algorithm, Encryption, KeyService};
 use kmsfs_store::backend::{Backend, NewNode};
 use kmsfs_store::{Dir, Object, Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
+use kmsfs_testing::kms::{Moody, OneKey, arn};
 use kmsfs_witness::{Rollback, Watch, Witness};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 pub const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
 pub const BUCKET: &str = "bucket";
-
-/// One key for everything, and an answer to every call; and the store's format version.
-pub struct OneKey(SecretKey, AtomicU16);
-
-impl OneKey {
-    pub fn new() -> Self {
-        Self(SecretKey::random(), AtomicU16::new(0))
-    }
-
-    fn bound_to(context: &EncryptionContext) -> Vec<u8> {
-        format!("{context:?}").into_bytes()
-    }
-}
-
-impl ServiceKey for OneKey {
-    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
-        let key = SecretKey::random();
-        let blob = ServiceKey::encrypt(self, &key, context)?;
-        Ok((key, blob))
-    }
-
-    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error> {
-        Ok(envelope::wrap(&self.0, plaintext, &Self::bound_to(context)))
-    }
-
-    fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
-        envelope::unwrap(&self.0, blob, &Self::bound_to(context))
-            .map_err(|_| Error { code: kmsfs_kms::Code::InvalidCiphertext, message: String::new() })
-    }
-
-    fn store_format(&self) -> Result<u16, Error> {
-        Ok(self.1.load(Ordering::SeqCst))
-    }
-
-    fn raise_store_format(&self, version: u16) -> Result<(), Error> {
-        self.1.fetch_max(version, Ordering::SeqCst);
-        Ok(())
-    }
-}
-
-impl Kms for OneKey {
-    fn generate_data_key(
-        &self,
-        key_id: &str,
-        context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<GeneratedDataKey, Error> {
-        let (plaintext, ciphertext_blob) = ServiceKey::generate_data_key(self, context)?;
-        Ok(GeneratedDataKey { key_arn: arn(key_id), plaintext, ciphertext_blob })
-    }
-
-    fn encrypt(
-        &self,
-        key_id: &str,
-        plaintext: &SecretKey,
-        context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<(String, Vec<u8>), Error> {
-        Ok((arn(key_id), ServiceKey::encrypt(self, plaintext, context)?))
-    }
-
-    fn decrypt(
-        &self,
-        _key_arn: &str,
-        blob: &[u8],
-        context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<SecretKey, Error> {
-        ServiceKey::decrypt(self, blob, context)
-    }
-
-    fn authorize(
-        &self,
-        _key_arn: &str,
-        _operation: Operation,
-        _context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-fn arn(key_id: &str) -> String {
-    if key_id.starts_with("arn:") { key_id.into() } else { format!("arn:aws:kms:us-east-1:000000000000:key/{key_id}") }
-}
 
 pub fn aes256() -> Encryption {
     Encryption { algorithm: Algorithm::Aes256, key_id: None, bucket_key: false, context: EncryptionContext::new() }

@@ -2,96 +2,24 @@
 //! read is what was written, or an error.
 
 use crate::disk::{CrashPoint, SimulatedDisk};
-use kmsfs_crypto::{SecretKey, envelope};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error as KmsError, GeneratedDataKey, Kms, Operation, ServiceKey};
+use crate::kms::OneKey;
+use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_sse::{Algorithm, Encryption, KeyService};
 use kmsfs_store::backend::{Access, Backend, NewNode};
 use kmsfs_store::check::{CheckOptions, check};
 use kmsfs_store::{Dir, Parameters, Store, StoreOptions};
 use std::ffi::OsStr;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, LazyLock};
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 pub const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
 const TARGET: &[u8] = b"where it leads";
 
-/// One key that wraps everything, and the store's format version.
-struct OneKey(SecretKey, AtomicU16);
-
 /// The keys of every store here.
 pub static KEYS: LazyLock<Arc<KeyService>> = LazyLock::new(|| {
-    let key = || Arc::new(OneKey(SecretKey::random(), AtomicU16::new(0)));
+    let key = || Arc::new(OneKey::new());
     Arc::new(KeyService::new(key(), key()))
 });
-
-impl ServiceKey for OneKey {
-    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), KmsError> {
-        let key = SecretKey::random();
-        let blob = ServiceKey::encrypt(self, &key, context)?;
-        Ok((key, blob))
-    }
-
-    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, KmsError> {
-        Ok(envelope::wrap(&self.0, plaintext, format!("{context:?}").as_bytes()))
-    }
-
-    fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, KmsError> {
-        envelope::unwrap(&self.0, blob, format!("{context:?}").as_bytes())
-            .map_err(|_| KmsError::new(Code::InvalidCiphertext, ""))
-    }
-
-    fn store_format(&self) -> Result<u16, KmsError> {
-        Ok(self.1.load(Ordering::SeqCst))
-    }
-
-    fn raise_store_format(&self, version: u16) -> Result<(), KmsError> {
-        self.1.fetch_max(version, Ordering::SeqCst);
-        Ok(())
-    }
-}
-
-impl Kms for OneKey {
-    fn generate_data_key(
-        &self,
-        key_id: &str,
-        context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<GeneratedDataKey, KmsError> {
-        let (plaintext, ciphertext_blob) = ServiceKey::generate_data_key(self, context)?;
-        Ok(GeneratedDataKey { key_arn: key_id.into(), plaintext, ciphertext_blob })
-    }
-
-    fn encrypt(
-        &self,
-        key_id: &str,
-        plaintext: &SecretKey,
-        context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<(String, Vec<u8>), KmsError> {
-        Ok((key_id.into(), ServiceKey::encrypt(self, plaintext, context)?))
-    }
-
-    fn decrypt(
-        &self,
-        _key_arn: &str,
-        blob: &[u8],
-        context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<SecretKey, KmsError> {
-        ServiceKey::decrypt(self, blob, context)
-    }
-
-    fn authorize(
-        &self,
-        _key_arn: &str,
-        _operation: Operation,
-        _context: &EncryptionContext,
-        _caller: &Caller,
-    ) -> Result<(), KmsError> {
-        Ok(())
-    }
-}
 
 pub fn encryption() -> Encryption {
     Encryption {

@@ -4,13 +4,11 @@
 use super::campaign::{Campaign, Effort, seeds};
 use super::faults::{BEFORE, Run, WORKLOAD};
 use super::world::{SPREAD, World};
-use crate::store::moody::Moody;
 use crate::store::*;
 use kmsfs_kms::Code;
 use kmsfs_sse::RequestError;
 use kmsfs_store::backend;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ fn calls(kms: &Moody, keys: &Arc<KeyService>, encryption: &Encryption) -> u64 {
     BEFORE.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
     kms.answer(|_| Ok(()));
     WORKLOAD.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
-    kms.calls.load(Ordering::SeqCst)
+    kms.calls()
 }
 
 #[test]
@@ -46,7 +44,7 @@ fn each_call_to_the_kms_may_be_refused_or_unanswered() {
                 };
                 Run::new(&mut campaign, story).run(
                     &world,
-                    |_| kms.answer(move |call| if call == nth { Err(error()) } else { Ok(()) }),
+                    |_| kms.answer(move |call| if call.number == nth { Err(error()) } else { Ok(()) }),
                     heals,
                 );
                 kms.answer(|_| Ok(()));
@@ -54,21 +52,6 @@ fn each_call_to_the_kms_may_be_refused_or_unanswered() {
             campaign.finish();
         }
     }
-}
-
-/// The KMS's next call says that it came, and waits until it may go on.
-fn hold_next(kms: &Moody) -> (Receiver<()>, Sender<()>) {
-    let (came, reached) = channel();
-    let (go_on, may_go_on) = channel();
-    let may_go_on = parking_lot::Mutex::new(may_go_on);
-    kms.answer(move |call| {
-        if call == 1 {
-            let _ = came.send(());
-            let _ = may_go_on.lock().recv();
-        }
-        Ok(())
-    });
-    (reached, go_on)
 }
 
 /// Everything that needs no answer from this KMS.
@@ -114,7 +97,7 @@ fn nobody_waits_for(what: &str, act: impl FnOnce(&Arc<Store>, &Arc<Dir>, &Arc<Ob
     let store = open(&disk, &keys);
     let dir = bucket(&store);
     let (victim, other) = (open_object(&store, &dir, "victim"), open_object(&store, &dir, "other"));
-    let (reached, go_on) = hold_next(&kms);
+    let (reached, go_on) = kms.hold_next();
     let outcome = thread::scope(|scope| {
         let acting = scope.spawn(|| act(&store, &dir, &victim));
         reached.recv().unwrap();

@@ -1,132 +1,34 @@
-use super::*;
-use kms::{Code, Error, GeneratedDataKey};
-use kmsfs_crypto::{ObjectKeys, ObjectParameters, envelope};
+//! Data keys under KMS keys, bucket keys and the service's own key: which calls a KMS gets, and what opens again.
+
+use kmsfs_crypto::{DataKey, ObjectKeys, ObjectParameters};
+use kmsfs_kms::{Caller, Code, EncryptionContext, Error};
+use kmsfs_sse::{AWS_S3, Algorithm, Encryption, KeyService, RequestError, WrappedDataKey};
+use kmsfs_testing::kms::{Moody, OneKey};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-const S3_ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/aws-s3";
-const X_ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/x";
+const S3_ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/alias/aws/s3";
+const X_ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/alias/x";
 
-/// One secret wraps everything; the key's ARN and the context are additional data.
-struct FakeKms {
-    secret: SecretKey,
-    calls: Mutex<Vec<String>>,
-    disabled: Mutex<bool>,
-    denied_uid: Mutex<Option<u32>>,
-    format: AtomicU16,
-}
-
-impl FakeKms {
-    fn call(&self, name: &str, key_id: &str, caller: &Caller) -> Result<String, Error> {
-        self.calls.lock().push(format!("{name} {key_id} {}", caller.uid));
-        let (code, message) = match key_id {
-            _ if *self.disabled.lock() => (Code::Disabled, format!("{X_ARN} is disabled.")),
-            _ if *self.denied_uid.lock() == Some(caller.uid) => (Code::AccessDenied, "User".to_owned()),
-            AWS_S3 | S3_ARN => return Ok(S3_ARN.to_owned()),
-            "alias/x" | X_ARN => return Ok(X_ARN.to_owned()),
-            _ => (Code::NotFound, format!("Key '{key_id}' does not exist")),
-        };
-        Err(Error { code, message })
-    }
-
-    fn wrap(&self, arn: &str, secret: &SecretKey, context: &EncryptionContext) -> Vec<u8> {
-        envelope::wrap(&self.secret, secret, format!("{arn} {context:?}").as_bytes())
-    }
-
-    fn unwrap(&self, arn: &str, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
-        envelope::unwrap(&self.secret, blob, format!("{arn} {context:?}").as_bytes())
-            .map_err(|_| Error { code: Code::InvalidCiphertext, message: String::new() })
-    }
-}
-
-impl Kms for FakeKms {
-    fn generate_data_key(
-        &self,
-        key_id: &str,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<GeneratedDataKey, Error> {
-        let key_arn = self.call("GenerateDataKey", key_id, caller)?;
-        let plaintext = SecretKey::random();
-        let ciphertext_blob = self.wrap(&key_arn, &plaintext, context);
-        Ok(GeneratedDataKey { key_arn, plaintext, ciphertext_blob })
-    }
-
-    fn encrypt(
-        &self,
-        key_id: &str,
-        plaintext: &SecretKey,
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(String, Vec<u8>), Error> {
-        let key_arn = self.call("Encrypt", key_id, caller)?;
-        let blob = self.wrap(&key_arn, plaintext, context);
-        Ok((key_arn, blob))
-    }
-
-    fn decrypt(
-        &self,
-        key_arn: &str,
-        blob: &[u8],
-        context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<SecretKey, Error> {
-        self.call("Decrypt", key_arn, caller)?;
-        self.unwrap(key_arn, blob, context)
-    }
-
-    fn authorize(
-        &self,
-        key_arn: &str,
-        operation: Operation,
-        _context: &EncryptionContext,
-        caller: &Caller,
-    ) -> Result<(), Error> {
-        self.call(&format!("authorize {operation:?}"), key_arn, caller).map(|_| ())
-    }
-}
-
-impl ServiceKey for FakeKms {
-    fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error> {
-        let data_key = SecretKey::random();
-        let blob = self.wrap("", &data_key, context);
-        Ok((data_key, blob))
-    }
-    fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error> {
-        Ok(self.wrap("", plaintext, context))
-    }
-    fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error> {
-        self.unwrap("", blob, context)
-    }
-
-    fn store_format(&self) -> Result<u16, Error> {
-        Ok(self.format.load(Ordering::SeqCst))
-    }
-
-    fn raise_store_format(&self, version: u16) -> Result<(), Error> {
-        self.format.fetch_max(version, Ordering::SeqCst);
-        Ok(())
-    }
-}
-
+/// A service whose KMS has the two keys of these ARNs, and whose clock the test sets.
 struct Fixture {
-    kms: Arc<FakeKms>,
+    kms: Arc<Moody>,
     keys: KeyService,
     elapsed: Arc<Mutex<Duration>>,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let kms = Arc::new(FakeKms {
-            secret: SecretKey::random(),
-            calls: Mutex::default(),
-            disabled: Mutex::default(),
-            denied_uid: Mutex::default(),
-            format: AtomicU16::default(),
+        let kms = Moody::new();
+        kms.answer(|call| match call.key.as_str() {
+            AWS_S3 | S3_ARN | "alias/x" | X_ARN => Ok(()),
+            key => Err(Error::new(Code::NotFound, format!("Key '{key}' does not exist"))),
         });
         let elapsed = Arc::new(Mutex::new(Duration::ZERO));
         let (start, shared) = (Instant::now(), Arc::clone(&elapsed));
-        let keys = KeyService::with_clock(kms.clone(), kms.clone(), Box::new(move || start + *shared.lock()));
+        let keys =
+            KeyService::with_clock(kms.clone(), Arc::new(OneKey::new()), Box::new(move || start + *shared.lock()));
         Self { kms, keys, elapsed }
     }
 
@@ -146,7 +48,7 @@ impl Fixture {
 
     /// The calls since the last look.
     fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.kms.calls.lock())
+        self.kms.take_calls().iter().map(ToString::to_string).collect()
     }
 
     /// How often each operation was called since the last look, authorizations aside.
@@ -268,17 +170,17 @@ fn a_cached_bucket_key_does_not_outlive_its_kms_keys_consent() {
     let (_, wrapped) = f.new_data_key(&kms, 1000).unwrap();
     f.keys.unwrap(&wrapped, &caller(1000)).unwrap();
 
-    *f.kms.disabled.lock() = true;
+    f.kms.fail(Some(Error::new(Code::Disabled, format!("{X_ARN} is disabled."))));
     let error = f.new_data_key(&kms, 1000).unwrap_err();
     assert_eq!(error.to_string(), format!("KMS.DisabledException: {X_ARN} is disabled."));
     assert_eq!(error.errno(), libc::EACCES);
     assert_eq!(code(f.keys.unwrap(&wrapped, &caller(1000)).unwrap_err()), Code::Disabled);
 
-    *f.kms.disabled.lock() = false;
+    f.kms.fail(None);
     f.new_data_key(&kms, 1000).unwrap();
     f.keys.unwrap(&wrapped, &caller(1000)).unwrap();
 
-    *f.kms.denied_uid.lock() = Some(1000);
+    f.kms.deny(&caller(1000));
     assert_eq!(code(f.new_data_key(&kms, 1000).unwrap_err()), Code::AccessDenied);
     assert_eq!(code(f.keys.unwrap(&wrapped, &caller(1000)).unwrap_err()), Code::AccessDenied);
     f.keys.unwrap(&wrapped, &caller(1001)).unwrap();
@@ -343,7 +245,7 @@ fn rewrapping_needs_leave_for_both_keys() {
         f.rewrap(&wrapped, &want, uid).map(|_| ())
     };
     assert_eq!(code(rewrap("alias/nobody", 1000).unwrap_err()), Code::NotFound);
-    *f.kms.denied_uid.lock() = Some(1000);
+    f.kms.deny(&caller(1000));
     assert_eq!(code(rewrap("alias/x", 1000).unwrap_err()), Code::AccessDenied);
     rewrap("alias/x", 1001).unwrap();
 }
