@@ -2,7 +2,9 @@
 
 use criterion::Criterion;
 use kmsfs_crypto::key_file;
-use kmsfs_kms::{Caller, EncryptionContext, KeyringParameters, Kms, LocalKms, NewKey, Operation, Unlock};
+use kmsfs_kms::api::NewKey;
+use kmsfs_kms::{Caller, EncryptionContext, Kms, Operation};
+use kmsfs_kms_local::{KeyringParameters, LocalKms, Unlock};
 use std::path::Path;
 use std::sync::Arc;
 

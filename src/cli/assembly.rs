@@ -11,8 +11,10 @@ use super::unlock::UnlockArgs;
 use kmsfs_client::mounts;
 use kmsfs_crypto::random;
 use kmsfs_fs::{Fs, FsOptions};
-use kmsfs_kms::connect_syslog;
-use kmsfs_kms::{self as kms, ConnectSyslog, KeyringParameters, LocalKms, Machine, SystemUsers, Unlock, UserDatabase};
+use kmsfs_kms_local::connect_syslog;
+use kmsfs_kms_local::{
+    ConnectSyslog, KeyringParameters, LocalKms, Machine, OpenError, SystemUsers, Unlock, UserDatabase,
+};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{self, Backend, Need, RealBackend};
 use kmsfs_store::{self as store, Parameters, Store, StoreOptions};
@@ -245,24 +247,22 @@ fn whose(store: &Path, error: &io::Error) -> String {
 }
 
 /// A keyring's refusal of what was to open it.
-pub fn explain_unlocking(keyring: &Path, secret: &Unlock, error: &kms::OpenError) -> Failure {
+pub fn explain_unlocking(keyring: &Path, secret: &Unlock, error: &OpenError) -> Failure {
     let mut failure = explain_keyring(keyring, error);
-    if let (Unlock::RecoveryKey(_), kms::OpenError::WrongKey) = (secret, error) {
+    if let (Unlock::RecoveryKey(_), OpenError::WrongKey) = (secret, error) {
         failure.message = format!("wrong recovery key, typed as it was printed: no slot of {} has it", shown(keyring));
     }
     failure
 }
 
-pub fn explain_keyring(keyring: &Path, error: &kms::OpenError) -> Failure {
+pub fn explain_keyring(keyring: &Path, error: &OpenError) -> Failure {
     let keyring = shown(keyring);
     match error {
-        kms::OpenError::WrongKey => Failure::with(
+        OpenError::WrongKey => Failure::with(
             Exit::WrongKey,
             format!("wrong key file or passphrase: it does not open the keyring {keyring}"),
         ),
-        kms::OpenError::RolledBack(text) => {
-            Failure::with(Exit::RolledBack, format!("keyring {keyring}: {}", escape(text)))
-        }
-        kms::OpenError::Other(text) => Failure::new(format!("keyring {keyring}: {}", escape(text))),
+        OpenError::RolledBack(text) => Failure::with(Exit::RolledBack, format!("keyring {keyring}: {}", escape(text))),
+        OpenError::Other(text) => Failure::new(format!("keyring {keyring}: {}", escape(text))),
     }
 }

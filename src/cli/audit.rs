@@ -3,7 +3,7 @@
 use super::exit::{Failure, describe};
 use super::text::shown;
 use clap::{Args, ValueEnum};
-use kmsfs_kms::{AuditLog, Audited, ConnectSyslog, Destination, LocalKms, WhenFull};
+use kmsfs_kms_local::{AuditLog, Audited, ConnectSyslog, Destination, LocalKms, WhenFull};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ use super::text::shown;
 use super::threads;
 use kmsfs_fs::Fs;
 use kmsfs_fuse as fuse;
-use kmsfs_kms::{self as kms, Unlock};
+use kmsfs_kms_local::Unlock;
 use kmsfs_store::Store;
 use kmsfs_sys::{self as sys, Signals};
 use std::io::{self, IsTerminal as _};
@@ -63,7 +63,7 @@ pub fn serve(
     let notify = Notify::connect();
     let (connecting, reading) = (Arc::clone(&broker), Arc::clone(&broker));
     if plan.options.sandbox {
-        kms::read_processes_through(Box::new(move |pid, status| reading.read_process(pid, status)));
+        kmsfs_kms::read_processes_through(Box::new(move |pid, status| reading.read_process(pid, status)));
     }
     let outside = Outside { users: broker, connect_syslog: Arc::new(move || connecting.connect_syslog()) };
     // A signal that comes before the mount ends the process, which the redo log bears.

@@ -7,7 +7,7 @@ use super::text::{escape, shown};
 use clap::Args;
 use kmsfs_crypto::recovery_key::RecoveryKey;
 use kmsfs_crypto::{SecretKey, key_file};
-use kmsfs_kms::Unlock;
+use kmsfs_kms_local::Unlock;
 use kmsfs_sys::private::{self, Access, Kind, Refusal};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -2,7 +2,7 @@
 
 use crate::harness::{Mount, Store, header, kmsfs, noise, wait_until};
 use kmsfs_crypto::key_file;
-use kmsfs_kms::{LocalKms, Moment, Unlock, boot_id};
+use kmsfs_kms_local::{LocalKms, Moment, Unlock, boot_id};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;

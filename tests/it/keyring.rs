@@ -6,7 +6,9 @@
 
 use crate::harness::{KMS, Store, kmsfs};
 use kmsfs_crypto::{SecretKey, key_file, sealed};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Kms, LocalKms, Moment, OpenError, PageRequest, ServiceKey, Unlock};
+use kmsfs_kms::api::PageRequest;
+use kmsfs_kms::{Caller, Code, EncryptionContext, Kms, ServiceKey};
+use kmsfs_kms_local::{LocalKms, Moment, OpenError, Unlock};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,8 @@
 
 use crate::harness::noise;
 use kmsfs_crypto::key_file;
-use kmsfs_kms::{Caller, EncryptionContext, KeyringParameters, KmsCalls, LocalKms, Unlock};
+use kmsfs_kms::{Caller, EncryptionContext, KmsCalls};
+use kmsfs_kms_local::{KeyringParameters, LocalKms, Unlock};
 use kmsfs_sse::{Algorithm, Encryption, KeyService};
 use kmsfs_store::backend::{NewNode, RealBackend};
 use kmsfs_store::{self as store, Dir, Error, Parameters, Store, StoreOptions};

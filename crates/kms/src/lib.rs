@@ -1,58 +1,21 @@
-//! The local KMS: what AWS KMS does, over a keyring in a directory. Names, states, errors and limits are AWS's.
+//! A KMS as AWS has it: what kmsfs asks of one, the calls as values, key policies, and who asks.
 #![forbid(unsafe_code)]
 
-mod admin;
 pub mod api;
-mod audit;
-mod authorization;
-mod blob;
-mod grant_calls;
-mod grants;
-mod key_policies;
-mod keyring;
-mod local;
-mod lookup;
-mod policy;
-mod principal;
+mod caller;
+mod error;
+pub mod policy;
 mod processes;
-mod service;
-#[cfg(test)]
-mod tests_of_access;
-#[cfg(test)]
-mod tests_of_users;
-mod users;
 
-pub use admin::{
-    Administrator, AliasEntry, Ciphertext, DataKeySpec, Deletion, Expiration, ImportParameters, ImportRequest,
-    Imported, KeyMetadata, NewKey, Page, PageRequest, Plaintext, Rotation, RotationKind, RotationStatus, Tag,
-    WrappingKeySpec,
-};
-pub use audit::{
-    AuditLog, Audited, ConnectSyslog, Destination, Finding, Verification, WhenFull, Writer, connect_syslog, verify_log,
-};
-pub use authorization::Ask;
-pub use grant_calls::{GrantEntry, GrantRequest, Retired};
-pub use grants::{Constraints, Grant};
-pub use keyring::{
-    Backup, KeyManager, KeyOrigin, KeyState, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock,
-};
-pub use local::{Clock, KmsCalls, LocalKms, Machine, Moment, boot_id};
+pub use caller::Caller;
+pub use error::{Code, Error};
 pub use processes::{read_process, read_processes_through};
-pub use users::{SystemUsers, User, UserDatabase};
 
 use kmsfs_crypto::SecretKey;
 use std::collections::BTreeMap;
 
 /// String pairs bound to a ciphertext blob as additional data; the KMS meaning only.
 pub type EncryptionContext = BTreeMap<String, String>;
-
-/// The Linux process on whose behalf a key is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Caller {
-    pub uid: u32,
-    pub gid: u32,
-    pub pid: u32,
-}
 
 /// A data key as `GenerateDataKey` answers it.
 pub struct GeneratedDataKey {
@@ -128,129 +91,12 @@ pub enum Operation {
     GenerateDataKey,
 }
 
-/// An AWS KMS error: `code` without the suffix `Exception` where AWS has it, message as AWS words it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", code.name())]
-pub struct Error {
-    pub code: Code,
-    pub message: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    Disabled,
-    KmsInvalidState,
-    NotFound,
-    /// A name that no key here can have: AWS has the code of a key that is not there for it.
-    InvalidKeyId,
-    InvalidArn,
-    IncorrectKey,
-    InvalidCiphertext,
-    AccessDenied,
-    AlreadyExists,
-    InvalidAliasName,
-    LimitExceeded,
-    Validation,
-    UnsupportedOperation,
-    Tag,
-    InvalidMarker,
-    InvalidImportToken,
-    ExpiredImportToken,
-    IncorrectKeyMaterial,
-    InvalidKeyUsage,
-    KeyUnavailable,
-    MalformedPolicyDocument,
-    InvalidGrantId,
-    InvalidGrantToken,
-    KmsInternal,
-}
-
-impl Code {
-    /// AWS's name of it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Disabled => "DisabledException",
-            Self::KmsInvalidState => "KMSInvalidStateException",
-            Self::NotFound | Self::InvalidKeyId => "NotFoundException",
-            Self::InvalidArn => "InvalidArnException",
-            Self::IncorrectKey => "IncorrectKeyException",
-            Self::InvalidCiphertext => "InvalidCiphertextException",
-            Self::AccessDenied => "AccessDeniedException",
-            Self::AlreadyExists => "AlreadyExistsException",
-            Self::InvalidAliasName => "InvalidAliasNameException",
-            Self::LimitExceeded => "LimitExceededException",
-            Self::Validation => "ValidationException",
-            Self::UnsupportedOperation => "UnsupportedOperationException",
-            Self::MalformedPolicyDocument => "MalformedPolicyDocumentException",
-            Self::InvalidGrantId => "InvalidGrantIdException",
-            Self::InvalidGrantToken => "InvalidGrantTokenException",
-            Self::Tag => "TagException",
-            Self::InvalidMarker => "InvalidMarkerException",
-            Self::InvalidImportToken => "InvalidImportTokenException",
-            Self::ExpiredImportToken => "ExpiredImportTokenException",
-            Self::IncorrectKeyMaterial => "IncorrectKeyMaterialException",
-            Self::InvalidKeyUsage => "InvalidKeyUsageException",
-            Self::KeyUnavailable => "KeyUnavailableException",
-            Self::KmsInternal => "KMSInternalException",
-        }
-    }
-}
-
-impl Error {
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-
-    /// AWS says no more about a blob that does not open, or not with this context.
-    fn invalid_ciphertext() -> Self {
-        Self::new(Code::InvalidCiphertext, "")
-    }
-
-    /// Whether KMS could not answer, rather than refuse: who was allowed before is not denied by that.
-    pub fn is_outage(&self) -> bool {
-        matches!(self.code, Code::KmsInternal | Code::LimitExceeded)
-    }
-
-    fn incorrect_key() -> Self {
-        let text = "The key ID in the request does not identify a CMK that can perform this operation.";
-        Self::new(Code::IncorrectKey, text)
-    }
-}
-
-/// For fuzzing: reads a keyring's contents, and writes what was read again.
-#[doc(hidden)]
-pub fn decode_keyring(bytes: &[u8]) {
-    if let Ok(contents) = keyring::Contents::decode(bytes) {
-        assert_eq!(contents.encode().as_deref(), Ok(bytes));
-    }
-}
-
-/// For fuzzing, as `decode_keyring`.
-#[doc(hidden)]
-pub fn decode_slots(bytes: &[u8]) {
-    if let Ok(slots) = keyring::Slots::decode(bytes) {
-        assert_eq!(slots.encode(), bytes);
-    }
-}
-
-/// For fuzzing, as `decode_keyring`.
-#[doc(hidden)]
-pub fn decode_backup(bytes: &[u8]) {
-    if let Ok(backup) = keyring::Backup::decode(bytes) {
-        assert_eq!(backup.encode(), bytes);
-    }
-}
-
-/// For fuzzing: whether a ciphertext blob opens under this material.
-#[doc(hidden)]
-pub fn open_blob(bytes: &[u8], material: &SecretKey, context: &EncryptionContext) -> bool {
-    blob::names(bytes).is_some() && blob::unwrap(bytes, material, context).is_some()
-}
-
-impl From<OpenError> for Error {
-    fn from(error: OpenError) -> Self {
-        Self::new(Code::KmsInternal, format!("the keyring: {error}"))
-    }
+/// How often the KMS was asked, the service's own key aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KmsCalls {
+    pub generate_data_key: u64,
+    pub decrypt: u64,
+    pub encrypt: u64,
 }
 
 /// The key of the service itself: wraps the data keys of SSE-S3 objects and of bucket records; no KMS call shows it.

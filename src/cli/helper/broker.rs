@@ -4,7 +4,8 @@
 
 use super::{Answer, Channel, Duty, Helper};
 use crate::cli::{logging, sandbox};
-use kmsfs_kms::{SystemUsers, User, UserDatabase, connect_syslog, read_process};
+use kmsfs_kms::read_process;
+use kmsfs_kms_local::{SystemUsers, User, UserDatabase, connect_syslog};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::OsStr;

@@ -4,7 +4,7 @@ use super::{Place, about_file, print};
 use crate::cli::assembly;
 use crate::cli::exit::{Failure, describe};
 use crate::cli::text::shown;
-use kmsfs_kms::Backup;
+use kmsfs_kms_local::Backup;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -31,13 +31,13 @@ pub fn write(place: &Place, file: &Path) -> Result<(), Failure> {
 
 pub fn restore(place: &Place, file: &Path, force: bool) -> Result<(), Failure> {
     let bytes = read(file).map_err(|error| about_file("backup", file, &describe(&error)))?;
-    let refuse = |error: &kmsfs_kms::OpenError| about_file("backup", file, &error.to_string());
+    let refuse = |error: &kmsfs_kms_local::OpenError| about_file("backup", file, &error.to_string());
     let backup = Backup::decode(&bytes).map_err(|error| refuse(&error))?;
     let secret = place.unlock.read()?;
     let restored =
         backup.restore(&place.dir, &place.store_id, &secret, force, &place.watch()?).map_err(|error| match error {
-            kmsfs_kms::OpenError::WrongKey => assembly::explain_unlocking(file, &secret, &error),
-            kmsfs_kms::OpenError::RolledBack(_) | kmsfs_kms::OpenError::Other(_) => refuse(&error),
+            kmsfs_kms_local::OpenError::WrongKey => assembly::explain_unlocking(file, &secret, &error),
+            kmsfs_kms_local::OpenError::RolledBack(_) | kmsfs_kms_local::OpenError::Other(_) => refuse(&error),
         })?;
     let kept = restored.kept.as_ref().map_or(String::new(), |kept| {
         format!("What was there is in {}: delete it when you do not need it\n", shown(kept))

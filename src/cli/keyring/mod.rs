@@ -11,7 +11,7 @@ use super::state::StateArgs;
 use super::text::{escape, pretty, shown};
 use super::unlock::{UnlockArgs, recovery_key};
 use clap::{Args, Subcommand};
-use kmsfs_kms::{Keyring, OpenError, RootKey, SlotInfo, Unlock};
+use kmsfs_kms_local::{Keyring, OpenError, RootKey, SlotInfo, Unlock};
 use kmsfs_store as store;
 use kmsfs_witness::{Rollback, Watch};
 use rustix::fs::Mode;

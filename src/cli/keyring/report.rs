@@ -1,7 +1,7 @@
 //! Slots as text and as JSON.
 
 use crate::cli::text::escape;
-use kmsfs_kms::SlotInfo;
+use kmsfs_kms_local::SlotInfo;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use time::OffsetDateTime;

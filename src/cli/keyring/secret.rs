@@ -6,7 +6,7 @@ use crate::cli::unlock::{ask_new, first_line, from_command, from_credential, fro
 use clap::Args;
 use kmsfs_crypto::key_file;
 use kmsfs_crypto::recovery_key::RecoveryKey;
-use kmsfs_kms::Unlock;
+use kmsfs_kms_local::Unlock;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;

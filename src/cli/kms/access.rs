@@ -3,7 +3,7 @@
 use super::{PageArgs, Usage, input};
 use clap::Subcommand;
 use kmsfs_kms::api::Request;
-use kmsfs_kms::{Constraints, GrantRequest, Retired};
+use kmsfs_kms::api::{Constraints, GrantRequest, Retired};
 
 #[derive(Subcommand)]
 pub enum Operation {

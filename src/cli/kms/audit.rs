@@ -3,7 +3,7 @@
 use super::super::exit::Failure;
 use super::super::text::escape;
 use clap::Args;
-use kmsfs_kms::{LocalKms, Writer, verify_log};
+use kmsfs_kms_local::{LocalKms, Writer, verify_log};
 use std::path::PathBuf;
 
 /// Findings that are printed; a log that was rewritten has one for every line.

@@ -2,8 +2,8 @@
 
 use super::{Usage, input};
 use clap::{Subcommand, ValueEnum};
+use kmsfs_kms::api::{Expiration, WrappingKeySpec};
 use kmsfs_kms::api::{ImportType, Request, WrappingAlgorithm};
-use kmsfs_kms::{Expiration, WrappingKeySpec};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -3,7 +3,7 @@
 use super::{PageArgs, Usage, input};
 use clap::{Subcommand, ValueEnum};
 use kmsfs_kms::api::Request;
-use kmsfs_kms::{KeyOrigin, NewKey};
+use kmsfs_kms::api::{KeyOrigin, NewKey};
 
 #[derive(Subcommand)]
 pub enum Operation {

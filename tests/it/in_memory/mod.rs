@@ -7,7 +7,8 @@ use crate::harness::{KMS, Mount, Store, errno, kms_with, noise, wait_until, writ
 use kmsfs_crypto::{KeyPair, SecretKey, envelope, key_file, passphrase};
 use kmsfs_format::header::Header;
 use kmsfs_format::sidecar::{Record, Sidecar};
-use kmsfs_kms::{Caller, Kms, LocalKms, Unlock};
+use kmsfs_kms::{Caller, Kms};
+use kmsfs_kms_local::{LocalKms, Unlock};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
 use search::{Found, Needles, count, is_found};

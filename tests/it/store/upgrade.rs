@@ -3,7 +3,8 @@
 mod values;
 
 use super::{NODE, StoreOptions};
-use kmsfs_kms::{LocalKms, ServiceKey, Unlock};
+use kmsfs_kms::ServiceKey;
+use kmsfs_kms_local::{LocalKms, Unlock};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{Access, Backend, Dir, NewNode};
 use kmsfs_store::{self as store, Store};

@@ -1,6 +1,6 @@
 //! What is answered.
 
-use crate::{
+use super::{
     AliasEntry, Ciphertext, Deletion, Expiration, GrantEntry, ImportParameters, Imported, KeyMetadata, KeyState, Page,
     Plaintext, Rotation, RotationKind, RotationStatus, Tag,
 };
@@ -280,7 +280,7 @@ fn grant(GrantEntry { key_arn, grant }: &GrantEntry, time: TimeForm) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{KeyManager, KeyOrigin};
+    use crate::api::{KeyManager, KeyOrigin};
 
     #[test]
     fn times_are_text_or_seconds() {

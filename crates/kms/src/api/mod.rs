@@ -2,11 +2,21 @@
 //! else carries calls share them; how a call is spelled (arguments, JSON) is the carrier's alone.
 
 mod answer;
+mod cryptography;
+mod grants;
+mod keys;
+mod material;
+mod page;
 mod request;
+pub mod validation;
 
 pub use answer::{Answer, TimeForm};
+pub use cryptography::{Ciphertext, Plaintext};
+pub use grants::{Constraints, Grant, GrantEntry, GrantRequest, OPERATIONS, Retired};
+pub use keys::{AliasEntry, Deletion, KeyManager, KeyMetadata, KeyOrigin, KeyState, NewKey, Tag};
+pub use material::{Expiration, ImportParameters, Imported, Rotation, RotationKind, RotationStatus, WrappingKeySpec};
+pub use page::{Page, PageRequest};
 pub use request::{DataKeyRequest, ImportType, IncludeKeyMaterial, KeySpec, Request, WrappingAlgorithm};
-pub(super) use request::{as_constraints, as_tags};
 
 use super::{Caller, Error};
 

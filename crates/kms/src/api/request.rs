@@ -1,8 +1,7 @@
 //! What is asked for.
 
-use crate::{
-    Constraints, EncryptionContext, Expiration, GrantRequest, NewKey, PageRequest, Retired, Tag, WrappingKeySpec,
-};
+use super::{Constraints, Expiration, GrantRequest, NewKey, PageRequest, Retired, Tag, WrappingKeySpec};
+use crate::EncryptionContext;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -314,7 +313,7 @@ fn as_expiration<S: Serializer>(expiration: &Expiration, serializer: S) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::KeyOrigin;
+    use crate::api::KeyOrigin;
 
     fn key_id() -> String {
         "k".into()

@@ -6,7 +6,7 @@ mod document;
 mod pattern;
 mod principal;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod vectors;
 #[cfg(test)]

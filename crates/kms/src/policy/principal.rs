@@ -175,6 +175,11 @@ impl<'a> Subject<'a> {
         let ghosts = RefCell::default();
         View { subject: self, groups: self.groups, ghosts: &ghosts, are_ghosts_meant: false }.is(principal)
     }
+
+    /// The same for a principal by its ARN: nobody is what is none.
+    pub fn is_named(&self, principal: &str) -> Known<bool> {
+        Principal::parse(principal).map_or(Ok(false), |principal| self.is(&principal))
+    }
 }
 
 /// One reading of who asks: with which groups, and whether names that nobody has are taken for its own.

@@ -2,7 +2,9 @@
 
 use super::*;
 use kmsfs_crypto::key_file;
-use kmsfs_kms::{Caller, LocalKms, Moment, Unlock, WrappingKeySpec};
+use kmsfs_kms::Caller;
+use kmsfs_kms::api::WrappingKeySpec;
+use kmsfs_kms_local::{LocalKms, Moment, Unlock};
 use std::collections::BTreeSet;
 
 /// Those that AWS KMS answers these calls with, without the suffix `Exception`.

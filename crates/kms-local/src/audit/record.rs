@@ -1,0 +1,207 @@
+//! CloudTrail's record of a KMS call (eventVersion 1.11).
+
+use crate::principal::Principals;
+use kmsfs_crypto::random;
+use kmsfs_kms::Error;
+use kmsfs_kms::api::{Answer, Request, TimeForm};
+use kmsfs_kms::{Caller, EncryptionContext};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// One call, or something that KMS did by itself.
+pub struct Event<'a> {
+    /// AWS's name of the call.
+    pub name: &'a str,
+    pub account: &'a str,
+    pub region: &'a str,
+    /// On whose behalf; `None` for what KMS does by itself.
+    pub caller: Option<(&'a Caller, &'a Principals)>,
+    /// Through a mount: S3 calls on the caller's behalf.
+    pub through_s3: bool,
+    /// CloudTrail's `requestParameters`.
+    pub parameters: Value,
+    /// CloudTrail's `responseElements`.
+    pub response: Value,
+    pub key_arn: Option<String>,
+    pub material_id: Option<String>,
+    pub error: Option<&'a Error>,
+}
+
+impl Event<'_> {
+    /// A JSON object on one line, without its end.
+    pub fn to_json(&self) -> String {
+        let mut record = Map::new();
+        let mut put = |name: &str, value: Value| record.insert(name.to_owned(), value);
+        put("eventVersion", "1.11".into());
+        put("userIdentity", self.identity());
+        put("eventTime", now().into());
+        put("eventSource", "kms.amazonaws.com".into());
+        put("eventName", self.name.into());
+        put("awsRegion", self.region.into());
+        let service = format!("s3.{}.amazonaws.com", self.region);
+        put("sourceIPAddress", if self.through_s3 { service.into() } else { "127.0.0.1".into() });
+        let process = self.caller.and_then(|(caller, _)| caller.process_name());
+        put("userAgent", process.clone().unwrap_or_else(|| "kmsfs".into()).into());
+        if let Some(error) = self.error {
+            put("errorCode", error.code.name().into());
+            put("errorMessage", error.message.clone().into());
+        }
+        put("requestParameters", self.parameters.clone());
+        put("responseElements", self.response.clone());
+        put("additionalEventData", self.additional(process));
+        put("requestID", random::uuid().to_string().into());
+        put("eventID", random::uuid().to_string().into());
+        put("readOnly", is_read_only(self.name).into());
+        let resource = |arn: &String| json!({"accountId": self.account, "type": "AWS::KMS::Key", "ARN": arn});
+        put("resources", self.key_arn.iter().map(resource).collect());
+        let by_itself = self.caller.is_none();
+        put("eventType", if by_itself { "AwsServiceEvent" } else { "AwsApiCall" }.into());
+        put("managementEvent", true.into());
+        put("recipientAccountId", self.account.into());
+        put("eventCategory", "Management".into());
+        Value::Object(record).to_string()
+    }
+
+    fn identity(&self) -> Value {
+        let Some((caller, principals)) = self.caller else {
+            return json!({"accountId": self.account, "invokedBy": "kms.amazonaws.com"});
+        };
+        let arn = principals.arn();
+        let mut identity = json!({
+            "type": if arn.ends_with(":root") { "Root" } else { "IAMUser" },
+            "principalId": caller.uid.to_string(),
+            "arn": arn,
+            "accountId": self.account,
+            "userName": principals.user(),
+        });
+        if self.through_s3 {
+            identity["invokedBy"] = "s3.amazonaws.com".into();
+        }
+        identity
+    }
+
+    fn additional(&self, process: Option<String>) -> Value {
+        let mut data = Map::new();
+        if let Some(material) = &self.material_id {
+            data.insert("keyMaterialId".into(), material.as_str().into());
+        }
+        if let Some((caller, _)) = self.caller {
+            data.insert(
+                "process".into(),
+                json!({"pid": caller.pid, "uid": caller.uid, "gid": caller.gid, "name": process}),
+            );
+        }
+        Value::Object(data)
+    }
+}
+
+/// `requestParameters` of a cryptographic call.
+pub fn parameters(key_id: &str, context: &EncryptionContext, key_spec: Option<&str>) -> Value {
+    let mut parameters = json!({"keyId": key_id, "encryptionContext": context});
+    match key_spec {
+        Some(spec) => parameters["keySpec"] = spec.into(),
+        None => parameters["encryptionAlgorithm"] = "SYMMETRIC_DEFAULT".into(),
+    }
+    parameters
+}
+
+/// CloudTrail's `responseElements` of a direct call, which are told of what changes something.
+pub fn response(request: &Request, answer: &Answer) -> Value {
+    match answer.to_json(TimeForm::Text) {
+        Some(answer) if !is_read_only(request.name()) => as_cloudtrail(&answer),
+        _ => Value::Null,
+    }
+}
+
+/// Names begin with a small letter there. A grant's token lets its bearer in.
+fn as_cloudtrail(answer: &Value) -> Value {
+    match answer {
+        Value::Object(fields) => {
+            let told = fields.iter().filter(|(name, _)| *name != "GrantToken");
+            Value::Object(told.map(|(name, value)| (small(name), as_cloudtrail(value))).collect::<Map<_, _>>())
+        }
+        Value::Array(values) => values.iter().map(as_cloudtrail).collect(),
+        value => value.clone(),
+    }
+}
+
+fn small(name: &str) -> String {
+    let mut chars = name.chars();
+    chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect()
+}
+
+fn now() -> String {
+    // CloudTrail's own have whole seconds; these are put in order by `chain.sequence`.
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    OffsetDateTime::now_utc().format(format).unwrap_or_default()
+}
+
+/// Calls that change neither a key nor who may use it.
+pub fn is_read_only(name: &str) -> bool {
+    ["Get", "List", "Describe", "Decrypt", "Encrypt", "ReEncrypt", "GenerateDataKey", "GenerateRandom"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemUsers;
+    use crate::principal::Directory;
+    use kmsfs_kms::Code;
+    use kmsfs_kms::api::GrantRequest;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_refused_call_has_cloudtrails_fields_on_one_line() {
+        let caller = Caller { uid: 1000, gid: 100, pid: std::process::id() };
+        let directory = Directory::new("111122223333", 0, Arc::new(SystemUsers));
+        let principals = directory.principals(&Caller { uid: 4_000_001, ..caller });
+        let error = Error::new(Code::AccessDenied, "User: eve is not authorized");
+        let context = [("aws:s3:arn".into(), "arn:aws:s3:::b/a\n\"\u{7}".into())].into();
+        let event = Event {
+            name: "Decrypt",
+            account: "111122223333",
+            region: "eu-central-1",
+            caller: Some((&caller, &principals)),
+            through_s3: true,
+            parameters: parameters("arn:aws:kms:x", &context, None),
+            response: Value::Null,
+            key_arn: Some("arn:aws:kms:x".into()),
+            material_id: Some("ab".into()),
+            error: Some(&error),
+        };
+        let line = event.to_json();
+        assert!(!line.contains('\n'), "{line}");
+        let record: Value = serde_json::from_str(&line).unwrap();
+        let identity = json!({"type": "IAMUser", "principalId": "1000",
+            "arn": "arn:aws:iam::111122223333:user/uid:4000001", "accountId": "111122223333", "userName": "uid:4000001", "invokedBy": "s3.amazonaws.com"});
+        assert_eq!(record["userIdentity"], identity);
+        assert_eq!(record["requestParameters"]["encryptionContext"]["aws:s3:arn"], "arn:aws:s3:::b/a\n\"\u{7}");
+        assert_eq!((&record["errorCode"], &record["readOnly"]), (&"AccessDeniedException".into(), &true.into()));
+        assert_eq!(record["resources"][0]["ARN"], "arn:aws:kms:x");
+        assert_eq!(record["additionalEventData"]["keyMaterialId"], "ab");
+        assert_eq!(record["additionalEventData"]["process"]["uid"], 1000);
+        assert_eq!(record["eventType"], "AwsApiCall");
+    }
+
+    #[test]
+    fn a_response_is_told_of_what_changes_something_without_the_grants_token() {
+        let key_id = || "k".to_owned();
+        let create = Request::CreateGrant { key_id: key_id(), grant: GrantRequest::default(), grant_tokens: vec![] };
+        let answer = Answer::Grant { id: "g".into(), token: "secret".into() };
+        assert_eq!(response(&create, &answer), json!({"grantId": "g"}));
+        let get = Request::GetKeyPolicy { key_id: key_id(), policy_name: None };
+        assert_eq!(response(&get, &Answer::Policy("{}".into())), Value::Null);
+        assert_eq!(response(&Request::DisableKey { key_id: key_id() }, &Answer::Done), Value::Null);
+    }
+
+    #[test]
+    fn what_changes_a_key_is_not_read_only() {
+        for name in ["CreateKey", "PutKeyPolicy", "DisableKey", "RotateKey", "DeleteKey", "ImportKeyMaterial"] {
+            assert!(!is_read_only(name), "{name}");
+        }
+        assert!(is_read_only("GenerateDataKeyWithoutPlaintext") && is_read_only("ListKeys"));
+    }
+}

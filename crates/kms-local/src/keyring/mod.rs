@@ -1,0 +1,57 @@
+//! The keyring: all KMS keys, sealed under one root key that each unlock slot wraps. docs/FORMAT.md has the bytes.
+
+mod backup;
+mod contents;
+mod files;
+mod lasting;
+mod material;
+mod private;
+mod rotating;
+mod seen;
+mod shred;
+mod slot;
+mod slots;
+mod unlocking;
+
+pub use backup::{Backup, Restored};
+pub use contents::{Alias, Contents, Key, KeyringParameters};
+pub(super) use contents::{GRANTS, PENDING_MATERIAL, POLICY, Pending};
+pub use files::{Keyring, Stamp, now};
+pub use lasting::Lasting;
+pub use material::Material;
+pub use shred::Wrapping;
+pub use slot::{SlotInfo, Unlock};
+pub(super) use slots::Slots;
+pub use unlocking::RootKey;
+
+/// Why a keyring cannot be opened or changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No slot opens with this key file, passphrase or recovery key.
+    #[error("this key file or passphrase does not open the keyring")]
+    WrongKey,
+    /// It is not what was last seen of it: what is known and what to do.
+    #[error("{0}")]
+    RolledBack(String),
+    /// What is wrong and what to do.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl OpenError {
+    fn io(what: &str, error: &std::io::Error) -> Self {
+        Self::Other(format!("{what}: {error}"))
+    }
+
+    /// The directory holds no keyring, or is not there.
+    fn missing() -> Self {
+        let text = "there is none: it has no slots.json; one that is elsewhere is named with --keyring, one that is lost \
+                    comes back from a backup";
+        Self::Other(text.into())
+    }
+}
+
+/// Small letters only, as they are written, so that no flipped bit goes unseen.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    hex::decode(text).ok().filter(|bytes| hex::encode(bytes) == text)
+}

@@ -1,0 +1,100 @@
+//! AWS KMS's errors.
+
+use crate::policy::Unknown;
+
+/// An AWS KMS error: `code` without the suffix `Exception` where AWS has it, message as AWS words it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", code.name())]
+pub struct Error {
+    pub code: Code,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    Disabled,
+    KmsInvalidState,
+    NotFound,
+    /// A name that no key here can have: AWS has the code of a key that is not there for it.
+    InvalidKeyId,
+    InvalidArn,
+    IncorrectKey,
+    InvalidCiphertext,
+    AccessDenied,
+    AlreadyExists,
+    InvalidAliasName,
+    LimitExceeded,
+    Validation,
+    UnsupportedOperation,
+    Tag,
+    InvalidMarker,
+    InvalidImportToken,
+    ExpiredImportToken,
+    IncorrectKeyMaterial,
+    InvalidKeyUsage,
+    KeyUnavailable,
+    MalformedPolicyDocument,
+    InvalidGrantId,
+    InvalidGrantToken,
+    KmsInternal,
+}
+
+impl Code {
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "DisabledException",
+            Self::KmsInvalidState => "KMSInvalidStateException",
+            Self::NotFound | Self::InvalidKeyId => "NotFoundException",
+            Self::InvalidArn => "InvalidArnException",
+            Self::IncorrectKey => "IncorrectKeyException",
+            Self::InvalidCiphertext => "InvalidCiphertextException",
+            Self::AccessDenied => "AccessDeniedException",
+            Self::AlreadyExists => "AlreadyExistsException",
+            Self::InvalidAliasName => "InvalidAliasNameException",
+            Self::LimitExceeded => "LimitExceededException",
+            Self::Validation => "ValidationException",
+            Self::UnsupportedOperation => "UnsupportedOperationException",
+            Self::MalformedPolicyDocument => "MalformedPolicyDocumentException",
+            Self::InvalidGrantId => "InvalidGrantIdException",
+            Self::InvalidGrantToken => "InvalidGrantTokenException",
+            Self::Tag => "TagException",
+            Self::InvalidMarker => "InvalidMarkerException",
+            Self::InvalidImportToken => "InvalidImportTokenException",
+            Self::ExpiredImportToken => "ExpiredImportTokenException",
+            Self::IncorrectKeyMaterial => "IncorrectKeyMaterialException",
+            Self::InvalidKeyUsage => "InvalidKeyUsageException",
+            Self::KeyUnavailable => "KeyUnavailableException",
+            Self::KmsInternal => "KMSInternalException",
+        }
+    }
+}
+
+impl Error {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// AWS says no more about a blob that does not open, or not with this context.
+    pub fn invalid_ciphertext() -> Self {
+        Self::new(Code::InvalidCiphertext, "")
+    }
+
+    /// Whether KMS could not answer, rather than refuse: who was allowed before is not denied by that.
+    pub fn is_outage(&self) -> bool {
+        matches!(self.code, Code::KmsInternal | Code::LimitExceeded)
+    }
+
+    /// A blob names another key than it has to.
+    pub fn incorrect_key() -> Self {
+        let text = "The key ID in the request does not identify a CMK that can perform this operation.";
+        Self::new(Code::IncorrectKey, text)
+    }
+}
+
+/// Nobody is taken for somebody else, whom no policy denies anything.
+impl From<Unknown> for Error {
+    fn from(unknown: Unknown) -> Self {
+        Self::new(Code::KmsInternal, unknown.0)
+    }
+}
