@@ -1,5 +1,27 @@
-//! The system calls that no safe crate carries: the only file with `unsafe`.
+//! The system calls that no safe crate carries, and files that belong to their owner alone.
+//!
+//! This file is the only one with `unsafe`; each block says why it is sound. What rustix or nix offer safely is called
+//! there, and not added here.
+//!
+//! - [`private`] opens key files, keyrings and logs by one set of rules.
+//! - [`Signals`] and [`PendingSignals`] take signals out of their default handling.
+//! - [`fork`], [`unshare_mounts`], [`set_mount_attributes`] and others are for processes that start and confine a mount.
+//! - [`file_handle`] is how a file system identifies an inode beyond its number.
+//!
+//! ```
+//! use kmsfs_sys::private::{self, Access, Kind, Refusal};
+//! use std::os::unix::fs::PermissionsExt;
+//!
+//! let dir = tempfile::tempdir()?;
+//! let key = dir.path().join("key");
+//! std::fs::write(&key, [7; 32])?;
+//! std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644))?;
+//! // Others could read it.
+//! assert!(matches!(private::open(&key, Kind::Secret, Access::Read), Err(Refusal::Rule(_))));
+//! # std::io::Result::Ok(())
+//! ```
 #![allow(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod private;
 
@@ -10,12 +32,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Which side of a fork(2) this is.
 pub enum Fork {
-    Parent { child: rustix::process::Pid },
+    /// The process that was there before.
+    Parent {
+        /// Process ID of the new one.
+        child: rustix::process::Pid,
+    },
+    /// The new process.
     Child,
 }
 
 /// Splits the process in two. Only while it has a single thread: locks that another thread held would stay locked in
 /// the child for ever.
+///
+/// # Errors
+///
+/// There is a second thread, or fork(2) failed.
 pub fn fork() -> io::Result<Fork> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
@@ -32,7 +63,7 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// What `act` answers in a clone of this process that goes on from here, beside this one: for tests, in place of a
+/// What `act` returns in a clone of this process that goes on from here, beside this one: for tests, in place of a
 /// hypervisor that resumes a machine twice. Whatever other threads held stays held in the clone, so `act` must need
 /// nothing of theirs. Builds without debug assertions, released ones among them, do not have it.
 #[cfg(debug_assertions)]
@@ -92,7 +123,7 @@ pub fn reset_signals() {
         unsafe { libc::signal(signal, action) };
     }
     let none = set_of(&[]);
-    // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+    // SAFETY: the set is initialised, and the call may return nothing through a null pointer.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
 }
 
@@ -122,20 +153,20 @@ impl Signals {
     /// Blocks `signals` in this thread and in all that it starts from now on.
     pub fn block(signals: &[libc::c_int]) -> io::Result<Self> {
         let set = set_of(signals);
-        // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+        // SAFETY: the set is initialised, and the call may return nothing through a null pointer.
         match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
             0 => Ok(Self(set)),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 
-    /// In this thread they do again what they do by default.
+    /// In this thread the signals do again what they do by default.
     pub fn release(&self) {
-        // SAFETY: the set is initialised, and the call may answer nothing through a null pointer.
+        // SAFETY: the set is initialised, and the call may return nothing through a null pointer.
         unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.0, std::ptr::null_mut()) };
     }
 
-    /// Waits for one of them and answers its number.
+    /// Waits for one of them and returns its number.
     pub fn wait(&self) -> io::Result<libc::c_int> {
         let mut signal = 0;
         // SAFETY: both point to live, initialised values of the right type.
@@ -147,13 +178,18 @@ impl Signals {
 }
 
 /// Signals that this thread takes from a descriptor for as long as the value lives, so that it can put something in
-/// order before it bears them.
+/// order before they have their effect.
 pub struct PendingSignals {
     before: libc::sigset_t,
     descriptor: OwnedFd,
 }
 
 impl PendingSignals {
+    /// Blocks `signals` in this thread until the value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// signalfd(2) or pthread_sigmask(3) failed; the mask is as it was.
     pub fn take(signals: &[libc::c_int]) -> io::Result<Self> {
         let set = set_of(signals);
         let mut before = set_of(&[]);
@@ -178,7 +214,7 @@ impl PendingSignals {
         self.descriptor.as_fd()
     }
 
-    /// Takes one that waits.
+    /// The number of a signal that is pending, which is no longer so then; `None` if there is none.
     pub fn next(&self) -> Option<libc::c_int> {
         // The number is the first member of `struct signalfd_siginfo`.
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
@@ -222,20 +258,32 @@ fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
     }
 }
 
-/// Gives the calling thread a umask (and current directory) of its own, for as long as it lives.
+/// Gives the calling thread a umask and a current directory of its own, for as long as it lives.
+///
+/// # Errors
+///
+/// unshare(2) failed.
 pub fn unshare_umask() -> io::Result<()> {
     // SAFETY: CLONE_FS touches neither descriptors nor memory; what makes the call unsafe is CLONE_FILES.
     unsafe { unshare_unsafe(UnshareFlags::FS) }.map_err(io::Error::from)
 }
 
 /// Gives the calling thread, which should be the only one, a mount namespace of its own.
+///
+/// # Errors
+///
+/// EPERM without CAP_SYS_ADMIN; else as unshare(2).
 pub fn unshare_mounts() -> io::Result<()> {
     // SAFETY: CLONE_NEWNS, which brings CLONE_FS, touches neither descriptors nor memory.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.map_err(io::Error::from)
 }
 
 /// Sets `MOUNT_ATTR_` flags of a mount, which nothing propagates to from now on (mount_setattr(2), Linux 5.12).
-/// `everywhere`: of all below it too.
+/// `everywhere`: of all mounts below it too.
+///
+/// # Errors
+///
+/// As mount_setattr(2); ENOSYS on a kernel before 5.12.
 pub fn set_mount_attributes(mount: BorrowedFd<'_>, flags: u64, everywhere: bool) -> io::Result<()> {
     let attributes = libc::mount_attr { attr_set: flags, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let how = libc::AT_EMPTY_PATH | if everywhere { libc::AT_RECURSIVE } else { 0 };
@@ -253,8 +301,12 @@ pub fn set_mount_attributes(mount: BorrowedFd<'_>, flags: u64, everywhere: bool)
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What a file system calls the inode of a name, beyond its number: the kind and the bytes of its file handle
-/// (name_to_handle_at(2)). Symlinks are not followed; nothing is opened, and no privilege needed.
+/// How a file system identifies the inode of a name, beyond its number: type and bytes of its file handle
+/// (name_to_handle_at(2)). Symlinks are not followed; nothing is opened, and no privilege is needed.
+///
+/// # Errors
+///
+/// As name_to_handle_at(2); EOPNOTSUPP where the file system has no file handles.
 pub fn file_handle(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(i32, Vec<u8>)> {
     const LONGEST: usize = libc::MAX_HANDLE_SZ as usize;
     #[repr(C)]
@@ -287,11 +339,13 @@ mod tests {
             return;
         }
         let done = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("sys::tests::{test}"), "--test-threads=1", "--nocapture"])
+            .args(["--exact", &format!("tests::{test}"), "--test-threads=1", "--nocapture"])
             .env(MARK, "1")
             .output()
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        // A name that no test has would pass too.
+        assert!(String::from_utf8_lossy(&done.stdout).contains("1 passed"), "there is no test {test}");
     }
 
     #[test]

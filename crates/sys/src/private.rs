@@ -1,4 +1,5 @@
-//! Files that are their owner's alone: what unlocks a keyring, a keyring's files, logs. One function opens them all.
+//! Files that belong to their owner alone: what unlocks a keyring, a keyring's files, logs. One function opens them
+//! all.
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::geteuid;
@@ -7,27 +8,30 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What it is, and so what others may do with it.
+/// What a file is, and so what others may do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing.
+    /// A secret: others may do nothing.
     Secret,
-    /// Nothing. It may be a pipe that this process was given: `/dev/fd/N`, as a shell's `<(command)` names it.
+    /// A secret that may also come from a pipe that this process was given: `/dev/fd/N`, as a shell's `<(command)` names
+    /// it.
     SecretLine,
-    /// A group may read it.
+    /// A log: a group may read it.
     Log,
 }
 
+/// What the caller is going to do with the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Read it; it has to exist.
     Read,
-    /// Of what is there.
+    /// Read and write it; it has to exist.
     Change,
-    /// Made with mode 0600 where it is missing.
+    /// Read and write it; it is made with mode 0600 where it is missing.
     ChangeOrMake,
-    /// Without reading. Made with mode 0600 where it is missing.
+    /// Append to it, without reading; it is made with mode 0600 where it is missing.
     Append,
-    /// Made with mode 0600 where it is missing.
+    /// Read it and append to it; it is made with mode 0600 where it is missing.
     ReadAndAppend,
 }
 
@@ -50,7 +54,7 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// With the file's name before it.
+    /// The same as an error that begins with the file's name.
     pub fn about(&self, path: &Path) -> io::Error {
         let path = path.display();
         match self {
@@ -66,14 +70,22 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// Opens a regular file that belongs to root or the caller, that others may not touch as its kind says, and that is no
-/// symbolic link; below directories that not everybody may change, unless only what is his own there (sticky).
+/// Opens a regular file that belongs to root or the caller, that others may not use otherwise than its kind allows, and
+/// that is no symbolic link. No directory above it may be one that everybody can write to, unless it is sticky.
+///
+/// # Errors
+///
+/// [`Refusal::Rule`] where a rule is broken, [`Refusal::Io`] where a system call failed.
 pub fn open(path: &Path, kind: Kind, access: Access) -> Result<File, Refusal> {
     check_place(path)?;
     open_here(path, kind, access)
 }
 
-/// As `open`, in a directory that is checked already.
+/// As [`open`], in a directory that has been checked already.
+///
+/// # Errors
+///
+/// As [`open`].
 pub fn open_here(path: &Path, kind: Kind, access: Access) -> Result<File, Refusal> {
     let is_given = kind == Kind::SecretLine && is_descriptor(path);
     let mut options = OpenOptions::new();
@@ -122,7 +134,11 @@ fn is_descriptor(path: &Path) -> bool {
         || ["/dev/fd", "/proc/self/fd"].iter().any(|dir| path.parent() == Some(Path::new(dir)))
 }
 
-/// A directory of private files: who can write to it can put other files into it.
+/// Checks a directory of private files: whoever can write to it can put other files into it.
+///
+/// # Errors
+///
+/// It belongs to somebody else, others can write to it, or to a directory above it that is not sticky.
 pub fn check_directory(dir: &Path) -> Result<(), Refusal> {
     let metadata = fs::metadata(dir)?;
     check_owner(&metadata)?;
