@@ -8,6 +8,7 @@ use sha2::Sha256;
 pub struct ChainKey(SecretKey);
 
 impl ChainKey {
+    /// A key that was made for a chain and is kept somewhere.
     pub fn new(key: SecretKey) -> Self {
         Self(key)
     }
@@ -17,6 +18,7 @@ impl ChainKey {
         Self(SecretKey::derived(None, root.expose(), &[b"kmsfs audit log"]))
     }
 
+    /// The key itself, to be kept.
     pub fn into_key(self) -> SecretKey {
         self.0
     }
@@ -26,6 +28,7 @@ impl ChainKey {
         wiped(|| self.mac(record).finalize().into_bytes().into())
     }
 
+    /// Whether `hash` is the one of this record, compared in constant time.
     pub fn verify(&self, record: &[u8], hash: &[u8; 32]) -> bool {
         wiped(|| self.mac(record).verify_slice(hash).is_ok())
     }

@@ -24,6 +24,11 @@ pub fn wrap(wrapping_key: &SecretKey, key: &SecretKey, bound_to: &[u8]) -> Vec<u
     envelope
 }
 
+/// The key in an envelope that [`wrap`] made under the same wrapping key and for the same `bound_to`.
+///
+/// # Errors
+///
+/// [`Tampered`]: it is another length, or was not made so.
 pub fn unwrap(wrapping_key: &SecretKey, envelope: &[u8], bound_to: &[u8]) -> Result<SecretKey, Tampered> {
     let envelope: &[u8; LEN] = envelope.try_into().map_err(|_| Tampered)?;
     let (salt, rest) = envelope.split_first_chunk::<SALT>().ok_or(Tampered)?;

@@ -7,7 +7,7 @@ use std::ops::Deref;
 pub(super) struct Expanded(Box<LessSafeKey>);
 
 impl Expanded {
-    pub fn new(key: &SecretKey) -> Self {
+    pub(crate) fn new(key: &SecretKey) -> Self {
         wiped(|| Self(Box::new(expanded(key.expose()))))
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// KiB; `None` where the kernel does not say.
-pub fn free_memory_kib() -> Option<u64> {
+pub(crate) fn free_memory_kib() -> Option<u64> {
     free_below(Path::new("/"))
 }
 

@@ -8,10 +8,14 @@ use rsa::{Oaep, PrivateKey};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+/// Length of an RSA key: those that AWS KMS offers for imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Modulus {
+    /// RSA_2048.
     Bits2048,
+    /// RSA_3072.
     Bits3072,
+    /// RSA_4096.
     Bits4096,
 }
 
@@ -19,6 +23,7 @@ pub enum Modulus {
 pub struct ImportKey(PrivateKey);
 
 impl ImportKey {
+    /// Makes a key, which takes up to some seconds.
     pub fn generate(modulus: Modulus) -> Result<Self, Tampered> {
         let bits = match modulus {
             Modulus::Bits2048 => 2048,
@@ -33,6 +38,11 @@ impl ImportKey {
         wiped(|| Ok(self.0.to_pkcs8_der().map_err(|_| Tampered)?.to_bytes()))
     }
 
+    /// The key that [`ImportKey::to_bytes`] returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Tampered`]: the bytes are no such key.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Tampered> {
         wiped(|| PrivateKey::from_pkcs8_der(bytes)).map(Self).map_err(|_| Tampered)
     }

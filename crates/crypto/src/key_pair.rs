@@ -6,12 +6,14 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 const PUBLIC: usize = 32;
 
+/// An X25519 key pair.
 pub struct KeyPair {
     private: SecretKey,
     public: [u8; PUBLIC],
 }
 
 impl KeyPair {
+    /// A fresh key pair.
     pub fn random() -> Self {
         Self::of(SecretKey::random())
     }
@@ -22,10 +24,12 @@ impl KeyPair {
         Self { private, public }
     }
 
+    /// The private key, to be kept.
     pub fn private(&self) -> &SecretKey {
         &self.private
     }
 
+    /// The public key, which [`seal_to`] takes.
     pub fn public(&self) -> &[u8; PUBLIC] {
         &self.public
     }

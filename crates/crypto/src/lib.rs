@@ -1,5 +1,33 @@
-//! Keys, AEAD and key derivation. The only layer that touches key bytes; it knows nothing of files.
+//! Keys, authenticated encryption and key derivation: the only package that touches the bytes of a key.
+//!
+//! It knows nothing of files, stores or KMSs. Other packages hold a [`SecretKey`], which shows and copies nothing, and
+//! hand it to what does something with it. Nonces are never parameters: they are made here, from random bytes of the
+//! kernel ([`random`]), and hedged against random bytes that come twice. Whatever handles key bytes runs in [`wiped`],
+//! which overwrites the stack that it used.
+//!
+//! - [`ObjectKeys`] derives an object's keys from its data key; [`ChunkCipher`] encrypts and decrypts its chunks.
+//! - [`envelope`] and [`sealed`] encrypt a key or a byte string under a key, [`seal_to`] to a public key.
+//! - [`passphrase`], [`recovery_key`] and [`key_file`] are what a person unlocks a keyring with.
+//! - [`StoreKey`], [`MacKey`] and [`ChainKey`] authenticate; [`MetadataCipher`] encrypts symlink targets and attributes.
+//!
+//! ```
+//! use kmsfs_crypto::{ObjectKeys, ObjectParameters, SecretKey};
+//!
+//! let parameters = ObjectParameters { object_id: [7; 16], chunk_size: 4096 };
+//! let keys = ObjectKeys::new(SecretKey::random(), parameters, 0);
+//! let cipher = keys.chunk_cipher(0);
+//!
+//! let mut chunk = *b"my name is Bond";
+//! let tag = cipher.sealing().seal(3, &mut chunk);
+//! assert_ne!(&chunk, b"my name is Bond");
+//! // It opens as the chunk that it is, and as no other one.
+//! assert!(cipher.open(4, &tag, &mut chunk.clone()).is_err());
+//! cipher.open(3, &tag, &mut chunk)?;
+//! assert_eq!(&chunk, b"my name is Bond");
+//! # Ok::<(), kmsfs_crypto::Tampered>(())
+//! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 mod chain;
 pub mod envelope;

@@ -14,6 +14,7 @@ impl MetadataCipher {
     /// Bytes that a sealed value is longer than its plaintext: nonce and tag.
     pub const OVERHEAD: usize = 28;
 
+    /// A cipher under a bucket's metadata data key.
     pub fn new(data_key: SecretKey) -> Self {
         Self { cipher: Expanded::new(&data_key), key: data_key }
     }
@@ -30,6 +31,11 @@ impl MetadataCipher {
         sealed
     }
 
+    /// The value that [`MetadataCipher::seal`] sealed for the same `bound_to`.
+    ///
+    /// # Errors
+    ///
+    /// [`Tampered`]: it is too short, or was not made so.
     pub fn open(&self, bound_to: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Tampered> {
         let (nonce, text) = sealed.split_at_checked(12).ok_or(Tampered)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Tampered)?;

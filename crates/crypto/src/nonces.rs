@@ -46,11 +46,11 @@ pub(super) enum Layer {
 }
 
 impl NonceKey {
-    pub fn new(key: &SecretKey) -> Self {
+    pub(crate) fn new(key: &SecretKey) -> Self {
         Self(wiped(|| Box::new(Aes256Enc::new(key.expose().into()))))
     }
 
-    pub fn draw(&self) -> Nonces<'_> {
+    pub(crate) fn draw(&self) -> Nonces<'_> {
         let mut random = random::bytes::<16>().into();
         self.0.encrypt_block(&mut random);
         Nonces { key: self, random }
@@ -65,13 +65,13 @@ impl NonceKey {
 
 impl Nonces<'_> {
     /// Of a chunk with this plaintext, before any layer.
-    pub fn of(&self, index: u64, plaintext: &[u8]) -> ChunkNonces<'_> {
+    pub(crate) fn of(&self, index: u64, plaintext: &[u8]) -> ChunkNonces<'_> {
         ChunkNonces { nonces: self, index, len: plaintext.len() as u32, hash: hash(&HASH_KEY, plaintext) }
     }
 }
 
 impl ChunkNonces<'_> {
-    pub fn layer(&self, layer: Layer) -> [u8; 12] {
+    pub(crate) fn layer(&self, layer: Layer) -> [u8; 12] {
         let Self { nonces, index, len, hash } = self;
         let which = u128::from(*index) | u128::from(*len) << 64 | (layer as u128) << 96;
         let mac = nonces.key.absorb(nonces.key.absorb(nonces.random, which), *hash);

@@ -20,6 +20,7 @@ pub enum Suite {
 }
 
 impl Suite {
+    /// The suite of a number in a header; `None` for a number that this version does not know.
     pub fn from_number(number: u16) -> Option<Self> {
         [Self::Aes256Gcm, Self::DualAes256Gcm].into_iter().find(|suite| *suite as u16 == number)
     }
@@ -28,25 +29,37 @@ impl Suite {
 /// Nonce and tag of one layer of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerTag {
+    /// Random and hedged, never chosen by a caller.
     pub nonce: [u8; 12],
+    /// AES-GCM's tag.
     pub tag: [u8; 16],
 }
 
 /// What it takes to decrypt a chunk, beside keys. The inner layer is what the plaintext is encrypted in first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkTag {
+    /// Of the layer that is on disk.
     pub outer: LayerTag,
+    /// Of the layer below it; `None` with one layer.
     pub inner: Option<LayerTag>,
 }
 
 /// An object's data key: one for each layer.
 #[derive(Debug)]
 pub enum DataKey {
+    /// One layer: AES256 and aws:kms.
     Single(SecretKey),
-    Dual { outer: SecretKey, inner: SecretKey },
+    /// Two layers: aws:kms:dsse.
+    Dual {
+        /// Of the layer that is on disk.
+        outer: SecretKey,
+        /// Of the layer below it.
+        inner: SecretKey,
+    },
 }
 
 impl DataKey {
+    /// The cipher suite that has as many layers.
     pub fn suite(&self) -> Suite {
         match self {
             Self::Single(_) => Suite::Aes256Gcm,
@@ -79,6 +92,7 @@ impl From<SecretKey> for DataKey {
 /// What an object's keys are bound to, beside the data key.
 #[derive(Debug, Clone, Copy)]
 pub struct ObjectParameters {
+    /// In the header of the object file, and the salt of every derived key.
     pub object_id: [u8; 16],
     /// Bytes.
     pub chunk_size: u32,
@@ -107,6 +121,7 @@ impl ObjectKeys {
         })
     }
 
+    /// The cipher suite of the data key.
     pub fn suite(&self) -> Suite {
         self.data_key.suite()
     }
@@ -121,6 +136,7 @@ impl ObjectKeys {
         &self.commitment
     }
 
+    /// The cipher of one key epoch. Deriving its keys costs some microseconds: a caller keeps it.
     pub fn chunk_cipher(&self, epoch: u16) -> ChunkCipher {
         let suite = self.data_key.suite();
         let derive = |key: &[u8], purpose| derive(key, suite, &self.parameters, epoch, purpose);
@@ -136,18 +152,30 @@ impl ObjectKeys {
         })
     }
 
+    /// HMAC-SHA-256 of the bytes of a header that the seal covers.
     pub fn mac_seal(&self, sealed: &[u8]) -> [u8; 32] {
         wiped(|| hmac(&self.seal, sealed).finalize().into_bytes().into())
     }
 
+    /// Compares in constant time.
+    ///
+    /// # Errors
+    ///
+    /// [`Tampered`]: the seal is not of this data key or of these bytes.
     pub fn verify_seal(&self, sealed: &[u8], mac: &[u8; 32]) -> Result<(), Tampered> {
         wiped(|| hmac(&self.seal, sealed).verify_slice(mac)).map_err(|_| Tampered)
     }
 
+    /// HMAC-SHA-256 of a sidecar record.
     pub fn mac_sidecar(&self, record: &[u8]) -> [u8; 32] {
         wiped(|| hmac(&self.sidecar, record).finalize().into_bytes().into())
     }
 
+    /// Compares in constant time.
+    ///
+    /// # Errors
+    ///
+    /// [`Tampered`]: the record is not of this data key or of these bytes.
     pub fn verify_sidecar(&self, record: &[u8], mac: &[u8; 32]) -> Result<(), Tampered> {
         wiped(|| hmac(&self.sidecar, record).verify_slice(mac)).map_err(|_| Tampered)
     }
@@ -210,6 +238,7 @@ impl Sealing<'_> {
 }
 
 impl ChunkCipher {
+    /// Begins a request: asks the kernel for random bytes, once for all of its chunks.
     pub fn sealing(&self) -> Sealing<'_> {
         wiped(|| Sealing { cipher: self, nonces: self.nonces.draw() })
     }

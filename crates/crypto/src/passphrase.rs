@@ -9,8 +9,11 @@ use zeroize::Zeroizing;
 /// What stretching a passphrase costs; kept beside what it protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
+    /// Memory, in KiB.
     pub memory_kib: u32,
+    /// Passes over the memory.
     pub passes: u32,
+    /// Lanes; one thread fills them all.
     pub lanes: u32,
 }
 
@@ -68,6 +71,11 @@ fn whole(number: f64) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImpossibleCost;
 
+/// A key from a passphrase (Argon2id, version 0x13) with a random salt.
+///
+/// # Errors
+///
+/// [`ImpossibleCost`]: a damaged cost, or more memory than there is.
 pub fn stretch(passphrase: &[u8], salt: &[u8; 16], cost: Cost) -> Result<SecretKey, ImpossibleCost> {
     if cost.memory_kib > MOST_MEMORY_KIB || cost.passes > 1000 || cost.lanes > 64 {
         return Err(ImpossibleCost);

@@ -32,6 +32,7 @@ pub fn fill(bytes: &mut [u8]) {
     }
 }
 
+/// So many random bytes.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);

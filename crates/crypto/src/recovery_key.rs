@@ -29,6 +29,7 @@ pub enum Mistyped {
 }
 
 impl RecoveryKey {
+    /// A fresh recovery key.
     pub fn random() -> Self {
         let mut letters = Letters::default();
         wiped(|| letters.fill_with(|| random::below(PRIME.into()) as u8));

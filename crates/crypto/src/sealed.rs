@@ -16,6 +16,11 @@ pub fn seal(key: &SecretKey, text: &[u8], bound_to: &[u8]) -> Vec<u8> {
     sealed
 }
 
+/// The text that [`seal`] sealed under the same key and for the same `bound_to`.
+///
+/// # Errors
+///
+/// [`Tampered`]: it is too short, or was not made so.
 pub fn open(key: &SecretKey, sealed: &[u8], bound_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, Tampered> {
     let (salt, rest) = sealed.split_first_chunk::<SALT>().ok_or(Tampered)?;
     let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(Tampered)?;

@@ -9,6 +9,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub struct SecretKey(Box<[u8; 32]>);
 
 impl SecretKey {
+    /// Bytes of a key.
     pub const LEN: usize = 32;
 
     /// A fresh key, from the kernel's generator.

@@ -8,6 +8,7 @@ use sha2::Sha256;
 pub struct StoreKey(SecretKey);
 
 impl StoreKey {
+    /// The key of a store, from its keyring.
     pub fn new(secret: SecretKey) -> Self {
         Self(secret)
     }

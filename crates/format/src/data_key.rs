@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 /// A data key as the sidecar keeps it: wrapped, with all that is needed to ask for it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedDataKey {
+    /// The object's encryption.
     pub algorithm: Algorithm,
     /// ARN of the KMS key; empty for `AES256`, whose key is the service's own.
     pub key_arn: String,
@@ -22,10 +23,13 @@ pub struct WrappedDataKey {
 /// S3's `SSEAlgorithm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
+    /// SSE-S3: the service's own key wraps it.
     #[serde(rename = "AES256")]
     Aes256,
+    /// SSE-KMS: a KMS key wraps it.
     #[serde(rename = "aws:kms")]
     AwsKms,
+    /// DSSE-KMS: two layers, each with a data key that the KMS key wraps.
     #[serde(rename = "aws:kms:dsse")]
     AwsKmsDsse,
 }
@@ -36,6 +40,7 @@ impl Algorithm {
         [Self::Aes256, Self::AwsKms, Self::AwsKmsDsse].into_iter().find(|a| a.as_str() == name)
     }
 
+    /// S3's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Aes256 => "AES256",

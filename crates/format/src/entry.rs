@@ -11,7 +11,9 @@ const INNER: usize = 32;
 /// Nonces and tags of one chunk's ciphertext, and its key epoch. A chunk without an entry is a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
+    /// Nonces and tags, of as many layers as the object has.
     pub tag: ChunkTag,
+    /// Key epoch that the chunk was encrypted in.
     pub epoch: u16,
 }
 

@@ -24,10 +24,15 @@ const HAS_MD5: u16 = 1;
 /// A header block without its tag entries, as it stands on disk: nothing in it is verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
+    /// Names the object for as long as it lives.
     pub object_id: ObjectId,
+    /// How its chunks are encrypted.
     pub suite: Suite,
+    /// Its last committed state.
     pub seal: Seal,
+    /// HMAC-SHA-256 of the seal and all before it, under a key derived from the data key.
     pub mac: [u8; 32],
+    /// Where its sidecar record is; not under the MAC, since records move.
     pub sidecar: Place,
 }
 
@@ -36,6 +41,7 @@ pub struct Header {
 pub struct Seal {
     /// Grows by one a commit.
     pub sequence: u64,
+    /// Of the content.
     pub length: PlainLen,
     /// Of the header's tag entries.
     pub entries: Hash,
@@ -43,12 +49,18 @@ pub struct Seal {
     pub top: Hash,
     /// Key epoch of new chunks, and chunks encrypted in it so far.
     pub epoch: u16,
+    /// Chunks that were encrypted in `epoch` so far.
     pub encryptions: u64,
     /// The content's MD5 where a PUT under AES256 gave it: S3's ETag.
     pub md5: Option<[u8; 16]>,
 }
 
 impl Header {
+    /// Takes a header block apart.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`]: it is cut off, of another format or version, or says something that no writer writes.
     pub fn read(block: &[u8]) -> Result<Self, Malformed> {
         if block.len() < BLOCK as usize {
             return Err(Malformed("the header block is cut off"));

@@ -30,6 +30,7 @@ pub enum Geometry {
 }
 
 impl Geometry {
+    /// The geometry of objects under that suite.
     pub fn of(suite: Suite) -> Self {
         match suite {
             Suite::Aes256Gcm => Self::Single,
@@ -99,14 +100,18 @@ pub struct PageIndex(pub u64);
 /// A table page (`level` 0) or an inner node (1 and up) of the hash tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId {
+    /// 0 is a table page, 1 and up are inner nodes.
     pub level: u32,
+    /// Number of the table in its level, from 0.
     pub index: u64,
 }
 
 /// Where a chunk's tag entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntrySlot {
+    /// This entry of the header block.
     Header(usize),
+    /// This entry of a table page.
     Page(PageIndex, usize),
 }
 
@@ -130,6 +135,7 @@ impl PlainLen {
         self.0.saturating_sub(chunk.0 * CHUNK).min(CHUNK) as usize
     }
 
+    /// Length of an object file with so much plaintext.
     pub fn cipher(self, geometry: Geometry) -> CipherLen {
         match self.chunks() {
             0 => CipherLen(BLOCK),
@@ -180,6 +186,7 @@ impl ChunkIndex {
         }
     }
 
+    /// Where its tag entry is.
     pub fn slot(self, geometry: Geometry) -> EntrySlot {
         let page_chunks = geometry.page_chunks();
         match self.0.checked_sub(geometry.header_chunks()) {
@@ -198,10 +205,12 @@ impl ChunkIndex {
 }
 
 impl PageIndex {
+    /// The same page as a table of the tree.
     pub fn table(self) -> TableId {
         TableId { level: 0, index: self.0 }
     }
 
+    /// The first chunk whose entry it has.
     pub fn first_chunk(self, geometry: Geometry) -> ChunkIndex {
         ChunkIndex(geometry.header_chunks() + self.0 * geometry.page_chunks())
     }

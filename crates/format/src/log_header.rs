@@ -18,6 +18,7 @@ const RANGES_AT: usize = 48;
 const OPENING_AT: usize = RANGES_AT + RANGES * 16;
 const MAC_AT: usize = HEADER - 4 - 32;
 
+/// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogHeader {
     /// Records of another epoch are left over from before and are not read.
@@ -38,6 +39,7 @@ pub struct LogHeader {
 /// A header of version 1: the same, and where a span would begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
+    /// What it says, whatever its version.
     pub header: LogHeader,
     /// Of version 1: the end of its last checkpoint that left no object uncommitted, nanoseconds since 1970.
     pub unsealed: Option<i64>,
@@ -51,10 +53,12 @@ pub struct Crashes {
 }
 
 impl Crashes {
+    /// Whether no epoch ended in a crash.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
+    /// Whether this epoch ended in a crash.
     pub fn contains(&self, epoch: u64) -> bool {
         self.ranges[..self.count].iter().any(|(first, last)| (*first..=*last).contains(&epoch))
     }

@@ -24,9 +24,21 @@ const MARKED: u8 = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body<'a> {
     /// These bytes at this offset of the object file.
-    Object { offset: u64, bytes: &'a [u8] },
+    Object {
+        /// In the object file.
+        offset: u64,
+        /// What is written there.
+        bytes: &'a [u8],
+    },
     /// These bytes at this offset of a segment of sidecars.
-    Segment { segment: u32, offset: u64, bytes: &'a [u8] },
+    Segment {
+        /// Number of the segment.
+        segment: u32,
+        /// In the segment file.
+        offset: u64,
+        /// What is written there.
+        bytes: &'a [u8],
+    },
     /// Commits every record of the object before it.
     Mark(Mark<'a>),
     /// A hint only: an object that is found lives.
@@ -56,6 +68,7 @@ pub struct HomeWrite {
     pub number: u64,
     /// In the object file.
     pub offset: u64,
+    /// Its length, in bytes.
     pub len: u32,
     /// CRC-32 of its bytes.
     pub crc: u32,
@@ -65,6 +78,7 @@ impl HomeWrite {
     /// Bytes that it takes in a mark.
     pub const SIZE: usize = 24;
 
+    /// Appends its form in a mark's list, of [`Self::SIZE`] bytes.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.offset.to_le_bytes());
@@ -74,6 +88,7 @@ impl HomeWrite {
 }
 
 impl Mark<'_> {
+    /// Takes `homes` apart.
     pub fn home_writes(&self) -> impl Iterator<Item = HomeWrite> {
         self.homes.chunks_exact(HomeWrite::SIZE).map(|bytes| HomeWrite {
             number: u64_at(bytes, 0),
@@ -96,16 +111,19 @@ pub enum Marks<'a> {
     Sealed(&'a Verify<'a>),
 }
 
+/// A record, without the checksum and position that are written with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// The object that it is of.
     pub object_id: ObjectId,
     /// Path below `buckets/` that the object had when it first appended in this epoch; empty otherwise.
     pub hint: &'a [u8],
+    /// What it says.
     pub body: Body<'a>,
 }
 
 /// Bytes that a record takes in the log, padding included.
-pub fn record_len(hint: usize, bytes: usize) -> usize {
+pub(crate) fn record_len(hint: usize, bytes: usize) -> usize {
     (RECORD_HEADER + hint + bytes).next_multiple_of(ALIGN)
 }
 

@@ -23,9 +23,11 @@ const MAC: usize = 32;
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
+    /// Number of the segment file.
     pub segment: u32,
     /// First unit in the segment.
     pub unit: u32,
+    /// How many units, from 1 to [`MAX_UNITS`].
     pub units: u16,
 }
 
@@ -33,10 +35,12 @@ impl Place {
     /// Bytes of its form in a header block.
     pub const LEN: usize = 16;
 
+    /// Byte offset in the segment file.
     pub fn offset(self) -> u64 {
         u64::from(self.unit) * UNIT as u64
     }
 
+    /// Its length in bytes.
     pub fn bytes(self) -> usize {
         usize::from(self.units) * UNIT
     }
@@ -56,20 +60,28 @@ impl Place {
     }
 }
 
+/// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Kind {
+    /// A [`Sidecar`]: the wrapped data keys of an object.
     Sidecar = 1,
+    /// A symlink target that is too long for the backing symlink.
     SymlinkTarget = 2,
 }
 
 /// A record as it stands on disk; its checksum is right, its MAC is not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
+    /// What the body is.
     pub kind: Kind,
+    /// The object that it belongs to.
     pub object_id: ObjectId,
+    /// The object's inode in the backing file system: a hint, outside the MAC.
     pub inode: u64,
+    /// A [`Sidecar`], encoded, or a sealed symlink target.
     pub body: Vec<u8>,
+    /// Of [`Record::authenticated`].
     pub mac: [u8; 32],
 }
 
@@ -96,6 +108,11 @@ impl Record {
         bytes
     }
 
+    /// Takes a record apart; `bytes` are all of its units.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`]: what is there is no record, or not a whole one.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() < UNIT || &bytes[..4] != MAGIC {
             return Err(Malformed("there is no record at the sidecar's place"));
@@ -156,6 +173,7 @@ pub fn owner(bytes: &[u8]) -> Option<ObjectId> {
 /// The body of an object's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sidecar {
+    /// The bucket that it was made in.
     pub bucket: String,
     /// Nanoseconds since 1970.
     pub created: i64,
@@ -166,13 +184,16 @@ pub struct Sidecar {
 /// A data key and the key epochs it serves, up to the next one's first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpochKey {
+    /// The first key epoch that it serves.
     pub first_epoch: u16,
+    /// The data key, wrapped, and what is needed to unwrap it.
     pub wrapped: WrappedDataKey,
     /// Of the cipher for `first_epoch`.
     pub commitment: [u8; 32],
 }
 
 impl Sidecar {
+    /// The record's body (bincode, docs/FORMAT.md).
     pub fn encode(&self) -> Vec<u8> {
         let body = Body {
             version: VERSION,
@@ -184,6 +205,11 @@ impl Sidecar {
         encoding().serialize(&body).expect("a sidecar can be serialized")
     }
 
+    /// Takes a body apart.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`]: it does not decode, is of another version, or has no key or keys in a wrong order.
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let malformed = Malformed("the sidecar's body does not decode");
         let body: Body = encoding().deserialize(body).map_err(|_| malformed)?;

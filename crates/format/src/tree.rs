@@ -3,6 +3,7 @@
 use super::bytes::is_zero;
 use sha2::{Digest, Sha256};
 
+/// SHA-256.
 pub type Hash = [u8; 32];
 
 /// Hash of an empty table, which is never read from the disk.

@@ -23,7 +23,7 @@ impl BucketKey {
     /// The bucket key's context holds the bucket's ARN only, so the object's ARN is bound here. It is as of creation
     /// and a rename leaves it alone, so it stands beside what it is bound to:
     /// length of the ARN in bytes (u32, little-endian), the ARN, the data key's envelope with both as additional data.
-    pub fn wrap(&self, data_key: &SecretKey, object_arn: &str) -> Vec<u8> {
+    pub(crate) fn wrap(&self, data_key: &SecretKey, object_arn: &str) -> Vec<u8> {
         // An ARN is a path of the mount and some characters more: far below 4 GiB.
         let mut bytes = (object_arn.len() as u32).to_le_bytes().to_vec();
         bytes.extend_from_slice(object_arn.as_bytes());
@@ -32,7 +32,7 @@ impl BucketKey {
         bytes
     }
 
-    pub fn unwrap(&self, bytes: &[u8]) -> Result<SecretKey, Tampered> {
+    pub(crate) fn unwrap(&self, bytes: &[u8]) -> Result<SecretKey, Tampered> {
         let (len, _) = bytes.split_first_chunk().ok_or(Tampered)?;
         let bound = (u32::from_le_bytes(*len) as usize).saturating_add(len.len());
         let (bound, envelope) = bytes.split_at_checked(bound).ok_or(Tampered)?;
@@ -82,12 +82,17 @@ pub(super) struct Found {
 }
 
 impl<K: Hash + Eq + Clone> BucketKeys<K> {
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, state: Mutex::new(State { slots: HashMap::new(), lookups: 0, swept: None }) }
     }
 
     /// Counts as one use. `make` asks KMS; its error is passed on and nothing is kept.
-    pub fn get<E>(&self, key: &K, now: Instant, make: impl FnOnce() -> Result<BucketKey, E>) -> Result<Found, E> {
+    pub(crate) fn get<E>(
+        &self,
+        key: &K,
+        now: Instant,
+        make: impl FnOnce() -> Result<BucketKey, E>,
+    ) -> Result<Found, E> {
         let slot = self.slot(key, now);
         let mut slot = slot.lock();
         if let Some(entry) = slot.as_mut().filter(|e| self.is_usable(e, now)) {
@@ -100,17 +105,17 @@ impl<K: Hash + Eq + Clone> BucketKeys<K> {
         Ok(Found { bucket_key, cached: false })
     }
 
-    pub fn forget(&self, key: &K) {
+    pub(crate) fn forget(&self, key: &K) {
         self.state.lock().slots.remove(key);
     }
 
     /// Zeroizes those whose time is over, as soon as nobody is using them.
-    pub fn drop_expired(&self, now: Instant) {
+    pub(crate) fn drop_expired(&self, now: Instant) {
         self.state.lock().sweep(|entry| self.is_usable(entry, now));
     }
 
     /// Zeroizes those that are no longer to be kept, as soon as nobody is using them.
-    pub fn retain(&self, keep: impl Fn(&BucketKey) -> bool) {
+    pub(crate) fn retain(&self, keep: impl Fn(&BucketKey) -> bool) {
         // Asking may take long, and whoever wants a key meanwhile need not wait.
         let slots: Vec<_> =
             self.state.lock().slots.iter().map(|(key, slot)| (key.clone(), slot.entry.clone())).collect();

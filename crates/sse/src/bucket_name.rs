@@ -11,6 +11,11 @@ const RESERVED_SUFFIXES: [&str; 4] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3"];
 pub struct BucketName(String);
 
 impl BucketName {
+    /// Checks a name against all rules.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that it breaks.
     pub fn parse(name: impl AsRef<OsStr>) -> Result<Self, BucketNameError> {
         let name = name.as_ref();
         // What is not UTF-8 has a byte outside of the allowed characters in any case.
@@ -19,6 +24,7 @@ impl BucketName {
         Ok(Self(text.to_owned()))
     }
 
+    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -36,18 +42,25 @@ pub enum BucketNameError {
     /// In bytes.
     #[error("{INVALID}: a bucket name has 3 to 63 characters, this one has {0}")]
     Length(usize),
+    /// A character that no bucket name has.
     #[error("{INVALID}: a bucket name consists of a-z, 0-9, '.' and '-', this one contains {0:?}")]
     Character(char),
+    /// It begins with this one.
     #[error("{INVALID}: a bucket name begins with a letter or digit, this one with {0:?}")]
     Beginning(char),
+    /// It ends with this one.
     #[error("{INVALID}: a bucket name ends with a letter or digit, this one with {0:?}")]
     End(char),
+    /// Two dots in a row.
     #[error("{INVALID}: a bucket name has no two dots in a row")]
     AdjacentDots,
+    /// It looks like an IPv4 address.
     #[error("{INVALID}: a bucket name is not formed like an IPv4 address")]
     IpAddress,
+    /// A beginning that S3 keeps for itself.
     #[error("{INVALID}: a bucket name does not begin with {0:?}")]
     ReservedPrefix(&'static str),
+    /// An end that S3 keeps for itself.
     #[error("{INVALID}: a bucket name does not end with {0:?}")]
     ReservedSuffix(&'static str),
 }

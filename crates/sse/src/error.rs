@@ -3,11 +3,17 @@ use kmsfs_kms as kms;
 /// Why S3 would refuse: its code and its message, which are the text for the log line that goes with the errno.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
+    /// KMS refused, or could not be asked.
     #[error("{}: {}", s3_code(.0.code), .0.message)]
     Kms(#[from] kms::Error),
     /// S3's `InvalidArgument`, `MalformedXML` and the like: code and message.
     #[error("{code}: {message}")]
-    Invalid { code: &'static str, message: String },
+    Invalid {
+        /// S3's code.
+        code: &'static str,
+        /// S3's message, or what is wrong and what to do.
+        message: String,
+    },
 }
 
 /// S3's code for a request that asks for something that is not provided here.
@@ -22,6 +28,7 @@ impl RequestError {
         Self::Invalid { code: "MalformedXML", message: message.into() }
     }
 
+    /// For what S3 does and kmsfs does not; system calls return EOPNOTSUPP.
     pub fn not_implemented(message: impl Into<String>) -> Self {
         Self::Invalid { code: NOT_IMPLEMENTED, message: message.into() }
     }

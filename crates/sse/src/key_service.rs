@@ -44,6 +44,7 @@ pub(super) struct Stored {
 }
 
 impl KeyService {
+    /// Data keys of `kms`, and those under `service`, the service's own key.
     pub fn new(kms: Arc<dyn Kms>, service: Arc<dyn ServiceKey>) -> Self {
         Self::with_clock(kms, service, Box::new(Instant::now))
     }
@@ -95,6 +96,11 @@ impl KeyService {
         }
     }
 
+    /// The object's data key, from the KMS, the service's own key or a bucket key in memory.
+    ///
+    /// # Errors
+    ///
+    /// As KMS refuses `caller`, or as what is wrapped is damaged.
     pub fn unwrap(&self, wrapped: &WrappedDataKey, caller: &Caller) -> Result<DataKey, RequestError> {
         let Some(inner_blob) = &wrapped.inner_blob else {
             return Ok(DataKey::Single(self.unwrap_single(wrapped, caller)?));
@@ -167,6 +173,7 @@ impl KeyService {
         Ok(Some(key_arn))
     }
 
+    /// The service's own key, that of AES256.
     pub fn service(&self) -> &dyn ServiceKey {
         &*self.service
     }

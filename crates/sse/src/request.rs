@@ -7,9 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use kmsfs_kms::EncryptionContext;
 use serde::{Deserialize, Serialize};
 
+/// Header of the algorithm.
 pub const ALGORITHM: &str = "x-amz-server-side-encryption";
+/// Header of the KMS key: key id, key ARN, alias or alias ARN.
 pub const KEY_ID: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+/// Header of the encryption context, Base64 of JSON.
 pub const CONTEXT: &str = "x-amz-server-side-encryption-context";
+/// Header of the bucket key, `true` or `false`.
 pub const BUCKET_KEY_ENABLED: &str = "x-amz-server-side-encryption-bucket-key-enabled";
 
 /// The encryption headers of a request, each well-formed and each optional. As JSON (of `kmsfs put`), the fields have
@@ -17,10 +21,13 @@ pub const BUCKET_KEY_ENABLED: &str = "x-amz-server-side-encryption-bucket-key-en
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RequestJson", into = "RequestJson")]
 pub struct Request {
+    /// AES256, aws:kms or aws:kms:dsse.
     pub algorithm: Option<Algorithm>,
+    /// Key id, key ARN, alias or alias ARN; without it aws:kms means aws/s3.
     pub key_id: Option<String>,
     /// The request's own pairs; S3 adds `aws:s3:arn`, so that a request cannot.
     pub context: Option<EncryptionContext>,
+    /// Whether a bucket key wraps the data key.
     pub bucket_key: Option<bool>,
 }
 
@@ -41,6 +48,7 @@ impl Request {
         Ok(())
     }
 
+    /// Whether it has no header at all.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

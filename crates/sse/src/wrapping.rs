@@ -18,7 +18,7 @@ pub(super) enum Wrapping<'a> {
 }
 
 impl<'a> Wrapping<'a> {
-    pub fn of(want: &'a Encryption) -> Self {
+    pub(crate) fn of(want: &'a Encryption) -> Self {
         let key_id = want.key_id.as_deref().unwrap_or(AWS_S3);
         match want.algorithm {
             Algorithm::Aes256 => Self::Service,

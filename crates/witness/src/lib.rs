@@ -1,10 +1,25 @@
-//! What was last seen of a store and of its keyring, kept outside both: one that was put back to an earlier state, or a
-//! second copy that went on, is noticed by it.
+//! What was last seen of a store and of its keyring, kept outside both. It shows when one of them has been put back to an
+//! earlier state, or is another copy of the same one.
 //!
-//! Who keeps it is the witness; who compares is the store and the keyring, each under a key of its own, so that nobody
-//! else can write what is believed. What is told was durable before, so that a crash leaves them ahead of the record,
-//! never behind it.
+//! A [`Witness`] keeps one record; the program decides where. The store and the keyring write and compare their records
+//! ([`record`], [`Sighting`]), each under a key of its own, so that nobody else can write one that is believed. A state is
+//! durable before it is recorded, so after a crash a store is ahead of its record and never behind it.
+//!
+//! ```
+//! use kmsfs_crypto::{SecretKey, StoreKey};
+//! use kmsfs_witness::{Sighting, record};
+//! use std::collections::BTreeMap;
+//!
+//! let key = StoreKey::new(SecretKey::random()).mac_key("an example");
+//! let seen = BTreeMap::from([("epoch".to_owned(), 12_u64)]);
+//! let kept = record(&key, &seen);
+//! assert_eq!(Sighting::decode(&key, &kept).map(|sighting| sighting.of), Some(seen));
+//!
+//! let other = StoreKey::new(SecretKey::random()).mac_key("an example");
+//! assert!(Sighting::<BTreeMap<String, u64>>::decode(&other, &kept).is_none());
+//! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 use kmsfs_crypto::MacKey;
 use serde::de::DeserializeOwned;
@@ -16,36 +31,47 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-/// Bytes of a record, at most.
+/// The longest record, in bytes.
 pub const MOST: usize = 512;
 
-/// What is to be done about a store or keyring that is refused.
+/// What a person should do about a store or keyring that is refused: the end of such a message.
 pub const ADVICE: &str = "if you have put back a backup, or mean this copy, say so once with --accept-rollback; if not, somebody \
      who can write there has done it, and what was changed since is missing";
 
 /// A place that keeps one record.
 pub trait Witness: fmt::Debug + Send + Sync {
-    /// `None` where nothing was ever written, or what was is lost.
+    /// The record; `None` where nothing was ever written, or the record is lost.
+    ///
+    /// # Errors
+    ///
+    /// The place cannot be read now.
     fn read(&self) -> io::Result<Option<Vec<u8>>>;
-    /// In the place of what was there, durably; a crash leaves the one or the other. At most `MOST` bytes.
+    /// Replaces the record durably; a crash leaves the old one or the new one. `record` has at most [`MOST`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// The place cannot be written now; the old record is still there.
     fn write(&self, record: &[u8]) -> io::Result<()>;
 }
 
-/// What is done with what is not what was last seen.
+/// What happens to a store or keyring that is not the one last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rollback {
+    /// It is refused.
     #[default]
     Refuse,
-    /// It is what is seen from now on.
+    /// It is opened, and recorded as what was last seen.
     Accept,
-    /// It is opened, to be looked at.
+    /// It is opened and the difference is reported, for somebody who only looks.
     Report,
 }
 
-/// Who keeps what was seen, if anybody, and what follows from it.
+/// Where records are kept, if anywhere, and what happens when they do not fit.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
+    /// `None` where nothing is kept, and so nothing compared.
     pub witness: Option<Arc<dyn Witness>>,
+    /// What is done with what is not what was seen.
     pub rollback: Rollback,
 }
 
@@ -60,14 +86,16 @@ struct Record<T> {
     mac: String,
 }
 
-/// What was seen, and when, as people write it.
+/// What was seen, and when.
 pub struct Sighting<T> {
+    /// What the writer recorded.
     pub of: T,
+    /// `2026-11-29 06:32:43 UTC`.
     pub when: String,
 }
 
 impl<T: Serialize + DeserializeOwned> Sighting<T> {
-    /// `None`: it is not what was written under this key.
+    /// Takes a record apart; `None` if it was not written under this key, or not for a `T`.
     pub fn decode(key: &MacKey, record: &[u8]) -> Option<Self> {
         let Record { of, seen, mac } = serde_json::from_slice(record).ok()?;
         let mac = hex::decode(&mac).ok()?;
@@ -76,7 +104,11 @@ impl<T: Serialize + DeserializeOwned> Sighting<T> {
     }
 }
 
-/// The record of what is seen now.
+/// A record of `of`, a struct or a map, as seen now: JSON in one line, for [`Witness::write`].
+///
+/// # Panics
+///
+/// `of` is written otherwise than as a JSON object.
 pub fn record<T: Serialize>(key: &MacKey, of: &T) -> Vec<u8> {
     let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mac = hex::encode(key.tag(&[&signed(of, seen)]));
