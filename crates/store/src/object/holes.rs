@@ -1,7 +1,7 @@
 //! Holes in an object's content: finding them, and making them. The cost follows what is there: a hole is one look at the
 //! tree however large it is, and what takes long is done in steps between which others get at the object.
 
-use super::sealed::Covered;
+use super::content::source::Covered;
 use super::{Object, State};
 use crate::{Error, Result};
 use kmsfs_format::layout::{CHUNK, ChunkIndex, EntrySlot};

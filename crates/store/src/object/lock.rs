@@ -1,6 +1,6 @@
 //! Data keys leaving memory when nobody who has the object open may use them, and coming back.
 
-use super::load::unwrap_keys;
+use super::opening::load::unwrap_keys;
 use super::{Keys, Object};
 use crate::{Dir, Result, Store};
 use kmsfs_format::sidecar::EpochKey;

@@ -1,51 +1,45 @@
 //! One object: its content, tables, seal and keys, from when it is opened until nothing in the log is its any more.
 
-mod atime;
 mod commit;
 mod content;
 mod cramped;
-mod epochs;
-mod held;
+mod durability;
 mod holes;
-mod home;
-mod homes;
-mod load;
+mod lifetime;
 mod lock;
-mod md5;
-mod ranges;
+mod opening;
+mod reencrypt;
 mod relocate;
 mod rewrite;
-mod salvage;
-mod sealed;
+mod shown;
 mod space;
-mod tables;
-mod unverified;
-mod verify;
+mod write;
 
 use super::backend::{self, File};
 use super::memory::Share;
 use super::{Attr, Result, SetAttr, Store};
 pub(super) use commit::Noted;
-pub use content::ENCRYPTIONS;
-pub use held::Held;
+use content::md5;
+use content::ranges::Ranges;
+pub(super) use content::tables::Tables;
+use durability::homes::Homes;
 pub use holes::SeekTo;
-pub(super) use home::Home;
-use homes::Homes;
 use kmsfs_crypto::{ChunkCipher, ObjectKeys, Suite};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::Seal;
 use kmsfs_format::layout::{Geometry, PlainLen};
 use kmsfs_format::sidecar::{Place, Sidecar};
 use kmsfs_sse::Algorithm;
-pub(super) use load::NewObject;
+pub use lifetime::held::Held;
+pub(super) use lifetime::home::Home;
+pub(super) use opening::load::NewObject;
+pub(super) use opening::salvage::{Remains, Salvaged};
+pub(super) use opening::unverified::{Unverified, read_header};
 use parking_lot::{Mutex, RwLock};
-use ranges::Ranges;
-pub(super) use salvage::{Remains, Salvaged};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-pub(super) use tables::Tables;
-pub(super) use unverified::{Unverified, read_header};
+pub use write::ENCRYPTIONS;
 
 /// Bytes that an object takes in memory, beside its tables: its keys, its sidecar and their records.
 const KEPT: usize = 4096;
@@ -61,7 +55,7 @@ pub struct Object {
     pub(super) state: RwLock<State>,
     /// Ciphertext that was read along with the header, for the first READ.
     ahead: Mutex<Vec<u8>>,
-    asked: atime::Asked,
+    asked: shown::Asked,
     /// What is known of a file capability: `false` that there may be one. Nobody asks for this object's state meanwhile.
     pub(super) has_no_capability: Mutex<bool>,
 }

@@ -1,7 +1,7 @@
 //! Other content in one go: all of it or nothing.
 
-use super::content::{Blocked, chunks_of};
-use super::sealed::Bytes;
+use super::content::source::Bytes;
+use super::write::{Blocked, chunks_of};
 use super::{Keys, Object, State, Tables};
 use crate::checkpoint::Permit;
 use crate::{Error, Result};

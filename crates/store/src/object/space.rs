@@ -1,6 +1,6 @@
 //! Backing space: reserving it, and giving back what holes and cuts leave unused.
 
-use super::content::chunks_of;
+use super::write::chunks_of;
 use super::{Object, Ranges, State};
 use crate::backend::File;
 use crate::mistakes::{Mistake, makes};

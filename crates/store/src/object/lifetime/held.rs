@@ -1,6 +1,6 @@
 //! Using an object's descriptor without having it open.
 
-use super::Object;
+use crate::object::Object;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ impl Object {
         Some(Held(self))
     }
 
-    pub(super) fn is_in_use(&self) -> bool {
+    pub(in crate::object) fn is_in_use(&self) -> bool {
         self.has_handles() || self.users.load(Ordering::SeqCst) > 0
     }
 }

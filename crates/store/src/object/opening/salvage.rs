@@ -5,7 +5,7 @@
 
 use super::load::unwrap_keys;
 use super::unverified::{read_header, read_sidecar};
-use super::{Home, Keys};
+use crate::object::{Home, Keys};
 use crate::{Error, Result, Store};
 use kmsfs_crypto::Suite;
 use kmsfs_format::ObjectId;

@@ -1,7 +1,7 @@
 //! Where the bytes of a change come from, and the chunks of a large one, which are encrypted before the object is locked:
 //! several requests write a large file at once, and only one of them can change the object at a time.
 
-use super::Object;
+use crate::object::Object;
 use kmsfs_crypto::{ChunkCipher, ChunkTag, wiped};
 use kmsfs_format::layout::{CHUNK, ChunkIndex};
 use std::cell::RefCell;
@@ -13,14 +13,14 @@ const LARGE: usize = 64 << 10;
 
 thread_local! {
     /// For ciphertext on its way. `sealed` takes it, so that it is empty where something has to be encrypted again after all.
-    pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub(in crate::object) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Range of a chunk that was filled.
-pub(super) struct Covered(pub(super) Range<usize>);
+pub(in crate::object) struct Covered(pub(in crate::object) Range<usize>);
 
 /// What is to be encrypted.
-pub(super) trait Source {
+pub(in crate::object) trait Source {
     /// Writes plaintext into a chunk.
     fn fill(&self, chunk: ChunkIndex, bytes: &mut [u8]) -> Covered;
 
@@ -37,19 +37,19 @@ impl<F: Fn(ChunkIndex, &mut [u8]) -> Covered> Source for F {
 }
 
 /// Nothing: chunks are encrypted again as they are.
-pub(super) fn unchanged(_chunk: ChunkIndex, _bytes: &mut [u8]) -> Covered {
+pub(in crate::object) fn unchanged(_chunk: ChunkIndex, _bytes: &mut [u8]) -> Covered {
     Covered(0..0)
 }
 
 /// `data` at `offset`.
-pub(super) struct Bytes<'a> {
+pub(in crate::object) struct Bytes<'a> {
     offset: u64,
     data: &'a [u8],
     sealed: Option<Sealed<'a>>,
 }
 
 impl<'a> Bytes<'a> {
-    pub(super) fn new(offset: u64, data: &'a [u8]) -> Self {
+    pub(in crate::object) fn new(offset: u64, data: &'a [u8]) -> Self {
         Self { offset, data, sealed: None }
     }
 }
@@ -83,7 +83,7 @@ impl Source for Bytes<'_> {
 
 impl Object {
     /// Does something with `data`, encrypted if it is large and made of whole chunks.
-    pub(super) fn with_sealed<T>(&self, offset: u64, data: &[u8], act: impl FnOnce(&Bytes<'_>) -> T) -> T {
+    pub(in crate::object) fn with_sealed<T>(&self, offset: u64, data: &[u8], act: impl FnOnce(&Bytes<'_>) -> T) -> T {
         let whole = offset.is_multiple_of(CHUNK) && (data.len() as u64).is_multiple_of(CHUNK);
         let cipher = if whole && data.len() >= LARGE { self.present_cipher() } else { None };
         let Some(cipher) = cipher else { return act(&Bytes::new(offset, data)) };

@@ -1,7 +1,7 @@
 //! What the files of an object say of it, before its data key has vouched for them.
 
-use super::Home;
 use crate::backend::{File, Metadata};
+use crate::object::Home;
 use crate::segments::Segments;
 use crate::{Error, Result, Store};
 use kmsfs_format::ObjectId;
@@ -18,13 +18,13 @@ thread_local! {
 }
 
 pub struct Unverified<'a> {
-    pub(super) home: Home,
-    pub(super) metadata: Metadata,
+    pub(in crate::object) home: Home,
+    pub(in crate::object) metadata: Metadata,
     /// The header block, and what was read along with it.
-    pub(super) first: &'a [u8],
-    pub(super) header: Header,
+    pub(in crate::object) first: &'a [u8],
+    pub(in crate::object) header: Header,
     pub(crate) sidecar: Sidecar,
-    pub(super) record: Record,
+    pub(in crate::object) record: Record,
 }
 
 impl Unverified<'_> {
@@ -61,7 +61,7 @@ pub fn read_header(file: &dyn File) -> Result<Header> {
     Ok(Header::read(&block[..read])?)
 }
 
-pub(super) fn read_sidecar(
+pub(in crate::object) fn read_sidecar(
     segments: &Segments,
     patched: Option<Vec<u8>>,
     header: &Header,

@@ -4,8 +4,8 @@
 //! Each step is a whole commit under the object's lock and a permit of its own, so that a checkpoint, readers and writers
 //! come in between. Wherever it stops, every chunk names the epoch it is under and the sidecar has that epoch's key.
 
+use super::content::source::unchanged;
 use super::rewrite::Before;
-use super::sealed::unchanged;
 use super::{Object, State};
 use crate::checkpoint::Permit;
 use crate::{Error, Result};

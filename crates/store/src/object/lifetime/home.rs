@@ -1,8 +1,8 @@
 //! An object file as it is read: home, with what a read-only recovery would have written there laid over it.
 
-use super::tables::Block;
 use crate::Result;
 use crate::backend::{File, Metadata};
+use crate::object::content::tables::Block;
 use crate::recovery::Patch;
 use std::sync::Arc;
 

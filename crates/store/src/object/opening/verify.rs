@@ -3,8 +3,8 @@
 //! Its seal says what was committed; the seal, its tables and each chunk are authentic or are not there (R2). What is shown
 //! is the longest beginning of it without anything missing: a length that it had while it was written.
 
-use super::{Object, State};
 use crate::mistakes::{Mistake, makes};
+use crate::object::{Object, State};
 use crate::{Error, Result, birth};
 use kmsfs_format::layout::{CHUNK, ChunkIndex};
 

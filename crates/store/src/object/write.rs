@@ -1,6 +1,6 @@
 //! Reading and changing an object's content.
 
-use super::sealed::{BUFFER, Covered, Source, unchanged};
+use super::content::source::{BUFFER, Covered, Source, unchanged};
 use super::{Home, Keys, Object, State};
 use crate::checkpoint::Permit;
 use crate::mistakes::{Mistake, makes};

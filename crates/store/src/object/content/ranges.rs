@@ -5,14 +5,14 @@ use std::ops::Range;
 
 /// Ends of ranges by their starts; no two of them touch.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Ranges(BTreeMap<u64, u64>);
+pub(in crate::object) struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::object) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, range: Range<u64>) {
+    pub(in crate::object) fn add(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
         }
@@ -26,7 +26,7 @@ impl Ranges {
         self.0.insert(start, end);
     }
 
-    pub(super) fn remove(&mut self, range: &Range<u64>) {
+    pub(in crate::object) fn remove(&mut self, range: &Range<u64>) {
         if range.is_empty() {
             return;
         }
@@ -44,7 +44,7 @@ impl Ranges {
     }
 
     /// Takes out what is from there on.
-    pub(super) fn split_off(&mut self, from: u64) -> Self {
+    pub(in crate::object) fn split_off(&mut self, from: u64) -> Self {
         let mut rest = Self(self.0.split_off(&from));
         for across in self.within(from..u64::MAX).collect::<Vec<_>>() {
             self.remove(&across);
@@ -53,19 +53,19 @@ impl Ranges {
         rest
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
+    pub(in crate::object) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
         self.0.iter().map(|(first, last)| *first..*last)
     }
 
     /// What of a range is in the set.
-    pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    pub(in crate::object) fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let before = self.0.range(..range.start).next_back().into_iter();
         let all = before.chain(self.0.range(range.start..range.end.max(range.start)));
         all.map(move |(first, last)| range.start.max(*first)..range.end.min(*last)).filter(|part| !part.is_empty())
     }
 
     /// What of a range is not.
-    pub(super) fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(in crate::object) fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let (mut missing, mut at) = (Vec::new(), range.start);
         for part in self.within(range.clone()) {
             missing.push(at..part.start);

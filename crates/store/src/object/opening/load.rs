@@ -1,9 +1,9 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
-use super::{Home, Homes, Keys, Logged, Object, Ranges, State, Tables, Unverified};
 use crate::backend::{File, Metadata};
 use crate::memory::Share;
 use crate::mistakes::{Mistake, makes};
+use crate::object::{Home, Homes, Keys, Logged, Object, Ranges, State, Tables, Unverified};
 use crate::{Error, Result, Store};
 use kmsfs_crypto::{DataKey, ObjectKeys, ObjectParameters};
 use kmsfs_format::ObjectId;
@@ -165,7 +165,7 @@ impl Object {
             users: AtomicUsize::new(0),
             state: RwLock::new(state),
             ahead: Mutex::new(ahead),
-            asked: super::atime::Asked::default(),
+            asked: crate::object::shown::Asked::default(),
             has_no_capability: Mutex::default(),
         }
     }
@@ -283,7 +283,7 @@ fn write_record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) ->
     Ok((record.write(units), units))
 }
 
-pub(super) fn unwrap_keys(store: &Store, sidecar: &Sidecar, id: ObjectId, caller: &Caller) -> Result<Keys> {
+pub(in crate::object) fn unwrap_keys(store: &Store, sidecar: &Sidecar, id: ObjectId, caller: &Caller) -> Result<Keys> {
     let mut keys = Vec::with_capacity(sidecar.keys.len());
     for key in &sidecar.keys {
         let data_key = store.keys.unwrap(&key.wrapped, caller)?;

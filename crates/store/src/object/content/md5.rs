@@ -1,19 +1,19 @@
 //! The MD5 of content that is written once from its beginning to its end, as a PUT does: S3's ETag of an AES256 object.
 
-use super::{Object, State};
+use crate::object::{Object, State};
 use kmsfs_sse::Algorithm;
 use md5::{Digest, Md5};
 
 /// Of the content so far.
 #[derive(Clone)]
-pub(super) struct RunningMd5 {
+pub(in crate::object) struct RunningMd5 {
     md5: Md5,
     len: u64,
 }
 
 impl RunningMd5 {
     /// With what was written, if that went on where the content ended.
-    pub(super) fn extended(mut self, offset: u64, data: &[u8]) -> Option<Self> {
+    pub(in crate::object) fn extended(mut self, offset: u64, data: &[u8]) -> Option<Self> {
         self.md5.update(data);
         let at_end = offset == self.len;
         self.len += data.len() as u64;
@@ -35,7 +35,7 @@ impl Object {
 
 impl State {
     /// The present content's, where it was hashed as it was written.
-    pub(super) fn md5(&self) -> Option<[u8; 16]> {
+    pub(in crate::object) fn md5(&self) -> Option<[u8; 16]> {
         let running = self.running_md5.as_ref().filter(|running| running.len == self.length.0);
         running
             .filter(|_| self.sidecar.newest().wrapped.algorithm == Algorithm::Aes256)

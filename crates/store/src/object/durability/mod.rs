@@ -1,0 +1,3 @@
+//! What of an object is committed, and what is durable.
+
+pub(super) mod homes;
