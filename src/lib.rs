@@ -2,6 +2,14 @@
 //!
 //! This package is the program: command line and assembly. The layers below it are packages of their own under
 //! `crates`; `docs/ARCHITECTURE.md` is the map.
+//!
+//! It is a library only so that [`main`] can be linked into the binary and the parsers of mount options into fuzzing:
+//! nothing here is an interface for other programs. A program that works with a mount uses `kmsfs-client`; one that
+//! serves mounts of its own uses `kmsfs-fuse` and the packages below it.
 #![forbid(unsafe_code)]
 
-pub mod cli;
+mod cli;
+
+pub use cli::main;
+#[doc(hidden)]
+pub use cli::mount_options;

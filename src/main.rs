@@ -1,3 +1,3 @@
 fn main() -> std::process::ExitCode {
-    kmsfs::cli::main()
+    kmsfs::main()
 }

@@ -1,6 +1,6 @@
 //! What reads bytes alone. Where something is read, writing it again gives the same bytes: nothing is passed over.
 
-use kmsfs::cli::mount_options as parse_mount_options;
+use kmsfs::mount_options as parse_mount_options;
 use kmsfs_crypto::SecretKey;
 use kmsfs_format::entry::Entry;
 use kmsfs_format::header::{ENTRIES_AT, Header};
@@ -9,7 +9,7 @@ use kmsfs_format::log_header::LogHeader;
 use kmsfs_format::log_record::{self, Marks};
 use kmsfs_format::sidecar::{Kind, Record, Sidecar};
 use kmsfs_kms::EncryptionContext;
-use kmsfs_kms_local::fuzzing as kms;
+use kmsfs_kms_local as kms;
 use kmsfs_sse::{BucketName, Configuration, Request};
 use std::cell::Cell;
 
