@@ -93,21 +93,47 @@ fn its_other_commands_are_there() {
 }
 
 #[test]
-fn what_contributing_md_names_is_there() {
+fn the_commands_of_contributing_md_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
     for line in blocks_of("CONTRIBUTING.md", "sh").iter().flat_map(|block| block.lines()) {
         let program = line.split_whitespace().next().unwrap();
         assert!(program == "cargo" || root.join(program).is_file(), "{line}");
     }
-    let links = text.split("](").skip(1).map(|rest| rest.split_once(')').unwrap().0);
-    let prose = text.split("\n```").step_by(2).collect::<String>();
-    let quoted = prose.split('`').skip(1).step_by(2);
-    let named: Vec<_> = links.chain(quoted).filter(|name| name.contains(['/', '.']) && !name.contains(' ')).collect();
-    assert!(named.len() > 12, "{named:?}");
-    for name in named {
-        assert!(root.join(name).exists(), "{name}");
+}
+
+/// Paths of the project, in backticks or as the target of a link: all that begin with one of its directories, and all
+/// names of source files.
+#[test]
+fn paths_that_documents_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let of_docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let of_root = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root.join(name));
+    let documents = of_docs.chain(of_root).filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let (mut checked, mut missing) = (0, Vec::new());
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        let prose = text.split("\n```").step_by(2).collect::<String>();
+        let quoted = prose.split('`').skip(1).step_by(2).filter(|name| is_path(name)).map(|name| root.join(name));
+        let links = prose.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap());
+        let links = links.filter(|link| !link.is_empty() && !link.contains("://"));
+        let links = links.map(|link| document.parent().unwrap().join(link));
+        for path in quoted.chain(links) {
+            checked += 1;
+            if !path.exists() {
+                missing.push(format!("{}: {}", document.display(), path.display()));
+            }
+        }
     }
+    assert!(checked > 60, "only {checked} paths were found");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// Whether what stands in backticks is a path of the project, from its root.
+fn is_path(quoted: &str) -> bool {
+    const DIRECTORIES: [&str; 8] = ["crates", "src", "tests", "scripts", "docs", "benches", "fuzz", "examples"];
+    let plain = quoted.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let in_a_directory = quoted.split_once('/').is_some_and(|(first, _)| DIRECTORIES.contains(&first));
+    plain && (in_a_directory || Path::new(quoted).extension().is_some_and(|kind| kind == "rs"))
 }
 
 #[test]
