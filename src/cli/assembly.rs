@@ -213,7 +213,8 @@ fn max_pinned() -> usize {
     (descriptors() / 8).min(StoreOptions::default().max_pinned)
 }
 
-/// For closed objects. Half of all descriptors is for open files, and some for objects in the log, the keyring and the rest.
+/// For closed objects. Half of all descriptors is for open files, and some for objects in the log, the keyring and the
+/// rest.
 fn spare_descriptors() -> usize {
     (descriptors() / 2).saturating_sub(most_open_dirs() + 512)
 }

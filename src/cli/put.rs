@@ -88,7 +88,8 @@ impl PutArgs {
     }
 }
 
-/// The line for standard error: what S3 refuses as `aws` words it, and of a system call what it was about and its errno.
+/// The line for standard error: what S3 refuses as `aws` words it, and of a system call what it was about and its
+/// errno.
 fn failure(error: PutError) -> Failure {
     match &error {
         PutError::Request(RequestError::Invalid { code, message }) => refused(code, message),

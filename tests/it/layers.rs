@@ -21,6 +21,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sys", &[]),
 ];
 const LONGEST_FILE: usize = 600;
+/// Columns of a comment line: as of a line of code, which rustfmt looks after.
+const LONGEST_COMMENT: usize = 120;
+/// Packages whose comments are still to be wrapped.
+const UNWRAPPED: [&str; 5] = ["fs", "fuse", "store", "kms", "kms-local"];
 
 /// Cargo refuses an import that no manifest names, and circles; which way is down stands here.
 #[test]
@@ -33,7 +37,7 @@ fn manifests_name_what_is_below_only() {
         let text = fs::read_to_string(&manifest).unwrap();
         let (_, section) = text.split_once("\n[dependencies]\n").expect("dependencies");
         for line in section.lines().take_while(|line| !line.starts_with('[')) {
-            let Some((name, _)) = line.split_once(['.', ' ']) else { continue };
+            let Some((name, _)) = line.split_once('.') else { continue };
             let below = name.strip_prefix("kmsfs-").or((name == "kmsfs").then_some(name));
             if below.is_some_and(|below| !allowed.contains(&below)) {
                 wrong.push(format!("{package} depends on {name}"));
@@ -41,15 +45,6 @@ fn manifests_name_what_is_below_only() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// What is there for tests alone stands behind a feature that the testing package enables and nobody else, so that the
-/// program has none of it.
-#[test]
-fn entry_points_for_tests_are_enabled_by_the_testing_package_alone() {
-    let enables = |manifest: &Path| fs::read_to_string(manifest).unwrap().contains(r#"features = ["testing"]"#);
-    let manifests = packages().into_iter().filter(|(_, dir)| enables(&dir.join("Cargo.toml")));
-    assert_eq!(manifests.map(|(name, _)| name).collect::<Vec<_>>(), ["testing"]);
 }
 
 #[test]
@@ -132,12 +127,36 @@ fn no_file_is_longer_than_a_few_screens() {
     assert!(long.is_empty(), "more than {LONGEST_FILE} lines: {long:?}");
 }
 
+/// rustfmt wraps code and leaves comments as they are.
+#[test]
+fn no_comment_line_is_longer_than_a_line_of_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = sources();
+    for dir in ["tests", "benches", "fuzz/fuzz_targets", "examples"] {
+        collect("kmsfs", &root.join(dir), &mut all);
+    }
+    let mut long = Vec::new();
+    for source in all.iter().filter(|source| !UNWRAPPED.contains(&source.layer.as_str())) {
+        let text = fs::read_to_string(&source.path).unwrap();
+        let numbered = text.lines().zip(1..).filter(|(line, _)| is_long_comment(line));
+        long.extend(numbered.map(|(_, number)| format!("{}:{number}", source.path.display())));
+    }
+    assert!(long.is_empty(), "comments of more than {LONGEST_COMMENT} columns: {long:#?}");
+}
+
+fn is_long_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//") && line.chars().count() > LONGEST_COMMENT
+}
+
 #[test]
 fn the_check_itself_finds_what_it_looks_for() {
     assert!(words(&stripped("deny(unsafe_code); // unsafe\n")).all(|word| word != "unsafe"));
     assert!(words(&stripped("let x = unsafe { y };")).any(|word| word == "unsafe"));
     assert!(!names_crate(&stripped("// fuser::Session in a comment\n"), "fuser"));
     assert!(names_crate(&stripped("use fuser::Session;"), "fuser"));
+    assert!(is_long_comment(&format!("    /// {}", "x".repeat(113))));
+    assert!(!is_long_comment(&format!("    /// {}", "x".repeat(112))));
+    assert!(!is_long_comment(&format!("let x = \"{}\"", "x".repeat(120))));
 }
 
 struct Source {

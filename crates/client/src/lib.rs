@@ -1,8 +1,8 @@
 //! A kmsfs mount as any program sees it: through the kernel, by paths and extended attributes.
 //!
 //! The command line uses this package for what it does to a mount that some process serves, and another front door (an
-//! HTTP server, say) can use it in the same way. It opens no store and asks no KMS: the daemon behind the mount does, with
-//! the permissions of the process that calls.
+//! HTTP server, say) can use it in the same way. It opens no store and asks no KMS: the daemon behind the mount does,
+//! with the permissions of the process that calls.
 //!
 //! - [`mounts`] finds out whether a path lies in a kmsfs mount.
 //! - [`Put`] writes one object as S3's PutObject does: readers see the old object or the whole new one.

@@ -16,9 +16,9 @@ const COPY_SIZE: usize = 512 << 10;
 
 /// A PUT of one object that has been checked and has changed nothing yet; [`Put::send`] does it.
 ///
-/// The object is written under a temporary name beside its own and renamed when it is complete and durable, so others see
-/// the old object or the whole new one, never a part. If anything fails, the temporary object is removed and the old one
-/// stays. The directory has to exist, and the kernel checks the calling process's permissions as for any file.
+/// The object is written under a temporary name beside its own and renamed when it is complete and durable, so others
+/// see the old object or the whole new one, never a part. If anything fails, the temporary object is removed and the
+/// old one stays. The directory has to exist, and the kernel checks the calling process's permissions as for any file.
 #[derive(Debug)]
 pub struct Put {
     target: Target,
@@ -31,8 +31,8 @@ impl Put {
     ///
     /// # Errors
     ///
-    /// S3 would refuse the request ([`PutError::Request`]), or `path` names no place for an object: it is a directory, or
-    /// not in a bucket of a kmsfs mount, or its directory does not exist.
+    /// S3 would refuse the request ([`PutError::Request`]), or `path` names no place for an object: it is a directory,
+    /// or not in a bucket of a kmsfs mount, or its directory does not exist.
     pub fn new(path: &Path, request: Request) -> Result<Self, PutError> {
         request.check()?;
         let target = Target::find(path)?;
@@ -49,9 +49,9 @@ impl Put {
     ///
     /// # Errors
     ///
-    /// The mount refuses the request ([`PutError::Refused`]); `content` cannot be read ([`PutError::Content`]); or a system
-    /// call fails ([`PutError::Os`]), the sync of the directory among them, after which the object is in place but may not
-    /// be durable.
+    /// The mount refuses the request ([`PutError::Refused`]); `content` cannot be read ([`PutError::Content`]); or a
+    /// system call fails ([`PutError::Os`]), the sync of the directory among them, after which the object is in place
+    /// but may not be durable.
     pub fn send(self, mut content: impl Read) -> Result<Stored, PutError> {
         let object = Temporary::create(&self)?;
         object.fill(&mut content)?;
@@ -280,7 +280,8 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// The name says which object it is for, by which the mount makes the encryption context, unless that makes it too long.
+/// The name says which object it is for, by which the mount makes the encryption context, unless that makes it too
+/// long.
 fn temporary_name(path: &Path) -> OsString {
     let mut name = OsString::from(format!("{PUT_PREFIX}{:016x}", u64::from_le_bytes(random::bytes())));
     let target = path.file_name().unwrap_or_default();

@@ -8,7 +8,8 @@
 //! - [`ObjectKeys`] derives an object's keys from its data key; [`ChunkCipher`] encrypts and decrypts its chunks.
 //! - [`envelope`] and [`sealed`] encrypt a key or a byte string under a key, [`seal_to`] to a public key.
 //! - [`passphrase`], [`recovery_key`] and [`key_file`] are what a person unlocks a keyring with.
-//! - [`StoreKey`], [`MacKey`] and [`ChainKey`] authenticate; [`MetadataCipher`] encrypts symlink targets and attributes.
+//! - [`StoreKey`], [`MacKey`] and [`ChainKey`] authenticate; [`MetadataCipher`] encrypts symlink targets and
+//!   attributes.
 //!
 //! ```
 //! use kmsfs_crypto::{ObjectKeys, ObjectParameters, SecretKey};

@@ -161,8 +161,8 @@ impl KeyService {
         }
     }
 
-    /// The KMS key that `want` names, or means, resolved as when something is wrapped under it, which the caller must be
-    /// allowed to do; `None` for AES256.
+    /// The KMS key that `want` names, or means, resolved as when something is wrapped under it, which the caller must
+    /// be allowed to do; `None` for AES256.
     pub fn key_arn(&self, want: &Encryption, bucket: &str, caller: &Caller) -> Result<Option<String>, RequestError> {
         let key_id = match Wrapping::of(want) {
             Wrapping::Service => return Ok(None),
@@ -178,8 +178,8 @@ impl KeyService {
         &*self.service
     }
 
-    /// Zeroizes the bucket keys whose time is over, and lets the KMS do what is due. To be called every few seconds: a mount
-    /// that is idle asks for nothing.
+    /// Zeroizes the bucket keys whose time is over, and lets the KMS do what is due. To be called every few seconds: a
+    /// mount that is idle asks for nothing.
     pub fn tick(&self) {
         self.kms.tick();
         let now = (self.clock)();

@@ -5,7 +5,8 @@
 //!
 //! - [`private`] opens key files, keyrings and logs by one set of rules.
 //! - [`Signals`] and [`PendingSignals`] take signals out of their default handling.
-//! - [`fork`], [`unshare_mounts`], [`set_mount_attributes`] and others are for processes that start and confine a mount.
+//! - [`fork`], [`unshare_mounts`], [`set_mount_attributes`] and others are for processes that start and confine a
+//!   mount.
 //! - [`file_handle`] is how a file system identifies an inode beyond its number.
 //!
 //! ```

@@ -13,8 +13,8 @@ use std::path::Path;
 pub enum Kind {
     /// A secret: others may do nothing.
     Secret,
-    /// A secret that may also come from a pipe that this process was given: `/dev/fd/N`, as a shell's `<(command)` names
-    /// it.
+    /// A secret that may also come from a pipe that this process was given: `/dev/fd/N`, as a shell's `<(command)`
+    /// names it.
     SecretLine,
     /// A log: a group may read it.
     Log,

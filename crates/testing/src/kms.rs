@@ -1,4 +1,5 @@
-//! Fake KMSs: [`OneKey`] returns a result to every call, [`Moody`] denies, fails, or waits first, as a test tells it to.
+//! Fake KMSs: [`OneKey`] returns a result to every call, [`Moody`] denies, fails, or waits first, as a test tells it
+//! to.
 
 use kmsfs_crypto::{SecretKey, envelope};
 use kmsfs_kms::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
@@ -178,7 +179,8 @@ impl Moody {
         self.calls.lock().clear();
     }
 
-    /// Holds the next call: the receiver gets a message when it has begun, and it ends once the sender is used or dropped.
+    /// Holds the next call: the receiver gets a message when it has begun, and it ends once the sender is used or
+    /// dropped.
     pub fn hold_next(&self) -> (Receiver<()>, Sender<()>) {
         let (begun, has_begun) = channel();
         let (end, may_end) = channel();
@@ -227,8 +229,8 @@ impl Moody {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Makes it say that its keys are for everybody; it denies those who are denied all the same, as a KMS does that just
-    /// begins to deny somebody.
+    /// Makes it say that its keys are for everybody; it denies those who are denied all the same, as a KMS does that
+    /// just begins to deny somebody.
     pub fn seem_for_everybody(&self) {
         self.seems_for_everybody.store(true, Ordering::SeqCst);
     }

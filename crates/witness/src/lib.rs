@@ -1,9 +1,9 @@
-//! What was last seen of a store and of its keyring, kept outside both. It shows when one of them has been put back to an
-//! earlier state, or is another copy of the same one.
+//! What was last seen of a store and of its keyring, kept outside both. It shows when one of them has been put back to
+//! an earlier state, or is another copy of the same one.
 //!
 //! A [`Witness`] keeps one record; the program decides where. The store and the keyring write and compare their records
-//! ([`record`], [`Sighting`]), each under a key of its own, so that nobody else can write one that is believed. A state is
-//! durable before it is recorded, so after a crash a store is ahead of its record and never behind it.
+//! ([`record`], [`Sighting`]), each under a key of its own, so that nobody else can write one that is believed. A state
+//! is durable before it is recorded, so after a crash a store is ahead of its record and never behind it.
 //!
 //! ```
 //! use kmsfs_crypto::{SecretKey, StoreKey};

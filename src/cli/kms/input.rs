@@ -1,4 +1,5 @@
-//! Values as the AWS command line takes them: text or `file://`, bytes as `fileb://` or base64, maps as shorthand or JSON.
+//! Values as the AWS command line takes them: text or `file://`, bytes as `fileb://` or base64, maps as shorthand or
+//! JSON.
 
 use super::Usage;
 use crate::cli::exit::describe;

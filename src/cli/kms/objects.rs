@@ -66,8 +66,8 @@ pub fn count(store: &Path, key_arn: &str) -> Result<u64, Failure> {
     Ok(count)
 }
 
-/// Reads the store's files beside whoever has it mounted: a record is one whole, with a checksum, and what is only in the
-/// log is asked to be written home first.
+/// Reads the store's files beside whoever has it mounted: a record is one whole, with a checksum, and what is only in
+/// the log is asked to be written home first.
 fn each(store: &Path, key_arn: &str, visit: &mut dyn FnMut(store::Protected)) -> Result<(), Failure> {
     for mount in mounts::of_store(store).unwrap_or_default() {
         if let Err(error) = attributes::set(&mount, attributes::SYNC, b"1") {

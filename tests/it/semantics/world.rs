@@ -14,28 +14,28 @@ const PREFIX: &str = "user.x-amz-server-side-encryption";
 /// Long enough for a machine that is busy with other tests; what is waited for takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct MountedStore {
+pub struct World {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
 }
 
-impl MountedStore {
+impl World {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("mnt")).unwrap();
-        let mut mounted = Self { dir, daemon: None };
-        let (key_file, store) = (mounted.path("key"), mounted.path("store"));
+        let mut world = Self { dir, daemon: None };
+        let (key_file, store) = (world.path("key"), world.path("store"));
         kmsfs(&["init".as_ref(), "--key-file".as_ref(), key_file.as_os_str(), store.as_os_str()]).unwrap();
-        mounted.mount_again();
-        mounted
+        world.mount_again();
+        world
     }
 
     pub fn with_buckets(names: &[&str]) -> Self {
-        let mounted = Self::new();
+        let world = Self::new();
         for name in names {
-            fs::create_dir(mounted.at(name)).unwrap();
+            fs::create_dir(world.at(name)).unwrap();
         }
-        mounted
+        world
     }
 
     /// A path in the mount.
@@ -205,7 +205,7 @@ impl MountedStore {
     }
 }
 
-impl Drop for MountedStore {
+impl Drop for World {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(self.at(""), rustix::mount::UnmountFlags::DETACH);
         if let Some(mut daemon) = self.daemon.take()

@@ -32,7 +32,7 @@ pub struct Point {
     pub told: Told,
 }
 
-pub struct CrashedStore {
+pub struct World {
     pub disk: SimulatedDisk,
     pub store: Arc<Store>,
     witness: Arc<Memory>,
@@ -54,7 +54,7 @@ pub struct CrashedStore {
 /// Operations that run while a sync of another is under way.
 type Workers = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
-impl CrashedStore {
+impl World {
     /// On an empty disk with a bucket, durable or not.
     pub fn new(keys: &Arc<KeyService>, chunks: Chunks, durable_bucket: bool) -> Arc<Self> {
         Self::with(keys, aes256(), chunks, durable_bucket)
@@ -68,14 +68,14 @@ impl CrashedStore {
         if durable_bucket {
             disk.sync_all().unwrap();
         }
-        let crashed = Self::over(disk, store, witness, encryption, chunks, Arc::new(AtomicU64::new(1)));
-        crashed.told.lock().shows("", ino);
+        let world = Self::over(disk, store, witness, encryption, chunks, Arc::new(AtomicU64::new(1)));
+        world.told.lock().shows("", ino);
         if durable_bucket {
-            let settled = crashed.told.lock().positions("");
-            crashed.told.lock().settle_names(&settled);
+            let settled = world.told.lock().positions("");
+            world.told.lock().settle_names(&settled);
         }
-        crashed.watch();
-        crashed
+        world.watch();
+        world
     }
 
     /// Goes on from what a crash left: all that is found counts as durable.
@@ -83,10 +83,10 @@ impl CrashedStore {
         // A crash later, what was seen then is behind what this disk has, or as far.
         let witness = Arc::<Memory>::default();
         let store = open_with(&disk, keys, watched(&witness));
-        let crashed = Self::over(disk, store, witness, self.encryption.clone(), self.chunks, self.numbers.clone());
-        let found = look(&crashed.disk, &crashed.store, self.chunks);
+        let world = Self::over(disk, store, witness, self.encryption.clone(), self.chunks, self.numbers.clone());
+        let found = look(&world.disk, &world.store, self.chunks);
         {
-            let told = &mut *crashed.told.lock();
+            let told = &mut *world.told.lock();
             for (name, ino) in &found.names {
                 told.shows(name, *ino);
                 let position = told.positions(name);
@@ -94,7 +94,7 @@ impl CrashedStore {
                 match (found.objects.get(ino), found.links.get(ino)) {
                     // The unreadable: nothing is expected of them.
                     (Some(Ok(reading)), _) if reading.sectors.iter().all(Option::is_some) => {
-                        let content = crashed.content(name, reading);
+                        let content = world.content(name, reading);
                         let names = told.objects.entry(*ino).or_insert_with(|| Known::found(content, name));
                         names.names[0].insert(name.clone());
                     }
@@ -105,8 +105,8 @@ impl CrashedStore {
                 }
             }
         }
-        crashed.watch();
-        crashed
+        world.watch();
+        world
     }
 
     fn over(
@@ -175,17 +175,17 @@ impl CrashedStore {
         // Slashes in paths have no spaces around them; nothing may happen during a sync.
         let mut groups = inner.split("/ ").map(String::from).collect::<Vec<_>>().into_iter();
         let workers = Workers::default();
-        let (crashed, started) = (self.clone(), workers.clone());
+        let (world, started) = (self.clone(), workers.clone());
         #[cfg(debug_assertions)]
         let made = mistakes::made();
         self.disk.during_sync(move |_| {
             let Some(group) = groups.next() else { return };
-            let crashed = crashed.clone();
+            let world = world.clone();
             let worker = thread::spawn(move || {
                 #[cfg(debug_assertions)]
                 mistakes::make(made);
                 for op in split(&group, ';') {
-                    crashed.step(op.trim());
+                    world.step(op.trim());
                 }
             });
             // It may have to wait for the operation that is under way; either order must be right.
