@@ -16,13 +16,13 @@ const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
 const CHUNK: usize = 4096;
 const LARGE: usize = 64 << 20;
 
-struct World {
+struct BenchedStore {
     store: Arc<Store>,
     dir: Arc<Dir>,
     names: Cell<u64>,
 }
 
-impl World {
+impl BenchedStore {
     fn new(dir: &Path) -> Self {
         let kms = kms(dir);
         let place = dir.join("store");
@@ -65,59 +65,59 @@ impl World {
 
 pub fn all(criterion: &mut Criterion) {
     let place = tempfile::tempdir().unwrap();
-    let world = World::new(place.path());
-    small(criterion, &world);
-    large(criterion, &world);
-    scale(criterion, &world);
-    world.store.close().unwrap();
+    let benched = BenchedStore::new(place.path());
+    small(criterion, &benched);
+    large(criterion, &benched);
+    scale(criterion, &benched);
+    benched.store.close().unwrap();
 }
 
-fn small(criterion: &mut Criterion, world: &World) {
+fn small(criterion: &mut Criterion, benched: &BenchedStore) {
     let content = vec![0x5a; CHUNK];
     let mut group = criterion.benchmark_group("small objects");
     for (algorithm, name) in [(Algorithm::Aes256, "AES256"), (Algorithm::AwsKms, "aws:kms")] {
         group.bench_function(format!("create, write, close and unlink, {name}"), |bench| {
             bench.iter(|| {
-                let name = world.make(algorithm, &content);
-                world.store.unlink(&world.dir, &name).unwrap();
+                let name = benched.make(algorithm, &content);
+                benched.store.unlink(&benched.dir, &name).unwrap();
             });
         });
         // More than are kept in memory, so that each is read in again.
-        let names: Vec<_> = (0..20_000).map(|_| world.make(algorithm, &content)).collect();
+        let names: Vec<_> = (0..20_000).map(|_| benched.make(algorithm, &content)).collect();
         let next = Cell::new(0);
         group.bench_function(format!("open, read and close, not in memory, {name}"), |bench| {
             let mut buffer = vec![0; CHUNK];
             bench.iter(|| {
                 next.set((next.get() + 1) % names.len());
-                let object = world.open(&names[next.get()]);
+                let object = benched.open(&names[next.get()]);
                 object.read(0, &mut buffer).unwrap();
-                world.store.release(&object);
+                benched.store.release(&object);
             });
         });
         group.bench_function(format!("open, read and close, in memory, {name}"), |bench| {
             let mut buffer = vec![0; CHUNK];
             bench.iter(|| {
-                let object = world.open(&names[0]);
+                let object = benched.open(&names[0]);
                 object.read(0, &mut buffer).unwrap();
-                world.store.release(&object);
+                benched.store.release(&object);
             });
         });
         for name in names {
-            world.store.unlink(&world.dir, &name).unwrap();
+            benched.store.unlink(&benched.dir, &name).unwrap();
         }
     }
     group.finish();
 }
 
-fn large(criterion: &mut Criterion, world: &World) {
-    let name = world.name();
-    let object = world.create(&name, Algorithm::AwsKms);
+fn large(criterion: &mut Criterion, benched: &BenchedStore) {
+    let name = benched.name();
+    let object = benched.create(&name, Algorithm::AwsKms);
     let mib = vec![0x5a; 1 << 20];
     let mut group = criterion.benchmark_group("a large object");
     group.sample_size(20);
     group.throughput(Throughput::Bytes(1 << 20));
     group.bench_function("write 1 MiB of a new object", |bench| {
-        let fresh = || world.create(&world.name(), Algorithm::AwsKms);
+        let fresh = || benched.create(&benched.name(), Algorithm::AwsKms);
         bench.iter_batched(fresh, |object| object.write(0, &mib).unwrap(), BatchSize::LargeInput);
     });
     for at in (0..LARGE).step_by(mib.len()) {
@@ -153,45 +153,45 @@ fn large(criterion: &mut Criterion, world: &World) {
         });
     });
     group.finish();
-    world.store.release(&object);
+    benched.store.release(&object);
 }
 
 /// The same in small and in large: files with holes, directories.
-fn scale(criterion: &mut Criterion, world: &World) {
+fn scale(criterion: &mut Criterion, benched: &BenchedStore) {
     let mut group = criterion.benchmark_group("scale");
     group.sample_size(20);
     let chunk = vec![0x5a; CHUNK];
     for (size, shown) in [(1_u64 << 20, "1 MiB"), (1 << 30, "1 GiB"), (100 << 30, "100 GiB")] {
-        let name = world.name();
-        let object = world.create(&name, Algorithm::Aes256);
+        let name = benched.name();
+        let object = benched.create(&name, Algorithm::Aes256);
         for at in [0, size / 2, size - CHUNK as u64] {
             object.write(at, &chunk).unwrap();
         }
         object.fsync().unwrap();
-        world.store.release(&object);
-        world.store.checkpoint().unwrap();
+        benched.store.release(&object);
+        benched.store.checkpoint().unwrap();
         group.bench_function(format!("open, read and overwrite 4 KiB, commit, close, in {shown}"), |bench| {
             let mut buffer = vec![0; CHUNK];
             bench.iter(|| {
-                let object = world.open(&name);
+                let object = benched.open(&name);
                 object.read(size / 2, &mut buffer).unwrap();
                 object.write(size / 2, &chunk).unwrap();
                 object.commit().unwrap();
-                world.store.release(&object);
+                benched.store.release(&object);
             });
         });
     }
     for count in [10, 100_000] {
-        let names: Vec<_> = (0..count).map(|_| world.make(Algorithm::Aes256, b"")).collect();
+        let names: Vec<_> = (0..count).map(|_| benched.make(Algorithm::Aes256, b"")).collect();
         group.bench_function(format!("create, stat and unlink among {count} names"), |bench| {
             bench.iter(|| {
-                let name = world.make(Algorithm::Aes256, &chunk);
-                world.store.stat(Target::Name(&world.dir, &name)).unwrap();
-                world.store.unlink(&world.dir, &name).unwrap();
+                let name = benched.make(Algorithm::Aes256, &chunk);
+                benched.store.stat(Target::Name(&benched.dir, &name)).unwrap();
+                benched.store.unlink(&benched.dir, &name).unwrap();
             });
         });
         for name in names {
-            world.store.unlink(&world.dir, &name).unwrap();
+            benched.store.unlink(&benched.dir, &name).unwrap();
         }
     }
     group.finish();

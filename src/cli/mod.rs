@@ -147,8 +147,8 @@ fn usage_code() -> u8 {
     }
 }
 
-/// For fuzzing: the words of `-o`, each way that they are read.
-#[doc(hidden)]
+/// For fuzzing: reads the words of `-o`, each way that they are read.
+#[cfg(feature = "testing")]
 pub fn mount_options(text: &str) {
     for sloppy in [false, true] {
         let _ = options::Options::parse([text], sloppy);

@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_millis(100);
 const MOMENTS: usize = 100;
 
 /// A mount without FUSE, in which no lock of the kernel's keeps requests apart.
-struct World {
+struct OwnerAndHeir {
     fs: Arc<Fs>,
     bucket: u64,
     /// Who has the name, and who gets it.
@@ -30,7 +30,7 @@ struct World {
     heir: u64,
 }
 
-impl World {
+impl OwnerAndHeir {
     /// Of two files, or two symlinks, that nobody has open.
     fn new(links: bool) -> Self {
         let (disk, keys) = (SimulatedDisk::new(), keys());
@@ -104,10 +104,10 @@ impl How {
 
 /// Does something to the owner while the name changes hands at the moment of that number. `None` if there is no such
 /// moment.
-fn beside<T>(world: &World, how: How, moment: usize, act: impl FnOnce(&World) -> T) -> Option<T> {
+fn beside<T>(pair: &OwnerAndHeir, how: How, moment: usize, act: impl FnOnce(&OwnerAndHeir) -> T) -> Option<T> {
     let (left, mover) = (Rc::new(Cell::new(Some(moment))), Rc::new(Cell::new(None)));
     let meanwhile = {
-        let (left, mover, fs, bucket) = (left.clone(), mover.clone(), world.fs.clone(), world.bucket);
+        let (left, mover, fs, bucket) = (left.clone(), mover.clone(), pair.fs.clone(), pair.bucket);
         move || match left.get() {
             Some(0) => {
                 left.set(None);
@@ -123,53 +123,54 @@ fn beside<T>(world: &World, how: How, moment: usize, act: impl FnOnce(&World) ->
         }
     };
     interleaving::meanwhile(Some(Box::new(meanwhile)));
-    let done = act(world);
+    let done = act(pair);
     interleaving::meanwhile(None);
     mover.take().map(|mover| mover.join().unwrap())?;
     Some(done)
 }
 
 /// Tries each way and each moment. `act` is told whether the owner has a name afterwards.
-fn at_each_moment(links: bool, act: impl Fn(&World, How, usize) -> bool) {
+fn at_each_moment(links: bool, act: impl Fn(&OwnerAndHeir, How, usize) -> bool) {
     for how in [How::Moved, How::Exchanged, How::Replaced, How::Removed] {
-        let moments = (0..MOMENTS).take_while(|moment| act(&World::new(links), how, *moment)).count();
+        let moments = (0..MOMENTS).take_while(|moment| act(&OwnerAndHeir::new(links), how, *moment)).count();
         assert!((1..MOMENTS).contains(&moments), "{how:?}: all moments were tried, and there were some");
     }
 }
 
 /// Something that is done to the owner.
-type Change<'a> = &'a dyn Fn(&World) -> Result<()>;
+type Change<'a> = &'a dyn Fn(&OwnerAndHeir) -> Result<()>;
 
 #[test]
 fn what_changes_attributes_changes_nobody_elses() {
     let attribute = OsStr::new(WHO);
-    let set = |changes: Changes| move |world: &World| world.fs.setattr(world.owner, None, &changes, &CALLER).map(drop);
+    let set =
+        |changes: Changes| move |pair: &OwnerAndHeir| pair.fs.setattr(pair.owner, None, &changes, &CALLER).map(drop);
     let changes: [(&str, Change<'_>); 5] = [
         ("chmod", &set(Changes { mode: Some(0o604), ..Changes::default() })),
         ("chown", &set(Changes { uid: Some(1234), gid: Some(4321), ..Changes::default() })),
         ("utimes", &set(Changes { atime: Some(1), mtime: Some(2), ..Changes::default() })),
-        ("setxattr", &|world| world.fs.set_xattr(world.owner, attribute, b"changed", XattrFlags::Any, &CALLER)),
-        ("removexattr", &|world| world.fs.remove_xattr(world.owner, attribute, &CALLER)),
+        ("setxattr", &|pair| pair.fs.set_xattr(pair.owner, attribute, b"changed", XattrFlags::Any, &CALLER)),
+        ("removexattr", &|pair| pair.fs.remove_xattr(pair.owner, attribute, &CALLER)),
     ];
     let shown = |attr: &Attr| (attr.ino, attr.mode, attr.uid, attr.gid, attr.atime, attr.mtime);
     for (what, change) in changes {
         let expected = {
-            let world = World::new(false);
-            change(&world).unwrap();
-            let attr = world.attr("name");
-            (attr.mode, attr.uid, attr.gid, attr.atime.min(2), attr.mtime.min(2), world.who(world.owner).ok())
+            let pair = OwnerAndHeir::new(false);
+            change(&pair).unwrap();
+            let attr = pair.attr("name");
+            (attr.mode, attr.uid, attr.gid, attr.atime.min(2), attr.mtime.min(2), pair.who(pair.owner).ok())
         };
-        at_each_moment(false, |world, how, moment| {
-            let before = world.attr("other");
-            let Some(done) = beside(world, how, moment, change) else { return false };
+        at_each_moment(false, |pair, how, moment| {
+            let before = pair.attr("other");
+            let Some(done) = beside(pair, how, moment, change) else { return false };
             let when = format!("{what}, {how:?} at moment {moment}: {done:?}");
-            assert_eq!(shown(&world.attr("name")), shown(&before), "{when}");
-            assert_eq!(world.who(world.heir).as_deref(), Ok(&b"the heir"[..]), "{when}");
+            assert_eq!(shown(&pair.attr("name")), shown(&before), "{when}");
+            assert_eq!(pair.who(pair.heir).as_deref(), Ok(&b"the heir"[..]), "{when}");
             if let Some(name) = how.leaves() {
-                let attr = world.attr(name);
+                let attr = pair.attr(name);
                 let found =
-                    (attr.mode, attr.uid, attr.gid, attr.atime.min(2), attr.mtime.min(2), world.who(world.owner).ok());
-                assert_eq!((&done, attr.ino, found), (&Ok(()), world.owner, expected.clone()), "{when}");
+                    (attr.mode, attr.uid, attr.gid, attr.atime.min(2), attr.mtime.min(2), pair.who(pair.owner).ok());
+                assert_eq!((&done, attr.ino, found), (&Ok(()), pair.owner, expected.clone()), "{when}");
             }
             true
         });
@@ -178,14 +179,14 @@ fn what_changes_attributes_changes_nobody_elses() {
 
 #[test]
 fn what_reads_attributes_reads_nobody_elses() {
-    at_each_moment(false, |world, how, moment| {
-        let Some(read) = beside(world, how, moment, |world| world.who(world.owner)) else { return false };
+    at_each_moment(false, |pair, how, moment| {
+        let Some(read) = beside(pair, how, moment, |pair| pair.who(pair.owner)) else { return false };
         let is_right = read.as_deref() == Ok(b"owner") || (how.leaves().is_none() && read.is_err());
         assert!(is_right, "{how:?} at moment {moment}: {read:?}");
         true
     });
-    at_each_moment(true, |world, how, moment| {
-        let Some(read) = beside(world, how, moment, |world| world.fs.readlink(world.owner)) else { return false };
+    at_each_moment(true, |pair, how, moment| {
+        let Some(read) = beside(pair, how, moment, |pair| pair.fs.readlink(pair.owner)) else { return false };
         let is_right = read.as_deref() == Ok(b"owner") || (how.leaves().is_none() && read.is_err());
         assert!(is_right, "{how:?} at moment {moment}: {read:?}");
         true

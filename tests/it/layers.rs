@@ -37,7 +37,7 @@ fn manifests_name_what_is_below_only() {
         let text = fs::read_to_string(&manifest).unwrap();
         let (_, section) = text.split_once("\n[dependencies]\n").expect("dependencies");
         for line in section.lines().take_while(|line| !line.starts_with('[')) {
-            let Some((name, _)) = line.split_once('.') else { continue };
+            let Some((name, _)) = line.split_once(['.', ' ']) else { continue };
             let below = name.strip_prefix("kmsfs-").or((name == "kmsfs").then_some(name));
             if below.is_some_and(|below| !allowed.contains(&below)) {
                 wrong.push(format!("{package} depends on {name}"));
@@ -45,6 +45,15 @@ fn manifests_name_what_is_below_only() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What is there for tests alone stands behind a feature that the testing package enables and nobody else, so that the
+/// program has none of it.
+#[test]
+fn entry_points_for_tests_are_enabled_by_the_testing_package_alone() {
+    let enables = |manifest: &Path| fs::read_to_string(manifest).unwrap().contains(r#"features = ["testing"]"#);
+    let manifests = packages().into_iter().filter(|(_, dir)| enables(&dir.join("Cargo.toml")));
+    assert_eq!(manifests.map(|(name, _)| name).collect::<Vec<_>>(), ["testing"]);
 }
 
 #[test]

@@ -1,15 +1,21 @@
-//! The only place that imports fuser: decode, call `fs`, map errors to errno.
+//! The FUSE side of kmsfs: requests of the kernel become operations, operations are done over `fs`, answers go back.
+//!
+//! `transport` decodes and encodes, and is the only place that imports fuser beside `mount`; `op` and `answer` are what
+//! passes between it and `runner`, which decides on which thread an operation is done; `perform` does one.
 #![forbid(unsafe_code)]
 
-mod adapter;
-mod by_number;
-mod convert;
+mod answer;
+mod codec;
 mod mount;
 mod mountinfo;
+mod nodes;
+mod op;
+mod perform;
 mod place;
-mod served;
+mod runner;
 mod statistics;
 mod status;
+mod transport;
 mod workers;
 
 pub use mount::{AskAttributes, MountOptions, Mounted, TYPE, mount};

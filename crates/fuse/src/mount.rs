@@ -1,11 +1,13 @@
 //! Mounting, serving, unmounting.
 
-use super::adapter::Adapter;
-use super::convert::Numbers;
+use super::nodes::Numbers;
+use super::perform;
 use super::place::Place;
+use super::runner::Runner;
 use super::statistics::Statistics;
+use super::transport::fuser::Transport;
 use super::workers::Crew;
-use fuser::{Config, MountOption, Notifier, Session, SessionACL};
+use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use kmsfs_fs::{Fs, KernelCache, Stale};
 use rustix::process::{getgid, getuid};
 use std::ffi::CString;
@@ -13,8 +15,8 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
 use std::thread;
 
 /// How the kernel mounts it.
@@ -45,7 +47,7 @@ const DEVICE: &str = "/dev/fuse";
 
 /// A mount that answers (INIT is done).
 pub struct Mounted {
-    session: Session<Adapter>,
+    session: Session<Transport>,
     statistics: Arc<Statistics>,
 }
 
@@ -71,20 +73,27 @@ pub fn mount(
     config.mount_options = kernel_options(options);
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
-    let notifier = Arc::new(OnceLock::new());
     let crew = Arc::new(Crew::new());
-    let adapter = Adapter::new(fs.clone(), Arc::clone(&crew), notifier.clone(), options);
-    let statistics = adapter.statistics().clone();
+    let statistics = Arc::<Statistics>::default();
+    let served = perform::Mount { fs: fs.clone(), statistics: statistics.clone(), several_users: options.allow_other };
+    let runner = Runner::new(served, crew.clone());
+    let transport = Transport::new(runner.clone(), options.writeback_cache && !options.read_only);
     let session = match mount_directly(options, &mountpoint) {
-        Ok(device) => Session::from_fd(adapter, device, config.acl, config)
+        Ok(device) => Session::from_fd(transport, device, config.acl, config)
             .inspect_err(|_| drop(Place::at(&mountpoint).and_then(|place| place.unmount(true))))?,
         // Not root: fuser asks fusermount3.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Session::new(adapter, &mountpoint, &config)?,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Session::new(transport, &mountpoint, &config)?,
         Err(error) => return Err(error),
     };
     let place = Place::at(&mountpoint)?;
     place.raise_read_ahead();
-    let _ = notifier.set(session.notifier());
+    let (notifier, numbers) = (session.notifier(), Numbers::of(&fs));
+    runner.write_back_by(Box::new(move |ino| {
+        // Invalidating makes it.
+        if let Err(error) = notifier.inval_inode(INodeNo(numbers.node(ino)), 0, 0) {
+            log::debug!("the kernel does not write what it has of a file before lseek: {error}");
+        }
+    }));
     // The mount goes if it would lack one of its threads.
     let threads = || {
         before_threads()?;
@@ -165,9 +174,9 @@ fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) -> io::Result<()> {
     thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
         for stale in all {
             let told = match &stale {
-                Stale::Name(parent, name) => notifier.inval_entry(numbers.shown(*parent), name),
+                Stale::Name(parent, name) => notifier.inval_entry(INodeNo(numbers.node(*parent)), name),
                 // A negative offset is for attributes alone.
-                Stale::Attributes(ino) => notifier.inval_inode(numbers.shown(*ino), -1, 0),
+                Stale::Attributes(ino) => notifier.inval_inode(INodeNo(numbers.node(*ino)), -1, 0),
             };
             if let Err(error) = told {
                 log::debug!("the kernel does not take {stale:?}: {error}");
@@ -204,7 +213,7 @@ impl KernelCache for Cache {
 
 impl Cache {
     fn tell(&self, ino: u64, offset: i64) {
-        if let Err(error) = self.notifier.inval_inode(self.numbers.shown(ino), offset, 0) {
+        if let Err(error) = self.notifier.inval_inode(INodeNo(self.numbers.node(ino)), offset, 0) {
             log::warn!("the kernel may keep content that is no longer to be read: {error}");
         }
     }

@@ -1,6 +1,7 @@
 //! What a mount has done since it was mounted: calls by kind, errors, bytes.
 
-use fuser::Errno;
+use super::answer::Answer;
+use super::op::Op;
 use kmsfs_fs::Error;
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -102,40 +103,47 @@ impl Default for Statistics {
 
 impl Statistics {
     /// Does it and counts it; logs what an errno does not tell, and makes an EIO of a panic instead of losing an event
-    /// loop.
-    pub fn attempt<T>(&self, call: Call, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
-        let counter = &self.counters[call as usize];
-        counter.calls.fetch_add(1, Ordering::Relaxed);
+    /// loop. Returns the answer or the errno that the program sees.
+    pub fn attempt(
+        &self,
+        op: &Op<'_>,
+        act: impl FnOnce() -> Result<Answer, Error>,
+    ) -> std::result::Result<Answer, i32> {
+        let counter = op.call().map(|call| &self.counters[call as usize]);
+        if let Some(counter) = counter {
+            counter.calls.fetch_add(1, Ordering::Relaxed);
+        }
         let errno = match catch_unwind(AssertUnwindSafe(act)) {
-            Ok(Ok(done)) => return Ok(done),
+            Ok(Ok(answer)) => {
+                self.count_bytes(op, &answer);
+                return Ok(answer);
+            }
             Ok(Err(error)) => {
                 if let Some(text) = error.log_text() {
-                    log::warn!("{}: {text}", name(call));
+                    log::warn!("{}: {text}", name(op));
                 }
                 error.errno()
             }
             Err(_) => {
-                log::error!("{}: a bug in kmsfs, answered with EIO", name(call));
+                log::error!("{}: a bug in kmsfs, answered with EIO", name(op));
                 libc::EIO
             }
         };
         // These two are answers.
-        if errno != libc::ENOENT && errno != libc::ENODATA {
+        if let (Some(counter), false) = (counter, matches!(errno, libc::ENOENT | libc::ENODATA)) {
             counter.errors.fetch_add(1, Ordering::Relaxed);
         }
-        Err(Errno::from_i32(errno))
+        Err(errno)
     }
 
-    pub fn read(&self, bytes: usize) {
-        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub fn written(&self, bytes: usize) {
-        self.bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub fn copied(&self, bytes: u64) {
-        self.bytes_copied.fetch_add(bytes, Ordering::Relaxed);
+    fn count_bytes(&self, op: &Op<'_>, answer: &Answer) {
+        let (counter, bytes) = match (op, answer) {
+            (Op::Read { .. }, Answer::Filled(read)) => (&self.bytes_read, *read as u64),
+            (Op::Write { .. }, Answer::Written(written)) => (&self.bytes_written, *written),
+            (Op::CopyFileRange { .. }, Answer::Written(copied)) => (&self.bytes_copied, *copied),
+            _ => return,
+        };
+        counter.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Requests so far: whoever sees the same number again knows that nobody used the mount in between.
@@ -162,13 +170,16 @@ impl Statistics {
     }
 }
 
-fn name(call: Call) -> String {
-    format!("{call:?}").to_lowercase()
+/// What the log calls it.
+fn name(op: &Op<'_>) -> String {
+    op.call().map_or_else(String::new, |call| format!("{call:?}").to_lowercase())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec;
     use super::*;
+    use std::ffi::OsStr;
 
     #[test]
     fn every_call_has_its_own_counter() {
@@ -178,18 +189,26 @@ mod tests {
     #[test]
     fn calls_and_errors_are_counted_and_what_is_missing_is_no_error() {
         let statistics = Statistics::default();
-        assert_eq!(statistics.attempt(Call::Open, || Ok(7)), Ok(7));
+        let (open, read) = (Op::Open { truncate: false, write: false }, read_of(10));
+        assert!(matches!(statistics.attempt(&open, || Ok(Answer::Done)), Ok(Answer::Done)));
         for errno in [libc::ENOENT, libc::EACCES] {
-            let refused: Result<(), Errno> = statistics.attempt(Call::Lookup, || Err(Error::Errno(errno)));
-            assert_eq!(refused.unwrap_err().code(), errno);
+            let refused = statistics.attempt(&codec::lookup(OsStr::new("a")), || Err(Error::Errno(errno)));
+            assert_eq!(refused.unwrap_err(), errno);
         }
-        let broken: Result<(), Errno> = statistics.attempt(Call::Read, || panic!("as a bug would"));
-        assert_eq!(broken.unwrap_err().code(), libc::EIO);
-        statistics.read(10);
+        assert_eq!(statistics.attempt(&read, || panic!("as a bug would")).unwrap_err(), libc::EIO);
+        assert!(statistics.attempt(&read, || Ok(Answer::Filled(10))).is_ok());
+        assert!(
+            statistics.attempt(&Op::Status { size: 0 }, || Ok(Answer::Done)).is_ok(),
+            "nobody uses the mount by it"
+        );
         let shown = statistics.to_json();
         let operations = json!({"Lookup": {"Calls": 2, "Errors": 1}, "Open": {"Calls": 1, "Errors": 0},
-            "Read": {"Calls": 1, "Errors": 1}});
+            "Read": {"Calls": 2, "Errors": 1}});
         assert_eq!((&shown["Operations"], &shown["Errors"], &shown["BytesRead"]), (&operations, &json!(2), &json!(10)));
-        assert_eq!(statistics.calls(), 4);
+        assert_eq!(statistics.calls(), 5);
+    }
+
+    fn read_of(size: u32) -> Op<'static> {
+        Op::Read { handle: 1, offset: 0, size, is_access: true }
     }
 }

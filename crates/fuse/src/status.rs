@@ -1,22 +1,16 @@
 //! The answer to `kmsfs status`, which reads it as an extended attribute of the mount's root.
 
 use super::statistics::Statistics;
-use fuser::Errno;
-use kmsfs_fs::Fs;
+use kmsfs_fs::{Error, Fs, Result};
 use serde_json::{Value, json};
-use std::ffi::OsStr;
 
 /// The attribute's name.
 pub const STATUS: &str = "user.x-kmsfs-status";
 
-pub fn is_status(name: &OsStr) -> bool {
-    name == STATUS
-}
-
 /// For root and whoever mounted; `EPERM` for anybody else.
-pub fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>, Errno> {
+pub fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>> {
     if uid != 0 && uid != rustix::process::getuid().as_raw() {
-        return Err(Errno::EPERM);
+        return Err(Error::Errno(libc::EPERM));
     }
     let usage = fs.usage();
     let calls = fs.store().keys().calls();

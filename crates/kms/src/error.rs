@@ -37,6 +37,20 @@ pub enum Code {
     InvalidGrantId,
     InvalidGrantToken,
     KmsInternal,
+    /// The KMS, or what it relies on, took too long.
+    DependencyTimeout,
+}
+
+/// What an error says of those who may use a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// KMS could not tell: nothing changes, neither for those who were allowed nor for those who were not. It may be
+    /// asked again.
+    Outage,
+    /// KMS will not do that, for this caller or for anybody, until somebody changes the request, the key, or who may use it.
+    Refusal,
+    /// What KMS was given to open is not what it made, under this key and context: it was damaged, or is another's.
+    Fault,
 }
 
 impl Code {
@@ -66,6 +80,7 @@ impl Code {
             Self::InvalidKeyUsage => "InvalidKeyUsageException",
             Self::KeyUnavailable => "KeyUnavailableException",
             Self::KmsInternal => "KMSInternalException",
+            Self::DependencyTimeout => "DependencyTimeoutException",
         }
     }
 }
@@ -80,9 +95,17 @@ impl Error {
         Self::new(Code::InvalidCiphertext, "")
     }
 
+    pub fn kind(&self) -> Kind {
+        match self.code {
+            Code::KmsInternal | Code::LimitExceeded | Code::KeyUnavailable | Code::DependencyTimeout => Kind::Outage,
+            Code::InvalidCiphertext | Code::IncorrectKey => Kind::Fault,
+            _ => Kind::Refusal,
+        }
+    }
+
     /// Whether KMS could not answer, rather than refuse: who was allowed before is not denied by that.
     pub fn is_outage(&self) -> bool {
-        matches!(self.code, Code::KmsInternal | Code::LimitExceeded)
+        self.kind() == Kind::Outage
     }
 
     /// A blob names another key than it has to.

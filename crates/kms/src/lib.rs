@@ -8,7 +8,7 @@ pub mod policy;
 mod processes;
 
 pub use caller::Caller;
-pub use error::{Code, Error};
+pub use error::{Code, Error, Kind};
 pub use processes::{read_process, read_processes_through};
 
 use kmsfs_crypto::SecretKey;
@@ -67,6 +67,13 @@ pub trait Kms: Send + Sync {
     /// nothing to share with others. The default is for a KMS that does not know.
     fn distinguishes(&self, _key_arn: &str, _context: &EncryptionContext) -> bool {
         true
+    }
+
+    /// Whether a call may take longer than a computation and a write to memory do: because the KMS is elsewhere, or has
+    /// to tell somebody of each call. Whoever must not be kept waiting then leaves its calls to another thread. The default
+    /// is for a KMS of this process.
+    fn may_wait(&self) -> bool {
+        false
     }
 
     /// Does what time has brought (deletions, rotations): a mount calls it every few seconds. The default is for a KMS that

@@ -54,9 +54,7 @@ fn s3_code(code: kms::Code) -> String {
 fn kms_errno(code: kms::Code) -> i32 {
     use kms::Code;
     match code {
-        Code::Disabled | Code::KmsInvalidState | Code::AccessDenied | Code::InvalidKeyUsage | Code::KeyUnavailable => {
-            libc::EACCES
-        }
+        Code::Disabled | Code::KmsInvalidState | Code::AccessDenied | Code::InvalidKeyUsage => libc::EACCES,
         Code::NotFound => libc::ENOKEY,
         Code::InvalidKeyId
         | Code::InvalidArn
@@ -70,8 +68,13 @@ fn kms_errno(code: kms::Code) -> i32 {
         | Code::MalformedPolicyDocument
         | Code::InvalidGrantId
         | Code::InvalidGrantToken => libc::EINVAL,
-        // The blob is not what KMS made for this context, or is another key's: what the sidecar says is not true.
-        Code::InvalidCiphertext | Code::IncorrectKey | Code::KmsInternal => libc::EIO,
+        // The blob is not what KMS made for this context, or is another key's: what the sidecar says is not true. The
+        // others are outages.
+        Code::InvalidCiphertext
+        | Code::IncorrectKey
+        | Code::KmsInternal
+        | Code::KeyUnavailable
+        | Code::DependencyTimeout => libc::EIO,
         Code::LimitExceeded => libc::EAGAIN,
         Code::AlreadyExists => libc::EEXIST,
         Code::UnsupportedOperation => libc::EOPNOTSUPP,
@@ -113,7 +116,9 @@ mod tests {
         assert_eq!(of(Code::InvalidKeyId, "Invalid arn us-west-2").errno(), libc::EINVAL);
         assert_eq!(of(Code::InvalidArn, "").errno(), libc::EINVAL);
         assert_eq!(of(Code::InvalidCiphertext, "").errno(), libc::EIO);
-        assert_eq!(of(Code::KmsInternal, "").errno(), libc::EIO);
+        for outage in [Code::KmsInternal, Code::KeyUnavailable, Code::DependencyTimeout] {
+            assert_eq!(of(outage, "").errno(), libc::EIO);
+        }
     }
 
     #[test]

@@ -11,14 +11,14 @@ use std::sync::Arc;
 const GIB: u64 = 1 << 30;
 
 /// A mount without FUSE: what the kernel's requests call is called here.
-struct World {
+struct CountedFs {
     disk: SimulatedDisk,
     keys: Arc<KeyService>,
     fs: Arc<Fs>,
     bucket: u64,
 }
 
-impl World {
+impl CountedFs {
     fn new() -> Self {
         let (disk, keys) = (SimulatedDisk::new(), keys());
         let parameters =
@@ -26,11 +26,11 @@ impl World {
         store::create(&disk, &parameters, keys.service()).unwrap();
         let fs = mount(&disk, &keys);
         fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755)).unwrap();
-        let mut world = Self { disk, keys, fs, bucket: 0 };
-        world.remount();
+        let mut counted = Self { disk, keys, fs, bucket: 0 };
+        counted.remount();
         // The log has its file and the first segment of sidecars is there.
-        world.make("warm", &[1; 100]);
-        world
+        counted.make("warm", &[1; 100]);
+        counted
     }
 
     /// Nothing is in memory any more.
@@ -86,47 +86,49 @@ fn creation(mode: u32) -> Creation {
 
 #[test]
 fn no_operation_takes_more_calls_than_the_document_says() {
-    let mut world = World::new();
+    let mut counted = CountedFs::new();
     let mut measured = Vec::new();
-    let mut measure = |world: &World, operation: &'static str, act: &dyn Fn(&World)| {
-        let calls = world.calls(|| act(world));
+    let mut measure = |counted: &CountedFs, operation: &'static str, act: &dyn Fn(&CountedFs)| {
+        let calls = counted.calls(|| act(counted));
         measured.push((operation, calls.total(), format!("{calls:?}")));
     };
-    measure(&world, "create, write 4 KiB, close", &|world| world.make("file", &[7; 4096]));
-    world.remount();
-    let stat = |world: &World| assert_eq!(world.fs.lookup(world.bucket, OsStr::new("file")).unwrap().attr.size, 4096);
-    measure(&world, "stat, cold", &stat);
-    let read = |world: &World| {
-        let handle = world.open("file");
-        assert_eq!(world.read(handle, 0), [7; 4096]);
-        world.close(handle);
+    measure(&counted, "create, write 4 KiB, close", &|counted| counted.make("file", &[7; 4096]));
+    counted.remount();
+    let stat = |counted: &CountedFs| {
+        assert_eq!(counted.fs.lookup(counted.bucket, OsStr::new("file")).unwrap().attr.size, 4096);
     };
-    measure(&world, "open, read 4 KiB, close, cold", &read);
-    measure(&world, "open, read 4 KiB, close", &read);
-    world.remount();
-    let handle = world.open("file");
-    let overwrite = |world: &World| world.fs.write(handle, 0, &[8; 4096], Writer::Privileged).unwrap();
-    overwrite(&world);
-    world.fs.fsync(handle).unwrap();
-    measure(&world, "overwrite 4 KiB of an open file, fsync", &|world| {
-        overwrite(world);
-        world.fs.fsync(handle).unwrap();
+    measure(&counted, "stat, cold", &stat);
+    let read = |counted: &CountedFs| {
+        let handle = counted.open("file");
+        assert_eq!(counted.read(handle, 0), [7; 4096]);
+        counted.close(handle);
+    };
+    measure(&counted, "open, read 4 KiB, close, cold", &read);
+    measure(&counted, "open, read 4 KiB, close", &read);
+    counted.remount();
+    let handle = counted.open("file");
+    let overwrite = |counted: &CountedFs| counted.fs.write(handle, 0, &[8; 4096], Writer::Privileged).unwrap();
+    overwrite(&counted);
+    counted.fs.fsync(handle).unwrap();
+    measure(&counted, "overwrite 4 KiB of an open file, fsync", &|counted| {
+        overwrite(counted);
+        counted.fs.fsync(handle).unwrap();
     });
-    measure(&world, "overwrite 4 KiB of an open file, commit", &|world| {
-        overwrite(world);
-        world.fs.flush(handle).unwrap();
+    measure(&counted, "overwrite 4 KiB of an open file, commit", &|counted| {
+        overwrite(counted);
+        counted.fs.flush(handle).unwrap();
     });
-    world.close(handle);
-    world.remount();
-    let rename = |world: &World, from: &str, to: &str| {
+    counted.close(handle);
+    counted.remount();
+    let rename = |counted: &CountedFs, from: &str, to: &str| {
         let (from, to) = (OsStr::new(from), OsStr::new(to));
-        world.fs.rename(world.bucket, from, world.bucket, to, Rename::Replace, &CALLER).unwrap();
+        counted.fs.rename(counted.bucket, from, counted.bucket, to, Rename::Replace, &CALLER).unwrap();
     };
-    measure(&world, "rename", &|world| rename(world, "file", "moved"));
-    measure(&world, "unlink", &|world| world.fs.unlink(world.bucket, OsStr::new("moved")).unwrap());
-    world.make("used", &[7; 4096]);
-    measure(&world, "unlink of what was used before", &|world| {
-        world.fs.unlink(world.bucket, OsStr::new("used")).unwrap();
+    measure(&counted, "rename", &|counted| rename(counted, "file", "moved"));
+    measure(&counted, "unlink", &|counted| counted.fs.unlink(counted.bucket, OsStr::new("moved")).unwrap());
+    counted.make("used", &[7; 4096]);
+    measure(&counted, "unlink of what was used before", &|counted| {
+        counted.fs.unlink(counted.bucket, OsStr::new("used")).unwrap();
     });
     compare(&stated("What an operation costs", 2), &measured);
 }
@@ -134,20 +136,20 @@ fn no_operation_takes_more_calls_than_the_document_says() {
 /// One open of the object file, one read of it, one of its sidecar.
 #[test]
 fn a_cold_open_of_a_small_file_reads_twice() {
-    let mut world = World::new();
-    world.make("file", &pattern(1, 4096));
-    world.remount();
-    let calls = world.calls(|| {
-        let handle = world.open("file");
-        assert_eq!(world.read(handle, 0), pattern(1, 4096));
+    let mut counted = CountedFs::new();
+    counted.make("file", &pattern(1, 4096));
+    counted.remount();
+    let calls = counted.calls(|| {
+        let handle = counted.open("file");
+        assert_eq!(counted.read(handle, 0), pattern(1, 4096));
     });
     assert_eq!((calls.of(Call::OpenFile), calls.of(Call::Read)), (1, 2), "{calls:?}");
 }
 
 #[test]
 fn a_file_that_is_written_once_puts_nothing_into_the_log() {
-    let world = World::new();
-    let calls = world.calls(|| world.make("file", &vec![7; 100_000]));
+    let counted = CountedFs::new();
+    let calls = counted.calls(|| counted.make("file", &vec![7; 100_000]));
     // Content, sidecar, header; the tables are in the header.
     assert_eq!(calls.of(Call::Write), 3, "{calls:?}");
     assert_eq!(calls.of(Call::Allocate), 0, "{calls:?}");
@@ -155,24 +157,24 @@ fn a_file_that_is_written_once_puts_nothing_into_the_log() {
 
 #[test]
 fn opening_and_changing_a_little_costs_the_same_in_large_files() {
-    let mut world = World::new();
+    let mut counted = CountedFs::new();
     let sizes = [1 << 20, GIB, 100 * GIB];
     for size in sizes {
         let name = size.to_string();
-        world.make(&name, &[7; 4096]);
-        let handle = world.open(&name);
-        world.fs.write(handle, size - 4096, &[7; 4096], Writer::Privileged).unwrap();
-        world.fs.write(handle, size / 2, &[7; 4096], Writer::Privileged).unwrap();
-        world.close(handle);
+        counted.make(&name, &[7; 4096]);
+        let handle = counted.open(&name);
+        counted.fs.write(handle, size - 4096, &[7; 4096], Writer::Privileged).unwrap();
+        counted.fs.write(handle, size / 2, &[7; 4096], Writer::Privileged).unwrap();
+        counted.close(handle);
     }
     let mut costs = Vec::new();
     for size in sizes {
-        world.remount();
-        let calls = world.calls(|| {
-            let handle = world.open(&size.to_string());
-            assert_eq!(world.read(handle, size / 2), [7; 4096]);
-            world.fs.write(handle, size / 2, &[8; 4096], Writer::Privileged).unwrap();
-            world.close(handle);
+        counted.remount();
+        let calls = counted.calls(|| {
+            let handle = counted.open(&size.to_string());
+            assert_eq!(counted.read(handle, size / 2), [7; 4096]);
+            counted.fs.write(handle, size / 2, &[8; 4096], Writer::Privileged).unwrap();
+            counted.close(handle);
         });
         costs.push(calls.total());
     }
@@ -181,20 +183,20 @@ fn opening_and_changing_a_little_costs_the_same_in_large_files() {
 
 #[test]
 fn names_cost_the_same_in_large_directories() {
-    let mut world = World::new();
+    let mut counted = CountedFs::new();
     let mut costs = Vec::new();
     for (from, to) in [(0, 10), (10, 10_000)] {
         for n in from..to {
-            world.fs.mknod(world.bucket, OsStr::new(&n.to_string()), libc::S_IFIFO, 0, &creation(0o644)).unwrap();
+            counted.fs.mknod(counted.bucket, OsStr::new(&n.to_string()), libc::S_IFIFO, 0, &creation(0o644)).unwrap();
         }
-        world.make("old", &[7; 4096]);
-        world.remount();
-        let calls = world.calls(|| {
-            world.make("new", &[7; 4096]);
-            world.fs.lookup(world.bucket, OsStr::new("old")).unwrap();
-            world.fs.unlink(world.bucket, OsStr::new("old")).unwrap();
+        counted.make("old", &[7; 4096]);
+        counted.remount();
+        let calls = counted.calls(|| {
+            counted.make("new", &[7; 4096]);
+            counted.fs.lookup(counted.bucket, OsStr::new("old")).unwrap();
+            counted.fs.unlink(counted.bucket, OsStr::new("old")).unwrap();
         });
-        world.fs.unlink(world.bucket, OsStr::new("new")).unwrap();
+        counted.fs.unlink(counted.bucket, OsStr::new("new")).unwrap();
         costs.push(calls.total());
     }
     assert_eq!(costs[0], costs[1]);
@@ -204,22 +206,22 @@ fn names_cost_the_same_in_large_directories() {
 fn copying_a_file_of_holes_costs_what_is_there() {
     let mut costs = Vec::new();
     for size in [GIB, 1024 * GIB, 15 * 1024 * GIB] {
-        let mut world = World::new();
-        world.make("from", &[7; 4096]);
-        let handle = world.open("from");
-        world.fs.write(handle, size / 2, &[8; 4096], Writer::Privileged).unwrap();
-        world.fs.truncate(world.ino("from"), Some(handle), size, &CALLER).unwrap();
-        world.close(handle);
-        world.make("to", &[9; 10_000]);
-        world.remount();
-        let calls = world.calls(|| {
-            let (from, to) = (world.open("from"), world.open("to"));
-            assert_eq!(world.fs.copy(from, 0, to, 0, size, &CALLER).unwrap(), size);
-            assert_eq!((world.read(to, 4096), world.read(to, size / 2)), (vec![0; 4096], vec![8; 4096]));
-            world.close(from);
-            world.close(to);
+        let mut counted = CountedFs::new();
+        counted.make("from", &[7; 4096]);
+        let handle = counted.open("from");
+        counted.fs.write(handle, size / 2, &[8; 4096], Writer::Privileged).unwrap();
+        counted.fs.truncate(counted.ino("from"), Some(handle), size, &CALLER).unwrap();
+        counted.close(handle);
+        counted.make("to", &[9; 10_000]);
+        counted.remount();
+        let calls = counted.calls(|| {
+            let (from, to) = (counted.open("from"), counted.open("to"));
+            assert_eq!(counted.fs.copy(from, 0, to, 0, size, &CALLER).unwrap(), size);
+            assert_eq!((counted.read(to, 4096), counted.read(to, size / 2)), (vec![0; 4096], vec![8; 4096]));
+            counted.close(from);
+            counted.close(to);
         });
-        assert_eq!(world.fs.lookup(world.bucket, OsStr::new("to")).unwrap().attr.size, size);
+        assert_eq!(counted.fs.lookup(counted.bucket, OsStr::new("to")).unwrap().attr.size, size);
         costs.push(calls.total());
     }
     assert!(costs.iter().all(|cost| *cost <= costs[0] + 24 && *cost < 120), "{costs:?}");

@@ -33,5 +33,5 @@ fn punching_where_nothing_is_moves_no_change_time() {
         Create(p(&["bucket", "a"]), 0o644),
     ];
     run(&ops);
-    super::World::new(std::sync::Arc::new(super::SimulatedDisk::new())).run(&ops);
+    super::ModelAndFs::new(std::sync::Arc::new(super::SimulatedDisk::new())).run(&ops);
 }

@@ -2,15 +2,15 @@
 
 mod found;
 mod model;
-mod world;
+mod model_and_fs;
 
 use kmsfs_store::backend::{RealBackend, Rename, XattrFlags};
 use kmsfs_testing::disk::SimulatedDisk;
 use model::{BUCKETS, CONFIGURATION};
+use model_and_fs::ModelAndFs;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::sync::Arc;
-use world::World;
 
 /// Names within a bucket: few, so that operations meet.
 const NAMES: [&str; 4] = ["a", "b", "c", CONFIGURATION];
@@ -237,14 +237,14 @@ proptest! {
 
     #[test]
     fn random_operations_do_on_a_simulated_disk_what_they_do_in_memory(ops in vec(op(), 1..150)) {
-        World::new(Arc::new(SimulatedDisk::new())).run(&ops);
+        ModelAndFs::new(Arc::new(SimulatedDisk::new())).run(&ops);
     }
 }
 
 fn on_a_real_directory(ops: &[Op]) {
     // On a disk: unlike tmpfs its file system uses inode numbers again at once.
     let dir = tempfile::tempdir().unwrap();
-    World::new(RealBackend::open(dir.path()).unwrap()).run(ops);
+    ModelAndFs::new(RealBackend::open(dir.path()).unwrap()).run(ops);
 }
 
 /// For the cases found.

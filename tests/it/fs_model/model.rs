@@ -363,7 +363,7 @@ impl Model {
         let node = &mut self.nodes[id];
         node.mtime = None;
         if unprivileged {
-            node.drop_set_id(node.owner.1 == super::world::USER.gid);
+            node.drop_set_id(node.owner.1 == super::model_and_fs::USER.gid);
         }
         match &mut node.kind {
             Kind::File { content, .. } => change(content),

@@ -18,14 +18,14 @@ pub const BOB: Caller = Caller { uid: 2000, gid: 2000, pid: 20 };
 const CONFIGURATION: &[u8] =
     br#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"aws:kms"},"BucketKeyEnabled":BUCKET_KEY}]}"#;
 
-pub struct World {
+pub struct MoodyFs {
     pub kms: Arc<Moody>,
     keys: Arc<KeyService>,
     pub fs: Arc<Fs>,
     bucket: u64,
 }
 
-impl World {
+impl MoodyFs {
     fn new(bucket_key: bool) -> Self {
         Self::over(Arc::new(SimulatedDisk::new()), bucket_key)
     }
@@ -40,13 +40,13 @@ impl World {
         let fs = open(disk, &keys);
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
-        let world = Self { kms, keys, fs, bucket };
+        let moody = Self { kms, keys, fs, bucket };
         // One that others' files follow is put by root or the directory's owner.
-        let (_, handle) = world.create(".encryption.json", &Caller { uid: 0, gid: 0, ..ANN });
-        world.fs.write(handle, 0, configuration.as_bytes(), Writer::Privileged).unwrap();
-        world.fs.flush(handle).unwrap();
-        world.fs.release(handle);
-        world
+        let (_, handle) = moody.create(".encryption.json", &Caller { uid: 0, gid: 0, ..ANN });
+        moody.fs.write(handle, 0, configuration.as_bytes(), Writer::Privileged).unwrap();
+        moody.fs.flush(handle).unwrap();
+        moody.fs.release(handle);
+        moody
     }
 
     fn create(&self, name: &str, caller: &Caller) -> (u64, u64) {
@@ -105,15 +105,15 @@ fn errno<T: std::fmt::Debug>(done: Result<T, Error>) -> i32 {
 #[test]
 fn only_the_handles_of_the_user_who_is_denied_fail() {
     for bucket_key in [false, true] {
-        let world = World::new(bucket_key);
-        let ino = world.make("object", b"content");
-        let other = world.make("other", b"other");
-        let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
-        let source = world.open(other, &BOB);
-        world.kms.deny(&ANN);
-        world.notice();
-        let fs = &world.fs;
-        assert_eq!(world.read(ann), Err(libc::EACCES));
+        let moody = MoodyFs::new(bucket_key);
+        let ino = moody.make("object", b"content");
+        let other = moody.make("other", b"other");
+        let (ann, bob) = (moody.open(ino, &ANN), moody.open(ino, &BOB));
+        let source = moody.open(other, &BOB);
+        moody.kms.deny(&ANN);
+        moody.notice();
+        let fs = &moody.fs;
+        assert_eq!(moody.read(ann), Err(libc::EACCES));
         assert_eq!(errno(fs.write(ann, 0, b"x", Writer::Privileged)), libc::EACCES);
         assert_eq!(errno(fs.truncate(ino, Some(ann), 0, &ANN)), libc::EACCES);
         assert_eq!(errno(fs.truncate(ino, None, 0, &ANN)), libc::EACCES);
@@ -126,25 +126,25 @@ fn only_the_handles_of_the_user_who_is_denied_fail() {
         for (inode, write) in [(ino, false), (ino, true), (other, false)] {
             assert_eq!(errno(fs.open(inode, false, write, &ANN)), libc::EACCES, "{inode} {write}");
         }
-        assert_eq!(errno(fs.create(world.bucket, OsStr::new("new"), &creation(0, &ANN))), libc::EACCES);
-        assert_eq!(errno(fs.create(world.bucket, OsStr::new("new"), &creation(0, &ANN))), libc::EACCES);
+        assert_eq!(errno(fs.create(moody.bucket, OsStr::new("new"), &creation(0, &ANN))), libc::EACCES);
+        assert_eq!(errno(fs.create(moody.bucket, OsStr::new("new"), &creation(0, &ANN))), libc::EACCES);
         // What is committed already needs nothing.
         fs.flush(ann).unwrap();
         fs.fsync(ann).unwrap();
         assert_eq!(fs.getattr(ino).unwrap().size, 7);
         assert!(fs.is_revoked(ino) && !fs.is_revoked(other));
         // Bob goes on, also for what the kernel names Ann's handle for.
-        assert_eq!(world.read(bob), Ok(b"content".to_vec()));
+        assert_eq!(moody.read(bob), Ok(b"content".to_vec()));
         fs.write(bob, 0, b"C", Writer::Privileged).unwrap();
         fs.write_back(ann, 1, b"O").unwrap();
-        assert_eq!(world.read(world.open(ino, &BOB)), Ok(b"COntent".to_vec()));
-        assert!(!world.is_locked("object"));
-        world.kms.allow_all();
-        world.notice();
+        assert_eq!(moody.read(moody.open(ino, &BOB)), Ok(b"COntent".to_vec()));
+        assert!(!moody.is_locked("object"));
+        moody.kms.allow_all();
+        moody.notice();
         assert!(!fs.is_revoked(ino));
-        assert_eq!(world.read(ann), Ok(b"COntent".to_vec()));
+        assert_eq!(moody.read(ann), Ok(b"COntent".to_vec()));
         fs.write(ann, 0, b"c", Writer::Privileged).unwrap();
-        assert_eq!(world.read(bob), Ok(b"cOntent".to_vec()));
+        assert_eq!(moody.read(bob), Ok(b"cOntent".to_vec()));
     }
 }
 
@@ -178,26 +178,26 @@ impl KernelCache for Kernel {
 #[test]
 fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     let simulated = SimulatedDisk::new();
-    let world = World::over(Arc::new(simulated.clone()), false);
-    let ino = world.make("object", b"content");
-    let handle = world.open(ino, &ANN);
+    let moody = MoodyFs::over(Arc::new(simulated.clone()), false);
+    let ino = moody.make("object", b"content");
+    let handle = moody.open(ino, &ANN);
     let told = Arc::new(Mutex::new(Vec::new()));
     let dirty = Mutex::new(vec![(handle, 0, &b"DIRTY"[..]), (handle, 7, b"!")]);
-    world.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&world.fs), dirty, told: told.clone() }));
-    world.kms.deny(&ANN);
-    world.fs.watch_keys();
-    assert_eq!(world.read(handle), Err(libc::EACCES), "at once");
-    assert!(!world.is_locked("object"), "what is dirty needs the key");
-    assert!(world.fs.drain_revoked());
-    assert!(world.is_locked("object"));
+    moody.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&moody.fs), dirty, told: told.clone() }));
+    moody.kms.deny(&ANN);
+    moody.fs.watch_keys();
+    assert_eq!(moody.read(handle), Err(libc::EACCES), "at once");
+    assert!(!moody.is_locked("object"), "what is dirty needs the key");
+    assert!(moody.fs.drain_revoked());
+    assert!(moody.is_locked("object"));
     let pages = format!("pages {ino}");
     let expected = [&format!("attributes {ino}"), "attributes of bucket/object", &pages, &pages];
     assert_eq!(*told.lock(), expected);
-    assert_eq!(errno(world.fs.write_back(handle, 0, b"late")), libc::EACCES);
+    assert_eq!(errno(moody.fs.write_back(handle, 0, b"late")), libc::EACCES);
     // The power goes: what was written back is there.
-    world.kms.allow_all();
+    moody.kms.allow_all();
     for disk in simulated.crash_point().power_cuts(8, 1) {
-        let fs = open(Arc::new(disk), &world.keys);
+        let fs = open(Arc::new(disk), &moody.keys);
         let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
         let found = fs.lookup(bucket, OsStr::new("object")).unwrap().attr.ino;
         let again = fs.open(found, false, false, &ANN).unwrap();
@@ -205,64 +205,64 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
         let read = fs.read(again, 0, &mut bytes).unwrap();
         assert_eq!(&bytes[..read], b"DIRTYnt!");
     }
-    world.notice();
-    assert!(world.is_locked("object"), "until somebody uses it");
-    assert_eq!(world.read(handle), Ok(b"DIRTYnt!".to_vec()));
-    assert!(!world.is_locked("object"));
-    world.fs.write(handle, 0, b"dirty", Writer::Privileged).unwrap();
-    world.fs.fsync(handle).unwrap();
+    moody.notice();
+    assert!(moody.is_locked("object"), "until somebody uses it");
+    assert_eq!(moody.read(handle), Ok(b"DIRTYnt!".to_vec()));
+    assert!(!moody.is_locked("object"));
+    moody.fs.write(handle, 0, b"dirty", Writer::Privileged).unwrap();
+    moody.fs.fsync(handle).unwrap();
 }
 
 #[test]
 fn a_handle_that_comes_while_everything_is_judged_is_judged_too() {
-    let world = World::new(false);
-    let ino = world.make("object", b"content");
-    let (kms, fs) = (world.kms.clone(), Arc::downgrade(&world.fs));
+    let moody = MoodyFs::new(false);
+    let ino = moody.make("object", b"content");
+    let (kms, fs) = (moody.kms.clone(), Arc::downgrade(&moody.fs));
     // Ann is denied right after she was answered, and everybody else is judged before she has her handle.
-    world.kms.after_decrypt(move || {
+    moody.kms.after_decrypt(move || {
         kms.deny(&ANN);
         fs.upgrade().unwrap().watch_keys();
     });
-    let handle = world.open(ino, &ANN);
-    assert_eq!(world.read(handle), Err(libc::EACCES));
-    assert!(world.fs.drain_revoked());
-    assert!(world.is_locked("object"));
+    let handle = moody.open(ino, &ANN);
+    assert_eq!(moody.read(handle), Err(libc::EACCES));
+    assert!(moody.fs.drain_revoked());
+    assert!(moody.is_locked("object"));
 }
 
 #[test]
 fn an_outage_refuses_nobody_who_was_allowed() {
-    let world = World::new(false);
-    let ino = world.make("object", b"content");
-    let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
-    world.kms.deny(&ANN);
-    world.notice();
-    world.kms.fail(Some(kms::Error::new(Code::KmsInternal, "out of order")));
-    world.kms.change();
-    world.notice();
-    assert_eq!(world.read(bob), Ok(b"content".to_vec()));
-    assert_eq!(world.read(ann), Err(libc::EACCES), "nor does it allow anybody who was denied");
-    assert_eq!(errno(world.fs.open(ino, false, false, &BOB)), libc::EIO);
-    world.kms.fail(None);
-    world.kms.change();
-    world.notice();
-    assert_eq!(world.read(ann), Err(libc::EACCES), "she is still denied");
+    let moody = MoodyFs::new(false);
+    let ino = moody.make("object", b"content");
+    let (ann, bob) = (moody.open(ino, &ANN), moody.open(ino, &BOB));
+    moody.kms.deny(&ANN);
+    moody.notice();
+    moody.kms.fail(Some(kms::Error::new(Code::KmsInternal, "out of order")));
+    moody.kms.change();
+    moody.notice();
+    assert_eq!(moody.read(bob), Ok(b"content".to_vec()));
+    assert_eq!(moody.read(ann), Err(libc::EACCES), "nor does it allow anybody who was denied");
+    assert_eq!(errno(moody.fs.open(ino, false, false, &BOB)), libc::EIO);
+    moody.kms.fail(None);
+    moody.kms.change();
+    moody.notice();
+    assert_eq!(moody.read(ann), Err(libc::EACCES), "she is still denied");
 }
 
 #[test]
 fn whoever_made_an_object_goes_on_without_decrypt() {
-    let world = World::new(false);
-    let (_, handle) = world.create("object", &ANN);
-    world.kms.deny_operation(Operation::Decrypt, &ANN);
-    world.notice();
-    world.fs.write(handle, 0, b"log line", Writer::Privileged).unwrap();
-    world.fs.flush(handle).unwrap();
-    world.kms.deny(&ANN);
-    world.notice();
-    assert_eq!(errno(world.fs.write(handle, 0, b"x", Writer::Privileged)), libc::EACCES);
-    world.kms.allow_operation(Operation::GenerateDataKey, &ANN);
-    world.notice();
+    let moody = MoodyFs::new(false);
+    let (_, handle) = moody.create("object", &ANN);
+    moody.kms.deny_operation(Operation::Decrypt, &ANN);
+    moody.notice();
+    moody.fs.write(handle, 0, b"log line", Writer::Privileged).unwrap();
+    moody.fs.flush(handle).unwrap();
+    moody.kms.deny(&ANN);
+    moody.notice();
+    assert_eq!(errno(moody.fs.write(handle, 0, b"x", Writer::Privileged)), libc::EACCES);
+    moody.kms.allow_operation(Operation::GenerateDataKey, &ANN);
+    moody.notice();
     assert_eq!(
-        errno(world.fs.write(handle, 0, b"x", Writer::Privileged)),
+        errno(moody.fs.write(handle, 0, b"x", Writer::Privileged)),
         libc::EACCES,
         "the data key has to be decrypted now"
     );
@@ -270,56 +270,56 @@ fn whoever_made_an_object_goes_on_without_decrypt() {
 
 #[test]
 fn closed_objects_keep_no_keys_over_a_change_and_answer_nobody_who_is_denied() {
-    let world = World::new(true);
-    let ino = world.make("object", b"content");
-    world.fs.store().checkpoint().unwrap();
-    assert!(!world.is_locked("object"), "kept for the next open");
-    world.kms.deny(&ANN);
-    world.notice();
-    assert!(world.is_locked("object"));
-    assert_eq!(errno(world.fs.open(ino, false, false, &ANN)), libc::EACCES);
-    assert!(world.is_locked("object"));
-    assert_eq!(world.read(world.open(ino, &BOB)), Ok(b"content".to_vec()));
+    let moody = MoodyFs::new(true);
+    let ino = moody.make("object", b"content");
+    moody.fs.store().checkpoint().unwrap();
+    assert!(!moody.is_locked("object"), "kept for the next open");
+    moody.kms.deny(&ANN);
+    moody.notice();
+    assert!(moody.is_locked("object"));
+    assert_eq!(errno(moody.fs.open(ino, false, false, &ANN)), libc::EACCES);
+    assert!(moody.is_locked("object"));
+    assert_eq!(moody.read(moody.open(ino, &BOB)), Ok(b"content".to_vec()));
 }
 
 #[test]
 fn keys_go_with_the_last_handle_that_may_use_them() {
-    let world = World::new(false);
-    let ino = world.make("object", b"content");
-    let (ann, bob) = (world.open(ino, &ANN), world.open(ino, &BOB));
-    world.kms.deny(&ANN);
-    world.notice();
-    assert!(!world.is_locked("object"));
-    world.fs.release(bob);
-    world.fs.drain_revoked();
-    assert!(world.is_locked("object"));
-    world.fs.release(ann);
-    assert!(!world.fs.is_revoked(ino));
+    let moody = MoodyFs::new(false);
+    let ino = moody.make("object", b"content");
+    let (ann, bob) = (moody.open(ino, &ANN), moody.open(ino, &BOB));
+    moody.kms.deny(&ANN);
+    moody.notice();
+    assert!(!moody.is_locked("object"));
+    moody.fs.release(bob);
+    moody.fs.drain_revoked();
+    assert!(moody.is_locked("object"));
+    moody.fs.release(ann);
+    assert!(!moody.fs.is_revoked(ino));
 }
 
 #[test]
 fn pages_of_closed_files_are_dropped_too() {
-    let world = World::new(true);
-    let (of_ann, of_bob) = (world.make("ann's", b"content"), world.make("bob's", b"content"));
-    world.fs.release(world.open(of_bob, &BOB));
+    let moody = MoodyFs::new(true);
+    let (of_ann, of_bob) = (moody.make("ann's", b"content"), moody.make("bob's", b"content"));
+    moody.fs.release(moody.open(of_bob, &BOB));
     let told = Arc::new(Mutex::new(Vec::new()));
     let dirty = Mutex::default();
-    world.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&world.fs), dirty, told: told.clone() }));
-    world.kms.deny(&ANN);
-    world.notice();
-    world.fs.drop_closed();
+    moody.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&moody.fs), dirty, told: told.clone() }));
+    moody.kms.deny(&ANN);
+    moody.notice();
+    moody.fs.drop_closed();
     assert!(told.lock().is_empty(), "the key serves somebody still");
-    world.kms.deny(&BOB);
-    world.notice();
-    world.fs.drop_closed();
+    moody.kms.deny(&BOB);
+    moody.notice();
+    moody.fs.drop_closed();
     let mut dropped = std::mem::take(&mut *told.lock());
     dropped.sort();
     let mut expected = [of_ann, of_bob].map(|ino| format!("pages {ino}"));
     expected.sort();
     assert_eq!(dropped, expected, "once, and not the configuration, which no KMS key protects");
-    world.kms.deny(&BOB);
-    world.notice();
-    world.fs.drop_closed();
+    moody.kms.deny(&BOB);
+    moody.notice();
+    moody.fs.drop_closed();
     assert!(told.lock().is_empty(), "they have been dropped");
 }
 
@@ -340,26 +340,26 @@ impl KernelCache for Meanwhile {
 
 #[test]
 fn who_is_refused_anew_while_a_refusal_ends_has_the_same_time_to_write_back() {
-    let world = World::new(false);
-    let ino = world.make("object", b"content");
-    let handle = world.open(ino, &ANN);
-    let (kms, fs) = (world.kms.clone(), Arc::downgrade(&world.fs));
+    let moody = MoodyFs::new(false);
+    let ino = moody.make("object", b"content");
+    let handle = moody.open(ino, &ANN);
+    let (kms, fs) = (moody.kms.clone(), Arc::downgrade(&moody.fs));
     let allow_and_deny = move || {
         kms.allow_all();
         fs.upgrade().unwrap().watch_keys();
         kms.deny(&ANN);
         fs.upgrade().unwrap().watch_keys();
     };
-    world.fs.on_revocation(Box::new(Meanwhile(Mutex::new(Some(Box::new(allow_and_deny))))));
-    world.kms.deny(&ANN);
-    world.notice();
-    assert_eq!(world.read(handle), Err(libc::EACCES));
-    assert!(!world.is_locked("object"));
-    world.fs.write_back(handle, 0, b"WRITTEN").unwrap();
-    assert!(world.fs.drain_revoked(), "it is queued again");
-    assert!(world.is_locked("object"));
-    assert_eq!(errno(world.fs.write_back(handle, 0, b"late")), libc::EACCES);
-    world.kms.allow_all();
-    world.notice();
-    assert_eq!(world.read(handle), Ok(b"WRITTEN".to_vec()));
+    moody.fs.on_revocation(Box::new(Meanwhile(Mutex::new(Some(Box::new(allow_and_deny))))));
+    moody.kms.deny(&ANN);
+    moody.notice();
+    assert_eq!(moody.read(handle), Err(libc::EACCES));
+    assert!(!moody.is_locked("object"));
+    moody.fs.write_back(handle, 0, b"WRITTEN").unwrap();
+    assert!(moody.fs.drain_revoked(), "it is queued again");
+    assert!(moody.is_locked("object"));
+    assert_eq!(errno(moody.fs.write_back(handle, 0, b"late")), libc::EACCES);
+    moody.kms.allow_all();
+    moody.notice();
+    assert_eq!(moody.read(handle), Ok(b"WRITTEN".to_vec()));
 }

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 4096;
 
 /// A bucket whose objects a key protects that can be disabled.
-struct World<'a> {
+struct ProtectedBucket<'a> {
     store: &'a Store,
     mount: Mount<'a>,
     bucket: PathBuf,
     arn: String,
 }
 
-impl<'a> World<'a> {
+impl<'a> ProtectedBucket<'a> {
     fn new(store: &'a Store, options: &str, bucket_key: bool) -> Self {
         let arn = store.create_key("alias/customer");
         let mount = store.mount_with(options);
@@ -72,26 +72,26 @@ fn pattern(len: usize, seed: u8) -> Vec<u8> {
 fn a_reader_in_a_loop_fails_and_goes_on_after_enabling() {
     for (options, bucket_key) in [("", false), ("", true), ("nowriteback", false)] {
         let store = Store::new();
-        let world = World::new(&store, options, bucket_key);
+        let protected = ProtectedBucket::new(&store, options, bucket_key);
         let content = pattern(200_000, 1);
-        world.make("object", &content);
-        let file = File::open(world.at("object")).unwrap();
+        protected.make("object", &content);
+        let file = File::open(protected.at("object")).unwrap();
         let mut read = vec![0; content.len()];
         for _ in 0..2 {
             file.read_exact_at(&mut read, 0).unwrap();
             assert_eq!(read, content);
-            world.disable();
+            protected.disable();
             let disabled = Instant::now();
             // The whole file is in the page cache until the kernel is told to drop it.
-            world.wait_until_refused(&file);
+            protected.wait_until_refused(&file);
             println!("refused {} ms after disable-key had ended", disabled.elapsed().as_millis());
             for at in (0..content.len() as u64).step_by(CHUNK) {
                 assert_eq!(errno(file.read_at(&mut [0; 10], at)), Errno::ACCESS, "{at}, {options:?}, {bucket_key}");
             }
-            assert_eq!(errno(File::open(world.at("object"))), Errno::ACCESS);
-            assert_eq!(errno(File::create_new(world.at("new"))), Errno::ACCESS);
-            world.enable();
-            world.wait_until_allowed(&file);
+            assert_eq!(errno(File::open(protected.at("object"))), Errno::ACCESS);
+            assert_eq!(errno(File::create_new(protected.at("new"))), Errno::ACCESS);
+            protected.enable();
+            protected.wait_until_allowed(&file);
         }
     }
 }
@@ -100,118 +100,118 @@ fn a_reader_in_a_loop_fails_and_goes_on_after_enabling() {
 fn what_was_dirty_is_kept_and_what_comes_later_fails() {
     for options in ["", "nowriteback"] {
         let store = Store::new();
-        let mut world = World::new(&store, options, false);
-        world.make("object", &pattern(20 * CHUNK, 1));
-        let file = world.open("object");
+        let mut protected = ProtectedBucket::new(&store, options, false);
+        protected.make("object", &pattern(20 * CHUNK, 1));
+        let file = protected.open("object");
         let before = pattern(10 * CHUNK + 100, 2);
         file.write_all_at(&before, 5).unwrap();
-        let new = File::create_new(world.at("new")).unwrap();
+        let new = File::create_new(protected.at("new")).unwrap();
         new.write_all_at(&before, 0).unwrap();
-        world.disable();
-        world.wait_until_refused(&file);
+        protected.disable();
+        protected.wait_until_refused(&file);
         // Whole pages, a part of one, beyond the end: the kernel could take the first into its cache.
         for (at, len) in [(0, CHUNK), (CHUNK as u64 + 1, 10), (30 * CHUNK as u64, 2 * CHUNK)] {
             assert_eq!(errno(file.write_at(&vec![b'!'; len], at)), Errno::ACCESS, "{at}, {options:?}");
             assert_eq!(errno(new.write_at(&vec![b'!'; len], at)), Errno::ACCESS, "{at}, {options:?}");
-            fs::metadata(world.at("object")).unwrap();
+            fs::metadata(protected.at("object")).unwrap();
         }
         assert_eq!(errno(file.set_len(0)), Errno::ACCESS);
-        assert_eq!(errno(OpenOptions::new().write(true).open(world.at("object"))), Errno::ACCESS);
+        assert_eq!(errno(OpenOptions::new().write(true).open(protected.at("object"))), Errno::ACCESS);
         file.sync_all().unwrap();
-        world.enable();
-        world.wait_until_allowed(&file);
+        protected.enable();
+        protected.wait_until_allowed(&file);
         let mut expected = pattern(20 * CHUNK, 1);
         expected[5..5 + before.len()].copy_from_slice(&before);
         for fresh in [false, true] {
-            assert_eq!(fs::read(world.at("object")).unwrap(), expected, "{options:?}, {fresh}");
-            assert_eq!(fs::read(world.at("new")).unwrap(), before, "{options:?}, {fresh}");
+            assert_eq!(fs::read(protected.at("object")).unwrap(), expected, "{options:?}, {fresh}");
+            assert_eq!(fs::read(protected.at("new")).unwrap(), before, "{options:?}, {fresh}");
             if !fresh {
                 file.write_all_at(b"again", 0).unwrap();
                 expected[..5].copy_from_slice(b"again");
             }
         }
         drop((file, new));
-        world.mount.remount();
-        assert!(wait_until(|| File::open(world.at("object")).is_ok()));
-        assert_eq!(fs::read(world.at("object")).unwrap(), expected);
-        assert_eq!(fs::read(world.at("new")).unwrap(), before);
+        protected.mount.remount();
+        assert!(wait_until(|| File::open(protected.at("object")).is_ok()));
+        assert_eq!(fs::read(protected.at("object")).unwrap(), expected);
+        assert_eq!(fs::read(protected.at("new")).unwrap(), before);
     }
 }
 
 #[test]
 fn what_needs_no_key_goes_on() {
     let store = Store::new();
-    let world = World::new(&store, "", false);
-    world.make("object", &pattern(9000, 1));
-    world.make("gone", b"x");
-    let file = world.open("object");
-    let gone = world.open("gone");
-    world.disable();
-    world.wait_until_refused(&file);
-    world.wait_until_refused(&gone);
-    assert_eq!(fs::metadata(world.at("object")).unwrap().len(), 9000);
+    let protected = ProtectedBucket::new(&store, "", false);
+    protected.make("object", &pattern(9000, 1));
+    protected.make("gone", b"x");
+    let file = protected.open("object");
+    let gone = protected.open("gone");
+    protected.disable();
+    protected.wait_until_refused(&file);
+    protected.wait_until_refused(&gone);
+    assert_eq!(fs::metadata(protected.at("object")).unwrap().len(), 9000);
     assert_eq!(file.metadata().unwrap().len(), 9000);
-    fs::rename(world.at("object"), world.at("renamed")).unwrap();
-    fs::hard_link(world.at("renamed"), world.at("linked")).unwrap();
-    fs::set_permissions(world.at("renamed"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    fs::remove_file(world.at("gone")).unwrap();
+    fs::rename(protected.at("object"), protected.at("renamed")).unwrap();
+    fs::hard_link(protected.at("renamed"), protected.at("linked")).unwrap();
+    fs::set_permissions(protected.at("renamed"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::remove_file(protected.at("gone")).unwrap();
     assert_eq!(errno(gone.read_at(&mut [0], 0)), Errno::ACCESS);
-    assert_eq!(errno(fs::write(world.at("other"), "x")), Errno::ACCESS);
+    assert_eq!(errno(fs::write(protected.at("other"), "x")), Errno::ACCESS);
     // Others' objects too.
-    let free = world.mount.bucket("free");
-    world.mount.set_default("free", KMS, false);
+    let free = protected.mount.bucket("free");
+    protected.mount.set_default("free", KMS, false);
     fs::write(free.join("object"), "free").unwrap();
     assert_eq!(fs::read(free.join("object")).unwrap(), b"free");
-    world.enable();
-    world.wait_until_allowed(&file);
-    world.wait_until_allowed(&gone);
+    protected.enable();
+    protected.wait_until_allowed(&file);
+    protected.wait_until_allowed(&gone);
     let mut byte = [0];
     gone.read_exact_at(&mut byte, 0).unwrap();
     assert_eq!(byte, *b"x");
-    assert_eq!(fs::read(world.at("linked")).unwrap(), pattern(9000, 1));
+    assert_eq!(fs::read(protected.at("linked")).unwrap(), pattern(9000, 1));
 }
 
 #[test]
 fn a_keyring_that_is_away_takes_nothing_from_those_who_have_files_open() {
     let store = Store::new();
-    let world = World::new(&store, "", false);
-    world.make("object", b"content");
-    let file = world.open("object");
+    let protected = ProtectedBucket::new(&store, "", false);
+    protected.make("object", b"content");
+    let file = protected.open("object");
     let (keyring, away) = (store.store().join("keyring/keyring"), store.path("away"));
     fs::rename(&keyring, &away).unwrap();
     store.expect_log("the keyring cannot be read");
-    assert_eq!(errno(File::open(world.at("object"))), Errno::IO);
+    assert_eq!(errno(File::open(protected.at("object"))), Errno::IO);
     file.write_all_at(b"CON", 0).unwrap();
     file.sync_all().unwrap();
     fs::rename(&away, &keyring).unwrap();
     store.expect_log("the keyring can be read again");
-    world.disable();
-    world.wait_until_refused(&file);
-    world.enable();
-    world.wait_until_allowed(&file);
-    assert_eq!(fs::read(world.at("object")).unwrap(), b"CONtent");
+    protected.disable();
+    protected.wait_until_refused(&file);
+    protected.enable();
+    protected.wait_until_allowed(&file);
+    assert_eq!(fs::read(protected.at("object")).unwrap(), b"CONtent");
 }
 
 #[test]
 fn a_thousand_open_handles_are_refused_and_come_back() {
     let store = Store::on_tmpfs();
-    let world = World::new(&store, "", true);
+    let protected = ProtectedBucket::new(&store, "", true);
     let files: Vec<_> = (0..1000)
         .map(|n| {
-            let file = File::create_new(world.at(&n.to_string())).unwrap();
+            let file = File::create_new(protected.at(&n.to_string())).unwrap();
             drop(file);
-            let mut file = world.open(&n.to_string());
+            let mut file = protected.open(&n.to_string());
             write!(file, "content {n}").unwrap();
             file
         })
         .collect();
-    world.disable();
+    protected.disable();
     for file in &files {
-        world.wait_until_refused(file);
+        protected.wait_until_refused(file);
     }
-    world.enable();
+    protected.enable();
     for (n, file) in files.iter().enumerate() {
-        world.wait_until_allowed(file);
+        protected.wait_until_allowed(file);
         let mut read = vec![0; format!("content {n}").len()];
         file.read_exact_at(&mut read, 0).unwrap();
         assert_eq!(read, format!("content {n}").as_bytes());
@@ -257,26 +257,26 @@ fn a_program_with_the_file_mapped_faults_and_its_stores_are_kept() {
     use std::os::unix::process::ExitStatusExt;
     for options in ["", "nowriteback"] {
         let store = Store::new();
-        let mut world = World::new(&store, options, false);
-        world.make("object", &vec![b'a'; 100_000]);
-        let mut dies = python(MAPPED, &world.at("object"));
-        let mut lives = python(TRIES_AGAIN, &world.at("object"));
+        let mut protected = ProtectedBucket::new(&store, options, false);
+        protected.make("object", &vec![b'a'; 100_000]);
+        let mut dies = python(MAPPED, &protected.at("object"));
+        let mut lives = python(TRIES_AGAIN, &protected.at("object"));
         let mut died = BufReader::new(dies.stdout.take().unwrap()).lines();
         let mut lived = BufReader::new(lives.stdout.take().unwrap()).lines();
         expect_line(&mut died, "mapped");
         expect_line(&mut lived, "mapped");
-        world.disable();
+        protected.disable();
         let killed_by = dies.wait().unwrap().signal();
         assert_eq!(killed_by, Some(libc::SIGBUS), "{options:?}");
         expect_line(&mut lived, "faults");
-        world.enable();
+        protected.enable();
         expect_line(&mut lived, "works");
         assert!(lives.wait().unwrap().success());
-        world.mount.remount();
-        assert!(wait_until(|| File::open(world.at("object")).is_ok()));
+        protected.mount.remount();
+        assert!(wait_until(|| File::open(protected.at("object")).is_ok()));
         let mut expected = vec![b'a'; 100_000];
         (expected[10], expected[20], expected[21]) = (66, 67, 68);
-        assert!(fs::read(world.at("object")).unwrap() == expected, "{options:?}");
+        assert!(fs::read(protected.at("object")).unwrap() == expected, "{options:?}");
     }
 }
 
@@ -310,17 +310,17 @@ fn record(number: u64) -> Vec<u8> {
 fn a_writer_loses_nothing_while_its_key_comes_and_goes() {
     for options in ["", "nowriteback"] {
         let store = Store::on_tmpfs();
-        let mut world = World::new(&store, options, true);
-        let files: Vec<_> = (0..3).map(|n| File::create_new(world.at(&n.to_string())).unwrap()).collect();
+        let mut protected = ProtectedBucket::new(&store, options, true);
+        let files: Vec<_> = (0..3).map(|n| File::create_new(protected.at(&n.to_string())).unwrap()).collect();
         let stop = AtomicBool::new(false);
         let counts: Vec<_> = std::thread::scope(|scope| {
             let writers: Vec<_> = files.iter().map(|file| scope.spawn(|| append_until(file, &stop))).collect();
-            let reader = File::open(world.at("0")).unwrap();
+            let reader = File::open(protected.at("0")).unwrap();
             for _ in 0..4 {
-                world.disable();
-                world.wait_until_refused(&reader);
-                world.enable();
-                world.wait_until_allowed(&reader);
+                protected.disable();
+                protected.wait_until_refused(&reader);
+                protected.enable();
+                protected.wait_until_allowed(&reader);
             }
             stop.store(true, Ordering::SeqCst);
             writers.into_iter().map(|writer| writer.join().unwrap()).collect()
@@ -328,11 +328,11 @@ fn a_writer_loses_nothing_while_its_key_comes_and_goes() {
         for file in files {
             file.sync_all().unwrap();
         }
-        world.mount.remount();
-        assert!(wait_until(|| File::open(world.at("0")).is_ok()));
+        protected.mount.remount();
+        assert!(wait_until(|| File::open(protected.at("0")).is_ok()));
         for (n, (taken, refused)) in counts.into_iter().enumerate() {
             assert!(refused > 0, "{options:?}");
-            let content = fs::read(world.at(&n.to_string())).unwrap();
+            let content = fs::read(protected.at(&n.to_string())).unwrap();
             assert!(content.len() as u64 >= taken * RECORD, "{options:?}");
             for number in 0..taken {
                 let at = (number * RECORD) as usize;

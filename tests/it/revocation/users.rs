@@ -1,6 +1,6 @@
 //! Two users on one mount, one of whom is denied: over a KMS that the test commands, served by the test's own process.
 
-use super::judged::{ANN, BOB, World};
+use super::judged::{ANN, BOB, MoodyFs};
 use crate::harness::wait_until;
 use kmsfs_fuse::{self as fuse, MountOptions, Place};
 use kmsfs_kms::Caller;
@@ -14,9 +14,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A mount of a world's file system in this process.
+/// A mount of a file system in this process.
 struct Served {
-    world: World,
+    moody: MoodyFs,
     dir: TempDir,
     place: fuse::Place,
     ended: Arc<AtomicBool>,
@@ -27,7 +27,7 @@ impl Served {
     fn new(writeback_cache: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
-        let world = World::over(RealBackend::open(&dir.path().join("store")).unwrap(), false);
+        let moody = MoodyFs::over(RealBackend::open(&dir.path().join("store")).unwrap(), false);
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mountpoint = dir.path().join("mnt");
         std::fs::create_dir(&mountpoint).unwrap();
@@ -47,10 +47,10 @@ impl Served {
         };
         let root = options.mountpoint.clone();
         let ask = Box::new(move |path: &Path| drop(std::fs::metadata(root.join(path))));
-        let mounted = fuse::mount(world.fs.clone(), &options, ask, || Ok(())).unwrap();
+        let mounted = fuse::mount(moody.fs.clone(), &options, ask, || Ok(())).unwrap();
         let place = Place::at(&options.mountpoint).unwrap();
         let ended = Arc::new(AtomicBool::new(false));
-        let (fs, stop) = (world.fs.clone(), ended.clone());
+        let (fs, stop) = (moody.fs.clone(), ended.clone());
         let served = thread::spawn(move || mounted.run().unwrap());
         let watched = thread::spawn(move || {
             while !stop.load(Ordering::SeqCst) {
@@ -58,7 +58,7 @@ impl Served {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        Self { world, dir, place, ended, threads: vec![served, watched] }
+        Self { moody, dir, place, ended, threads: vec![served, watched] }
     }
 
     /// Whoever comes may make files in the bucket.
@@ -79,7 +79,7 @@ impl Drop for Served {
         for thread in self.threads.drain(..) {
             thread.join().unwrap();
         }
-        self.world.fs.stop_draining();
+        self.moody.fs.stop_draining();
     }
 }
 
@@ -244,12 +244,12 @@ impl Drop for Program {
 fn a_user_who_is_denied_reads_nothing_that_others_have_in_the_cache() {
     for writeback_cache in [true, false] {
         let served = Served::new(writeback_cache);
-        served.world.kms.seem_for_everybody();
-        served.world.make("object", &vec![b'a'; 200_000]);
+        served.moody.kms.seem_for_everybody();
+        served.moody.make("object", &vec![b'a'; 200_000]);
         let mut ann = Program::new(&served, "object", &ANN);
         let mut bob = Program::new(&served, "object", &BOB);
         assert_eq!(ann.ask("os.pread(fd, 1 << 20, 0) == b'a' * 200_000"), "True");
-        served.world.kms.deny(&ANN);
+        served.moody.kms.deny(&ANN);
         bob.tell("others(GOOD, 2)");
         if writeback_cache {
             assert_eq!(ann.ask("until('EACCES', 30)"), "as expected");
@@ -264,7 +264,7 @@ fn a_user_who_is_denied_reads_nothing_that_others_have_in_the_cache() {
         assert!(wait_until(|| ann.ask("attempt(lambda: os.pwrite(fd, b'x' * 4096, 0))") == "EACCES"));
         assert_eq!(bob.ask("attempt(lambda: os.pwrite(fd, b'x' * 4096, 0))"), "4096");
         assert_eq!(bob.ask("attempt(lambda: os.fsync(fd))"), "None");
-        served.world.kms.allow_all();
+        served.moody.kms.allow_all();
         assert_eq!(ann.ask("until(GOOD, 30)"), "as expected");
         assert_eq!(ann.ask("os.pread(fd, 3, 4094)"), "b'xxa'");
     }
@@ -277,7 +277,7 @@ const ATTEMPTS: u32 = 300;
 fn a_user_who_is_denied_gets_nothing_through_an_open_handle_in_any_way() {
     for writeback_cache in [true, false] {
         let served = Served::new(writeback_cache);
-        served.world.make("object", &vec![b'a'; 200_000]);
+        served.moody.make("object", &vec![b'a'; 200_000]);
         served.open_to_all();
         let mut ann = Program::new(&served, "object", &ANN);
         let mut bob = Program::new(&served, "object", &BOB);
@@ -290,7 +290,7 @@ fn a_user_who_is_denied_gets_nothing_through_an_open_handle_in_any_way() {
             assert_eq!(ann.ask(&format!("successes('{way}', 3)")), "3", "{way}, {writeback_cache}");
         }
         assert_eq!(bob.ask("begin()"), "None");
-        served.world.kms.deny(&ANN);
+        served.moody.kms.deny(&ANN);
         assert_eq!(ann.ask("until('EACCES', 60)"), "as expected");
         // What was in the cache goes within a second.
         assert!(wait_until(|| ann.ask("successes('splice', 10)") == "0"));
@@ -298,7 +298,7 @@ fn a_user_who_is_denied_gets_nothing_through_an_open_handle_in_any_way() {
             assert_eq!(ann.ask(&format!("successes('{way}', {ATTEMPTS})")), "0", "{way}, {writeback_cache}");
         }
         assert_eq!(bob.ask("end()"), "True", "he has gone on meanwhile");
-        served.world.kms.allow_all();
+        served.moody.kms.allow_all();
         assert_eq!(ann.ask("until(GOOD, 60)"), "as expected");
         for way in ways.iter().filter(|way| !never.contains(way)) {
             assert!(wait_until(|| ann.ask(&format!("successes('{way}', 1)")) == "1"), "{way}, {writeback_cache}");

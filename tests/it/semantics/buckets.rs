@@ -1,4 +1,4 @@
-use super::world::{World, errno, run};
+use super::mounted::{MountedStore, errno, run};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 #[test]
 fn directories_at_the_root_are_buckets() {
-    let w = World::new();
+    let w = MountedStore::new();
     fs::create_dir(w.at("my-bucket")).unwrap();
     fs::write(w.at("my-bucket/key"), "x").unwrap();
     assert_eq!(errno(fs::remove_dir(w.at("my-bucket"))), Errno::NOTEMPTY);
@@ -18,7 +18,7 @@ fn directories_at_the_root_are_buckets() {
 
 #[test]
 fn bucket_names_follow_s3s_rules() {
-    let w = World::new();
+    let w = MountedStore::new();
     for (name, rule) in [
         ("MyBucket", "consists of a-z, 0-9, '.' and '-'"),
         ("ab", "3 to 63 characters"),
@@ -35,7 +35,7 @@ fn bucket_names_follow_s3s_rules() {
 
 #[test]
 fn the_root_holds_nothing_but_buckets() {
-    let w = World::new();
+    let w = MountedStore::new();
     assert_eq!(errno(fs::write(w.at("file"), "x")), Errno::PERM);
     assert_eq!(errno(fs::write(w.at(".encryption.json"), "{}")), Errno::PERM);
     assert_eq!(errno(std::os::unix::fs::symlink("target", w.at("link"))), Errno::PERM);
@@ -45,7 +45,7 @@ fn the_root_holds_nothing_but_buckets() {
 
 #[test]
 fn renames_and_links_stay_within_a_bucket() {
-    let w = World::with_buckets(&["one", "two"]);
+    let w = MountedStore::with_buckets(&["one", "two"]);
     fs::write(w.at("one/file"), "x").unwrap();
     fs::create_dir(w.at("one/dir")).unwrap();
     for (from, to) in [("one", "three"), ("one/file", "two/file"), ("one/dir", "two/dir"), ("one/dir", "three")] {
@@ -59,7 +59,7 @@ fn renames_and_links_stay_within_a_bucket() {
 
 #[test]
 fn moving_to_another_bucket_encrypts_anew() {
-    let w = World::with_buckets(&["one", "two"]);
+    let w = MountedStore::with_buckets(&["one", "two"]);
     w.set_default("two", r#"{"SSEAlgorithm":"aws:kms"}"#, None);
     fs::write(w.at("one/file"), "content").unwrap();
     run("mv", &[&w.at("one/file"), &w.at("two/file")]).unwrap();
@@ -70,7 +70,7 @@ fn moving_to_another_bucket_encrypts_anew() {
 
 #[test]
 fn names_have_up_to_255_bytes() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let odd: Vec<u8> = (0..255).map(|i| [0xff, b'\n', b'\\', 0xc3][i % 4]).collect();
     for name in [&[b'a'; 255][..], &odd] {
         let path = w.at("bucket").join(OsStr::from_bytes(name));
@@ -88,7 +88,7 @@ fn names_have_up_to_255_bytes() {
 #[test]
 fn paths_near_path_max_work() {
     const PATH_MAX: usize = 4096;
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     let mut dir: PathBuf = w.at("bucket");
     while dir.as_os_str().len() + 201 < PATH_MAX - 100 {
         dir.push("d".repeat(200));

@@ -1,4 +1,4 @@
-use super::world::{World, errno, rules, run, write_synced};
+use super::mounted::{MountedStore, errno, rules, run, write_synced};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,7 +8,7 @@ const AES256: &str = r#"{"SSEAlgorithm":"AES256"}"#;
 
 #[test]
 fn an_object_is_aes256_where_nothing_says_otherwise() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     fs::write(w.at("bucket/object"), "x").unwrap();
     assert_eq!(w.algorithm("bucket/object"), "AES256");
     assert_eq!(w.key_arn("bucket/object"), None);
@@ -16,7 +16,7 @@ fn an_object_is_aes256_where_nothing_says_otherwise() {
 
 #[test]
 fn a_configuration_copied_in_is_the_default() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let article = "{\n    \"Rules\": [\n        {\n            \"ApplyServerSideEncryptionByDefault\": {\n                \
                    \"SSEAlgorithm\": \"aws:kms\"\n            }\n        }\n    ]\n}\n";
     w.copy_in(article, "bucket/.encryption.json").unwrap();
@@ -32,7 +32,7 @@ fn a_configuration_copied_in_is_the_default() {
 
 #[test]
 fn the_nearest_configuration_holds() {
-    let w = World::with_buckets(&["bucket", "other"]);
+    let w = MountedStore::with_buckets(&["bucket", "other"]);
     fs::create_dir_all(w.at("bucket/plain/deep")).unwrap();
     fs::create_dir_all(w.at("bucket/inherits/deep")).unwrap();
     w.set_default("bucket", KMS, None);
@@ -51,7 +51,7 @@ fn the_nearest_configuration_holds() {
 
 #[test]
 fn a_default_never_touches_existing_objects() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     fs::create_dir(w.at("bucket/kms")).unwrap();
     w.set_default("bucket/kms", KMS, None);
     fs::write(w.at("bucket/plain"), "x").unwrap();
@@ -70,7 +70,7 @@ fn a_default_never_touches_existing_objects() {
 
 #[test]
 fn dual_layer_encryption_is_two_data_keys_under_one_kms_key() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let customer = w.create_key("alias/customer");
     w.set_default("bucket", r#"{"SSEAlgorithm":"aws:kms:dsse","KMSMasterKeyID":"alias/customer"}"#, None);
     let content = "x".repeat(300_000);
@@ -93,7 +93,7 @@ fn dual_layer_encryption_is_two_data_keys_under_one_kms_key() {
 
 #[test]
 fn a_malformed_configuration_changes_nothing() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let before = w.set_default("bucket", KMS, None);
     let rule = r#"{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}"#;
     for (content, reason) in [
@@ -127,7 +127,7 @@ fn a_malformed_configuration_changes_nothing() {
 
 #[test]
 fn an_empty_configuration_is_not_judged() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     w.set_default("bucket", KMS, None);
     let mut redirected = File::create(w.at("bucket/.encryption.json")).unwrap();
     fs::write(w.at("bucket/meanwhile"), "x").unwrap();
@@ -140,7 +140,7 @@ fn an_empty_configuration_is_not_judged() {
 
 #[test]
 fn renaming_makes_and_unmakes_a_configuration() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let content = rules(KMS, None);
     fs::write(w.at("bucket/saved"), &content).unwrap();
     fs::rename(w.at("bucket/saved"), w.at("bucket/.encryption.json")).unwrap();
@@ -154,7 +154,7 @@ fn renaming_makes_and_unmakes_a_configuration() {
 
 #[test]
 fn a_configuration_is_a_regular_file() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let path = w.at("bucket/.encryption.json");
     assert_eq!(errno(fs::create_dir(&path)), Errno::INVAL);
     assert_eq!(errno(std::os::unix::fs::symlink("x", &path)), Errno::INVAL);
@@ -166,7 +166,7 @@ fn a_configuration_is_a_regular_file() {
 
 #[test]
 fn attributes_answer_what_head_object_does() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     fs::write(w.at("bucket/plain"), "x").unwrap();
     assert_eq!(w.algorithm("bucket/plain"), "AES256");
     assert_eq!(w.key_arn("bucket/plain"), None);
@@ -182,7 +182,7 @@ fn attributes_answer_what_head_object_does() {
 
 #[test]
 fn attributes_are_not_listed_and_not_copied() {
-    let w = World::with_buckets(&["bucket", "plain"]);
+    let w = MountedStore::with_buckets(&["bucket", "plain"]);
     w.set_default("bucket", KMS, None);
     fs::write(w.at("bucket/object"), "x").unwrap();
     w.set_xattr("bucket/object", "user.colour", "blue").unwrap();
@@ -194,7 +194,7 @@ fn attributes_are_not_listed_and_not_copied() {
 
 #[test]
 fn stat_shows_objects_and_directories() {
-    let w = World::with_buckets(&["bucket", "plain"]);
+    let w = MountedStore::with_buckets(&["bucket", "plain"]);
     w.set_default("bucket", KMS, Some(true));
     fs::create_dir(w.at("bucket/dir")).unwrap();
     fs::write(w.at("bucket/dir/object"), "12345").unwrap();
@@ -215,7 +215,7 @@ fn stat_shows_objects_and_directories() {
 
 #[test]
 fn etags_follow_content() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let md5_of_hello = "5d41402abc4b2a76b9719d911017c592";
     w.put("hello", "bucket/put", &[]).unwrap();
     assert_eq!(w.etag("bucket/put"), md5_of_hello);
@@ -236,7 +236,7 @@ fn etags_follow_content() {
 
 #[test]
 fn the_etag_cannot_be_set() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     fs::write(w.at("bucket/object"), "x").unwrap();
     let before = w.etag("bucket/object");
     assert_eq!(errno(w.set_xattr("bucket/object", "user.etag", "0")), Errno::PERM);

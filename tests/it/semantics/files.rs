@@ -1,4 +1,4 @@
-use super::world::{World, errno, run};
+use super::mounted::{MountedStore, errno, run};
 use crate::harness::KMSFS;
 use rustix::fs::{FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 #[test]
 fn metadata_survives_a_new_mount() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     fs::write(w.at("bucket/file"), "x").unwrap();
     fs::hard_link(w.at("bucket/file"), w.at("bucket/link")).unwrap();
     symlink("../bucket/file", w.at("bucket/symlink")).unwrap();
@@ -33,7 +33,7 @@ fn metadata_survives_a_new_mount() {
 
 #[test]
 fn bytes_are_where_they_were_written() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     let path = w.at("bucket/file");
     let file = File::create_new(&path).unwrap();
     let mut expected = Vec::new();
@@ -64,7 +64,7 @@ fn bytes_are_where_they_were_written() {
 #[test]
 fn holes_stay_holes() {
     const MIB: u64 = 1 << 20;
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     let file = File::create_new(w.at("bucket/sparse")).unwrap();
     file.write_all_at(&[7; 4096], 64 * MIB).unwrap();
     file.set_len(128 * MIB).unwrap();
@@ -87,7 +87,7 @@ fn holes_stay_holes() {
 #[test]
 fn space_comes_back_with_the_next_checkpoint() {
     const MIB: u64 = 1 << 20;
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let path = w.at("bucket/file");
     let synced = |used: std::ops::Range<u64>| {
         run(KMSFS, &["sync".as_ref(), &w.at("")]).unwrap();
@@ -110,7 +110,7 @@ fn space_comes_back_with_the_next_checkpoint() {
 
 #[test]
 fn rename_replaces_keeps_or_exchanges() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let rename =
         |from, to, flags| rustix::fs::renameat_with(rustix::fs::CWD, w.at(from), rustix::fs::CWD, w.at(to), flags);
     let read = |path| fs::read_to_string(w.at(path)).unwrap();
@@ -127,7 +127,7 @@ fn rename_replaces_keeps_or_exchanges() {
 
 #[test]
 fn a_rename_leaves_a_whiteout_where_it_is_asked_to() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let (from, to) = (w.at("bucket/a"), w.at("bucket/b"));
     fs::write(&from, "a").unwrap();
     fs::write(&to, "b").unwrap();
@@ -142,7 +142,7 @@ fn a_rename_leaves_a_whiteout_where_it_is_asked_to() {
 
 #[test]
 fn a_rename_keeps_the_encryption() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     w.set_default("bucket", r#"{"SSEAlgorithm":"aws:kms"}"#, None);
     fs::create_dir(w.at("bucket/dir")).unwrap();
     fs::write(w.at("bucket/dir/file"), "content").unwrap();
@@ -156,7 +156,7 @@ fn a_rename_keeps_the_encryption() {
 
 #[test]
 fn an_unlinked_file_lives_on() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let path = w.at("bucket/file");
     let mut file = OpenOptions::new().create_new(true).read(true).write(true).open(&path).unwrap();
     file.write_all(b"before").unwrap();
@@ -174,7 +174,7 @@ fn an_unlinked_file_lives_on() {
 
 #[test]
 fn a_mapping_is_the_file() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     let path = w.at("bucket/file");
     fs::write(&path, vec![b'-'; 10_000]).unwrap();
     // Rust has no safe way to map a file that others can write.
@@ -195,7 +195,7 @@ fn a_mapping_is_the_file() {
 
 #[test]
 fn size_is_the_plaintexts() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     let lengths = [0, 1, 4095, 4096, 4097, 262_144, 262_145, 1_000_000];
     for len in lengths {
         fs::write(w.at("bucket").join(len.to_string()), vec![1; len]).unwrap();
@@ -210,7 +210,7 @@ fn size_is_the_plaintexts() {
 
 #[test]
 fn long_symlinks_work() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     for len in [1, 100, 3000, 4095] {
         symlink("t".repeat(len), w.at("bucket").join(len.to_string())).unwrap();
     }
@@ -225,7 +225,7 @@ fn long_symlinks_work() {
 
 #[test]
 fn what_was_closed_survives_a_kill() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     fs::write(w.at("bucket/closed"), vec![1; 100_000]).unwrap();
     let synced = File::create(w.at("bucket/synced")).unwrap();
     synced.write_all_at(&vec![2; 100_000], 0).unwrap();
@@ -243,7 +243,7 @@ fn what_was_closed_survives_a_kill() {
 
 #[test]
 fn mtime_is_the_programs() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     let path = w.at("bucket/file");
     fs::write(&path, vec![1; 100_000]).unwrap();
     OpenOptions::new().write(true).open(&path).unwrap().write_all_at(b"overwritten", 5000).unwrap();
@@ -257,7 +257,7 @@ fn mtime_is_the_programs() {
 
 #[test]
 fn a_store_is_mounted_once() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let said = w.mount_elsewhere().unwrap_err();
     assert!(said.contains(&w.daemon_pid().to_string()), "{said}");
     fs::write(w.at("bucket/file"), "the first mount goes on").unwrap();
@@ -265,7 +265,7 @@ fn a_store_is_mounted_once() {
 
 #[test]
 fn what_is_not_provided_says_so() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let unnamed = rustix::fs::open(w.at("bucket"), OFlags::TMPFILE | OFlags::RDWR, Mode::RUSR);
     assert_eq!(unnamed.err(), Some(Errno::OPNOTSUPP));
     fs::write(w.at("bucket/file"), vec![1; 100_000]).unwrap();

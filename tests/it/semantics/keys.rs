@@ -1,4 +1,4 @@
-use super::world::{World, errno, rules};
+use super::mounted::{MountedStore, errno, rules};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 
@@ -10,7 +10,7 @@ fn kms_with(key: &str) -> String {
 
 #[test]
 fn a_key_has_four_names_and_is_shown_by_its_arn() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let arn = w.create_key("alias/customer");
     let id = arn.rsplit_once('/').unwrap().1;
     let alias_arn = "arn:aws:kms:us-east-1:000000000000:alias/customer";
@@ -24,7 +24,7 @@ fn a_key_has_four_names_and_is_shown_by_its_arn() {
 
 #[test]
 fn a_default_may_name_a_key_that_does_not_exist() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     w.set_default("bucket", &kms_with("alias/later"), None);
     assert_eq!(errno(fs::write(w.at("bucket/object"), "x")), Errno::NOKEY);
     let arn = w.create_key("alias/later");
@@ -34,7 +34,7 @@ fn a_default_may_name_a_key_that_does_not_exist() {
 
 #[test]
 fn a_bucket_key_is_shared_and_shown() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     w.set_default("bucket", r#"{"SSEAlgorithm":"aws:kms"}"#, Some(true));
     for i in 0..20 {
         let path = format!("bucket/{i}");
@@ -50,7 +50,7 @@ fn a_bucket_key_is_shared_and_shown() {
 
 #[test]
 fn a_refused_key_leaves_nothing_behind() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let disabled = w.create_key("alias/disabled");
     w.kms(&["disable-key", "--key-id", &disabled]);
     let unknown_arn = format!("arn:aws:kms:us-east-1:000000000000:key/{UNKNOWN}");
@@ -73,7 +73,7 @@ fn a_refused_key_leaves_nothing_behind() {
 
 #[test]
 fn a_disabled_key_refuses_opens_until_it_is_enabled() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let arn = w.create_key("alias/customer");
     for bucket_key in [false, true] {
         w.set_default("bucket", &kms_with("alias/customer"), Some(bucket_key));
@@ -92,7 +92,7 @@ fn a_disabled_key_refuses_opens_until_it_is_enabled() {
 
 #[test]
 fn a_configuration_is_always_readable() {
-    let mut w = World::with_buckets(&["bucket"]);
+    let mut w = MountedStore::with_buckets(&["bucket"]);
     let arn = w.create_key("alias/customer");
     let content = w.set_default("bucket", &kms_with("alias/customer"), None);
     w.kms(&["disable-key", "--key-id", &arn]);
@@ -105,7 +105,7 @@ fn a_configuration_is_always_readable() {
 
 #[test]
 fn an_unreadable_object_can_be_replaced() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let arn = w.create_key("alias/customer");
     w.set_default("bucket", &kms_with("alias/customer"), None);
     for name in ["one", "two"] {

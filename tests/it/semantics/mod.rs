@@ -4,8 +4,8 @@ mod buckets;
 mod encryption;
 mod files;
 mod keys;
+mod mounted;
 mod requests;
-mod world;
 
 use std::collections::BTreeSet;
 

@@ -1,11 +1,11 @@
-use super::world::World;
+use super::mounted::MountedStore;
 use std::fs::{self, File};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn put_is_atomic_and_answers_as_put_object() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let answer = w.put("hello", "bucket/object", &[]).unwrap();
     assert_eq!(answer["ETag"], "\"5d41402abc4b2a76b9719d911017c592\"");
     assert_eq!(answer["ServerSideEncryption"], "AES256");
@@ -40,7 +40,7 @@ fn put_is_atomic_and_answers_as_put_object() {
 
 #[test]
 fn a_request_wins_over_the_default() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let customer = w.create_key("alias/customer");
     w.set_default("bucket", r#"{"SSEAlgorithm":"aws:kms","KMSMasterKeyID":"alias/customer"}"#, None);
     w.put("x", "bucket/default", &[]).unwrap();
@@ -56,7 +56,7 @@ fn a_request_wins_over_the_default() {
 
 #[test]
 fn a_request_that_s3_refuses_changes_nothing() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     w.put("before", "bucket/object", &[]).unwrap();
     let needs_kms = "Server Side Encryption with AWS KMS managed key requires HTTP header";
     for (options, message) in [
@@ -79,7 +79,7 @@ fn a_request_that_s3_refuses_changes_nothing() {
 
 #[test]
 fn setting_attributes_rewraps() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     let customer = w.create_key("alias/customer");
 
     File::create(w.at("bucket/empty")).unwrap();
@@ -110,7 +110,7 @@ fn setting_attributes_rewraps() {
 
 #[test]
 fn a_change_that_needs_a_new_data_key_encrypts_again() {
-    let w = World::with_buckets(&["bucket"]);
+    let w = MountedStore::with_buckets(&["bucket"]);
     w.put("content", "bucket/object", &["--server-side-encryption", "aws:kms"]).unwrap();
     w.set_header("bucket/object", "", "AES256").unwrap();
     assert_eq!(w.algorithm("bucket/object"), "AES256");

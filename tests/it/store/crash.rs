@@ -13,6 +13,7 @@
 mod births;
 mod campaign;
 mod content;
+mod crashed;
 mod faults;
 mod kms;
 mod looking;
@@ -23,13 +24,12 @@ mod regressions;
 mod seeded;
 mod told;
 mod workloads;
-mod world;
 
+use crashed::DUAL_SPREAD;
+pub use crashed::{CrashedStore, SPREAD};
 /// For the attacker of tamper.rs.
 pub use looking::look;
 pub use told::{Reading, Told};
-use world::DUAL_SPREAD;
-pub use world::{SPREAD, World};
 
 use super::{aes256, dsse};
 use campaign::{Campaign, Effort, seeds};

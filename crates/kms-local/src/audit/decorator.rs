@@ -213,6 +213,10 @@ impl Kms for Audited {
         self.log.sync();
     }
 
+    fn may_wait(&self) -> bool {
+        self.kms.may_wait() || self.log.may_wait()
+    }
+
     fn version(&self) -> u64 {
         self.kms.version()
     }

@@ -130,6 +130,12 @@ impl AuditLog {
         }
     }
 
+    /// Whether recording waits for another process: the daemon behind /dev/log takes records at its own pace. A file is
+    /// appended to, under a lock that others hold for as long as that takes.
+    pub fn may_wait(&self) -> bool {
+        matches!(self.state.lock().sink, Sink::Syslog(_))
+    }
+
     /// Makes durable what was recorded.
     pub fn sync(&self) {
         if let Sink::File(sink) = &mut self.state.lock().sink

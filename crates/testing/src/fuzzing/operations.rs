@@ -14,7 +14,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const SECTOR: u64 = 512;
 const SECTORS: u64 = 700;
 
-struct World {
+struct DamagedStore {
     disk: SimulatedDisk,
     store: Arc<Store>,
     dir: Arc<Dir>,
@@ -28,20 +28,20 @@ pub fn run(bytes: &[u8]) {
     let disk = new_disk();
     let Some(store) = open(&disk) else { return };
     let Some(dir) = bucket(&store) else { return };
-    let mut world = World { disk, store, dir, written: HashMap::new(), value: 0 };
+    let mut damaged = DamagedStore { disk, store, dir, written: HashMap::new(), value: 0 };
     for operation in bytes.chunks_exact(3).take(300) {
         let &[kind, one, two] = operation else { return };
-        if !world.step(kind, one, two) {
+        if !damaged.step(kind, one, two) {
             break;
         }
     }
     for name in NAMES {
-        world.with_object(name, |world, object| (0..SECTORS).for_each(|sector| world.read(object, sector)));
+        damaged.with_object(name, |damaged, object| (0..SECTORS).for_each(|sector| damaged.read(object, sector)));
     }
-    let _ = world.store.close();
+    let _ = damaged.store.close();
 }
 
-impl World {
+impl DamagedStore {
     /// Answers false if the store can no longer be used.
     fn step(&mut self, kind: u8, one: u8, two: u8) -> bool {
         let name = NAMES[usize::from(one % 4)];
@@ -55,8 +55,8 @@ impl World {
                     .create(&self.dir, OsStr::new(name), &NODE, &want, name, &CALLER)
                     .map(|(object, _)| self.store.release(&object));
             }
-            1..=3 => self.with_object(name, |world, object| world.write(object, sector, len)),
-            4 => self.with_object(name, |world, object| (0..len).for_each(|n| world.read(object, sector + n))),
+            1..=3 => self.with_object(name, |damaged, object| damaged.write(object, sector, len)),
+            4 => self.with_object(name, |damaged, object| (0..len).for_each(|n| damaged.read(object, sector + n))),
             5 => self.with_object(name, |_, object| drop(object.truncate(sector * SECTOR))),
             6 => self.with_object(name, |_, object| drop(object.punch(sector * SECTOR, len * SECTOR))),
             7 => self.with_object(name, |_, object| drop(object.fsync())),

@@ -9,7 +9,7 @@ use kmsfs_format::log_header::LogHeader;
 use kmsfs_format::log_record::{self, Marks};
 use kmsfs_format::sidecar::{Kind, Record, Sidecar};
 use kmsfs_kms::EncryptionContext;
-use kmsfs_kms_local as kms;
+use kmsfs_kms_local::fuzzing as kms;
 use kmsfs_sse::{BucketName, Configuration, Request};
 use std::cell::Cell;
 

@@ -1,9 +1,9 @@
 //! Crashes workloads everywhere, and judges what each crash leaves.
 
+use super::crashed::{Chunks, CrashedStore, Point, SPREAD};
 use super::looking::{disagreements, look};
 use super::told::Told;
 use super::workloads::random_workload;
-use super::world::{Chunks, Point, SPREAD, World};
 use crate::store::*;
 use kmsfs_testing::disk::CrashPoint;
 use parking_lot::Mutex;
@@ -65,21 +65,21 @@ impl Campaign {
     /// `A || B`: B runs on disks that crashes of A left.
     pub fn check(&mut self, workload: &str, effort: Effort) {
         let durable_bucket = self.rng.random_bool(0.8);
-        let world = World::with(&self.keys, self.encryption.clone(), self.chunks, durable_bucket);
-        self.live(&world, workload, effort, "");
+        let crashed = CrashedStore::with(&self.keys, self.encryption.clone(), self.chunks, durable_bucket);
+        self.live(&crashed, workload, effort, "");
     }
 
-    fn live(&mut self, world: &Arc<World>, workload: &str, effort: Effort, story: &str) {
+    fn live(&mut self, crashed: &Arc<CrashedStore>, workload: &str, effort: Effort, story: &str) {
         let (first, second) = workload.split_once(" || ").map_or((workload, None), |(a, b)| (a, Some(b)));
         let story = format!("{story}{first}");
         let _context = Context(self.seed, &story);
-        let points = world.run(first);
-        self.found.extend(world.misread.lock().drain(..).map(|what| format!("{what} [live] in: {story}")));
+        let points = crashed.run(first);
+        self.found.extend(crashed.misread.lock().drain(..).map(|what| format!("{what} [live] in: {story}")));
         self.count("workloads");
         let left = self.crash(&points, effort, &story);
         for _ in 0..effort.lives.min(left.len()) {
             let disk = left.choose(&mut self.rng).unwrap().crash_point().kill();
-            let again = world.second_life(&self.keys, disk);
+            let again = crashed.second_life(&self.keys, disk);
             let next = second.map_or_else(|| random_workload(&mut self.rng, 6), String::from);
             self.count("second lives");
             self.live(&again, &next, Effort { lives: 0, one_in: effort.one_in * 2, ..effort }, &format!("{story} || "));

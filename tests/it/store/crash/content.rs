@@ -1,15 +1,15 @@
-//! Operations on objects, as `World::step` names them. What may be found is told before each call, what must be after
+//! Operations on objects, as `CrashedStore::step` names them. What may be found is told before each call, what must be after
 //! it.
 
+use super::crashed::{CHUNK, CrashedStore, SECTOR, offset, plain_len};
 use super::told::{Content, Known, SECTORS};
-use super::world::{CHUNK, SECTOR, World, offset, plain_len};
 use crate::store::*;
 use kmsfs_store::{Error, Target};
 
 /// Chunks that are many to cut off: see `Content::cut`.
 const MANY: u64 = 64;
 
-impl World {
+impl CrashedStore {
     pub fn create(&self, name: &str) -> Result<(), Error> {
         let Some((dir, last)) = self.place(name) else { return Ok(()) };
         if self.ino(name) != 0 {

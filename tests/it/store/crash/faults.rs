@@ -2,9 +2,9 @@
 //! once the disk does, and what was acknowledged stays readable, whatever happens next.
 
 use super::campaign::{Campaign, Effort, seeds};
+use super::crashed::{CrashedStore, SPREAD};
 use super::looking::{look, read};
 use super::told::Content;
-use super::world::{SPREAD, World};
 use crate::store::*;
 use kmsfs_store::Error;
 use kmsfs_testing::disk::{Call, FaultPlan};
@@ -27,10 +27,10 @@ fn is_final(call: Call) -> bool {
 }
 
 /// What a failed call leaves is looked at, and what users know from then on is what they see.
-fn see_again(world: &World) -> Vec<String> {
-    let found = look(&world.disk, &world.store, SPREAD);
+fn see_again(crashed: &CrashedStore) -> Vec<String> {
+    let found = look(&crashed.disk, &crashed.store, SPREAD);
     let mut wrong = found.wrong.clone();
-    let told = &mut *world.told.lock();
+    let told = &mut *crashed.told.lock();
     told.making = None;
     let names: BTreeSet<String> = told.names.keys().chain(found.names.keys()).cloned().collect();
     for name in &names {
@@ -39,7 +39,7 @@ fn see_again(world: &World) -> Vec<String> {
             told.shows(name, there);
         }
     }
-    let handles = world.handles.lock().clone();
+    let handles = crashed.handles.lock().clone();
     for (ino, known) in &mut told.objects {
         let mine = |(_, there): &(&String, &u64)| *there == ino;
         let names: BTreeSet<String> = found.names.iter().filter(mine).map(|(name, _)| name.clone()).collect();
@@ -86,17 +86,22 @@ impl<'a> Run<'a> {
         Self { campaign, story, lenient: false }
     }
 
-    pub fn run(&mut self, world: &Arc<World>, fails: impl Fn(&World), heals: impl Fn(&World, &Error) -> bool) {
-        BEFORE.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
-        fails(world);
+    pub fn run(
+        &mut self,
+        crashed: &Arc<CrashedStore>,
+        fails: impl Fn(&CrashedStore),
+        heals: impl Fn(&CrashedStore, &Error) -> bool,
+    ) {
+        BEFORE.split(';').for_each(|op| crashed.try_step(op.trim()).unwrap());
+        fails(crashed);
         let (mut failed, mut healed) = (false, false);
         for op in WORKLOAD.split(';').map(str::trim) {
-            let Err(error) = world.try_step(op) else { continue };
+            let Err(error) = crashed.try_step(op) else { continue };
             if healed && !self.lenient {
                 self.wrong(format!("{op} answers {error} after the disk has healed"));
             }
-            (failed, healed) = (true, healed || heals(world, &error));
-            let wrong = see_again(world);
+            (failed, healed) = (true, healed || heals(crashed, &error));
+            let wrong = see_again(crashed);
             for what in wrong {
                 self.wrong(format!("after {op} answered {error}: {what}"));
             }
@@ -104,38 +109,38 @@ impl<'a> Run<'a> {
         if failed {
             self.campaign.count("workloads that met the failure");
         }
-        world.disk.heal();
-        world.disk.set_capacity(None);
-        self.finish(world);
+        crashed.disk.heal();
+        crashed.disk.set_capacity(None);
+        self.finish(crashed);
     }
 
     fn wrong(&mut self, what: String) {
         self.campaign.wrong(format!("{what} [{}]", self.story));
     }
 
-    fn finish(&mut self, world: &Arc<World>) {
+    fn finish(&mut self, crashed: &Arc<CrashedStore>) {
         for op in ["create z", "write z 0 2", "write a 2 2", "fsync z", "fsync a", "checkpoint"] {
-            if let (Err(error), false) = (world.try_step(op), self.lenient) {
+            if let (Err(error), false) = (crashed.try_step(op), self.lenient) {
                 self.wrong(format!("in the end {op} answers {error}"));
             }
         }
         if self.lenient {
-            for what in see_again(world) {
+            for what in see_again(crashed) {
                 self.wrong(what);
             }
         }
-        world.read_live(&self.story);
-        world.disk.unwatch();
-        world.handles.lock().clear();
-        let closed = world.store.close();
+        crashed.read_live(&self.story);
+        crashed.disk.unwatch();
+        crashed.handles.lock().clear();
+        let closed = crashed.store.close();
         if let (Err(error), false) = (closed, self.lenient) {
             self.wrong(format!("close answers {error}"));
         }
-        world.misread.lock().drain(..).for_each(|what| self.wrong(what));
-        let points = std::mem::take(&mut *world.points.lock());
+        crashed.misread.lock().drain(..).for_each(|what| self.wrong(what));
+        let points = std::mem::take(&mut *crashed.points.lock());
         self.campaign.crash(&points, Effort { one_in: 100, cuts: 2, lives: 0 }, &self.story);
-        let last = world.disk.crash_point();
-        let told = world.told.lock().clone();
+        let last = crashed.disk.crash_point();
+        let told = crashed.told.lock().clone();
         self.campaign.judge(&last.kill(), &told, true, &self.story);
         for disk in last.power_cuts(4, 1) {
             self.campaign.judge(&disk, &told, false, &self.story);
@@ -144,11 +149,11 @@ impl<'a> Run<'a> {
 }
 
 fn calls() -> Vec<(Call, u64)> {
-    let world = World::new(&keys(), SPREAD, true);
-    BEFORE.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
-    let before = world.disk.calls();
-    WORKLOAD.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
-    world.disk.calls().since(&before).iter().collect()
+    let crashed = CrashedStore::new(&keys(), SPREAD, true);
+    BEFORE.split(';').for_each(|op| crashed.try_step(op.trim()).unwrap());
+    let before = crashed.disk.calls();
+    WORKLOAD.split(';').for_each(|op| crashed.try_step(op.trim()).unwrap());
+    crashed.disk.calls().since(&before).iter().collect()
 }
 
 /// Each of the calls of these kinds, in turn. Whoever hears of the failure first hears its errno: the n-th of `errnos`
@@ -164,18 +169,18 @@ fn fail_each(
         for (call, count) in calls().into_iter().filter(|(call, _)| kinds(*call)) {
             for nth in 1..=count {
                 let errno = errnos[(nth as usize + round) % errnos.len()];
-                let world = World::new(campaign.keys(), SPREAD, true);
+                let crashed = CrashedStore::new(campaign.keys(), SPREAD, true);
                 let story = format!("{call:?} {nth} of {count} fails with {errno}");
-                let heals = |world: &World, error: &Error| {
-                    world.disk.heal();
+                let heals = |crashed: &CrashedStore, error: &Error| {
+                    crashed.disk.heal();
                     if *error != Error::Errno(errno) {
-                        world.misread.lock().push(format!("the caller was told {error:?}"));
+                        crashed.misread.lock().push(format!("the caller was told {error:?}"));
                     }
                     true
                 };
                 Run { campaign: &mut campaign, story, lenient: lenient(call) }.run(
-                    &world,
-                    |world| world.disk.fail(plan(FaultPlan::nth(nth, errno).of(&[call]))),
+                    &crashed,
+                    |crashed| crashed.disk.fail(plan(FaultPlan::nth(nth, errno).of(&[call]))),
                     heals,
                 );
             }
@@ -211,22 +216,22 @@ fn a_write_may_fail_halfway() {
 
 #[test]
 fn a_checkpoint_that_cannot_commit_an_object_says_so_and_does_the_rest() {
-    let world = World::new(&keys(), SPREAD, true);
+    let crashed = CrashedStore::new(&keys(), SPREAD, true);
     "create a; write a 0 2; fsync a; write a 0 1; create b; write b 0 2".split("; ").for_each(|op| {
-        world.try_step(op).unwrap();
+        crashed.try_step(op).unwrap();
     });
     // b's first commit writes straight home; a's goes through the log.
-    world.disk.fail(FaultPlan::nth(2, libc::EIO).of(&[Call::Write]).after_sectors(1));
-    let calls = world.disk.calls();
-    let failed = world.store.checkpoint();
+    crashed.disk.fail(FaultPlan::nth(2, libc::EIO).of(&[Call::Write]).after_sectors(1));
+    let calls = crashed.disk.calls();
+    let failed = crashed.store.checkpoint();
     assert_eq!(
         failed,
         Err(Error::Errno(libc::EIO)),
         "{:?}",
-        world.disk.calls().since(&calls).iter().collect::<Vec<_>>()
+        crashed.disk.calls().since(&calls).iter().collect::<Vec<_>>()
     );
-    world.disk.heal();
-    world.store.checkpoint().unwrap();
+    crashed.disk.heal();
+    crashed.store.checkpoint().unwrap();
 }
 
 #[test]
@@ -238,14 +243,14 @@ fn a_failed_sync_may_lose_what_it_was_to_write() {
 fn a_disk_may_be_full() {
     let mut campaign = Campaign::new(11);
     for room in (0..180).map(|n| n * 1024) {
-        let mut world = World::new(campaign.keys(), SPREAD, true);
-        Arc::get_mut(&mut world).expect("nobody else has it yet").checkpoints_promise = false;
+        let mut crashed = CrashedStore::new(campaign.keys(), SPREAD, true);
+        Arc::get_mut(&mut crashed).expect("nobody else has it yet").checkpoints_promise = false;
         Run { campaign: &mut campaign, story: format!("room for {room} bytes"), lenient: true }.run(
-            &world,
-            |world| {
-                let space = world.disk.space().unwrap();
+            &crashed,
+            |crashed| {
+                let space = crashed.disk.space().unwrap();
                 let used = (space.blocks - space.blocks_free) * space.block_size;
-                world.disk.set_capacity(Some(used + room));
+                crashed.disk.set_capacity(Some(used + room));
             },
             |_, _| false,
         );

@@ -2,8 +2,8 @@
 //! nobody else waits.
 
 use super::campaign::{Campaign, Effort, seeds};
+use super::crashed::{CrashedStore, SPREAD};
 use super::faults::{BEFORE, Run, WORKLOAD};
-use super::world::{SPREAD, World};
 use crate::store::*;
 use kmsfs_kms::Code;
 use kmsfs_sse::RequestError;
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 /// As many calls as the workload makes, with the service's own key behind the same KMS.
 fn calls(kms: &Moody, keys: &Arc<KeyService>, encryption: &Encryption) -> u64 {
-    let world = World::with(keys, encryption.clone(), SPREAD, true);
-    BEFORE.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
+    let crashed = CrashedStore::with(keys, encryption.clone(), SPREAD, true);
+    BEFORE.split(';').for_each(|op| crashed.try_step(op.trim()).unwrap());
     kms.answer(|_| Ok(()));
-    WORKLOAD.split(';').for_each(|op| world.try_step(op.trim()).unwrap());
+    WORKLOAD.split(';').for_each(|op| crashed.try_step(op.trim()).unwrap());
     kms.calls()
 }
 
@@ -33,17 +33,17 @@ fn each_call_to_the_kms_may_be_refused_or_unanswered() {
             for nth in 1..=count {
                 let error = move || Error::new(code, "not now");
                 let told = kmsfs_store::Error::Sse(RequestError::Kms(error()));
-                let world = World::with(&keys, encryption.clone(), SPREAD, true);
+                let crashed = CrashedStore::with(&keys, encryption.clone(), SPREAD, true);
                 let story = format!("call {nth} of {count} to the KMS answers {}", code.name());
-                let heals = |world: &World, error: &kmsfs_store::Error| {
+                let heals = |crashed: &CrashedStore, error: &kmsfs_store::Error| {
                     kms.answer(|_| Ok(()));
                     if *error != told {
-                        world.misread.lock().push(format!("the caller was told {error:?}"));
+                        crashed.misread.lock().push(format!("the caller was told {error:?}"));
                     }
                     true
                 };
                 Run::new(&mut campaign, story).run(
-                    &world,
+                    &crashed,
                     |_| kms.answer(move |call| if call.number == nth { Err(error()) } else { Ok(()) }),
                     heals,
                 );

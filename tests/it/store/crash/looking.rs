@@ -1,14 +1,14 @@
 //! What is found in a store: live, and after a crash.
 
+use super::crashed::{CHUNK, Chunks, CrashedStore, SECTOR, offset, plain_len};
 use super::told::{Content, Found, Reading, SECTORS, Value};
-use super::world::{CHUNK, Chunks, SECTOR, World, offset, plain_len};
 use crate::store::*;
 use kmsfs_store::backend;
 use kmsfs_store::check::{CheckOptions, Severity, check};
 use kmsfs_store::{Error, SeekTo, Target};
 use std::collections::BTreeSet;
 
-impl World {
+impl CrashedStore {
     /// A live store reads what was written.
     pub fn read_live(&self, after: &str) {
         for (name, object) in self.handles.lock().iter() {

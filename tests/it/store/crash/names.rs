@@ -1,12 +1,12 @@
-//! Operations on names, as `World::step` names them.
+//! Operations on names, as `CrashedStore::step` names them.
 
+use super::crashed::CrashedStore;
 use super::told::Told;
-use super::world::World;
 use crate::store::*;
 use kmsfs_store::Error;
 use kmsfs_store::backend::Rename;
 
-impl World {
+impl CrashedStore {
     pub fn unlink(&self, name: &str) -> Result<(), Error> {
         let Some((dir, last)) = self.place(name) else { return Ok(()) };
         if self.ino(name) == 0 || self.is_dir(name) {

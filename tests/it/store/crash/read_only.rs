@@ -1,8 +1,8 @@
 //! A store that a crash left is read without being written: what recovery would have written home is kept in memory.
 
+use super::crashed::{CrashedStore, SPREAD};
 use super::looking::look;
 use super::workloads::{NAMES, SEQUENTIAL};
-use super::world::{SPREAD, World};
 use crate::store::*;
 use kmsfs_store::Error;
 use kmsfs_witness::{Rollback, Watch};
@@ -30,8 +30,8 @@ fn a_read_only_store_shows_what_recovery_would_bring_back_and_writes_nothing() {
     let keys = keys();
     let mut looked = 0;
     for workload in SEQUENTIAL.iter().chain(NAMES) {
-        let world = World::new(&keys, SPREAD, true);
-        let points = world.run(workload);
+        let crashed = CrashedStore::new(&keys, SPREAD, true);
+        let points = crashed.run(workload);
         for (n, point) in points.iter().enumerate().skip(2).step_by(5) {
             let cut = point.disk.power_cuts(2, n as u64).last().unwrap();
             for (disk, killed) in [(point.disk.kill(), true), (cut, false)] {
@@ -54,8 +54,8 @@ fn a_read_only_store_shows_what_recovery_would_bring_back_and_writes_nothing() {
 #[test]
 fn every_change_of_a_read_only_store_is_refused() {
     let keys = keys();
-    let world = World::new(&keys, SPREAD, true);
-    let points = world.run("mkdir d; create a; write a 0 4; fsync a; write a 0 1; close a; create b; fsync b");
+    let crashed = CrashedStore::new(&keys, SPREAD, true);
+    let points = crashed.run("mkdir d; create a; write a 0 4; fsync a; write a 0 1; close a; create b; fsync b");
     let disk = points.last().unwrap().disk.kill();
     let store = open_read_only(&disk, &keys);
     let dir = bucket(&store);
@@ -97,8 +97,8 @@ fn two_read_only_mounts_share_a_store_and_keep_writers_out() {
 #[test]
 fn an_object_that_a_kill_left_longer_is_read_up_to_its_sealed_length() {
     let keys = keys();
-    let world = World::new(&keys, SPREAD, true);
-    let points = world.run("create a; write a 0 2; fsync a; checkpoint; write a 2 4; punch a 3");
+    let crashed = CrashedStore::new(&keys, SPREAD, true);
+    let points = crashed.run("create a; write a 0 2; fsync a; checkpoint; write a 2 4; punch a 3");
     let disk = points[points.len() - 1].disk.kill();
     let store = open_read_only(&disk, &keys);
     let object = open_object(&store, &bucket(&store), "a");

@@ -1,7 +1,7 @@
 //! What these tests have found, each by its name.
 
 use super::campaign::{Campaign, Effort};
-use super::world::{SPREAD, World};
+use super::crashed::{CrashedStore, SPREAD};
 use crate::store::*;
 use kmsfs_format::header::SEAL;
 use kmsfs_store::Error;
@@ -174,17 +174,17 @@ fn what_is_acknowledged_after_an_epoch_could_not_be_raised_survives() {
     let keys = keys();
     for call in [Call::SyncData, Call::Write] {
         for nth in 1..=6 {
-            let world = World::new(&keys, SPREAD, true);
+            let crashed = CrashedStore::new(&keys, SPREAD, true);
             for op in ["create a", "write a 0 2", "fsync a", "write a 0 1", "close a"] {
-                world.try_step(op).unwrap();
+                crashed.try_step(op).unwrap();
             }
             // The last of them is that of the epoch; a write that fails may have been done all the same.
-            world.disk.fail(FaultPlan::nth(nth, libc::EIO).of(&[call]).after_sectors(100));
-            let _ = world.try_step("checkpoint");
-            world.disk.heal();
-            let _ = world.try_step("write a 1 1").and_then(|()| world.try_step("fsync a"));
-            let told = world.told.lock().clone();
-            for disk in world.disk.crash_point().power_cuts(20, 1) {
+            crashed.disk.fail(FaultPlan::nth(nth, libc::EIO).of(&[call]).after_sectors(100));
+            let _ = crashed.try_step("checkpoint");
+            crashed.disk.heal();
+            let _ = crashed.try_step("write a 1 1").and_then(|()| crashed.try_step("fsync a"));
+            let told = crashed.told.lock().clone();
+            for disk in crashed.disk.crash_point().power_cuts(20, 1) {
                 let store = open(&disk, &keys);
                 let wrong = told.violations(&super::look(&disk, &store, SPREAD), false);
                 assert_eq!(wrong, Vec::<String>::new(), "{call:?} {nth}");
@@ -199,14 +199,14 @@ fn what_is_acknowledged_after_an_epoch_could_not_be_raised_survives() {
 #[test]
 fn recovery_writes_home_only_what_is_durable_in_the_log() {
     let keys = keys();
-    let world = World::new(&keys, SPREAD, true);
+    let crashed = CrashedStore::new(&keys, SPREAD, true);
     for op in ["create a", "write a 0 8", "fsync a", "write a 0 8"] {
-        world.try_step(op).unwrap();
+        crashed.try_step(op).unwrap();
     }
-    world.disk.fail(FaultPlan::nth(1, libc::EIO).of(&[Call::SyncData]).losing_writes());
-    assert_eq!(world.try_step("fsync a"), Err(Error::Errno(libc::EIO)));
-    let told = world.told.lock().clone();
-    let disk = world.disk.crash_point().kill();
+    crashed.disk.fail(FaultPlan::nth(1, libc::EIO).of(&[Call::SyncData]).losing_writes());
+    assert_eq!(crashed.try_step("fsync a"), Err(Error::Errno(libc::EIO)));
+    let told = crashed.told.lock().clone();
+    let disk = crashed.disk.crash_point().kill();
     let points: Arc<parking_lot::Mutex<Vec<_>>> = Arc::default();
     let seen = points.clone();
     disk.watch(move |point| seen.lock().push(point.clone()));

@@ -2,7 +2,7 @@
 //! same workload notices nothing. They are the protocol's model's mistakes and workloads.
 
 use super::campaign::{Campaign, Effort};
-use super::world::{SPREAD, World};
+use super::crashed::{CrashedStore, SPREAD};
 use crate::store::seen::openings_survive;
 use crate::store::tamper::lenient::{
     births_are_of_their_inodes, marks_are_counted, remains_are_settled, settled_is_strict,
@@ -50,18 +50,18 @@ fn recombine(seed: u64) -> Option<String> {
 fn fail_the_raise_of_an_epoch(seed: u64) -> Option<String> {
     let mut campaign = Campaign::new(seed);
     for nth in 1..6 {
-        let world = World::new(campaign.keys(), SPREAD, true);
+        let crashed = CrashedStore::new(campaign.keys(), SPREAD, true);
         for op in ["create b", "write b 0 1", "fsync b", "unlink b"] {
-            world.try_step(op).unwrap();
+            crashed.try_step(op).unwrap();
         }
-        world.disk.fail(FaultPlan::nth(nth, libc::EIO).of(&[Call::Write]));
-        let _ = world.try_step("checkpoint");
-        world.disk.heal();
+        crashed.disk.fail(FaultPlan::nth(nth, libc::EIO).of(&[Call::Write]));
+        let _ = crashed.try_step("checkpoint");
+        crashed.disk.heal();
         for op in ["create a", "write a 0 1", "close a"] {
-            world.try_step(op).unwrap();
+            crashed.try_step(op).unwrap();
         }
-        let told = world.told.lock().clone();
-        campaign.judge(&world.disk.crash_point().kill(), &told, true, &format!("write {nth} of a checkpoint fails"));
+        let told = crashed.told.lock().clone();
+        campaign.judge(&crashed.disk.crash_point().kill(), &told, true, &format!("write {nth} of a checkpoint fails"));
     }
     campaign.found().first().cloned()
 }

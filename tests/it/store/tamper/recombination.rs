@@ -1,7 +1,7 @@
 //! The attacker puts together what the store's files held at any time: only contents that were sealed are read, with
 //! chunks refused at most.
 
-use super::super::crash::{SPREAD, Told, World, look};
+use super::super::crash::{CrashedStore, SPREAD, Told, look};
 use super::*;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -65,9 +65,9 @@ fn is_sealed(told: &Told, reading: &super::super::crash::Reading) -> bool {
 /// refused, or what was read and never sealed.
 pub fn recombinations(seed: u64, rounds: u32) -> Result<[u32; 3], String> {
     let keys = keys();
-    let world = World::new(&keys, SPREAD, true);
-    let points = world.run(WORKLOAD);
-    assert_eq!(*world.misread.lock(), Vec::<String>::new());
+    let crashed = CrashedStore::new(&keys, SPREAD, true);
+    let points = crashed.run(WORKLOAD);
+    assert_eq!(*crashed.misread.lock(), Vec::<String>::new());
     let told = &points.last().unwrap().told;
     let moments: Vec<Victim> =
         points.iter().step_by(4).map(|point| Victim { disk: point.disk.kill(), keys: keys.clone() }).collect();

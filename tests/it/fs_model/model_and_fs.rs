@@ -25,7 +25,7 @@ const HEADERS: [&str; 3] = [
     "user.x-amz-server-side-encryption-bucket-key-enabled",
 ];
 
-pub struct World {
+pub struct ModelAndFs {
     backend: Arc<dyn Backend>,
     keys: Arc<KeyService>,
     fs: Arc<Fs>,
@@ -50,14 +50,14 @@ struct Inode {
     lookups: u64,
 }
 
-impl World {
+impl ModelAndFs {
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         let keys = keys();
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         kmsfs_store::create(&*backend, &parameters, keys.service()).unwrap();
         let fs = Self::open(&backend, &keys);
-        let world = Self {
+        let both = Self {
             backend,
             keys,
             fs,
@@ -67,9 +67,9 @@ impl World {
             changed: RefCell::default(),
         };
         for bucket in BUCKETS {
-            world.fs.mkdir(world.fs.root(), OsStr::new(bucket), &creation(0o755)).unwrap();
+            both.fs.mkdir(both.fs.root(), OsStr::new(bucket), &creation(0o755)).unwrap();
         }
-        world
+        both
     }
 
     /// With so few directories held open that most are walked to.
@@ -135,13 +135,13 @@ impl World {
             Op::Copy(from, offset, to, to_offset, len) => self.copy((*from, *offset), (*to, *to_offset), *len),
             Op::Rename(from, to, how) => self.rename(from, to, *how),
             Op::Link(from, to) => self.link(from, to),
-            Op::Unlink(path) => self.at(path, |world, ino, place| {
-                let expected = world.model.unlink(place);
-                let _ = same(expected, world.fs.unlink(ino, OsStr::new(place.1)));
+            Op::Unlink(path) => self.at(path, |both, ino, place| {
+                let expected = both.model.unlink(place);
+                let _ = same(expected, both.fs.unlink(ino, OsStr::new(place.1)));
             }),
-            Op::Rmdir(path) => self.at(path, |world, ino, place| {
-                let expected = world.model.remove_dir(place);
-                let _ = same(expected, world.fs.rmdir(ino, OsStr::new(place.1)));
+            Op::Rmdir(path) => self.at(path, |both, ino, place| {
+                let expected = both.model.remove_dir(place);
+                let _ = same(expected, both.fs.rmdir(ino, OsStr::new(place.1)));
             }),
             Op::SetMode(path, mode) => self.set_mode(path, *mode),
             Op::SetOwner(path, uid, gid) => self.set_owner(path, (*uid, *gid)),
@@ -217,12 +217,12 @@ impl World {
     // ---- names
 
     fn create(&mut self, path: &Path, mode: u32) {
-        self.at(path, |world, ino, place| {
-            let expected = world.model.create(place, mode);
-            let got = world.fs.create(ino, OsStr::new(place.1), &creation(mode));
+        self.at(path, |both, ino, place| {
+            let expected = both.model.create(place, mode);
+            let got = both.fs.create(ino, OsStr::new(place.1), &creation(mode));
             if let Ok((id, (entry, handle))) = same(expected, got) {
-                world.told(id, &entry);
-                world.keep(handle, id);
+                both.told(id, &entry);
+                both.keep(handle, id);
             }
         });
     }
@@ -234,13 +234,13 @@ impl World {
         make: impl FnOnce(&Fs, u64, &OsStr, &Creation) -> kmsfs_fs::Result<Entry>,
         kind: Option<Kind>,
     ) {
-        self.at(path, |world, ino, place| {
+        self.at(path, |both, ino, place| {
             let expected = match kind {
-                Some(kind) => world.model.make(place, kind, mode),
-                None => world.model.create(place, mode),
+                Some(kind) => both.model.make(place, kind, mode),
+                None => both.model.create(place, mode),
             };
-            if let Ok((id, entry)) = same(expected, make(&world.fs, ino, OsStr::new(place.1), &creation(mode))) {
-                world.told(id, &entry);
+            if let Ok((id, entry)) = same(expected, make(&both.fs, ino, OsStr::new(place.1), &creation(mode))) {
+                both.told(id, &entry);
             }
         });
     }
@@ -398,9 +398,8 @@ impl World {
     fn set_owner(&mut self, path: &Path, owner: (u32, u32)) {
         let Some((ino, id)) = self.find(path) else { return };
         // One that does not hold any more refuses what is made below it: looked at in `configured`.
-        let holds = |world: &Self, dir| {
-            world.model.find((dir, CONFIGURATION)).is_ok_and(|id| world.model.node(id).owner.0 != 0)
-        };
+        let holds =
+            |both: &Self, dir| both.model.find((dir, CONFIGURATION)).is_ok_and(|id| both.model.node(id).owner.0 != 0);
         if owner.0 != 0 && self.model.is_configuration(id) || self.model.node(id).is_dir() && holds(self, id) {
             return;
         }

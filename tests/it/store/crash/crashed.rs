@@ -32,7 +32,7 @@ pub struct Point {
     pub told: Told,
 }
 
-pub struct World {
+pub struct CrashedStore {
     pub disk: SimulatedDisk,
     pub store: Arc<Store>,
     witness: Arc<Memory>,
@@ -54,7 +54,7 @@ pub struct World {
 /// Operations that run while a sync of another is under way.
 type Workers = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
-impl World {
+impl CrashedStore {
     /// On an empty disk with a bucket, durable or not.
     pub fn new(keys: &Arc<KeyService>, chunks: Chunks, durable_bucket: bool) -> Arc<Self> {
         Self::with(keys, aes256(), chunks, durable_bucket)
@@ -68,14 +68,14 @@ impl World {
         if durable_bucket {
             disk.sync_all().unwrap();
         }
-        let world = Self::over(disk, store, witness, encryption, chunks, Arc::new(AtomicU64::new(1)));
-        world.told.lock().shows("", ino);
+        let crashed = Self::over(disk, store, witness, encryption, chunks, Arc::new(AtomicU64::new(1)));
+        crashed.told.lock().shows("", ino);
         if durable_bucket {
-            let settled = world.told.lock().positions("");
-            world.told.lock().settle_names(&settled);
+            let settled = crashed.told.lock().positions("");
+            crashed.told.lock().settle_names(&settled);
         }
-        world.watch();
-        world
+        crashed.watch();
+        crashed
     }
 
     /// Goes on from what a crash left: all that is found counts as durable.
@@ -83,10 +83,10 @@ impl World {
         // A crash later, what was seen then is behind what this disk has, or as far.
         let witness = Arc::<Memory>::default();
         let store = open_with(&disk, keys, watched(&witness));
-        let world = Self::over(disk, store, witness, self.encryption.clone(), self.chunks, self.numbers.clone());
-        let found = look(&world.disk, &world.store, self.chunks);
+        let crashed = Self::over(disk, store, witness, self.encryption.clone(), self.chunks, self.numbers.clone());
+        let found = look(&crashed.disk, &crashed.store, self.chunks);
         {
-            let told = &mut *world.told.lock();
+            let told = &mut *crashed.told.lock();
             for (name, ino) in &found.names {
                 told.shows(name, *ino);
                 let position = told.positions(name);
@@ -94,7 +94,7 @@ impl World {
                 match (found.objects.get(ino), found.links.get(ino)) {
                     // The unreadable: nothing is expected of them.
                     (Some(Ok(reading)), _) if reading.sectors.iter().all(Option::is_some) => {
-                        let content = world.content(name, reading);
+                        let content = crashed.content(name, reading);
                         let names = told.objects.entry(*ino).or_insert_with(|| Known::found(content, name));
                         names.names[0].insert(name.clone());
                     }
@@ -105,8 +105,8 @@ impl World {
                 }
             }
         }
-        world.watch();
-        world
+        crashed.watch();
+        crashed
     }
 
     fn over(
@@ -175,17 +175,17 @@ impl World {
         // Slashes in paths have no spaces around them; nothing may happen during a sync.
         let mut groups = inner.split("/ ").map(String::from).collect::<Vec<_>>().into_iter();
         let workers = Workers::default();
-        let (world, started) = (self.clone(), workers.clone());
+        let (crashed, started) = (self.clone(), workers.clone());
         #[cfg(debug_assertions)]
         let made = mistakes::made();
         self.disk.during_sync(move |_| {
             let Some(group) = groups.next() else { return };
-            let world = world.clone();
+            let crashed = crashed.clone();
             let worker = thread::spawn(move || {
                 #[cfg(debug_assertions)]
                 mistakes::make(made);
                 for op in split(&group, ';') {
-                    world.step(op.trim());
+                    crashed.step(op.trim());
                 }
             });
             // It may have to wait for the operation that is under way; either order must be right.

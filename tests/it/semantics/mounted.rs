@@ -14,28 +14,28 @@ const PREFIX: &str = "user.x-amz-server-side-encryption";
 /// Long enough for a machine that is busy with other tests; what is waited for takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct World {
+pub struct MountedStore {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
 }
 
-impl World {
+impl MountedStore {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("mnt")).unwrap();
-        let mut world = Self { dir, daemon: None };
-        let (key_file, store) = (world.path("key"), world.path("store"));
+        let mut mounted = Self { dir, daemon: None };
+        let (key_file, store) = (mounted.path("key"), mounted.path("store"));
         kmsfs(&["init".as_ref(), "--key-file".as_ref(), key_file.as_os_str(), store.as_os_str()]).unwrap();
-        world.mount_again();
-        world
+        mounted.mount_again();
+        mounted
     }
 
     pub fn with_buckets(names: &[&str]) -> Self {
-        let world = Self::new();
+        let mounted = Self::new();
         for name in names {
-            fs::create_dir(world.at(name)).unwrap();
+            fs::create_dir(mounted.at(name)).unwrap();
         }
-        world
+        mounted
     }
 
     /// A path in the mount.
@@ -205,7 +205,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for MountedStore {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(self.at(""), rustix::mount::UnmountFlags::DETACH);
         if let Some(mut daemon) = self.daemon.take()
