@@ -1,4 +1,4 @@
-//! Going on in the background: the caller waits until the mount answers or has failed, and hears why.
+//! Going on in the background: the caller waits until the mount is ready or has failed, and is given the reason.
 
 use super::exit::{Failure, describe};
 use kmsfs_sys::{self as sys, Fork};
@@ -10,12 +10,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
-/// What the child writes when the mount answers. Until then it tells on standard error, which is still the caller's.
+/// What the child writes when the mount is ready. Until then its messages go to standard error, which is still the
+/// caller's.
 const READY: u8 = b'R';
 
 /// Which side goes on after [`into_background`].
 pub enum Side<T> {
-    /// The daemon-to-be. It calls [`Waiting::release`] when the mount answers, or ends with an exit code.
+    /// The daemon-to-be. It calls [`Waiting::release`] when the mount is ready, or ends with an exit code.
     Child(Waiting, T),
     /// The process that was called: its exit code.
     Parent(ExitCode),

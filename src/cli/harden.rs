@@ -12,7 +12,7 @@ pub fn forbid_dumps() {
 }
 
 /// Keeps all memory of this process, present and future, out of swap, if that can never make an allocation fail: with
-/// CAP_IPC_LOCK or without a limit on locked memory. Answers why not otherwise.
+/// CAP_IPC_LOCK or without a limit on locked memory. Returns why not otherwise.
 pub fn lock_memory() -> Result<(), String> {
     let limit = getrlimit(Resource::Memlock).current;
     let privileged = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));

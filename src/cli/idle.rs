@@ -35,7 +35,7 @@ impl Idle {
         (self.timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(10))
     }
 
-    /// Open files are use, and so is every request, but for what the kernel answers by itself.
+    /// Open files are use, and so is every request, except those that the kernel serves by itself.
     pub fn look(&self) {
         let mut seen = self.seen.lock();
         let calls = self.statistics.calls();

@@ -96,7 +96,7 @@ pub fn put_right_in_background() {
     }
 }
 
-/// What the loader has done already is undone by beginning anew without the variables that told it to.
+/// The program starts again without the variables that the loader has followed already.
 fn begin_anew() {
     let is_not_ours = |name: &OsStr| VARIABLES.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()));
     let not_ours: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).filter(|name| is_not_ours(name)).collect();

@@ -166,7 +166,7 @@ impl Made {
         Ok(true)
     }
 
-    /// Answers the directories whose mode was changed, and what it was.
+    /// Returns the directories whose mode was changed, each with the mode that it had.
     fn keep(mut self) -> Vec<(PathBuf, u32)> {
         self.directories.clear();
         self.key_file = None;

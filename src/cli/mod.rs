@@ -137,7 +137,8 @@ pub fn main() -> ExitCode {
     result.unwrap_or_else(|failure| tell(&failure).into())
 }
 
-/// `kmsfs kms` answers wrong usage as aws does, `kmsfs fsck` as e2fsck, everything else as most programs do.
+/// The exit code for wrong usage: that of aws for `kmsfs kms`, of e2fsck for `kmsfs fsck`, and of most programs for the
+/// rest.
 fn usage_code() -> u8 {
     const AWS_USAGE: u8 = 252;
     match std::env::args_os().nth(1) {
@@ -169,7 +170,7 @@ fn as_mount_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn as_mount8(exit: Exit) -> ExitCode {
     match exit {
         Exit::Usage => ExitCode::from(MOUNT8_USAGE),
-        // Nothing else tells it from a mount that may succeed at the next attempt.
+        // Nothing else distinguishes it from a mount that may succeed at the next attempt.
         Exit::RolledBack => exit.into(),
         _ => ExitCode::from(MOUNT8_FAILURE),
     }

@@ -124,7 +124,7 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// Does what was asked for. In the background the caller's process returns once the mount answers or has failed.
+/// Does what was asked for. In the background the caller's process returns once the mount is ready or has failed.
 pub fn run(request: Request) -> Result<ExitCode, Failure> {
     inherited::put_right();
     if let Some(namespace) = &request.namespace {

@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
-/// Whoever is told. Connected early: later this process may not, and systemd listens to no other one.
+/// The service manager's socket. It is connected early: later this process may not, and systemd listens to no other
+/// process.
 pub struct Notify(Option<UnixDatagram>);
 
 impl Notify {
@@ -20,7 +21,7 @@ impl Notify {
         Self(connected.ok())
     }
 
-    /// The mount answers.
+    /// The mount is ready.
     pub fn ready(&self, target: &Path) {
         // Escaped: a line break in the path would begin another variable.
         self.tell(&format!("READY=1\nMAINPID={}\nSTATUS=mounted on {}\n", std::process::id(), shown(target)));

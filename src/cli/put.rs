@@ -53,7 +53,7 @@ Examples:
   kmsfs put --server-side-encryption aws:kms --ssekms-key-id alias/my-key bond.json /mnt/my-bucket/bond.json
   tar c src | kmsfs put --server-side-encryption AES256 - /mnt/my-bucket/src.tar";
 
-/// Puts the object and prints what PutObject returns.
+/// Puts the object and prints what S3's PutObject would return.
 pub fn run(args: PutArgs) -> Result<ExitCode, Failure> {
     let request = args.request()?;
     let content = open(&args.file)?;
@@ -132,7 +132,7 @@ fn remove_on_signal(path: &Path) -> io::Result<()> {
     threads::start("signals", waiting).map(drop)
 }
 
-/// PutObject's answer.
+/// What PutObject returns, as JSON.
 fn answer(stored: &Stored) -> Value {
     let mut answer = Map::new();
     answer.insert("ETag".into(), stored.quoted_etag().into());

@@ -109,7 +109,7 @@ fn serve_store(
     let (background, answers) = match started {
         Ok(started) => started,
         Err(error) => {
-            // Nobody answers any more, so nobody waits for an answer.
+            // No event loop runs any more, so no request waits for one.
             drop(mounted);
             stop.unmounted();
             fs.stop_draining();
@@ -169,7 +169,7 @@ impl Background {
     }
 }
 
-/// Gives up what serving does not take, unless it was told not to.
+/// Gives up what serving does not need, unless `-o nosandbox` asks to keep it.
 fn confine(plan: &Plan) {
     if !plan.options.sandbox {
         return;

@@ -1,4 +1,4 @@
-//! `kmsfs stat`: what HeadObject answers of an object, and which encryption new objects in a directory get.
+//! `kmsfs stat`: what HeadObject returns for an object, and which encryption new objects in a directory get.
 
 use super::exit::{Exit, Failure, describe};
 use super::text::{pretty, shown};
@@ -32,7 +32,7 @@ Examples:
   kmsfs stat /mnt/my-bucket
   find /mnt/my-bucket -type f -exec kmsfs stat {} + | jq -r .SSEKMSKeyId";
 
-/// Prints every path's answer; one that cannot be answered is told on standard error and the rest goes on.
+/// Prints a result for every path; a failure is reported on standard error, and the other paths follow.
 pub fn run(args: &StatArgs) -> ExitCode {
     let several = args.paths.len() > 1;
     let mut code = ExitCode::SUCCESS;

@@ -1,4 +1,4 @@
-//! `kmsfs sync`: what programs have written reaches the store's files and the disk, and the redo log is empty.
+//! `kmsfs sync`: writes what programs have written to the store's files and the disk, and empties the redo log.
 
 use super::exit::{Failure, describe};
 use super::text::shown;

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 /// (`fuse::mount`).
 const OWN: usize = 9;
 
-/// One of a mount's own.
+/// Starts one of a mount's own threads.
 pub fn start(name: &str, act: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("kmsfs-{name}")).spawn(act)
 }

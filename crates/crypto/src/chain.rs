@@ -4,7 +4,7 @@ use super::{SecretKey, wiped};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Whoever has it can write records that fit, and nobody else can.
+/// The key of a hash chain: only its holder can write records that fit into the chain.
 pub struct ChainKey(SecretKey);
 
 impl ChainKey {

@@ -13,7 +13,7 @@ pub const LEN: usize = SALT + SecretKey::LEN + TAG;
 pub(super) const SALT: usize = 16;
 pub(super) const TAG: usize = 16;
 
-/// `bound_to` is additional data; unwrapping wants the same.
+/// Wraps `key`. `bound_to` is additional data; unwrapping needs the same. Returns [`LEN`] bytes.
 pub fn wrap(wrapping_key: &SecretKey, key: &SecretKey, bound_to: &[u8]) -> Vec<u8> {
     let salt = random::hedged(wrapping_key, &[b"kmsfs envelope", bound_to, key.expose()]);
     let mut envelope = Vec::with_capacity(LEN);
@@ -39,7 +39,7 @@ pub fn unwrap(wrapping_key: &SecretKey, envelope: &[u8], bound_to: &[u8]) -> Res
     Ok(SecretKey::from_box(key))
 }
 
-/// In place, under the cipher of one salt for one purpose; answers the tag.
+/// In place, under the cipher of one salt for one purpose; returns the tag.
 pub(super) fn encrypt(
     key: &SecretKey,
     salt: &[u8; SALT],
@@ -54,7 +54,7 @@ pub(super) fn encrypt(
     wiped(encrypt).expect("the text is shorter than AES-GCM's bound").into()
 }
 
-/// What [`encrypt`] made.
+/// Decrypts in place what [`encrypt`] made.
 pub(super) fn decrypt(
     key: &SecretKey,
     salt: &[u8; SALT],

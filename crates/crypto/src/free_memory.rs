@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// KiB; `None` where the kernel does not say.
+/// In KiB; `None` where the kernel does not report it.
 pub(crate) fn free_memory_kib() -> Option<u64> {
     free_below(Path::new("/"))
 }

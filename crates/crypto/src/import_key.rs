@@ -52,7 +52,11 @@ impl ImportKey {
         Ok(self.0.to_public_key().to_public_key_der().map_err(|_| Tampered)?.into_vec())
     }
 
-    /// A key of 256 bits that was encrypted for this one.
+    /// Decrypts a key of 256 bits that was encrypted for this one.
+    ///
+    /// # Errors
+    ///
+    /// [`Tampered`]: it was not encrypted for this key, or has another length.
     pub fn unwrap(&self, encrypted: &[u8]) -> Result<SecretKey, Tampered> {
         let bytes = wiped(|| self.0.decrypt(Oaep::<Sha256>::new(), encrypted)).map(Zeroizing::new);
         SecretKey::from_plaintext(&bytes.map_err(|_| Tampered)?).ok_or(Tampered)
@@ -81,7 +85,7 @@ impl TryRng for Kernel {
 
 impl TryCryptoRng for Kernel {}
 
-/// Tells whether two keys are the same, to whoever has the key of fingerprints.
+/// HMAC-SHA-256 of a key under the key of fingerprints: equal for equal keys, and worth nothing without that key.
 pub fn fingerprint(of_fingerprints: &SecretKey, key: &SecretKey) -> [u8; 32] {
     wiped(|| {
         let mut hmac = Hmac::<Sha256>::new_from_slice(of_fingerprints.expose()).expect("HMAC takes keys of any length");

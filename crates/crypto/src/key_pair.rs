@@ -1,5 +1,5 @@
 //! Keys sealed to a public key: X25519 (RFC 7748) with an ephemeral key pair, HKDF-SHA-256 over both public keys, and
-//! an envelope. What HPKE's base mode does; who sealed it is not authenticated, the caller has to see to that.
+//! an envelope. This is what HPKE's base mode does. The sender is not authenticated; the caller has to see to that.
 
 use super::{SecretKey, Tampered, envelope, wiped};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -34,7 +34,11 @@ impl KeyPair {
         &self.public
     }
 
-    /// What [`seal_to`] made for this public key and the same additional data.
+    /// Opens what [`seal_to`] made for this public key and the same additional data.
+    ///
+    /// # Errors
+    ///
+    /// [`Tampered`]: it was not made so.
     pub fn open(&self, sealed: &[u8], bound_to: &[u8]) -> Result<SecretKey, Tampered> {
         let (ephemeral, envelope) = sealed.split_first_chunk::<PUBLIC>().ok_or(Tampered)?;
         let wrapping_key = wrapping_key(&self.private, ephemeral, ephemeral, &self.public)?;
@@ -42,8 +46,11 @@ impl KeyPair {
     }
 }
 
-/// A key that only the holder of the private key can have again: an ephemeral public key and an envelope. Refuses a
-/// public key with which everybody would share the same secret.
+/// Seals a key so that only the holder of the private key can open it: an ephemeral public key and an envelope.
+///
+/// # Errors
+///
+/// [`Tampered`]: with this public key everybody would share the same secret.
 pub fn seal_to(public: &[u8; PUBLIC], key: &SecretKey, bound_to: &[u8]) -> Result<Vec<u8>, Tampered> {
     let ephemeral = KeyPair::random();
     let wrapping_key = wrapping_key(&ephemeral.private, public, &ephemeral.public, public)?;

@@ -19,7 +19,7 @@ impl MetadataCipher {
         Self { cipher: Expanded::new(&data_key), key: data_key }
     }
 
-    /// Nonce, ciphertext and tag. `bound_to` says what the value belongs to; opening wants the same.
+    /// Seals a value: nonce, ciphertext and tag. `bound_to` says what the value belongs to; opening needs the same.
     pub fn seal(&self, bound_to: &[u8], value: &[u8]) -> Vec<u8> {
         let nonce: [u8; 12] = random::hedged(&self.key, &[b"kmsfs metadata", bound_to, value]);
         let mut sealed = nonce.to_vec();

@@ -92,7 +92,7 @@ static HASH_KEY: LazyLock<Box<[u64; MOST / 8]>> = LazyLock::new(|| {
 });
 
 /// NH: of each two words the product of their sums with the key's, all added up. A last block that is not whole is
-/// filled with zeros, so lengths have to be told apart elsewhere.
+/// filled with zeros, so the caller has to distinguish lengths.
 fn hash(key: &[u64; MOST / 8], text: &[u8]) -> u128 {
     assert!(text.len() <= MOST, "a chunk has at most {MOST} bytes");
     let (whole, rest) = text.as_chunks::<16>();

@@ -67,7 +67,7 @@ fn whole(number: f64) -> u32 {
     number as u32
 }
 
-/// A cost that no keyring has.
+/// The cost is beyond every bound, or the memory cannot be allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImpossibleCost;
 

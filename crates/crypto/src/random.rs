@@ -1,8 +1,8 @@
 //! The one door to randomness: the kernel's generator, asked anew each time.
 //!
 //! There is no generator in this process. A virtual machine that goes on twice from one snapshot of its memory has what
-//! was in memory twice; the kernel is told by the hypervisor (VMGENID) and seeds itself again. The call is getrandom(2)
-//! itself and not the C library's function, which may answer from memory of the process (vDSO, Linux 6.11).
+//! was in memory twice; the hypervisor tells the kernel (VMGENID), which seeds itself again. The call is getrandom(2)
+//! itself and not the C library's function, which may use memory of the process (vDSO, Linux 6.11).
 //!
 //! Where even the kernel repeats itself, `hedged` and `nonces` see to it that what must not repeat does not.
 
@@ -39,7 +39,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Version 4.
+/// A random UUID (version 4).
 pub fn uuid() -> Uuid {
     uuid::Builder::from_random_bytes(bytes()).into_uuid()
 }

@@ -1,4 +1,5 @@
-//! Recovery keys: random keys written in letters, for paper. A typing error is told from a key that is another's.
+//! Recovery keys: random keys written in letters, for paper. A typing error is distinguished from the key of another
+//! slot.
 
 use super::{SecretKey, random, wiped};
 use std::fmt;
@@ -49,7 +50,11 @@ impl RecoveryKey {
         text
     }
 
-    /// Small letters too, and any blanks and hyphens.
+    /// Takes the letters of a key, in capitals or not, with any blanks and hyphens between them.
+    ///
+    /// # Errors
+    ///
+    /// [`Mistyped`], with the group that is wrong.
     pub fn parse(text: &[u8]) -> Result<Self, Mistyped> {
         let mut typed = Box::new(Zeroizing::new([0; LEN]));
         let mut len = 0;

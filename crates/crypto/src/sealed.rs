@@ -5,7 +5,7 @@ use super::envelope::{SALT, TAG, decrypt, encrypt};
 use super::{SecretKey, Tampered, random};
 use zeroize::Zeroizing;
 
-/// `bound_to` is additional data; opening wants the same.
+/// Seals `text`. `bound_to` is additional data; opening needs the same. Returns 32 bytes more than the text has.
 pub fn seal(key: &SecretKey, text: &[u8], bound_to: &[u8]) -> Vec<u8> {
     let salt: [u8; SALT] = random::hedged(key, &[b"kmsfs sealed", bound_to, text]);
     let mut sealed = Vec::with_capacity(SALT + text.len() + TAG);

@@ -19,7 +19,7 @@ impl SecretKey {
         Self(key)
     }
 
-    /// Another key that takes both to make (HKDF-SHA-256), for one purpose.
+    /// A key for one purpose that can be derived only with both keys (HKDF-SHA-256).
     #[must_use]
     pub fn with(&self, other: &Self, purpose: &[u8]) -> Self {
         Self::derived(Some(other.expose()), self.expose(), &[purpose])
@@ -49,12 +49,12 @@ impl SecretKey {
         Self(bytes)
     }
 
-    /// A key of 256 bits from what a KMS call answered; `None` for any other length.
+    /// A key of 256 bits from the result of a KMS call; `None` for any other length.
     pub fn from_plaintext(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self::copied)
     }
 
-    /// The bytes, for the answer of a call whose purpose they are.
+    /// The bytes, for a call whose result they are, such as GenerateDataKey.
     pub fn into_plaintext(self) -> zeroize::Zeroizing<Vec<u8>> {
         zeroize::Zeroizing::new(self.0.to_vec())
     }

@@ -21,8 +21,9 @@ thread_local! {
     static FRAME: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Does something with keys, and overwrites the stack that it used. Within another one the outer one does it, unless it
-/// is too far above: many operations in a row cost as much as one if all are done in one call.
+/// Runs `act`, which handles keys, and overwrites the stack that it used, also if it panics. Within another call of
+/// `wiped` the outer one overwrites, unless it is too far above: many operations in a row cost as much as one if all
+/// run in one call.
 pub fn wiped<T>(act: impl FnOnce() -> T) -> T {
     let mark = 0_u8;
     let here = std::ptr::from_ref(black_box(&mark)).addr();

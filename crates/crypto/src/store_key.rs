@@ -4,7 +4,7 @@ use super::{SecretKey, wiped};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Authenticates what a store says of itself. It never leaves this type: what it is used with are keys derived from it.
+/// Authenticates what a store says about itself. The key never leaves this type: only keys derived from it are used.
 pub struct StoreKey(SecretKey);
 
 impl StoreKey {
@@ -19,19 +19,19 @@ impl StoreKey {
     }
 }
 
-/// HMAC-SHA-256 for one purpose. Whoever has it can write what is believed, and nobody else can.
+/// A key for HMAC-SHA-256 for one purpose: only its holder can write what kmsfs believes.
 pub struct MacKey(SecretKey);
 
 impl MacKey {
     /// Bytes of a tag.
     pub const LEN: usize = 32;
 
-    /// Of the parts behind each other: where their borders are is for the caller to make sure.
+    /// The MAC of the parts, one after another. The caller has to make sure that their borders are unambiguous.
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; Self::LEN] {
         wiped(|| self.mac(parts).finalize().into_bytes().into())
     }
 
-    /// In constant time. A tag may be cut to its first bytes, 16 at least.
+    /// Whether `tag` is the MAC of the parts, in constant time. It may be cut to its first bytes, 16 at least.
     pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
         tag.len() >= 16 && wiped(|| self.mac(parts).verify_truncated_left(tag).is_ok())
     }

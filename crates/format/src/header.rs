@@ -36,16 +36,16 @@ pub struct Header {
     pub sidecar: Place,
 }
 
-/// What an object says of its last committed state.
+/// An object's last committed state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
-    /// Grows by one a commit.
+    /// Grows by one with each commit.
     pub sequence: u64,
     /// Of the content.
     pub length: PlainLen,
-    /// Of the header's tag entries.
+    /// Hash of the header's tag entries.
     pub entries: Hash,
-    /// Of the hash tree's top.
+    /// Hash of the hash tree's top.
     pub top: Hash,
     /// Key epoch of new chunks, and chunks encrypted in it so far.
     pub epoch: u16,
@@ -102,7 +102,7 @@ impl Header {
         })
     }
 
-    /// The block's first half; `mac` is asked for the MAC of the bytes that the seal covers.
+    /// The block's first half; `mac` computes the MAC of the bytes that the seal covers.
     pub fn write(
         object_id: ObjectId,
         suite: Suite,

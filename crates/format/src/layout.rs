@@ -115,7 +115,7 @@ pub enum EntrySlot {
     Page(PageIndex, usize),
 }
 
-/// A length that no writer makes: it ends inside the header, a page or a node.
+/// A length of an object file that no writer makes: it ends inside the header, a page or a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImpossibleLength(pub u64);
 
@@ -313,7 +313,7 @@ mod tests {
 
     const BOTH: [Geometry; 2] = [Geometry::Single, Geometry::Dual];
 
-    /// Blocks one after another as FORMAT.md tells them, without any formula.
+    /// Blocks one after another as FORMAT.md lists them, without any formula.
     fn lay_out(pages: u64, geometry: Geometry) -> Vec<(&'static str, u32, u64)> {
         let mut blocks = vec![("header", 0, 0)];
         blocks.extend((0..geometry.header_chunks()).map(|n| ("chunk", 0, n)));

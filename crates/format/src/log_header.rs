@@ -31,12 +31,12 @@ pub struct LogHeader {
     pub opening: [u8; 16],
     /// Closed by an unmount; nothing was changed since.
     pub clean: bool,
-    /// Of version 1, which told a crash by the clock: object files changed (ctime, nanoseconds since 1970) in this span
-    /// may have been left so by one. It is not written any more.
+    /// Of version 1, which recognized a crash by the clock: object files changed (ctime, nanoseconds since 1970) in
+    /// this span may have been left so by one. It is not written any more.
     pub untidy: Option<(i64, i64)>,
 }
 
-/// A header of version 1: the same, and where a span would begin.
+/// A header as it was read, of version 1 or 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// What it says, whatever its version.
@@ -63,13 +63,13 @@ impl Crashes {
         self.ranges[..self.count].iter().any(|(first, last)| (*first..=*last).contains(&epoch))
     }
 
-    /// A crash of which it is not known what it caught: epoch 0, in which nothing is made.
+    /// These, and a crash of unknown extent: epoch 0, in which nothing is made.
     #[must_use]
     pub fn and_of_nothing(self) -> Self {
         if self.is_empty() { self.and(0, 0) } else { self }
     }
 
-    /// A range behind the others.
+    /// These, and a range of epochs after them, both ends included.
     #[must_use]
     pub fn and(mut self, first: u64, last: u64) -> Self {
         if let Some(newest) = self.ranges[..self.count].last_mut()
@@ -90,7 +90,7 @@ impl Crashes {
 }
 
 impl LogHeader {
-    /// `mac` is asked for the MAC of the bytes before it.
+    /// The sector. `mac` computes the MAC of the bytes before it.
     pub fn write(&self, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> [u8; HEADER] {
         let mut sector = [0; HEADER];
         put(&mut sector, 0, MAGIC);
@@ -111,7 +111,11 @@ impl LogHeader {
         sector
     }
 
-    /// `verify` judges the MAC of a header that has one.
+    /// Takes a sector apart. `verify` is called with the covered bytes and the MAC, where the header has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`]: it is not a header, is damaged or of another version, or `verify` returns false.
     pub fn read(sector: &[u8], verify: impl FnOnce(&[u8], &[u8]) -> bool) -> Result<Found, Malformed> {
         if sector.len() < HEADER || &sector[..8] != MAGIC {
             return Err(Malformed("the redo log has no header"));

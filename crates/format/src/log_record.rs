@@ -144,7 +144,7 @@ impl Record<'_> {
     }
 
     /// Appends the record to a buffer that will be written at a place of the log. `durable` is the position up to which
-    /// the log is known durable: damage before it is corruption, not a torn tail. `mac` is asked for a mark's MAC.
+    /// the log is known durable: damage before it is corruption, not a torn tail. `mac` computes a mark's MAC.
     pub fn write(&self, epoch: u64, place: u64, durable: u64, mac: &dyn Fn(&[&[u8]]) -> [u8; 32], out: &mut Vec<u8>) {
         let mut of_mark = Vec::new();
         let (kind, segment, offset, bytes): (u8, u32, u64, &[u8]) = match self.body {

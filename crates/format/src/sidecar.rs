@@ -165,7 +165,7 @@ fn checksum(record: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// The object id of a record that begins here, for those who free units.
+/// The object id of a record that begins here, for the code that frees units.
 pub fn owner(bytes: &[u8]) -> Option<ObjectId> {
     (bytes.len() >= 32 && &bytes[..4] == MAGIC).then(|| ObjectId(array(bytes, 16)))
 }
@@ -188,7 +188,7 @@ pub struct EpochKey {
     pub first_epoch: u16,
     /// The data key, wrapped, and what is needed to unwrap it.
     pub wrapped: WrappedDataKey,
-    /// Of the cipher for `first_epoch`.
+    /// Key commitment of the cipher for `first_epoch`.
     pub commitment: [u8; 32],
 }
 

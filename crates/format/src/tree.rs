@@ -9,7 +9,7 @@ pub type Hash = [u8; 32];
 /// Hash of an empty table, which is never read from the disk.
 pub const NULL: Hash = [0; 32];
 
-/// Of a table page (level 0) or an inner node, domain-separated by level.
+/// Hash of a table page (level 0) or an inner node, domain-separated by level.
 pub fn table_hash(level: u32, table: &[u8]) -> Hash {
     if is_zero(table) {
         return NULL;
@@ -21,7 +21,7 @@ pub fn table_hash(level: u32, table: &[u8]) -> Hash {
     sha.finalize().into()
 }
 
-/// Of the tag entries in the header block.
+/// Hash of the tag entries in the header block.
 pub fn entries_hash(entries: &[u8]) -> Hash {
     let mut sha = Sha256::new();
     sha.update(b"kmsfs entries");

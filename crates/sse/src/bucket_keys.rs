@@ -49,8 +49,8 @@ pub(super) struct Limits {
     pub kept: usize,
 }
 
-/// Bucket keys, found by what KMS was asked for. While KMS is being asked for one, whoever wants the same one waits for
-/// that answer; others do not.
+/// Bucket keys, found by what KMS was asked for. While KMS is being asked for one, callers that want the same one wait
+/// for it; others do not.
 pub(super) struct BucketKeys<K> {
     limits: Limits,
     state: Mutex<State<K>>,
@@ -77,7 +77,7 @@ struct Entry {
 /// A bucket key to use now.
 pub(super) struct Found {
     pub bucket_key: Arc<BucketKey>,
-    /// KMS was not asked: whether it would still answer is for the caller to find out.
+    /// KMS was not asked; the caller has to find out whether it still permits the use.
     pub cached: bool,
 }
 

@@ -1,6 +1,6 @@
 use kmsfs_kms as kms;
 
-/// Why S3 would refuse: its code and its message, which are the text for the log line that goes with the errno.
+/// Why S3 would refuse a request: its code and its message, which are also the log line that goes with the errno.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// KMS refused, or could not be asked.
@@ -33,7 +33,7 @@ impl RequestError {
         Self::Invalid { code: NOT_IMPLEMENTED, message: message.into() }
     }
 
-    /// The errno that system calls answer.
+    /// The errno that system calls return.
     pub fn errno(&self) -> i32 {
         match self {
             Self::Kms(error) => kms_errno(error.code),
@@ -43,7 +43,7 @@ impl RequestError {
     }
 }
 
-/// S3 passes KMS's codes on with this prefix, but answers a missing permission with its own.
+/// S3 passes KMS's codes on with this prefix, but has a code of its own for a missing permission.
 fn s3_code(code: kms::Code) -> String {
     match code {
         kms::Code::AccessDenied => "AccessDenied".into(),

@@ -4,7 +4,7 @@
 //! ([`Configuration`]) are parsed into types that cannot be wrong; [`resolve`] decides between them as S3 does; a
 //! [`KeyService`] asks a KMS for the data keys, with bucket keys in between where that is configured. What S3 refuses
 //! is a [`RequestError`] with S3's code and message. Sources are the S3 User Guide ("Using server-side encryption with
-//! AWS KMS keys", "Reducing the cost of SSE-KMS with Amazon S3 Bucket Keys") and S3's own answers.
+//! AWS KMS keys", "Reducing the cost of SSE-KMS with Amazon S3 Bucket Keys") and the responses of S3 itself.
 //!
 //! ```
 //! use kmsfs_sse::{Algorithm, Configuration, Request, request, resolve};

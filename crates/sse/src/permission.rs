@@ -1,4 +1,4 @@
-//! Who may still use a key whose data keys are in memory.
+//! Which callers may still use a key whose data keys are in memory.
 
 use super::KeyService;
 use super::bucket_keys::BucketKey;
@@ -31,7 +31,7 @@ impl KeyService {
         }
     }
 
-    /// Whether callers may be answered differently about that key.
+    /// Whether the decision about that key may differ between callers.
     pub fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
         self.kms.distinguishes(key_arn, context)
     }

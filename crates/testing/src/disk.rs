@@ -58,7 +58,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a disk without a set capacity tells, and the most that can be reserved at a time: 1 GiB.
+/// What a disk without a set capacity reports, and the most that can be reserved at a time: 1 GiB.
 const NOMINAL_SECTORS: u64 = 1 << 21;
 
 /// A disk; clones are the same one.
@@ -125,7 +125,7 @@ impl SimulatedDisk {
         self.shared.state.lock().faults.plans.clear();
     }
 
-    /// Bytes for the content of files; a write that needs more writes what fits and answers `ENOSPC`. `None`, as at
+    /// Bytes for the content of files; a write that needs more writes what fits and returns `ENOSPC`. `None`, as at
     /// first: no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.shared.state.lock().capacity = bytes.map(|bytes| bytes / SECTOR as u64);

@@ -76,7 +76,7 @@ impl Keeper {
         self.helper.channels[0].ask(verb, what).map(drop)
     }
 
-    /// Waits until the mount answers, as seen from outside. Once only.
+    /// Waits until the mount serves requests, as seen from outside. To be called once only.
     pub fn look(&self) -> io::Result<()> {
         self.looks().ask(LOOK, &[]).map(drop)
     }

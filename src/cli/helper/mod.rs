@@ -55,13 +55,13 @@ pub trait Duty: Send + Sync + Sized + 'static {
     /// The process's only argument, which nobody else should give.
     const WORD: &'static str;
 
-    /// What it is told at its start, as JSON of up to [`LONGEST`] bytes.
+    /// What it is given at its start, as JSON of up to [`LONGEST`] bytes.
     type About: Serialize + DeserializeOwned;
 
     /// Before there is a second thread; gives up what the duty does not take.
     fn begin(about: Self::About) -> Self;
 
-    /// Answers what is asked, from one thread for each channel.
+    /// Handles one question; called from one thread for each channel.
     fn obey(&self, verb: u8, what: &[u8]) -> io::Result<Answer>;
 
     /// Asked now and then: whether nobody is there to serve, although the lifeline has not ended.
@@ -99,7 +99,8 @@ impl Helper {
         Ok(Self { lifeline, channels: ours.into_iter().map(Channel::new).collect() })
     }
 
-    /// Waits until it answers on all channels. Once only. The error of a thread that it could not make.
+    /// Waits until it is ready on all channels. To be called once only. The error is that of a thread that could not be
+    /// made.
     pub fn expect_ready(&self) -> io::Result<()> {
         let mut errno = [0; size_of::<i32>()];
         match retry_on_intr(|| read(&self.lifeline, &mut errno))? {
@@ -235,7 +236,7 @@ fn refusal(error: &io::Error) -> (i32, Answer) {
     (errno, Answer { text, ..Answer::default() })
 }
 
-/// Answers what is asked on a channel, from a thread of its own, until nobody is there to ask.
+/// Handles the questions of a channel, in a thread of its own, until the other end is closed.
 fn answer(channel: OwnedFd, duty: Arc<impl Duty>) -> io::Result<()> {
     let answering = move || {
         let mut question = vec![0; LONGEST];

@@ -73,7 +73,7 @@ impl NewSecret {
         &self.unlock
     }
 
-    /// The slot is there: answers the recovery key, if it is one.
+    /// The slot has been added: returns its recovery key, if it has one.
     pub fn keep(mut self) -> Option<Zeroizing<String>> {
         self.key_file = None;
         self.recovery_key.take()

@@ -1,4 +1,4 @@
-//! The simulated disk answers as a real directory does: the same calls to both, the same results and errors.
+//! The simulated disk behaves as a real directory does: the same calls to both, the same results and errors.
 
 use super::SimulatedDisk;
 use kmsfs_store::backend::{Access, Backend, Dir, File, Metadata, NewNode, RealBackend, Rename, XattrFlags};

@@ -42,7 +42,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 impl DamagedStore {
-    /// Answers false if the store can no longer be used.
+    /// Returns false if the store can no longer be used.
     fn step(&mut self, kind: u8, one: u8, two: u8) -> bool {
         let name = NAMES[usize::from(one % 4)];
         let sector = u64::from(one / 4) * 11 % SECTORS;

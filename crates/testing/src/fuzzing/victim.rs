@@ -135,7 +135,7 @@ fn file(disk: &SimulatedDisk, path: &str) -> Arc<dyn kmsfs_store::backend::File>
     }
 }
 
-/// Everything that the store answers is what was written, or an error; and a check and a repair come to an end.
+/// Everything that the store returns is what was written, or an error; and a check and a repair come to an end.
 fn look(disk: &SimulatedDisk) {
     let Some(store) = open(disk) else { return };
     if let Some(dir) = bucket(&store) {
