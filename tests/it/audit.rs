@@ -15,7 +15,7 @@ impl Store {
         self.path("audit.log")
     }
 
-    fn mount_audited(&self, options: &str) -> Mount<'_> {
+    fn mount_audited(&self, options: &str) -> Mount {
         self.mount_with(&format!("audit_log={}{options}", self.trail().display()))
     }
 
@@ -207,7 +207,7 @@ fn a_log_that_is_moved_away_goes_on_in_a_new_file_after_sighup_and_without() {
 }
 
 /// The audit log on a file system that gets full: what opens answer, and what is there when there is room again.
-fn on_a_full_disk(options: &str, check: impl FnOnce(&Store, &Mount<'_>, &dyn Fn() -> bool)) -> Store {
+fn on_a_full_disk(options: &str, check: impl FnOnce(&Store, &Mount, &dyn Fn() -> bool)) -> Store {
     let disk = Disk::new(8);
     let store = Store::new();
     store.create_key("alias/x");

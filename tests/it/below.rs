@@ -172,7 +172,7 @@ fn symlinks_of_every_length_are_taken_whatever_is_below() {
 }
 
 /// Until the disk is full; the errno that says so. What was written before is told apart from what was refused.
-fn fill(mount: &Mount<'_>) -> i32 {
+fn fill(mount: &Mount) -> i32 {
     for n in 0.. {
         let file = fs::File::create(mount.path("bucket").join(format!("fill-{n}"))).unwrap();
         let written = file.set_len(0).and_then(|()| (&file).write_all(&noise(1 << 20))).and_then(|()| file.sync_all());

@@ -28,19 +28,19 @@ fn name(number: usize) -> String {
     format!("bucket/d{}/o{number}", number % 4)
 }
 
-fn fill(mount: &Mount<'_>, count: usize) {
+fn fill(mount: &Mount, count: usize) {
     mount.bucket("bucket");
     mount.set_default("bucket", KMS, false);
     (0..4).for_each(|dir| fs::create_dir(mount.path(&format!("bucket/d{dir}"))).unwrap());
     write(mount, 0..count);
 }
 
-fn write(mount: &Mount<'_>, numbers: Range<usize>) {
+fn write(mount: &Mount, numbers: Range<usize>) {
     numbers.for_each(|number| fs::write(mount.path(&name(number)), content(number)).unwrap());
 }
 
 #[track_caller]
-fn all_read(mount: &Mount<'_>, count: usize) {
+fn all_read(mount: &Mount, count: usize) {
     for number in 0..count {
         let found = fs::read(mount.path(&name(number))).unwrap_or_else(|error| panic!("{number}: {error}"));
         assert!(found == content(number), "{number}");
@@ -69,7 +69,7 @@ fn many_objects_come_under_another_key_and_the_old_one_is_rotated_before_and_del
     mount.remount();
     write(&mount, count / 2..count);
     mount.remount();
-    let before = |mount: &Mount<'_>, number| {
+    let before = |mount: &Mount, number| {
         let path = mount.path(&name(number));
         (fs::metadata(&path).unwrap().mtime_nsec(), etag(&path))
     };

@@ -12,7 +12,7 @@ const SECRET: &str = "the quick brown fox that nobody may ever see";
 fn no_file_of_the_store_and_no_log_line_holds_plaintext_or_keys() {
     let store = Store::new();
     // Messages of every level, of every crate.
-    let mount = store.mount_in_environment("", ("RUST_LOG", "trace"));
+    let mount = store.mounting().variable("RUST_LOG", "trace").start();
     let bucket = mount.bucket("bucket");
     store.create_key("alias/customer");
     for (dir, by_default, bucket_key) in [

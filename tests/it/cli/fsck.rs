@@ -107,7 +107,7 @@ fn after_a_kill_the_log_is_looked_through_and_nothing_is_wrong() {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
-    assert!(eventually(|| place.daemons().is_empty()));
+    assert!(wait_until(|| place.daemons().is_empty()));
     let _ = rustix::mount::unmount(place.path("mnt"), rustix::mount::UnmountFlags::DETACH);
     let before = fs::read(place.path("store/log/redo")).unwrap();
     assert_eq!(place.fsck(&["--scrub"]).code, 0);

@@ -281,7 +281,7 @@ fn moving_an_alias_and_rotating_a_key_in_a_mount_leave_old_objects_readable() {
         key_of(&n.to_string()) == two
     };
     let number = std::cell::Cell::new(0);
-    assert!(eventually(|| moved(number.replace(number.get() + 1))));
+    assert!(wait_until(|| moved(number.replace(number.get() + 1))));
     assert_eq!(key_of("first"), one);
     assert_eq!(fs::read(bucket.join("first")).unwrap(), b"first");
     place.unmount();

@@ -7,39 +7,29 @@ mod mount8;
 mod mounting;
 mod scrub;
 
-use crate::harness::STATE;
+use crate::harness::{Answer, KMSFS, STATE, Store, wait_until};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
-
-const KMSFS: &str = env!("CARGO_BIN_EXE_kmsfs");
-const PATIENCE: Duration = Duration::from_secs(20);
+use std::process::Command;
 
 /// A directory with a mount point, and a key file and store if they were asked for. Nothing in it stays mounted.
 struct Place {
-    dir: tempfile::TempDir,
+    store: Store,
 }
 
 impl Place {
     fn empty() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("mnt")).unwrap();
-        Self { dir }
+        Self { store: Store::absent() }
     }
 
     fn with_store() -> Self {
-        let place = Self::empty();
-        let (key, store) = (place.path("key"), place.path("store"));
-        let made = run(KMSFS, [OsStr::new("init"), "--key-file".as_ref(), key.as_ref(), store.as_ref()]);
-        assert_eq!(made.code, 0, "{made:?}");
-        place
+        Self { store: Store::new() }
     }
 
     /// Without symlinks, as the program shows paths.
     fn path(&self, name: &str) -> PathBuf {
-        fs::canonicalize(self.dir.path()).unwrap().join(name)
+        fs::canonicalize(self.store.dir()).unwrap().join(name)
     }
 
     fn shown(&self, name: &str) -> String {
@@ -62,7 +52,7 @@ impl Place {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        self.store.log()
     }
 
     /// Type, source and options of what is mounted on the mount point.
@@ -90,44 +80,21 @@ impl Place {
     }
 
     fn wait_for_daemon(&self) {
-        assert!(eventually(|| self.daemons().is_empty()), "still there: {:?}\n{}", self.daemons(), self.log());
+        assert!(wait_until(|| self.daemons().is_empty()), "still there: {:?}\n{}", self.daemons(), self.log());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.path("mnt"), rustix::mount::UnmountFlags::DETACH);
-        eventually(|| self.daemons().is_empty());
+        self.store.unmount_all();
+        wait_until(|| self.daemons().is_empty());
     }
-}
-
-/// How a command ended and what it said.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
 }
 
 fn run<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, words: impl IntoIterator<Item = S>) -> Answer {
     let mut command = Command::new(program);
-    answer(command.args(words).env("LC_ALL", "C").env(STATE, "none").stdin(Stdio::null()).output().unwrap())
-}
-
-fn answer(output: Output) -> Answer {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    Answer { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
-}
-
-fn eventually(condition: impl Fn() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        if condition() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    condition()
+    command.args(words).env("LC_ALL", "C").env(STATE, "none");
+    Answer::of(command)
 }
 
 fn mode(path: &Path) -> u32 {

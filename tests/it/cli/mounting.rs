@@ -1,5 +1,5 @@
-use super::{KMSFS, Place, eventually, run};
-use crate::harness::STATE;
+use super::{KMSFS, Place, run};
+use crate::harness::{STATE, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -77,7 +77,7 @@ fn a_hangup_ends_the_mount_on_a_terminal_and_not_the_one_in_the_background() {
     let is_mounted = || place.log().lines().last().is_some_and(|line| line.contains("] mounted "));
 
     let mut foreground = mount_on_a_terminal(&place, "--foreground");
-    assert!(eventually(is_mounted), "{}", place.log());
+    assert!(wait_until(is_mounted), "{}", place.log());
     let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
     signal(pid, Signal::HUP);
     place.wait_for_daemon();
@@ -85,10 +85,10 @@ fn a_hangup_ends_the_mount_on_a_terminal_and_not_the_one_in_the_background() {
     assert_eq!(place.mounted(), None);
 
     assert!(mount_on_a_terminal(&place, "").wait().unwrap().success());
-    assert!(eventually(is_mounted), "{}", place.log());
+    assert!(wait_until(is_mounted), "{}", place.log());
     let [pid] = place.daemons()[..] else { panic!("{:?}", place.daemons()) };
     signal(pid, Signal::HUP);
-    assert!(eventually(|| place.log().contains("signal 1: writing to the log files")), "{}", place.log());
+    assert!(wait_until(|| place.log().contains("signal 1: writing to the log files")), "{}", place.log());
     assert!(place.mounted().is_some());
     place.unmount();
     place.wait_for_daemon();
@@ -128,7 +128,7 @@ fn the_mount_of_a_killed_daemon_is_replaced_with_a_word_about_it() {
     signal(pid, Signal::KILL);
     place.wait_for_daemon();
     let target = place.path("mnt");
-    assert!(eventually(|| fs::metadata(&target).is_err_and(|e| e.raw_os_error() == Some(107))));
+    assert!(wait_until(|| fs::metadata(&target).is_err_and(|e| e.raw_os_error() == Some(107))));
     let again = place.mount(&[]);
     assert_eq!(again.code, 0, "{again:?}");
     let text = format!("kmsfs: {}: replaced the mount that an ended kmsfs process left behind\n", place.shown("mnt"));

@@ -104,7 +104,7 @@ fn what_cannot_be_read_with_the_present_keys_is_counted_and_not_called_damaged()
         let answer = place.scrub(&["--json"]);
         (answer.code, serde_json::from_str::<serde_json::Value>(&answer.out).unwrap()["Unreadable"].clone())
     };
-    assert!(eventually(|| summary() == (0, 1.into())), "{:?}", summary());
+    assert!(wait_until(|| summary() == (0, 1.into())), "{:?}", summary());
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn after_a_sync_a_copy_of_the_store_has_everything() {
 #[test]
 fn only_root_and_whoever_mounted_may_sync_and_nothing_else_is_a_mount() {
     let place = filled();
-    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(place.store.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     let mnt = place.shown("mnt");
     let refused = run("setpriv", ["--reuid", "65534", "--regid", "65534", "--clear-groups", KMSFS, "sync", &mnt]);
     assert_eq!((refused.code, refused.err), (1, format!("kmsfs: {mnt}: Permission denied\n")));

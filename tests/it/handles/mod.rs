@@ -27,7 +27,7 @@ fn forget(store: &Store) {
 }
 
 /// A daemon killed without warning, and another one.
-fn kill<'a>(store: &'a Store, mount: Mount<'a>) -> Mount<'a> {
+fn kill(store: &Store, mount: Mount) -> Mount {
     mount.kill9();
     store.sh("umount -l $MNT");
     store.mount()

@@ -5,10 +5,12 @@
 
 mod disk;
 mod files;
+mod mount;
 mod system;
 
 pub use disk::Disk;
 pub use files::*;
+pub use mount::{Mount, Mounting};
 pub use system::NOBODY;
 
 use rustix::fs::FlockOperation;
@@ -17,9 +19,8 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -41,7 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// So that a mount that hangs fails a test instead of the whole run.
 const COMMAND_SECONDS: &str = "600";
 
-/// A store and its key file. Unmounts whatever is mounted below its directory when dropped.
+/// A store and its key file in a directory of their own. When it is dropped, whatever is mounted below that directory is
+/// unmounted.
 pub struct Store {
     dir: TempDir,
     store: PathBuf,
@@ -75,10 +77,20 @@ impl Store {
         Self::init(dir, store, "")
     }
 
-    fn init(dir: TempDir, store: PathBuf, options: &str) -> Self {
-        // The directory's real path, as /proc/mounts will show it.
+    /// Without a key file and a store: those that `kmsfs init` is tried with.
+    pub fn absent() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        Self::with_mountpoint(dir, store)
+    }
+
+    fn with_mountpoint(dir: TempDir, store: PathBuf) -> Self {
         fs::create_dir(dir.path().join("mnt")).unwrap();
-        let made = Self { dir, store };
+        Self { dir, store }
+    }
+
+    fn init(dir: TempDir, store: PathBuf, options: &str) -> Self {
+        let made = Self::with_mountpoint(dir, store);
         made.sh(&format!("kmsfs init --key-file $KEY {options} $STORE"));
         made
     }
@@ -100,73 +112,43 @@ impl Store {
         self.path("mnt")
     }
 
-    pub fn mount(&self) -> Mount<'_> {
+    pub fn mount(&self) -> Mount {
         self.mount_with("")
     }
 
     /// `options` are words of `-o`.
-    pub fn mount_with(&self, options: &str) -> Mount<'_> {
-        self.try_mount(options).unwrap_or_else(|answer| panic!("the mount failed: {answer:?}\n{}", self.log()))
+    pub fn mount_with(&self, options: &str) -> Mount {
+        self.mounting().options(options).start()
     }
 
-    /// As `mount_with`, by a daemon that has this variable in its environment.
-    pub fn mount_in_environment(&self, options: &str, variable: (&str, &str)) -> Mount<'_> {
-        let mounted = self.start_mount(options, Some(variable));
-        mounted.unwrap_or_else(|answer| panic!("the mount failed: {answer:?}\n{}", self.log()))
+    /// The mount, or what the daemon said when it ended without mounting.
+    pub fn try_mount(&self, options: &str) -> Result<Mount, Answer> {
+        self.mounting().options(options).try_start()
     }
 
-    /// Answers once the mount does, or what the process said when it ended.
-    pub fn try_mount(&self, options: &str) -> Result<Mount<'_>, Answer> {
-        self.start_mount(options, None)
-    }
-
-    fn start_mount(&self, options: &str, variable: Option<(&str, &str)>) -> Result<Mount<'_>, Answer> {
-        let said = self.path("daemon.said");
-        let logged = self.log().len();
-        let mut words = OsString::from("log_file=");
-        words.push(self.path("log"));
-        if !options.is_empty() {
-            words.push(",");
-            words.push(options);
-        }
-        let child = kmsfs()
-            .args(["mount", "--foreground", "--key-file"])
-            .arg(self.path("key"))
-            .arg("-o")
-            .arg(words)
-            .args([self.store(), &self.mountpoint()])
-            .envs(variable)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&said).unwrap())
-            .spawn()
-            .unwrap();
-        // Made first, so that it ends the daemon whatever happens below.
-        let mut mount = Mount { store: self, child: Some(child) };
-        let mut ended = None;
-        let answers = wait_until(|| {
-            ended = mount.child.as_mut().and_then(|child| child.try_wait().unwrap());
-            // Said once the daemon has looked at the mount from outside and is done with it.
-            ended.is_some() || self.log()[logged..].contains("] mounted ")
-        });
-        if let Some(status) = ended {
-            mount.child = None;
-            let err = fs::read_to_string(&said).unwrap();
-            return Err(Answer { code: status.code().unwrap_or(-1), out: String::new(), err });
-        }
-        assert!(answers, "the mount does not answer:\n{}", self.log());
-        Ok(mount)
+    /// A mount of this store, to be described further and started.
+    pub fn mounting(&self) -> Mounting {
+        Mounting::new(self.dir(), &self.store)
     }
 
     /// What the daemons of this store have logged so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        read_log(self.dir())
     }
 
     /// Waits for a line of the log that contains `text`.
     #[track_caller]
     pub fn expect_log(&self, text: &str) {
         assert!(wait_until(|| self.log().contains(text)), "{text:?} is not in the log:\n{}", self.log());
+    }
+
+    /// Unmounts whatever is mounted below this directory, and returns whether anything was.
+    pub fn unmount_all(&self) -> bool {
+        let left = mounts_below(self.dir());
+        for target in left.iter().rev() {
+            let _ = unmount(target, UnmountFlags::DETACH);
+        }
+        !left.is_empty()
     }
 
     /// Waits until no process has the store open.
@@ -242,109 +224,14 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        let left = mounts_below(self.dir());
-        for target in left.iter().rev() {
-            let _ = unmount(target, UnmountFlags::DETACH);
-        }
-        if !left.is_empty() {
+        if self.unmount_all() {
             self.wait_until_closed();
         }
     }
 }
 
-/// A mount that answers. Unmounts when dropped.
-pub struct Mount<'a> {
-    store: &'a Store,
-    child: Option<Child>,
-}
-
-impl Mount<'_> {
-    /// A path in the mount.
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.store.mountpoint().join(path)
-    }
-
-    /// Makes a bucket; its path.
-    pub fn bucket(&self, name: &str) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir(&path).unwrap();
-        path
-    }
-
-    /// Writes `.encryption.json` into a directory of the mount.
-    pub fn set_default(&self, dir: &str, by_default: &str, bucket_key: bool) {
-        let content = configuration(by_default, bucket_key);
-        fs::write(self.path(dir).join(".encryption.json"), content).unwrap();
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().map(Child::id).expect("the daemon runs as long as this mount")
-    }
-
-    /// Unmounts, and expects that the daemon ends well.
-    #[track_caller]
-    pub fn unmount(mut self) {
-        self.take_down();
-    }
-
-    #[track_caller]
-    fn take_down(&mut self) {
-        // A process that another test is just starting has our descriptors until it is the program it becomes.
-        let unmounted = wait_until(|| unmount(self.store.mountpoint(), UnmountFlags::empty()).is_ok());
-        assert!(unmounted, "somebody uses the mount");
-        let status = self.child.take().expect("only taken down once").wait().unwrap();
-        assert!(status.success(), "the daemon ended with {status}:\n{}", self.store.log());
-    }
-
-    /// Unmounts and mounts anew, so that nothing comes from a cache.
-    #[track_caller]
-    pub fn remount(&mut self) {
-        self.take_down();
-        let mut fresh = self.store.mount();
-        self.child = fresh.child.take();
-        // Its daemon lives on in this mount.
-        std::mem::forget(fresh);
-    }
-
-    /// Somebody has unmounted it: waits for the daemon.
-    #[track_caller]
-    pub fn ended(mut self) {
-        let status = self.child.take().expect("the daemon runs as long as this mount").wait().unwrap();
-        assert!(status.success(), "the daemon ended with {status}:\n{}", self.store.log());
-    }
-
-    /// Kills the daemon without warning. The dead mount stays where it is.
-    pub fn kill9(mut self) {
-        let mut child = self.child.take().expect("the daemon runs as long as this mount");
-        child.kill().unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(9));
-    }
-
-    /// Most memory that the daemon has had resident so far, in bytes.
-    pub fn peak_rss(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-        kib * 1024
-    }
-}
-
-impl Drop for Mount<'_> {
-    fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        let target = self.store.mountpoint();
-        if unmount(&target, UnmountFlags::empty()).is_err() {
-            let _ = unmount(&target, UnmountFlags::DETACH);
-        }
-        if !wait_until(|| child.try_wait().is_ok_and(|status| status.is_some())) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 /// How a command ended and what it said.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub code: i32,
     pub out: String,
@@ -352,10 +239,16 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(mut command: Command) -> Self {
+    /// Runs the command to its end, with nothing on its standard input.
+    pub fn of(mut command: Command) -> Self {
         let output = command.stdin(Stdio::null()).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// Standard output, or standard error of a command that failed.
+    pub fn into_result(self) -> Result<String, String> {
+        if self.code == 0 { Ok(self.out) } else { Err(self.err) }
     }
 
     /// It has to have failed with this code, and with this text in what it said on standard error.
@@ -365,7 +258,7 @@ impl Answer {
     }
 }
 
-/// Whether that happened within the patience of this file.
+/// Polls `condition` until it is true, and returns whether it became so within [`PATIENCE`].
 pub fn wait_until(mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
@@ -389,6 +282,12 @@ pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     lines.map(|field| PathBuf::from(OsString::from_vec(field.to_vec()))).filter(|path| path.starts_with(dir)).collect()
 }
 
-fn json(text: &str) -> Value {
+/// What the daemons of the store in `dir` have logged so far.
+fn read_log(dir: &Path) -> String {
+    fs::read_to_string(dir.join("log")).unwrap_or_default()
+}
+
+/// The JSON that a command printed; null if it printed nothing.
+pub fn json(text: &str) -> Value {
     if text.trim().is_empty() { Value::Null } else { serde_json::from_str(text).expect(text) }
 }

@@ -92,7 +92,7 @@ fn use_them(files: &[File]) {
 }
 
 /// Objects in buckets that are encrypted like that by default, open and used; and what is to be looked for of them.
-fn in_use<'a>(store: &'a Store, buckets: &[(&str, String, bool)], objects: &[&str]) -> (Needles, Mount<'a>, Vec<File>) {
+fn in_use(store: &Store, buckets: &[(&str, String, bool)], objects: &[&str]) -> (Needles, Mount, Vec<File>) {
     let mount = store.mount();
     for (bucket, by_default, bucket_key) in buckets {
         mount.bucket(bucket);

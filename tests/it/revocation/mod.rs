@@ -18,7 +18,7 @@ const CHUNK: usize = 4096;
 /// A bucket whose objects a key protects that can be disabled.
 struct ProtectedBucket<'a> {
     store: &'a Store,
-    mount: Mount<'a>,
+    mount: Mount,
     bucket: PathBuf,
     arn: String,
 }

@@ -1,5 +1,7 @@
 //! One store, mounted for one test, in the words of docs/SEMANTICS.md.
 
+pub use crate::harness::errno;
+use crate::harness::{self, Answer, Mount, Store, json, wait_until};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -7,27 +9,18 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-const PREFIX: &str = "user.x-amz-server-side-encryption";
-/// Long enough for a machine that is busy with other tests; what is waited for takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
-
+/// A store and its mount, which is there except between [`MountedStore::kill_daemon`] and [`MountedStore::mount_again`].
 pub struct MountedStore {
-    dir: tempfile::TempDir,
-    daemon: Option<Child>,
+    mount: Option<Mount>,
+    store: Store,
 }
 
 impl MountedStore {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("mnt")).unwrap();
-        let mut mounted = Self { dir, daemon: None };
-        let (key_file, store) = (mounted.path("key"), mounted.path("store"));
-        kmsfs(&["init".as_ref(), "--key-file".as_ref(), key_file.as_os_str(), store.as_os_str()]).unwrap();
-        mounted.mount_again();
-        mounted
+        let store = Store::new();
+        Self { mount: Some(store.mount()), store }
     }
 
     pub fn with_buckets(names: &[&str]) -> Self {
@@ -40,55 +33,44 @@ impl MountedStore {
 
     /// A path in the mount.
     pub fn at(&self, path: &str) -> PathBuf {
-        self.path("mnt").join(path)
+        self.store.mountpoint().join(path)
     }
 
     pub fn daemon_pid(&self) -> u32 {
-        self.daemon.as_ref().unwrap().id()
+        self.mount.as_ref().unwrap().pid()
     }
 
     pub fn remount(&mut self) {
-        // A process that another test is just starting has our descriptors until it is the program it becomes.
-        self.eventually(|| rustix::mount::unmount(self.at(""), rustix::mount::UnmountFlags::empty()).is_ok());
-        let status = self.daemon.take().unwrap().wait().unwrap();
-        assert!(status.success(), "{status}");
+        self.mount.take().unwrap().unmount();
         self.mount_again();
     }
 
     pub fn kill_daemon(&mut self) {
-        let mut daemon = self.daemon.take().unwrap();
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
+        self.mount.take().unwrap().kill9();
     }
 
     /// Where no daemon is running.
     pub fn mount_again(&mut self) {
-        assert!(self.daemon.is_none());
-        let daemon = self.mount_command(&self.path("mnt")).stdout(Stdio::null()).spawn().unwrap();
-        self.daemon = Some(daemon);
-        let source = self.path("store");
-        self.eventually(|| {
-            let outside = fs::metadata(&source).unwrap();
-            fs::metadata(self.at("")).is_ok_and(|inside| device(&inside) != device(&outside))
-                && rustix::fs::statvfs(self.at("")).is_ok()
-        });
+        assert!(self.mount.is_none());
+        self.mount = Some(self.store.mount());
     }
 
     /// A second mount of the same store; what it says on standard error.
     pub fn mount_elsewhere(&self) -> Result<(), String> {
-        fs::create_dir(self.path("elsewhere")).unwrap();
-        succeed(self.mount_command(&self.path("elsewhere"))).map(drop)
+        let mountpoint = self.store.path("elsewhere");
+        fs::create_dir(&mountpoint).unwrap();
+        self.store.mounting().at(&mountpoint).try_start().map(drop).map_err(|answer| answer.err)
     }
 
     /// Waits for a line of the daemon's log that contains `text`.
+    #[track_caller]
     pub fn expect_log(&self, text: &str) {
-        let log = || fs::read_to_string(self.path("log")).unwrap_or_default();
-        assert!(within_patience(|| log().contains(text)), "{text:?} is not in the log:\n{}", log());
+        self.store.expect_log(text);
     }
 
+    #[track_caller]
     pub fn eventually(&self, condition: impl Fn() -> bool) {
-        let log = || fs::read_to_string(self.path("log")).unwrap_or_default();
-        assert!(within_patience(condition), "what was waited for did not happen; the log:\n{}", log());
+        assert!(wait_until(condition), "what was waited for did not happen; the log:\n{}", self.store.log());
     }
 
     // ---- encryption
@@ -118,18 +100,15 @@ impl MountedStore {
 
     /// `name` is what follows `x-amz-server-side-encryption`.
     pub fn header(&self, path: &str, name: &str) -> Result<String, Errno> {
-        self.get_xattr(path, &format!("{PREFIX}{name}"))
+        harness::header(&self.at(path), name)
     }
 
     pub fn set_header(&self, path: &str, name: &str, value: &str) -> Result<(), Errno> {
-        self.set_xattr(path, &format!("{PREFIX}{name}"), value)
+        harness::set_header(&self.at(path), name, value)
     }
 
     pub fn get_xattr(&self, path: &str, name: &str) -> Result<String, Errno> {
-        let mut value = vec![0; 64 * 1024];
-        let len = rustix::fs::getxattr(self.at(path), name, &mut value[..])?;
-        value.truncate(len);
-        Ok(String::from_utf8(value).unwrap())
+        harness::xattr(&self.at(path), name)
     }
 
     pub fn set_xattr(&self, path: &str, name: &str, value: &str) -> Result<(), Errno> {
@@ -146,7 +125,7 @@ impl MountedStore {
 
     /// `kmsfs kms …`; its JSON, or null where it answers nothing.
     pub fn kms(&self, arguments: &[&str]) -> Value {
-        let (store, key_file) = (self.path("store"), self.path("key"));
+        let (store, key_file) = (self.store.path("store"), self.store.path("key"));
         let mut all: Vec<&OsStr> = vec!["kms".as_ref(), "--store".as_ref(), store.as_os_str()];
         all.extend(["--key-file".as_ref(), key_file.as_os_str()]);
         all.extend(arguments.iter().map(OsStr::new));
@@ -185,35 +164,10 @@ impl MountedStore {
         rustix::fs::mknodat(CWD, self.at(path), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
     }
 
-    fn mount_command(&self, mountpoint: &Path) -> Command {
-        let mut options = std::ffi::OsString::from("log_file=");
-        options.push(self.path("log"));
-        let mut command = crate::harness::kmsfs();
-        command.args(["mount", "--foreground", "--key-file"]).arg(self.path("key"));
-        command.arg("-o").arg(options).arg(self.path("store")).arg(mountpoint);
-        command
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn outside(&self, content: &str) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(self.store.dir()).unwrap();
         file.write_all(content.as_bytes()).unwrap();
         file
-    }
-}
-
-impl Drop for MountedStore {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.at(""), rustix::mount::UnmountFlags::DETACH);
-        if let Some(mut daemon) = self.daemon.take()
-            && !within_patience(|| daemon.try_wait().is_ok_and(|status| status.is_some()))
-        {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
     }
 }
 
@@ -221,13 +175,13 @@ impl Drop for MountedStore {
 pub fn run(program: &str, arguments: &[&Path]) -> Result<(), String> {
     let mut command = Command::new(program);
     command.args(arguments).env("LC_ALL", "C").env(crate::harness::STATE, "none");
-    succeed(command).map(drop)
+    Answer::of(command).into_result().map(drop)
 }
 
 fn kmsfs(arguments: &[&OsStr]) -> Result<String, String> {
     let mut command = crate::harness::kmsfs();
     command.args(arguments);
-    succeed(command)
+    Answer::of(command).into_result()
 }
 
 /// S3's configuration with one rule.
@@ -241,39 +195,4 @@ pub fn write_synced(path: &Path, content: &str) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(content.as_bytes())?;
     file.sync_all()
-}
-
-/// Of something that has to fail.
-#[track_caller]
-pub fn errno<T, E: Into<io::Error>>(result: Result<T, E>) -> Errno {
-    match result {
-        Ok(_) => panic!("it succeeded"),
-        Err(error) => Errno::from_io_error(&error.into()).expect("an error of a system call"),
-    }
-}
-
-fn device(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::dev(metadata)
-}
-
-fn json(text: &str) -> Value {
-    if text.trim().is_empty() { Value::Null } else { serde_json::from_str(text).expect(text) }
-}
-
-/// Standard output, or standard error of a command that fails.
-fn succeed(mut command: Command) -> Result<String, String> {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-}
-
-fn within_patience(mut condition: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        if condition() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    condition()
 }

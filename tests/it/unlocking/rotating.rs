@@ -17,7 +17,7 @@ fn soon(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// A mount with a bucket under a key of its own, and an object in it.
-fn mounted(store: &Store) -> Mount<'_> {
+fn mounted(store: &Store) -> Mount {
     let key = store.create_key("alias/x");
     let mount = store.mount();
     let bucket = mount.bucket("bucket");
