@@ -25,6 +25,7 @@ mod git;
 mod handles;
 mod in_memory;
 mod inherited;
+mod installing;
 mod kept;
 mod keyring;
 mod keys;
