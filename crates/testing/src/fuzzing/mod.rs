@@ -28,6 +28,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("free_list", |bytes| victim::open_with("sidecars/free", bytes)),
     ("segment", |bytes| victim::open_with("sidecars/00000000", bytes)),
     ("object_file", |bytes| victim::open_with("buckets/bucket/object", bytes)),
+    ("openings", |bytes| victim::open_with("openings", bytes)),
     ("redo_log", victim::open_with_log),
     ("symlink_text", victim::open_with_symlink),
     ("store_operations", operations::run),
