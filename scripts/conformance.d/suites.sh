@@ -180,12 +180,14 @@ suite_asan() {
         # Leaks are looked for with ptrace(2), which a mount refuses.
         export ASAN_OPTIONS=detect_leaks=0
         export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$here/target/asan TMPDIR=$base
-        cargo test --locked --no-fail-fast --target "$(rustc -vV | sed -n 's/^host: //p')" --lib --test it -- \
-            sys:: system_calls:: sandbox:: mounting:: unlocking::terminal:: kill9::
+        target=$(rustc -vV | sed -n 's/^host: //p')
+        cargo test --locked --no-fail-fast --target "$target" --package kmsfs-sys --lib
+        cargo test --locked --no-fail-fast --target "$target" --lib --test it -- \
+            system_calls:: sandbox:: mounting:: unlocking::terminal:: kill9::
     ) >"$out" 2>&1 </dev/null || true
     read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$out")
     # One that ends in the middle tells no result.
-    [ "$(grep -c '^test result:' "$out")" -eq 2 ] || failed=$((failed + 1))
+    [ "$(grep -c '^test result:' "$out")" -eq 3 ] || failed=$((failed + 1))
     ! grep -q 'ERROR: AddressSanitizer' "$out" || failed=$((failed + 1))
     names=$(awk '/^test .* FAILED$/ { print $2 }' "$out" | paste -sd ' ')
     row "AddressSanitizer" $((passed + failed)) "$passed" "$failed" 0 "${names:+failed: $names}"
