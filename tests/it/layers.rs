@@ -47,13 +47,18 @@ fn manifests_name_what_is_below_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What is there for tests alone stands behind a feature that the testing package enables and nobody else, so that the
-/// program has none of it.
+/// The store's seeded mistakes are in builds of the testing package alone: nobody else asks for them, nothing of what is
+/// shipped depends on that package (`ALLOWED`), and a bare `cargo build` does not make it beside the program.
 #[test]
-fn entry_points_for_tests_are_enabled_by_the_testing_package_alone() {
-    let enables = |manifest: &Path| fs::read_to_string(manifest).unwrap().contains(r#"features = ["testing"]"#);
-    let manifests = packages().into_iter().filter(|(_, dir)| enables(&dir.join("Cargo.toml")));
-    assert_eq!(manifests.map(|(name, _)| name).collect::<Vec<_>>(), ["testing"]);
+fn mistakes_are_enabled_by_the_testing_package_alone() {
+    let text = |dir: &Path| fs::read_to_string(dir.join("Cargo.toml")).unwrap();
+    let asks = |line: &str| line.starts_with("kmsfs-store") && line.contains("features");
+    let enables = |manifest: &str| manifest.lines().any(asks) || manifest.contains("kmsfs-store/testing");
+    let who: Vec<_> = packages().into_iter().filter(|(_, dir)| enables(&text(dir))).map(|(name, _)| name).collect();
+    assert_eq!(who, ["testing"]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert!(!text(root).contains("default-members"), "a bare cargo build would make the testing package too");
+    assert!(!text(&root.join("crates/store")).contains("\ndefault ="), "what is on by default is in every build");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use super::backend::{Access, Backend, File, XattrFlags};
 use super::log::Log;
-use super::mistakes::{Mistake, makes};
+use super::mistakes::{Mistake, Seeded};
 use super::parameters::BUCKETS;
 use super::recovery::walk;
 use super::{Error, Object, Result, Store};
@@ -89,18 +89,20 @@ pub struct Births {
     loose: AtomicBool,
     /// Shared by whoever makes a file, until its birth is noted.
     making: RwLock<()>,
+    seeded: Seeded,
 }
 
 impl Births {
-    pub fn new(key: Option<&StoreKey>, log: &Log) -> Self {
+    pub fn new(key: Option<&StoreKey>, log: &Log, seeded: Seeded) -> Self {
         let key = key.map(|key| key.mac_key(PURPOSE));
-        Self { key, epoch: AtomicU64::new(log.epoch()), loose: AtomicBool::new(false), making: RwLock::default() }
+        let (epoch, loose) = (AtomicU64::new(log.epoch()), AtomicBool::new(false));
+        Self { key, epoch, loose, making: RwLock::default(), seeded }
     }
 
     /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to sync
     /// everything, for what is loose.
     pub fn begin_checkpoint(&self, epoch: u64) -> bool {
-        if !makes(Mistake::BirthBeforeCheckpoint) {
+        if !self.seeded.is(Mistake::BirthBeforeCheckpoint) {
             self.epoch.store(epoch + 1, Ordering::SeqCst);
         }
         self.loose.swap(false, Ordering::SeqCst)
@@ -178,7 +180,7 @@ impl Store {
         let born = ObjectId(value[..16].try_into().expect("16 bytes"));
         let epoch = u64::from_le_bytes(value[16..24].try_into().expect("eight bytes"));
         let ino = file.ino().to_le_bytes();
-        let authentic = key.verify(&[&value[..24], &ino], &value[24..]) || makes(Mistake::BirthOfAnyInode);
+        let authentic = key.verify(&[&value[..24], &ino], &value[24..]) || self.seeded.is(Mistake::BirthOfAnyInode);
         authentic
             && id.is_none_or(|id| id == born)
             && self.crashes.contains(epoch)

@@ -1,7 +1,7 @@
 //! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
 
 use super::backend::File;
-use super::mistakes::{Mistake, makes};
+use super::mistakes::Mistake;
 use super::object::Noted;
 use super::objects::Dead;
 use super::{Error, Result, Store};
@@ -89,7 +89,7 @@ impl Store {
     }
 
     fn permit_alone(&self) -> Permit<'_> {
-        if makes(Mistake::AppendDuringCheckpoint) {
+        if self.seeded.is(Mistake::AppendDuringCheckpoint) {
             return Permit(Gate::Shared(self.gate.read()));
         }
         Permit(Gate::Checkpoint(self.gate.write()))
@@ -129,21 +129,21 @@ impl Store {
             noted.push((object, note));
         }
         self.log.sync()?; // K2
-        if makes(Mistake::EpochBeforeHomes) {
+        if self.seeded.is(Mistake::EpochBeforeHomes) {
             self.log.raise_epoch(false, false)?;
         }
-        self.sync_files(noted.iter().filter_map(|(_, note)| note.file_to_sync_first()).collect())?; // K7
+        self.sync_files(noted.iter().filter_map(|(_, note)| note.file_to_sync_first(self.seeded)).collect())?; // K7
         for (object, _) in noted.iter().filter(|(_, note)| note.has_log) {
             object.write_home()?; // K3
         }
-        if makes(Mistake::UnitFreedBeforeUnlink) {
+        if self.seeded.is(Mistake::UnitFreedBeforeUnlink) {
             self.zero_units(&dead)?;
         }
-        let unknown = loose && !makes(Mistake::LooseNotSynced);
+        let unknown = loose && !self.seeded.is(Mistake::LooseNotSynced);
         self.sync_homes(noted.iter().map(|(_, note)| note), &dead, names, unknown)?; // K4
-        let dead = if makes(Mistake::DeadListTakenLate) { self.dead() } else { dead };
+        let dead = if self.seeded.is(Mistake::DeadListTakenLate) { self.dead() } else { dead };
         let mut free = self.zero_units(&dead)?; // K5
-        if makes(Mistake::UnitReusedEarly) {
+        if self.seeded.is(Mistake::UnitReusedEarly) {
             free.drain(..).for_each(|place| self.segments.give_back(place));
         }
         if clean {
@@ -199,7 +199,7 @@ impl Store {
         unknown: bool,
     ) -> Result<()> {
         let files: Vec<_> = noted.filter_map(Noted::file_to_sync).collect();
-        let dead = if makes(Mistake::UnlinkNotSynced) { &[] } else { dead };
+        let dead = if self.seeded.is(Mistake::UnlinkNotSynced) { &[] } else { dead };
         let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
         dirs.sort_unstable_by_key(|dir| dir.ino());
         dirs.dedup_by_key(|dir| dir.ino());

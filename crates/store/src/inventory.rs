@@ -2,6 +2,7 @@
 
 use super::Result;
 use super::backend::{Access, Backend, Dir};
+use super::mistakes::Seeded;
 use super::parameters::{BUCKETS, SIDECARS};
 use super::segments::Segments;
 use kmsfs_format::sidecar::{Kind, MAX_UNITS, Record, Sidecar, UNIT};
@@ -26,7 +27,7 @@ pub struct Protected {
 /// is not seen, so that a checkpoint is wanted before. A record that is just being written is passed over.
 pub fn protected_by(backend: &dyn Backend, key_arn: &str, visit: &mut dyn FnMut(Protected)) -> Result<()> {
     let root = backend.root()?;
-    let segments = Segments::open(root.open_dir(OsStr::new(SIDECARS))?, Access::Read)?;
+    let segments = Segments::open(root.open_dir(OsStr::new(SIDECARS))?, Access::Read, Seeded::default())?;
     let mut by_inode: HashMap<u64, Vec<Protected>> = HashMap::new();
     for segment in segments.numbers()? {
         records(&segments.read_whole(segment)?, &mut |record| {

@@ -16,7 +16,9 @@ pub mod interleaving;
 mod inventory;
 mod log;
 mod memory;
-#[doc(hidden)]
+#[cfg(not(feature = "testing"))]
+mod mistakes;
+#[cfg(feature = "testing")]
 pub mod mistakes;
 mod names;
 mod object;
@@ -56,6 +58,7 @@ use kmsfs_sse::KeyService;
 use kmsfs_witness::Watch;
 use log::{Log, LogSeal};
 use memory::Budget;
+use mistakes::{Mistake, Seeded};
 use objects::Objects;
 use openings::{Openings, Position};
 use parameters::{BUCKETS, LOCK, LOG, META, SIDECARS};
@@ -105,6 +108,7 @@ pub struct Store {
     max_pinned: usize,
     spare_descriptors: usize,
     memory: Arc<Budget>,
+    seeded: Seeded,
     encryptions: u64,
     rewritten: u64,
     /// Most plaintext bytes of an object: what the backing file system takes, less headers.
@@ -139,6 +143,9 @@ pub struct StoreOptions {
     pub rewritten: u64,
     /// Who keeps what was last seen of the store.
     pub watch: Watch,
+    /// The one rule that the store breaks.
+    #[cfg(feature = "testing")]
+    pub mistake: Option<Mistake>,
 }
 
 impl Default for StoreOptions {
@@ -154,6 +161,8 @@ impl Default for StoreOptions {
             reserve: 0,
             rewritten: 16 << 20,
             watch: Watch::default(),
+            #[cfg(feature = "testing")]
+            mistake: None,
         }
     }
 }
@@ -181,6 +190,7 @@ impl Store {
     /// Recovers the redo log, then serves.
     pub fn open(backend: Arc<dyn Backend>, keys: Arc<KeyService>, options: StoreOptions) -> Result<Arc<Self>> {
         let access = if options.read_only { Access::Read } else { Access::ReadWrite };
+        let seeded = Seeded::of(&options);
         let root = backend.root()?;
         // Says what is wrong with a directory that is no store before its lock is missed.
         read_parameters(backend.as_ref())?;
@@ -204,7 +214,7 @@ impl Store {
             })
         };
         let of_log = LogSeal::new(seal.key());
-        let found = log::find(open(LOG)?.as_ref(), access, of_log, seal.takes_unsealed())?;
+        let found = log::find(open(LOG)?.as_ref(), access, of_log, seal.takes_unsealed(), seeded)?;
         let outcome = recovery::recover(backend.as_ref(), &reserve, &found, access, options.cut_damaged_log)?;
         if let Some(damage) = &outcome.corrupt {
             ::log::error!("{damage}: the store is read-only; restore it from a backup");
@@ -219,11 +229,11 @@ impl Store {
                 header = birth::of_version_1(backend.as_ref(), key, &header)?;
                 // Listed before the log names it.
                 let openings = Openings::read(backend.as_ref(), key, &before);
-                header.opening = openings.begin(backend.as_ref(), key, &reserve, &before);
-                if let (true, Some(seen)) = (mistakes::makes(mistakes::Mistake::ToldTooEarly), &seen) {
+                header.opening = openings.begin(backend.as_ref(), key, &reserve, &before, seeded);
+                if let (true, Some(seen)) = (seeded.is(Mistake::ToldTooEarly), &seen) {
                     seen.tell(Position::of(&header));
                 }
-                Log::start(file, of_log, &header, options.log_bound, &reserve)?
+                Log::start(file, of_log, &header, options.log_bound, &reserve, seeded)?
             }
             _ => {
                 // A crash may have left it in the page cache alone.
@@ -235,8 +245,8 @@ impl Store {
                 Log::unused(file, of_log, &header)
             }
         };
-        let births = Births::new(seal.key(), &log);
-        let segments = Segments::open(open(SIDECARS)?, access)?;
+        let births = Births::new(seal.key(), &log, seeded);
+        let segments = Segments::open(open(SIDECARS)?, access, seeded)?;
         let (root, meta) = (Dir::new(open(BUCKETS)?, None, Vec::new())?, open(META)?);
         let configured = Configured::read(backend.as_ref(), &seal);
         let store = Arc::new_cyclic(|me| Self {
@@ -262,6 +272,7 @@ impl Store {
             max_pinned: options.max_pinned,
             spare_descriptors: options.spare_descriptors,
             memory: Budget::new(options.cache),
+            seeded,
             encryptions: options.encryptions,
             rewritten: options.rewritten,
             longest_file: lock.max_len(),

@@ -4,7 +4,7 @@
 //! epoch is raised, which only a checkpoint does.
 
 use super::backend::{Access, Dir, File};
-use super::mistakes::{Mistake, makes};
+use super::mistakes::{Mistake, Seeded};
 use super::openings::Position;
 use super::parameters::{PRIVATE_FILE, read_file};
 use super::reserve::Reserve;
@@ -32,6 +32,7 @@ pub struct Log {
     tail: Mutex<Tail>,
     syncs: Mutex<Syncs>,
     synced: Condvar,
+    seeded: Seeded,
 }
 
 struct Tail {
@@ -118,6 +119,7 @@ pub struct Found {
     /// The whole file.
     pub bytes: Vec<u8>,
     pub file: Arc<dyn File>,
+    pub seeded: Seeded,
 }
 
 impl Found {
@@ -154,9 +156,9 @@ pub fn read_header(
 }
 
 /// `takes_unsealed`: as in `read_header`.
-pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool) -> Result<Found> {
+pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool, seeded: Seeded) -> Result<Found> {
     let (file, log_header::Found { header, unsealed }) = read_header(dir, access, &seal, takes_unsealed)?;
-    if access == Access::ReadWrite && !makes(Mistake::RecoveryLogNotSynced) {
+    if access == Access::ReadWrite && !seeded.is(Mistake::RecoveryLogNotSynced) {
         // After a kill it may be in the page cache only, and recovery overwrites homes (M1).
         file.sync_data()?;
     }
@@ -168,7 +170,7 @@ pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool) 
         }
         bytes = if len <= 1 << 20 { read_file(dir, OsStr::new(FILE))? } else { read_all(file.as_ref(), len)? };
     }
-    Ok(Found { header, unsealed, seal, bytes, file })
+    Ok(Found { header, unsealed, seal, bytes, file, seeded })
 }
 
 fn read_all(file: &dyn File, len: u64) -> Result<Vec<u8>> {
@@ -186,19 +188,20 @@ impl Log {
         header: &LogHeader,
         bound: u64,
         reserve: &Reserve,
+        seeded: Seeded,
     ) -> Result<Self> {
         let size = file.metadata()?.len;
         reserve.with_room(|| file.write_at(&seal.header(header), 0).and_then(|()| file.sync_data()))?;
         let tail = Tail::new(header, size);
         let syncs = Syncs { durable_position: RECORDS_AT, ..Syncs::default() };
-        Ok(Self { file, seal, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new() })
+        Ok(Self { file, seal, bound, tail: Mutex::new(tail), syncs: Mutex::new(syncs), synced: Condvar::new(), seeded })
     }
 
     /// The log of a store that is not written: nothing is appended.
     pub fn unused(file: Arc<dyn File>, seal: LogSeal, header: &LogHeader) -> Self {
         let tail = Tail::new(header, 0);
         let (tail, syncs) = (Mutex::new(tail), Mutex::new(Syncs::default()));
-        Self { file, seal, bound: u64::MAX, tail, syncs, synced: Condvar::new() }
+        Self { file, seal, bound: u64::MAX, tail, syncs, synced: Condvar::new(), seeded: Seeded::default() }
     }
 
     pub fn epoch(&self) -> u64 {
@@ -331,7 +334,7 @@ impl Log {
             }
             if syncs.running {
                 self.synced.wait(&mut syncs);
-                if makes(Mistake::JoinRunningSync) {
+                if self.seeded.is(Mistake::JoinRunningSync) {
                     return Ok(());
                 }
                 continue;

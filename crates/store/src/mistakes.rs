@@ -1,5 +1,8 @@
 //! Mistakes that tests put into the store, one at a time, to see that they are found: each breaks one rule of the commit
-//! protocol (docs/ARCHITECTURE.md). Builds without debug assertions, released ones among them, have no switch for them.
+//! protocol (docs/ARCHITECTURE.md). Only the feature `testing`, which the testing package alone enables, gives a store one to
+//! make (`StoreOptions::mistake`); without it `Seeded::is` is the constant `false`.
+
+use crate::StoreOptions;
 
 /// Named as in the protocol's model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,30 +127,35 @@ pub enum Mistake {
     ValueOfAnyOwner,
 }
 
-#[cfg(debug_assertions)]
-thread_local! {
-    static MADE: std::cell::Cell<Option<Mistake>> = const { std::cell::Cell::new(None) };
+/// The mistake that a store makes, given when it is opened and handed down to whatever keeps a rule. It holds nothing, and is
+/// asked for nothing, in builds without the feature `testing`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seeded {
+    #[cfg(feature = "testing")]
+    mistake: Option<Mistake>,
 }
 
-/// The mistake that this thread makes from now on.
-#[cfg(debug_assertions)]
-pub fn make(mistake: Option<Mistake>) {
-    MADE.set(mistake);
+#[cfg(feature = "testing")]
+impl Seeded {
+    pub(crate) fn of(options: &StoreOptions) -> Self {
+        Self { mistake: options.mistake }
+    }
+
+    /// Whether this mistake is to be made.
+    pub(crate) fn is(self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
 }
 
-/// For a thread that goes on with another's work.
-#[cfg(debug_assertions)]
-pub fn made() -> Option<Mistake> {
-    MADE.get()
-}
+#[cfg(not(feature = "testing"))]
+impl Seeded {
+    pub(crate) const fn of(_: &StoreOptions) -> Self {
+        Self {}
+    }
 
-/// Whether the mistake is to be made.
-#[cfg(debug_assertions)]
-pub(super) fn makes(mistake: Mistake) -> bool {
-    MADE.get() == Some(mistake)
-}
-
-#[cfg(not(debug_assertions))]
-pub(super) const fn makes(_: Mistake) -> bool {
-    false
+    // As the other one.
+    #[allow(clippy::unused_self)]
+    pub(crate) const fn is(self, _: Mistake) -> bool {
+        false
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::backend::{self, NewNode, Rename};
 use super::dir::Bucket;
-use super::mistakes::{Mistake, makes};
+use super::mistakes::Mistake;
 use super::objects::identity;
 use super::{Attr, Dir, Error, Result, Store, Target};
 use crate::backend::Access;
@@ -164,7 +164,7 @@ impl Store {
 
     pub(super) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
         let bytes = self.segments.read(place).unwrap_or_default();
-        if makes(Mistake::UnitFreedUnseen) {
+        if self.seeded.is(Mistake::UnitFreedUnseen) {
             return true;
         }
         kmsfs_format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
@@ -233,7 +233,7 @@ impl Store {
 
     /// N2: save-by-rename without fsync shows old or new after a crash, never EIO.
     fn sync_before_rename(&self, dir: &Dir, name: &OsStr, source: &Attr) -> Result<()> {
-        if source.mode & libc::S_IFMT != libc::S_IFREG || makes(Mistake::RenameWithoutSync) {
+        if source.mode & libc::S_IFMT != libc::S_IFREG || self.seeded.is(Mistake::RenameWithoutSync) {
             return Ok(());
         }
         if self.loaded(source.ino).is_some_and(|object| !object.is_unsynced()) {

@@ -1,7 +1,7 @@
 //! The objects in memory: which there are, who is open, and who is dead.
 
 use super::interleaving::found;
-use super::mistakes::{Mistake, makes};
+use super::mistakes::Mistake;
 use super::object::NewObject;
 use super::unsynced::Names;
 use super::{Attr, Dir, Error, Held, Object, Result, Store, Target, Wrapping, birth};
@@ -162,7 +162,7 @@ impl Store {
             let object = Object::load(self, found, bucket, dir.path_of(name), caller, unsynced)?;
             Ok::<_, E>((Arc::new(object), judged, unsynced))
         })?;
-        let unsynced = unsynced || makes(Mistake::SettledIsCut);
+        let unsynced = unsynced || self.seeded.is(Mistake::SettledIsCut);
         let cut = unsynced && object.cut_back()?;
         let id = object.with_state(|state| state.id);
         if let Some(other) = self.objects.by_id.lock().get(&id)
@@ -306,7 +306,7 @@ impl Store {
         let unsynced = self.may_be_unsynced(file.as_ref(), None);
         let values = self.values_of(Target::Name(dir, name))?;
         file.set_len(0)?;
-        if unsynced && !makes(Mistake::RemainsNotCleared) {
+        if unsynced && !self.seeded.is(Mistake::RemainsNotCleared) {
             // Another crash must not bring back what was there before, under the new birth (R4).
             file.sync()?;
         }
@@ -497,7 +497,7 @@ impl Store {
         let (id, record) = object.with_state(|state| (state.id, state.own_record(object.ino())));
         self.objects.by_id.lock().remove(&id);
         self.add_dead(record.map(|place| (id, place)), dir);
-        if makes(Mistake::DeadMarkTrusted) {
+        if self.seeded.is(Mistake::DeadMarkTrusted) {
             let _ = self.log.append(&[Record { object_id: id, hint: &[], body: Body::Dead }]);
         }
     }

@@ -4,7 +4,7 @@
 //! The log's header names the last. An opening is listed, durably, before the log names it; one behind that never came to be.
 
 use super::backend::{Backend, Rename};
-use super::mistakes::{Mistake, makes};
+use super::mistakes::{Mistake, Seeded};
 use super::parameters::{PRIVATE_FILE, read_file};
 use super::reserve::Reserve;
 use kmsfs_crypto::{MacKey, StoreKey, random};
@@ -87,12 +87,19 @@ impl Openings {
     }
 
     /// Lists one more, durably, that goes on from the log's header, and answers what the next one is to name. Where it cannot be listed, as on a full disk, this opening counts as part of the one before.
-    pub fn begin(mut self, backend: &dyn Backend, key: &StoreKey, reserve: &Reserve, header: &LogHeader) -> OpeningId {
+    pub fn begin(
+        mut self,
+        backend: &dyn Backend,
+        key: &StoreKey,
+        reserve: &Reserve,
+        header: &LogHeader,
+        seeded: Seeded,
+    ) -> OpeningId {
         let opening = Opening { id: random::bytes(), after: header.epoch };
         self.list.push(opening);
         self.list.drain(..self.list.len().saturating_sub(MOST));
         let text = encode(&self.list, &key.mac_key(PURPOSE));
-        match reserve.with_room(|| replace(backend, &text)) {
+        match reserve.with_room(|| replace(backend, &text, seeded)) {
             Ok(()) => opening.id,
             Err(error) => {
                 let what = "so a copy of the store that goes on by itself from here may not be noticed";
@@ -140,7 +147,7 @@ fn signed(openings: &[(String, u64)]) -> Vec<u8> {
 }
 
 /// As a whole, durably.
-fn replace(backend: &dyn Backend, text: &[u8]) -> std::io::Result<()> {
+fn replace(backend: &dyn Backend, text: &[u8], seeded: Seeded) -> std::io::Result<()> {
     let root = backend.root()?;
     let (new, name) = (OsStr::new(NEW_FILE), OsStr::new(FILE));
     match root.unlink(new) {
@@ -151,7 +158,7 @@ fn replace(backend: &dyn Backend, text: &[u8]) -> std::io::Result<()> {
     file.write_at(text, 0)?;
     file.sync()?;
     root.rename(new, root.as_ref(), name, Rename::Replace)?;
-    if makes(Mistake::OpeningNotListed) { Ok(()) } else { root.sync() }
+    if seeded.is(Mistake::OpeningNotListed) { Ok(()) } else { root.sync() }
 }
 
 #[cfg(test)]
@@ -219,7 +226,8 @@ mod tests {
         let (key, reserve) = (StoreKey::new(SecretKey::random()), Reserve::of(&backend, 0).unwrap());
         let mut header = LogHeader { epoch: 1, ..LogHeader::default() };
         for epoch in [3, 6, 9] {
-            header.opening = Openings::read(disk, &key, &header).begin(disk, &key, &reserve, &header);
+            header.opening =
+                Openings::read(disk, &key, &header).begin(disk, &key, &reserve, &header, Seeded::default());
             header.epoch = epoch;
         }
         let seen = Position { epoch: 9, opening: header.opening };
@@ -232,7 +240,7 @@ mod tests {
         assert_eq!(relate(&by_an_earlier(12)), Relation::Reached);
         assert_eq!(relate(&by_an_earlier(6)), Relation::Later, "the last opening was not yet");
         // Listed, and then the log never came to name it.
-        Openings::read(disk, &key, &header).begin(disk, &key, &reserve, &header);
+        Openings::read(disk, &key, &header).begin(disk, &key, &reserve, &header, Seeded::default());
         assert_eq!(Openings::read(disk, &key, &header).list.len(), 3);
         assert_eq!(Openings::read(disk, &key, &by_an_earlier(9)).list.len(), 3);
         assert_eq!(relate(&by_an_earlier(21)), Relation::Reached);

@@ -3,7 +3,7 @@
 use super::backend::{Access, Backend, Dir, File};
 use super::dir::names;
 use super::log::Found;
-use super::mistakes::{Mistake, makes};
+use super::mistakes::{Mistake, Seeded};
 use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
 use super::reserve::Reserve;
 use super::{Error, Result, birth, whole};
@@ -70,42 +70,44 @@ pub struct Outcome {
 struct Committed<'a> {
     hint: &'a [u8],
     records: Vec<Record<'a>>,
+    seeded: Seeded,
 }
 
 impl Committed<'_> {
     /// Whether one of its marks says so.
     fn is_settled(&self) -> bool {
         let settled = |record: &Record<'_>| matches!(&record.body, Body::Mark(mark) if mark.settled);
-        self.records.iter().any(settled) && !makes(Mistake::SettledNotTold)
+        self.records.iter().any(settled) && !self.seeded.is(Mistake::SettledNotTold)
     }
 }
 
 /// `cut`: a damaged log counts as if it ended where the damage is.
 pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: Access, cut: bool) -> Result<Outcome> {
+    let seeded = found.seeded;
     let (records, end, corrupt) = valid_prefix(found);
     let damaged = corrupt.is_some();
     let corrupt = corrupt.filter(|_| !cut);
-    let sync = access == Access::ReadWrite && corrupt.is_none() && !makes(Mistake::RecoveryLogNotSynced);
+    let sync = access == Access::ReadWrite && corrupt.is_none() && !seeded.is(Mistake::RecoveryLogNotSynced);
     if sync && end > RECORDS_AT {
         // A sync of the log may have failed before the crash: then the page cache has records that no sync would write
         // any more, unless they are written anew. What goes home must have a durable record first.
         found.file.write_at(&found.bytes[RECORDS_AT as usize..end as usize], RECORDS_AT)?;
         found.file.sync_data()?;
     }
-    let mut objects = committed(records);
+    let mut objects = committed(records, seeded);
     let mut outcome = Outcome { header: found.header, replayed: Replayed::default(), corrupt };
     let read_only = access == Access::Read || outcome.corrupt.is_some();
     let lists = |body: &Body<'_>| matches!(body, Body::Mark(mark) if !mark.homes.is_empty());
     let doubted = objects.values().flat_map(|object| &object.records).any(|record| lists(&record.body));
-    if doubted && !read_only && !makes(Mistake::HomesNotSyncedFirst) {
+    if doubted && !read_only && !seeded.is(Mistake::HomesNotSyncedFirst) {
         // After a kill they may be in the page cache only, and what rests on them is about to be written over (M6).
         backend.sync_all()?;
     }
-    let files = locate(backend, &objects, access)?;
+    let files = locate(backend, &objects, access, seeded)?;
     for (id, object) in &mut objects {
         let file = files.get(id);
         if let Some(file) = file {
-            whole::cut_back(*id, &mut object.records, file.as_ref())?;
+            whole::cut_back(*id, &mut object.records, file.as_ref(), seeded)?;
         }
         let settled = object.is_settled();
         outcome.replayed.settled.extend(settled.then_some(*id));
@@ -125,7 +127,7 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
     if !objects.is_empty() {
         ::log::info!("the redo log had changes of {} objects: they are home now", objects.len());
     }
-    let idle = objects.is_empty() && makes(Mistake::IdleRecoveryNotSynced);
+    let idle = objects.is_empty() && seeded.is(Mistake::IdleRecoveryNotSynced);
     if !found.header.clean && !idle {
         // What is found now counts as durable (M5).
         backend.sync_all()?;
@@ -141,7 +143,7 @@ fn crashed(found: &Found, damaged: bool, now: i64) -> LogHeader {
     let after = LogHeader { epoch, settled, clean: false, ..before };
     match found.unsealed {
         _ if before.clean => after,
-        None if makes(Mistake::CrashForgotten) => after,
+        None if found.seeded.is(Mistake::CrashForgotten) => after,
         // What the damage hides may have settled what was made: nothing of an object is excused but a longer file.
         None if damaged => LogHeader { crashes: before.crashes.and_of_nothing(), ..after },
         None => LogHeader { crashes: before.crashes.and(before.settled + 1, settled), ..after },
@@ -158,7 +160,7 @@ fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, u64, Option<String>) {
     let read = |at: u64| found.record(at);
     while let Some((record, len, _)) = read(at) {
         if let Body::Mark(mark) = &record.body {
-            if found.unsealed.is_none() && mark.before != marks && !makes(Mistake::MarksNotCounted) {
+            if found.unsealed.is_none() && mark.before != marks && !found.seeded.is(Mistake::MarksNotCounted) {
                 let what =
                     format!("the redo log was changed before byte {at}: {marks} of {} commits are there", mark.before);
                 return (records, at, Some(what));
@@ -182,19 +184,22 @@ fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, u64, Option<String>) {
     (records, at, None)
 }
 
-fn committed(records: Vec<Record<'_>>) -> BTreeMap<ObjectId, Committed<'_>> {
+fn committed(records: Vec<Record<'_>>, seeded: Seeded) -> BTreeMap<ObjectId, Committed<'_>> {
     let mut objects: BTreeMap<ObjectId, Committed<'_>> = BTreeMap::new();
     for record in records {
-        let object =
-            objects.entry(record.object_id).or_insert_with(|| Committed { hint: record.hint, records: Vec::new() });
+        let object = objects.entry(record.object_id).or_insert_with(|| Committed {
+            hint: record.hint,
+            records: Vec::new(),
+            seeded,
+        });
         object.records.push(record);
     }
-    if makes(Mistake::DeadMarkTrusted) {
+    if seeded.is(Mistake::DeadMarkTrusted) {
         objects.retain(|_, object| !matches!(object.records.last(), Some(Record { body: Body::Dead, .. })));
     }
     for object in objects.values_mut() {
         let last = object.records.iter().rposition(|record| matches!(record.body, Body::Mark(_)));
-        if !makes(Mistake::TailApplied) {
+        if !seeded.is(Mistake::TailApplied) {
             object.records.truncate(last.map_or(0, |mark| mark + 1));
         }
     }
@@ -207,6 +212,7 @@ fn locate(
     backend: &dyn Backend,
     objects: &BTreeMap<ObjectId, Committed<'_>>,
     access: Access,
+    seeded: Seeded,
 ) -> Result<HashMap<ObjectId, Arc<dyn File>>> {
     let buckets =
         backend.root()?.open_dir(OsStr::new(BUCKETS)).map_err(|error| Error::reaching_part(BUCKETS, error))?;
@@ -214,7 +220,7 @@ fn locate(
     let mut missing = HashSet::new();
     for (id, object) in objects {
         match at_hint(&buckets, object.hint, access) {
-            Some(file) if carries(file.as_ref(), *id) || makes(Mistake::HintNotChecked) => {
+            Some(file) if carries(file.as_ref(), *id) || seeded.is(Mistake::HintNotChecked) => {
                 files.insert(*id, file);
             }
             _ => {
@@ -229,7 +235,8 @@ fn locate(
             match id_of(file.as_ref()) {
                 Some(id) if missing.remove(&id) => drop(files.insert(id, file)),
                 _ if access == Access::ReadWrite => {
-                    unsettled = settle_remains(file.as_ref(), |id| missing.contains(id) && objects[id].is_settled());
+                    let is_settled = |id: &ObjectId| missing.contains(id) && objects[id].is_settled();
+                    unsettled = settle_remains(file.as_ref(), is_settled, seeded);
                 }
                 _ => {}
             }
@@ -241,8 +248,8 @@ fn locate(
 }
 
 /// M7 also for an object whose header is not there any more: no crash did that, so its birth excuses nothing.
-fn settle_remains(file: &dyn File, is_settled: impl Fn(&ObjectId) -> bool) -> Result<()> {
-    if birth::named(file).is_some_and(|id| is_settled(&id)) && !makes(Mistake::RemainsNotSettled) {
+fn settle_remains(file: &dyn File, is_settled: impl Fn(&ObjectId) -> bool, seeded: Seeded) -> Result<()> {
+    if birth::named(file).is_some_and(|id| is_settled(&id)) && !seeded.is(Mistake::RemainsNotSettled) {
         birth::settle(file)?;
     }
     Ok(())
@@ -338,7 +345,7 @@ fn apply(backend: &dyn Backend, reserve: &Reserve, file: Option<&Arc<dyn File>>,
             }
             (Body::Mark(mark), _) => {
                 length = Some(mark.length);
-                if let (true, Some(file)) = (makes(Mistake::LengthInOrder), file) {
+                if let (true, Some(file)) = (object.seeded.is(Mistake::LengthInOrder), file) {
                     file.set_len(mark.length)?;
                 }
             }

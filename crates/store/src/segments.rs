@@ -4,7 +4,7 @@
 //! so a stale one destroys nothing.
 
 use super::backend::{Access, Dir, File};
-use super::mistakes::{Mistake, makes};
+use super::mistakes::{Mistake, Seeded};
 use super::parameters::{PRIVATE_FILE, read_file};
 use super::{Error, Result};
 use kmsfs_format::ObjectId;
@@ -24,6 +24,7 @@ const FREE_LIST: &str = "free";
 pub struct Segments {
     dir: Arc<dyn Dir>,
     access: Access,
+    seeded: Seeded,
     files: Mutex<HashMap<u32, Arc<dyn File>>>,
     units: Mutex<Units>,
 }
@@ -37,11 +38,12 @@ struct Units {
 }
 
 impl Segments {
-    pub fn open(dir: Arc<dyn Dir>, access: Access) -> Result<Self> {
+    pub fn open(dir: Arc<dyn Dir>, access: Access, seeded: Seeded) -> Result<Self> {
         let last = numbers(dir.as_ref())?.last().copied().unwrap_or(0);
         let segments = Self {
             dir,
             access,
+            seeded,
             files: Mutex::new(HashMap::new()),
             units: Mutex::new(Units { last, end: 0, free: BTreeMap::new() }),
         };
@@ -99,7 +101,7 @@ impl Segments {
     pub fn take(&self, units: u16) -> Result<Place> {
         let mut state = self.units.lock();
         while let Some(place) = state.pop_free(units) {
-            let empty = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == 0) || makes(Mistake::StaleFreeList);
+            let empty = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == 0) || self.seeded.is(Mistake::StaleFreeList);
             if self.read(place).is_ok_and(empty) {
                 return Ok(place);
             }
@@ -127,7 +129,7 @@ impl Segments {
             Err(error) if error.is_errno(rustix::io::Errno::NOENT) => return Ok(false),
             record => record?,
         };
-        if sidecar::owner(&record) != Some(owner) && !makes(Mistake::UnitFreedUnseen) {
+        if sidecar::owner(&record) != Some(owner) && !self.seeded.is(Mistake::UnitFreedUnseen) {
             return Ok(false);
         }
         self.write(place.segment, place.offset(), &vec![0; place.bytes()])?;
@@ -151,7 +153,7 @@ impl Segments {
     }
 
     fn load_free_list(&self) {
-        if makes(Mistake::StaleFreeList) {
+        if self.seeded.is(Mistake::StaleFreeList) {
             let units = self.units.lock().end as u16;
             self.give_back(Place { segment: 0, unit: 0, units });
             return;

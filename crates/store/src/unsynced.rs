@@ -1,6 +1,6 @@
 //! Names that may not be durable: which directories an fsync has to sync, and when it is simpler to sync everything.
 
-use super::mistakes::{Mistake, makes};
+use super::mistakes::Mistake;
 use super::{Dir, Result, Store};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -66,7 +66,7 @@ impl Store {
     /// told, so that a sync that may have come too early does not count (F5).
     pub(super) fn changing<T, E>(&self, act: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
         let done = act();
-        if !makes(Mistake::RemovalUnseen) {
+        if !self.seeded.is(Mistake::RemovalUnseen) {
             self.objects.names.changes.fetch_add(1, Ordering::SeqCst);
         }
         done

@@ -9,7 +9,7 @@ use super::backend::{Access, XattrFlags};
 use super::capabilities::{KEPT_AS, is_reserved, shown_as};
 use super::check::is_fatal;
 use super::dir::Bucket;
-use super::mistakes::{Mistake, makes};
+use super::mistakes::{Mistake, Seeded};
 use super::object::Home;
 use super::{Error, Result, Store, Target, birth};
 use kmsfs_crypto::random;
@@ -34,8 +34,8 @@ enum Owner {
 
 impl Owner {
     /// The additional data of a value; `None` if nothing can be sealed. No attribute's name begins as it does.
-    fn bound(&self, attribute: &OsStr) -> Option<Vec<u8>> {
-        if makes(Mistake::ValueOfAnyOwner) {
+    fn bound(&self, attribute: &OsStr, seeded: Seeded) -> Option<Vec<u8>> {
+        if seeded.is(Mistake::ValueOfAnyOwner) {
             return Some(attribute.as_bytes().to_vec());
         }
         let (kind, id) = match self {
@@ -81,14 +81,15 @@ impl Store {
     ) -> Result<(Vec<u8>, Carrier<'a>)> {
         self.cipher_for(at, |bucket, show| {
             let (owner, carrier) = self.owner(at, true)?;
-            let bound =
-                owner.bound(attribute).ok_or_else(|| Error::corrupt(show(), "it does not say which object it is"))?;
+            let bound = owner
+                .bound(attribute, self.seeded)
+                .ok_or_else(|| Error::corrupt(show(), "it does not say which object it is"))?;
             Ok((bucket.metadata.seal(&bound, value), carrier))
         })
     }
 
     fn open_value(&self, bucket: &Bucket, owner: &Owner, attribute: &OsStr, sealed: &[u8]) -> Option<Vec<u8>> {
-        let bound = owner.bound(attribute).and_then(|bound| bucket.metadata.open(&bound, sealed).ok());
+        let bound = owner.bound(attribute, self.seeded).and_then(|bound| bucket.metadata.open(&bound, sealed).ok());
         bound.or_else(|| self.open_unbound(bucket, attribute, sealed))
     }
 

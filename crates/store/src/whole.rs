@@ -6,17 +6,17 @@
 
 use super::Result;
 use super::backend::File;
-use super::mistakes::{Mistake, makes};
+use super::mistakes::{Mistake, Seeded};
 use kmsfs_format::ObjectId;
 use kmsfs_format::log_record::{Body, HomeWrite, Record};
 use std::collections::BTreeMap;
 
 /// Takes away the records behind the newest mark whose home writes are all there; all of them if there is no such mark.
-pub fn cut_back(id: ObjectId, records: &mut Vec<Record<'_>>, file: &dyn File) -> Result<()> {
-    let mut judged = Judged { file, known: BTreeMap::new() };
+pub fn cut_back(id: ObjectId, records: &mut Vec<Record<'_>>, file: &dyn File, seeded: Seeded) -> Result<()> {
+    let mut judged = Judged { file, known: BTreeMap::new(), seeded };
     let all = records.len();
     while let Some(mark) = records.iter().rposition(|record| matches!(record.body, Body::Mark(_))) {
-        if judged.are_there(records)? || makes(Mistake::HomeWritesBelieved) {
+        if judged.are_there(records)? || seeded.is(Mistake::HomeWritesBelieved) {
             break;
         }
         records.truncate(mark);
@@ -36,12 +36,13 @@ struct Judged<'a> {
     file: &'a dyn File,
     /// Whether the file has these bytes.
     known: BTreeMap<(u64, u32, u32), bool>,
+    seeded: Seeded,
 }
 
 impl Judged<'_> {
     /// Whether what these records rest on is at home.
     fn are_there(&mut self, records: &[Record<'_>]) -> Result<bool> {
-        for write in pending(records).into_values() {
+        for write in pending(records, self.seeded).into_values() {
             if !self.is_there(&write)? {
                 return Ok(false);
             }
@@ -64,12 +65,12 @@ impl Judged<'_> {
 
 /// Chunks that went straight home, by their offset, of which nothing says that they are synced, and that the last mark may
 /// refer to there.
-fn pending(records: &[Record<'_>]) -> BTreeMap<u64, HomeWrite> {
+fn pending(records: &[Record<'_>], seeded: Seeded) -> BTreeMap<u64, HomeWrite> {
     let mut pending: BTreeMap<u64, HomeWrite> = BTreeMap::new();
     for record in records {
         match &record.body {
             // It is in the log from here on.
-            Body::Object { offset, bytes } if !makes(Mistake::LoggedChunkJudged) => {
+            Body::Object { offset, bytes } if !seeded.is(Mistake::LoggedChunkJudged) => {
                 let covered: Vec<_> =
                     pending.range(offset..&(offset + bytes.len() as u64)).map(|(at, _)| *at).collect();
                 for at in covered {
@@ -77,7 +78,7 @@ fn pending(records: &[Record<'_>]) -> BTreeMap<u64, HomeWrite> {
                 }
             }
             Body::Mark(mark) => {
-                pending.retain(|_, write| write.number > mark.synced || makes(Mistake::SyncedIsJudged));
+                pending.retain(|_, write| write.number > mark.synced || seeded.is(Mistake::SyncedIsJudged));
                 pending.extend(mark.home_writes().map(|write| (write.offset, write)));
                 pending.retain(|at, _| *at < mark.length);
             }

@@ -20,7 +20,6 @@ mod looking;
 mod names;
 mod read_only;
 mod regressions;
-#[cfg(debug_assertions)]
 mod seeded;
 mod told;
 mod workloads;

@@ -21,6 +21,7 @@ use kmsfs_store::backend::{Backend, NewNode};
 use kmsfs_store::{Dir, Object, Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::{Moody, OneKey, arn};
+use kmsfs_testing::mistakes::options;
 use kmsfs_witness::{Rollback, Watch, Witness};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
@@ -63,7 +64,7 @@ fn disk_for(keys: &KeyService) -> SimulatedDisk {
 }
 
 pub fn open(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {
-    open_with(disk, keys, StoreOptions::default())
+    open_with(disk, keys, options())
 }
 
 pub fn open_with(disk: &SimulatedDisk, keys: &Arc<KeyService>, options: StoreOptions) -> Arc<Store> {
@@ -98,7 +99,7 @@ impl Witness for Memory {
 
 pub fn watched(witness: &Arc<Memory>) -> StoreOptions {
     let witness: Arc<dyn Witness> = witness.clone();
-    StoreOptions { watch: Watch { witness: Some(witness), rollback: Rollback::Refuse }, ..StoreOptions::default() }
+    StoreOptions { watch: Watch { witness: Some(witness), rollback: Rollback::Refuse }, ..options() }
 }
 
 /// The bucket of the tests, made if it is not there.

@@ -3,7 +3,7 @@
 use super::{Dropped, Object, State};
 use crate::backend::File;
 use crate::checkpoint::Permit;
-use crate::mistakes::{Mistake, makes};
+use crate::mistakes::{Mistake, Seeded};
 use crate::{Error, Result};
 use kmsfs_format::header::{ENTRIES_AT, Header, SEAL, Seal};
 use kmsfs_format::layout::{BLOCK, ChunkIndex, PlainLen, TableId};
@@ -33,7 +33,8 @@ impl Object {
         if state.dirty || with_sidecar {
             self.append_overtaken(state, permit)?;
         }
-        let first = !state.committed || makes(Mistake::SecondDirectCommit) && state.durable_sequence == 0;
+        let first =
+            !state.committed || self.store.seeded.is(Mistake::SecondDirectCommit) && state.durable_sequence == 0;
         let mut log = Vec::new();
         if state.dirty || first {
             let home = state.home()?.clone();
@@ -154,7 +155,7 @@ impl Object {
     pub fn fsync(&self) -> Result<()> {
         self.store.writable()?;
         self.store.with_permit(|permit| self.sync_content(permit))?;
-        if makes(Mistake::NameNotSynced) { Ok(()) } else { self.store.sync_names_of(self.ino) }
+        if self.store.seeded.is(Mistake::NameNotSynced) { Ok(()) } else { self.store.sync_names_of(self.ino) }
     }
 
     /// F1 to F3: content, but not the name.
@@ -169,17 +170,17 @@ impl Object {
         self.sync_home()?;
         let sequence = {
             let mut state = self.state.write();
-            let with_sidecar = !state.sidecar_durable && !makes(Mistake::SidecarNotLogged);
+            let with_sidecar = !state.sidecar_durable && !self.store.seeded.is(Mistake::SidecarNotLogged);
             self.commit_state(&mut state, permit, with_sidecar)?;
             state.seal.sequence
         };
-        if !makes(Mistake::WrittenAfterSync) {
+        if !self.store.seeded.is(Mistake::WrittenAfterSync) {
             // What others wrote straight home meanwhile is part of the commit.
             self.sync_home()?;
         }
         {
             let mut state = self.state.write();
-            if state.homes.are_untold() && !makes(Mistake::SyncedNotTold) {
+            if state.homes.are_untold() && !self.store.seeded.is(Mistake::SyncedNotTold) {
                 let length = state.seal.length.cipher(state.geometry()).0;
                 self.append_told(&mut state, permit, length)?;
             }
@@ -193,12 +194,12 @@ impl Object {
     pub(crate) fn sync_home(&self) -> Result<()> {
         let (file, writes) = {
             let state = self.state.read();
-            if state.homes.are_synced() || makes(Mistake::ObjectNotSynced) {
+            if state.homes.are_synced() || self.store.seeded.is(Mistake::ObjectNotSynced) {
                 return Ok(());
             }
             (state.home()?.file.clone(), state.homes.writes())
         };
-        if makes(Mistake::CleanBeforeSynced) {
+        if self.store.seeded.is(Mistake::CleanBeforeSynced) {
             self.state.write().homes.synced(writes);
         }
         file.sync()?;
@@ -235,10 +236,10 @@ impl Object {
     ) -> Result<()> {
         let mut state = self.state.write();
         change(&mut state)?;
-        if makes(Mistake::RewrapInPlace) && state.committed {
+        if self.store.seeded.is(Mistake::RewrapInPlace) && state.committed {
             return self.store.segments.write(state.place.segment, state.place.offset(), &state.record);
         }
-        if makes(Mistake::RewrapMarksAlone) && state.committed {
+        if self.store.seeded.is(Mistake::RewrapMarksAlone) && state.committed {
             let length = state.seal.length.cipher(state.geometry()).0;
             return self.append(&mut state, permit, &[], true, length);
         }
@@ -269,19 +270,19 @@ impl State {
         let referred = self.committed
             && chunk.0 < self.seal.length.chunks()
             && (chunk.0 >= self.cut || self.tables.committed_refers(chunk));
-        let dropping =
-            self.dropped.iter().any(|dropped| dropped.chunks.contains(&chunk.0)) && !makes(Mistake::QuietBeforeDurable);
+        let dropping = self.dropped.iter().any(|dropped| dropped.chunks.contains(&chunk.0))
+            && !self.seeded.is(Mistake::QuietBeforeDurable);
         let logged = (self.logged.chunks.contains_key(&chunk.0) || self.logged.overtaken.contains(&chunk.0))
-            && !makes(Mistake::LiveRecordIgnored);
-        !(self.relocated || referred || dropping || logged) || makes(Mistake::OverwriteInPlace)
+            && !self.seeded.is(Mistake::LiveRecordIgnored);
+        !(self.relocated || referred || dropping || logged) || self.seeded.is(Mistake::OverwriteInPlace)
     }
 
     /// Whether a table's first content does not go through the log, which is a mistake.
     fn makes_straight_home(&self, offset: u64) -> bool {
         let mistaken = |table: &TableId| {
-            makes(if table.level == 0 { Mistake::PageStraightHome } else { Mistake::NodeStraightHome })
+            self.seeded.is(if table.level == 0 { Mistake::PageStraightHome } else { Mistake::NodeStraightHome })
         };
-        (makes(Mistake::PageStraightHome) || makes(Mistake::NodeStraightHome))
+        (self.seeded.is(Mistake::PageStraightHome) || self.seeded.is(Mistake::NodeStraightHome))
             && self.tables.fresh().filter(mistaken).any(|table| table.offset(self.geometry()) == offset)
     }
 
@@ -299,7 +300,7 @@ impl State {
                 dropped.push(self.cut..old);
             }
             let sequence = seal.sequence;
-            if makes(Mistake::TwoStatesEnough) && sequence > self.durable_sequence + 1 {
+            if self.seeded.is(Mistake::TwoStatesEnough) && sequence > self.durable_sequence + 1 {
                 dropped.clear();
             }
             self.dropped.extend(dropped.into_iter().map(|chunks| Dropped { chunks, sequence }));
@@ -356,8 +357,8 @@ impl Noted {
     }
 
     /// Before anything of it is written home: a commit that is not all there could not be taken back any more (K7).
-    pub(crate) fn file_to_sync_first(&self) -> Option<&Arc<dyn File>> {
-        self.file.as_ref().filter(|_| self.has_log && self.unsynced && !makes(Mistake::HomesOverUnsynced))
+    pub(crate) fn file_to_sync_first(&self, seeded: Seeded) -> Option<&Arc<dyn File>> {
+        self.file.as_ref().filter(|_| self.has_log && self.unsynced && !seeded.is(Mistake::HomesOverUnsynced))
     }
 
     pub(crate) fn file_to_sync(&self) -> Option<&Arc<dyn File>> {
@@ -414,7 +415,7 @@ impl Object {
         }
         let mut state = self.state.write();
         // The greater of the committed and the present length, else direct writes are cut off.
-        let present = if makes(Mistake::HomeCutsCurrent) { PlainLen(0) } else { state.length };
+        let present = if self.store.seeded.is(Mistake::HomeCutsCurrent) { PlainLen(0) } else { state.length };
         let len = state.seal.length.max(present).cipher(geometry).0;
         if state.trim || home.file.metadata()?.len != len {
             home.file.set_len(len)?;

@@ -17,6 +17,7 @@ mod write;
 
 use super::backend::{self, File};
 use super::memory::Share;
+use super::mistakes::Seeded;
 use super::{Attr, Result, SetAttr, Store};
 pub(super) use commit::Noted;
 use content::md5;
@@ -80,6 +81,7 @@ pub(super) struct State {
     length: PlainLen,
     tables: Tables,
     memory: Share,
+    seeded: Seeded,
     /// Something to commit.
     dirty: bool,
     seal: Seal,

@@ -3,7 +3,7 @@
 use super::write::chunks_of;
 use super::{Object, Ranges, State};
 use crate::backend::File;
-use crate::mistakes::{Mistake, makes};
+use crate::mistakes::Mistake;
 use crate::{Error, Result};
 use kmsfs_format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PlainLen};
 use std::ops::Range;
@@ -123,7 +123,7 @@ impl State {
     /// `is_quiet` knows, never fewer; of those that the header describes it alone knows.
     fn needed(&self) -> Ranges {
         let mut needed = Ranges::default();
-        if makes(Mistake::GivenBackEarly) {
+        if self.seeded.is(Mistake::GivenBackEarly) {
             return needed;
         }
         if self.relocated {

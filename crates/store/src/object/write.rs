@@ -3,7 +3,7 @@
 use super::content::source::{BUFFER, Covered, Source, unchanged};
 use super::{Home, Keys, Object, State};
 use crate::checkpoint::Permit;
-use crate::mistakes::{Mistake, makes};
+use crate::mistakes::Mistake;
 use crate::{Error, Result};
 use kmsfs_crypto::{ChunkCipher, ChunkTag, wiped};
 use kmsfs_format::entry::Entry;
@@ -250,7 +250,9 @@ impl Object {
             tail = 0..0;
         }
         state.bring(tail.clone())?;
-        if !tail.is_empty() && !state.tables.is_present(ChunkIndex(tail.start)) || makes(Mistake::PartialChunkKept) {
+        if !tail.is_empty() && !state.tables.is_present(ChunkIndex(tail.start))
+            || self.store.seeded.is(Mistake::PartialChunkKept)
+        {
             tail = 0..0;
         }
         state.resize(new)?;

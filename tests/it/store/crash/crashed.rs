@@ -5,8 +5,6 @@ use super::told::{Known, SECTORS, Told};
 use crate::store::*;
 use kmsfs_store::Error;
 use kmsfs_store::backend;
-#[cfg(debug_assertions)]
-use kmsfs_store::mistakes;
 use kmsfs_testing::disk::CrashPoint;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -176,14 +174,10 @@ impl CrashedStore {
         let mut groups = inner.split("/ ").map(String::from).collect::<Vec<_>>().into_iter();
         let workers = Workers::default();
         let (crashed, started) = (self.clone(), workers.clone());
-        #[cfg(debug_assertions)]
-        let made = mistakes::made();
         self.disk.during_sync(move |_| {
             let Some(group) = groups.next() else { return };
             let crashed = crashed.clone();
             let worker = thread::spawn(move || {
-                #[cfg(debug_assertions)]
-                mistakes::make(made);
                 for op in split(&group, ';') {
                     crashed.step(op.trim());
                 }

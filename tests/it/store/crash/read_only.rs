@@ -18,6 +18,7 @@ const READ_ONLY: StoreOptions = StoreOptions {
     reserve: 0,
     rewritten: 16 << 20,
     watch: Watch { witness: None, rollback: Rollback::Refuse },
+    mistake: None,
 };
 
 fn open_read_only(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {

@@ -8,8 +8,8 @@ use crate::store::tamper::lenient::{
     births_are_of_their_inodes, marks_are_counted, remains_are_settled, settled_is_strict,
 };
 use crate::store::tamper::{forged_length, recombination::recombinations, values::exchanged};
-use kmsfs_store::mistakes::{self, Mistake};
 use kmsfs_testing::disk::{Call, FaultPlan};
+use kmsfs_testing::mistakes::{Mistake, making};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds that are tried.
@@ -22,10 +22,8 @@ fn is_found(mistake: Mistake, hunt: Hunt<'_>) {
     assert_eq!(hunt(0), None, "without the mistake");
     // A store that does not even open ends a workload.
     let try_seed = |seed| {
-        mistakes::make(Some(mistake));
-        let found = catch_unwind(AssertUnwindSafe(|| hunt(seed))).unwrap_or_else(|_| Some("it panics".into()));
-        mistakes::make(None);
-        found
+        let hunted = catch_unwind(AssertUnwindSafe(|| making(mistake, || hunt(seed))));
+        hunted.unwrap_or_else(|_| Some("it panics".into()))
     };
     let found = (1..=SEEDS).find_map(try_seed);
     println!("{mistake:?}: {found:?}");

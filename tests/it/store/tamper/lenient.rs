@@ -137,17 +137,14 @@ pub fn marks_are_counted(_seed: u64) -> Result<(), String> {
         blank(victim.object("a").as_ref());
         let backend: Arc<dyn Backend> = Arc::new(victim.disk.clone());
         let keys = victim.keys.clone();
-        let store = Store::open(backend.clone(), keys.clone(), StoreOptions::default()).unwrap();
+        let store = Store::open(backend.clone(), keys.clone(), options()).unwrap();
         let (damage, empty) =
             (store.damage().map(ToString::to_string), store.was_never_committed(&bucket(&store), OsStr::new("a")));
         let _ = store.close();
         if !damage.as_ref().is_some_and(|what| what.contains("the redo log was changed")) || empty {
             return Err(format!("kind {kind}: damage {damage:?}, a counts as never committed: {empty}"));
         }
-        Store::open(backend, keys, StoreOptions { cut_damaged_log: true, ..StoreOptions::default() })
-            .unwrap()
-            .close()
-            .unwrap();
+        Store::open(backend, keys, StoreOptions { cut_damaged_log: true, ..options() }).unwrap().close().unwrap();
         stays_an_error(&victim, "a")?;
     }
     Ok(())
@@ -226,7 +223,7 @@ fn forge_header(victim: &Victim, change: impl FnOnce(&mut [u8])) {
 /// Whether the store does not open at all.
 fn is_refused(victim: &Victim) -> Result<(), String> {
     let backend: Arc<dyn Backend> = Arc::new(victim.disk.clone());
-    match Store::open(backend, victim.keys.clone(), StoreOptions::default()) {
+    match Store::open(backend, victim.keys.clone(), options()) {
         Err(Error::Unusable(why)) if why.contains("log/redo") => Ok(()),
         Err(error) => Err(format!("it answers {error}")),
         Ok(store) => {

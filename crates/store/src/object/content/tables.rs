@@ -2,7 +2,7 @@
 
 mod walk;
 
-use crate::mistakes::{Mistake, makes};
+use crate::mistakes::{Mistake, Seeded};
 use crate::{Error, Result};
 use kmsfs_format::bytes::is_zero;
 use kmsfs_format::entry::{Entry, is_present};
@@ -31,6 +31,7 @@ pub struct Table {
 #[derive(Clone)]
 pub struct Tables {
     geometry: Geometry,
+    seeded: Seeded,
     pub pages: u64,
     header: Box<[u8; HEADER_ENTRIES]>,
     /// As `Table::committed`, for the header's entries.
@@ -50,9 +51,10 @@ pub struct Change {
 pub type ReadBlock<'a> = &'a dyn Fn(u64, &mut Block) -> Result<()>;
 
 impl Tables {
-    pub fn new(geometry: Geometry) -> Self {
+    pub fn new(geometry: Geometry, seeded: Seeded) -> Self {
         Self {
             geometry,
+            seeded,
             pages: 0,
             header: Box::new([0; HEADER_ENTRIES]),
             header_committed: None,
@@ -64,15 +66,15 @@ impl Tables {
     /// Empty ones of another geometry: what they become is compared with the header's entries as these are committed.
     pub fn emptied(&self, geometry: Geometry) -> Self {
         let committed = self.header_committed.clone().unwrap_or_else(|| self.header.clone());
-        Self { header_committed: Some(committed), ..Self::new(geometry) }
+        Self { header_committed: Some(committed), ..Self::new(geometry, self.seeded) }
     }
 
     /// The tables of a sealed state: checks the header's entries. The tree is checked as far as it is read.
-    pub fn load(entries: &[u8], geometry: Geometry, length: PlainLen, seal: &Seal) -> Result<Self> {
-        if entries_hash(entries) != seal.entries && !makes(Mistake::HeaderEntriesUnchecked) {
+    pub fn load(entries: &[u8], geometry: Geometry, length: PlainLen, seal: &Seal, seeded: Seeded) -> Result<Self> {
+        if entries_hash(entries) != seal.entries && !seeded.is(Mistake::HeaderEntriesUnchecked) {
             return Err(Error::Corrupt("the header's tag entries are not the sealed ones".into()));
         }
-        let mut tables = Self::new(geometry);
+        let mut tables = Self::new(geometry, seeded);
         tables.header.copy_from_slice(entries);
         tables.pages = length.pages(geometry);
         tables.top = seal.top;
@@ -99,7 +101,7 @@ impl Tables {
             }
         };
         let mut now = Box::new([0; BLOCK as usize]);
-        if expected != NULL || makes(Mistake::NullPageRead) {
+        if expected != NULL || self.seeded.is(Mistake::NullPageRead) {
             read(id.offset(self.geometry), &mut now)?;
             if table_hash(id.level, &now[..]) != expected && expected != NULL {
                 let kind = if id.level == 0 { "table page" } else { "node" };
@@ -298,7 +300,7 @@ impl Tables {
                 Some(committed) if !is_zero(&committed[..]) => {
                     add_ranges(&mut changes, id.offset(self.geometry), &committed[..], &table.now[..]);
                 }
-                _ if makes(Mistake::FreshPageDelta) => {
+                _ if self.seeded.is(Mistake::FreshPageDelta) => {
                     add_ranges(&mut changes, id.offset(self.geometry), &[0; BLOCK as usize], &table.now[..]);
                 }
                 _ => changes.push(Change { offset: id.offset(self.geometry), bytes: table.now.to_vec() }),

@@ -2,7 +2,7 @@
 
 use crate::backend::{File, Metadata};
 use crate::memory::Share;
-use crate::mistakes::{Mistake, makes};
+use crate::mistakes::Mistake;
 use crate::object::{Home, Homes, Keys, Logged, Object, Ranges, State, Tables, Unverified};
 use crate::{Error, Result, Store};
 use kmsfs_crypto::{DataKey, ObjectKeys, ObjectParameters};
@@ -59,8 +59,9 @@ impl Object {
             record_ino: ino,
             record_unwritten: false,
             length: PlainLen(0),
-            tables: Tables::new(Geometry::of(suite)),
+            tables: Tables::new(Geometry::of(suite), store.seeded),
             memory: Share::of(&store.memory),
+            seeded: store.seeded,
             dirty: true,
             seal,
             running_md5: None,
@@ -107,16 +108,16 @@ impl Object {
             return Err(corrupt(&"header and sidecar disagree about its layers of encryption"));
         }
         key.verify_sidecar(&authenticated, &record.mac).map_err(|why| corrupt(&format_args!("sidecar: {why}")))?;
-        if !makes(Mistake::SealOfAnyObject) {
+        if !store.seeded.is(Mistake::SealOfAnyObject) {
             key.verify_seal(Header::sealed(first), &header.mac).map_err(|why| corrupt(&format_args!("seal: {why}")))?;
         }
-        if makes(Mistake::LengthFromFile) {
+        if store.seeded.is(Mistake::LengthFromFile) {
             header.seal.length = CipherLen(home.length_of(&metadata)).plain(geometry).unwrap_or(header.seal.length);
         }
         check_length(store, &home, &metadata, header.seal.length.cipher(geometry), unsynced)
             .map_err(|finding| corrupt(&finding))?;
         let entries = &first[ENTRIES_AT..BLOCK as usize];
-        let tables = Tables::load(entries, geometry, header.seal.length, &header.seal);
+        let tables = Tables::load(entries, geometry, header.seal.length, &header.seal, store.seeded);
         let tables = tables.map_err(|error| error.of(&show))?;
         // The last chunk of what was read ahead may be cut, and what lies beyond the first group is no chunk.
         let ahead = &first[BLOCK as usize..];
@@ -135,6 +136,7 @@ impl Object {
             length: header.seal.length,
             tables,
             memory: Share::of(&store.memory),
+            seeded: store.seeded,
             dirty: false,
             seal: header.seal,
             running_md5: None,

@@ -3,7 +3,7 @@
 //! Its seal says what was committed; the seal, its tables and each chunk are authentic or are not there (R2). What is shown
 //! is the longest beginning of it without anything missing: a length that it had while it was written.
 
-use crate::mistakes::{Mistake, makes};
+use crate::mistakes::Mistake;
 use crate::object::{Object, State};
 use crate::{Error, Result, birth};
 use kmsfs_format::layout::{CHUNK, ChunkIndex};
@@ -15,7 +15,7 @@ impl Object {
     /// R2, before anybody has the object: cut back in memory to what is there. Answers whether something was missing.
     pub(crate) fn cut_back(&self) -> Result<bool> {
         let mut state = self.state.write();
-        let missing = self.missing(&mut state)?.filter(|_| !makes(Mistake::UnsyncedNotCut));
+        let missing = self.missing(&mut state)?.filter(|_| !self.store.seeded.is(Mistake::UnsyncedNotCut));
         let Some(there) = missing else {
             let file = &state.home()?.file;
             let len = state.length.cipher(state.geometry()).0;
@@ -41,7 +41,7 @@ impl Object {
         if self.store.read_only() {
             return Ok(());
         }
-        if cut && makes(Mistake::CutNotSynced) {
+        if cut && self.store.seeded.is(Mistake::CutNotSynced) {
             self.commit()?;
         } else if cut {
             self.store.with_permit(|permit| self.sync_content(permit))?;
