@@ -4,10 +4,10 @@
 use super::records::Records;
 use super::tree::Used;
 use super::{CheckOptions, Report, Severity, content};
-use crate::attributes::names_in;
 use crate::backend::{self, Access, Backend, NewNode, Rename, XattrFlags};
+use crate::local::attributes::names_in;
+use crate::local::sealed::parameters::{LOG, PRIVATE_DIR, PRIVATE_FILE};
 use crate::object::{NewObject, Remains, Salvaged};
-use crate::parameters::{LOG, PRIVATE_DIR, PRIVATE_FILE};
 use crate::{Dir, Error, Object, Result, Store, Target, birth};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::{CHUNK, ChunkIndex};

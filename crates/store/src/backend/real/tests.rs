@@ -1,6 +1,6 @@
 use super::super::{Access, Backend, Dir, NewNode, Rename, XattrFlags};
 use super::RealBackend;
-use crate::birth;
+use crate::local::recovery::birth;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::Arc;

@@ -1,12 +1,15 @@
 //! What a crash left in the redo log goes home: rules M1 to M8. It needs no object's key.
 
-use super::backend::{Access, Backend, Dir, File};
-use super::dir::names;
-use super::log::Found;
-use super::mistakes::{Mistake, Seeded};
-use super::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
-use super::reserve::Reserve;
-use super::{Error, Result, birth, whole};
+pub(crate) mod birth;
+mod whole;
+
+use crate::backend::{Access, Backend, Dir, File};
+use crate::local::log::Found;
+use crate::local::names::dir::names;
+use crate::local::reserve::Reserve;
+use crate::local::sealed::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
+use crate::mistakes::{Mistake, Seeded};
+use crate::{Error, Result};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header;
 use kmsfs_format::log_header::LogHeader;

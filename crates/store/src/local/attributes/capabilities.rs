@@ -4,10 +4,10 @@
 //!
 //! One that an older version left under its own name is shown until it is taken away.
 
-use super::attributes::{Carrier, XATTR_MAX, names_in};
-use super::backend::XattrFlags;
-use super::values::is_directory_id;
-use super::{Error, Object, Result, Store, Target};
+use crate::backend::XattrFlags;
+use crate::local::attributes::values::is_directory_id;
+use crate::local::attributes::{Carrier, XATTR_MAX, names_in};
+use crate::{Error, Object, Result, Store, Target};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,24 +15,24 @@ use std::sync::Arc;
 
 pub const CAPABILITY: &str = "security.capability";
 /// What it is kept under, which no attribute of a user's can be.
-pub(super) const KEPT_AS: &str = "user.kmsfs.capability";
+pub(crate) const KEPT_AS: &str = "user.kmsfs.capability";
 
-pub(super) fn is_capability(attribute: &OsStr) -> bool {
+pub(crate) fn is_capability(attribute: &OsStr) -> bool {
     attribute == CAPABILITY
 }
 
 /// Not for users to see or to set.
-pub(super) fn is_reserved(attribute: &OsStr) -> bool {
-    attribute == KEPT_AS || is_directory_id(attribute) || super::birth::is_reserved(attribute)
+pub(crate) fn is_reserved(attribute: &OsStr) -> bool {
+    attribute == KEPT_AS || is_directory_id(attribute) || crate::local::recovery::birth::is_reserved(attribute)
 }
 
 /// The name that users see of what is stored under this one.
-pub(super) fn shown_as(stored: &OsStr) -> &OsStr {
+pub(crate) fn shown_as(stored: &OsStr) -> &OsStr {
     if stored == KEPT_AS { OsStr::new(CAPABILITY) } else { stored }
 }
 
 /// Names as users see them; each is ended by a NUL byte.
-pub(super) fn shown(names: &[u8]) -> Vec<u8> {
+pub(crate) fn shown(names: &[u8]) -> Vec<u8> {
     let mut all: Vec<&OsStr> = names_in(names).map(shown_as).filter(|name| !is_reserved(name)).collect();
     // One that an older version left, beside its successor.
     let mut seen = false;
@@ -41,7 +41,7 @@ pub(super) fn shown(names: &[u8]) -> Vec<u8> {
 }
 
 impl Store {
-    pub(super) fn get_capability(&self, at: Target<'_>) -> Result<Vec<u8>> {
+    pub(crate) fn get_capability(&self, at: Target<'_>) -> Result<Vec<u8>> {
         if let Target::Object(object) = at
             && *object.has_no_capability.lock()
         {
@@ -53,7 +53,7 @@ impl Store {
         }
     }
 
-    pub(super) fn set_capability(&self, at: Target<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
+    pub(crate) fn set_capability(&self, at: Target<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
         let attr = self.stat(at)?;
         if attr.mode & libc::S_IFMT != libc::S_IFREG {
             // Nothing is ever written into anything else.
@@ -76,7 +76,7 @@ impl Store {
         }
     }
 
-    pub(super) fn remove_capability(at: Target<'_>) -> Result<()> {
+    pub(crate) fn remove_capability(at: Target<'_>) -> Result<()> {
         let remove = |name| match Carrier::of(at)?.remove(OsStr::new(name)) {
             // Nothing but regular files and directories can have the one.
             Err(error) if error.is_errno(Errno::NODATA) || error.is_errno(Errno::PERM) && name == KEPT_AS => Ok(false),

@@ -4,9 +4,9 @@
 //! their checksums, until a later one says that they are synced; what was durable before is still at home or in the log, so
 //! the object can go back to it (W1).
 
-use super::Result;
-use super::backend::File;
-use super::mistakes::{Mistake, Seeded};
+use crate::Result;
+use crate::backend::File;
+use crate::mistakes::{Mistake, Seeded};
 use kmsfs_format::ObjectId;
 use kmsfs_format::log_record::{Body, HomeWrite, Record};
 use std::collections::BTreeMap;

@@ -3,12 +3,12 @@
 //! It knows no format of what it carries and no key. Positions are offsets in the log's file; they stay valid until the
 //! epoch is raised, which only a checkpoint does.
 
-use super::backend::{Access, Dir, File};
-use super::mistakes::{Mistake, Seeded};
-use super::openings::Position;
-use super::parameters::{PRIVATE_FILE, read_file};
-use super::reserve::Reserve;
-use super::{Error, Result};
+use crate::backend::{Access, Dir, File};
+use crate::local::reserve::Reserve;
+use crate::local::sealed::openings::Position;
+use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
+use crate::mistakes::{Mistake, Seeded};
+use crate::{Error, Result};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::log_header::{self, HEADER, LogHeader};
 use kmsfs_format::log_record::{Body, Marks, RECORDS_AT, Record, bytes_at};

@@ -1,7 +1,7 @@
 //! Names that may not be durable: which directories an fsync has to sync, and when it is simpler to sync everything.
 
-use super::mistakes::Mistake;
-use super::{Dir, Result, Store};
+use crate::mistakes::Mistake;
+use crate::{Dir, Result, Store};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -47,12 +47,12 @@ struct Name {
 }
 
 impl Store {
-    pub(super) fn name_changes(&self) -> u64 {
+    pub(crate) fn name_changes(&self) -> u64 {
         self.objects.names.changes.load(Ordering::SeqCst)
     }
 
     /// An inode (`mode` is its type, at least) has a new name in that directory, which a crash may lose.
-    pub(super) fn name_changed(&self, ino: u64, mode: u32, dir: &Arc<Dir>) {
+    pub(crate) fn name_changed(&self, ino: u64, mode: u32, dir: &Arc<Dir>) {
         let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
         let mut unsynced = self.objects.names.unsynced.lock();
         if unsynced.dirs.len() < DIRS {
@@ -64,7 +64,7 @@ impl Store {
 
     /// Changes a directory's names or attributes. It is counted when it is done, or has failed halfway, and before anybody is
     /// told, so that a sync that may have come too early does not count (F5).
-    pub(super) fn changing<T, E>(&self, act: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
+    pub(crate) fn changing<T, E>(&self, act: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
         let done = act();
         if !self.seeded.is(Mistake::RemovalUnseen) {
             self.objects.names.changes.fetch_add(1, Ordering::SeqCst);
@@ -74,7 +74,7 @@ impl Store {
 
     /// fsync(2) of a directory, unless nothing anywhere has changed since it was the last to be synced: programs sync a file
     /// and then its directory, which the sync of the file has done.
-    pub(super) fn sync_dir(&self, dir: &Dir) -> Result<()> {
+    pub(crate) fn sync_dir(&self, dir: &Dir) -> Result<()> {
         let before = self.name_changes();
         let last = &self.objects.names.last;
         if last.lock().as_ref().is_some_and(|last| last.covers(dir.ino(), before)) {
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// sync(2), after which all names are durable.
-    pub(super) fn sync_everything(&self) -> Result<()> {
+    pub(crate) fn sync_everything(&self) -> Result<()> {
         let before = self.name_changes();
         self.backend.sync_all()?;
         self.names_synced(before);
@@ -95,13 +95,13 @@ impl Store {
     }
 
     /// A directory was renamed: every path below it has changed.
-    pub(super) fn dir_moved(&self, ino: u64) {
+    pub(crate) fn dir_moved(&self, ino: u64) {
         self.objects.names.unsynced.lock().moved.insert(ino);
     }
 
     /// F4: makes durable the names of an inode, and of the directories above that are new themselves. Who lies below a
     /// renamed directory is not known, so these are made durable too.
-    pub(super) fn sync_names_of(&self, ino: u64) -> Result<()> {
+    pub(crate) fn sync_names_of(&self, ino: u64) -> Result<()> {
         let mut pending = vec![ino];
         pending.extend(&self.objects.names.unsynced.lock().moved);
         let mut done = HashSet::new();
@@ -123,17 +123,17 @@ impl Store {
     }
 
     /// Everything up to that change is durable.
-    pub(super) fn names_synced(&self, before: u64) {
+    pub(crate) fn names_synced(&self, before: u64) {
         self.objects.names.unsynced.lock().settle(before);
     }
 
     /// Whether there are more than it is worth keeping count of.
-    pub(super) fn has_many_unsynced(&self) -> bool {
+    pub(crate) fn has_many_unsynced(&self) -> bool {
         self.objects.names.unsynced.lock().names.len() > UNSYNCED
     }
 
     /// Inodes with a name in that directory that may not be durable, and content.
-    pub(super) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
+    pub(crate) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
         let unsynced = self.objects.names.unsynced.lock();
         let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|name| name.dir == dir && name.content));
         here.map(|(ino, _)| *ino).collect()

@@ -4,17 +4,17 @@
 //! once more beside the service's key (`ServiceKey::store_format`), when the last part has been: until then, forms of
 //! earlier versions are taken; afterwards they are not, whatever store.json says.
 
-use super::backend::{Access, Backend};
-use super::parameters::{Json, read_json, replace_json};
-use super::{Error, Result};
+use crate::backend::{Access, Backend};
+use crate::local::sealed::parameters::{Json, read_json, replace_json};
+use crate::{Error, Result};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_kms::{self as kms, EncryptionContext, ServiceKey};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Version of a store with a store key.
-pub(super) const SEALED: u16 = 3;
+pub(crate) const SEALED: u16 = 3;
 /// The present version, whose attributes' values are bound to what carries them.
-pub(super) const PRESENT: u16 = 4;
+pub(crate) const PRESENT: u16 = 4;
 const RAISED: &str = "the store is raised to format version 4: earlier versions of kmsfs refuse it";
 const OF_JSON: &str = "kmsfs store.json";
 
@@ -29,7 +29,7 @@ pub struct StoreSeal {
 impl StoreSeal {
     /// For writing, gives a store of an earlier version its key: store.json is replaced as a whole, durably, before anything
     /// is sealed. Under the store's lock.
-    pub(super) fn open(backend: &dyn Backend, service: &dyn ServiceKey, access: Access) -> Result<Self> {
+    pub(crate) fn open(backend: &dyn Backend, service: &dyn ServiceKey, access: Access) -> Result<Self> {
         let mut json = read_json(backend)?;
         let remembered = service.store_format().map_err(|error| unusable(&error))?;
         if json.format_version < remembered {
@@ -69,7 +69,7 @@ impl StoreSeal {
     }
 
     /// store.json with its MAC.
-    pub(super) fn sign(&self, json: Json) -> Result<Json> {
+    pub(crate) fn sign(&self, json: Json) -> Result<Json> {
         Ok(signed(json, self.key().ok_or(Error::ReadOnly)?))
     }
 
@@ -91,7 +91,7 @@ impl StoreSeal {
     }
 
     /// Once everything is sealed, durably: from now on nothing else is taken.
-    pub(super) fn settle(&self, service: &dyn ServiceKey) {
+    pub(crate) fn settle(&self, service: &dyn ServiceKey) {
         if self.settled.swap(PRESENT, Ordering::SeqCst) < PRESENT
             && let Err(error) = remember(service)
         {
@@ -101,7 +101,7 @@ impl StoreSeal {
 }
 
 /// store.json with a new store key.
-pub(super) fn with_new_key(json: Json, service: &dyn ServiceKey) -> Result<(Json, StoreKey)> {
+pub(crate) fn with_new_key(json: Json, service: &dyn ServiceKey) -> Result<(Json, StoreKey)> {
     let (secret, blob) = service.generate_data_key(&context(&json.store_id)).map_err(|error| unusable(&error))?;
     let key = StoreKey::new(secret);
     Ok((signed(Json { store_key: hex::encode(blob), ..json }, &key), key))
@@ -111,7 +111,7 @@ fn signed(json: Json, key: &StoreKey) -> Json {
     Json { mac: hex::encode(key.mac_key(OF_JSON).tag(&[&json.signed()])), ..json }
 }
 
-pub(super) fn remember(service: &dyn ServiceKey) -> Result<()> {
+pub(crate) fn remember(service: &dyn ServiceKey) -> Result<()> {
     service.raise_store_format(PRESENT).map_err(|error| unusable(&error))
 }
 

@@ -1,10 +1,10 @@
 //! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
 
-use super::backend::File;
-use super::mistakes::Mistake;
-use super::object::Noted;
-use super::objects::Dead;
-use super::{Error, Result, Store};
+use crate::backend::File;
+use crate::local::objects::Dead;
+use crate::mistakes::Mistake;
+use crate::object::Noted;
+use crate::{Error, Result, Store};
 use kmsfs_format::sidecar::Place;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const FEW: usize = 16;
 
 impl Store {
     /// Leave to append. Makes room first, if the log is full.
-    pub(super) fn permit(&self) -> Result<Permit<'_>> {
+    pub(crate) fn permit(&self) -> Result<Permit<'_>> {
         if self.needs_room() {
             self.writable()?;
             let permit = self.permit_alone();
@@ -49,7 +49,7 @@ impl Store {
 
     /// Does what appends. If the disk is so full that the log could not grow, it is done once more after a checkpoint,
     /// before anybody else can fill the log again.
-    pub(super) fn with_permit<T>(&self, act: impl Fn(&Permit<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_permit<T>(&self, act: impl Fn(&Permit<'_>) -> Result<T>) -> Result<T> {
         let permit = self.permit()?;
         let done = act(&permit);
         drop(permit);
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Answers why an object was left behind, which hinders nobody else.
-    pub(super) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
+    pub(crate) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
         self.writable()?;
         // Appends wait from here to the end, before taking any object's lock (K1).
         let done = self.checkpoint_under(&self.permit_alone(), clean);

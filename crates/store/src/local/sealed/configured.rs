@@ -4,11 +4,11 @@
 //! change of a configuration is announced there before it is made, durably, and settled once it is durable itself: whatever a
 //! crash leaves is what was or what was to be, and both are taken.
 
-use super::backend::{Access, Backend, Rename};
-use super::check::{Report, Severity, is_fatal};
-use super::parameters::PRIVATE_FILE;
-use super::seal::StoreSeal;
-use super::{Dir, Error, Result, Store};
+use crate::backend::{Access, Backend, Rename};
+use crate::check::{Report, Severity, is_fatal};
+use crate::local::sealed::parameters::PRIVATE_FILE;
+use crate::local::sealed::seal::StoreSeal;
+use crate::{Dir, Error, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_kms::Caller;
 use kmsfs_sse::{CONFIGURATION_FILE, Configuration};
@@ -62,12 +62,12 @@ pub fn digest(content: &[u8]) -> Option<Digest> {
 }
 
 /// The list of a new store.
-pub(super) fn create(backend: &dyn Backend, key: &StoreKey) -> Result<()> {
+pub(crate) fn create(backend: &dyn Backend, key: &StoreKey) -> Result<()> {
     write(backend, &key.mac_key(PURPOSE), &Table::new())
 }
 
 impl Configured {
-    pub(super) fn read(backend: &dyn Backend, seal: &StoreSeal) -> Self {
+    pub(crate) fn read(backend: &dyn Backend, seal: &StoreSeal) -> Self {
         let key = seal.key().map(|key| key.mac_key(PURPOSE));
         let known = match &key {
             None => Known::Nothing,
@@ -212,12 +212,12 @@ impl Store {
     }
 
     /// Lists what is there, in a store that has no list yet.
-    pub(super) fn list_configurations(self: &Arc<Self>) -> Result<()> {
+    pub(crate) fn list_configurations(self: &Arc<Self>) -> Result<()> {
         self.configured.replace(self.backend(), self.configurations()?)
     }
 
     /// Compares the list with what is there; a repair takes what is there.
-    pub(super) fn check_configurations(self: &Arc<Self>, repair: bool, report: &mut Report) -> Result<()> {
+    pub(crate) fn check_configurations(self: &Arc<Self>, repair: bool, report: &mut Report) -> Result<()> {
         let there = self.configurations()?;
         let found = |path: &[u8]| there.get(path).and_then(|digests| digests.iter().flatten().next().copied());
         let wrong: Vec<(Vec<u8>, String)> = match &*self.configured.known.lock() {

@@ -1,8 +1,11 @@
 //! Attributes of inodes: mode, owner, times, and extended attributes, whose `user.*` values are encrypted.
 
-use super::backend::{File, XattrFlags};
-use super::capabilities::{is_capability, is_reserved, shown};
-use super::{Attr, Dir, Error, Object, Result, Store};
+pub(crate) mod capabilities;
+mod values;
+
+use crate::backend::{File, XattrFlags};
+use crate::local::attributes::capabilities::{is_capability, is_reserved, shown};
+use crate::{Attr, Dir, Error, Object, Result, Store};
 use kmsfs_crypto::MetadataCipher;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -102,15 +105,16 @@ impl Store {
     }
 
     /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.
-    pub(super) fn cipher_for<T>(
+    pub(crate) fn cipher_for<T>(
         &self,
         at: Target<'_>,
-        with: impl FnOnce(&super::dir::Bucket, &dyn Fn() -> String) -> Result<T>,
+        with: impl FnOnce(&crate::local::names::dir::Bucket, &dyn Fn() -> String) -> Result<T>,
     ) -> Result<T> {
         match at {
             Target::Object(object) => {
                 let name = object.bucket_name();
-                let bucket = super::dir::Bucket::open(self.meta.as_ref(), OsStr::new(&name), self.keys.service())?;
+                let bucket =
+                    crate::local::names::dir::Bucket::open(self.meta.as_ref(), OsStr::new(&name), self.keys.service())?;
                 with(&bucket, &|| object.show())
             }
             Target::Name(dir, name) => with(dir.in_bucket()?, &|| dir.show(name)),
@@ -120,13 +124,13 @@ impl Store {
 }
 
 /// What carries an inode's attributes below.
-pub(super) enum Carrier<'a> {
+pub(crate) enum Carrier<'a> {
     File(Arc<dyn File>),
     Entry(&'a Arc<Dir>, Option<&'a OsStr>),
 }
 
 impl<'a> Carrier<'a> {
-    pub(super) fn of(at: Target<'a>) -> Result<Self> {
+    pub(crate) fn of(at: Target<'a>) -> Result<Self> {
         Ok(match at {
             Target::Object(object) => Self::File(object.backing_file()?),
             Target::Name(dir, name) => Self::Entry(dir, Some(name)),
@@ -134,14 +138,14 @@ impl<'a> Carrier<'a> {
         })
     }
 
-    pub(super) fn get(&self, attribute: &OsStr) -> Result<Vec<u8>> {
+    pub(crate) fn get(&self, attribute: &OsStr) -> Result<Vec<u8>> {
         Ok(match self {
             Self::File(file) => file.get_xattr(attribute)?,
             Self::Entry(dir, name) => dir.backing.get_xattr(*name, attribute)?,
         })
     }
 
-    pub(super) fn set(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
+    pub(crate) fn set(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
         match self {
             Self::File(file) => file.set_xattr(attribute, value, flags)?,
             Self::Entry(dir, name) => dir.backing.set_xattr(*name, attribute, value, flags)?,
@@ -150,7 +154,7 @@ impl<'a> Carrier<'a> {
     }
 
     /// As they are stored.
-    pub(super) fn names(&self) -> Result<Vec<OsString>> {
+    pub(crate) fn names(&self) -> Result<Vec<OsString>> {
         Ok(names_in(&self.list()?).map(OsStr::to_os_string).collect())
     }
 
@@ -161,7 +165,7 @@ impl<'a> Carrier<'a> {
         })
     }
 
-    pub(super) fn remove(&self, attribute: &OsStr) -> Result<()> {
+    pub(crate) fn remove(&self, attribute: &OsStr) -> Result<()> {
         match self {
             Self::File(file) => file.remove_xattr(attribute)?,
             Self::Entry(dir, name) => dir.backing.remove_xattr(*name, attribute)?,
@@ -171,13 +175,13 @@ impl<'a> Carrier<'a> {
 }
 
 /// The names in a list in which each is ended by a NUL byte.
-pub(super) fn names_in(list: &[u8]) -> impl Iterator<Item = &OsStr> {
+pub(crate) fn names_in(list: &[u8]) -> impl Iterator<Item = &OsStr> {
     list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes)
 }
 
 /// Linux's bound on a value.
-pub(super) const XATTR_MAX: usize = 64 << 10;
+pub(crate) const XATTR_MAX: usize = 64 << 10;
 
-pub(super) fn is_user(attribute: &OsStr) -> bool {
+pub(crate) fn is_user(attribute: &OsStr) -> bool {
     attribute.as_bytes().starts_with(b"user.")
 }

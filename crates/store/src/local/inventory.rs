@@ -1,10 +1,10 @@
 //! Which objects a KMS key protects, from the segments alone: no key is asked for, and no object file is read.
 
-use super::Result;
-use super::backend::{Access, Backend, Dir};
-use super::mistakes::Seeded;
-use super::parameters::{BUCKETS, SIDECARS};
-use super::segments::Segments;
+use crate::Result;
+use crate::backend::{Access, Backend, Dir};
+use crate::local::sealed::parameters::{BUCKETS, SIDECARS};
+use crate::local::segments::Segments;
+use crate::mistakes::Seeded;
 use kmsfs_format::sidecar::{Kind, MAX_UNITS, Record, Sidecar, UNIT};
 use kmsfs_sse::Algorithm;
 use std::collections::HashMap;

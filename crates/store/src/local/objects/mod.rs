@@ -1,13 +1,17 @@
 //! The objects in memory: which there are, who is open, and who is dead.
 
-use super::interleaving::found;
-use super::mistakes::Mistake;
-use super::object::NewObject;
-use super::unsynced::Names;
-use super::{Attr, Dir, Error, Held, Object, Result, Store, Target, Wrapping, birth};
+pub(crate) mod memory;
+pub(crate) mod reencryption;
+
 use crate::backend::{Access, File, Metadata, NewNode};
-use crate::memory::Closed;
+use crate::interleaving::found;
+use crate::local::names::unsynced::Names;
+use crate::local::objects::memory::Closed;
+use crate::local::recovery::birth;
+use crate::mistakes::Mistake;
+use crate::object::NewObject;
 use crate::object::{Home, Kept, Unverified, read_header};
+use crate::{Attr, Dir, Error, Held, Object, Result, Store, Target, Wrapping};
 use kmsfs_crypto::DataKey;
 use kmsfs_format::ObjectId;
 use kmsfs_format::log_record::{Body, Record};
@@ -49,7 +53,7 @@ pub struct Objects {
     pinned: Mutex<Pinned>,
     /// One at a time for each inode number that is being read in.
     loading: Loading,
-    pub(super) names: Names,
+    pub(crate) names: Names,
 }
 
 #[derive(Default)]
@@ -220,7 +224,7 @@ impl Store {
 
     /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened, and
     /// settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
-    pub(super) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Option<u64> {
+    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Option<u64> {
         if !self.knows_a_crash() {
             return None;
         }
@@ -231,7 +235,7 @@ impl Store {
         let store = self.me.upgrade()?;
         match store.open_object(dir, name, &itself()) {
             Ok(object) => {
-                let size = object.with_state(super::object::State::length);
+                let size = object.with_state(crate::object::State::length);
                 store.release(&object);
                 (object.ino() == metadata.ino).then_some(size)
             }
@@ -352,7 +356,7 @@ impl Store {
     }
 
     /// Gives up what a closed object need not keep.
-    pub(super) fn let_go(&self, object: &Arc<Object>) {
+    pub(crate) fn let_go(&self, object: &Arc<Object>) {
         match object.detach() {
             Kept::InUse => {}
             Kept::Open => drop(self.objects.pinned.lock().open.insert(object.ino())),
@@ -379,7 +383,7 @@ impl Store {
     }
 
     /// Does what takes a descriptor; once more without the spare ones, if there is none left.
-    pub(super) fn with_descriptor<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn with_descriptor<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(error) if is_out_of_descriptors(&error) && self.objects.spare.clear() => open(),
             done => done,
@@ -406,7 +410,7 @@ impl Store {
     }
 
     /// Forgets closed objects while all together keep too much.
-    pub(super) fn shed(&self) {
+    pub(crate) fn shed(&self) {
         while self.memory.is_exceeded()
             && let Some((oldest, ())) = self.objects.closed.pop()
         {
@@ -415,25 +419,25 @@ impl Store {
     }
 
     /// A place that a living object's record has moved away from: freed like the dead's.
-    pub(super) fn abandon(&self, id: ObjectId, place: Place) {
+    pub(crate) fn abandon(&self, id: ObjectId, place: Place) {
         self.objects.dead.lock().push(Dead { record: Some((id, place)), dir: None });
     }
 
     /// A new object under a name that the caller has made: it can be used from now on.
-    pub(super) fn adopt_new(&self, object: &Arc<Object>, dir: &Arc<Dir>) {
+    pub(crate) fn adopt_new(&self, object: &Arc<Object>, dir: &Arc<Dir>) {
         let _settling = self.settling(object.ino());
         self.objects.insert(object);
         self.name_changed(object.ino(), libc::S_IFREG, dir);
     }
 
     /// A closed object that the log holds nothing of is read in again by whoever opens it.
-    pub(super) fn forget_closed(&self, ino: u64) {
+    pub(crate) fn forget_closed(&self, ino: u64) {
         self.objects.forget_closed(ino);
     }
 
     // ---- the table
 
-    pub(super) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {
+    pub(crate) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {
         let object = self.objects.by_ino.lock().get(&ino).cloned();
         found();
         object
@@ -451,13 +455,13 @@ impl Store {
         self.objects.by_ino.lock().len()
     }
 
-    pub(super) fn living(&self) -> Vec<Arc<Object>> {
+    pub(crate) fn living(&self) -> Vec<Arc<Object>> {
         let living = self.objects.by_ino.lock().values().cloned().collect();
         found();
         living
     }
 
-    pub(super) fn has_many_pinned(&self) -> bool {
+    pub(crate) fn has_many_pinned(&self) -> bool {
         let pinned = self.objects.pinned.lock();
         let most = if self.memory.is_exceeded() { self.max_pinned } else { self.max_pinned * RECORDS };
         pinned.open.len() > self.max_pinned || pinned.records.len() > most
@@ -465,13 +469,13 @@ impl Store {
 
     /// Held while an inode number changes hands, and by nobody else for as long as the KMS may take to answer: from before its last name goes until the object behind it is known to
     /// be dead, and while a new one comes into memory. Backing file systems use a number again at once.
-    pub(super) fn settling(&self, ino: u64) -> Settling<'_> {
+    pub(crate) fn settling(&self, ino: u64) -> Settling<'_> {
         self.objects.loading.hold(ino)
     }
 
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
     /// held `settling` since before it removed the name.
-    pub(super) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
+    pub(crate) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
         if last {
             self.objects.names.forget(ino);
         }
@@ -512,21 +516,21 @@ impl Store {
         dead.push(Dead { record, dir });
     }
 
-    pub(super) fn dead(&self) -> Vec<Dead> {
+    pub(crate) fn dead(&self) -> Vec<Dead> {
         self.objects.dead.lock().clone()
     }
 
     /// The first so many of the dead have been dealt with.
-    pub(super) fn buried(&self, count: usize) {
+    pub(crate) fn buried(&self, count: usize) {
         self.objects.dead.lock().drain(..count);
         *self.objects.pinned.lock() = Pinned::default();
     }
 
-    pub(super) fn has_dead(&self) -> bool {
+    pub(crate) fn has_dead(&self) -> bool {
         !self.objects.dead.lock().is_empty()
     }
 
-    pub(super) fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         self.objects.by_ino.lock().clear();
         self.objects.spare.clear();
     }

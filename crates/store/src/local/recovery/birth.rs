@@ -4,12 +4,12 @@
 //! was made. It comes to the disk with the inode. Where that epoch ended in a crash, the object may be less than what its
 //! seal says, or nothing (R2); anywhere else that is damage. Nothing else about an object is a reason to be lenient.
 
-use super::backend::{Access, Backend, File, XattrFlags};
-use super::log::Log;
-use super::mistakes::{Mistake, Seeded};
-use super::parameters::BUCKETS;
-use super::recovery::walk;
-use super::{Error, Object, Result, Store};
+use crate::backend::{Access, Backend, File, XattrFlags};
+use crate::local::log::Log;
+use crate::local::recovery::walk;
+use crate::local::sealed::parameters::BUCKETS;
+use crate::mistakes::{Mistake, Seeded};
+use crate::{Error, Object, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
@@ -150,14 +150,14 @@ fn certificate(key: &MacKey, id: ObjectId, epoch: u64, ino: u64) -> [u8; LEN] {
 impl Store {
     /// N4: an object is made in this file. Answers the epoch, to be looked at again once the object can be found by a
     /// checkpoint; `None` if it could not be noted.
-    pub(super) fn born(&self, file: &dyn File, id: ObjectId) -> Option<u64> {
+    pub(crate) fn born(&self, file: &dyn File, id: ObjectId) -> Option<u64> {
         let epoch = self.births.epoch.load(Ordering::SeqCst);
         self.births.certify(file, id).is_ok().then_some(epoch)
     }
 
     /// The object is among those in memory now: if a checkpoint has begun since it was born, it belongs to the next epoch.
     /// Where that cannot be noted it is made durable at once, so that it needs no excuse.
-    pub(super) fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
+    pub(crate) fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
         if born == Some(self.births.epoch.load(Ordering::SeqCst)) {
             return;
         }
@@ -173,7 +173,7 @@ impl Store {
 
     /// Whether the object in this file may never have been durable: it was made in an epoch that ended in a crash, and nothing
     /// says that it was settled. `id` as far as it is known.
-    pub(super) fn may_be_unsynced(&self, file: &dyn File, id: Option<ObjectId>) -> bool {
+    pub(crate) fn may_be_unsynced(&self, file: &dyn File, id: Option<ObjectId>) -> bool {
         let Some(key) = self.births.key.as_ref().filter(|_| !self.crashes.is_empty()) else { return false };
         let Ok(value) = file.get_xattr(OsStr::new(ATTRIBUTE)) else { return false };
         let Ok(value) = <[u8; LEN]>::try_from(value) else { return false };
@@ -189,7 +189,7 @@ impl Store {
 
     /// Whether a crash, of this version or of an earlier one, may have left an object file longer than its seal says: it wrote
     /// what it had not committed. Nothing of that is read.
-    pub(super) fn may_be_longer(&self, ctime: i64) -> bool {
+    pub(crate) fn may_be_longer(&self, ctime: i64) -> bool {
         !self.crashes.is_empty() || self.is_untidy(ctime)
     }
 }

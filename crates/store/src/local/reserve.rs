@@ -1,8 +1,8 @@
 //! Space that is kept back, and given up when the disk is full, so that what makes room has the room to begin: a file
 //! system that never writes in place (btrfs) needs some even to overwrite, and a quota counts as a full disk does.
 
-use super::backend::{Access, Backend};
-use super::parameters::PRIVATE_FILE;
+use crate::backend::{Access, Backend};
+use crate::local::sealed::parameters::PRIVATE_FILE;
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::io;

@@ -3,8 +3,8 @@
 //! The backing symlink's text is `1` and the sealed target in base64url; or, where the file system below refuses that as too long, `2`, the
 //! target's length and the place and id of a record that holds it.
 
-use super::backend::NewNode;
-use super::{Dir, Error, Result, Store};
+use crate::backend::NewNode;
+use crate::{Dir, Error, Result, Store};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kmsfs_crypto::MetadataCipher;
@@ -39,7 +39,7 @@ impl Store {
         bucket.metadata.open(BOUND_TO, &sealed).map_err(|_| damaged())
     }
 
-    pub(super) fn write_link(&self, dir: &Dir, name: &OsStr, target: &[u8], node: &NewNode) -> Result<()> {
+    pub(crate) fn write_link(&self, dir: &Dir, name: &OsStr, target: &[u8], node: &NewNode) -> Result<()> {
         let bucket = dir.in_bucket()?;
         if target.is_empty() {
             return Err(Error::Errno(libc::ENOENT));
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// Length of the target, without a key.
-    pub(super) fn link_size(dir: &Dir, name: &OsStr) -> Result<u64> {
+    pub(crate) fn link_size(dir: &Dir, name: &OsStr) -> Result<u64> {
         Ok(match parse(&dir.backing.read_link(name)?) {
             Some(Text::Here(sealed)) => sealed.len().saturating_sub(MetadataCipher::OVERHEAD) as u64,
             Some(Text::Record { length, .. }) => length,
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// The record to free when the symlink goes.
-    pub(super) fn link_record(dir: &Dir, name: &OsStr) -> Result<Option<(ObjectId, Place)>> {
+    pub(crate) fn link_record(dir: &Dir, name: &OsStr) -> Result<Option<(ObjectId, Place)>> {
         Ok(match parse(&dir.backing.read_link(name)?) {
             Some(Text::Record { place, id, .. }) => Some((id, place)),
             _ => None,

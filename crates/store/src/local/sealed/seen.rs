@@ -3,12 +3,12 @@
 //! The order of writing makes sure that a healthy store is never refused: the opening is listed, then the log's header names it
 //! or raises the epoch, durably, and only then is it told outside. A crash in between leaves the store ahead of what was seen.
 
-use super::backend::{Access, Backend};
-use super::log::{self, LogSeal};
-use super::openings::{Openings, Position, Relation};
-use super::parameters::LOG;
-use super::seal::StoreSeal;
-use super::{Error, Result, Store};
+use crate::backend::{Access, Backend};
+use crate::local::log::{self, LogSeal};
+use crate::local::sealed::openings::{Openings, Position, Relation};
+use crate::local::sealed::parameters::LOG;
+use crate::local::sealed::seal::StoreSeal;
+use crate::{Error, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::log_header::LogHeader;
 use kmsfs_kms::ServiceKey;
@@ -169,7 +169,7 @@ impl Seen {
 
 impl Store {
     /// Has what was last seen of the store follow it.
-    pub(super) fn tell_witness(&self) {
+    pub(crate) fn tell_witness(&self) {
         if let Some(seen) = &self.seen {
             seen.tell(self.log.position());
         }

@@ -3,10 +3,10 @@
 //! A unit is given out only if it reads as zero and was not given out since the mount; the list of free units is a hint,
 //! so a stale one destroys nothing.
 
-use super::backend::{Access, Dir, File};
-use super::mistakes::{Mistake, Seeded};
-use super::parameters::{PRIVATE_FILE, read_file};
-use super::{Error, Result};
+use crate::backend::{Access, Dir, File};
+use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
+use crate::mistakes::{Mistake, Seeded};
+use crate::{Error, Result};
 use kmsfs_format::ObjectId;
 use kmsfs_format::sidecar::{self, Place, UNIT};
 use parking_lot::Mutex;

@@ -2,9 +2,9 @@
 //! one wait for the disk after the other, unless it has read the next ones meanwhile. Those are the first that are left in
 //! the directory.
 
-use super::objects::identity;
-use super::{Dir, Store};
 use crate::backend::File;
+use crate::local::objects::identity;
+use crate::{Dir, Store};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
 use kmsfs_format::sidecar::Place;
@@ -38,7 +38,7 @@ impl Foresight {
 
 impl Store {
     /// As `identity`, of a file in that directory that is about to be unlinked.
-    pub(super) fn identity_of_leaving(&self, dir: &Dir, file: &dyn File) -> Option<(ObjectId, Place)> {
+    pub(crate) fn identity_of_leaving(&self, dir: &Dir, file: &dyn File) -> Option<(ObjectId, Place)> {
         let began = Instant::now();
         let found = identity(file);
         let count = self.foresight.lock().after(file.ino(), began.elapsed() >= WAITED);

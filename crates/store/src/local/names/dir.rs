@@ -1,8 +1,8 @@
 //! Directories of the mount and the bucket that they lie in.
 
-use super::backend;
-use super::parameters::{PRIVATE_FILE, read_file};
-use super::{Error, Result};
+use crate::backend;
+use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
+use crate::{Error, Result};
 use kmsfs_crypto::MetadataCipher;
 use kmsfs_kms::{EncryptionContext, ServiceKey};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
 /// Names and kinds; a kind is 0 where the file system does not tell it.
-pub(super) fn names(dir: &dyn backend::Dir) -> std::io::Result<Vec<(OsString, u32)>> {
+pub(crate) fn names(dir: &dyn backend::Dir) -> std::io::Result<Vec<(OsString, u32)>> {
     let mut names = Vec::new();
     dir.read(0, &mut |entry| {
         names.push((entry.name.to_os_string(), entry.kind));
@@ -22,15 +22,15 @@ pub(super) fn names(dir: &dyn backend::Dir) -> std::io::Result<Vec<(OsString, u3
 
 /// A directory of the mount, held open in the backing store (one descriptor). `Store::root` is the one of buckets.
 pub struct Dir {
-    pub(super) backing: Arc<dyn backend::Dir>,
-    pub(super) ino: u64,
-    pub(super) bucket: Option<Arc<Bucket>>,
+    pub(crate) backing: Arc<dyn backend::Dir>,
+    pub(crate) ino: u64,
+    pub(crate) bucket: Option<Arc<Bucket>>,
     /// Below `buckets/` when it was opened: a hint, since renames of directories above do not change it.
-    pub(super) path: Vec<u8>,
+    pub(crate) path: Vec<u8>,
 }
 
 impl Dir {
-    pub(super) fn new(backing: Arc<dyn backend::Dir>, bucket: Option<Arc<Bucket>>, path: Vec<u8>) -> Result<Arc<Self>> {
+    pub(crate) fn new(backing: Arc<dyn backend::Dir>, bucket: Option<Arc<Bucket>>, path: Vec<u8>) -> Result<Arc<Self>> {
         let ino = backing.metadata()?.ino;
         Ok(Arc::new(Self { backing, ino, bucket, path }))
     }
@@ -55,7 +55,7 @@ impl Dir {
     }
 
     /// Names and kinds (`S_IFMT`) of all that is in it.
-    pub(super) fn entries(&self) -> Result<Vec<(OsString, u32)>> {
+    pub(crate) fn entries(&self) -> Result<Vec<(OsString, u32)>> {
         let mut found = names(self.backing.as_ref())?;
         for (name, kind) in found.iter_mut().filter(|(_, kind)| *kind == 0) {
             *kind = self.backing.stat(name)?.mode & libc::S_IFMT;
@@ -71,11 +71,11 @@ impl Dir {
     }
 
     /// The bucket, or EPERM at the root, where nothing but buckets can be.
-    pub(super) fn in_bucket(&self) -> Result<&Arc<Bucket>> {
+    pub(crate) fn in_bucket(&self) -> Result<&Arc<Bucket>> {
         self.bucket.as_ref().ok_or(Error::Errno(libc::EPERM))
     }
 
-    pub(super) fn path_of(&self, name: &OsStr) -> Vec<u8> {
+    pub(crate) fn path_of(&self, name: &OsStr) -> Vec<u8> {
         let mut path = self.path.clone();
         if !path.is_empty() {
             path.push(b'/');
@@ -93,8 +93,8 @@ impl Dir {
 
 /// A bucket's record: what its symlinks and attributes are encrypted with.
 pub struct Bucket {
-    pub(super) name: String,
-    pub(super) metadata: MetadataCipher,
+    pub(crate) name: String,
+    pub(crate) metadata: MetadataCipher,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,7 +115,7 @@ fn context(bucket: &str) -> EncryptionContext {
 
 impl Bucket {
     /// Writes the record of a new bucket, durably. One that a creation torn by a crash left behind is replaced.
-    pub(super) fn create(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey, now: i64) -> Result<()> {
+    pub(crate) fn create(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey, now: i64) -> Result<()> {
         let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
         let (_, blob) = service.generate_data_key(&context(text)).map_err(kmsfs_sse::RequestError::Kms)?;
         let json = Json { created: now, metadata_key: hex::encode(&blob) };
@@ -130,7 +130,7 @@ impl Bucket {
         Ok(meta.sync()?)
     }
 
-    pub(super) fn open(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey) -> Result<Arc<Self>> {
+    pub(crate) fn open(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey) -> Result<Arc<Self>> {
         let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
         let damaged = |why: &dyn std::fmt::Display| Error::Corrupt(format!("meta/{text}: {why}"));
         let bytes = read_file(meta, name).map_err(|error| damaged(&error))?;

@@ -4,14 +4,15 @@
 //! Until format version 4 they were bound to the bucket and the attribute's name alone. The first opening for writing seals
 //! them anew; from then on the old form is not taken.
 
-use super::attributes::{Carrier, is_user};
-use super::backend::{Access, XattrFlags};
-use super::capabilities::{KEPT_AS, is_reserved, shown_as};
-use super::check::is_fatal;
-use super::dir::Bucket;
-use super::mistakes::{Mistake, Seeded};
-use super::object::Home;
-use super::{Error, Result, Store, Target, birth};
+use crate::backend::{Access, XattrFlags};
+use crate::check::is_fatal;
+use crate::local::attributes::capabilities::{KEPT_AS, is_reserved, shown_as};
+use crate::local::attributes::{Carrier, is_user};
+use crate::local::names::dir::Bucket;
+use crate::local::recovery::birth;
+use crate::mistakes::{Mistake, Seeded};
+use crate::object::Home;
+use crate::{Error, Result, Store, Target};
 use kmsfs_crypto::random;
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::object_id;
@@ -47,7 +48,7 @@ impl Owner {
     }
 }
 
-pub(super) fn is_directory_id(attribute: &OsStr) -> bool {
+pub(crate) fn is_directory_id(attribute: &OsStr) -> bool {
     attribute == DIRECTORY_ID
 }
 
@@ -58,7 +59,7 @@ fn is_sealed(stored: &OsStr) -> bool {
 
 impl Store {
     /// The value that is kept in this attribute.
-    pub(super) fn get_sealed(&self, at: Target<'_>, stored: &OsStr) -> Result<Vec<u8>> {
+    pub(crate) fn get_sealed(&self, at: Target<'_>, stored: &OsStr) -> Result<Vec<u8>> {
         let (sealed, attribute) = (Carrier::of(at)?.get(stored)?, shown_as(stored));
         self.cipher_for(at, |bucket, show| {
             let (owner, carrier) = self.owner(at, false)?;
@@ -73,7 +74,7 @@ impl Store {
     }
 
     /// The value as it is to be stored, and where.
-    pub(super) fn seal_value<'a>(
+    pub(crate) fn seal_value<'a>(
         &self,
         at: Target<'a>,
         attribute: &OsStr,
@@ -125,14 +126,14 @@ impl Store {
     }
 
     /// Attributes, as users see them, whose values are not what was set there.
-    pub(super) fn damaged_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
+    pub(crate) fn damaged_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
         let values = self.values_of(at)?.into_iter();
         let damaged = values.filter(|(_, value)| value.is_none());
         Ok(damaged.map(|(stored, _)| shown_as(&stored).to_os_string()).collect())
     }
 
     /// Attributes, as users see them, whose values are as an earlier version sealed them, while such are taken.
-    pub(super) fn unbound_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
+    pub(crate) fn unbound_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
         let mut unbound = Vec::new();
         if self.seal.takes_unsealed() {
             for stored in sealed_names(at)? {
@@ -146,7 +147,7 @@ impl Store {
     }
 
     /// Seals anew what an earlier version left, durably: everything in the store. Doing it twice does no harm.
-    pub(super) fn bind_values(self: &Arc<Self>) -> Result<()> {
+    pub(crate) fn bind_values(self: &Arc<Self>) -> Result<()> {
         self.each_below(&mut |at| {
             for stored in sealed_names(at)? {
                 self.bind(at, &stored)?;
@@ -166,7 +167,7 @@ impl Store {
     }
 
     /// What is sealed: under the stored attributes' names, `None` for a value that is not what was set.
-    pub(super) fn values_of(&self, at: Target<'_>) -> Result<Vec<(OsString, Option<Vec<u8>>)>> {
+    pub(crate) fn values_of(&self, at: Target<'_>) -> Result<Vec<(OsString, Option<Vec<u8>>)>> {
         let mut values = Vec::new();
         for stored in sealed_names(at)? {
             let value = match self.get_sealed(at, &stored) {
@@ -180,7 +181,7 @@ impl Store {
     }
 
     /// Gives an object the values that `values_of` answered of the one in whose place it comes. Others are not kept.
-    pub(super) fn take_values(&self, at: Target<'_>, values: &[(OsString, Option<Vec<u8>>)]) -> Result<()> {
+    pub(crate) fn take_values(&self, at: Target<'_>, values: &[(OsString, Option<Vec<u8>>)]) -> Result<()> {
         for (stored, value) in values {
             match value {
                 Some(value) => {

@@ -1,12 +1,17 @@
 //! Names: what is in a directory, and what makes, moves and removes it.
 
-use super::backend::{self, NewNode, Rename};
-use super::dir::Bucket;
-use super::mistakes::Mistake;
-use super::objects::identity;
-use super::{Attr, Dir, Error, Result, Store, Target};
+pub(crate) mod dir;
+pub(crate) mod foresight;
+mod symlinks;
+pub(crate) mod unsynced;
+
 use crate::backend::Access;
+use crate::backend::{self, NewNode, Rename};
+use crate::local::names::dir::Bucket;
+use crate::local::objects::identity;
+use crate::mistakes::Mistake;
 use crate::object::Home;
+use crate::{Attr, Dir, Error, Result, Store, Target};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::Header;
 use kmsfs_format::layout::{BLOCK, CipherLen, Geometry};
@@ -31,7 +36,7 @@ impl Store {
     }
 
     /// A name's attributes, with what its object knows better or what its file's length means.
-    pub(super) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
+    pub(crate) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
         let metadata = dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error))?;
         let mut attr = Attr::of(&metadata);
         match metadata.mode & libc::S_IFMT {
@@ -162,7 +167,7 @@ impl Store {
         Ok(Going { ino, last: last || is_dir, on_disk })
     }
 
-    pub(super) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
+    pub(crate) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
         let bytes = self.segments.read(place).unwrap_or_default();
         if self.seeded.is(Mistake::UnitFreedUnseen) {
             return true;

@@ -3,10 +3,10 @@
 //! `openings` in the store lists the newest of them under the store key: a random id each, and the redo log's epoch that it went on from.
 //! The log's header names the last. An opening is listed, durably, before the log names it; one behind that never came to be.
 
-use super::backend::{Backend, Rename};
-use super::mistakes::{Mistake, Seeded};
-use super::parameters::{PRIVATE_FILE, read_file};
-use super::reserve::Reserve;
+use crate::backend::{Backend, Rename};
+use crate::local::reserve::Reserve;
+use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
+use crate::mistakes::{Mistake, Seeded};
 use kmsfs_crypto::{MacKey, StoreKey, random};
 use kmsfs_format::log_header::LogHeader;
 use serde::{Deserialize, Serialize};

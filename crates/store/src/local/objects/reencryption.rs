@@ -1,7 +1,7 @@
 //! Another encryption for an object that exists: its data key wrapped anew, or a new data key.
 
-use super::object::State;
-use super::{Error, Object, Result, Store};
+use crate::object::State;
+use crate::{Error, Object, Result, Store};
 use kmsfs_format::sidecar::Sidecar;
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Algorithm, Encryption, RequestError, WrappedDataKey, arn};
@@ -44,7 +44,7 @@ pub struct Wrapping<'a> {
 }
 
 impl<'a> Wrapping<'a> {
-    pub(super) fn of(sidecar: &'a Sidecar) -> Self {
+    pub(crate) fn of(sidecar: &'a Sidecar) -> Self {
         Self { wrapped: &sidecar.newest().wrapped, unfinished: sidecar.keys.len() > 1 }
     }
 }

@@ -1,9 +1,9 @@
 //! `store.json`, and the making of an empty store.
 
-use super::backend::{Access, Backend, Dir, NewNode, Rename};
-use super::log;
-use super::seal::{self, PRESENT, SEALED, StoreSeal};
-use super::{Error, Result};
+use crate::backend::{Access, Backend, Dir, NewNode, Rename};
+use crate::local::log;
+use crate::local::sealed::seal::{self, PRESENT, SEALED, StoreSeal};
+use crate::{Error, Result};
 use kmsfs_format as format;
 use kmsfs_kms::ServiceKey;
 use parking_lot::Mutex;
@@ -18,11 +18,11 @@ const NEW_FILE: &str = "store.json.new";
 const WITH_FEATURES: u16 = 2;
 /// The feature of objects with two layers of encryption.
 const DUAL_LAYERS: &str = "dual-layer-encryption";
-pub(super) const BUCKETS: &str = "buckets";
-pub(super) const META: &str = "meta";
-pub(super) const SIDECARS: &str = "sidecars";
-pub(super) const LOG: &str = "log";
-pub(super) const LOCK: &str = "lock";
+pub(crate) const BUCKETS: &str = "buckets";
+pub(crate) const META: &str = "meta";
+pub(crate) const SIDECARS: &str = "sidecars";
+pub(crate) const LOG: &str = "log";
+pub(crate) const LOCK: &str = "lock";
 
 /// What is fixed when a store is made. None of it is secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +34,10 @@ pub struct Parameters {
 }
 
 /// Bytes of the lock file.
-pub(super) const OWNER: usize = 16;
+pub(crate) const OWNER: usize = 16;
 
 /// What the lock file says: the pid in decimal, filled up with line feeds.
-pub(super) fn owner(pid: u32) -> [u8; OWNER] {
+pub(crate) fn owner(pid: u32) -> [u8; OWNER] {
     let mut text = [b'\n'; OWNER];
     let digits = pid.to_string();
     text[..digits.len()].copy_from_slice(digits.as_bytes());
@@ -45,7 +45,7 @@ pub(super) fn owner(pid: u32) -> [u8; OWNER] {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Json {
+pub(crate) struct Json {
     pub format_version: u16,
     /// Of version 2, which has one at least, and of later ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -61,8 +61,8 @@ pub(super) struct Json {
     pub mac: String,
 }
 
-pub(super) const PRIVATE_DIR: NewNode = NewNode { mode: 0o700, umask: 0, owner: None };
-pub(super) const PRIVATE_FILE: NewNode = NewNode { mode: 0o600, umask: 0, owner: None };
+pub(crate) const PRIVATE_DIR: NewNode = NewNode { mode: 0o700, umask: 0, owner: None };
+pub(crate) const PRIVATE_FILE: NewNode = NewNode { mode: 0o600, umask: 0, owner: None };
 
 /// Makes an empty store in an empty directory and makes it durable. `service` wraps the store's key.
 pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn ServiceKey) -> Result<()> {
@@ -83,7 +83,7 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn Serv
         mac: String::new(),
     };
     let (json, key) = seal::with_new_key(json, service)?;
-    super::configured::create(backend, &key)?;
+    crate::local::sealed::configured::create(backend, &key)?;
     log::create(root.open_dir(OsStr::new(LOG))?.as_ref(), &log::LogSeal::new(Some(&key)))?;
     // Last of all: a directory with this file is a store.
     let file = root.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
@@ -103,7 +103,7 @@ fn damaged(why: &dyn std::fmt::Display) -> Error {
     Error::Unusable(format!("store.json is damaged: {why}"))
 }
 
-pub(super) fn read_json(backend: &dyn Backend) -> Result<Json> {
+pub(crate) fn read_json(backend: &dyn Backend) -> Result<Json> {
     let text = read_file(backend.root()?.as_ref(), OsStr::new(FILE)).map_err(|error| match error {
         error if error.is_errno(rustix::io::Errno::NOENT) => {
             Error::Unusable("not a kmsfs store: there is no store.json (make one with `kmsfs init`)".into())
@@ -139,7 +139,7 @@ pub(super) fn read_json(backend: &dyn Backend) -> Result<Json> {
 }
 
 /// As a whole, durably: a crash leaves the one or the other.
-pub(super) fn replace_json(backend: &dyn Backend, json: &Json) -> Result<()> {
+pub(crate) fn replace_json(backend: &dyn Backend, json: &Json) -> Result<()> {
     let root = backend.root()?;
     let (new, name) = (OsStr::new(NEW_FILE), OsStr::new(FILE));
     match root.unlink(new) {
@@ -175,17 +175,17 @@ pub struct Features {
 }
 
 impl Features {
-    pub(super) fn read(backend: &dyn Backend) -> Result<Self> {
+    pub(crate) fn read(backend: &dyn Backend) -> Result<Self> {
         let json = read_json(backend)?;
         Ok(Self { dual_layers: AtomicBool::new(!json.features.is_empty()), changing: Mutex::new(()) })
     }
 
-    pub(super) fn dual_layers(&self) -> bool {
+    pub(crate) fn dual_layers(&self) -> bool {
         self.dual_layers.load(Ordering::SeqCst)
     }
 
     /// Durably, at the first call.
-    pub(super) fn add_dual_layers(&self, backend: &dyn Backend, seal: &StoreSeal) -> Result<()> {
+    pub(crate) fn add_dual_layers(&self, backend: &dyn Backend, seal: &StoreSeal) -> Result<()> {
         if self.dual_layers() {
             return Ok(());
         }
@@ -205,7 +205,7 @@ struct Version {
     format_version: u16,
 }
 
-pub(super) fn read_file(dir: &dyn Dir, name: &OsStr) -> Result<Vec<u8>> {
+pub(crate) fn read_file(dir: &dyn Dir, name: &OsStr) -> Result<Vec<u8>> {
     let file = dir.open_file(name, Access::Read)?;
     // The store's own small files; a huge one is not ours.
     let len = file.metadata()?.len.min(1 << 20) as usize;

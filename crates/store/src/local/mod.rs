@@ -1,0 +1,411 @@
+//! A store in a directory of a file system: `Store` and the parts that it is made of.
+//!
+//! `log` and `checkpoint` keep what was acknowledged, `recovery` brings it home after a crash, `segments` hold the records of
+//! sidecars; `sealed` is what says which store this is and that nobody put it back; `names`, `attributes` and `objects` are what
+//! users see.
+
+pub(crate) mod attributes;
+pub(crate) mod checkpoint;
+pub(crate) mod inventory;
+pub(crate) mod log;
+pub(crate) mod names;
+pub(crate) mod objects;
+pub(crate) mod recovery;
+pub(crate) mod reserve;
+pub(crate) mod sealed;
+pub(crate) mod segments;
+
+use crate::backend::{self, Access, Backend, File, Space};
+use crate::local::log::LogUsage;
+use crate::local::log::{Log, LogSeal};
+use crate::local::names::foresight::Foresight;
+use crate::local::objects::Objects;
+use crate::local::objects::memory::Budget;
+use crate::local::recovery::Replayed;
+use crate::local::recovery::birth;
+use crate::local::recovery::birth::Births;
+use crate::local::reserve::Reserve;
+use crate::local::sealed::configured::Configured;
+use crate::local::sealed::openings::{Openings, Position};
+use crate::local::sealed::parameters::{BUCKETS, LOCK, LOG, META, SIDECARS, read_parameters};
+use crate::local::sealed::seal::StoreSeal;
+use crate::local::sealed::seen::Seen;
+use crate::local::sealed::{parameters, seen};
+use crate::local::segments::Segments;
+use crate::mistakes::{Mistake, Seeded};
+use crate::{Dir, Error, Result, object};
+use kmsfs_crypto::Suite;
+use kmsfs_format::layout::{Geometry, MAX_PLAIN, PlainLen};
+use kmsfs_format::log_header::Crashes;
+use kmsfs_format::sidecar::Place;
+use kmsfs_sse::KeyService;
+use kmsfs_witness::Watch;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// A store that is open; all clones of the `Arc` share it. Every method is safe to call from several threads.
+pub struct Store {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) keys: Arc<KeyService>,
+    root: Arc<Dir>,
+    meta: Arc<dyn backend::Dir>,
+    pub(crate) segments: Segments,
+    pub(crate) log: Log,
+    /// Appends share it, a checkpoint takes it alone. Before any object's lock.
+    gate: RwLock<()>,
+    pub(crate) reserve: Reserve,
+    objects: Objects,
+    replayed: Replayed,
+    read_only: AtomicBool,
+    /// Of a store of version 1 that is only read: object files changed in this span may be as a crash left them.
+    untidy: Option<(i64, i64)>,
+    /// Epochs of the redo log that ended in a crash.
+    crashes: Crashes,
+    pub(crate) births: Births,
+    /// For what opens objects on nobody's behalf.
+    me: Weak<Self>,
+    /// What is wrong with the redo log.
+    damage: Option<String>,
+    /// When nothing waited for a checkpoint.
+    settled: Mutex<Instant>,
+    /// What follows the store outside it.
+    seen: Option<Seen>,
+    rolled_back: Option<String>,
+    /// Inodes whose files have other space since a checkpoint, until somebody asks.
+    pub(crate) resized: Mutex<HashSet<u64>>,
+    foresight: Mutex<Foresight>,
+    max_pinned: usize,
+    spare_descriptors: usize,
+    pub(crate) memory: Arc<Budget>,
+    pub(crate) seeded: Seeded,
+    pub(crate) encryptions: u64,
+    pub(crate) rewritten: u64,
+    /// Most plaintext bytes of an object: what the backing file system takes, less headers.
+    /// The backing file system's longest file.
+    longest_file: u64,
+    /// Objects with two layers of encryption may be there.
+    features: parameters::Features,
+    seal: StoreSeal,
+    configured: Configured,
+    /// Held while the store is open.
+    lock: Mutex<Option<Arc<dyn File>>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    pub read_only: bool,
+    /// Go on with what a damaged log holds up to the damage: for a repair.
+    pub cut_damaged_log: bool,
+    /// Bytes that the redo log may hold before a checkpoint; requests under way may go beyond it.
+    pub log_bound: u64,
+    /// Closed objects that keep a descriptor, at most, because the log holds something of them.
+    pub max_pinned: usize,
+    /// Other closed objects whose descriptor is kept in case they are opened again, at most.
+    pub spare_descriptors: usize,
+    /// Bytes of what is verified and kept, of all objects together; open ones may go beyond it.
+    pub cache: usize,
+    /// Chunk encryptions under one key epoch.
+    pub encryptions: u64,
+    /// Bytes of disk that are kept back for a time when it is full; 0 for none.
+    pub reserve: u64,
+    /// Content of at most so many bytes gets a new data key in one commit; more than that chunk by chunk.
+    pub rewritten: u64,
+    /// Who keeps what was last seen of the store.
+    pub watch: Watch,
+    /// The one rule that the store breaks.
+    #[cfg(feature = "testing")]
+    pub mistake: Option<Mistake>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            cut_damaged_log: false,
+            log_bound: log::DEFAULT_BOUND,
+            max_pinned: 256,
+            spare_descriptors: 256,
+            cache: 64 << 20,
+            encryptions: object::ENCRYPTIONS,
+            reserve: 0,
+            rewritten: 16 << 20,
+            watch: Watch::default(),
+            #[cfg(feature = "testing")]
+            mistake: None,
+        }
+    }
+}
+
+/// What stat(2) shows of a name or an object: the backing inode's, with plaintext lengths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    pub ino: u64,
+    /// Type and permissions, as `st_mode`.
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u64,
+    /// Plaintext length; of a symlink, its target's.
+    pub size: u64,
+    pub blocks: u64,
+    /// Nanoseconds since 1970, here and below.
+    pub atime: i64,
+    pub mtime: i64,
+    pub ctime: i64,
+}
+
+impl Store {
+    /// Recovers the redo log, then serves.
+    pub fn open(backend: Arc<dyn Backend>, keys: Arc<KeyService>, options: StoreOptions) -> Result<Arc<Self>> {
+        let access = if options.read_only { Access::Read } else { Access::ReadWrite };
+        let seeded = Seeded::of(&options);
+        let root = backend.root()?;
+        // Says what is wrong with a directory that is no store before its lock is missed.
+        read_parameters(backend.as_ref())?;
+        let lock = take_lock(root.as_ref(), access)?;
+        let reserve = Reserve::of(&backend, if options.read_only { 0 } else { options.reserve })?;
+        let mut compared = seen::compare(backend.as_ref(), keys.service(), &options.watch)?;
+        let rolled_back = compared.finding.take();
+        if access == Access::ReadWrite {
+            backend.put_modes_back()?;
+            // In place, so that a full disk can be mounted.
+            reserve.with_room(|| lock.write_at(&parameters::owner(std::process::id()), 0))?;
+        }
+        let seal = StoreSeal::open(backend.as_ref(), keys.service(), access)?;
+        let features = parameters::Features::read(backend.as_ref())?;
+        let open = |name: &str| {
+            root.open_dir(OsStr::new(name)).map_err(|error| match Error::reaching_part(name, error) {
+                error @ Error::Errno(_) => {
+                    Error::Unusable(format!("{name} cannot be opened ({error}): the store is damaged"))
+                }
+                error => error,
+            })
+        };
+        let of_log = LogSeal::new(seal.key());
+        let found = log::find(open(LOG)?.as_ref(), access, of_log, seal.takes_unsealed(), seeded)?;
+        let outcome = recovery::recover(backend.as_ref(), &reserve, &found, access, options.cut_damaged_log)?;
+        if let Some(damage) = &outcome.corrupt {
+            ::log::error!("{damage}: the store is read-only; restore it from a backup");
+        }
+        let read_only = options.read_only || outcome.corrupt.is_some();
+        let access = if read_only { Access::Read } else { access };
+        let seen = compared.follow(seal.key());
+        let log::Found { file, seal: of_log, header: before, .. } = found;
+        let mut header = outcome.header;
+        let log = match seal.key() {
+            Some(key) if !read_only => {
+                header = birth::of_version_1(backend.as_ref(), key, &header)?;
+                // Listed before the log names it.
+                let openings = Openings::read(backend.as_ref(), key, &before);
+                header.opening = openings.begin(backend.as_ref(), key, &reserve, &before, seeded);
+                if let (true, Some(seen)) = (seeded.is(Mistake::ToldTooEarly), &seen) {
+                    seen.tell(Position::of(&header));
+                }
+                Log::start(file, of_log, &header, options.log_bound, &reserve, seeded)?
+            }
+            _ => {
+                // A crash may have left it in the page cache alone.
+                if let Some(seen) = &seen
+                    && file.sync_data().is_ok()
+                {
+                    seen.tell(Position::of(&before));
+                }
+                Log::unused(file, of_log, &header)
+            }
+        };
+        let births = Births::new(seal.key(), &log, seeded);
+        let segments = Segments::open(open(SIDECARS)?, access, seeded)?;
+        let (root, meta) = (Dir::new(open(BUCKETS)?, None, Vec::new())?, open(META)?);
+        let configured = Configured::read(backend.as_ref(), &seal);
+        let store = Arc::new_cyclic(|me| Self {
+            root,
+            meta,
+            segments,
+            log,
+            gate: RwLock::new(()),
+            reserve,
+            objects: Objects::default(),
+            replayed: outcome.replayed,
+            read_only: AtomicBool::new(read_only),
+            untidy: header.untidy,
+            crashes: header.crashes,
+            births,
+            me: me.clone(),
+            damage: outcome.corrupt,
+            settled: Mutex::new(Instant::now()),
+            seen,
+            rolled_back,
+            foresight: Mutex::default(),
+            resized: Mutex::default(),
+            max_pinned: options.max_pinned,
+            spare_descriptors: options.spare_descriptors,
+            memory: Budget::new(options.cache),
+            seeded,
+            encryptions: options.encryptions,
+            rewritten: options.rewritten,
+            longest_file: lock.max_len(),
+            features,
+            configured,
+            seal,
+            backend,
+            keys,
+            lock: Mutex::new(Some(lock)),
+        });
+        if !read_only {
+            if store.seal.takes_unlisted() {
+                store.list_configurations()?;
+            }
+            let bound = if store.seal.takes_unsealed() { store.bind_values() } else { Ok(()) };
+            match bound {
+                Ok(()) => store.seal.settle(store.keys.service()),
+                // A full disk can be mounted too. The next mount tries again.
+                Err(error) => ::log::warn!(
+                    "attributes cannot be bound to their files ({error}): until they are, ones that were moved are believed"
+                ),
+            }
+            store.reserve.keep();
+            store.tell_witness();
+        }
+        Ok(store)
+    }
+
+    /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed.
+    pub fn close(&self) -> Result<()> {
+        let done = if self.read_only() { Ok(None) } else { self.run_checkpoint(true) };
+        if !self.read_only() {
+            self.tell_witness();
+        }
+        self.read_only.store(true, Ordering::SeqCst);
+        self.forget_all();
+        self.lock.lock().take();
+        // What could not be committed was told to whoever wrote it, and is in the log.
+        done.map(drop)
+    }
+
+    pub fn root(&self) -> &Arc<Dir> {
+        &self.root
+    }
+
+    pub fn keys(&self) -> &Arc<KeyService> {
+        &self.keys
+    }
+
+    pub fn log_usage(&self) -> LogUsage {
+        self.log.usage()
+    }
+
+    pub fn space(&self) -> Result<Space> {
+        Ok(self.backend.space()?)
+    }
+
+    /// Opened so, or made so by damage that was found.
+    pub fn read_only(&self) -> bool {
+        self.read_only.load(Ordering::SeqCst)
+    }
+
+    /// What is wrong with the redo log, for which the store is read-only.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
+    /// Inodes whose `Attr::blocks` checkpoints have changed since this was asked last.
+    pub fn take_resized(&self) -> HashSet<u64> {
+        std::mem::take(&mut self.resized.lock())
+    }
+
+    /// An object that is as long fits the backing file system, or EFBIG.
+    pub(crate) fn check_length(&self, plain: u64, geometry: Geometry) -> Result<()> {
+        let fits = plain <= MAX_PLAIN && PlainLen(plain).cipher(geometry).0 <= self.longest_file;
+        if fits { Ok(()) } else { Err(Error::Errno(libc::EFBIG)) }
+    }
+
+    /// Before the first object of a cipher suite that not every kmsfs knows: from now on they refuse the store.
+    pub(crate) fn allow(&self, suite: Suite) -> Result<()> {
+        match suite {
+            Suite::Aes256Gcm => Ok(()),
+            Suite::DualAes256Gcm => self.features.add_dual_layers(self.backend.as_ref(), &self.seal),
+        }
+    }
+
+    fn has_dual_layers(&self) -> bool {
+        self.features.dual_layers()
+    }
+
+    pub(crate) fn writable(&self) -> Result<()> {
+        if self.read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// What a read-only recovery lays over an object file.
+    pub(crate) fn patch_of(&self, ino: u64) -> Option<Arc<recovery::Patch>> {
+        self.replayed.objects.get(&ino).cloned()
+    }
+
+    /// A record as a read-only recovery has it, if it touches the place at all.
+    pub(crate) fn patched(&self, place: Place) -> Option<Vec<u8>> {
+        let patch = self.replayed.segments.get(&place.segment)?;
+        let mut bytes = self.segments.read(place).ok()?;
+        let read = bytes.len();
+        bytes.resize(place.bytes(), 0);
+        patch.lay_over(place.offset(), &mut bytes, read);
+        Some(bytes)
+    }
+
+    /// Everything that is in a segment, with what a read-only recovery lays over it.
+    pub(crate) fn whole_segment(&self, segment: u32) -> Result<Vec<u8>> {
+        let mut bytes = self.segments.read_whole(segment)?;
+        if let Some(patch) = self.replayed.segments.get(&segment) {
+            let read = bytes.len();
+            bytes.resize(segments::BYTES.max(read), 0);
+            patch.lay_over(0, &mut bytes, read);
+        }
+        Ok(bytes)
+    }
+
+    /// The clock that the backing file system stamps changes with, nanoseconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.backend.now()
+    }
+
+    /// Whether version 1 may have left an object file that changed at that time as a crash found it.
+    fn is_untidy(&self, ctime: i64) -> bool {
+        self.untidy.is_some_and(|(from, to)| (from..=to).contains(&ctime))
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        const SOON: Duration = Duration::from_secs(30);
+        let held = self.log.used() > 0 || self.has_dead() || self.has_many_unsynced() || self.births.has_loose();
+        let mut settled = self.settled.lock();
+        if !held {
+            *settled = Instant::now();
+        }
+        held && (self.log.is_half_full() || settled.elapsed() > SOON)
+    }
+}
+
+fn take_lock(root: &dyn backend::Dir, access: Access) -> Result<Arc<dyn File>> {
+    let name = OsStr::new(LOCK);
+    let reaching = |error| Error::reaching_part(LOCK, error);
+    let before = root.stat(name).map_err(reaching)?.ino;
+    let lock = root.open_file(name, access).map_err(reaching)?;
+    if lock.ino() != before {
+        return Err(Error::Unusable(
+            "a file has another inode number once it is open for writing, as in a lower layer of overlayfs: \
+             copy the store to a file system of its own"
+                .into(),
+        ));
+    }
+    if let Err(error) = lock.try_lock(access == Access::ReadWrite) {
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return Err(error.into());
+        }
+        let mut text = [0; parameters::OWNER];
+        let read = lock.read_at(&mut text, 0).unwrap_or(0);
+        return Err(Error::InUse(String::from_utf8_lossy(&text[..read]).trim().parse().ok()));
+    }
+    Ok(lock)
+}
