@@ -1,0 +1,287 @@
+//! Opening objects: making them, asking for their keys, and what a crash left of them.
+
+use crate::backend::{Access, File, Metadata, NewNode};
+use crate::local::objects::identity;
+use crate::local::recovery::birth;
+use crate::mistakes::Mistake;
+use crate::object::{Home, NewObject, Unverified};
+use crate::{Attr, Dir, Error, Object, Result, Store, Target, Wrapping};
+use kmsfs_crypto::DataKey;
+use kmsfs_kms::Caller;
+use kmsfs_sse::{Encryption, WrappedDataKey};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+impl Store {
+    /// Makes an object and opens it. `key` is its S3 key (path below the bucket). On an error nothing is left behind.
+    pub fn create(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        node: &NewNode,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+    ) -> Result<(Arc<Object>, Attr)> {
+        self.writable()?;
+        let bucket = dir.in_bucket()?.name.clone();
+        let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
+        let making = self.births.making();
+        let made = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
+        let ino = made.ino();
+        let made = self.for_program(dir, name, Access::ReadWrite, made).and_then(|file| {
+            let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
+            let object = Arc::new(Object::new(self, file.clone(), new)?);
+            // A new file has none.
+            *object.has_no_capability.lock() = true;
+            let born = self.born(file.as_ref(), object.id());
+            let attr = object.attr()?;
+            Ok((object, file, attr, born))
+        });
+        let (object, file, attr, born) = made.inspect_err(|_| {
+            // Another that somebody has put there meanwhile is left alone.
+            if dir.backing.stat(name).is_ok_and(|found| found.ino == ino) {
+                let _ = dir.backing.unlink(name);
+            }
+        })?;
+        drop(making);
+        {
+            // Whoever unlinks the inode's former life must be done with it.
+            let _settling = self.settling(attr.ino);
+            self.objects.insert(&object);
+            self.name_changed(attr.ino, attr.mode, dir);
+        }
+        self.born_by_now(&object, file.as_ref(), born);
+        Ok((object, attr))
+    }
+
+    /// Opens an object: asks for its data key every time, on behalf of the caller. Each success wants one `release`.
+    pub fn open_object(self: &Arc<Self>, dir: &Dir, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
+        self.open_judged(dir, name, caller, |_| Ok(())).map(|(object, ())| object)
+    }
+
+    /// The same for an object that is judged first by how it is wrapped. No key is asked for before that.
+    pub fn open_judged<T, E: From<Error>>(
+        self: &Arc<Self>,
+        dir: &Dir,
+        name: &OsStr,
+        caller: &Caller,
+        judge: impl FnOnce(&Wrapping<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<(Arc<Object>, T), E> {
+        let bucket = &dir.in_bucket()?.name;
+        let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
+        let file = self.with_descriptor(|| dir.backing.open_file(name, access));
+        let file = file.map_err(|error| Error::reaching(|| dir.show(name), error))?;
+        let file = self.for_program(dir, name, access, file)?;
+        let ino = file.ino();
+        let _settling = self.settling(ino);
+        let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
+        if let Some(object) = self.objects.hold(ino) {
+            object.attach(home);
+            let judged = object.with_state(|state| judge(&Wrapping::of(&state.sidecar)));
+            let allowed = judged.and_then(|judged| {
+                object.authorize(caller)?;
+                Ok(judged)
+            });
+            return match allowed {
+                Ok(judged) => Ok((object, judged)),
+                Err(error) => {
+                    self.release(&object);
+                    Err(error)
+                }
+            };
+        }
+        let metadata = file.metadata().map_err(Error::from)?;
+        if metadata.nlink == 0 {
+            return Err(Error::Errno(libc::ENOENT).into());
+        }
+        let (object, judged, unsynced) = Unverified::read(self, home(), metadata, &|| dir.show(name), |found| {
+            let judged = judge(&Wrapping::of(&found.sidecar))?;
+            let unsynced = self.may_be_unsynced(file.as_ref(), Some(found.id()));
+            let object = Object::load(self, found, bucket, dir.path_of(name), caller, unsynced)?;
+            Ok::<_, E>((Arc::new(object), judged, unsynced))
+        })?;
+        let unsynced = unsynced || self.seeded.is(Mistake::SettledIsCut);
+        let cut = unsynced && object.cut_back()?;
+        let id = object.with_state(|state| state.id);
+        if let Some(other) = self.objects.by_id.lock().get(&id)
+            && *other != ino
+        {
+            let copy = "another open file carries the same object id: it is a copy";
+            return Err(Error::corrupt(dir.show(name), copy).into());
+        }
+        self.objects.insert(&object);
+        if unsynced && let Err(error) = object.settle(cut) {
+            ::log::warn!("{}: what the crash left cannot be committed yet: {error}", object.show());
+        }
+        Ok((object, judged))
+    }
+
+    /// Whether a crash caught an object that does not open before it was ever durable (R2): it is empty, as after the same
+    /// crash on any file system. Programs find the journals and temporary files that they left, and `open_truncated` makes it
+    /// usable.
+    pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
+        if !self.knows_a_crash() {
+            return false;
+        }
+        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
+        self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref())
+    }
+
+    /// Removes what a crash left of a creation before it could be noted (N4): a file of no bytes, without a birth. Nobody was
+    /// answered that it is there, and nothing is in it; whoever else makes a file such a one could as well have removed it.
+    /// Answers whether it was one.
+    pub fn remove_unborn(&self, dir: &Dir, name: &OsStr) -> Result<bool> {
+        if self.crashes.is_empty() || self.read_only() {
+            return Ok(false);
+        }
+        let _none = self.births.none_is_made();
+        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(false) };
+        let is_unborn = file.metadata()?.len == 0 && birth::named(file.as_ref()).is_none();
+        if !is_unborn || self.loaded(file.ino()).is_some() {
+            return Ok(false);
+        }
+        ::log::warn!("{}: a crash left nothing of it but its name, which is removed", dir.show(name));
+        self.changing(|| dir.backing.unlink(name))?;
+        Ok(true)
+    }
+
+    /// Without one no object is less than what is there says.
+    fn knows_a_crash(&self) -> bool {
+        !self.crashes.is_empty() || self.untidy.is_some()
+    }
+
+    /// Version 1 told it by a blank header and a time in the span of a crash. It is believed in a store of that version that is
+    /// only read.
+    fn is_blank_of_version_1(&self, file: &dyn File) -> bool {
+        file.metadata().is_ok_and(|found| self.is_untidy(found.ctime)) && birth::is_blank(file)
+    }
+
+    /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened, and
+    /// settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
+    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Option<u64> {
+        if !self.knows_a_crash() {
+            return None;
+        }
+        let file = dir.backing.open_file(name, Access::Read).ok()?;
+        if !self.may_be_unsynced(file.as_ref(), None) {
+            return self.is_blank_of_version_1(file.as_ref()).then_some(0);
+        }
+        let store = self.me.upgrade()?;
+        match store.open_object(dir, name, &itself()) {
+            Ok(object) => {
+                let size = object.with_state(crate::object::State::length);
+                store.release(&object);
+                (object.ino() == metadata.ino).then_some(size)
+            }
+            Err(Error::Corrupt(_)) => Some(0),
+            Err(_) => None,
+        }
+    }
+
+    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged or
+    /// its key refuses, gets a new key as `want` says, and if it is damaged a new id too.
+    pub fn open_truncated(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+    ) -> Result<Arc<Object>> {
+        let why = match self.open_object(dir, name, caller) {
+            Ok(object) => {
+                // Nothing is where a crash left nothing: that needs no truncation.
+                object.truncate(0).inspect_err(|_| self.release(&object))?;
+                return Ok(object);
+            }
+            Err(why @ (Error::Corrupt(_) | Error::Sse(_))) => why,
+            Err(error) => return Err(error),
+        };
+        let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
+        if self.read_only() {
+            return self.open_nothing(dir, name, new_key);
+        }
+        ::log::info!("{} is written anew under a new key, since it cannot be read: {why}", dir.show(name));
+        let file = dir.backing.open_file(name, Access::ReadWrite)?;
+        let ino = file.ino();
+        if let Some(object) = self.objects.hold(ino) {
+            // In memory its content can be dropped without its old key.
+            object.attach(|| Home { file: file.clone(), patch: None });
+            object.rewrite(&[], Some(new_key)).inspect_err(|_| self.release(&object))?;
+            return Ok(object);
+        }
+        self.replace(dir, name, file, new_key)
+    }
+
+    /// For a store that is only read: what a crash left of an object that was never committed. Nothing, for as long as it is open.
+    fn open_nothing(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        (data_key, wrapped): (DataKey, WrappedDataKey),
+    ) -> Result<Arc<Object>> {
+        if !self.was_never_committed(dir, name) {
+            return Err(Error::ReadOnly);
+        }
+        let file = dir.backing.open_file(name, Access::Read)?;
+        let _settling = self.settling(file.ino());
+        let new = NewObject { bucket: &dir.in_bucket()?.name, path: dir.path_of(name), data_key, wrapped };
+        let object = Arc::new(Object::new(self, file, new)?);
+        self.objects.insert(&object);
+        Ok(object)
+    }
+
+    /// The same inode with a new object id: what cannot be read is given up.
+    fn replace(
+        self: &Arc<Self>,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        file: Arc<dyn File>,
+        (data_key, wrapped): (DataKey, WrappedDataKey),
+    ) -> Result<Arc<Object>> {
+        let bucket = &dir.in_bucket()?.name;
+        let old = identity(file.as_ref());
+        let unsynced = self.may_be_unsynced(file.as_ref(), None);
+        let values = self.values_of(Target::Name(dir, name))?;
+        file.set_len(0)?;
+        if unsynced && !self.seeded.is(Mistake::RemainsNotCleared) {
+            // Another crash must not bring back what was there before, under the new birth (R4).
+            file.sync()?;
+        }
+        let ino = file.ino();
+        let new = NewObject { bucket, path: dir.path_of(name), data_key, wrapped };
+        let object = Arc::new(Object::new(self, file.clone(), new)?);
+        let born = self.born(file.as_ref(), object.id());
+        object.commit()?;
+        self.take_values(Target::Object(&object), &values)?;
+        self.adopt_new(&object, dir);
+        self.born_by_now(&object, file.as_ref(), born);
+        if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {
+            self.abandon(id, place);
+        }
+        Ok(object)
+    }
+
+    /// Opens an object that is open already, or whose descriptor is at hand, after the same question to the KMS.
+    pub fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>> {
+        let Some(object) = self.objects.hold(ino) else { return Ok(None) };
+        if object.file().is_none()
+            && let Some(home) = self.objects.spare.remove(ino)
+        {
+            object.attach(|| home);
+        }
+        if object.file().is_none() || object.is_buried() {
+            self.release(&object);
+            return Ok(None);
+        }
+        object.authorize(caller).inspect_err(|_| self.release(&object))?;
+        Ok(Some(object))
+    }
+}
+
+/// What the mount asks the KMS for of its own accord.
+fn itself() -> Caller {
+    use rustix::process::{getegid, geteuid, getpid};
+    Caller { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid: getpid().as_raw_nonzero().get().cast_unsigned() }
+}
