@@ -55,7 +55,7 @@ pub fn settle_records(
 /// The only file with its id has another inode than the sidecar says.
 pub fn adopt(store: &Store, object: &Arc<Object>) -> Result<()> {
     let permit = store.permit()?;
-    object.replace_sidecar(|state| state.adopt(store, object.ino()), &permit)
+    object.replace_sidecar(|keyed| keyed.adopt(store, object.ino()), &permit)
 }
 
 /// Takes a name out of its bucket. Answers what was done, or `None` (and the log says why) if it could not be.
@@ -135,7 +135,7 @@ pub fn salvage(
         object.fsync()?;
         Ok(lost)
     });
-    let id = object.with_state(|state| (state.id, object.ino(), state.place));
+    let id = object.with_state(|state| (state.keyed.id(), object.ino(), state.keyed.place()));
     store.release(&object);
     let lost = copied.inspect_err(|_| {
         let _ = dir.backing.unlink(&temporary);

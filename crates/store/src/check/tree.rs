@@ -301,7 +301,7 @@ impl<'a> Tree<'a> {
 
     /// An object that opens: its header, sidecar, keys and seal are right.
     fn object(&mut self, object: &Arc<Object>, dir: &Arc<Dir>, name: &OsStr, ino: u64) -> Result<()> {
-        if object.with_state(|state| state.own_record(ino)).is_none() {
+        if object.with_state(|state| state.keyed.own_record(ino)).is_none() {
             let text = "its sidecar remembers another inode: it was copied or restored";
             let found = self.report.add(Severity::Note, dir.show(name), text);
             if self.options.repair {

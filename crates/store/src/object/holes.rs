@@ -1,18 +1,21 @@
-//! Holes in an object's content: finding them, and making them. The cost follows what is there: a hole is one look at the
-//! tree however large it is, and what takes long is done in steps between which others get at the object.
+//! Holes in an object's content: finding them, and making them. The cost follows what is there: a hole is one look at
+//! the tree however large it is, and what takes long is done in steps between which others get at the object.
 
 use super::content::source::Covered;
 use super::{Object, State};
 use crate::{Error, Result};
-use kmsfs_format::layout::{CHUNK, ChunkIndex, EntrySlot};
+use kmsfs_format::layout::{CHUNK, ChunkIndex};
 use std::ops::Range;
 
 /// Table pages that one step looks at or empties.
 const STEP: usize = 256;
 
+/// What lseek(2) looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeekTo {
+    /// `SEEK_DATA`.
     Data,
+    /// `SEEK_HOLE`.
     Hole,
 }
 
@@ -39,11 +42,11 @@ impl Object {
     /// A step of it.
     fn seek_some(&self, offset: u64, to: SeekTo) -> Result<Seek> {
         let mut state = self.state.write();
-        if offset >= state.length.0 {
+        if offset >= state.length() {
             return Err(Error::Errno(libc::ENXIO));
         }
         let found = state.seek(offset, to);
-        state.bound_memory();
+        state.content.bound_memory();
         found
     }
 
@@ -60,22 +63,22 @@ impl Object {
         Ok(())
     }
 
-    /// A step of it, of whole chunks from that one on. Answers where to go on.
+    /// A step of it, of whole chunks from that one on. Returns where to go on.
     fn punch_some(&self, offset: u64, end: u64, from: u64) -> Result<Option<u64>> {
         self.change(|state, permit| {
             self.store.check_length(end, state.geometry())?;
-            let end = end.min(state.length.0);
+            let end = end.min(state.length());
             if offset >= end {
                 return Ok(None);
             }
-            let whole = offset.div_ceil(CHUNK)..if end == state.length.0 { end.div_ceil(CHUNK) } else { end / CHUNK };
+            let whole = offset.div_ceil(CHUNK)..if end == state.length() { end.div_ceil(CHUNK) } else { end / CHUNK };
             for edge in [offset / CHUNK, (end - 1) / CHUNK] {
                 if whole.contains(&edge) || from > 0 {
                     continue;
                 }
                 state.bring(edge..edge + 1)?;
-                if state.tables.is_present(ChunkIndex(edge)) {
-                    let length = state.length;
+                if state.content.tables.is_present(ChunkIndex(edge)) {
+                    let length = state.content.length();
                     self.edit(state, permit, length, &(edge..edge + 1), &|chunk: ChunkIndex, bytes: &mut [u8]| {
                         let begin = chunk.0 * CHUNK;
                         let from = (offset.max(begin) - begin) as usize;
@@ -88,33 +91,17 @@ impl Object {
             let chunks = whole.start.max(from)..whole.end;
             let done = state.clear(chunks.clone())?;
             state.changed(self.store.now());
-            state.mtime = Some(self.store.now());
+            state.shown.set_mtime(Some(self.store.now()));
             self.give_back(state, &(chunks.start..done).into());
-            state.bound_memory();
+            state.content.bound_memory();
             Ok((done < chunks.end).then_some(done))
         })
     }
 }
 
 impl State {
-    /// The first of these chunks that a table with some entry describes, or their end. What it passes over are holes.
-    pub(super) fn skip_holes(&mut self, chunks: Range<u64>) -> Result<u64> {
-        let geometry = self.geometry();
-        let Some(last) = chunks.end.checked_sub(1).filter(|last| *last >= chunks.start) else { return Ok(chunks.end) };
-        let (EntrySlot::Page(first, _), EntrySlot::Page(last, _)) =
-            (ChunkIndex(chunks.start).slot(geometry), ChunkIndex(last).slot(geometry))
-        else {
-            // The header is there in any case.
-            return Ok(chunks.start);
-        };
-        let home = self.home()?.clone();
-        let next = self.tables.next_page(first.0..last.0 + 1, &|offset, block| home.read_block(offset, block));
-        let next = next.map_err(|error| error.of(&self.show()))?;
-        Ok(next.map_or(chunks.end, |page| page.first_chunk(geometry).0.max(chunks.start)))
-    }
-
     fn seek(&mut self, offset: u64, to: SeekTo) -> Result<Seek> {
-        let (end, is_data) = (self.length.chunks(), to == SeekTo::Data);
+        let (end, is_data) = (self.content.length().chunks(), to == SeekTo::Data);
         let mut chunk = offset / CHUNK;
         for _ in 0..STEP {
             let described = self.skip_holes(chunk..end)?;
@@ -123,18 +110,18 @@ impl State {
             }
             let next = end.min(described + ChunkIndex(described).run(self.geometry()));
             self.bring(described..next)?;
-            if let Some(found) = (described..next).find(|n| self.tables.is_present(ChunkIndex(*n)) == is_data) {
+            if let Some(found) = (described..next).find(|n| self.content.tables.is_present(ChunkIndex(*n)) == is_data) {
                 return Ok(Seek::Found(offset.max(found * CHUNK)));
             }
             chunk = next;
             if chunk == end {
-                return if is_data { Err(Error::Errno(libc::ENXIO)) } else { Ok(Seek::Found(self.length.0)) };
+                return if is_data { Err(Error::Errno(libc::ENXIO)) } else { Ok(Seek::Found(self.length())) };
             }
         }
         Ok(Seek::GoOn(chunk * CHUNK))
     }
 
-    /// Makes holes of whole chunks. Answers where it stopped, after a step.
+    /// Makes holes of whole chunks. Returns where it stopped, after a step.
     fn clear(&mut self, chunks: Range<u64>) -> Result<u64> {
         let geometry = self.geometry();
         let mut chunk = chunks.start;
@@ -145,14 +132,7 @@ impl State {
             }
             let next = chunks.end.min(chunk + ChunkIndex(chunk).run(geometry));
             self.bring(chunk..next)?;
-            match ChunkIndex(chunk).slot(geometry) {
-                EntrySlot::Page(page, 0) if next - chunk == geometry.page_chunks() => self.tables.clear_page(page),
-                _ => (chunk..next).map(ChunkIndex).for_each(|index| {
-                    if self.tables.is_present(index) {
-                        self.tables.set(index, None);
-                    }
-                }),
-            }
+            self.content.clear(chunk..next);
             chunk = next;
         }
         Ok(chunk)

@@ -1,148 +1,70 @@
-//! One object: its content, tables, seal and keys, from when it is opened until nothing in the log is its any more.
+//! One object, from when it is opened until nothing in the log is its any more.
+//!
+//! What there is to know of an object has five parts, each with fields of its own: its present content, what of it is
+//! committed and durable, its keys, its names and descriptor, and its times. `Object` has them under one lock, and its
+//! methods are what takes several of them: a file for each thing that is done with an object.
 
+mod authorize;
+mod checkpoint;
 mod commit;
 mod content;
-mod cramped;
 mod durability;
 mod holes;
+mod keyed;
 mod lifetime;
-mod lock;
 mod opening;
+mod read;
 mod reencrypt;
 mod relocate;
 mod rewrite;
 mod shown;
 mod space;
+mod sync;
+mod truncate;
 mod write;
 
 use super::backend::{self, File};
-use super::memory::Share;
-use super::mistakes::Seeded;
 use super::{Attr, Result, SetAttr, Store};
-pub(super) use commit::Noted;
-use content::md5;
-use content::ranges::Ranges;
-pub(super) use content::tables::Tables;
-use durability::homes::Homes;
+pub(super) use checkpoint::Noted;
+use content::{Ahead, Content, named};
+use durability::Durability;
 pub use holes::SeekTo;
-use kmsfs_crypto::{ChunkCipher, ObjectKeys, Suite};
+pub(super) use keyed::ENCRYPTIONS;
+pub(super) use keyed::Keyed;
+use kmsfs_crypto::ObjectKeys;
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::Seal;
-use kmsfs_format::layout::{Geometry, PlainLen};
-use kmsfs_format::sidecar::{Place, Sidecar};
+use kmsfs_format::layout::{ChunkIndex, Geometry, PlainLen};
 use kmsfs_sse::Algorithm;
-pub use lifetime::held::Held;
-pub(super) use lifetime::home::Home;
-pub(super) use opening::load::NewObject;
-pub(super) use opening::salvage::{Remains, Salvaged};
-pub(super) use opening::unverified::{Unverified, read_header};
+pub use lifetime::Held;
+pub(super) use lifetime::Home;
+use lifetime::{Lifetime, Users};
+pub(super) use opening::{NewObject, Remains, Salvaged, Unverified, read_header};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeSet, HashMap};
+use shown::{Asked, Shown};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-pub use write::ENCRYPTIONS;
-
-/// Bytes that an object takes in memory, beside its tables: its keys, its sidecar and their records.
-const KEPT: usize = 4096;
 
 /// An object that is open, or has something in the redo log.
 pub struct Object {
     store: Arc<Store>,
     ino: u64,
-    /// Handles that are open; the object is dead when there is none and no name.
-    pub(super) handles: AtomicUsize,
-    /// Those who use its descriptor without a handle: it is not given up meanwhile.
-    users: AtomicUsize,
-    pub(super) state: RwLock<State>,
-    /// Ciphertext that was read along with the header, for the first READ.
-    ahead: Mutex<Vec<u8>>,
-    asked: shown::Asked,
-    /// What is known of a file capability: `false` that there may be one. Nobody asks for this object's state meanwhile.
+    users: Users,
+    state: RwLock<State>,
+    ahead: Ahead,
+    asked: Asked,
+    /// What is known of a file capability: `false` that there may be one. Nobody asks for this object's state
+    /// meanwhile.
     pub(super) has_no_capability: Mutex<bool>,
 }
 
-// Each is a fact of its own.
-#[allow(clippy::struct_excessive_bools)]
+/// The five parts.
 pub(super) struct State {
-    /// `None` while the object is closed, nobody uses it, and there is nothing to be done in its file.
-    home: Option<Home>,
-    pub(super) id: ObjectId,
-    suite: Suite,
-    keys: Arc<Keys>,
-    pub(super) sidecar: Sidecar,
-    pub(super) place: Place,
-    /// The sidecar's record, as it is on disk or will be.
-    record: Vec<u8>,
-    /// The inode that the record names: another one if this file is a copy, or its store was restored.
-    record_ino: u64,
-    /// A change of the record failed halfway: the next commit brings it along.
-    record_unwritten: bool,
-    /// Present plaintext length.
-    length: PlainLen,
-    tables: Tables,
-    memory: Share,
-    seeded: Seeded,
-    /// Something to commit.
-    dirty: bool,
-    seal: Seal,
-    running_md5: Option<md5::RunningMd5>,
-    /// `seal` has been committed: false until the first commit of a new object.
-    committed: bool,
-    /// Lowest number of chunks that the object had since the latest commit.
-    cut: u64,
-    /// The file's space has to follow a cut, even where its length does already: some may be reserved beyond the end.
-    trim: bool,
-    /// Chunks that became holes while the object file, or the log, had content of theirs: their space waits for a checkpoint.
-    vacated: Ranges,
-    /// Everything in the object file changed its place: until a checkpoint has brought it home, no chunk is quiet.
-    relocated: bool,
-    /// Chunks that commits stopped referring to, and those commits' sequences, until they are known durable.
-    dropped: Vec<Dropped>,
-    /// Sequence of the newest commit that is known durable.
-    durable_sequence: u64,
-    sidecar_durable: bool,
-    homes: Homes,
-    pub(super) logged: Logged,
-    /// A modification time that the inode does not have yet, or that a write home would undo.
-    mtime: Option<i64>,
-    /// When content or length changed last, which the inode may not show yet.
-    changed_at: i64,
-    /// Path below `buckets/`, as a hint for recovery.
-    pub(super) path: Vec<u8>,
-    /// No name is left.
-    pub(super) unlinked: bool,
-    /// No handle either: it is among the dead.
-    pub(super) buried: bool,
-}
-
-struct Dropped {
-    chunks: std::ops::Range<u64>,
-    sequence: u64,
-}
-
-/// What the redo log holds of an object.
-#[derive(Default)]
-pub(super) struct Logged {
-    /// The object appended in this epoch, so the log knows its path.
-    hinted: bool,
-    /// Newest position of each chunk's ciphertext, and its length.
-    chunks: HashMap<u64, (u64, usize)>,
-    /// Chunks whose newest record in the log is not what they are: a change failed after it had been appended.
-    overtaken: BTreeSet<u64>,
-    /// Header block, pages and nodes: offset in the object file, position, length; in order.
-    ranges: Vec<(u64, u64, usize)>,
-    sidecar: bool,
-}
-
-impl Logged {
-    pub(super) fn is_empty(&self) -> bool {
-        !self.is_of_home() && !self.sidecar
-    }
-
-    /// Something belongs into the object file.
-    fn is_of_home(&self) -> bool {
-        !(self.chunks.is_empty() && self.ranges.is_empty())
-    }
+    content: Content,
+    durability: Durability,
+    pub(super) keyed: Keyed,
+    lifetime: Lifetime,
+    shown: Shown,
 }
 
 /// What a closed object cannot give up yet, and the descriptor that it gave up.
@@ -156,33 +78,44 @@ pub(super) enum Kept {
     Nothing(Option<Home>),
 }
 
-/// The data keys by the first key epoch that each serves, and the ciphers of the epochs that were met.
-struct Keys {
-    keys: Vec<(u16, Arc<ObjectKeys>)>,
-    ciphers: RwLock<HashMap<u16, Arc<ChunkCipher>>>,
-}
-
 /// What HeadObject says about an object's encryption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectEncryption {
+    /// What x-amz-server-side-encryption says.
     pub algorithm: Algorithm,
     /// Full ARN; `None` for AES256.
     pub key_arn: Option<String>,
+    /// Whether the data key is under the bucket's key, and that under the KMS key.
     pub bucket_key: bool,
 }
 
 impl Object {
+    /// Of an object that has just been opened or made, with one handle.
+    fn with(store: &Arc<Store>, ino: u64, state: State, ahead: Vec<u8>) -> Self {
+        Self {
+            store: store.clone(),
+            ino,
+            users: Users::one_handle(),
+            state: RwLock::new(state),
+            ahead: Ahead::new(ahead),
+            asked: Asked::default(),
+            has_no_capability: Mutex::default(),
+        }
+    }
+
+    /// The number of its inode.
     pub fn ino(&self) -> u64 {
         self.ino
     }
 
     pub(super) fn id(&self) -> ObjectId {
-        self.state.read().id
+        self.state.read().keyed.id()
     }
 
+    /// Of the newest data key.
     pub fn encryption(&self) -> ObjectEncryption {
         let state = self.state.read();
-        let wrapped = &state.sidecar.newest().wrapped;
+        let wrapped = &state.keyed.sidecar().newest().wrapped;
         ObjectEncryption {
             algorithm: wrapped.algorithm,
             key_arn: (wrapped.algorithm != Algorithm::Aes256).then(|| wrapped.key_arn.clone()),
@@ -190,9 +123,10 @@ impl Object {
         }
     }
 
+    /// What stat(2) shows; `EBADF` without a descriptor.
     pub fn attr(&self) -> Result<Attr> {
         let state = self.state.read();
-        let mut attr = Attr::of(&state.home()?.file.metadata()?);
+        let mut attr = Attr::of(&state.lifetime.file()?.metadata()?);
         state.correct(&mut attr);
         Ok(attr)
     }
@@ -205,7 +139,7 @@ impl Object {
     pub(super) fn set_attr(&self, changes: &SetAttr) -> Result<Attr> {
         self.asked.again();
         let mut state = self.state.write();
-        let file = state.home()?.file.clone();
+        let file = state.lifetime.file()?.clone();
         if changes.uid.is_some() || changes.gid.is_some() {
             file.set_owner(changes.uid, changes.gid)?;
         }
@@ -217,7 +151,7 @@ impl Object {
         }
         if changes.mtime.is_some() {
             // A commit may write home later, which must not show.
-            state.mtime = changes.mtime;
+            state.shown.set_mtime(changes.mtime);
         }
         let mut attr = Attr::of(&file.metadata()?);
         state.correct(&mut attr);
@@ -226,49 +160,61 @@ impl Object {
 
     /// Where its attributes are, if it has a descriptor.
     pub(super) fn file(&self) -> Option<Arc<dyn File>> {
-        self.state.read().home.as_ref().map(|home| home.file.clone())
+        self.state.read().lifetime.file().ok().cloned()
     }
 
-    /// Of the committed state, without quotes; commits first. An MD5 only where the content was hashed as it was written,
-    /// and is still the same.
+    /// Of the committed state, without quotes; commits first. An MD5 only where the content was hashed as it was
+    /// written, and is still the same.
     pub fn etag(&self) -> Result<String> {
-        if self.state.read().dirty && !self.store.read_only() {
+        if self.state.read().durability.is_dirty() && !self.store.read_only() {
             self.commit()?;
         }
         let state = self.state.read();
-        let bytes: [u8; 16] = match state.seal.md5 {
+        let seal = state.durability.seal();
+        let bytes: [u8; 16] = match state.content.md5() {
             Some(md5) => md5,
-            None => kmsfs_crypto::opaque_tag(&state.id.0, [&state.seal.entries, &state.seal.top], state.seal.length.0),
+            None => kmsfs_crypto::opaque_tag(&state.keyed.id().0, [&seal.entries, &seal.top], seal.length.0),
         };
         Ok(hex::encode(bytes))
     }
 
-    /// The object has a descriptor again, or has one still.
-    pub(super) fn attach(&self, home: impl FnOnce() -> Home) {
+    /// From now on what is written to this empty object is hashed. The first change that is no appending ends that, and
+    /// so does the last close.
+    pub fn begin_md5(&self) {
         let mut state = self.state.write();
-        if state.home.is_none() {
-            state.home = Some(home());
+        if state.content.begin_md5() {
+            state.durability.changed();
         }
     }
 
-    /// Gives up descriptor and ahead-read bytes if nothing needs them. Answers what is kept all the same.
+    /// The object has a descriptor again, or has one still.
+    pub(super) fn attach(&self, home: impl FnOnce() -> Home) {
+        self.state.write().lifetime.attach(home);
+    }
+
+    /// Gives up descriptor and ahead-read bytes if nothing needs them. Returns what is kept all the same.
     pub(super) fn detach(&self) -> Kept {
         let mut state = self.state.write();
-        if self.is_in_use() {
+        if self.users.are_there() {
             return Kept::InUse;
         }
+        let State { content, durability, lifetime, .. } = &mut *state;
         // What a checkpoint will punch out of the file needs it too.
-        if state.dirty || !state.committed || state.logged.is_of_home() || !state.vacated.is_empty() {
+        if durability.is_dirty()
+            || !durability.is_committed()
+            || durability.logged.is_of_home()
+            || !content.vacated.is_empty()
+        {
             return Kept::Open;
         }
-        state.running_md5 = None;
-        if state.homes.are_loose() {
+        content.end_md5();
+        if durability.homes.are_loose() {
             self.store.births.add_loose();
         }
-        let home = state.home.take();
-        state.bound_memory();
-        *self.ahead.lock() = Vec::new();
-        if state.logged.is_empty() { Kept::Nothing(home) } else { Kept::Record }
+        let home = lifetime.detach();
+        content.bound_memory();
+        self.ahead.free();
+        if durability.logged.is_empty() { Kept::Nothing(home) } else { Kept::Record }
     }
 
     /// Ends what opening it began.
@@ -276,22 +222,46 @@ impl Object {
         self.store.release(self);
     }
 
-    /// It is among the dead from now on. Answers false if it is already, or somebody has it open.
+    pub(super) fn add_handle(&self) {
+        self.users.add_handle();
+    }
+
+    /// Returns whether it was the last one.
+    pub(super) fn remove_handle(&self) -> bool {
+        self.users.remove_handle()
+    }
+
+    pub(super) fn has_handles(&self) -> bool {
+        self.users.have_handles()
+    }
+
+    /// It has lost its last name.
+    pub(super) fn unlink(&self) {
+        self.state.write().lifetime.unlink();
+    }
+
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.state.read().lifetime.is_unlinked()
+    }
+
+    /// It is among the dead from now on. Returns false if it is already, or somebody has it open.
     pub(super) fn is_dead_now(&self) -> bool {
         let mut state = self.state.write();
-        let dies = !state.buried && self.handles.load(Ordering::SeqCst) == 0;
-        state.buried |= dies;
-        dies
+        !self.users.have_handles() && state.lifetime.bury()
     }
 
     pub(super) fn is_buried(&self) -> bool {
-        self.state.read().buried
+        self.state.read().lifetime.is_buried()
+    }
+
+    pub(super) fn is_logged(&self) -> bool {
+        !self.state.read().durability.logged.is_empty()
     }
 
     /// Closed, with nothing in the log: all there is of it is on disk.
     pub(super) fn is_at_rest(&self) -> bool {
         let state = self.state.read();
-        state.home.is_none() && state.logged.is_empty()
+        !state.lifetime.has_home() && state.durability.logged.is_empty()
     }
 
     pub(super) fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -299,58 +269,95 @@ impl Object {
     }
 
     pub(super) fn backing_file(&self) -> Result<Arc<dyn File>> {
-        Ok(self.state.read().home()?.file.clone())
+        Ok(self.state.read().lifetime.file()?.clone())
     }
 
     pub(super) fn newest_key(&self) -> Result<Arc<ObjectKeys>> {
-        self.state.read().keys.newest().cloned()
+        self.state.read().keyed.newest().cloned()
     }
 
     pub(super) fn bucket_name(&self) -> String {
-        self.state.read().sidecar.bucket.clone()
+        self.state.read().keyed.sidecar().bucket.clone()
     }
 
     pub(super) fn rename_to(&self, path: Vec<u8>) {
-        self.state.write().path = path;
+        self.state.write().lifetime.rename_to(path);
     }
 
     pub(super) fn show(&self) -> String {
-        String::from_utf8_lossy(&self.state.read().path).into_owned()
+        self.state.read().lifetime.show()
     }
 }
 
 impl State {
-    fn home(&self) -> Result<&Home> {
-        // An object without a descriptor has neither a handle nor anybody who holds it.
-        self.home.as_ref().ok_or(super::Error::Errno(libc::EBADF))
-    }
-
-    pub(super) fn geometry(&self) -> Geometry {
-        Geometry::of(self.suite)
+    fn geometry(&self) -> Geometry {
+        self.content.geometry()
     }
 
     pub(super) fn length(&self) -> u64 {
-        self.length.0
+        self.content.length().0
     }
 
     fn correct(&self, attr: &mut Attr) {
-        attr.size = self.length.0;
-        if let Some(mtime) = self.mtime {
-            attr.mtime = mtime;
-        }
-        attr.ctime = attr.ctime.max(self.changed_at);
+        self.shown.correct(attr, self.content.length());
     }
 
-    /// Lets go of half of the tables that can be read again, where all objects together keep too much.
-    fn bound_memory(&mut self) {
-        if self.memory.set(KEPT + self.tables.bytes()) {
-            self.tables.evict_half();
-            self.memory.set(KEPT + self.tables.bytes());
-        }
+    /// Brings the pages of a range of chunks.
+    fn bring(&mut self, chunks: Range<u64>) -> Result<()> {
+        named(self.content.bring(self.lifetime.home()?, chunks), || self.lifetime.show())
     }
 
-    fn show(&self) -> String {
-        String::from_utf8_lossy(&self.path).into_owned()
+    /// Makes the tables follow a new length, which the content does not have yet.
+    fn resize(&mut self, new: PlainLen) -> Result<()> {
+        self.content.resize(self.lifetime.home()?, new)
+    }
+
+    /// Brings what a cut to that length changes; the cut itself cannot fail then.
+    fn prepare_cut(&mut self, new: PlainLen) -> Result<()> {
+        self.content.prepare_cut(self.lifetime.home()?, new)
+    }
+
+    /// As `Content::skip_holes`.
+    fn skip_holes(&mut self, chunks: Range<u64>) -> Result<u64> {
+        named(self.content.skip_holes(self.lifetime.home()?, chunks), || self.lifetime.show())
+    }
+
+    /// W1. The chunk's page has been brought.
+    fn is_quiet(&self, chunk: ChunkIndex) -> bool {
+        self.durability.is_quiet(chunk, &self.content.tables)
+    }
+
+    /// Content or length has changed.
+    fn changed(&mut self, now: i64) {
+        self.durability.changed();
+        self.shown.changed(now);
+        self.content.changed();
+    }
+
+    /// A change of the keys and of the sidecar's record. A record that has moved is the header's matter too, and so is
+    /// another key epoch.
+    fn change_keys<T>(&mut self, change: impl FnOnce(&mut Keyed) -> Result<T>) -> Result<T> {
+        let before = (self.keyed.place(), self.keyed.epoch());
+        let done = change(&mut self.keyed)?;
+        if (self.keyed.place(), self.keyed.epoch()) != before {
+            self.durability.changed();
+        }
+        Ok(done)
+    }
+
+    /// The present state has become the committed one.
+    fn settle(&mut self, seal: Seal, first: bool) {
+        let dropped = if first { Vec::new() } else { self.content.tables.dropped() };
+        self.durability.settle(seal, first, dropped);
+        self.content.settle(seal.md5, !first);
+        self.content.bound_memory();
+    }
+
+    /// The object's path, with its first record in an epoch.
+    fn hint(&self) -> &[u8] {
+        use kmsfs_format::log_record::MAX_HINT;
+        let path = self.lifetime.path();
+        if self.durability.logged.is_hinted() || path.len() > MAX_HINT { &[] } else { path }
     }
 }
 

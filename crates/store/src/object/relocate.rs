@@ -1,16 +1,16 @@
 //! Other content under another number of layers: every chunk and table of the object gets another place.
 //!
-//! What is committed is in the way, so all of it goes through the log: one write, with the mark, so that either everything
-//! has moved or nothing. Until a checkpoint has brought it home, later changes go through the log too (`State::relocated`):
-//! replaying the log in order would overwrite what was written straight home.
+//! What is committed is in the way, so all of it goes through the log: one write, with the mark, so that either
+//! everything has moved or nothing. Until a checkpoint has brought it home, later changes go through the log too
+//! (`Durability::relocated`): replaying the log in order would overwrite what was written straight home.
 
-use super::{Logged, Object, State};
+use super::{Object, State};
 use crate::Result;
 use crate::checkpoint::Permit;
 use kmsfs_crypto::{DataKey, wiped};
 use kmsfs_format::entry::Entry;
-use kmsfs_format::header::{ENTRIES_AT, Header, SUITE_AND_SEAL, Seal};
-use kmsfs_format::layout::{BLOCK, CHUNK, ChunkIndex, Geometry, PlainLen};
+use kmsfs_format::header::{ENTRIES_AT, SUITE_AND_SEAL};
+use kmsfs_format::layout::{CHUNK, ChunkIndex, Geometry, PlainLen};
 use kmsfs_format::log_record::{Body, Record};
 use kmsfs_format::sidecar::Place;
 use kmsfs_sse::WrappedDataKey;
@@ -25,43 +25,42 @@ impl Object {
         state: &mut State,
         permit: &Permit<'_>,
         data: &[u8],
-        (data_key, wrapped): (DataKey, WrappedDataKey),
+        key: (DataKey, WrappedDataKey),
     ) -> Result<Option<Place>> {
-        let suite = data_key.suite();
+        let suite = key.0.suite();
         self.store.allow(suite)?;
-        state.suite = suite;
-        state.tables = state.tables.emptied(state.geometry());
-        state.cut = 0;
-        state.length = PlainLen(0);
-        let moved = state.rekey(&self.store, self.ino, data_key, wrapped)?;
+        state.content.relocate(Geometry::of(suite));
+        state.durability.cut_to(0);
+        let moved = state.change_keys(|keyed| keyed.rekey(&self.store, self.ino, key))?;
         state.changed(self.store.now());
         let runs = self.encrypt_anew(state, data)?;
-        self.ahead.lock().clear();
-        if state.committed {
+        self.ahead.clear();
+        if state.durability.is_committed() {
             self.commit_moved(state, permit, &runs)?;
         } else {
             // Nothing refers to anything in the file yet.
-            state.homes.write_uncovered();
+            state.durability.homes.write_uncovered();
             for (first, bytes) in &runs {
-                state.home()?.file.write_at(bytes, first.offset(state.geometry()))?;
+                state.lifetime.file()?.write_at(bytes, first.offset(state.geometry()))?;
             }
             self.commit_state(state, permit, false)?;
         }
         Ok(moved)
     }
 
-    /// The content's chunks, with their entries in the tables. Those of zeros are holes, so that a sparse file stays one.
+    /// The content's chunks, with their entries in the tables. Those of zeros are holes, so that a sparse file stays
+    /// one.
     fn encrypt_anew(&self, state: &mut State, data: &[u8]) -> Result<Vec<Run>> {
         let length = PlainLen(data.len() as u64);
         self.store.check_length(length.0, state.geometry())?;
         state.resize(length)?;
         state.bring(0..length.chunks())?;
-        state.length = length;
-        state.count_encryptions(length.chunks(), self.store.encryptions)?;
-        let epoch = state.seal.epoch;
-        let cipher = state.keys.cipher(epoch)?;
+        state.content.set_length(length);
+        state.keyed.count_encryptions(length.chunks(), self.store.encryptions)?;
+        let epoch = state.keyed.epoch();
+        let cipher = state.keyed.present_cipher()?;
         let geometry = state.geometry();
-        let tables = &mut state.tables;
+        let tables = &mut state.content.tables;
         wiped(|| {
             let sealing = cipher.sealing();
             let mut runs: Vec<Run> = Vec::new();
@@ -84,43 +83,38 @@ impl Object {
     /// As C2 and C3, with the chunks and the cipher suite among the ranges.
     fn commit_moved(&self, state: &mut State, _permit: &Permit<'_>, runs: &[Run]) -> Result<()> {
         let geometry = state.geometry();
-        let home = state.home()?.clone();
-        let (entries, top) = state.tables.rehash(&|offset, block| home.read_block(offset, block))?;
-        let seal = Seal { sequence: state.seal.sequence + 1, length: state.length, entries, top, ..state.seal };
-        let keys = state.keys.clone();
-        let key = keys.newest()?;
-        let half = Header::write(state.id, state.suite, &seal, state.place, |sealed| key.mac_seal(sealed));
+        let file = state.lifetime.file()?.clone();
+        let seal = state.next_seal()?;
+        let half = state.keyed.seal(&seal)?;
         let length = seal.length.cipher(geometry).0;
-        match home.file.allocate(0, length) {
+        match file.allocate(0, length) {
             // Where it cannot be had, the checkpoint has to try.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
             done => done?,
         }
         let mut ranges = vec![(SUITE_AND_SEAL.start as u64, half[SUITE_AND_SEAL].to_vec())];
-        ranges.extend(state.tables.changes(ENTRIES_AT as u64).into_iter().map(|change| (change.offset, change.bytes)));
+        ranges.extend(
+            state.content.tables.changes(ENTRIES_AT as u64).into_iter().map(|change| (change.offset, change.bytes)),
+        );
         let positions = self.append_moved(state, runs, &ranges, length)?;
 
         let (of_runs, of_ranges) = positions.split_at(runs.len());
-        let mut logged = Logged { hinted: true, sidecar: true, ..Logged::default() };
+        let logged = &mut state.durability.logged;
+        logged.relocate();
         for ((first, bytes), position) in runs.iter().zip(of_runs) {
-            for (n, chunk) in (0..).zip(bytes.chunks(CHUNK as usize)) {
-                logged.chunks.insert(first.0 + n, (position + n * CHUNK, chunk.len()));
-            }
+            logged.add_chunks(first.0, bytes, *position);
         }
-        // Tables and chunks in their former places need not go home any more; of the header's entries what is not changed must.
-        logged.ranges = state.logged.ranges.iter().filter(|(offset, _, _)| *offset < BLOCK).copied().collect();
-        logged.ranges.extend(ranges.iter().zip(of_ranges).map(|((offset, bytes), at)| (*offset, *at, bytes.len())));
-        state.logged = logged;
-        state.relocated = true;
-        state.record_unwritten = false;
+        logged
+            .add_commit(ranges.iter().zip(of_ranges).map(|((offset, bytes), at)| (*offset, (*at, bytes.len()))), true);
+        state.durability.relocated();
+        state.durability.record_written();
         state.settle(seal, false);
-        state.bound_memory();
-        home.file.set_times(None, Some(self.store.now()))?;
-        state.mtime = None;
+        file.set_times(None, Some(self.store.now()))?;
+        state.shown.set_mtime(None);
         Ok(())
     }
 
-    /// Answers the positions of runs and ranges.
+    /// Returns the positions of runs and ranges.
     fn append_moved(
         &self,
         state: &mut State,
@@ -128,24 +122,22 @@ impl Object {
         ranges: &[(u64, Vec<u8>)],
         length: u64,
     ) -> Result<Vec<u64>> {
-        let hint = state.hint();
         let geometry = state.geometry();
         let object = |offset, bytes| Body::Object { offset, bytes };
-        let place = state.place;
-        let mark = state.homes.prepare(|_| false);
+        let place = state.keyed.place();
+        let mark = state.durability.homes.prepare(|_| false);
         let bodies = runs
             .iter()
             .map(|(first, bytes)| object(first.offset(geometry), &bytes[..]))
             .chain(ranges.iter().map(|(offset, bytes)| object(*offset, &bytes[..])))
             .chain([
-                Body::Segment { segment: place.segment, offset: place.offset(), bytes: &state.record },
+                Body::Segment { segment: place.segment, offset: place.offset(), bytes: state.keyed.record() },
                 Body::Mark(mark.mark(length)),
             ]);
-        let mut hint = &hint[..];
-        let records: Vec<_> =
-            bodies.map(|body| Record { object_id: state.id, hint: std::mem::take(&mut hint), body }).collect();
+        let (object_id, mut hint) = (state.keyed.id(), state.hint());
+        let records: Vec<_> = bodies.map(|body| Record { object_id, hint: std::mem::take(&mut hint), body }).collect();
         let positions = self.store.log.append_content(&records)?;
-        state.homes.told(&mark);
+        state.durability.homes.told(&mark);
         Ok(positions)
     }
 }

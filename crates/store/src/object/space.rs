@@ -1,9 +1,8 @@
 //! Backing space: reserving it, and giving back what holes and cuts leave unused.
 
-use super::write::chunks_of;
-use super::{Object, Ranges, State};
+use super::content::{Ranges, chunks_of};
+use super::{Object, State};
 use crate::backend::File;
-use crate::mistakes::Mistake;
 use crate::{Error, Result};
 use kmsfs_format::layout::{BLOCK, CHUNK, ChunkIndex, EntrySlot, PlainLen};
 use std::ops::Range;
@@ -21,16 +20,17 @@ impl Object {
         let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;
         self.store.check_length(end, geometry)?;
         let from = ChunkIndex::at(offset).offset(geometry);
-        let file = state.home()?.file.clone();
+        let file = state.lifetime.file()?.clone();
         let reserved = file.allocate(from, PlainLen(end).cipher(geometry).0.saturating_sub(from));
-        if reserved.is_err() && state.logged.is_empty() {
+        if reserved.is_err() && state.durability.logged.is_empty() {
             // What was reserved before it failed: none of it beyond the end is wanted, as long as the log wants none.
             file.set_len(file.metadata()?.len)?;
         }
         // A modification, which the file has seen; but not one that hides it.
-        state.mtime = state.mtime.map(|_| self.store.now());
-        state.trim = false;
-        state.vacated.remove(&chunks_of(offset, end));
+        let mtime = state.shown.mtime().map(|_| self.store.now());
+        state.shown.set_mtime(mtime);
+        state.durability.set_trim(false);
+        state.content.vacated.remove(&chunks_of(offset, end));
         Ok(reserved?)
     }
 
@@ -39,7 +39,7 @@ impl Object {
         let mut from = 0;
         loop {
             let mut state = self.state.write();
-            let holes = state.vacated.split_off(from);
+            let holes = state.content.vacated.split_off(from);
             if holes.is_empty() {
                 return;
             }
@@ -47,16 +47,17 @@ impl Object {
                 Some(next) => from = next,
                 None => return,
             }
-            state.bound_memory();
+            state.content.bound_memory();
         }
     }
 
     pub(crate) fn has_vacated(&self) -> bool {
-        !self.state.read().vacated.is_empty()
+        !self.state.read().content.vacated.is_empty()
     }
 
-    /// Punches out of the object file what became holes and nothing needs any more (W6). The rest is vacated, and waits for
-    /// a checkpoint. Answers from which chunk on it was not looked at, if that would have taken long: it is vacated too.
+    /// Punches out of the object file what became holes and nothing needs any more (W6). The rest is vacated, and waits
+    /// for a checkpoint. Returns from which chunk on it was not looked at, if that would have taken long: it is vacated
+    /// too.
     pub(super) fn give_back(&self, state: &mut State, holes: &Ranges) -> Option<u64> {
         if holes.is_empty() {
             return None;
@@ -65,7 +66,7 @@ impl Object {
             Ok(rest) => rest,
             Err(error) => {
                 if !error.is_errno(rustix::io::Errno::OPNOTSUPP) {
-                    ::log::warn!("{}: the space of its holes is not given back: {error}", state.show());
+                    ::log::warn!("{}: the space of its holes is not given back: {error}", state.lifetime.show());
                 }
                 None
             }
@@ -73,26 +74,26 @@ impl Object {
     }
 
     fn give_back_some(&self, state: &mut State, holes: &Ranges) -> Result<Option<u64>> {
-        let (file, length) = (state.home()?.file.clone(), state.length.chunks());
+        let (file, length) = (state.lifetime.file()?.clone(), state.content.length().chunks());
         let before = file.metadata()?;
         let (mut unneeded, mut looked_at, mut rest) = (Vec::new(), 0, None);
-        let needed = state.needed();
+        let needed = state.durability.needed(&state.content.tables);
         for chunks in holes.iter() {
-            if state.dirty {
+            if state.durability.is_dirty() {
                 // Beyond the end the file is cut with the next commit, unless the object has grown again by then.
-                state.vacated.add(chunks.start.max(length)..chunks.end);
+                state.content.vacated.add(chunks.start.max(length)..chunks.end);
             }
             let end = chunks.end.min(length);
             let mut chunk = chunks.start;
             while chunk < end {
                 if looked_at + unneeded.len() >= STEP {
                     rest = rest.or(Some(chunk));
-                    state.vacated.add(chunk..end);
+                    state.content.vacated.add(chunk..end);
                     break;
                 }
                 looked_at += 1;
                 let next = state.skip_holes(chunk..end)?;
-                needed.within(chunk..next).for_each(|kept| state.vacated.add(kept));
+                needed.within(chunk..next).for_each(|kept| state.content.vacated.add(kept));
                 needed.missing(chunk..next).into_iter().for_each(|hole| unneeded.extend(state.blocks_of(&hole)));
                 chunk = end.min(next + ChunkIndex(next).run(state.geometry()));
                 unneeded.extend(state.unneeded(next..chunk)?);
@@ -100,7 +101,7 @@ impl Object {
         }
         let punched = Self::punch_out(state, &file, before.len, &unneeded)?;
         if punched {
-            file.set_times(None, Some(state.mtime.unwrap_or(before.mtime)))?;
+            file.set_times(None, Some(state.shown.mtime().unwrap_or(before.mtime)))?;
             self.store.resized.lock().insert(self.ino);
         }
         Ok(rest)
@@ -108,7 +109,7 @@ impl Object {
 
     /// Byte ranges of the object file, which has this length.
     fn punch_out(state: &State, file: &Arc<dyn File>, len: u64, ranges: &[Range<u64>]) -> Result<bool> {
-        let whole = state.length.cipher(state.geometry()).0;
+        let whole = state.content.length().cipher(state.geometry()).0;
         if ranges.iter().any(|range| whole.min(range.end) > len) {
             // What is reserved beyond the end of the file is not punched.
             file.set_len(whole)?;
@@ -119,30 +120,9 @@ impl Object {
 }
 
 impl State {
-    /// Chunks of which something but the present content may be needed, or whose table may. There may be more of them than
-    /// `is_quiet` knows, never fewer; of those that the header describes it alone knows.
-    fn needed(&self) -> Ranges {
-        let mut needed = Ranges::default();
-        if self.seeded.is(Mistake::GivenBackEarly) {
-            return needed;
-        }
-        if self.relocated {
-            needed.add(0..u64::MAX);
-        }
-        if self.committed {
-            needed.add(self.cut..self.seal.length.chunks());
-        }
-        self.dropped.iter().for_each(|dropped| needed.add(dropped.chunks.clone()));
-        self.logged.chunks.keys().chain(&self.logged.overtaken).for_each(|chunk| needed.add(*chunk..chunk + 1));
-        self.tables.needed_pages().for_each(|page| {
-            let first = page.first_chunk(self.geometry()).0;
-            needed.add(first..first + self.geometry().page_chunks());
-        });
-        needed
-    }
-
-    /// Where a hole is in the object file that nothing needs any more, with the tables in it that describe nothing else. As
-    /// long as a table describes something outside of it, it stays; so does one whose bytes the log would bring back.
+    /// Where a hole is in the object file that nothing needs any more, with the tables in it that describe nothing
+    /// else. As long as a table describes something outside of it, it stays; so does one whose bytes the log would
+    /// bring back.
     fn blocks_of(&self, hole: &Range<u64>) -> Vec<Range<u64>> {
         let geometry = self.geometry();
         let page_of = |chunk: u64| match ChunkIndex(chunk).slot(geometry) {
@@ -156,9 +136,9 @@ impl State {
         let end = ChunkIndex(hole.end - 1).offset(geometry) + CHUNK;
         let mut blocks = Ranges::from(start..end);
         let outside = [hole.start.checked_sub(1), Some(hole.end)].into_iter().flatten().filter_map(page_of);
-        let pages = self.length.pages(geometry);
+        let pages = self.content.length().pages(geometry);
         let tables = outside.flat_map(|page| std::iter::once(page).chain(page.ancestors(pages)));
-        for table in tables.chain(self.tables.nodes_in_log()) {
+        for table in tables.chain(self.content.tables.nodes_in_log()) {
             let at = table.offset(geometry);
             blocks.remove(&(at..at + BLOCK));
         }
@@ -169,9 +149,9 @@ impl State {
     fn unneeded(&mut self, run: Range<u64>) -> Result<Vec<Range<u64>>> {
         self.bring(run.clone())?;
         let mut holes = Ranges::default();
-        for chunk in run.filter(|chunk| !self.tables.is_present(ChunkIndex(*chunk))) {
+        for chunk in run.filter(|chunk| !self.content.tables.is_present(ChunkIndex(*chunk))) {
             let unneeded = self.is_quiet(ChunkIndex(chunk));
-            let of = if unneeded { &mut holes } else { &mut self.vacated };
+            let of = if unneeded { &mut holes } else { &mut self.content.vacated };
             of.add(chunk..chunk + 1);
         }
         let offset = |chunk: u64| ChunkIndex(chunk).offset(self.geometry());

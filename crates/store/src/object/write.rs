@@ -1,23 +1,26 @@
-//! Reading and changing an object's content.
+//! A write's path through an object, from the request to the object file or the log.
+//!
+//! `write` encrypts a large request before the object is locked, `change` decides whether a permit to append is needed,
+//! `edit` what has to be encrypted, and `put_run` where the ciphertext goes (W1, W2). Lengths and tables change in
+//! memory alone (W4), until a commit (`commit.rs`).
 
-use super::content::source::{BUFFER, Covered, Source, unchanged};
-use super::{Home, Keys, Object, State};
+use super::content::chunks_of;
+use super::content::source::{BUFFER, Covered, Source, unchanged, with_sealed};
+use super::{Object, State};
 use crate::checkpoint::Permit;
 use crate::mistakes::Mistake;
 use crate::{Error, Result};
 use kmsfs_crypto::{ChunkCipher, ChunkTag, wiped};
 use kmsfs_format::entry::Entry;
-use kmsfs_format::layout::{BLOCK, CHUNK, ChunkIndex, PlainLen};
+use kmsfs_format::layout::{CHUNK, ChunkIndex, PlainLen};
 use kmsfs_format::log_record::{Body, Record};
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::ops::Range;
-use std::sync::Arc;
+
+/// Bytes that go through the smallest log together with what commits them.
+const PIECE: usize = 64 * CHUNK as usize;
 
 /// Chunks that are encrypted and written at once.
 const RUN: u64 = 256;
-
-/// Encryptions under one key epoch: GCM's bound of 2^32 for random nonces, less what a crash may leave uncounted.
-pub const ENCRYPTIONS: u64 = (1 << 32) - (1 << 24);
 
 /// Why a change was not begun.
 pub(super) enum Blocked {
@@ -33,170 +36,41 @@ impl<E: Into<Error>> From<E> for Blocked {
 }
 
 impl Object {
-    /// Bytes read; fewer than asked for only at the end.
-    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        let state = self.state.read();
-        let end = state.length.0.min(offset.saturating_add(bytes.len() as u64));
-        if offset >= end {
-            return Ok(0);
+    /// As pwrite(2), whole or with an error. Where the disk is so full that the log cannot grow, what is there can
+    /// still be overwritten: in pieces that the log has room for, with a checkpoint wherever it is full.
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let written = self.write_at_once(offset, data);
+        if written.is_ok() || data.len() <= PIECE || !self.store.log.is_cramped() {
+            return written;
         }
-        let bytes = &mut bytes[..(end - offset) as usize];
-        let chunks = chunks_of(offset, end);
-        let state = if chunks.clone().all(|chunk| state.tables.has(ChunkIndex(chunk))) {
-            state
-        } else {
-            drop(state);
-            self.bring(&chunks)?
-        };
-        // The length may have shrunk while the lock was free.
-        let end = state.length.0.min(end);
-        let count = end.saturating_sub(offset) as usize;
-        self.read_chunks(&state, offset, &mut bytes[..count])?;
-        Ok(count)
-    }
-
-    fn bring(&self, chunks: &Range<u64>) -> Result<RwLockReadGuard<'_, State>> {
-        let mut state = self.state.write();
-        state.bring(chunks.clone())?;
-        state.bound_memory();
-        state.bring(chunks.clone())?;
-        Ok(RwLockWriteGuard::downgrade(state))
-    }
-
-    pub(super) fn read_chunks(&self, state: &State, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        // Once for all of them.
-        wiped(|| self.decrypt(state, offset, bytes))
-    }
-
-    fn decrypt(&self, state: &State, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let end = offset + bytes.len() as u64;
-        let mut at = offset;
-        while at < end {
-            let chunk = ChunkIndex::at(at);
-            let in_chunk = (at % CHUNK) as usize;
-            let have = state.length.bytes_in(chunk);
-            let out = &mut bytes[(at - offset) as usize..];
-            if in_chunk > 0 || out.len() < have {
-                let mut whole = [0; CHUNK as usize];
-                self.read_run(state, chunk, &mut whole[..have])?;
-                let count = out.len().min(have - in_chunk);
-                out[..count].copy_from_slice(&whole[in_chunk..in_chunk + count]);
-                at += count as u64;
-            } else {
-                let count = Self::whole_run(state, chunk, out.len());
-                self.read_run(state, chunk, &mut out[..count])?;
-                at += count as u64;
-            }
+        // Up to the end of a piece, so that no chunk is written twice.
+        let first = (PIECE - (offset % PIECE as u64) as usize).min(data.len());
+        let (mut at, mut rest) = (offset, data);
+        let mut len = first;
+        while !rest.is_empty() {
+            self.write_at_once(at, &rest[..len])?;
+            (at, rest) = (at + len as u64, &rest[len..]);
+            len = PIECE.min(rest.len());
         }
         Ok(())
     }
 
-    /// Bytes, at most `limit`, of whole chunks from this one on that lie next to each other at home.
-    fn whole_run(state: &State, first: ChunkIndex, limit: usize) -> usize {
-        let at_home = |chunk: ChunkIndex| state.tables.is_present(chunk) && !state.logged.chunks.contains_key(&chunk.0);
-        let mut count = state.length.bytes_in(first);
-        if !at_home(first) {
-            return count;
-        }
-        for n in 1..first.run(state.geometry()) {
-            let chunk = ChunkIndex(first.0 + n);
-            let have = state.length.bytes_in(chunk);
-            if have == 0 || count + have > limit || !at_home(chunk) {
-                break;
-            }
-            count += have;
-        }
-        count
-    }
-
-    /// Whole chunks that lie next to each other, all at home, or one chunk from wherever it is.
-    fn read_run(&self, state: &State, first: ChunkIndex, bytes: &mut [u8]) -> Result<()> {
-        if !state.tables.is_present(first) {
-            bytes.fill(0);
-            return Ok(());
-        }
-        let read = match state.logged.chunks.get(&first.0) {
-            Some((position, len)) => {
-                let len = bytes.len().min(*len);
-                self.store.log.read(*position, &mut bytes[..len])?;
-                len
-            }
-            None => self.read_home(state.home()?, first.offset(state.geometry()), bytes)?,
-        };
-        if read < bytes.len() {
-            return Err(Error::corrupt(state.show(), format_args!("chunk {} is cut off", first.0)));
-        }
-        for (n, chunk) in bytes.chunks_mut(CHUNK as usize).enumerate() {
-            let index = ChunkIndex(first.0 + n as u64);
-            let entry = state.tables.entry(index)?;
-            let Some(entry) = entry else {
-                return Err(Error::corrupt(state.show(), format_args!("chunk {} has no tag entry", index.0)));
-            };
-            state.keys.cipher(entry.epoch)?.open(index.0, &entry.tag, chunk).map_err(|_| {
-                Error::corrupt(state.show(), format_args!("chunk {} is not what was written there", index.0))
-            })?;
-        }
-        Ok(())
-    }
-
-    /// From what was read along with the header, or from the file.
-    fn read_home(&self, home: &Home, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        let ahead = self.ahead.lock();
-        let start = (offset - BLOCK) as usize;
-        if let Some(known) = ahead.get(start..start + bytes.len()) {
-            bytes.copy_from_slice(known);
-            return Ok(bytes.len());
-        }
-        drop(ahead);
-        home.read(offset, bytes)
-    }
-
-    pub(super) fn write_at_once(&self, offset: u64, data: &[u8]) -> Result<()> {
+    /// In one change: whole, or as far as it came before an error.
+    fn write_at_once(&self, offset: u64, data: &[u8]) -> Result<()> {
         let end = offset.checked_add(data.len() as u64).ok_or(Error::Errno(libc::EFBIG))?;
         if data.is_empty() {
             return Ok(());
         }
-        self.with_sealed(offset, data, |bytes| {
+        let cipher = || self.state.read().keyed.present_cipher().ok();
+        with_sealed(offset, data, cipher, |bytes| {
             self.change(|state, permit| {
                 self.store.check_length(end, state.geometry())?;
-                let longer = PlainLen(end.max(state.length.0));
-                let md5 = state.running_md5.clone();
+                let longer = PlainLen(end.max(state.length()));
+                let md5 = state.content.running_md5();
                 self.edit(state, permit, longer, &chunks_of(offset, end), bytes)?;
-                state.running_md5 = md5.and_then(|md5| md5.extended(offset, data));
+                state.content.extend_md5(md5, offset, data);
                 Ok(())
             })
-        })
-    }
-
-    pub fn truncate(&self, len: u64) -> Result<()> {
-        self.change(|state, permit| {
-            self.store.check_length(len, state.geometry())?;
-            let (old, new) = (state.length, PlainLen(len));
-            // Also where the length stays: POSIX counts that as a modification.
-            state.mtime = Some(self.store.now());
-            state.trim |= new <= old;
-            if new >= old {
-                return self.edit(state, permit, new, &(0..0), &unchanged);
-            }
-            // The chunk that is cut in two is encrypted again, as what remains of it.
-            let last = ChunkIndex::at(len);
-            let partial = if len.is_multiple_of(CHUNK) { 0..0 } else { last.0..last.0 + 1 };
-            state.bring(partial.clone())?;
-            let rewrite = !partial.is_empty() && state.tables.is_present(last);
-            if rewrite && permit.is_none() && !state.is_quiet(last) {
-                return Err(Blocked::Log);
-            }
-            // All that can fail comes before the length changes.
-            state.prepare_cut(new)?;
-            if rewrite {
-                self.encrypt(state, permit, new, &partial, &unchanged, &mut PlainLen(0))?;
-            }
-            state.resize(new)?;
-            state.length = new;
-            state.vacated.add(new.chunks()..old.chunks());
-            state.cut = state.cut.min(new.chunks());
-            state.changed(self.store.now());
-            Ok(())
         })
     }
 
@@ -209,13 +83,13 @@ impl Object {
         self.asked.again();
         let mut state = self.state.write();
         // Even what needs none could not be committed.
-        state.keys.are_there()?;
+        state.keyed.are_there()?;
         match change(&mut state, None) {
             Ok(done) => return Ok(done),
             Err(Blocked::Failed(error)) => return Err(error),
             Err(Blocked::Log) => {}
         }
-        let many = state.drops_many();
+        let many = state.durability.drops_many();
         drop(state);
         self.store.with_permit(|permit| {
             if many {
@@ -223,7 +97,7 @@ impl Object {
                 self.sync_content(permit)?;
             }
             let mut state = self.state.write();
-            state.keys.are_there()?;
+            state.keyed.are_there()?;
             match change(&mut state, Some(permit)) {
                 Ok(done) => Ok(done),
                 Err(Blocked::Failed(error)) => Err(error),
@@ -234,7 +108,7 @@ impl Object {
     }
 
     /// Encrypts again the chunks of a range, and a partial last chunk that the new length reaches beyond (W4); `fill`
-    /// writes plaintext into a chunk and answers what it covered. The object gets the new length, if it is greater.
+    /// writes plaintext into a chunk and returns what it covered. The object gets the new length, if it is greater.
     pub(super) fn edit(
         &self,
         state: &mut State,
@@ -243,14 +117,14 @@ impl Object {
         chunks: &Range<u64>,
         source: &dyn Source,
     ) -> std::result::Result<(), Blocked> {
-        let old = state.length;
+        let old = state.content.length();
         let tail = ChunkIndex::at(old.0);
         let mut tail = if new > old && !old.0.is_multiple_of(CHUNK) { tail.0..tail.0 + 1 } else { 0..0 };
         if chunks.contains(&tail.start) {
             tail = 0..0;
         }
         state.bring(tail.clone())?;
-        if !tail.is_empty() && !state.tables.is_present(ChunkIndex(tail.start))
+        if !tail.is_empty() && !state.content.tables.is_present(ChunkIndex(tail.start))
             || self.store.seeded.is(Mistake::PartialChunkKept)
         {
             tail = 0..0;
@@ -263,7 +137,7 @@ impl Object {
             Ok(()) => Ok(()),
         };
         if let Err(blocked) = ready {
-            state.regret(new, old)?;
+            state.content.regret(state.lifetime.home()?, new, old)?;
             return Err(blocked);
         }
         let mut done = old;
@@ -276,13 +150,15 @@ impl Object {
         }
         if done < new {
             // What was written before the error stays, as after a short write(2).
-            state.regret(new, done)?;
+            state.content.regret(state.lifetime.home()?, new, done)?;
         }
-        state.length = done;
+        state.content.set_length(done);
         state.changed(self.store.now());
         Ok(outcome?)
     }
 
+    /// Encrypts chunks, in runs that go to the same place; `done` follows as far as the content has come, for a short
+    /// write.
     pub(super) fn encrypt(
         &self,
         state: &mut State,
@@ -315,8 +191,8 @@ impl Object {
         quiet: bool,
         source: &dyn Source,
     ) -> Result<()> {
-        state.count_encryptions(run.end - run.start, self.store.encryptions)?;
-        let cipher = state.keys.cipher(state.seal.epoch)?;
+        state.keyed.count_encryptions(run.end - run.start, self.store.encryptions)?;
+        let cipher = state.keyed.present_cipher()?;
         if let Some((bytes, tags)) = source.sealed(run, &cipher) {
             return self.put_run(state, permit, run, quiet, bytes, tags);
         }
@@ -344,8 +220,8 @@ impl Object {
             buffer.resize(start + new.bytes_in(index), 0);
             let chunk = &mut buffer[start..];
             let Covered(covered) = source.fill(index, chunk);
-            let old = state.length.bytes_in(index);
-            if (covered.start > 0 || covered.end < old) && old > 0 && state.tables.is_present(index) {
+            let old = state.content.length().bytes_in(index);
+            if (covered.start > 0 || covered.end < old) && old > 0 && state.content.tables.is_present(index) {
                 let mut before = [0; CHUNK as usize];
                 self.read_run(state, index, &mut before[..old])?;
                 let kept = old.min(chunk.len());
@@ -360,6 +236,7 @@ impl Object {
         Ok(tags)
     }
 
+    /// Writes ciphertext straight home where it is quiet, else to the log (W2), and its tags into the tables.
     fn put_run(
         &self,
         state: &mut State,
@@ -371,26 +248,24 @@ impl Object {
     ) -> Result<()> {
         let first = ChunkIndex(run.start);
         // Through the log it goes home later; what was read ahead is wrong then too.
-        self.ahead.lock().clear();
+        self.ahead.clear();
         if quiet {
             let offset = first.offset(state.geometry());
-            state.homes.write(first.0, offset, bytes);
-            state.home()?.file.write_at(bytes, offset)?;
+            state.durability.homes.write(first.0, offset, bytes);
+            state.lifetime.file()?.write_at(bytes, offset)?;
         } else {
             let permit = permit.ok_or(Error::Errno(libc::EIO))?;
             self.log_chunks(state, permit, first, bytes)?;
         }
-        let epoch = state.seal.epoch;
-        for (index, tag) in run.clone().map(ChunkIndex).zip(tags) {
-            state.tables.set(index, Some(&Entry { tag: *tag, epoch }));
-        }
-        state.vacated.remove(run);
-        if !quiet || state.mtime.is_some() {
-            state.mtime = Some(self.store.backend.now());
+        let epoch = state.keyed.epoch();
+        state.content.set_run(run, tags.iter().map(|tag| Entry { tag: *tag, epoch }));
+        if !quiet || state.shown.mtime().is_some() {
+            state.shown.set_mtime(Some(self.store.backend.now()));
         }
         Ok(())
     }
 
+    /// Appends the ciphertext of chunks that lie next to each other.
     pub(super) fn log_chunks(
         &self,
         state: &mut State,
@@ -398,119 +273,11 @@ impl Object {
         first: ChunkIndex,
         bytes: &[u8],
     ) -> Result<()> {
-        let hint = state.hint();
         let offset = first.offset(state.geometry());
-        let record = Record { object_id: state.id, hint: &hint, body: Body::Object { offset, bytes } };
+        let body = Body::Object { offset, bytes };
+        let record = Record { object_id: state.keyed.id(), hint: state.hint(), body };
         let position = self.store.log.append_content(&[record])?[0];
-        state.logged.hinted = true;
-        for (n, chunk) in bytes.chunks(CHUNK as usize).enumerate() {
-            state.logged.chunks.insert(first.0 + n as u64, (position + n as u64 * CHUNK, chunk.len()));
-            state.logged.overtaken.remove(&(first.0 + n as u64));
-        }
+        state.durability.logged.add_chunks(first.0, bytes, position);
         Ok(())
-    }
-}
-
-pub(super) fn chunks_of(offset: u64, end: u64) -> Range<u64> {
-    offset / CHUNK..end.div_ceil(CHUNK)
-}
-
-impl State {
-    /// Brings the pages of a range of chunks.
-    pub(super) fn bring(&mut self, chunks: Range<u64>) -> Result<()> {
-        let home = self.home()?.clone();
-        let mut chunk = chunks.start;
-        while chunk < chunks.end {
-            let show = || self.path.clone();
-            self.tables.bring(ChunkIndex(chunk), &|offset, block| home.read_block(offset, block)).map_err(|error| {
-                match error {
-                    Error::Corrupt(finding) => Error::corrupt(String::from_utf8_lossy(&show()), finding),
-                    error => error,
-                }
-            })?;
-            chunk += ChunkIndex(chunk).run(self.geometry());
-        }
-        Ok(())
-    }
-
-    pub(super) fn resize(&mut self, new: PlainLen) -> Result<()> {
-        let home = self.home()?.clone();
-        let old = self.length;
-        self.tables.resize(old, new, &|offset, block| home.read_block(offset, block))
-    }
-
-    /// Takes back a growth of the tables, when the content did not follow.
-    fn regret(&mut self, grown: PlainLen, to: PlainLen) -> Result<()> {
-        let home = self.home()?.clone();
-        self.tables.resize(grown, to, &|offset, block| home.read_block(offset, block))
-    }
-
-    pub(super) fn prepare_cut(&mut self, new: PlainLen) -> Result<()> {
-        let home = self.home()?.clone();
-        self.tables.prepare_cut(new, &|offset, block| home.read_block(offset, block))
-    }
-
-    pub(super) fn changed(&mut self, now: i64) {
-        self.dirty = true;
-        self.changed_at = now;
-        self.seal.md5 = None;
-        self.running_md5 = None;
-    }
-
-    /// Raises the key epoch where GCM's bound would be passed.
-    pub(super) fn count_encryptions(&mut self, count: u64, limit: u64) -> Result<()> {
-        if self.seal.encryptions + count > limit {
-            self.seal.epoch = self.seal.epoch.checked_add(1).ok_or(Error::Errno(libc::EFBIG))?;
-            self.seal.encryptions = 0;
-        }
-        self.seal.encryptions += count;
-        Ok(())
-    }
-}
-
-impl Keys {
-    /// Without any, the object is locked.
-    pub(super) fn new(keys: Vec<(u16, kmsfs_crypto::ObjectKeys)>) -> Self {
-        let keys = keys.into_iter().map(|(first, key)| (first, Arc::new(key))).collect();
-        Self { keys, ciphers: parking_lot::RwLock::default() }
-    }
-
-    /// These, and a newer one.
-    pub(super) fn and(&self, first_epoch: u16, key: kmsfs_crypto::ObjectKeys) -> Self {
-        let mut keys = self.keys.clone();
-        keys.push((first_epoch, Arc::new(key)));
-        Self { keys, ciphers: parking_lot::RwLock::default() }
-    }
-
-    /// The newest alone.
-    pub(super) fn without_old(&self) -> Self {
-        Self { keys: self.keys.last().cloned().into_iter().collect(), ciphers: parking_lot::RwLock::default() }
-    }
-
-    /// First epoch of the newest data key.
-    pub(super) fn newest_epoch(&self) -> Result<u16> {
-        Ok(self.keys.last().ok_or(Error::Locked)?.0)
-    }
-
-    pub(super) fn are_there(&self) -> Result<()> {
-        if self.keys.is_empty() { Err(Error::Locked) } else { Ok(()) }
-    }
-
-    /// Of the data key that serves this epoch.
-    pub(super) fn cipher(&self, epoch: u16) -> Result<Arc<ChunkCipher>> {
-        if let Some(cipher) = self.ciphers.read().get(&epoch) {
-            return Ok(cipher.clone());
-        }
-        self.are_there()?;
-        let key = self.keys.iter().rev().find(|(first, _)| *first <= epoch);
-        let (_, key) = key.ok_or_else(|| Error::Corrupt(format!("a chunk of key epoch {epoch}, which has no key")))?;
-        let cipher = Arc::new(key.chunk_cipher(epoch));
-        self.ciphers.write().insert(epoch, cipher.clone());
-        Ok(cipher)
-    }
-
-    /// The newest data key's: it authenticates seal and sidecar.
-    pub(super) fn newest(&self) -> Result<&Arc<kmsfs_crypto::ObjectKeys>> {
-        Ok(&self.keys.last().ok_or(Error::Locked)?.1)
     }
 }

@@ -104,7 +104,7 @@ impl Store {
     fn owner<'a>(&self, at: Target<'a>, make: bool) -> Result<(Owner, Carrier<'a>)> {
         let (dir, name) = match at {
             Target::Object(object) => {
-                return Ok((Owner::Object(object.with_state(|state| state.id)), Carrier::of(at)?));
+                return Ok((Owner::Object(object.id()), Carrier::of(at)?));
             }
             Target::Dir(_) => return of_directory(Carrier::of(at)?, make),
             Target::Name(dir, name) => (dir, name),
@@ -114,7 +114,7 @@ impl Store {
             file => file.map_err(|error| Error::reaching(|| dir.show(name), error))?,
         };
         let id = if let Some(object) = self.loaded(file.ino()) {
-            Some(object.with_state(|state| state.id))
+            Some(object.id())
         } else {
             let mut block = [0; BLOCK as usize];
             let home = Home { file: file.clone(), patch: self.patch_of(file.ino()) };

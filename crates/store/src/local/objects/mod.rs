@@ -1,5 +1,6 @@
 //! The objects in memory: which there are, who is open, and who is dead.
 
+mod locking;
 pub(crate) mod memory;
 mod opening;
 pub(crate) mod reencryption;
@@ -19,7 +20,6 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Closed objects with nothing but a record in the log, to one that keeps a descriptor: they cost memory only.
 const RECORDS: usize = 16;
@@ -75,7 +75,7 @@ pub struct Settling<'a> {
 
 impl Store {
     pub fn release(&self, object: &Arc<Object>) {
-        if object.handles.fetch_sub(1, Ordering::SeqCst) > 1 {
+        if !object.remove_handle() {
             return;
         }
         if object.is_unlinked() {
@@ -211,7 +211,7 @@ impl Store {
         }
         match self.loaded(ino) {
             Some(object) if last => {
-                object.state.write().unlinked = true;
+                object.unlink();
                 self.bury(&object, Some(dir));
             }
             Some(_) => self.add_dead(None, Some(dir)),
@@ -228,7 +228,7 @@ impl Store {
         self.objects.by_ino.lock().remove(&object.ino());
         self.objects.closed.remove(object.ino());
         self.objects.spare.remove(object.ino());
-        let (id, record) = object.with_state(|state| (state.id, state.own_record(object.ino())));
+        let (id, record) = object.with_state(|state| (state.keyed.id(), state.keyed.own_record(object.ino())));
         self.objects.by_id.lock().remove(&id);
         self.add_dead(record.map(|place| (id, place)), dir);
         if self.seeded.is(Mistake::DeadMarkTrusted) {
@@ -288,14 +288,14 @@ impl Objects {
     fn hold(&self, ino: u64) -> Option<Arc<Object>> {
         let by_ino = self.by_ino.lock();
         let object = by_ino.get(&ino)?.clone();
-        object.handles.fetch_add(1, Ordering::SeqCst);
+        object.add_handle();
         drop(by_ino);
         found();
         Some(object)
     }
 
     fn insert(&self, object: &Arc<Object>) {
-        let id = object.with_state(|state| state.id);
+        let id = object.id();
         self.by_id.lock().insert(id, object.ino());
         self.by_ino.lock().insert(object.ino(), object.clone());
     }
@@ -306,7 +306,7 @@ impl Objects {
             && !object.has_handles()
             && object.is_at_rest()
         {
-            let id = object.with_state(|state| state.id);
+            let id = object.id();
             by_ino.remove(&ino);
             drop(by_ino);
             self.spare.remove(ino);

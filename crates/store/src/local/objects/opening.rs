@@ -78,7 +78,7 @@ impl Store {
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
         if let Some(object) = self.objects.hold(ino) {
             object.attach(home);
-            let judged = object.with_state(|state| judge(&Wrapping::of(&state.sidecar)));
+            let judged = object.with_state(|state| judge(&Wrapping::of(state.keyed.sidecar())));
             let allowed = judged.and_then(|judged| {
                 object.authorize(caller)?;
                 Ok(judged)
@@ -103,7 +103,7 @@ impl Store {
         })?;
         let unsynced = unsynced || self.seeded.is(Mistake::SettledIsCut);
         let cut = unsynced && object.cut_back()?;
-        let id = object.with_state(|state| state.id);
+        let id = object.id();
         if let Some(other) = self.objects.by_id.lock().get(&id)
             && *other != ino
         {

@@ -1,6 +1,6 @@
 //! Another encryption for an object that exists: its data key wrapped anew, or a new data key.
 
-use crate::object::State;
+use crate::object::Keyed;
 use crate::{Error, Object, Result, Store};
 use kmsfs_format::sidecar::Sidecar;
 use kmsfs_kms::Caller;
@@ -78,8 +78,9 @@ impl Store {
                 return Ok(Step::Done(Changed::Reencrypted));
             }
         }
-        let (old, bucket, length) = object
-            .with_state(|state| (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone(), state.length()));
+        let (old, bucket, length) = object.with_state(|state| {
+            (state.keyed.sidecar().newest().wrapped.clone(), state.keyed.sidecar().bucket.clone(), state.length())
+        });
         // An empty object has nothing to encrypt again.
         let change = if length == 0 && change == Change::AsNeeded { Change::NewDataKey } else { change };
         if Self::would_rewrap(&old, want, change)? {
@@ -137,17 +138,17 @@ impl Store {
             let wrapped = self.keys.wrap(newest.data_key(), want, &bucket, key, caller)?;
             let permit = self.permit()?;
             let (mut freed, mut is_newest) = (None, true);
-            let change = |state: &mut State| {
+            let change = |keyed: &mut Keyed| {
                 // Somebody else may have begun a key epoch meanwhile.
-                is_newest = state.sidecar.newest().commitment == *newest.commitment();
+                is_newest = keyed.sidecar().newest().commitment == *newest.commitment();
                 if is_newest {
-                    freed = state.rewrap(self, object.ino(), wrapped)?;
+                    freed = keyed.rewrap(self, object.ino(), wrapped)?;
                 }
                 Ok(())
             };
             object.replace_sidecar(change, &permit)?;
             if let Some(place) = freed {
-                self.abandon(object.with_state(|state| state.id), place);
+                self.abandon(object.id(), place);
             }
             if is_newest {
                 return Ok(());
@@ -170,8 +171,8 @@ impl Store {
 
     /// Whether the newest data key is wrapped as `want` says.
     pub fn is_under(&self, object: &Arc<Object>, want: &Encryption, caller: &Caller) -> Result<bool> {
-        let (now, bucket) =
-            object.with_state(|state| (state.sidecar.newest().wrapped.clone(), state.sidecar.bucket.clone()));
+        let (now, bucket) = object
+            .with_state(|state| (state.keyed.sidecar().newest().wrapped.clone(), state.keyed.sidecar().bucket.clone()));
         let key_arn = self.keys.key_arn(want, &bucket, caller)?;
         Ok(is_as(&now, want, key_arn.as_deref()))
     }

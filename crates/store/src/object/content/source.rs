@@ -1,7 +1,6 @@
-//! Where the bytes of a change come from, and the chunks of a large one, which are encrypted before the object is locked:
-//! several requests write a large file at once, and only one of them can change the object at a time.
+//! Where the bytes of a change come from, and the chunks of a large one, which are encrypted before the object is
+//! locked: several requests write a large file at once, and only one of them can change the object at a time.
 
-use crate::object::Object;
 use kmsfs_crypto::{ChunkCipher, ChunkTag, wiped};
 use kmsfs_format::layout::{CHUNK, ChunkIndex};
 use std::cell::RefCell;
@@ -12,7 +11,8 @@ use std::sync::Arc;
 const LARGE: usize = 64 << 10;
 
 thread_local! {
-    /// For ciphertext on its way. `sealed` takes it, so that it is empty where something has to be encrypted again after all.
+    /// For ciphertext on its way. `sealed` takes it, so that it is empty where something has to be encrypted again
+    /// after all.
     pub(in crate::object) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -81,34 +81,31 @@ impl Source for Bytes<'_> {
     }
 }
 
-impl Object {
-    /// Does something with `data`, encrypted if it is large and made of whole chunks.
-    pub(in crate::object) fn with_sealed<T>(&self, offset: u64, data: &[u8], act: impl FnOnce(&Bytes<'_>) -> T) -> T {
-        let whole = offset.is_multiple_of(CHUNK) && (data.len() as u64).is_multiple_of(CHUNK);
-        let cipher = if whole && data.len() >= LARGE { self.present_cipher() } else { None };
-        let Some(cipher) = cipher else { return act(&Bytes::new(offset, data)) };
-        let mut buffer = BUFFER.take();
-        buffer.clear();
-        let first = offset / CHUNK;
-        let tags = wiped(|| {
-            let sealing = cipher.sealing();
-            let seal = |(index, chunk)| {
-                let start = buffer.len();
-                buffer.extend_from_slice(chunk);
-                sealing.seal(index, &mut buffer[start..])
-            };
-            (first..).zip(data.chunks(CHUNK as usize)).map(seal).collect()
-        });
-        let sealed = Sealed { cipher: cipher.clone(), first, bytes: &buffer, tags };
-        let done = act(&Bytes { offset, data, sealed: Some(sealed) });
-        BUFFER.set(buffer);
-        done
-    }
-
-    /// What is written next is encrypted with it, unless the key epoch ends. It outlives a lock of the object for no longer
-    /// than the request.
-    fn present_cipher(&self) -> Option<Arc<ChunkCipher>> {
-        let state = self.state.read();
-        state.keys.cipher(state.seal.epoch).ok()
-    }
+/// Does something with `data`, encrypted by that cipher if it is large and made of whole chunks. The cipher is the one
+/// for new chunks; it outlives a lock of the object for no longer than the request.
+pub(in crate::object) fn with_sealed<T>(
+    offset: u64,
+    data: &[u8],
+    cipher: impl FnOnce() -> Option<Arc<ChunkCipher>>,
+    act: impl FnOnce(&Bytes<'_>) -> T,
+) -> T {
+    let whole = offset.is_multiple_of(CHUNK) && (data.len() as u64).is_multiple_of(CHUNK);
+    let cipher = if whole && data.len() >= LARGE { cipher() } else { None };
+    let Some(cipher) = cipher else { return act(&Bytes::new(offset, data)) };
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    let first = offset / CHUNK;
+    let tags = wiped(|| {
+        let sealing = cipher.sealing();
+        let seal = |(index, chunk)| {
+            let start = buffer.len();
+            buffer.extend_from_slice(chunk);
+            sealing.seal(index, &mut buffer[start..])
+        };
+        (first..).zip(data.chunks(CHUNK as usize)).map(seal).collect()
+    });
+    let sealed = Sealed { cipher: cipher.clone(), first, bytes: &buffer, tags };
+    let done = act(&Bytes { offset, data, sealed: Some(sealed) });
+    BUFFER.set(buffer);
+    done
 }

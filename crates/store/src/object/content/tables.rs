@@ -14,25 +14,27 @@ use kmsfs_format::tree::{Hash, NULL, entries_hash, table_hash};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-pub type Block = [u8; BLOCK as usize];
+/// A block of the object file.
+pub(crate) type Block = [u8; BLOCK as usize];
 
 /// A table page or inner node in memory.
 #[derive(Clone)]
-pub struct Table {
-    pub now: Box<Block>,
+struct Table {
+    now: Box<Block>,
     /// As of the latest commit, where `now` may differ. `None` in a dirty table: it was not there, or empty.
-    pub committed: Option<Box<Block>>,
-    pub dirty: bool,
+    committed: Option<Box<Block>>,
+    dirty: bool,
     /// The log holds bytes of it, so home is stale and it must stay in memory.
-    pub in_log: bool,
+    in_log: bool,
 }
 
 /// The tables of the present state, those of the committed one beside them where they differ.
 #[derive(Clone)]
-pub struct Tables {
+pub(crate) struct Tables {
     geometry: Geometry,
     seeded: Seeded,
-    pub pages: u64,
+    /// Table pages that the present length has.
+    pages: u64,
     header: Box<[u8; HEADER_ENTRIES]>,
     /// As `Table::committed`, for the header's entries.
     header_committed: Option<Box<[u8; HEADER_ENTRIES]>>,
@@ -42,16 +44,17 @@ pub struct Tables {
 }
 
 /// Byte ranges of an object file that a commit changes.
-pub struct Change {
-    pub offset: u64,
-    pub bytes: Vec<u8>,
+pub(crate) struct Change {
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Reads a block of the object file, from the log's overlay or from home.
-pub type ReadBlock<'a> = &'a dyn Fn(u64, &mut Block) -> Result<()>;
+pub(crate) type ReadBlock<'a> = &'a dyn Fn(u64, &mut Block) -> Result<()>;
 
 impl Tables {
-    pub fn new(geometry: Geometry, seeded: Seeded) -> Self {
+    /// Without any chunk.
+    pub(crate) fn new(geometry: Geometry, seeded: Seeded) -> Self {
         Self {
             geometry,
             seeded,
@@ -63,14 +66,25 @@ impl Tables {
         }
     }
 
+    /// Where chunks and tables are.
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Empty ones of another geometry: what they become is compared with the header's entries as these are committed.
-    pub fn emptied(&self, geometry: Geometry) -> Self {
+    pub(crate) fn emptied(&self, geometry: Geometry) -> Self {
         let committed = self.header_committed.clone().unwrap_or_else(|| self.header.clone());
         Self { header_committed: Some(committed), ..Self::new(geometry, self.seeded) }
     }
 
     /// The tables of a sealed state: checks the header's entries. The tree is checked as far as it is read.
-    pub fn load(entries: &[u8], geometry: Geometry, length: PlainLen, seal: &Seal, seeded: Seeded) -> Result<Self> {
+    pub(crate) fn load(
+        entries: &[u8],
+        geometry: Geometry,
+        length: PlainLen,
+        seal: &Seal,
+        seeded: Seeded,
+    ) -> Result<Self> {
         if entries_hash(entries) != seal.entries && !seeded.is(Mistake::HeaderEntriesUnchecked) {
             return Err(Error::Corrupt("the header's tag entries are not the sealed ones".into()));
         }
@@ -82,7 +96,7 @@ impl Tables {
     }
 
     /// Brings in the page that describes a chunk, verified, so that `entry` and the rest can be asked.
-    pub fn bring(&mut self, chunk: ChunkIndex, read: ReadBlock<'_>) -> Result<()> {
+    pub(crate) fn bring(&mut self, chunk: ChunkIndex, read: ReadBlock<'_>) -> Result<()> {
         match chunk.slot(self.geometry) {
             EntrySlot::Header(_) => Ok(()),
             EntrySlot::Page(page, _) => self.bring_table(page.table(), read),
@@ -113,7 +127,7 @@ impl Tables {
     }
 
     /// Whether `bring` has been done for the chunk.
-    pub fn has(&self, chunk: ChunkIndex) -> bool {
+    pub(crate) fn has(&self, chunk: ChunkIndex) -> bool {
         match chunk.slot(self.geometry) {
             EntrySlot::Header(_) => true,
             EntrySlot::Page(page, _) => page.0 >= self.pages || self.loaded.contains_key(&page.table()),
@@ -121,7 +135,7 @@ impl Tables {
     }
 
     /// The chunk's entry; its page has been brought.
-    pub fn entry(&self, chunk: ChunkIndex) -> Result<Option<Entry>> {
+    pub(crate) fn entry(&self, chunk: ChunkIndex) -> Result<Option<Entry>> {
         let (table, n) = match chunk.slot(self.geometry) {
             EntrySlot::Header(n) => (&self.header[..], n),
             EntrySlot::Page(page, n) => match self.loaded.get(&page.table()) {
@@ -132,7 +146,8 @@ impl Tables {
         Ok(Entry::read(table, n, self.geometry)?)
     }
 
-    pub fn is_present(&self, chunk: ChunkIndex) -> bool {
+    /// Whether the chunk is no hole; its page has been brought.
+    pub(crate) fn is_present(&self, chunk: ChunkIndex) -> bool {
         match chunk.slot(self.geometry) {
             EntrySlot::Header(n) => is_present(&self.header[..], n, self.geometry),
             EntrySlot::Page(page, n) => {
@@ -143,7 +158,7 @@ impl Tables {
 
     /// Whether the committed state refers to the chunk; its page has been brought, and the object was not shorter than
     /// the chunk since the commit.
-    pub fn committed_refers(&self, chunk: ChunkIndex) -> bool {
+    pub(crate) fn committed_refers(&self, chunk: ChunkIndex) -> bool {
         match chunk.slot(self.geometry) {
             EntrySlot::Header(n) => is_present(
                 self.header_committed.as_ref().map_or(&self.header[..], |table| &table[..]),
@@ -158,7 +173,7 @@ impl Tables {
     }
 
     /// Sets or clears the entry of a chunk inside the present length; its page has been brought.
-    pub fn set(&mut self, chunk: ChunkIndex, entry: Option<&Entry>) {
+    pub(crate) fn set(&mut self, chunk: ChunkIndex, entry: Option<&Entry>) {
         match chunk.slot(self.geometry) {
             EntrySlot::Header(n) => {
                 self.header_committed.get_or_insert_with(|| self.header.clone());
@@ -174,7 +189,7 @@ impl Tables {
     }
 
     /// Clears all the entries of a page, which has been brought.
-    pub fn clear_page(&mut self, page: PageIndex) {
+    pub(crate) fn clear_page(&mut self, page: PageIndex) {
         if let Some(table) = self.loaded.get_mut(&page.table())
             && !table.is_empty()
         {
@@ -185,7 +200,7 @@ impl Tables {
 
     /// Follows the object's length: entries past it are cleared, tables that no longer exist go, those whose place in
     /// the tree changes are brought and marked, so that the next commit hashes them into their new places.
-    pub fn resize(&mut self, from: PlainLen, to: PlainLen, read: ReadBlock<'_>) -> Result<()> {
+    pub(crate) fn resize(&mut self, from: PlainLen, to: PlainLen, read: ReadBlock<'_>) -> Result<()> {
         if to < from {
             self.cut(to, read)?;
             for n in to.chunks()..self.geometry.header_chunks().min(from.chunks()) {
@@ -216,7 +231,7 @@ impl Tables {
     }
 
     /// Brings what a cut to that length changes; the cut itself cannot fail then.
-    pub fn prepare_cut(&mut self, length: PlainLen, read: ReadBlock<'_>) -> Result<()> {
+    pub(crate) fn prepare_cut(&mut self, length: PlainLen, read: ReadBlock<'_>) -> Result<()> {
         cut_spine(self.pages, length.pages(self.geometry)).into_iter().try_for_each(|id| self.bring_table(id, read))
     }
 
@@ -250,9 +265,9 @@ impl Tables {
         Ok(())
     }
 
-    /// Hashes what is dirty up to the top. Answers the hashes of the header's entries and of the tree's top. Nodes that
+    /// Hashes what is dirty up to the top. Returns the hashes of the header's entries and of the tree's top. Nodes that
     /// are needed are brought.
-    pub fn rehash(&mut self, read: ReadBlock<'_>) -> Result<(Hash, Hash)> {
+    pub(crate) fn rehash(&mut self, read: ReadBlock<'_>) -> Result<(Hash, Hash)> {
         // In order of level: a child's hash is in its parent before that is hashed.
         let mut level = 0;
         while level <= depth(self.pages) {
@@ -281,13 +296,14 @@ impl Tables {
         Ok((entries_hash(&self.header[..]), self.top))
     }
 
-    pub fn header_entries(&self) -> &[u8] {
+    /// The header block's tag entries.
+    pub(crate) fn header_entries(&self) -> &[u8] {
         &self.header[..]
     }
 
     /// What the present tables change against the committed ones, as ranges of the object file. A table that was empty
     /// or absent is written whole (L3), an empty one not at all.
-    pub fn changes(&self, entries_at: u64) -> Vec<Change> {
+    pub(crate) fn changes(&self, entries_at: u64) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(committed) = &self.header_committed {
             add_ranges(&mut changes, entries_at, &committed[..], &self.header[..]);
@@ -310,14 +326,14 @@ impl Tables {
     }
 
     /// The tables that the next commit writes for the first time.
-    pub fn fresh(&self) -> impl Iterator<Item = TableId> {
+    pub(crate) fn fresh(&self) -> impl Iterator<Item = TableId> {
         let is_new = |table: &Table| table.committed.as_ref().is_none_or(|committed| is_zero(&committed[..]));
         let dirty = self.loaded.iter().filter(|(_, table)| table.dirty);
         dirty.filter(move |(_, table)| is_new(table) && !table.is_empty()).map(|(id, _)| *id)
     }
 
     /// Chunks that the committed state refers to and the present one does not, among the tables in memory.
-    pub fn dropped(&self) -> Vec<Range<u64>> {
+    pub(crate) fn dropped(&self) -> Vec<Range<u64>> {
         let geometry = self.geometry;
         let mut dropped: Vec<Range<u64>> = Vec::new();
         let mut add = |committed: &[u8], now: &[u8], first: u64| {
@@ -343,7 +359,7 @@ impl Tables {
     }
 
     /// The present state has been committed; `logged` if the log holds what changed.
-    pub fn settle(&mut self, logged: bool) {
+    pub(crate) fn settle(&mut self, logged: bool) {
         self.header_committed = None;
         for table in self.loaded.values_mut().filter(|table| table.dirty) {
             table.dirty = false;
@@ -354,16 +370,17 @@ impl Tables {
     }
 
     /// A checkpoint has written home what the log held.
-    pub fn written_home(&mut self) {
+    pub(crate) fn written_home(&mut self) {
         self.loaded.values_mut().for_each(|table| table.in_log = false);
     }
 
-    pub fn bytes(&self) -> usize {
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
         2 * HEADER_ENTRIES + self.loaded.len() * (BLOCK as usize + 64)
     }
 
     /// Lets go of every other table that can be read again.
-    pub fn evict_half(&mut self) {
+    pub(crate) fn evict_half(&mut self) {
         let mut keep = true;
         self.loaded.retain(|_, table| {
             let clean = !table.dirty && !table.in_log;
@@ -402,7 +419,8 @@ fn hash_at(node: &Block, slot: usize) -> Hash {
     node[slot * NULL.len()..(slot + 1) * NULL.len()].try_into().expect("a hash has 32 bytes")
 }
 
-/// Ranges in which two tables differ, in pieces that entries and hashes are made of; gaps that a record's header would outweigh are included.
+/// Ranges in which two tables differ, in pieces that entries and hashes are made of; gaps that a record's header would
+/// outweigh are included.
 fn add_ranges(changes: &mut Vec<Change>, base: u64, old: &[u8], new: &[u8]) {
     const PIECE: usize = 32;
     const GAP: usize = 3 * PIECE;

@@ -4,8 +4,8 @@ use kmsfs_format::layout::CHUNK;
 use kmsfs_format::log_record::{HomeWrite, Mark};
 use std::collections::BTreeMap;
 
-/// Writes straight home, counted. Of those to objects that were durable once, what was written is known too, so that a mark
-/// can say what its commit rests on.
+/// Writes straight home, counted. Of those to objects that were durable once, what was written is known too, so that a
+/// mark can say what its commit rests on.
 #[derive(Default)]
 pub(in crate::object) struct Homes {
     writes: u64,

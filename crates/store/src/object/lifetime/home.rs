@@ -2,19 +2,19 @@
 
 use crate::Result;
 use crate::backend::{File, Metadata};
-use crate::object::content::tables::Block;
+use crate::object::content::Block;
 use crate::recovery::Patch;
 use std::sync::Arc;
 
 #[derive(Clone)]
-pub struct Home {
-    pub file: Arc<dyn File>,
-    pub patch: Option<Arc<Patch>>,
+pub(crate) struct Home {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) patch: Option<Arc<Patch>>,
 }
 
 impl Home {
     /// Bytes read; fewer than asked for only at the end.
-    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         let read = self.file.read_at(bytes, offset)?;
         match &self.patch {
             None => Ok(read),
@@ -23,14 +23,14 @@ impl Home {
     }
 
     /// A block; what is past the end reads as zeros, and fails its check.
-    pub fn read_block(&self, offset: u64, block: &mut Block) -> Result<()> {
+    pub(crate) fn read_block(&self, offset: u64, block: &mut Block) -> Result<()> {
         let read = self.read(offset, &mut block[..])?;
         block[read..].fill(0);
         Ok(())
     }
 
     /// Bytes, of the file with these attributes.
-    pub fn length_of(&self, metadata: &Metadata) -> u64 {
+    pub(crate) fn length_of(&self, metadata: &Metadata) -> u64 {
         self.patch.as_ref().map_or(metadata.len, |patch| patch.len(metadata.len))
     }
 }

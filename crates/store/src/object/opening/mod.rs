@@ -1,6 +1,10 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
-pub(super) mod load;
-pub(super) mod salvage;
-pub(super) mod unverified;
-pub(super) mod verify;
+mod load;
+mod salvage;
+mod unverified;
+mod verify;
+
+pub(crate) use load::NewObject;
+pub(crate) use salvage::{Remains, Salvaged};
+pub(crate) use unverified::{Unverified, read_header};

@@ -1,11 +1,11 @@
 //! What can still be read of an object that does not open: chunk by chunk, each by its own tag.
 //!
-//! A chunk's tag vouches for its object, its place and its key epoch, not for its age: what is salvaged may be older than
-//! what was committed last. That is why only a repair reads in this way.
+//! A chunk's tag vouches for its object, its place and its key epoch, not for its age: what is salvaged may be older
+//! than what was committed last. That is why only a repair reads in this way.
 
-use super::load::unwrap_keys;
 use super::unverified::{read_header, read_sidecar};
-use crate::object::{Home, Keys};
+use crate::object::keyed::{Keys, unwrap_keys};
+use crate::object::lifetime::Home;
 use crate::{Error, Result, Store};
 use kmsfs_crypto::Suite;
 use kmsfs_format::ObjectId;
@@ -16,18 +16,18 @@ use kmsfs_format::sidecar::{Kind, Place, Record, Sidecar};
 use kmsfs_kms::Caller;
 
 /// The remains of one object.
-pub struct Remains {
+pub(crate) struct Remains {
     home: Home,
     keys: Keys,
-    pub sidecar: Sidecar,
+    pub(crate) sidecar: Sidecar,
     geometry: Geometry,
-    pub length: PlainLen,
+    pub(crate) length: PlainLen,
     header: Vec<u8>,
     /// The table page that was read last, and where it is.
     page: (u64, Vec<u8>),
 }
 
-pub enum Salvaged {
+pub(crate) enum Salvaged {
     Hole,
     /// So many bytes at the beginning of the buffer.
     Data(usize),
@@ -36,7 +36,7 @@ pub enum Salvaged {
 
 impl Remains {
     /// `known` is where the record of this inode is, and whose it says it is: for an object whose header is gone.
-    pub fn find(store: &Store, home: Home, known: Option<(ObjectId, Place)>, caller: &Caller) -> Result<Self> {
+    pub(crate) fn find(store: &Store, home: Home, known: Option<(ObjectId, Place)>, caller: &Caller) -> Result<Self> {
         let known = known.map(|(id, place)| stand_in(id, place));
         let own = read_header(home.file.as_ref());
         let mut found = Err(Error::Corrupt("neither its header nor a sidecar says which object it is".into()));
@@ -59,9 +59,9 @@ impl Remains {
         Ok(Self { home, keys, sidecar, geometry, length, header: block, page: (0, Vec::new()) })
     }
 
-    /// The first chunk from this one on, before `end`, that may be there; `end` if none is. Where the object file has a hole there
-    /// is neither a chunk nor a table that tells of one.
-    pub fn skip_holes(&self, chunk: u64, end: u64) -> Result<u64> {
+    /// The first chunk from this one on, before `end`, that may be there; `end` if none is. Where the object file has a
+    /// hole there is neither a chunk nor a table that tells of one.
+    pub(crate) fn skip_holes(&self, chunk: u64, end: u64) -> Result<u64> {
         let EntrySlot::Page(page, 0) = ChunkIndex(chunk).slot(self.geometry) else { return Ok(chunk) };
         if self.home.patch.is_some() {
             return Ok(chunk);
@@ -72,7 +72,7 @@ impl Remains {
     }
 
     /// One chunk, into a buffer of a chunk's length.
-    pub fn chunk(&mut self, chunk: ChunkIndex, bytes: &mut [u8]) -> Result<Salvaged> {
+    pub(crate) fn chunk(&mut self, chunk: ChunkIndex, bytes: &mut [u8]) -> Result<Salvaged> {
         let have = self.length.bytes_in(chunk);
         let geometry = self.geometry;
         let entry = match chunk.slot(geometry) {

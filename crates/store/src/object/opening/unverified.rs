@@ -1,7 +1,7 @@
 //! What the files of an object say of it, before its data key has vouched for them.
 
 use crate::backend::{File, Metadata};
-use crate::object::Home;
+use crate::object::lifetime::Home;
 use crate::segments::Segments;
 use crate::{Error, Result, Store};
 use kmsfs_format::ObjectId;
@@ -17,7 +17,7 @@ thread_local! {
     static FIRST: RefCell<Box<[u8]>> = RefCell::new(vec![0; BLOCK as usize + AHEAD].into());
 }
 
-pub struct Unverified<'a> {
+pub(crate) struct Unverified<'a> {
     pub(in crate::object) home: Home,
     pub(in crate::object) metadata: Metadata,
     /// The header block, and what was read along with it.
@@ -55,7 +55,7 @@ impl Unverified<'_> {
 }
 
 /// The header of an object file: for who it is and where its sidecar is.
-pub fn read_header(file: &dyn File) -> Result<Header> {
+pub(crate) fn read_header(file: &dyn File) -> Result<Header> {
     let mut block = [0; BLOCK as usize];
     let read = file.read_at(&mut block, 0)?;
     Ok(Header::read(&block[..read])?)

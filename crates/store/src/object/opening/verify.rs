@@ -1,24 +1,24 @@
 //! An object that a crash may have caught before it was ever durable: read through once, and cut back to what is there.
 //!
-//! Its seal says what was committed; the seal, its tables and each chunk are authentic or are not there (R2). What is shown
-//! is the longest beginning of it without anything missing: a length that it had while it was written.
+//! Its seal says what was committed; the seal, its tables and each chunk are authentic or are not there (R2). What is
+//! shown is the longest beginning of it without anything missing: a length that it had while it was written.
 
 use crate::mistakes::Mistake;
 use crate::object::{Object, State};
 use crate::{Error, Result, birth};
-use kmsfs_format::layout::{CHUNK, ChunkIndex};
+use kmsfs_format::layout::{CHUNK, ChunkIndex, PlainLen};
 
 /// Chunks that are read at once.
 const RUN: u64 = 64;
 
 impl Object {
-    /// R2, before anybody has the object: cut back in memory to what is there. Answers whether something was missing.
+    /// R2, before anybody has the object: cut back in memory to what is there. Returns whether something was missing.
     pub(crate) fn cut_back(&self) -> Result<bool> {
         let mut state = self.state.write();
         let missing = self.missing(&mut state)?.filter(|_| !self.store.seeded.is(Mistake::UnsyncedNotCut));
         let Some(there) = missing else {
-            let file = &state.home()?.file;
-            let len = state.length.cipher(state.geometry()).0;
+            let file = state.lifetime.file()?;
+            let len = state.content.length().cipher(state.geometry()).0;
             // Nothing but a hole may be missing at its end.
             let short = !self.store.read_only() && file.metadata()?.len < len;
             if short {
@@ -26,8 +26,8 @@ impl Object {
             }
             return Ok(short);
         };
-        let (before, after) = (state.length.0, there * CHUNK);
-        ::log::info!("{}: of {before} bytes, never synced, the crash left {after}", state.show());
+        let (before, after) = (state.length(), there * CHUNK);
+        ::log::info!("{}: of {before} bytes, never synced, the crash left {after}", state.lifetime.show());
         if self.store.read_only() {
             return state.cut_in_memory(after).map(|()| true);
         }
@@ -46,14 +46,14 @@ impl Object {
         } else if cut {
             self.store.with_permit(|permit| self.sync_content(permit))?;
         }
-        let file = self.state.read().home()?.file.clone();
+        let file = self.backing_file()?;
         Ok(birth::settle(file.as_ref())?)
     }
 
-    /// Where something of what was sealed is missing, how many chunks are there from the first one on, without the hole that
-    /// they may end in.
+    /// Where something of what was sealed is missing, how many chunks are there from the first one on, without the hole
+    /// that they may end in.
     fn missing(&self, state: &mut State) -> Result<Option<u64>> {
-        let end = state.length.chunks();
+        let end = state.content.length().chunks();
         let (mut chunk, mut there) = (0, 0);
         loop {
             match state.skip_holes(chunk..end) {
@@ -66,11 +66,11 @@ impl Object {
             }
             let next = end.min(chunk + ChunkIndex(chunk).run(state.geometry()).min(RUN));
             match self.is_there(state, chunk, next) {
-                Ok(()) => there = state.last_present(chunk..next).map_or(there, |last| last + 1),
+                Ok(()) => there = state.content.last_present(chunk..next).map_or(there, |last| last + 1),
                 Err(Error::Corrupt(_)) => {
                     for one in chunk..next {
                         match self.is_there(state, one, one + 1) {
-                            Ok(()) => there = state.last_present(one..one + 1).map_or(there, |last| last + 1),
+                            Ok(()) => there = state.content.last_present(one..one + 1).map_or(there, |last| last + 1),
                             Err(Error::Corrupt(_)) => return Ok(Some(there)),
                             Err(error) => return Err(error),
                         }
@@ -79,29 +79,22 @@ impl Object {
                 Err(error) => return Err(error),
             }
             chunk = next;
-            state.bound_memory();
+            state.content.bound_memory();
         }
     }
 
     fn is_there(&self, state: &mut State, first: u64, end: u64) -> Result<()> {
         state.bring(first..end)?;
-        let end = state.length.0.min(end * CHUNK);
+        let end = state.length().min(end * CHUNK);
         let mut bytes = vec![0; (end - first * CHUNK) as usize];
         self.read_chunks(state, first * CHUNK, &mut bytes)
     }
 }
 
 impl State {
-    fn last_present(&self, mut chunks: std::ops::Range<u64>) -> Option<u64> {
-        chunks.rfind(|chunk| self.tables.is_present(ChunkIndex(*chunk)))
-    }
-
     /// For a store that is only read: the object has this length for as long as it is in memory.
     fn cut_in_memory(&mut self, length: u64) -> Result<()> {
-        let length = kmsfs_format::layout::PlainLen(length);
-        self.prepare_cut(length)?;
-        self.resize(length)?;
-        self.length = length;
-        Ok(())
+        self.prepare_cut(PlainLen(length))?;
+        self.content.cut(self.lifetime.home()?, PlainLen(length)).map(|_| ())
     }
 }

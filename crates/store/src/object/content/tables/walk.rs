@@ -8,8 +8,9 @@ use kmsfs_format::tree::{Hash, NULL};
 use std::ops::Range;
 
 impl Tables {
-    /// The first of these pages that has an entry. A subtree without any costs one look at its hash, however large it is.
-    pub fn next_page(&mut self, pages: Range<u64>, read: ReadBlock<'_>) -> Result<Option<PageIndex>> {
+    /// The first of these pages that has an entry. A subtree without any costs one look at its hash, however large it
+    /// is.
+    pub(crate) fn next_page(&mut self, pages: Range<u64>, read: ReadBlock<'_>) -> Result<Option<PageIndex>> {
         let pages = pages.start..pages.end.min(self.pages);
         if pages.is_empty() {
             return Ok(None);
@@ -46,14 +47,14 @@ impl Tables {
     }
 
     /// Pages in memory that the committed state needs although they may be empty now, or that the log would bring back.
-    pub fn needed_pages(&self) -> impl Iterator<Item = PageIndex> {
+    pub(crate) fn needed_pages(&self) -> impl Iterator<Item = PageIndex> {
         let pages = self.loaded.range(..TableId { level: 1, index: 0 });
         let was_there = |table: &Table| table.committed.as_ref().is_some_and(|committed| !is_zero(&committed[..]));
         pages.filter(move |(_, table)| table.in_log || was_there(table)).map(|(id, _)| PageIndex(id.index))
     }
 
     /// Nodes that the log would bring back.
-    pub fn nodes_in_log(&self) -> impl Iterator<Item = TableId> {
+    pub(crate) fn nodes_in_log(&self) -> impl Iterator<Item = TableId> {
         let nodes = self.loaded.range(TableId { level: 1, index: 0 }..);
         nodes.filter(|(_, table)| table.in_log).map(|(id, _)| *id)
     }

@@ -1,0 +1,31 @@
+//! Data keys of objects that nobody has open, and of objects whose keys have left memory.
+
+use crate::object::Object;
+use crate::{Dir, Result, Store};
+use kmsfs_kms::Caller;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+impl Store {
+    /// Zeroizes the data keys of the closed objects that a KMS key protects: whoever opens one asks for them anyway.
+    pub fn lock_closed(&self) {
+        for object in self.living() {
+            if !object.has_handles()
+                && !object.kms_keys().is_empty()
+                && let Err(error) = object.lock()
+            {
+                ::log::error!("{}: its data key stays in memory: {error}", object.show());
+            }
+        }
+    }
+
+    /// The object of that name if it is in memory, open or not.
+    pub fn known(&self, dir: &Dir, name: &OsStr) -> Option<Arc<Object>> {
+        self.loaded(dir.backing.stat(name).ok()?.ino)
+    }
+
+    /// Brings back the data keys of a locked object, on behalf of a caller.
+    pub fn unlock(&self, object: &Object, caller: &Caller) -> Result<()> {
+        object.authorize(caller)
+    }
+}
