@@ -79,6 +79,22 @@ fn ciphers_are_known_to_the_crypto_layer_alone() {
     }
 }
 
+/// The file system and S3's rules refuse by reasons; what errno that is the front end decides. What the file system below
+/// answered is told by `rustix::io::Errno`.
+#[test]
+fn errnos_are_decided_at_the_edge() {
+    let names_errno = |code: &str| {
+        let after = |(at, name): (usize, &str)| code.as_bytes()[at + name.len()..].get(..2).map(<[u8]>::to_vec);
+        code.match_indices("libc::").filter_map(after).any(|two| two[0] == b'E' && two[1].is_ascii_uppercase())
+    };
+    assert!(names_errno("Err(libc::EPERM)") && !names_errno("libc::S_IFREG"));
+    let edge: Vec<_> = sources().into_iter().filter(|source| source.path.ends_with("fuse/src/errno.rs")).collect();
+    assert!(edge.iter().any(|source| names_errno(&source.code)), "the table is not where it is looked for");
+    let wrong = sources().into_iter().filter(|source| ["fs", "sse"].contains(&source.layer.as_str()));
+    let wrong: Vec<_> = wrong.filter(|source| names_errno(&source.code)).map(|source| source.path).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 /// What changes content takes set-id bits away first, which one file of `fs` does.
 #[test]
 fn content_changes_through_one_door() {

@@ -1,9 +1,8 @@
 //! Attributes: mode, owner, length, times, and extended attributes.
 
 use super::changing::without_set_id;
-use super::error::errno;
 use super::virtual_attributes::Virtual;
-use super::{Fs, Result};
+use super::{Fs, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_store::backend::XattrFlags;
 use kmsfs_store::{Attr, CAPABILITY, Object, SetAttr};
@@ -87,7 +86,7 @@ impl Fs {
         if let Some(name) = Virtual::parse(name) {
             return self.get_virtual(ino, name, caller);
         }
-        self.refuse_at_root(ino, name, libc::ENODATA)?;
+        self.refuse_at_root(ino, name, Refusal::NoAttribute)?;
         self.at(ino, |target| self.store.get_xattr(target, name))
     }
 
@@ -95,7 +94,7 @@ impl Fs {
         if let Some(name) = Virtual::parse(name) {
             return self.set_virtual(ino, name, value, caller);
         }
-        self.refuse_at_root(ino, name, libc::EPERM)?;
+        self.refuse_at_root(ino, name, Refusal::FixedAttribute)?;
         self.at(ino, |target| self.store.set_xattr(target, name, value, flags))?;
         if name == ACL { self.drop_set_gid(ino, caller) } else { Ok(()) }
     }
@@ -124,22 +123,22 @@ impl Fs {
             return Ok(());
         }
         if Virtual::parse(name).is_some() {
-            return errno(libc::EPERM);
+            return Err(Refusal::FixedAttribute);
         }
-        self.refuse_at_root(ino, name, libc::EPERM)?;
+        self.refuse_at_root(ino, name, Refusal::FixedAttribute)?;
         self.at(ino, |target| self.store.remove_xattr(target, name))
     }
 
     /// The root lies in no bucket, so there is no key for a value of its own.
-    fn refuse_at_root(&self, ino: u64, name: &OsStr, refused: i32) -> Result<()> {
+    fn refuse_at_root(&self, ino: u64, name: &OsStr, refusal: Refusal) -> Result<()> {
         let user = name.as_encoded_bytes().starts_with(b"user.");
-        if ino == self.root() && user { errno(refused) } else { Ok(()) }
+        if ino == self.root() && user { Err(refusal) } else { Ok(()) }
     }
 
     /// The object of an inode with a handle of its own, which wants a release.
     pub(super) fn open_for_attribute(&self, ino: u64, caller: &Caller) -> Result<Arc<Object>> {
         if self.inodes.kind(ino) != Some(libc::S_IFREG) {
-            return errno(libc::ENODATA);
+            return Err(Refusal::NoAttribute);
         }
         self.object_of(ino, caller, |dir, name| Ok(self.store.open_object(dir, name, caller)?))
     }

@@ -4,12 +4,12 @@
 //! without a control socket. The kernel asks for write permission on the inode that carries it. What came of it is another
 //! attribute, whose name ends in the order's token.
 
-use super::error::errno;
-use super::{Error, Fs, Reached, Result};
+use super::{Fs, Reached, Refusal, Result};
 use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_sse::{Encryption, Request, arn, resolve};
 use kmsfs_store::{self as store, Change, Changed, Dir, Step, Store, Target, Wrapping, is_as};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -87,12 +87,9 @@ enum Done {
 
 impl Fs {
     pub(super) fn reencrypt(&self, ino: u64, order: &[u8], caller: &Caller) -> Result<()> {
-        let order: Order = serde_json::from_slice(order).map_err(|why| {
-            log::warn!("an order to reencrypt is malformed: {why}");
-            Error::Errno(libc::EINVAL)
-        })?;
+        let order: Order = serde_json::from_slice(order).map_err(|cause| Refusal::MalformedOrder(cause.into()))?;
         if self.options.read_only {
-            return errno(libc::EROFS);
+            return Err(Refusal::ReadOnly);
         }
         let until = Instant::now() + PIECE;
         let outcome = match self.reach(ino)? {
@@ -121,7 +118,7 @@ impl Fs {
         let mut kept = self.outcomes.0.lock();
         let at = kept.iter().position(|(whose, _)| *whose == (caller.uid, token));
         let found = at.and_then(|at| kept.remove(at));
-        found.map(|(_, bytes)| bytes).ok_or(Error::Errno(libc::ENODATA))
+        found.map(|(_, bytes)| bytes).ok_or(Refusal::NoAttribute)
     }
 
     fn reencrypt_names(&self, dir: &Arc<Dir>, order: &Order, caller: &Caller, until: Instant) -> Result<Outcome> {
@@ -228,7 +225,7 @@ impl Fs {
     ) -> Option<u64> {
         let done = match self.change_one(aim, name, from, until) {
             // Gone, or something else by now.
-            Err(error) if matches!(error.errno(), libc::ENOENT | libc::EINVAL) && !self.is_there(aim, name) => {
+            Err(refusal) if is_elsewhere(&refusal) && !self.is_there(aim, name) => {
                 return None;
             }
             done => done,
@@ -303,7 +300,7 @@ impl Outcome {
 /// An object that is not opened: what is to be said of it.
 enum Left {
     As(Done),
-    Failed(Error),
+    Failed(Refusal),
 }
 
 impl From<store::Error> for Left {
@@ -385,6 +382,11 @@ fn own_context(now: &Wrapping<'_>) -> EncryptionContext {
     context
 }
 
-fn reason(error: &Error) -> String {
-    error.to_string()
+/// The name may have gone, or mean something else than a regular file.
+fn is_elsewhere(refusal: &Refusal) -> bool {
+    refusal.is_not_found() || refusal.is_of_store(Errno::INVAL)
+}
+
+fn reason(refusal: &Refusal) -> String {
+    refusal.to_string()
 }

@@ -1,9 +1,8 @@
 //! The one door to a file's content: whatever changes it comes through here, and takes set-id bits and file capabilities
 //! away first, as ext4 does. So no content is ever under rights that were given to other content.
 
-use super::error::errno;
 use super::handles::Handle;
-use super::{Fs, Range, Result};
+use super::{Fs, Range, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_store::{Attr, Object, SetAttr, Target};
 use std::sync::Arc;
@@ -39,14 +38,14 @@ impl Fs {
     /// Changes content through a handle that is allowed.
     pub(super) fn change(&self, handle: &Handle, change: Change<'_>, writer: Writer) -> Result<()> {
         if handle.draft.is_some() && matches!(change, Change::Punch(_) | Change::Allocate(_)) {
-            return errno(libc::EOPNOTSUPP);
+            return Err(Refusal::ConfigurationSpace);
         }
         self.drop_privileges(&handle.object, writer)?;
         if let Some(draft) = &handle.draft {
             return match change {
                 Change::Write { offset, data } => draft.lock().write(offset, data),
                 Change::Truncate(len) => draft.lock().truncate(len),
-                Change::Punch(_) | Change::Allocate(_) => errno(libc::EOPNOTSUPP),
+                Change::Punch(_) | Change::Allocate(_) => Err(Refusal::ConfigurationSpace),
             };
         }
         self.with_keys(handle, |object| match change {

@@ -4,15 +4,15 @@
 //! draft becomes the content only after it was validated as a whole, at flush or fsync.
 
 use super::changing::{Change, Writer};
-use super::error::errno;
 use super::handles::{Handle, Opener};
-use super::{Error, Fs, Result, Stale};
+use super::{Fs, Refusal, Result, Stale};
 use kmsfs_kms::{Caller, EncryptionContext, Operation};
 use kmsfs_sse::{Algorithm, Configuration, Encryption};
 use kmsfs_store::backend::Rename;
 use kmsfs_store::configured::digest;
 use kmsfs_store::{Attr, Dir, Object, Target};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Draft {
         let end = offset.saturating_add(data.len() as u64);
         // One byte too many is kept, so that validation can say what is wrong.
         if end > Configuration::MAX_LEN as u64 + 1 && offset > Configuration::MAX_LEN as u64 {
-            return errno(libc::EFBIG);
+            return Err(Refusal::TooLong);
         }
         let end = (end as usize).min(Configuration::MAX_LEN + 1);
         let offset = offset as usize;
@@ -86,7 +86,7 @@ impl Draft {
 
     pub fn truncate(&mut self, len: u64) -> Result<()> {
         if len > Configuration::MAX_LEN as u64 {
-            return errno(libc::EFBIG);
+            return Err(Refusal::TooLong);
         }
         self.content.resize(len as usize, 0);
         self.truncated = true;
@@ -109,8 +109,7 @@ impl Fs {
     /// A directory, symlink or special file of that name would be a configuration that nobody can read.
     pub(super) fn refuse_as_configuration(dir: &Dir, name: &OsStr) -> Result<()> {
         if Self::is_configuration(name) && dir.bucket().is_some() {
-            log::warn!("{}: only a regular file can have this name", dir.show(name));
-            return errno(libc::EINVAL);
+            return Err(Refusal::ConfigurationKind { path: dir.show(name) });
         }
         Ok(())
     }
@@ -132,9 +131,9 @@ impl Fs {
         if let Some(known) = self.configurations.known.lock().get(&dir.ino()) {
             return Ok(known.clone());
         }
-        let unreadable = |why: &dyn std::fmt::Display| {
-            log::error!("{}: {why}; nothing can be created below it", dir.show(OsStr::new(NAME)));
-            Error::Errno(libc::EIO)
+        let unreadable = |cause: Refusal| Refusal::UnreadableConfiguration {
+            path: dir.show(OsStr::new(NAME)),
+            cause: Box::new(cause),
         };
         let tree = self.tree.read();
         // A crash caught it before it said anything, or somebody put it there in the store: it is nobody's word.
@@ -144,31 +143,31 @@ impl Fs {
         };
         let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
             Ok(object) => object,
-            Err(error) if error.is_errno(rustix::io::Errno::NOENT) => {
-                self.check_configured(dir, &[]).map_err(|error| unreadable(&error))?;
+            Err(error) if error.is_errno(Errno::NOENT) => {
+                self.check_configured(dir, &[]).map_err(|error| unreadable(error.into()))?;
                 self.configurations.known.lock().insert(dir.ino(), None);
                 return Ok(None);
             }
             Err(error @ kmsfs_store::Error::Corrupt(_)) if self.has_no_configuration(dir) => return Ok(void(&error)),
             // It may be readable, once descriptors are free again.
-            Err(error) if error.is_errno(rustix::io::Errno::NFILE) => return Err(error.into()),
-            Err(error) => return Err(unreadable(&error)),
+            Err(error) if error.is_errno(Errno::NFILE) => return Err(error.into()),
+            Err(error) => return Err(unreadable(error.into())),
         };
         let content = Self::content_of(&object).and_then(|content| Ok((content, object.attr()?.uid)));
         self.store.release(&object);
         let (content, owner) = match content {
-            Err(error @ Error::Store(kmsfs_store::Error::Corrupt(_))) if self.has_no_configuration(dir) => {
+            Err(error @ Refusal::Store(kmsfs_store::Error::Corrupt(_))) if self.has_no_configuration(dir) => {
                 return Ok(void(&error));
             }
-            content => content.map_err(|error| unreadable(&error))?,
+            content => content.map_err(unreadable)?,
         };
-        self.check_configured(dir, &content).map_err(|error| unreadable(&error))?;
+        self.check_configured(dir, &content).map_err(|error| unreadable(error.into()))?;
         drop(tree);
         if !content.is_empty() {
-            self.check_putter(dir, owner, None).map_err(|_| unreadable(&"it is not its owner's to put"))?;
+            self.check_putter(dir, owner, None).map_err(|_| unreadable(Refusal::ConfigurationOwner))?;
         }
         // A file that is empty still has said nothing.
-        let parse = || Configuration::parse(&content).map_err(|error| unreadable(&error.to_string()));
+        let parse = || Configuration::parse(&content).map_err(|error| unreadable(error.into()));
         let configuration = if content.is_empty() { None } else { Some(Arc::new(parse()?)) };
         self.configurations.known.lock().insert(dir.ino(), configuration.clone());
         Ok(configuration)
@@ -210,7 +209,7 @@ impl Fs {
         let opener = Opener { caller: *caller, operation: Operation::Decrypt, write };
         let mut handle = Handle::new(object, opener);
         if handle.object.ino() != ino {
-            return errno(libc::ESTALE);
+            return Err(Refusal::Stale);
         }
         if write || truncate {
             handle.draft = Some(self.draft(&handle.object)?);
@@ -274,10 +273,9 @@ impl Fs {
         let names = self.inodes.names(object.ino()).into_iter().filter(|(_, name)| Self::is_configuration(name));
         let dirs: Vec<_> = names.filter_map(|(dir, _)| self.dir(dir).ok()).collect();
         let mut refused = None;
-        if let Err(error) = Configuration::parse(&draft.content) {
-            let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME)));
-            log::warn!("{}: {}; what was there stays in force", path.unwrap_or_default(), error);
-            refused = Some(error.into());
+        if let Err(cause) = Configuration::parse(&draft.content) {
+            let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME))).unwrap_or_default();
+            refused = Some(Refusal::Configuration { path, cause });
         }
         let owner = object.attr()?.uid;
         let refused = dirs
@@ -337,9 +335,8 @@ impl Fs {
         }
         self.with_opened(from, caller, |object| {
             self.check_putter(to.0, object.attr()?.uid, Some(caller))?;
-            if let Err(refused) = Configuration::parse(&Self::content_of(object)?) {
-                log::warn!("{}: {}; what was there stays in force", to.0.show(to.1), refused);
-                return Err(refused.into());
+            if let Err(cause) = Configuration::parse(&Self::content_of(object)?) {
+                return Err(Refusal::Configuration { path: to.0.show(to.1), cause });
             }
             if object.encryption().algorithm != Algorithm::Aes256 {
                 self.store.rewrap(object, &service_encryption(), &to.0.key_of(to.1), caller)?;

@@ -1,7 +1,7 @@
 //! Changes of configurations, announced to the store, which knows what each directory has; and who may put one.
 
 use super::configurations::{Place, SERVICE};
-use super::{Error, Fs, Result};
+use super::{Fs, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_store::backend::Rename;
 use kmsfs_store::configured::{Digest, UNREADABLE, digest};
@@ -98,7 +98,7 @@ impl Fs {
         self.store.release(&object);
         match content {
             Ok(content) => Ok(digest(&content)),
-            Err(Error::Store(store::Error::Corrupt(_))) => Ok(Some(UNREADABLE)),
+            Err(Refusal::Store(store::Error::Corrupt(_))) => Ok(Some(UNREADABLE)),
             Err(error) => Err(error),
         }
     }
@@ -132,10 +132,6 @@ impl Fs {
         };
         let Some(uid) = refused else { return Ok(()) };
         let path = self.path_in((dir, super::configurations::NAME.as_ref()));
-        log::warn!(
-            "{}: user {uid}'s configuration is refused: only those of root, of the mounting user and of the directory's owner hold",
-            String::from_utf8_lossy(&path)
-        );
-        super::error::errno(libc::EPERM)
+        Err(Refusal::Putter { path: String::from_utf8_lossy(&path).into_owned(), uid })
     }
 }

@@ -1,7 +1,7 @@
 //! Directories held open, the least recently used given up; others are found again by walking names from one that is.
 
-use super::error::{Result, errno};
 use super::inodes::Inodes;
+use super::refusal::{Refusal, Result};
 use kmsfs_store::{Dir, Store};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ impl Dirs {
                 break dir;
             }
             let Some((parent, name)) = inodes.name(at) else {
-                return errno(libc::ENOENT);
+                return Err(Refusal::NotFound);
             };
             below.push((at, name));
             at = parent;
@@ -43,7 +43,7 @@ impl Dirs {
         while let Some((ino, name)) = below.pop() {
             let next = store.open_dir(&dir, &name)?;
             if next.ino() != ino {
-                return errno(libc::ESTALE);
+                return Err(Refusal::Stale);
             }
             self.hold(&next);
             dir = next;

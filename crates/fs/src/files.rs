@@ -1,12 +1,12 @@
 //! Open files: content, locks on it being the kernel's matter.
 
 use super::changing::{Change, Writer};
-use super::error::errno;
 use super::handles::{Handle, Opener};
-use super::{Creation, Entry, Error, Fs, Result, TRIES};
+use super::{Creation, Entry, Fs, Refusal, Result, TRIES};
 use kmsfs_kms::{Caller, Operation};
 use kmsfs_sse::{Encryption, Request};
 use kmsfs_store::{self as store, Dir, Object, SeekTo};
+use rustix::io::Errno;
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Fs {
                     Ok(self.store.open_truncated(dir, name, &want, &dir.key_of(name), caller)?)
                 }
                 // The kernel looks the name up again, and finds none.
-                Err(store::Error::Corrupt(_)) if self.store.remove_unborn(dir, name)? => errno(libc::ESTALE),
+                Err(store::Error::Corrupt(_)) if self.store.remove_unborn(dir, name)? => Err(Refusal::Stale),
                 opened => Ok(opened?),
             }
         };
@@ -94,7 +94,7 @@ impl Fs {
         if let Some(object) = self.store.open_again(ino, caller)? {
             return Ok(object);
         }
-        self.object_by_name(ino, open)?.ok_or(Error::Errno(libc::ESTALE))
+        self.object_by_name(ino, open)?.ok_or(Refusal::Stale)
     }
 
     /// A name may become another inode's just before it is opened, and never answers for this one then.
@@ -110,7 +110,7 @@ impl Fs {
                 match open(&dir, &name) {
                     Ok(object) if object.ino() == ino => return Ok(Some(object)),
                     Ok(other) => self.store.release(&other),
-                    Err(error) if error.errno() == libc::ENOENT => {}
+                    Err(refusal) if refusal.is_not_found() => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -130,7 +130,7 @@ impl Fs {
     }
 
     pub(super) fn handle(&self, id: u64) -> Result<Arc<Handle>> {
-        self.handles.get(id).ok_or(Error::Errno(libc::EBADF))
+        self.handles.get(id).ok_or(Refusal::UnknownHandle)
     }
 
     /// Bytes read; fewer than asked for only at the end.
@@ -215,13 +215,13 @@ impl Fs {
         let writer = Writer::Anybody(*caller);
         let Range { offset, len } = range;
         if handle.draft.is_some() {
-            return errno(libc::EOPNOTSUPP);
+            return Err(Refusal::ConfigurationSpace);
         }
         let size = handle.object.attr()?.size;
-        let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;
+        let end = offset.checked_add(len).ok_or(Refusal::TooLong)?;
         let known = KEEP | PUNCH | ZERO;
         if mode & !known != 0 || mode & PUNCH != 0 && mode & (KEEP | ZERO) != KEEP {
-            return errno(libc::EOPNOTSUPP);
+            return Err(Refusal::Unsupported);
         }
         if mode & (PUNCH | ZERO) != 0 {
             self.change(&handle, Change::Punch(range), writer)?;
@@ -229,7 +229,7 @@ impl Fs {
         if mode & PUNCH == 0 {
             match self.change(&handle, Change::Allocate(range), writer) {
                 // Where the backing file system cannot reserve, writing will tell.
-                Err(error) if error.errno() == libc::EOPNOTSUPP => {}
+                Err(refusal) if refusal.is_of_store(Errno::OPNOTSUPP) => {}
                 done => done?,
             }
             if mode & KEEP == 0 && end > size {
@@ -259,7 +259,7 @@ impl Fs {
     pub fn copy(&self, from: u64, offset: u64, to: u64, to_offset: u64, len: u64, caller: &Caller) -> Result<u64> {
         let (source, target) = (self.permitted(from)?, self.permitted(to)?);
         if source.draft.is_some() || target.draft.is_some() {
-            return errno(libc::EXDEV);
+            return Err(Refusal::ConfigurationCopy);
         }
         let size = source.object.attr()?.size;
         let len = len.min(size.saturating_sub(offset));
@@ -292,7 +292,7 @@ impl Fs {
     ) -> Result<u64> {
         let data = match source.object.seek(offset, SeekTo::Data) {
             Ok(data) => data,
-            Err(error) if error.is_errno(rustix::io::Errno::NXIO) => offset + left,
+            Err(error) if error.is_errno(Errno::NXIO) => offset + left,
             Err(error) => return Err(error.into()),
         };
         let hole = (data - offset).min(left);

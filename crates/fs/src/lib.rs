@@ -8,12 +8,12 @@ mod closed;
 mod configurations;
 mod configured;
 mod dirs;
-mod error;
 mod files;
 mod handles;
 mod inodes;
 mod names;
 mod puts;
+mod refusal;
 mod revocation;
 mod searches;
 mod unwritten;
@@ -21,15 +21,14 @@ mod virtual_attributes;
 
 pub use attributes::Changes;
 pub use changing::Writer;
-pub use error::{Error, Result};
 pub use files::{LONG, Range};
 pub use names::{DirEntry, Entry};
 pub use puts::PREFIX as PUT_PREFIX;
+pub use refusal::{NotJson, Refusal, Result};
 pub use revocation::KernelCache;
 
 use configurations::Configurations;
 use dirs::Dirs;
-use error::errno;
 use handles::Handles;
 use inodes::Inodes;
 use kmsfs_kms::Caller;
@@ -242,7 +241,7 @@ impl Fs {
             let Ok(dir) = self.dir(parent) else { continue };
             return Ok(Reached::Name(dir, name));
         }
-        errno(libc::ESTALE)
+        Err(Refusal::Stale)
     }
 
     pub fn getattr(&self, ino: u64) -> Result<Attr> {
@@ -253,12 +252,12 @@ impl Fs {
         match self.at(ino, |target| self.store.stat(target)) {
             Ok(attr) if attr.ino == ino => Ok(attr),
             // It has no name any more, or another one since a moment ago.
-            _ => self.inodes.remembered(ino).or_else(|| self.in_place(ino)).ok_or(Error::Errno(libc::ESTALE)),
+            _ => self.inodes.remembered(ino).or_else(|| self.in_place(ino)).ok_or(Refusal::Stale),
         }
     }
 
     /// The name is one that can be: not too long, no NUL or slash (which the kernel never sends).
     fn check_name(name: &OsStr) -> Result<()> {
-        if name.as_bytes().len() > NAME_MAX { errno(libc::ENAMETOOLONG) } else { Ok(()) }
+        if name.as_bytes().len() > NAME_MAX { Err(Refusal::NameTooLong) } else { Ok(()) }
     }
 }

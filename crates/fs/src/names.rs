@@ -1,7 +1,6 @@
 //! Names: looking them up, making, moving and removing them.
 
-use super::error::errno;
-use super::{Creation, Error, Fs, Result};
+use super::{Creation, Fs, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_sse::BucketName;
 use kmsfs_store::backend::{self, Rename};
@@ -73,7 +72,7 @@ impl Fs {
         let dir = self.dir(ino)?;
         self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
             let found = match self.look_up_in(&dir, entry.name) {
-                Err(error) if error.errno() == libc::ENOENT => return true,
+                Err(refusal) if refusal.is_not_found() => return true,
                 found => found.ok(),
             };
             let item = DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor };
@@ -95,10 +94,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         if dir.bucket().is_none() {
-            BucketName::parse(name).map_err(|error| {
-                log::warn!("mkdir {}: {error}", name.display());
-                Error::Errno(libc::EINVAL)
-            })?;
+            BucketName::parse(name).map_err(|rule| Refusal::BucketName { name: name.to_owned(), rule })?;
         }
         Self::refuse_as_configuration(&dir, name)?;
         let attr = self.store.make_dir(&dir, name, &self.node(&dir, creation)?)?;
@@ -131,7 +127,7 @@ impl Fs {
 
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
         let _held = self.searches.hold(ino, ino);
-        let (parent, name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ESTALE))?;
+        let (parent, name) = self.inodes.name(ino).ok_or(Refusal::Stale)?;
         let dir = self.dir(parent)?;
         just_before_use();
         Ok(self.store.read_link(dir.as_ref(), &name)?)
@@ -189,11 +185,11 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         // Unlinked and still open: no name is left to link from.
-        let (from, from_name) = self.inodes.name(ino).ok_or(Error::Errno(libc::ENOENT))?;
+        let (from, from_name) = self.inodes.name(ino).ok_or(Refusal::NotFound)?;
         let from = self.dir(from)?;
         Self::same_bucket(&from, &dir)?;
         if self.store.stat(Target::Name(&dir, name)).is_ok() {
-            return errno(libc::EEXIST);
+            return Err(Refusal::Exists);
         }
         let mut after = Vec::new();
         if Self::is_configuration(name) {
@@ -227,11 +223,15 @@ impl Fs {
         let is_dir = |attr: &Attr| attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let dirs = is_dir(&source) || target.as_ref().is_some_and(is_dir);
         match (how, target) {
-            (Rename::NoReplace, Some(_)) => return errno(libc::EEXIST),
-            (Rename::Exchange, None) => return errno(libc::ENOENT),
+            (Rename::NoReplace, Some(_)) => return Err(Refusal::Exists),
+            (Rename::Exchange, None) => return Err(Refusal::NotFound),
             (_, Some(target)) if target.ino == source.ino => return Ok(()),
-            (_, Some(target)) if how.replaces() && is_dir(&target) && !is_dir(&source) => return errno(libc::EISDIR),
-            (_, Some(target)) if how.replaces() && is_dir(&source) && !is_dir(&target) => return errno(libc::ENOTDIR),
+            (_, Some(target)) if how.replaces() && is_dir(&target) && !is_dir(&source) => {
+                return Err(Refusal::IsADirectory);
+            }
+            (_, Some(target)) if how.replaces() && is_dir(&source) && !is_dir(&target) => {
+                return Err(Refusal::NotADirectory);
+            }
             _ => {}
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
@@ -291,8 +291,7 @@ impl Fs {
     pub(super) fn below_root(&self, ino: u64) -> Result<Arc<Dir>> {
         let dir = self.dir(ino)?;
         if dir.bucket().is_none() {
-            log::warn!("only buckets (directories) can be made at the root");
-            return errno(libc::EPERM);
+            return Err(Refusal::BucketsOnly);
         }
         Ok(dir)
     }
@@ -301,7 +300,7 @@ impl Fs {
     fn same_bucket(from: &Dir, to: &Dir) -> Result<()> {
         match (from.bucket(), to.bucket()) {
             (Some(from), Some(to)) if from == to => Ok(()),
-            _ => errno(libc::EXDEV),
+            _ => Err(Refusal::OtherBucket),
         }
     }
 }

@@ -3,8 +3,7 @@
 //! file.
 
 use super::configurations::service_encryption;
-use super::error::errno;
-use super::{Error, Fs, Result};
+use super::{Fs, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Algorithm, Encryption, Request};
 use kmsfs_store::{Dir, Target};
@@ -41,11 +40,8 @@ impl Fs {
     /// Gives an empty object the encryption of a request (JSON), as a whole. The encryption context names what the file system
     /// knows: the object's directory, and the name that it was made for.
     pub(super) fn request_all(&self, ino: u64, json: &[u8], caller: &Caller) -> Result<()> {
-        let request: Request = serde_json::from_slice(json).map_err(|error| {
-            log::warn!("a request cannot be read: {error}");
-            Error::Errno(libc::EINVAL)
-        })?;
-        let Some((parent, name)) = self.inodes.name(ino) else { return errno(libc::ESTALE) };
+        let request: Request = serde_json::from_slice(json).map_err(|cause| Refusal::MalformedRequest(cause.into()))?;
+        let Some((parent, name)) = self.inodes.name(ino) else { return Err(Refusal::Stale) };
         let dir = self.dir(parent)?;
         let target = destined(&name).unwrap_or(&name);
         if target != name {
@@ -54,8 +50,7 @@ impl Fs {
         let want = self.encryption_for(&dir, target, Some(&request))?;
         self.with_object(ino, caller, |object| {
             if object.attr()?.size > 0 {
-                log::warn!("{}: only an empty object takes a request as a whole", dir.show(&name));
-                return errno(libc::EINVAL);
+                return Err(Refusal::NotEmpty { path: dir.show(&name) });
             }
             self.store.rewrap(object, &want, &dir.key_of(target), caller)?;
             if want.algorithm == Algorithm::Aes256 {
@@ -71,7 +66,7 @@ impl Fs {
         let Some(there) = self.store.stat_if_there(dir, name)? else { return Ok(()) };
         let above = self.store.stat(Target::Dir(dir))?;
         let owners = [0, there.uid, above.uid];
-        if above.mode & libc::S_ISVTX != 0 && !owners.contains(&caller.uid) { errno(libc::EPERM) } else { Ok(()) }
+        if above.mode & libc::S_ISVTX != 0 && !owners.contains(&caller.uid) { Err(Refusal::Sticky) } else { Ok(()) }
     }
 }
 

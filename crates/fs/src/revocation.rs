@@ -6,9 +6,8 @@
 
 use super::changing::{Change, Writer};
 use super::closed::Closed;
-use super::error::errno;
 use super::handles::{Handle, Standing};
-use super::{Fs, Result};
+use super::{Fs, Refusal, Result};
 use kmsfs_kms::{Caller, EncryptionContext, Operation};
 use kmsfs_store::{self as store, Object};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -429,7 +428,7 @@ impl Fs {
     }
 
     pub(super) fn check(handle: &Handle) -> Result<()> {
-        if handle.is_allowed() { Ok(()) } else { errno(libc::EACCES) }
+        if handle.is_allowed() { Ok(()) } else { Err(Refusal::Revoked) }
     }
 
     /// The kernel asks for attributes on behalf of a read or write through that handle.
@@ -446,7 +445,7 @@ impl Fs {
         let written = if handle.standing() == Standing::Refused {
             let handles = self.handles.of(handle.object.ino());
             let other = handles.iter().find(|other| other.opener.write && other.standing() != Standing::Refused);
-            other.map_or_else(|| errno(libc::EACCES), |other| write(other))
+            other.map_or_else(|| Err(Refusal::Revoked), |other| write(other))
         } else {
             write(&handle)
         };

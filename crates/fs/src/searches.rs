@@ -3,9 +3,8 @@
 //! The kernel asks so for what it has forgotten, or what an earlier mount told it. Nothing leads from a number to a name: the
 //! tree is walked, all directories of it, for all that are asked for by then. What a walk saw on its way is kept as hints.
 
-use super::error::errno;
 use super::inodes::Name;
-use super::{Entry, Error, Fs, Result};
+use super::{Entry, Fs, Refusal, Result};
 use kmsfs_store::{Attr, Target};
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::collections::{HashMap, HashSet};
@@ -66,7 +65,7 @@ struct Seen {
     /// A name of each inode that is searched for and was there.
     names: HashMap<u64, Name>,
     /// Why some directory could not be read.
-    unread: Option<i32>,
+    unread: Option<Refusal>,
 }
 
 impl Fs {
@@ -81,9 +80,9 @@ impl Fs {
             let wanted: Vec<u64> = missing.iter().map(|at| numbers[*at]).collect();
             let seen = self.walk(&wanted.iter().copied().collect(), &mut hints);
             for (at, again) in missing.into_iter().zip(self.confirm(&wanted, &seen.names)) {
-                found[at] = match seen.unread {
+                found[at] = match &seen.unread {
                     // It may be in a directory that could not be read.
-                    Some(unread) if is_missing(&again) => errno(unread),
+                    Some(unread) if is_missing(&again) => Err(unread.clone()),
                     _ => again,
                 };
             }
@@ -94,7 +93,7 @@ impl Fs {
 
     /// Inode number of the directory above a directory.
     pub fn above(&self, ino: u64) -> Result<u64> {
-        Ok(self.inodes.name(ino).ok_or(Error::Errno(libc::ENOENT))?.0)
+        Ok(self.inodes.name(ino).ok_or(Refusal::NotFound)?.0)
     }
 
     /// Attributes of an inode that has a name, while none changes: for whoever has met one that was just changing.
@@ -121,11 +120,11 @@ impl Fs {
             let there = self.dir(parent).and_then(|dir| Ok((self.store.stat(Target::Name(&dir, &name))?, dir)));
             match there {
                 Ok((attr, dir)) if attr.ino == ino => return Ok(self.entry(&dir, &name, attr)),
-                Err(error) if !has_gone(error.errno()) => return Err(error),
+                Err(refusal) if !refusal.is_gone() => return Err(refusal),
                 _ => {}
             }
         }
-        errno(libc::ENOENT)
+        Err(Refusal::NotFound)
     }
 
     /// Names of those that are still where a walk saw them.
@@ -164,8 +163,8 @@ impl Fs {
                         left.push(ino);
                     }
                 });
-                match listed.map_err(|error| error.errno()) {
-                    Err(errno) if !has_gone(errno) => seen.unread = Some(errno),
+                match listed {
+                    Err(refusal) if !refusal.is_gone() => seen.unread = Some(refusal),
                     _ => {}
                 }
             }
@@ -192,10 +191,5 @@ impl Fs {
 }
 
 fn is_missing(found: &Result<Entry>) -> bool {
-    found.as_ref().is_err_and(|error| error.errno() == libc::ENOENT)
-}
-
-/// What is asked for was removed or moved meanwhile.
-fn has_gone(errno: i32) -> bool {
-    matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::ESTALE)
+    found.as_ref().is_err_and(Refusal::is_not_found)
 }

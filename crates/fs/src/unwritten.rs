@@ -5,9 +5,14 @@
 //! more, and passes on the error that it is answered. A read(2) does not ask then: it would have to be told that the time is over
 //! for which it may keep attributes.
 
-use super::{Error, Fs, Result, Stale};
+use super::{Fs, Refusal, Result, Stale};
+use kmsfs_kms::Code;
+use kmsfs_sse::RequestError;
+use kmsfs_store as store;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,7 +27,7 @@ pub struct Unwritten {
 }
 
 struct Failure {
-    errno: i32,
+    cause: Arc<Refusal>,
     since: Instant,
     /// Least free blocks below that were seen since.
     free: u64,
@@ -41,18 +46,16 @@ impl Unwritten {
 }
 
 impl Fs {
-    /// A write-back has failed: from here on write(2) does so with the same errno.
-    pub(super) fn was_not_written(&self, ino: u64, error: &Error) {
-        let errno = error.errno();
-        if !matches!(errno, libc::ENOSPC | libc::EDQUOT | libc::EIO | libc::EFBIG) {
+    /// A write-back has failed: from here on write(2) does so for the same reason.
+    pub(super) fn was_not_written(&self, ino: u64, cause: &Refusal) {
+        if !concerns_others(cause) {
             return;
         }
-        let failure = Failure { errno, since: Instant::now(), free: self.free_blocks() };
+        let failure = Failure { cause: Arc::new(cause.clone()), since: Instant::now(), free: self.free_blocks() };
         let before = self.unwritten.inodes.lock().insert(ino, failure);
         self.unwritten.any.store(true, Ordering::SeqCst);
         if before.is_none() {
-            let error = std::io::Error::from_raw_os_error(errno);
-            log::warn!("inode {ino}: what programs wrote cannot be written back: {error}; they are told from here on");
+            log::warn!("inode {ino}: what programs wrote cannot be written back: {cause}; they are told from here on");
         }
         self.forget_attributes(ino);
     }
@@ -65,10 +68,11 @@ impl Fs {
         let free = self.free_blocks();
         let mut inodes = self.unwritten.inodes.lock();
         let Some(failure) = inodes.get_mut(&ino) else { return Ok(()) };
-        let again = if failure.errno == libc::ENOSPC { free > failure.free } else { failure.since.elapsed() > RETRY };
+        let again =
+            if failure.cause.is_of_store(Errno::NOSPC) { free > failure.free } else { failure.since.elapsed() > RETRY };
         if !again {
             failure.free = failure.free.min(free);
-            return Err(Error::Errno(failure.errno));
+            return Err(Refusal::Unwritten(failure.cause.clone()));
         }
         drop(inodes);
         self.unwritten.remove(ino);
@@ -102,5 +106,24 @@ impl Fs {
 
     fn free_blocks(&self) -> u64 {
         self.store.space().map_or(0, |space| space.blocks_free)
+    }
+}
+
+/// Whether other writes will fail for the same reason: the disk is full or broken, or the file as long as it can be.
+fn concerns_others(cause: &Refusal) -> bool {
+    match cause {
+        Refusal::Store(store::Error::Errno(errno)) => {
+            let lasting = [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::FBIG];
+            lasting.iter().any(|lasting| lasting.raw_os_error() == *errno)
+        }
+        Refusal::Store(error) => {
+            use store::Error::{Corrupt, InUse, RolledBack, Unusable};
+            matches!(error, Corrupt(_) | InUse(_) | Unusable(_) | RolledBack(_))
+        }
+        Refusal::Request(RequestError::Kms(error)) => {
+            matches!(error.code, Code::InvalidCiphertext | Code::IncorrectKey | Code::KmsInternal)
+        }
+        Refusal::TooLong => true,
+        _ => false,
     }
 }

@@ -1,7 +1,6 @@
 //! S3's headers as extended attributes: what HeadObject would answer, and requests for another encryption.
 
-use super::error::errno;
-use super::{Error, Fs, Reached, Result};
+use super::{Fs, Reached, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_sse::request::{ALGORITHM, BUCKET_KEY_ENABLED, CONTEXT, KEY_ID};
 use kmsfs_sse::{Algorithm, Configuration, Request, resolve};
@@ -54,7 +53,7 @@ impl Fs {
         match name {
             Virtual::Encryption => self.directory_encryption(ino),
             Virtual::Request | Virtual::Sync | Virtual::Reencrypt | Virtual::Unknown | Virtual::Header(CONTEXT) => {
-                errno(libc::ENODATA)
+                Err(Refusal::NoAttribute)
             }
             Virtual::Reencrypted(token) => self.reencrypted(token, caller),
             Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
@@ -65,7 +64,7 @@ impl Fs {
                     KEY_ID => encryption.key_arn,
                     _ => Some(encryption.bucket_key.to_string()),
                 };
-                value.map(String::into_bytes).ok_or(Error::Errno(libc::ENODATA))
+                value.map(String::into_bytes).ok_or(Refusal::NoAttribute)
             }),
         }
     }
@@ -84,9 +83,9 @@ impl Fs {
     }
 
     fn directory_encryption(&self, ino: u64) -> Result<Vec<u8>> {
-        let Reached::Dir(dir) = self.reach(ino)? else { return errno(libc::ENODATA) };
+        let Reached::Dir(dir) = self.reach(ino)? else { return Err(Refusal::NoAttribute) };
         if dir.bucket().is_none() {
-            return errno(libc::ENODATA);
+            return Err(Refusal::NoAttribute);
         }
         let found = self.configuration_in_force(&dir)?;
         let configuration =
@@ -100,8 +99,8 @@ impl Fs {
 
     pub(super) fn set_virtual(&self, ino: u64, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
         match name {
-            Virtual::Etag | Virtual::Encryption | Virtual::Reencrypted(_) => errno(libc::EPERM),
-            Virtual::Unknown => errno(libc::EOPNOTSUPP),
+            Virtual::Etag | Virtual::Encryption | Virtual::Reencrypted(_) => Err(Refusal::FixedAttribute),
+            Virtual::Unknown => Err(Refusal::Unsupported),
             Virtual::Reencrypt => self.reencrypt(ino, value, caller),
             Virtual::Request => self.request_all(ino, value, caller),
             Virtual::Sync => self.sync(ino, caller),
@@ -113,8 +112,8 @@ impl Fs {
     fn sync(&self, ino: u64, caller: &Caller) -> Result<()> {
         let own = caller.uid == rustix::process::geteuid().as_raw();
         match (ino == self.root(), caller.uid == 0 || own) {
-            (false, _) => errno(libc::ENODATA),
-            (true, false) => errno(libc::EPERM),
+            (false, _) => Err(Refusal::NoAttribute),
+            (true, false) => Err(Refusal::NotAdministrator),
             (true, true) if self.store.read_only() => Ok(()),
             (true, true) => {
                 let done = self.store.checkpoint();
@@ -126,12 +125,11 @@ impl Fs {
 
     /// Asks for another encryption of an object that exists.
     fn request(&self, ino: u64, header: &str, value: &[u8], caller: &Caller) -> Result<()> {
-        let text = std::str::from_utf8(value).map_err(|_| Error::Errno(libc::EINVAL))?;
-        let Some((parent, name)) = self.inodes.name(ino) else { return errno(libc::ESTALE) };
+        let text = std::str::from_utf8(value).map_err(|_| Refusal::NotUtf8)?;
+        let Some((parent, name)) = self.inodes.name(ino) else { return Err(Refusal::Stale) };
         let dir = self.dir(parent)?;
         if Self::is_configuration(&name) {
-            log::warn!("{}: a configuration is always under AES256", dir.key_of(&name));
-            return errno(libc::EPERM);
+            return Err(Refusal::ConfigurationEncryption { path: dir.key_of(&name) });
         }
         self.with_object(ino, caller, |object| {
             let now = object.encryption();

@@ -6,6 +6,7 @@
 
 mod answer;
 mod codec;
+mod errno;
 mod mount;
 mod mountinfo;
 mod nodes;
@@ -18,6 +19,7 @@ mod status;
 mod transport;
 mod workers;
 
+pub use errno::errno;
 pub use mount::{AskAttributes, MountOptions, Mounted, TYPE, mount};
 pub use mountinfo::{Mount, mounted_at, mounts};
 pub use place::Place;

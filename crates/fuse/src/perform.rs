@@ -2,11 +2,12 @@
 
 use super::answer::{Answer, Cache, Listed, Opened, Room};
 use super::codec::{AT_ONCE, FOR_EVER, after_dots, dots};
+use super::errno::errno;
 use super::nodes::nobody;
 use super::op::{Op, Request, WrittenBy};
 use super::statistics::Statistics;
 use super::status::status;
-use kmsfs_fs::{Creation, DirEntry, Entry, Error, Fs, Result, Writer};
+use kmsfs_fs::{Creation, DirEntry, Entry, Fs, Refusal, Result, Writer};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl Mount {
         let fs = &*self.fs;
         match op {
             Op::Lookup { name } => match fs.lookup(ino, name) {
-                Err(error) if error.errno() == libc::ENOENT => Ok(Answer::NoName),
+                Err(refusal) if errno(&refusal) == libc::ENOENT => Ok(Answer::NoName),
                 found => found.map(Answer::Entry),
             },
             Op::Find => self.find(ino),
@@ -108,7 +109,7 @@ impl Mount {
 
     fn find(&self, ino: u64) -> Result<Answer> {
         let mut found = self.fs.find(&[ino]);
-        found.pop().unwrap_or(Err(Error::Errno(libc::ENOENT))).map(Answer::Entry)
+        found.pop().unwrap_or(Err(Refusal::NotFound)).map(Answer::Entry)
     }
 
     /// What is in a directory from a cursor on, as much as there is room for; `plus` has each name looked up too.
@@ -159,7 +160,7 @@ fn done(done: Result<()>) -> Result<Answer> {
 fn value(size: u32, value: Vec<u8>) -> Result<Answer> {
     match value.len() {
         len if size == 0 => Ok(Answer::Size(len as u32)),
-        len if len > size as usize => Err(Error::Errno(libc::ERANGE)),
+        len if len > size as usize => Err(Refusal::NoRoom),
         _ => Ok(Answer::Bytes(value)),
     }
 }

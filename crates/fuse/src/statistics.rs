@@ -1,8 +1,9 @@
 //! What a mount has done since it was mounted: calls by kind, errors, bytes.
 
 use super::answer::Answer;
+use super::errno::{errno, log_line};
 use super::op::Op;
-use kmsfs_fs::Error;
+use kmsfs_fs::Refusal;
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,11 +105,7 @@ impl Default for Statistics {
 impl Statistics {
     /// Does it and counts it; logs what an errno does not tell, and makes an EIO of a panic instead of losing an event
     /// loop. Returns the answer or the errno that the program sees.
-    pub fn attempt(
-        &self,
-        op: &Op<'_>,
-        act: impl FnOnce() -> Result<Answer, Error>,
-    ) -> std::result::Result<Answer, i32> {
+    pub fn attempt(&self, op: &Op<'_>, act: impl FnOnce() -> Result<Answer, Refusal>) -> Result<Answer, i32> {
         let counter = op.call().map(|call| &self.counters[call as usize]);
         if let Some(counter) = counter {
             counter.calls.fetch_add(1, Ordering::Relaxed);
@@ -118,11 +115,11 @@ impl Statistics {
                 self.count_bytes(op, &answer);
                 return Ok(answer);
             }
-            Ok(Err(error)) => {
-                if let Some(text) = error.log_text() {
-                    log::warn!("{}: {text}", name(op));
+            Ok(Err(refusal)) => {
+                if let Some((level, line)) = log_line(&name(op), &refusal) {
+                    log::log!(level, "{line}");
                 }
-                error.errno()
+                errno(&refusal)
             }
             Err(_) => {
                 log::error!("{}: a bug in kmsfs, answered with EIO", name(op));
@@ -191,8 +188,8 @@ mod tests {
         let statistics = Statistics::default();
         let (open, read) = (Op::Open { truncate: false, write: false }, read_of(10));
         assert!(matches!(statistics.attempt(&open, || Ok(Answer::Done)), Ok(Answer::Done)));
-        for errno in [libc::ENOENT, libc::EACCES] {
-            let refused = statistics.attempt(&codec::lookup(OsStr::new("a")), || Err(Error::Errno(errno)));
+        for (refusal, errno) in [(Refusal::NotFound, libc::ENOENT), (Refusal::Revoked, libc::EACCES)] {
+            let refused = statistics.attempt(&codec::lookup(OsStr::new("a")), || Err(refusal));
             assert_eq!(refused.unwrap_err(), errno);
         }
         assert_eq!(statistics.attempt(&read, || panic!("as a bug would")).unwrap_err(), libc::EIO);

@@ -1,7 +1,7 @@
 //! The answer to `kmsfs status`, which reads it as an extended attribute of the mount's root.
 
 use super::statistics::Statistics;
-use kmsfs_fs::{Error, Fs, Result};
+use kmsfs_fs::{Fs, Refusal, Result};
 use serde_json::{Value, json};
 
 /// The attribute's name.
@@ -10,7 +10,7 @@ pub const STATUS: &str = "user.x-kmsfs-status";
 /// For root and whoever mounted; `EPERM` for anybody else.
 pub fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>> {
     if uid != 0 && uid != rustix::process::getuid().as_raw() {
-        return Err(Error::Errno(libc::EPERM));
+        return Err(Refusal::NotAdministrator);
     }
     let usage = fs.usage();
     let calls = fs.store().keys().calls();

@@ -1,6 +1,7 @@
 use kmsfs_kms as kms;
 
-/// Why S3 would refuse a request: its code and its message, which are also the log line that goes with the errno.
+/// Why S3 would refuse: its code and its message. What a program is told instead (an errno, an HTTP status) is the front
+/// end's to decide.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// KMS refused, or could not be asked.
@@ -20,26 +21,24 @@ pub enum RequestError {
 const NOT_IMPLEMENTED: &str = "NotImplemented";
 
 impl RequestError {
-    pub(super) fn invalid_argument(message: impl Into<String>) -> Self {
+    /// A value that S3 does not take in this place.
+    pub fn invalid_argument(message: impl Into<String>) -> Self {
         Self::Invalid { code: "InvalidArgument", message: message.into() }
     }
 
-    pub(super) fn malformed(message: impl Into<String>) -> Self {
+    /// What is to be XML or JSON and is none, or not S3's.
+    pub fn malformed(message: impl Into<String>) -> Self {
         Self::Invalid { code: "MalformedXML", message: message.into() }
     }
 
-    /// For what S3 does and kmsfs does not; system calls return EOPNOTSUPP.
+    /// For what S3 does and kmsfs does not.
     pub fn not_implemented(message: impl Into<String>) -> Self {
         Self::Invalid { code: NOT_IMPLEMENTED, message: message.into() }
     }
 
-    /// The errno that system calls return.
-    pub fn errno(&self) -> i32 {
-        match self {
-            Self::Kms(error) => kms_errno(error.code),
-            Self::Invalid { code, .. } if *code == NOT_IMPLEMENTED => libc::EOPNOTSUPP,
-            Self::Invalid { .. } => libc::EINVAL,
-        }
+    /// What was asked for is not provided here, and is no mistake of whoever asked.
+    pub fn is_not_implemented(&self) -> bool {
+        matches!(self, Self::Invalid { code: NOT_IMPLEMENTED, .. })
     }
 }
 
@@ -48,36 +47,6 @@ fn s3_code(code: kms::Code) -> String {
     match code {
         kms::Code::AccessDenied => "AccessDenied".into(),
         code => format!("KMS.{}", code.name()),
-    }
-}
-
-fn kms_errno(code: kms::Code) -> i32 {
-    use kms::Code;
-    match code {
-        Code::Disabled | Code::KmsInvalidState | Code::AccessDenied | Code::InvalidKeyUsage => libc::EACCES,
-        Code::NotFound => libc::ENOKEY,
-        Code::InvalidKeyId
-        | Code::InvalidArn
-        | Code::InvalidAliasName
-        | Code::Validation
-        | Code::Tag
-        | Code::InvalidMarker
-        | Code::InvalidImportToken
-        | Code::ExpiredImportToken
-        | Code::IncorrectKeyMaterial
-        | Code::MalformedPolicyDocument
-        | Code::InvalidGrantId
-        | Code::InvalidGrantToken => libc::EINVAL,
-        // The blob is not what KMS made for this context, or is another key's: what the sidecar says is not true. The
-        // others are outages.
-        Code::InvalidCiphertext
-        | Code::IncorrectKey
-        | Code::KmsInternal
-        | Code::KeyUnavailable
-        | Code::DependencyTimeout => libc::EIO,
-        Code::LimitExceeded => libc::EAGAIN,
-        Code::AlreadyExists => libc::EEXIST,
-        Code::UnsupportedOperation => libc::EOPNOTSUPP,
     }
 }
 
@@ -106,26 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refusing_key_is_eacces_a_missing_one_enokey_a_bad_name_einval() {
-        assert_eq!(of(Code::Disabled, "").errno(), libc::EACCES);
-        assert_eq!(of(Code::KmsInvalidState, "").errno(), libc::EACCES);
-        assert_eq!(of(Code::AccessDenied, "").errno(), libc::EACCES);
-        assert_eq!(of(Code::NotFound, "Key 'x' does not exist").errno(), libc::ENOKEY);
-        assert_eq!(of(Code::NotFound, "Alias arn:aws:kms:r:a:alias/x is not found.").errno(), libc::ENOKEY);
-        assert_eq!(of(Code::InvalidKeyId, "Invalid keyId 'x'").errno(), libc::EINVAL);
-        assert_eq!(of(Code::InvalidKeyId, "Invalid arn us-west-2").errno(), libc::EINVAL);
-        assert_eq!(of(Code::InvalidArn, "").errno(), libc::EINVAL);
-        assert_eq!(of(Code::InvalidCiphertext, "").errno(), libc::EIO);
-        for outage in [Code::KmsInternal, Code::KeyUnavailable, Code::DependencyTimeout] {
-            assert_eq!(of(outage, "").errno(), libc::EIO);
-        }
-    }
-
-    #[test]
-    fn what_is_not_provided_is_eopnotsupp_and_what_is_malformed_einval() {
-        assert_eq!(RequestError::not_implemented("x").errno(), libc::EOPNOTSUPP);
-        assert_eq!(RequestError::malformed("x").errno(), libc::EINVAL);
-        assert_eq!(RequestError::invalid_argument("x").errno(), libc::EINVAL);
+    fn what_is_not_provided_is_told_from_what_is_malformed() {
+        assert!(RequestError::not_implemented("x").is_not_implemented());
+        assert!(!RequestError::malformed("x").is_not_implemented());
+        assert!(!RequestError::invalid_argument("x").is_not_implemented());
         assert_eq!(RequestError::malformed("no rule").to_string(), "MalformedXML: no rule");
     }
 }

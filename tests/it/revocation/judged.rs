@@ -1,7 +1,7 @@
 //! The file system without FUSE over a KMS that can deny a user, and with a kernel's cache that is played by the test.
 
 use crate::store::NODE;
-use kmsfs_fs::{Creation, Error, Fs, FsOptions, KernelCache, Writer};
+use kmsfs_fs::{Creation, Fs, FsOptions, KernelCache, Refusal, Writer};
 use kmsfs_kms::{self as kms, Caller, Code, Operation, ServiceKey};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
@@ -69,7 +69,7 @@ impl MoodyFs {
 
     fn read(&self, handle: u64) -> Result<Vec<u8>, i32> {
         let mut bytes = vec![0; 100];
-        let read = self.fs.read(handle, 0, &mut bytes).map_err(|error| error.errno())?;
+        let read = self.fs.read(handle, 0, &mut bytes).map_err(|refusal| kmsfs_fuse::errno(&refusal))?;
         bytes.truncate(read);
         Ok(bytes)
     }
@@ -98,8 +98,8 @@ fn creation(mode: u32, caller: &Caller) -> Creation {
     Creation { mode: NODE.mode | mode, umask: 0, caller: *caller }
 }
 
-fn errno<T: std::fmt::Debug>(done: Result<T, Error>) -> i32 {
-    done.unwrap_err().errno()
+fn errno<T: std::fmt::Debug>(done: Result<T, Refusal>) -> i32 {
+    kmsfs_fuse::errno(&done.unwrap_err())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
-use kmsfs_fs::{Entry, Error, NAME_MAX, Result};
+use kmsfs_fs::{Entry, NAME_MAX, Result};
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub trait Carry: Sized + Send + 'static {
 
     /// As [`Room::fill`].
     fn fill(&mut self, _len: usize, _fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<usize> {
-        Err(Error::Errno(libc::EIO))
+        Err(kmsfs_store::Error::Errno(libc::EIO).into())
     }
 
     /// As [`Room::list`].
