@@ -139,6 +139,7 @@ mod tests {
         add("hash", Box::new(move || assert!(!ChainKey::new(key(1)).verify(b"record", &[0; 32]))));
         add("audit key", Box::new(move || drop(ChainKey::of_root(&key(1)))));
         add("tag", Box::new(move || assert!(!StoreKey::new(key(1)).mac_key("purpose").verify(&[b"text"], &[0; 32]))));
+        add("a chain of tags", Box::new(move || drop(MacKey::chained(b"a passphrase of some length", &[b"1", b"2"]))));
         let wrapped = envelope::wrap(&key(1), &key(2), b"to");
         add("wrap", Box::new(move || drop(envelope::wrap(&key(1), &key(2), b"to"))));
         add("unwrap", Box::new(move || drop(envelope::unwrap(&key(1), &wrapped, b"to").unwrap())));

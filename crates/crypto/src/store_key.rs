@@ -26,23 +26,51 @@ impl MacKey {
     /// Bytes of a tag.
     pub const LEN: usize = 32;
 
+    /// The last of a chain of tags, each the key of the next: the first text's tag is under `secret`, which has any
+    /// length (AWS Signature Version 4 derives its signing keys so).
+    ///
+    /// # Panics
+    /// If there is no text.
+    pub fn chained(secret: &[u8], texts: &[&[u8]]) -> Self {
+        assert!(!texts.is_empty(), "a chain of no tags");
+        let mut key = Box::new([0; SecretKey::LEN]);
+        wiped(|| {
+            for (n, text) in texts.iter().enumerate() {
+                let under: &[u8] = if n == 0 { secret } else { &key[..] };
+                let tag: [u8; Self::LEN] = mac(under, &[text]).finalize().into_bytes().into();
+                *key = tag;
+            }
+        });
+        Self(SecretKey::from_box(key))
+    }
+
+    /// Of a key that was derived elsewhere.
+    pub fn from_secret(key: SecretKey) -> Self {
+        Self(key)
+    }
+
+    /// The key itself, to hand to whoever is to make and check such tags.
+    pub fn into_secret(self) -> SecretKey {
+        self.0
+    }
+
     /// The MAC of the parts, one after another. The caller has to make sure that their borders are unambiguous.
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; Self::LEN] {
-        wiped(|| self.mac(parts).finalize().into_bytes().into())
+        wiped(|| mac(self.0.expose(), parts).finalize().into_bytes().into())
     }
 
     /// Whether `tag` is the MAC of the parts, in constant time. It may be cut to its first bytes, 16 at least.
     pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
-        tag.len() >= 16 && wiped(|| self.mac(parts).verify_truncated_left(tag).is_ok())
+        tag.len() >= 16 && wiped(|| mac(self.0.expose(), parts).verify_truncated_left(tag).is_ok())
     }
+}
 
-    fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose()).expect("HMAC takes keys of any length");
-        for part in parts {
-            mac.update(part);
-        }
-        mac
+fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    for part in parts {
+        mac.update(part);
     }
+    mac
 }
 
 #[cfg(test)]
@@ -51,6 +79,15 @@ mod tests {
 
     fn store_key(byte: u8) -> StoreKey {
         StoreKey::new(SecretKey::from_box(Box::new([byte; 32])))
+    }
+
+    /// The signing key of the example in the AWS General Reference, "Examples of how to derive a signing key".
+    #[test]
+    fn a_chain_of_tags_is_as_aws_derives_signing_keys() {
+        let secret = b"AWS4wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+        let key = MacKey::chained(secret, &[b"20150830", b"us-east-1", b"iam", b"aws4_request"]);
+        let expected = "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9";
+        assert_eq!(hex::encode(&*key.into_secret().into_plaintext()), expected);
     }
 
     #[test]
