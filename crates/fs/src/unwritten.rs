@@ -6,7 +6,7 @@
 //! for which it may keep attributes.
 
 use super::{Fs, Refusal, Result, Stale};
-use kmsfs_kms::Code;
+use kmsfs_kms::{Code, Kind};
 use kmsfs_sse::RequestError;
 use kmsfs_store as store;
 use parking_lot::Mutex;
@@ -121,7 +121,7 @@ fn concerns_others(cause: &Refusal) -> bool {
             matches!(error, Corrupt(_) | InUse(_) | Unusable(_) | RolledBack(_))
         }
         Refusal::Request(RequestError::Kms(error)) => {
-            matches!(error.code, Code::InvalidCiphertext | Code::IncorrectKey | Code::KmsInternal)
+            error.kind() != Kind::Refusal && error.code != Code::LimitExceeded
         }
         Refusal::TooLong => true,
         _ => false,

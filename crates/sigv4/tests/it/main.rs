@@ -1,0 +1,8 @@
+//! The package as its users see it.
+
+mod bodies;
+mod oracle;
+mod published;
+mod refusals;
+mod support;
+mod tampering;
