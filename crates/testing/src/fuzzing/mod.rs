@@ -4,6 +4,7 @@
 
 mod operations;
 mod parsers;
+mod signatures;
 mod victim;
 
 /// Takes any bytes, and panics where something is wrong.
@@ -32,6 +33,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("redo_log", victim::open_with_log),
     ("symlink_text", victim::open_with_symlink),
     ("store_operations", operations::run),
+    ("sigv4_request", signatures::sigv4_request),
+    ("aws_chunked", signatures::aws_chunked),
 ];
 
 /// Runs one target.
