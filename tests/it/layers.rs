@@ -24,8 +24,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const LONGEST_FILE: usize = 600;
 /// Columns of a comment line: as of a line of code, which rustfmt looks after.
 const LONGEST_COMMENT: usize = 120;
-/// Packages whose comments are still to be wrapped.
-const UNWRAPPED: [&str; 5] = ["fs", "fuse", "store", "kms", "kms-local"];
 
 /// Cargo refuses an import that no manifest names, and circles; which way is down stands here.
 #[test]
@@ -48,8 +46,8 @@ fn manifests_name_what_is_below_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The store's seeded mistakes are in builds of the testing package alone: nobody else asks for them, nothing of what is
-/// shipped depends on that package (`ALLOWED`), and a bare `cargo build` does not make it beside the program.
+/// The store's seeded mistakes are in builds of the testing package alone: nobody else asks for them, nothing of what
+/// is shipped depends on that package (`ALLOWED`), and a bare `cargo build` does not make it beside the program.
 #[test]
 fn mistakes_are_enabled_by_the_testing_package_alone() {
     let text = |dir: &Path| fs::read_to_string(dir.join("Cargo.toml")).unwrap();
@@ -80,8 +78,8 @@ fn ciphers_are_known_to_the_crypto_layer_alone() {
     }
 }
 
-/// The file system and S3's rules refuse by reasons; what errno that is the front end decides. What the file system below
-/// answered is told by `rustix::io::Errno`.
+/// The file system and S3's rules refuse by reasons; what errno that is the front end decides. What the file system
+/// below answered is told by `rustix::io::Errno`.
 #[test]
 fn errnos_are_decided_at_the_edge() {
     let names_errno = |code: &str| {
@@ -167,7 +165,7 @@ fn no_comment_line_is_longer_than_a_line_of_code() {
         collect("kmsfs", &root.join(dir), &mut all);
     }
     let mut long = Vec::new();
-    for source in all.iter().filter(|source| !UNWRAPPED.contains(&source.layer.as_str())) {
+    for source in &all {
         let text = fs::read_to_string(&source.path).unwrap();
         let numbered = text.lines().zip(1..).filter(|(line, _)| is_long_comment(line));
         long.extend(numbered.map(|(_, number)| format!("{}:{number}", source.path.display())));

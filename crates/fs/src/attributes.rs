@@ -40,8 +40,8 @@ impl Fs {
         if (nothing || set.uid.is_some() || set.gid.is_some()) && self.inodes.kind(ino) == Some(libc::S_IFREG) {
             let attr = self.getattr(ino)?;
             if nothing && caller.uid != 0 && caller.uid != attr.uid {
-                // The kernel has somebody write, and leaves it to the write to take set-id bits away. Or chown(2) to nobody
-                // else, by somebody whose file it is not.
+                // The kernel has somebody write, and leaves it to the write to take set-id bits away. Or chown(2) to
+                // nobody else, by somebody whose file it is not.
                 return Ok(attr);
             }
             // chown(2), to nobody else too, takes them away, and the change time moves.
@@ -99,8 +99,8 @@ impl Fs {
         if name == ACL { self.drop_set_gid(ino, caller) } else { Ok(()) }
     }
 
-    /// As chmod(2) does it, which an ACL is a kind of: the set-gid bit is not for whoever is not in the file's group. (The
-    /// kernel tells that by a flag of setxattr that the FUSE library has not.)
+    /// As chmod(2) does it, which an ACL is a kind of: the set-gid bit is not for whoever is not in the file's group.
+    /// (The kernel tells that by a flag of setxattr that the FUSE library has not.)
     fn drop_set_gid(&self, ino: u64, caller: &Caller) -> Result<()> {
         let attr = self.getattr(ino)?;
         if attr.mode & libc::S_ISGID == 0 || caller.uid == 0 || caller.is_in_group(attr.gid) {

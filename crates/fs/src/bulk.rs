@@ -1,8 +1,8 @@
 //! Changing the encryption of many objects: a directory is given an order, and does a piece of it.
 //!
 //! The order is the value of an extended attribute, since that is what reaches a mount with the caller's name on it and
-//! without a control socket. The kernel asks for write permission on the inode that carries it. What came of it is another
-//! attribute, whose name ends in the order's token.
+//! without a control socket. The kernel asks for write permission on the inode that carries it. What came of it is
+//! another attribute, whose name ends in the order's token.
 
 use super::{Fs, Reached, Refusal, Result};
 use kmsfs_kms::{Caller, EncryptionContext};
@@ -37,7 +37,8 @@ pub struct Order {
     /// Chosen by whoever gives the order.
     pub token: u64,
     pub how: How,
-    /// `None` leaves algorithm and key as they are: another wrapping under the key's present material, or another data key.
+    /// `None` leaves algorithm and key as they are: another wrapping under the key's present material, or another data
+    /// key.
     pub target: Option<Request>,
     /// Only objects under this KMS key: its ARN.
     pub from_key: Option<String>,
@@ -62,8 +63,8 @@ pub struct Outcome {
     pub skipped: u64,
     /// Name, in hexadecimal, and reason.
     pub failed: Vec<(String, String)>,
-    /// Names, in hexadecimal, of objects that are given the order themselves: the kernel has to judge who may change them,
-    /// or they take longer than a piece.
+    /// Names, in hexadecimal, of objects that are given the order themselves: the kernel has to judge who may change
+    /// them, or they take longer than a piece.
     pub by_itself: Vec<String>,
     /// Why nothing at all can be done.
     pub refused: Option<String>,
@@ -181,8 +182,8 @@ impl Fs {
         outcome.into_inner()
     }
 
-    /// Names are claimed in their order, and whoever claims one is done with it before the piece ends. The first is claimed
-    /// in any case.
+    /// Names are claimed in their order, and whoever claims one is done with it before the piece ends. The first is
+    /// claimed in any case.
     fn work_on(&self, aim: &Aim<'_>, piece: &Piece, names: &[(OsString, u64)], claimed: &AtomicUsize) -> Outcome {
         let mut outcome = Outcome::default();
         while claimed.load(Ordering::Relaxed) == 0 || !piece.is_over() {

@@ -1,5 +1,5 @@
-//! The one door to a file's content: whatever changes it comes through here, and takes set-id bits and file capabilities
-//! away first, as ext4 does. So no content is ever under rights that were given to other content.
+//! The one door to a file's content: whatever changes it comes through here, and takes set-id bits and file
+//! capabilities away first, as ext4 does. So no content is ever under rights that were given to other content.
 
 use super::handles::Handle;
 use super::{Fs, Range, Refusal, Result};
@@ -29,8 +29,8 @@ pub enum Writer {
     Privileged,
     /// The kernel does not say.
     Anybody(Caller),
-    /// The kernel itself, with what programs wrote into its cache: it asked for what had to go when they did. A store through
-    /// a mapping takes nothing away, as on ext4.
+    /// The kernel itself, with what programs wrote into its cache: it asked for what had to go when they did. A store
+    /// through a mapping takes nothing away, as on ext4.
     WriteBack,
 }
 

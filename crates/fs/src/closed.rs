@@ -7,14 +7,15 @@ use std::collections::{HashMap, HashSet};
 /// A KMS key's ARN and the encryption context.
 type Key = (String, EncryptionContext);
 
-/// The keys that files were read under; while an object comes under a new data key, several. Each set has a number, from 1
-/// on.
+/// The keys that files were read under; while an object comes under a new data key, several. Each set has a number,
+/// from 1 on.
 #[derive(Default)]
 pub struct Closed(Mutex<HashMap<Vec<String>, ReadUnder>>);
 
 struct ReadUnder {
     number: u32,
-    /// Who closed one last, and its keys: if even that caller is refused one, nobody is known to have a use for the pages.
+    /// Who closed one last, and its keys: if even that caller is refused one, nobody is known to have a use for the
+    /// pages.
     caller: Caller,
     keys: Vec<Key>,
     refused: bool,

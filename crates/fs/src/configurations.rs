@@ -100,8 +100,8 @@ impl Fs {
         name == NAME
     }
 
-    /// Whether what the kernel keeps of an inode's content can go wrong: of configurations, and of objects that some may
-    /// read no longer.
+    /// Whether what the kernel keeps of an inode's content can go wrong: of configurations, and of objects that some
+    /// may read no longer.
     pub fn is_volatile(&self, ino: u64) -> bool {
         self.is_revoked(ino) || self.inodes.names(ino).iter().any(|(_, name)| Self::is_configuration(name))
     }

@@ -118,9 +118,9 @@ impl Fs {
         Ok(())
     }
 
-    /// S3 has a permission of its own for configurations, PutEncryptionConfiguration, since other people's objects follow
-    /// them: here it is root's, the mounting user's and that of the directory's owner. Where files do not belong to whoever
-    /// makes them, `putter` counts too.
+    /// S3 has a permission of its own for configurations, PutEncryptionConfiguration, since other people's objects
+    /// follow them: here it is root's, the mounting user's and that of the directory's owner. Where files do not belong
+    /// to whoever makes them, `putter` counts too.
     pub(super) fn check_putter(&self, dir: &Arc<Dir>, owner: u32, putter: Option<&Caller>) -> Result<()> {
         let directorys = self.store.stat(Target::Dir(dir))?.uid;
         let own = rustix::process::geteuid().as_raw();

@@ -244,7 +244,8 @@ impl Fs {
         self.handles.has_writers(ino)
     }
 
-    /// Whether `seek` may have to pass over so much data that others should not wait for it. Holes it passes over at once.
+    /// Whether `seek` may have to pass over so much data that others should not wait for it. Holes it passes over at
+    /// once.
     pub fn seek_takes_long(&self, handle: u64, offset: u64, to: SeekTo) -> bool {
         let size = || self.handle(handle).and_then(|handle| Ok(handle.object.attr()?.size));
         to == SeekTo::Hole && size().is_ok_and(|size| size.saturating_sub(offset) > LONG)

@@ -16,12 +16,12 @@ pub struct Inodes(Mutex<State>);
 struct State {
     /// Boxed, since a table that grows is half empty, and there for a moment twice.
     known: HashMap<u64, Box<Inode>>,
-    /// Of the next inode that gets to be known. It moves on whenever a number can come to mean another inode, and begins at
-    /// random: a file handle is a number and a generation, of which the kernel keeps 32 bits, and programs (an NFS server)
-    /// keep handles when the kernel has forgotten the inode, and over a new mount.
+    /// Of the next inode that gets to be known. It moves on whenever a number can come to mean another inode, and
+    /// begins at random: a file handle is a number and a generation, of which the kernel keeps 32 bits, and programs
+    /// (an NFS server) keep handles when the kernel has forgotten the inode, and over a new mount.
     generation: u64,
-    /// Once an inode was searched for by its number: where directories are that the kernel has forgotten, so that what was
-    /// found below them stays reachable.
+    /// Once an inode was searched for by its number: where directories are that the kernel has forgotten, so that what
+    /// was found below them stays reachable.
     forgotten: Option<HashMap<u64, Name>>,
     /// What is searched for at present, and where it was if it was known and forgotten meanwhile.
     wanted: HashMap<u64, Option<Name>>,
@@ -50,8 +50,8 @@ struct Inode {
 impl Inodes {
     /// The kernel is told of an inode under a name. Answers the inode's generation: a number that was deleted and is
     /// used again gets another one, also if it was forgotten in between, and its lookups are added up, so that a late
-    /// FORGET never drops a live inode. `own` is the generation by which the file system below knows it, if it does: that
-    /// is the same in every mount.
+    /// FORGET never drops a live inode. `own` is the generation by which the file system below knows it, if it does:
+    /// that is the same in every mount.
     pub fn looked_up(&self, attr: &Attr, name: Name, own: Option<u32>) -> u64 {
         let mut state = self.0.lock();
         let (own, next) = (own.map(u64::from), state.generation + 1);
@@ -153,8 +153,8 @@ impl Inodes {
         state.known.iter().filter(|(_, inode)| keys.contains(&inode.read_under)).map(|(ino, _)| *ino).collect()
     }
 
-    /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since its
-    /// number may be used again at once; `restored` takes it back.
+    /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since
+    /// its number may be used again at once; `restored` takes it back.
     pub fn unlinked(&self, ino: u64, parent: u64, name: &OsStr, last: Option<Attr>) {
         let mut state = self.0.lock();
         state.generation += u64::from(last.is_some());
@@ -184,8 +184,8 @@ impl Inodes {
         }
     }
 
-    /// Inodes are searched for, until `search_ends`: from now on it is known where directories are that the kernel forgets,
-    /// and where these inodes were last.
+    /// Inodes are searched for, until `search_ends`: from now on it is known where directories are that the kernel
+    /// forgets, and where these inodes were last.
     pub fn search_begins(&self, wanted: &[u64]) {
         let mut state = self.0.lock();
         state.forgotten.get_or_insert_default();

@@ -171,8 +171,8 @@ impl Fs {
         *self.invalidate.write() = Some(tell);
     }
 
-    /// Asks the kernel to forget inodes, where it knows more than the mount is to remember. To be called again and again:
-    /// what it forgets it tells later.
+    /// Asks the kernel to forget inodes, where it knows more than the mount is to remember. To be called again and
+    /// again: what it forgets it tells later.
     pub fn bound_inodes(&self) {
         let (Some(most), Some(tell)) = (self.options.most_inodes, &*self.invalidate.read()) else { return };
         for (parent, name) in self.inodes.beyond(most, FORGET, |ino| self.handles.is_open(ino)) {
@@ -186,8 +186,8 @@ impl Fs {
         }
     }
 
-    /// What a mount does every few seconds: commits what was modified, and has the kernel ask again how much space files
-    /// have where a checkpoint changed that.
+    /// What a mount does every few seconds: commits what was modified, and has the kernel ask again how much space
+    /// files have where a checkpoint changed that.
     pub fn commit_all(&self) {
         self.store.commit_all();
         self.show_resized();
@@ -205,8 +205,8 @@ impl Fs {
         self.dirs.get(&self.store, &self.inodes, ino)
     }
 
-    /// What a new name in that directory gets, whichever way it is made. A program that runs as the directory's group is not
-    /// for others than the group's members to make, as the kernel has it too (`mode_strip_sgid`).
+    /// What a new name in that directory gets, whichever way it is made. A program that runs as the directory's group
+    /// is not for others than the group's members to make, as the kernel has it too (`mode_strip_sgid`).
     fn node(&self, dir: &Arc<Dir>, creation: &Creation) -> Result<NewNode> {
         const RUNS_AS_GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
         let Creation { mut mode, umask, caller } = *creation;
@@ -220,8 +220,8 @@ impl Fs {
         Ok(NewNode { mode: mode & 0o7777, umask, owner })
     }
 
-    /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that stays its
-    /// meanwhile.
+    /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that stays
+    /// its meanwhile.
     fn at<T>(&self, ino: u64, act: impl FnOnce(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
         if let Some(object) = self.store.attached(ino) {
             return Ok(act(Target::Object(&object))?);

@@ -62,7 +62,8 @@ impl Fs {
     }
 
     /// As `read_dir`, each entry looked up in the same go; one that has gone meanwhile is left out, and of one
-    /// that cannot be looked up there is the name alone. `visit` answers whether it took the entry; one that it did not take is not counted as looked up.
+    /// that cannot be looked up there is the name alone. `visit` answers whether it took the entry; one that it did not
+    /// take is not counted as looked up.
     pub fn read_dir_plus(
         &self,
         ino: u64,

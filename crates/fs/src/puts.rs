@@ -1,6 +1,6 @@
 //! What `kmsfs put` makes: an object that create(2) made under a name of its own, that is given its request while it is
-//! empty, and that rename(2) puts in its place once it is complete. So who may do what is the kernel's to judge, as of any
-//! file.
+//! empty, and that rename(2) puts in its place once it is complete. So who may do what is the kernel's to judge, as of
+//! any file.
 
 use super::configurations::service_encryption;
 use super::{Fs, Refusal, Result};
@@ -11,8 +11,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-/// What such a name begins with: sixteen hexadecimal digits follow, then a dot and the name that the object will have in
-/// the same directory, where that is short enough.
+/// What such a name begins with: sixteen hexadecimal digits follow, then a dot and the name that the object will have
+/// in the same directory, where that is short enough.
 pub const PREFIX: &str = ".kmsfs-put.";
 const DIGITS: usize = 16;
 
@@ -31,14 +31,14 @@ fn destined(name: &OsStr) -> Option<&OsStr> {
 }
 
 impl Fs {
-    /// Of a new object. One that `kmsfs put` has begun is under AES256 until its request says otherwise: no KMS key is asked
-    /// for that the request may not want.
+    /// Of a new object. One that `kmsfs put` has begun is under AES256 until its request says otherwise: no KMS key is
+    /// asked for that the request may not want.
     pub(super) fn encryption_of_new(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Encryption> {
         if destined(name).is_some() { Ok(service_encryption()) } else { self.encryption_for(dir, name, None) }
     }
 
-    /// Gives an empty object the encryption of a request (JSON), as a whole. The encryption context names what the file system
-    /// knows: the object's directory, and the name that it was made for.
+    /// Gives an empty object the encryption of a request (JSON), as a whole. The encryption context names what the file
+    /// system knows: the object's directory, and the name that it was made for.
     pub(super) fn request_all(&self, ino: u64, json: &[u8], caller: &Caller) -> Result<()> {
         let request: Request = serde_json::from_slice(json).map_err(|cause| Refusal::MalformedRequest(cause.into()))?;
         let Some((parent, name)) = self.inodes.name(ino) else { return Err(Refusal::Stale) };
@@ -60,8 +60,8 @@ impl Fs {
         })
     }
 
-    /// The directory can be written to, since the object was made in it; in a sticky one that is not enough to have a name
-    /// that is somebody else's.
+    /// The directory can be written to, since the object was made in it; in a sticky one that is not enough to have a
+    /// name that is somebody else's.
     fn check_replaceable(&self, dir: &Arc<Dir>, name: &OsStr, caller: &Caller) -> Result<()> {
         let Some(there) = self.store.stat_if_there(dir, name)? else { return Ok(()) };
         let above = self.store.stat(Target::Dir(dir))?;

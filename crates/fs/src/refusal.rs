@@ -1,5 +1,5 @@
-//! Why the file system refuses an operation. What a front end makes of a refusal is its own affair: the FUSE layer has the
-//! errno of each, and writes the line in the log.
+//! Why the file system refuses an operation. What a front end makes of a refusal is its own affair: the FUSE layer has
+//! the errno of each, and writes the line in the log.
 
 use kmsfs_sse::{BucketNameError, RequestError};
 use kmsfs_store as store;
@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-/// The reason for a refusal. Its text says what was wrong, in S3's or KMS's words where there are any, and names the file
-/// where the reason does not follow from the request.
+/// The reason for a refusal. Its text says what was wrong, in S3's or KMS's words where there are any, and names the
+/// file where the reason does not follow from the request.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     // ---- names
@@ -72,7 +72,8 @@ pub enum Refusal {
     NoAttribute,
     #[error("the attribute's value is longer than the caller has room for")]
     NoRoom,
-    /// The service shows the attribute, and nobody sets or removes it; or it would be the root's, which lies in no bucket.
+    /// The service shows the attribute, and nobody sets or removes it; or it would be the root's, which lies in no
+    /// bucket.
     #[error("the attribute cannot be changed")]
     FixedAttribute,
     /// Only root and whoever runs the mount may.

@@ -1,8 +1,9 @@
 //! Keys taken away and given back while files are open.
 //!
 //! One thread looks whether keys or policies changed and says at once which handles are refused (`watch_keys`). Another
-//! one then has the kernel write back and drop what it holds of their objects, and zeroizes data keys (`drain_revoked`):
-//! that takes as long as the writing does. Neither serves requests, which the kernel sends meanwhile.
+//! one then has the kernel write back and drop what it holds of their objects, and zeroizes data keys
+//! (`drain_revoked`): that takes as long as the writing does. Neither serves requests, which the kernel sends
+//! meanwhile.
 
 use super::changing::{Change, Writer};
 use super::closed::Closed;
@@ -18,23 +19,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the kernel keeps of files. Called without locks, and the last two never by a thread that serves requests: they wait
-/// for the kernel's own requests to be answered.
+/// What the kernel keeps of files. Called without locks, and the last two never by a thread that serves requests: they
+/// wait for the kernel's own requests to be answered.
 pub trait KernelCache: Send + Sync {
-    /// The next use of the inode that needs attributes asks for them. At once, also while a request for the inode is served.
+    /// The next use of the inode that needs attributes asks for them. At once, also while a request for the inode is
+    /// served.
     fn forget_attributes(&self, ino: u64);
     /// Has the attributes asked for now. The path is relative to the mount.
     fn ask_attributes(&self, path: &Path);
-    /// Writes back what is dirty and drops all pages, but for those that some program is just reading; mappings fault at
-    /// their next use.
+    /// Writes back what is dirty and drops all pages, but for those that some program is just reading; mappings fault
+    /// at their next use.
     fn drop_pages(&self, ino: u64);
 }
 
 /// Permission may also end by itself, by a policy's date or a material's expiry: everything is judged again so often.
 const ANYWAY: Duration = Duration::from_secs(10);
 
-/// A page that is just being read stays when pages are dropped, and a write(2) that was under way may still come into the
-/// cache: for so long pages are dropped again and again, and what they hold is taken.
+/// A page that is just being read stays when pages are dropped, and a write(2) that was under way may still come into
+/// the cache: for so long pages are dropped again and again, and what they hold is taken.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often, with so much time in between for each inode.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -126,8 +128,8 @@ impl Fs {
         *self.revocations.kernel.write() = Some(kernel);
     }
 
-    /// Looks whether keys or who may use them have changed, and if so says which open handles are refused from now on and
-    /// which are good again. To be called several times a second.
+    /// Looks whether keys or who may use them have changed, and if so says which open handles are refused from now on
+    /// and which are good again. To be called several times a second.
     pub fn watch_keys(&self) {
         let version = self.store.keys().version();
         let mut at = self.revocations.at.lock();
@@ -180,8 +182,9 @@ impl Fs {
         }
     }
 
-    /// Answers whether the handle was allowed until now. Its inode is queued before that, so that what was queued for it
-    /// before does not end with what has only just begun, and once more by `refuse`, in case that was taken meanwhile.
+    /// Answers whether the handle was allowed until now. Its inode is queued before that, so that what was queued for
+    /// it before does not end with what has only just begun, and once more by `refuse`, in case that was taken
+    /// meanwhile.
     fn begin_refusing(&self, handle: &Handle) -> bool {
         if !handle.is_allowed() {
             return false;
@@ -291,8 +294,8 @@ impl Fs {
         self.revocations.queue.lock().again.retain(|_, until| now < *until);
     }
 
-    /// How long to wait until the pages of refused handles are dropped once more, if there are any such handles: a program
-    /// that reads one page without a pause may have had it in use each time.
+    /// How long to wait until the pages of refused handles are dropped once more, if there are any such handles: a
+    /// program that reads one page without a pause may have had it in use each time.
     fn pause_of_revoked(&self) -> Option<Duration> {
         let count = self.revocations.inodes.read().len();
         (count > 0).then(|| LATER.max(LATER_EACH * u32::try_from(count).unwrap_or(u32::MAX)))
@@ -397,9 +400,9 @@ impl Fs {
         id
     }
 
-    /// Whether users who have the inode open may be answered differently about its key: then reads and writes come here, and
-    /// no page of them stays in the kernel, where splice(2) asks nobody. As it was when the first of them opened it, since
-    /// the kernel keeps either all or nothing of a file coherent.
+    /// Whether users who have the inode open may be answered differently about its key: then reads and writes come
+    /// here, and no page of them stays in the kernel, where splice(2) asks nobody. As it was when the first of them
+    /// opened it, since the kernel keeps either all or nothing of a file coherent.
     pub fn is_personal(&self, ino: u64) -> bool {
         self.handles.is_personal(ino)
     }
@@ -437,8 +440,8 @@ impl Fs {
         if handle.opener.write { self.check_written(handle.object.ino()) } else { Ok(()) }
     }
 
-    /// What the kernel writes back was accepted from some program before, which need not be the one whose handle it names.
-    /// It is taken while any handle could have written it.
+    /// What the kernel writes back was accepted from some program before, which need not be the one whose handle it
+    /// names. It is taken while any handle could have written it.
     pub fn write_back(&self, id: u64, offset: u64, data: &[u8]) -> Result<()> {
         let handle = self.handle(id)?;
         let write = |handle: &Handle| self.change(handle, Change::Write { offset, data }, Writer::WriteBack);

@@ -1,7 +1,8 @@
 //! Inodes asked for by their number alone, which is what a file handle has (name_to_handle_at(2), an NFS server's).
 //!
-//! The kernel asks so for what it has forgotten, or what an earlier mount told it. Nothing leads from a number to a name: the
-//! tree is walked, all directories of it, for all that are asked for by then. What a walk saw on its way is kept as hints.
+//! The kernel asks so for what it has forgotten, or what an earlier mount told it. Nothing leads from a number to a
+//! name: the tree is walked, all directories of it, for all that are asked for by then. What a walk saw on its way is
+//! kept as hints.
 
 use super::inodes::Name;
 use super::{Entry, Fs, Refusal, Result};
@@ -15,8 +16,8 @@ const HINTS: usize = 256 << 10;
 
 #[derive(Default)]
 pub struct Searches {
-    /// Shared by whoever takes a name away or gives an inode another one. Taken alone to say what is where: the kernel keeps
-    /// a directory's names as they are only while it asks by name. Whoever takes `tree` alone has it before.
+    /// Shared by whoever takes a name away or gives an inode another one. Taken alone to say what is where: the kernel
+    /// keeps a directory's names as they are only while it asks by name. Whoever takes `tree` alone has it before.
     changing: RwLock<()>,
     /// Inodes that are no directories, and a directory in which a walk saw each. Held as long as a search goes on.
     hints: Mutex<HashMap<u64, u64>>,
@@ -30,9 +31,9 @@ impl Searches {
         self.changing.read()
     }
 
-    /// From before two inodes' names change below until `Inodes` has that, or for as long as one of them is used by a name:
-    /// no name changes hands in between. Whoever takes `changing` has it before, whoever takes `tree` or settles an inode
-    /// (`Store::settling`) does so afterwards.
+    /// From before two inodes' names change below until `Inodes` has that, or for as long as one of them is used by a
+    /// name: no name changes hands in between. Whoever takes `changing` has it before, whoever takes `tree` or settles
+    /// an inode (`Store::settling`) does so afterwards.
     pub fn hold(&self, one: u64, other: u64) -> Held<'_> {
         let mut held = self.held.lock();
         while held.contains(&one) || held.contains(&other) {
@@ -69,8 +70,8 @@ struct Seen {
 }
 
 impl Fs {
-    /// The inodes of these numbers, each as if it had been looked up by name, or ENOENT. From a thread that may wait: for one
-    /// of which nothing is remembered all directories are read.
+    /// The inodes of these numbers, each as if it had been looked up by name, or ENOENT. From a thread that may wait:
+    /// for one of which nothing is remembered all directories are read.
     pub fn find(&self, numbers: &[u64]) -> Vec<Result<Entry>> {
         let mut hints = self.searches.hints.lock();
         self.inodes.search_begins(numbers);
@@ -168,8 +169,8 @@ impl Fs {
                     _ => {}
                 }
             }
-            // Those that moved meanwhile to where the walk had been: the kernel knew them. (So it did files, whose names
-            // `inodes` has.)
+            // Those that moved meanwhile to where the walk had been: the kernel knew them. (So it did files, whose
+            // names `inodes` has.)
             left = self.inodes.dirs().into_iter().filter(|ino| visited.insert(*ino)).collect();
         }
         seen

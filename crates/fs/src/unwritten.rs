@@ -1,9 +1,10 @@
-//! Telling programs that what they write does not reach the disk. With the writeback cache write(2) succeeds before there is
-//! space for it; the kernel reports a failed write-back to fsync(2) and close(2) only, and takes more meanwhile.
+//! Telling programs that what they write does not reach the disk. With the writeback cache write(2) succeeds before
+//! there is space for it; the kernel reports a failed write-back to fsync(2) and close(2) only, and takes more
+//! meanwhile.
 //!
-//! Before it takes a write(2) into its cache the kernel asks for the inode's mode, if it has been told that it has that no
-//! more, and passes on the error that it is answered. A read(2) does not ask then: it would have to be told that the time is over
-//! for which it may keep attributes.
+//! Before it takes a write(2) into its cache the kernel asks for the inode's mode, if it has been told that it has that
+//! no more, and passes on the error that it is answered. A read(2) does not ask then: it would have to be told that the
+//! time is over for which it may keep attributes.
 
 use super::{Fs, Refusal, Result, Stale};
 use kmsfs_kms::{Code, Kind};
@@ -79,8 +80,8 @@ impl Fs {
         Ok(())
     }
 
-    /// The kernel is about to be told attributes, and has to ask for them all the same before the next write(2): what it is
-    /// answered after it was told that counts for nothing.
+    /// The kernel is about to be told attributes, and has to ask for them all the same before the next write(2): what
+    /// it is answered after it was told that counts for nothing.
     pub(super) fn has_to_ask_again(&self, ino: u64) {
         if self.unwritten.has(ino) {
             self.forget_attributes(ino);

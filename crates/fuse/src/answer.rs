@@ -57,7 +57,8 @@ pub struct Listed<'a> {
     pub kind: u32,
     /// Where reading goes on after it.
     pub cursor: u64,
-    /// What looking it up found: only where that was asked for, not of "." and "..", and not of what cannot be looked up.
+    /// What looking it up found: only where that was asked for, not of "." and "..", and not of what cannot be looked
+    /// up.
     pub entry: Option<Entry>,
 }
 
@@ -66,7 +67,8 @@ pub trait Room {
     /// Has `len` bytes of room filled from their beginning; `fill` returns how many it filled. Only a read needs it.
     fn fill(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<usize>;
 
-    /// Adds a name to a listing. False if it does not fit: it and those after it are asked for again. Only listings need it.
+    /// Adds a name to a listing. False if it does not fit: it and those after it are asked for again. Only listings
+    /// need it.
     fn list(&mut self, name: &Listed<'_>) -> bool;
 }
 

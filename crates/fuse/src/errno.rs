@@ -1,5 +1,5 @@
-//! What a refusal is outside of the file system: the errno that a program sees, and the line in the log that says what an
-//! errno does not.
+//! What a refusal is outside of the file system: the errno that a program sees, and the line in the log that says what
+//! an errno does not.
 
 use kmsfs_fs::Refusal;
 use kmsfs_kms::Code;

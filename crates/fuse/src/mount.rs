@@ -56,8 +56,8 @@ pub type AskAttributes = Box<dyn Fn(&Path) + Send + Sync>;
 
 /// Mounts (directly as root, else through fusermount3) and answers the kernel's INIT.
 ///
-/// `before_threads` is called once it is mounted, before there is any thread but the caller's; the mount goes if it fails,
-/// or if a thread cannot be made.
+/// `before_threads` is called once it is mounted, before there is any thread but the caller's; the mount goes if it
+/// fails, or if a thread cannot be made.
 pub fn mount(
     fs: Arc<Fs>,
     options: &MountOptions,

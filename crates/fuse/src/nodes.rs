@@ -38,8 +38,8 @@ impl Numbers {
     }
 }
 
-/// A number that is no inode's, another one each time: the kernel makes an inode of whatever is listed, and a name without
-/// a number would not be listed.
+/// A number that is no inode's, another one each time: the kernel makes an inode of whatever is listed, and a name
+/// without a number would not be listed.
 pub fn nobody() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
     NEXT.fetch_sub(1, Ordering::Relaxed)

@@ -125,7 +125,8 @@ impl Mount {
         let cursor = after_dots(cursor);
         if plus {
             fs.read_dir_plus(ino, cursor, &mut |item, entry| {
-                // A name that is there and cannot be looked up is listed all the same, and whoever asks for it is told why.
+                // A name that is there and cannot be looked up is listed all the same, and whoever asks for it is told
+                // why.
                 let ino = entry.map_or_else(nobody, |entry: Entry| entry.attr.ino);
                 room.list(&Listed { ino, entry, ..listed(&item) })
             })?;
@@ -140,8 +141,8 @@ impl Mount {
         if self.fs.is_revoked(ino) { AT_ONCE } else { FOR_EVER }
     }
 
-    /// Pages are kept across opens; but a configuration's content changes by the daemon's doing, and one user's is none of
-    /// another's.
+    /// Pages are kept across opens; but a configuration's content changes by the daemon's doing, and one user's is none
+    /// of another's.
     fn cache(&self, ino: u64) -> Cache {
         let is_direct = self.fs.is_volatile(ino) || (self.several_users && self.fs.is_personal(ino));
         if is_direct { Cache::Bypass } else { Cache::Keep }

@@ -48,7 +48,8 @@ impl Runner {
         let _ = self.0.write_back.set(write_back);
     }
 
-    /// Has a request answered: at once, unless it would have to wait, since whoever calls takes other requests meanwhile.
+    /// Has a request answered: at once, unless it would have to wait, since whoever calls takes other requests
+    /// meanwhile.
     pub fn run<R: Reply>(&self, request: Request<'_>, reply: R) {
         if matches!(request.op, Op::Find | Op::FindAbove) {
             return self.find(request.into_owned(), reply);

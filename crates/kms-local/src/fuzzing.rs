@@ -1,4 +1,5 @@
-//! What this package reads of files and blobs, for any bytes at all. The fuzzing targets of the testing package call it.
+//! What this package reads of files and blobs, for any bytes at all. The fuzzing targets of the testing package call
+//! it.
 
 use crate::{blob, keyring};
 use kmsfs_crypto::SecretKey;

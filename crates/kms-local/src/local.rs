@@ -290,7 +290,8 @@ impl LocalKms {
         Ok(material)
     }
 
-    /// The key that is named, if the caller may use it and it is usable, with its newest material; `aws/s3` is made where it is missing.
+    /// The key that is named, if the caller may use it and it is usable, with its newest material; `aws/s3` is made
+    /// where it is missing.
     fn usable(&self, key_id: &str, ask: &Ask<'_>) -> Result<(String, Names), Error> {
         let find = |contents: &Contents| {
             let key = contents.find(key_id)?;

@@ -17,8 +17,8 @@ pub struct Principals {
     users: Arc<CachedUsers>,
 }
 
-/// The users and groups of this machine as principals of an account. What was looked up is kept for a second, so that an
-/// open costs no look-up.
+/// The users and groups of this machine as principals of an account. What was looked up is kept for a second, so that
+/// an open costs no look-up.
 pub struct Directory {
     account: String,
     owner: u32,

@@ -47,7 +47,8 @@ pub enum Kind {
     /// KMS could not tell: nothing changes, neither for those who were allowed nor for those who were not. It may be
     /// asked again.
     Outage,
-    /// KMS will not do that, for this caller or for anybody, until somebody changes the request, the key, or who may use it.
+    /// KMS will not do that, for this caller or for anybody, until somebody changes the request, the key, or who may
+    /// use it.
     Refusal,
     /// What KMS was given to open is not what it made, under this key and context: it was damaged, or is another's.
     Fault,

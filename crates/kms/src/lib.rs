@@ -63,21 +63,21 @@ pub trait Kms: Send + Sync {
         caller: &Caller,
     ) -> Result<(), Error>;
 
-    /// Whether callers who ask for the use of that key may be answered differently, so that what one has read under it is
-    /// nothing to share with others. The default is for a KMS that does not know.
+    /// Whether callers who ask for the use of that key may be answered differently, so that what one has read under it
+    /// is nothing to share with others. The default is for a KMS that does not know.
     fn distinguishes(&self, _key_arn: &str, _context: &EncryptionContext) -> bool {
         true
     }
 
     /// Whether a call may take longer than a computation and a write to memory do: because the KMS is elsewhere, or has
-    /// to tell somebody of each call. Whoever must not be kept waiting then leaves its calls to another thread. The default
-    /// is for a KMS of this process.
+    /// to tell somebody of each call. Whoever must not be kept waiting then leaves its calls to another thread. The
+    /// default is for a KMS of this process.
     fn may_wait(&self) -> bool {
         false
     }
 
-    /// Does what time has brought (deletions, rotations): a mount calls it every few seconds. The default is for a KMS that
-    /// does so by itself.
+    /// Does what time has brought (deletions, rotations): a mount calls it every few seconds. The default is for a KMS
+    /// that does so by itself.
     fn tick(&self) {}
 
     /// Looks whether somebody changed keys or who may use them, and answers a number that grows whenever that was so.
@@ -116,8 +116,8 @@ pub trait ServiceKey: Send + Sync {
     fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error>;
     fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error>;
     fn decrypt(&self, ciphertext_blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error>;
-    /// The store's format version that was sealed here, 0 if none was. It is kept where the service's key is, out of reach of
-    /// whoever writes the store.
+    /// The store's format version that was sealed here, 0 if none was. It is kept where the service's key is, out of
+    /// reach of whoever writes the store.
     fn store_format(&self) -> Result<u16, Error>;
     /// Durable once it returns; never lowers it.
     fn raise_store_format(&self, version: u16) -> Result<(), Error>;

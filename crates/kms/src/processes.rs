@@ -1,5 +1,5 @@
-//! What the kernel tells of the processes that use a mount, from whoever may read it: under `/proc` lie the environment and
-//! the memory of others too, so the serving process has another one read for it.
+//! What the kernel tells of the processes that use a mount, from whoever may read it: under `/proc` lie the environment
+//! and the memory of others too, so the serving process has another one read for it.
 
 use std::fs;
 use std::io;

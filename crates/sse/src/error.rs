@@ -1,7 +1,7 @@
 use kmsfs_kms as kms;
 
-/// Why S3 would refuse: its code and its message. What a program is told instead (an errno, an HTTP status) is the front
-/// end's to decide.
+/// Why S3 would refuse: its code and its message. What a program is told instead (an errno, an HTTP status) is the
+/// front end's to decide.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// KMS refused, or could not be asked.

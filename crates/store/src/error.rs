@@ -55,8 +55,8 @@ impl Error {
         }
     }
 
-    /// Of a name that was looked at or opened; `show` gives its path below `buckets/`. What lies on another file system than
-    /// the store is damage: its inode numbers are others' too, and a sync of the store does not reach it.
+    /// Of a name that was looked at or opened; `show` gives its path below `buckets/`. What lies on another file system
+    /// than the store is damage: its inode numbers are others' too, and a sync of the store does not reach it.
     pub fn reaching(show: impl FnOnce() -> String, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EXDEV) => Self::corrupt(show(), ANOTHER_FILE_SYSTEM),

@@ -6,7 +6,8 @@ thread_local! {
     static MEANWHILE: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
 }
 
-/// What happens from now on each time that this thread has found an object by its inode, or a name, and not used it yet.
+/// What happens from now on each time that this thread has found an object by its inode, or a name, and not used it
+/// yet.
 #[cfg(feature = "testing")]
 pub fn meanwhile(act: Option<Box<dyn FnMut()>>) {
     MEANWHILE.set(act);

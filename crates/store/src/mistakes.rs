@@ -1,6 +1,6 @@
-//! Mistakes that tests put into the store, one at a time, to see that they are found: each breaks one rule of the commit
-//! protocol (docs/ARCHITECTURE.md). Only the feature `testing`, which the testing package alone enables, gives a store one to
-//! make (`StoreOptions::mistake`); without it `Seeded::is` is the constant `false`.
+//! Mistakes that tests put into the store, one at a time, to see that they are found: each breaks one rule of the
+//! commit protocol (docs/ARCHITECTURE.md). Only the feature `testing`, which the testing package alone enables, gives a
+//! store one to make (`StoreOptions::mistake`); without it `Seeded::is` is the constant `false`.
 
 use crate::StoreOptions;
 
@@ -127,8 +127,8 @@ pub enum Mistake {
     ValueOfAnyOwner,
 }
 
-/// The mistake that a store makes, given when it is opened and handed down to whatever keeps a rule. It holds nothing, and is
-/// asked for nothing, in builds without the feature `testing`.
+/// The mistake that a store makes, given when it is opened and handed down to whatever keeps a rule. It holds nothing,
+/// and is asked for nothing, in builds without the feature `testing`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Seeded {
     #[cfg(feature = "testing")]

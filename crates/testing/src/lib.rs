@@ -1,4 +1,5 @@
-//! What kmsfs is tested with: a simulated disk that loses power, stores that make mistakes, and entry points for fuzzing.
+//! What kmsfs is tested with: a simulated disk that loses power, stores that make mistakes, and entry points for
+//! fuzzing.
 #![forbid(unsafe_code)]
 
 pub mod disk;

@@ -9,8 +9,8 @@ thread_local! {
     static MAKING: Cell<Option<Mistake>> = const { Cell::new(None) };
 }
 
-/// Lets all stores make the mistake that are opened with `options` by this thread while `act` runs. They go on making it
-/// whichever thread uses them.
+/// Lets all stores make the mistake that are opened with `options` by this thread while `act` runs. They go on making
+/// it whichever thread uses them.
 pub fn making<T>(mistake: Mistake, act: impl FnOnce() -> T) -> T {
     struct Made;
     impl Drop for Made {

@@ -42,8 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// So that a mount that hangs fails a test instead of the whole run.
 const COMMAND_SECONDS: &str = "600";
 
-/// A store and its key file in a directory of their own. When it is dropped, whatever is mounted below that directory is
-/// unmounted.
+/// A store and its key file in a directory of their own. When it is dropped, whatever is mounted below that directory
+/// is unmounted.
 pub struct Store {
     dir: TempDir,
     store: PathBuf,

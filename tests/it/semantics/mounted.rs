@@ -11,7 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A store and its mount, which is there except between [`MountedStore::kill_daemon`] and [`MountedStore::mount_again`].
+/// A store and its mount, which is there except between [`MountedStore::kill_daemon`] and
+/// [`MountedStore::mount_again`].
 pub struct MountedStore {
     mount: Option<Mount>,
     store: Store,

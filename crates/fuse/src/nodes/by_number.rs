@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 /// What is done with the inode once it is found.
 pub type Found = Box<dyn FnOnce(Result<Entry>) + Send>;
 
-/// Who waits for which inode. One thread at a time looks for all that wait: a walk of the tree finds many as fast as one.
+/// Who waits for which inode. One thread at a time looks for all that wait: a walk of the tree finds many as fast as
+/// one.
 #[derive(Default)]
 pub struct ByNumber(Mutex<Waiting>);
 

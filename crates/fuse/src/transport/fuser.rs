@@ -64,12 +64,12 @@ impl Filesystem for Transport {
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT
             | InitFlags::FUSE_EXPORT_SUPPORT
             | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
-        // Without ASYNC_DIO: pages that somebody reads while a direct write is under way hold what was there before, and the
-        // kernel drops them after the write only if it has waited for it. Dropping them from here, before the answer, could
-        // wait for ever: for a read-ahead that the kernel sends when fewer such writes are unanswered.
-        // With AUTO_INVAL_DATA a read(2) of cached pages asks for attributes that are out of date, as it does nowhere else.
-        // That is where a handle is refused whose pages others have read. Beside the writeback cache, and where nothing
-        // is written, it has no other effect; without, each write would cost all cached pages of the file.
+        // Without ASYNC_DIO: pages that somebody reads while a direct write is under way hold what was there before,
+        // and the kernel drops them after the write only if it has waited for it. Dropping them from here, before the
+        // answer, could wait for ever: for a read-ahead that the kernel sends when fewer such writes are unanswered.
+        // With AUTO_INVAL_DATA a read(2) of cached pages asks for attributes that are out of date, as it does nowhere
+        // else. That is where a handle is refused whose pages others have read. Beside the writeback cache, and where
+        // nothing is written, it has no other effect; without, each write would cost all cached pages of the file.
         wanted |= if self.writeback_cache || self.runner.mount().fs.options().read_only {
             InitFlags::FUSE_AUTO_INVAL_DATA
         } else {

@@ -40,7 +40,8 @@ impl LocalKms {
 }
 
 impl Administrator<'_> {
-    /// The key that is named, if the caller may do that with it (`action` is AWS's name, as in a policy without `kms:`).
+    /// The key that is named, if the caller may do that with it (`action` is AWS's name, as in a policy without
+    /// `kms:`).
     fn key<'c>(&self, contents: &'c Contents, key_id: &str, action: &str) -> Result<&'c Key, Error> {
         let key = contents.find(key_id)?;
         self.kms.permit(contents, key, &Ask::direct(action, &self.caller, self.kms.now()).naming(key_id))?;

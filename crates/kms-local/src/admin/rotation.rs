@@ -308,7 +308,8 @@ mod tests {
         assert_eq!(kms.list_keys().unwrap(), [arn]);
     }
 
-    /// Jumps in days: forth and back by ten years, back behind the making of everything, forth and back by an hour (no day).
+    /// Jumps in days: forth and back by ten years, back behind the making of everything, forth and back by an hour (no
+    /// day).
     #[test]
     fn a_clock_that_jumps_neither_stops_rotations_for_years_nor_makes_one_a_start() {
         let (_dir, kms, clock) = kms_with_clock();

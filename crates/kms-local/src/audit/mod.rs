@@ -79,7 +79,8 @@ impl Sink {
 }
 
 impl AuditLog {
-    /// Refuses a destination that cannot be written now, whatever `when_full` says: it is a mistake rather than a full disk.
+    /// Refuses a destination that cannot be written now, whatever `when_full` says: it is a mistake rather than a full
+    /// disk.
     pub fn open(
         kms: &LocalKms,
         destination: &Destination,

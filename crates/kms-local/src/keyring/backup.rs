@@ -1,5 +1,6 @@
-//! A keyring's backup: `slots.json`, `keyring` and `shred` of one moment in one file, as sealed as they are. docs/FORMAT.md
-//! has the bytes. Making one needs no key; restoring one does, so that nobody finds out later that it does not open.
+//! A keyring's backup: `slots.json`, `keyring` and `shred` of one moment in one file, as sealed as they are.
+//! docs/FORMAT.md has the bytes. Making one needs no key; restoring one does, so that nobody finds out later that it
+//! does not open.
 
 use super::files::{KEYRING, SLOTS, lock, now, private_empty_dir, read_slots, seal, split_header, unseal};
 use super::private::read_private;
@@ -145,7 +146,8 @@ impl Backup {
         let wrapping = Wrapping::new(root.clone(), dir);
         contents
             .rewrap(&Wrapping::of_backup(root.clone(), self.shred.as_deref().map_or(&[], Vec::as_slice)), &wrapping)?;
-        // Going back on purpose is a step forward: a mount takes it, and what is seen from now on is newer than what was.
+        // Going back on purpose is a step forward: a mount takes it, and what is seen from now on is newer than what
+        // was.
         let generation = contents.generation;
         let seen = seen::told(watch, &contents, &wrapping).max(present.map(|present| present.generation));
         if let Some(newer) = seen.filter(|seen| *seen > generation) {

@@ -27,9 +27,9 @@ pub struct KeyringParameters {
     pub region: String,
 }
 
-/// What the other fields have no room for (a later kmsfs may keep policies, deletion dates, tags), by what it is of, a key's
-/// or a material's id or `KEYRING`, and a name. A kmsfs that does not know one refuses the keyring: a policy that is not
-/// understood must not be passed over.
+/// What the other fields have no room for (a later kmsfs may keep policies, deletion dates, tags), by what it is of, a
+/// key's or a material's id or `KEYRING`, and a name. A kmsfs that does not know one refuses the keyring: a policy that
+/// is not understood must not be passed over.
 type Attributes = BTreeMap<([u8; 16], String), Vec<u8>>;
 
 pub(super) const KEYRING: [u8; 16] = [0; 16];

@@ -39,8 +39,9 @@ pub struct Keyring {
     pub(super) seen: Seen,
 }
 
-/// What tells one generation's file from another's. Numbers of inodes come again, and not every file system has times that
-/// tell two changes apart: the salt, which is new in each generation, is near the beginning, and the tag is at the end.
+/// What tells one generation's file from another's. Numbers of inodes come again, and not every file system has times
+/// that tell two changes apart: the salt, which is new in each generation, is near the beginning, and the tag is at the
+/// end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     ino: u64,
@@ -108,9 +109,9 @@ impl Keyring {
         self.load().map(|(contents, _)| contents)
     }
 
-    /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed. What key
-    /// material a change destroys is in no kept generation afterwards, and its secret is overwritten; nor is a lower format
-    /// version of the store.
+    /// Changes the newest generation under the lock that all who change it take. On an error nothing is changed. What
+    /// key material a change destroys is in no kept generation afterwards, and its secret is overwritten; nor is a
+    /// lower format version of the store.
     pub fn change<T, E: From<OpenError>>(
         &self,
         change: impl FnOnce(&mut Contents, &Wrapping) -> Result<T, E>,
@@ -124,8 +125,8 @@ impl Keyring {
         Ok(answer)
     }
 
-    /// As `change`, of what `load` answered with this wrapping, and was changed since without the lock. False, and nothing is
-    /// changed, if that is not the newest any more.
+    /// As `change`, of what `load` answered with this wrapping, and was changed since without the lock. False, and
+    /// nothing is changed, if that is not the newest any more.
     pub fn exchange(&self, before: &Contents, contents: Contents, wrapping: &Wrapping) -> Result<bool, OpenError> {
         let _lock = lock(&self.dir)?;
         self.settle()?;
@@ -398,7 +399,8 @@ mod tests {
         entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect()
     }
 
-    /// Content is synced before its name is, so a power cut leaves each name as it was before or is after, or a temporary file.
+    /// Content is synced before its name is, so a power cut leaves each name as it was before or is after, or a
+    /// temporary file.
     #[test]
     fn whatever_names_a_power_cut_brings_back_it_opens_before_or_after_the_change() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Another root key, for all slots that remain: it is sealed to their public keys, so nobody's secret is needed. And how
-//! those follow who have the keyring open: with the private key of the slot that they opened it by.
+//! Another root key, for all slots that remain: it is sealed to their public keys, so nobody's secret is needed. And
+//! how those follow who have the keyring open: with the private key of the slot that they opened it by.
 //!
 //! Two files are replaced, one after the other: the keyring under its new root key is there as `keyring.next` before
 //! `slots.json` gives that key, and takes its place afterwards.
@@ -69,7 +69,8 @@ impl Keyring {
         Ok((contents, Wrapping::new(root, &self.dir)))
     }
 
-    /// Takes up the root key of now, which the slot gives that opened the keyring. False if it is the one that is known.
+    /// Takes up the root key of now, which the slot gives that opened the keyring. False if it is the one that is
+    /// known.
     fn follow(&self) -> Result<bool, OpenError> {
         let slots = read_slots(&self.dir)?;
         let gone = || {
@@ -104,16 +105,16 @@ impl Keyring {
         done.map_err(|error| OpenError::io(NEXT, &error))
     }
 
-    /// A new root key, sealed to the public key of each slot, and everything wrapped anew. Slots that have no public key yet
-    /// are a refusal, or go with `force`. Answers the slots that remain.
+    /// A new root key, sealed to the public key of each slot, and everything wrapped anew. Slots that have no public
+    /// key yet are a refusal, or go with `force`. Answers the slots that remain.
     pub fn rotate_root_key(&self, force: bool) -> Result<Vec<SlotInfo>, OpenError> {
         let _lock = lock(&self.dir)?;
         let slots = self.authentic_slots()?;
         self.rotate(slots, force).map(|slots| slots.infos())
     }
 
-    /// The slots as they are, if they are what somebody wrote who had the keyring open, and ours is among them. Under the
-    /// lock.
+    /// The slots as they are, if they are what somebody wrote who had the keyring open, and ours is among them. Under
+    /// the lock.
     pub(super) fn authentic_slots(&self) -> Result<Slots, OpenError> {
         self.settle()?;
         // The slots must go on to open what is there now, which somebody may have exchanged.
@@ -155,8 +156,8 @@ impl Keyring {
         Ok(slots)
     }
 
-    /// Ends what a killed process left, and gives a keyring of the first version what it lacks: secrets of their own for
-    /// materials, and a key pair for the slot that this secret opened.
+    /// Ends what a killed process left, and gives a keyring of the first version what it lacks: secrets of their own
+    /// for materials, and a key pair for the slot that this secret opened.
     pub(super) fn tidy(&self, secret: &SecretKey) -> Result<(), OpenError> {
         // What cannot be read is said to whoever reads it.
         let Ok((contents, _)) = self.load() else { return Ok(()) };

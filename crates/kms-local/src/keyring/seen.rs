@@ -1,5 +1,5 @@
-//! A keyring compares itself with what was last seen of it, here and outside, and tells how it goes on: its generation, which
-//! every change of it raises.
+//! A keyring compares itself with what was last seen of it, here and outside, and tells how it goes on: its generation,
+//! which every change of it raises.
 
 use super::OpenError;
 use super::contents::Contents;

@@ -1,6 +1,6 @@
-//! `shred`: a secret for each key material, in a sector of its own. Material is wrapped under the root key and its secret
-//! together, so that overwriting one sector in its place destroys every copy of the wrapped material. docs/FORMAT.md has
-//! the bytes.
+//! `shred`: a secret for each key material, in a sector of its own. Material is wrapped under the root key and its
+//! secret together, so that overwriting one sector in its place destroys every copy of the wrapped material.
+//! docs/FORMAT.md has the bytes.
 
 use super::OpenError;
 use super::files::replace;
@@ -106,7 +106,8 @@ impl Wrapping {
         Ok((sector, key))
     }
 
-    /// Sectors that are not all zero, whatever they hold: also one that is damaged, or that a process left that was killed.
+    /// Sectors that are not all zero, whatever they hold: also one that is damaged, or that a process left that was
+    /// killed.
     fn taken(&self) -> Result<BTreeSet<Sector>, OpenError> {
         match &self.source {
             Source::Bytes(_) => Ok(BTreeSet::new()),

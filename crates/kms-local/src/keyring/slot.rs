@@ -24,8 +24,9 @@ impl Unlock {
     }
 }
 
-/// What unlocks it, and the root key that is sealed to its public key. Slots of the first keyrings have no key pair until
-/// they are opened: their root key is wrapped under the secret itself. Further members, a name or a date, are passed over.
+/// What unlocks it, and the root key that is sealed to its public key. Slots of the first keyrings have no key pair
+/// until they are opened: their root key is wrapped under the secret itself. Further members, a name or a date, are
+/// passed over.
 #[derive(Serialize, Deserialize)]
 pub struct Slot {
     #[serde(flatten)]

@@ -132,7 +132,8 @@ impl Slots {
         Ok(slots)
     }
 
-    /// Nobody wrote any then, and nothing authenticates them: a public key would be somebody's who is to get no root key.
+    /// Nobody wrote any then, and nothing authenticates them: a public key would be somebody's who is to get no root
+    /// key.
     fn drop_keys(&mut self) {
         for slot in self.list.iter_mut().filter_map(Value::as_object_mut) {
             slot.retain(|name, _| !["public_key", "private_key", "slots_key"].contains(&name.as_str()));
@@ -140,7 +141,8 @@ impl Slots {
         self.crc32 = checksum(&self.list);
     }
 
-    /// The first slot that opens, and what that gives. All of them are authenticated by that, but in the first keyrings.
+    /// The first slot that opens, and what that gives. All of them are authenticated by that, but in the first
+    /// keyrings.
     pub fn open(&self, unlock: &Unlock) -> Result<(OpenedSlot, Value), OpenError> {
         self.open_by(|slot| slot.open(unlock))
     }

@@ -1,5 +1,5 @@
-//! The calls of AWS KMS as values: what is asked for, and what is answered. The command line, the audit trail and whatever
-//! else carries calls share them; how a call is spelled (arguments, JSON) is the carrier's alone.
+//! The calls of AWS KMS as values: what is asked for, and what is answered. The command line, the audit trail and
+//! whatever else carries calls share them; how a call is spelled (arguments, JSON) is the carrier's alone.
 
 mod answer;
 mod cryptography;

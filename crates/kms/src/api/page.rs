@@ -20,8 +20,8 @@ pub struct Page<T> {
 }
 
 impl PageRequest {
-    /// Entries in a fixed order; a marker is the number of those that were answered before, so that none is left out where
-    /// the list only grows.
+    /// Entries in a fixed order; a marker is the number of those that were answered before, so that none is left out
+    /// where the list only grows.
     pub fn of<T>(&self, all: Vec<T>) -> Result<Page<T>, Error> {
         if let Some(limit) = self.limit {
             validation::number(limit, "limit", 1..=1000)?;

@@ -6,7 +6,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-/// One call, with AWS's names of operations and parameters. `key_id` is a key id or an ARN and, where AWS takes one, an alias.
+/// One call, with AWS's names of operations and parameters. `key_id` is a key id or an ARN and, where AWS takes one, an
+/// alias.
 ///
 /// It serializes as CloudTrail's `requestParameters`: plaintexts, ciphertext blobs, tokens and pages are not in them.
 #[derive(Serialize)]

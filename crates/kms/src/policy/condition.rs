@@ -16,8 +16,8 @@ pub struct Condition {
     if_exists: bool,
     negated: bool,
     tests: Vec<Test>,
-    /// Of a key that names whoever asks: the wanted `user/…` and `role/…` that are no patterns, and of which account. They
-    /// are compared by number.
+    /// Of a key that names whoever asks: the wanted `user/…` and `role/…` that are no patterns, and of which account.
+    /// They are compared by number.
     resources: Vec<(String, String)>,
 }
 

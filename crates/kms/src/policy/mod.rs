@@ -46,8 +46,8 @@ enum Effect {
 struct Who {
     listed: Principals,
     negated: bool,
-    /// An account that is listed stands for all who are in it. (An Allow for it leaves the rest to identity policies, of
-    /// which there are none here.)
+    /// An account that is listed stands for all who are in it. (An Allow for it leaves the rest to identity policies,
+    /// of which there are none here.)
     is_account_everyone: bool,
 }
 
@@ -139,8 +139,8 @@ impl Statement {
         is_everyone && !self.conditions.iter().any(Condition::is_personal)
     }
 
-    /// An Allow has to match by every reading of who asks, a Deny by any. A Deny that matches only if a name that nobody
-    /// has is the name of whoever asks is neither: a database that is away may answer so.
+    /// An Allow has to match by every reading of who asks, a Deny by any. A Deny that matches only if a name that
+    /// nobody has is the name of whoever asks is neither: a database that is away may answer so.
     fn matches(&self, request: &Request<'_>) -> Known<bool> {
         let ghosts = RefCell::default();
         let views: Vec<_> = request.subject.views(&ghosts).collect();

@@ -1,5 +1,5 @@
-//! Whom policies and grants name, and whether whoever asks is meant. Names are resolved to numbers and numbers compared:
-//! what a process can change about itself, or a database that is away, makes nobody somebody else.
+//! Whom policies and grants name, and whether whoever asks is meant. Names are resolved to numbers and numbers
+//! compared: what a process can change about itself, or a database that is away, makes nobody somebody else.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -2,8 +2,8 @@
 
 use super::{Groups, Known, Names, Subject, Unknown};
 
-/// A user database: alice is 1001 and bob 1002, 1003 has the name 1001 and 1004 two names. staff is 50, audit 51, and 52
-/// has the name 50.
+/// A user database: alice is 1001 and bob 1002, 1003 has the name 1001 and 1004 two names. staff is 50, audit 51, and
+/// 52 has the name 50.
 pub struct People;
 
 const USERS: [(&str, u32); 5] = [("alice", 1001), ("bob", 1002), ("1001", 1003), ("carol", 1004), ("caroline", 1004)];

@@ -1,8 +1,8 @@
 //! The store's view of the file system below it: a real directory, or what tests put in its place.
 //!
-//! Names are single path components; `.`, `..` and names with a slash or NUL in them are refused with `EINVAL`, so that no
-//! name leads out of its directory. No call follows a symlink. A name that leads to another file system is refused with
-//! `EXDEV` where it is opened or looked at. Errors carry the errno (`raw_os_error` is `Some`).
+//! Names are single path components; `.`, `..` and names with a slash or NUL in them are refused with `EINVAL`, so that
+//! no name leads out of its directory. No call follows a symlink. A name that leads to another file system is refused
+//! with `EXDEV` where it is opened or looked at. Errors carry the errno (`raw_os_error` is `Some`).
 
 mod probe;
 mod real;
@@ -22,8 +22,8 @@ pub trait Backend: Send + Sync {
     fn root(&self) -> io::Result<Arc<dyn Dir>>;
     /// Makes everything durable that has been done so far, names included (syncfs).
     fn sync_all(&self) -> io::Result<()>;
-    /// Puts back modes that a killed process had changed for a moment, to reach what they deny to their own owner. Not while
-    /// another process is at work here.
+    /// Puts back modes that a killed process had changed for a moment, to reach what they deny to their own owner. Not
+    /// while another process is at work here.
     fn put_modes_back(&self) -> io::Result<()> {
         Ok(())
     }
@@ -42,8 +42,8 @@ pub trait Dir: Send + Sync {
     /// Of the directory itself.
     fn metadata(&self) -> io::Result<Metadata>;
     fn stat(&self, name: &OsStr) -> io::Result<Metadata>;
-    /// What tells the inode of a name from all others that have had or will have its number, for as long as the file system
-    /// is there; `None` where that does not say.
+    /// What tells the inode of a name from all others that have had or will have its number, for as long as the file
+    /// system is there; `None` where that does not say.
     fn generation(&self, _name: &OsStr) -> Option<u32> {
         None
     }
@@ -65,8 +65,8 @@ pub trait Dir: Send + Sync {
     /// Entries after `cursor` (0 at first), without `.` and `..`, until `visit` answers false. Cursors stay valid while
     /// the directory changes.
     fn read(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>) -> bool) -> io::Result<()>;
-    /// Has the first `len` bytes of regular files read in the background, of those that the directory lists first, at most
-    /// so many: somebody is about to read them. Answers their inodes; what cannot be done is not.
+    /// Has the first `len` bytes of regular files read in the background, of those that the directory lists first, at
+    /// most so many: somebody is about to read them. Answers their inodes; what cannot be done is not.
     fn read_ahead(&self, _len: u64, _most: usize) -> Vec<u64> {
         Vec::new()
     }
@@ -86,8 +86,8 @@ pub trait Dir: Send + Sync {
 
 /// An open regular file.
 pub trait File: Send + Sync {
-    /// Whether its descriptor is one of the last that this process may have. They are for what has to go on whatever programs
-    /// have open: commits, checkpoints, directories.
+    /// Whether its descriptor is one of the last that this process may have. They are for what has to go on whatever
+    /// programs have open: commits, checkpoints, directories.
     fn has_reserved_descriptor(&self) -> bool {
         false
     }
@@ -96,8 +96,8 @@ pub trait File: Send + Sync {
     fn metadata(&self) -> io::Result<Metadata>;
     /// Bytes read, fewer than asked for only at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// The first byte from `offset` on that is in no hole; `None` if nothing but a hole follows. Where the file system does not
-    /// know its holes it has none.
+    /// The first byte from `offset` on that is in no hole; `None` if nothing but a hole follows. Where the file system
+    /// does not know its holes it has none.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         Ok((offset < self.metadata()?.len).then_some(offset))
     }
@@ -119,8 +119,8 @@ pub trait File: Send + Sync {
     fn set_xattr(&self, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()>;
     fn list_xattr(&self) -> io::Result<Vec<u8>>;
     fn remove_xattr(&self, attribute: &OsStr) -> io::Result<()>;
-    /// The content was read on behalf of somebody: moves the access time if the mount's rule (relatime, usually) says so,
-    /// and no other time. All other reading leaves it alone.
+    /// The content was read on behalf of somebody: moves the access time if the mount's rule (relatime, usually) says
+    /// so, and no other time. All other reading leaves it alone.
     fn accessed(&self) -> io::Result<()>;
     /// Length in bytes that no file of this file system can pass.
     fn max_len(&self) -> u64;
@@ -170,8 +170,8 @@ pub enum Rename {
     Replace,
     NoReplace,
     Exchange,
-    /// Replaces, and leaves a whiteout at the old name: the character device 0:0 without a mode, which is of the user of
-    /// this process. That is how overlayfs says that a name below is gone.
+    /// Replaces, and leaves a whiteout at the old name: the character device 0:0 without a mode, which is of the user
+    /// of this process. That is how overlayfs says that a name below is gone.
     Whiteout,
 }
 

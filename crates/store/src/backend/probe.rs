@@ -232,8 +232,8 @@ fn is_kept(file: &dyn File) -> bool {
     file.write_at(b"K", 0).is_ok() && file.read_at(&mut text, 0).is_ok_and(|read| &text[..read] == b"Kept")
 }
 
-/// What is still there after a trial: names that the trials have not removed. What cannot be removed keeps the directory,
-/// whose removal then fails and is told.
+/// What is still there after a trial: names that the trials have not removed. What cannot be removed keeps the
+/// directory, whose removal then fails and is told.
 fn empty(place: &dyn Dir) {
     let mut names = Vec::new();
     let _ = place.read(0, &mut |entry| {

@@ -1,7 +1,7 @@
 //! A real directory, reached through descriptors only: names are looked up one component at a time and never followed.
 //!
-//! It is one file system: an inode number means something on the device of the root only, so what lies on another one (a
-//! mount point, a btrfs subvolume) is refused with `EXDEV`.
+//! It is one file system: an inode number means something on the device of the root only, so what lies on another one
+//! (a mount point, a btrfs subvolume) is refused with `EXDEV`.
 
 mod create;
 mod directory;

@@ -21,7 +21,8 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// Bytes copied at once.
 const PIECE: usize = 1 << 20;
 
-/// Third pass: records that are nobody's. Their space is free again after a repair, if it is certain that nobody's they are.
+/// Third pass: records that are nobody's. Their space is free again after a repair, if it is certain that nobody's they
+/// are.
 pub fn settle_records(
     store: &Store,
     records: &Records,
@@ -155,8 +156,8 @@ pub fn salvage(
     Ok((format!("{what}; the damaged file is {shown} in the store"), id))
 }
 
-/// An object with the same data key, context and wrapping as the one that it replaces, so that no KMS key is used: under
-/// its own id, all other keys are its own.
+/// An object with the same data key, context and wrapping as the one that it replaces, so that no KMS key is used:
+/// under its own id, all other keys are its own.
 fn remake(
     store: &Arc<Store>,
     dir: &Arc<Dir>,
@@ -214,8 +215,8 @@ fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u6
     Ok(lost)
 }
 
-/// Extended attributes. Values that are sealed are bound to the object: those that can be read are sealed for the new one. The
-/// damaged one's birth excuses nothing of the new one, which is durable before it has its name.
+/// Extended attributes. Values that are sealed are bound to the object: those that can be read are sealed for the new
+/// one. The damaged one's birth excuses nothing of the new one, which is durable before it has its name.
 fn carry_over(store: &Store, dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result<()> {
     let values = store.values_of(Target::Name(dir, from))?;
     let names = dir.backing.list_xattr(Some(from))?;

@@ -117,7 +117,8 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// The values of extended attributes. What is damaged stays: whoever uses the file knows whether to set or to remove it.
+    /// The values of extended attributes. What is damaged stays: whoever uses the file knows whether to set or to
+    /// remove it.
     fn values(&mut self, at: Target<'_>, shown: &str) -> Result<()> {
         let found = self.store.damaged_values(at).and_then(|damaged| Ok((damaged, self.store.unbound_values(at)?)));
         match found {

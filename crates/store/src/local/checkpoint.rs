@@ -114,7 +114,8 @@ impl Store {
         for object in living {
             let note = match object.note(permit) {
                 Ok(note) => note,
-                // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was told.
+                // What nobody can commit and the log holds nothing of waits for a better time, or is lost as it was
+                // told.
                 Err(error) if !object.is_logged() => {
                     ::log::error!("{}: cannot be committed: {error}", object.show());
                     left_behind.get_or_insert(error);

@@ -16,15 +16,15 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protected {
     pub bucket: String,
-    /// Below the bucket, one of its names. `None` if no file in the bucket has the inode that its record remembers: it is
-    /// unlinked and not collected yet, or the store was restored and `kmsfs fsck --repair` has not been run.
+    /// Below the bucket, one of its names. `None` if no file in the bucket has the inode that its record remembers: it
+    /// is unlinked and not collected yet, or the store was restored and `kmsfs fsck --repair` has not been run.
     pub key: Option<Vec<u8>>,
     pub algorithm: Algorithm,
     pub bucket_key: bool,
 }
 
-/// Visits the objects that need this key. It takes no lock: what a process that has the store mounted has only in its log
-/// is not seen, so that a checkpoint is wanted before. A record that is just being written is passed over.
+/// Visits the objects that need this key. It takes no lock: what a process that has the store mounted has only in its
+/// log is not seen, so that a checkpoint is wanted before. A record that is just being written is passed over.
 pub fn protected_by(backend: &dyn Backend, key_arn: &str, visit: &mut dyn FnMut(Protected)) -> Result<()> {
     let root = backend.root()?;
     let segments = Segments::open(root.open_dir(OsStr::new(SIDECARS))?, Access::Read, Seeded::default())?;

@@ -132,8 +132,8 @@ impl Found {
     }
 }
 
-/// The header alone, of a log that is not changed. `takes_unsealed`: a log of version 1 is believed, since it is still to be
-/// raised to this one.
+/// The header alone, of a log that is not changed. `takes_unsealed`: a log of version 1 is believed, since it is still
+/// to be raised to this one.
 pub fn read_header(
     dir: &dyn Dir,
     access: Access,
@@ -218,8 +218,8 @@ impl Log {
         self.append_leaving(records, |_| 0)
     }
 
-    /// The same for content, which leaves room for the commits of it: a checkpoint begins with them, and must not fail for
-    /// want of what only a checkpoint can give.
+    /// The same for content, which leaves room for the commits of it: a checkpoint begins with them, and must not fail
+    /// for want of what only a checkpoint can give.
     pub fn append_content(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
         self.append_leaving(records, |used| FOR_COMMITS + used / 4)
     }
@@ -320,8 +320,8 @@ impl Log {
         }
     }
 
-    /// Makes durable all that was appended before the call. Everybody who waits shares one fdatasync, if it starts after
-    /// they have appended.
+    /// Makes durable all that was appended before the call. Everybody who waits shares one fdatasync, if it starts
+    /// after they have appended.
     pub fn sync(&self) -> Result<()> {
         let target = self.tail.lock().appended;
         let mut syncs = self.syncs.lock();
@@ -386,8 +386,8 @@ impl Log {
     }
 
     /// Raises the epoch, durably: from here on the records so far no longer count, and their space is used again.
-    /// Only a checkpoint that has written them home may call it, while nothing is appended. `settled`: everything that was
-    /// made or committed in the epoch is durable (K8).
+    /// Only a checkpoint that has written them home may call it, while nothing is appended. `settled`: everything that
+    /// was made or committed in the epoch is durable (K8).
     pub fn raise_epoch(&self, settled: bool, clean: bool) -> Result<()> {
         let mut tail = self.tail.lock();
         let before = tail.header;

@@ -1,8 +1,8 @@
 //! A store in a directory of a file system: `Store` and the parts that it is made of.
 //!
-//! `log` and `checkpoint` keep what was acknowledged, `recovery` brings it home after a crash, `segments` hold the records of
-//! sidecars; `sealed` is what says which store this is and that nobody put it back; `names`, `attributes` and `objects` are what
-//! users see.
+//! `log` and `checkpoint` keep what was acknowledged, `recovery` brings it home after a crash, `segments` hold the
+//! records of sidecars; `sealed` is what says which store this is and that nobody put it back; `names`, `attributes`
+//! and `objects` are what users see.
 
 pub(crate) mod attributes;
 pub(crate) mod checkpoint;

@@ -65,8 +65,8 @@ impl Reserve {
         self.backend.root()?.unlink(OsStr::new(FILE))
     }
 
-    /// Does something that needs room on the disk to make more of it. If there is none, once more, after the reserve was given
-    /// up and everything is synced, which frees what was overwritten before.
+    /// Does something that needs room on the disk to make more of it. If there is none, once more, after the reserve
+    /// was given up and everything is synced, which frees what was overwritten before.
     pub fn with_room<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let first = act();
         if !is_full(&first) {

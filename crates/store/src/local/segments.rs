@@ -1,7 +1,7 @@
 //! The segment files that sidecar records are packed into, and which of their units are free.
 //!
-//! A unit is given out only if it reads as zero and was not given out since the mount; the list of free units is a hint,
-//! so a stale one destroys nothing.
+//! A unit is given out only if it reads as zero and was not given out since the mount; the list of free units is a
+//! hint, so a stale one destroys nothing.
 
 use crate::backend::{Access, Dir, File};
 use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
@@ -116,8 +116,8 @@ impl Segments {
         Ok(place)
     }
 
-    /// Takes back units: of a creation that failed before it wrote anything there, or, after a checkpoint whose epoch is
-    /// durable, of the dead.
+    /// Takes back units: of a creation that failed before it wrote anything there, or, after a checkpoint whose epoch
+    /// is durable, of the dead.
     pub fn give_back(&self, place: Place) {
         self.units.lock().free.entry(place.units).or_default().push(place);
     }
@@ -136,7 +136,8 @@ impl Segments {
         Ok(true)
     }
 
-    /// Leaves the list of free units for the next mount. Losing it loses space until the store is checked, nothing else.
+    /// Leaves the list of free units for the next mount. Losing it loses space until the store is checked, nothing
+    /// else.
     pub fn save_free_list(&self) -> Result<()> {
         let mut text = String::new();
         for place in self.units.lock().free.values().flatten() {

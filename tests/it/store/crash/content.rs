@@ -1,5 +1,5 @@
-//! Operations on objects, as `CrashedStore::step` names them. What may be found is told before each call, what must be after
-//! it.
+//! Operations on objects, as `CrashedStore::step` names them. What may be found is told before each call, what must be
+//! after it.
 
 use super::crashed::{CHUNK, CrashedStore, SECTOR, offset, plain_len};
 use super::told::{Content, Known, SECTORS};

@@ -1,6 +1,7 @@
 //! What the stores are used for while they crash: the workloads of the protocol's model, and random ones.
 //!
-//! `write NAME SECTOR COUNT`; a chunk is two sectors, and there are four chunks. `op { a / b }`: see `CrashedStore::run`.
+//! `write NAME SECTOR COUNT`; a chunk is two sectors, and there are four chunks. `op { a / b }`: see
+//! `CrashedStore::run`.
 
 use rand::RngExt;
 use rand::rngs::StdRng;

@@ -62,8 +62,8 @@ fn time(nanoseconds: i64) -> SystemTime {
     if nanoseconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
-/// A time as fuser hands it over, in nanoseconds since 1970. Before 1970 it is wrong: the kernel's nanoseconds count upwards
-/// from its seconds, and fuser counts them downwards.
+/// A time as fuser hands it over, in nanoseconds since 1970. Before 1970 it is wrong: the kernel's nanoseconds count
+/// upwards from its seconds, and fuser counts them downwards.
 pub fn requested(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(_) => nanoseconds(time),

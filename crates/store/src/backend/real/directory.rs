@@ -22,8 +22,8 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-/// Bytes of entries asked for at a time: as many names as an answer with their attributes has room for. What is left over
-/// is read again for the next one.
+/// Bytes of entries asked for at a time: as many names as an answer with their attributes has room for. What is left
+/// over is read again for the next one.
 const READ_BUFFER: usize = 8 * 1024;
 
 const SEARCH: Mode = Mode::XUSR;
@@ -41,8 +41,8 @@ impl RealDir {
         Self { fd, ground }
     }
 
-    /// Does also what the directory's mode denies to its owner: recovery and fsck look into every directory, whatever mode its
-    /// user gave it, and of whoever comes through a mount the kernel has judged the mode before.
+    /// Does also what the directory's mode denies to its owner: recovery and fsck look into every directory, whatever
+    /// mode its user gave it, and of whoever comes through a mount the kernel has judged the mode before.
     pub(super) fn reach<T>(&self, wanted: Mode, act: impl Fn(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
         modes::reach(&self.ground, &self.fd, wanted, || act(&self.fd))
     }

@@ -84,8 +84,8 @@ fn open_against_mode(ground: &Ground, directory: &OwnedFd, name: &OsStr, flags: 
     with_permission(ground, &place, Mode::RUSR | Mode::WUSR, || Ok(open_without_atime(CWD, path.as_ref(), flags)?))
 }
 
-/// The kernel takes set-id bits away when somebody without `CAP_FSETID` changes content; here it is the daemon that does, at
-/// times of its own, and what users see has to stay.
+/// The kernel takes set-id bits away when somebody without `CAP_FSETID` changes content; here it is the daemon that
+/// does, at times of its own, and what users see has to stay.
 fn keeping_mode<T>(fd: &OwnedFd, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     const SET_ID: u32 = 0o6000;
     if geteuid().is_root() || fstat(fd)?.st_mode & SET_ID == 0 {
@@ -211,7 +211,8 @@ impl File for RealFile {
         Ok(())
     }
 
-    /// The file's position, which no reading or writing uses, can be set to what a file's length can be: found by halving.
+    /// The file's position, which no reading or writing uses, can be set to what a file's length can be: found by
+    /// halving.
     fn max_len(&self) -> u64 {
         let can_be = |len: u64| seek(&self.fd, SeekFrom::Start(len)).is_ok();
         let (mut least, mut most) = (0, i64::MAX as u64);

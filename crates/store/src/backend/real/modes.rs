@@ -1,7 +1,8 @@
-//! What a mode denies to its own owner. Recovery, fsck and commits have to reach whatever a user made, whatever mode it has,
-//! and an ordinary user's process can do that only by changing the mode for a moment. Until it is put back there is a record
-//! of it: a symlink `mode-INODE` in the root, to the owner's three bits and the path, so that a process which is killed in that
-//! moment leaves nothing changed. A symlink, because journals keep it in order with the change of the mode, without a sync.
+//! What a mode denies to its own owner. Recovery, fsck and commits have to reach whatever a user made, whatever mode it
+//! has, and an ordinary user's process can do that only by changing the mode for a moment. Until it is put back there
+//! is a record of it: a symlink `mode-INODE` in the root, to the owner's three bits and the path, so that a process
+//! which is killed in that moment leaves nothing changed. A symlink, because journals keep it in order with the change
+//! of the mode, without a sync.
 
 use super::directory::RealDir;
 use super::{Ground, magic_link};
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 const RECORD: &str = "mode-";
 const OWNERS: u32 = 0o700;
 
-/// Held by whoever changes a mode, and by whoever puts one back: nobody takes a mode for a user's that is about to change again.
+/// Held by whoever changes a mode, and by whoever puts one back: nobody takes a mode for a user's that is about to
+/// change again.
 pub(super) static MODES: ReentrantMutex<()> = ReentrantMutex::new(());
 
 /// Does it, and again if it is refused with `EACCES`: then as `with_permission`.

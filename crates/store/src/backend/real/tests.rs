@@ -398,7 +398,8 @@ fn modes_that_a_killed_process_left_changed_are_put_back() {
         set(name, changed);
     }
     set("outer/other", 0o640);
-    // Records that do not mean what is there: somebody else's number, more than there is, no number, a name that is gone.
+    // Records that do not mean what is there: somebody else's number, more than there is, no number, a name that is
+    // gone.
     symlink("0 outer/other", path("mode-1")).unwrap();
     record("outer/other", "7");
     symlink("0 outer/gone", path("mode-2")).unwrap();

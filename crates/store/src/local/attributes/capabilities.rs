@@ -1,6 +1,6 @@
-//! File capabilities. Any write into an object file takes the kernel's own attribute away, also one of the daemon's long after
-//! whoever set it, and nothing authenticates it. So it is kept as a sealed attribute under another name, and goes when a
-//! user changes the content and not before.
+//! File capabilities. Any write into an object file takes the kernel's own attribute away, also one of the daemon's
+//! long after whoever set it, and nothing authenticates it. So it is kept as a sealed attribute under another name, and
+//! goes when a user changes the content and not before.
 //!
 //! One that an older version left under its own name is shown until it is taken away.
 

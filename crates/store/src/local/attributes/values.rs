@@ -1,8 +1,9 @@
-//! What the sealed values of extended attributes are bound to: an object by its id, which its seal vouches for; a directory
-//! by an id of its own, in an attribute that users do not see. Whoever moves a value elsewhere, or to another name, is found out.
+//! What the sealed values of extended attributes are bound to: an object by its id, which its seal vouches for; a
+//! directory by an id of its own, in an attribute that users do not see. Whoever moves a value elsewhere, or to another
+//! name, is found out.
 //!
-//! Until format version 4 they were bound to the bucket and the attribute's name alone. The first opening for writing seals
-//! them anew; from then on the old form is not taken.
+//! Until format version 4 they were bound to the bucket and the attribute's name alone. The first opening for writing
+//! seals them anew; from then on the old form is not taken.
 
 use crate::backend::{Access, XattrFlags};
 use crate::check::is_fatal;
@@ -197,8 +198,8 @@ impl Store {
         Ok(())
     }
 
-    /// Every file and directory in a bucket. What is damaged is told of and passed over; what the file system refuses is the
-    /// error in the end, after all else was visited. No recursion, as in `check::tree`.
+    /// Every file and directory in a bucket. What is damaged is told of and passed over; what the file system refuses
+    /// is the error in the end, after all else was visited. No recursion, as in `check::tree`.
     fn each_below(self: &Arc<Self>, visit: &mut dyn FnMut(Target<'_>) -> Result<()>) -> Result<()> {
         let mut refused = Ok(());
         let mut tell = |done: Result<()>, shown: String| {

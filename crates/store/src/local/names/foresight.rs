@@ -1,6 +1,6 @@
-//! Reading ahead for who removes a tree. Unlinking what is not in memory reads the header of each file, to free its sidecar:
-//! one wait for the disk after the other, unless it has read the next ones meanwhile. Those are the first that are left in
-//! the directory.
+//! Reading ahead for who removes a tree. Unlinking what is not in memory reads the header of each file, to free its
+//! sidecar: one wait for the disk after the other, unless it has read the next ones meanwhile. Those are the first that
+//! are left in the directory.
 
 use crate::backend::File;
 use crate::local::objects::identity;
@@ -16,7 +16,8 @@ const WAITED: Duration = Duration::from_micros(50);
 /// Files to read ahead, at most.
 const MOST: usize = 128;
 
-/// What was read ahead, and how much to read ahead the next time: twice as much when most of it was of use, else a quarter.
+/// What was read ahead, and how much to read ahead the next time: twice as much when most of it was of use, else a
+/// quarter.
 #[derive(Default)]
 pub struct Foresight {
     expected: HashSet<u64>,
@@ -55,8 +56,8 @@ impl Store {
 mod tests {
     use super::*;
 
-    /// Removes inodes in that order, each read waiting for the disk unless it was read ahead. Answers how many waited and how many
-    /// were read ahead, for files that the directory lists by number.
+    /// Removes inodes in that order, each read waiting for the disk unless it was read ahead. Answers how many waited
+    /// and how many were read ahead, for files that the directory lists by number.
     fn remove(order: &[u64]) -> (usize, usize) {
         let mut foresight = Foresight::default();
         let mut left: std::collections::BTreeSet<u64> = order.iter().copied().collect();

@@ -186,8 +186,8 @@ impl Store {
         self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, || ())
     }
 
-    /// Names of which `stat` has just shown what they stand for. `hold` is called before they change, and what takes long is
-    /// done by then.
+    /// Names of which `stat` has just shown what they stand for. `hold` is called before they change, and what takes
+    /// long is done by then.
     pub fn rename_known<H>(
         &self,
         (from, name, source): (&Arc<Dir>, &OsStr, &Attr),

@@ -1,7 +1,7 @@
 //! Symlinks: their targets are encrypted under the bucket's metadata data key.
 //!
-//! The backing symlink's text is `1` and the sealed target in base64url; or, where the file system below refuses that as too long, `2`, the
-//! target's length and the place and id of a record that holds it.
+//! The backing symlink's text is `1` and the sealed target in base64url; or, where the file system below refuses that
+//! as too long, `2`, the target's length and the place and id of a record that holds it.
 
 use crate::backend::NewNode;
 use crate::{Dir, Error, Result, Store};

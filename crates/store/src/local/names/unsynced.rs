@@ -62,8 +62,8 @@ impl Store {
         unsynced.names.entry(ino).or_default().push(Name { change, dir: dir.ino(), content });
     }
 
-    /// Changes a directory's names or attributes. It is counted when it is done, or has failed halfway, and before anybody is
-    /// told, so that a sync that may have come too early does not count (F5).
+    /// Changes a directory's names or attributes. It is counted when it is done, or has failed halfway, and before
+    /// anybody is told, so that a sync that may have come too early does not count (F5).
     pub(crate) fn changing<T, E>(&self, act: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
         let done = act();
         if !self.seeded.is(Mistake::RemovalUnseen) {
@@ -72,8 +72,8 @@ impl Store {
         done
     }
 
-    /// fsync(2) of a directory, unless nothing anywhere has changed since it was the last to be synced: programs sync a file
-    /// and then its directory, which the sync of the file has done.
+    /// fsync(2) of a directory, unless nothing anywhere has changed since it was the last to be synced: programs sync a
+    /// file and then its directory, which the sync of the file has done.
     pub(crate) fn sync_dir(&self, dir: &Dir) -> Result<()> {
         let before = self.name_changes();
         let last = &self.objects.names.last;

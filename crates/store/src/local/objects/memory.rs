@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What an open object may keep in any case, as a part of all: who is in use does not wait until others are closed.
 const SHARES: usize = 256;
 
-/// How much may be kept, and how much is. What is needed is had all the same: the bound is for what could be read again.
+/// How much may be kept, and how much is. What is needed is had all the same: the bound is for what could be read
+/// again.
 pub struct Budget {
     limit: usize,
     used: AtomicUsize,

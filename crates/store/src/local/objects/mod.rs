@@ -120,8 +120,8 @@ impl Store {
         }
     }
 
-    /// A file that stays open for as long as a program likes: `ENFILE` rather than one of the descriptors that are kept back.
-    /// Those of closed objects are given up first, of those too that wait for a checkpoint.
+    /// A file that stays open for as long as a program likes: `ENFILE` rather than one of the descriptors that are kept
+    /// back. Those of closed objects are given up first, of those too that wait for a checkpoint.
     fn for_program(&self, dir: &Dir, name: &OsStr, access: Access, mut file: Arc<dyn File>) -> Result<Arc<dyn File>> {
         let spare = || self.objects.spare.clear();
         let waits = || !self.read_only() && !self.objects.pinned.lock().open.is_empty();
@@ -197,8 +197,9 @@ impl Store {
         pinned.open.len() > self.max_pinned || pinned.records.len() > most
     }
 
-    /// Held while an inode number changes hands, and by nobody else for as long as the KMS may take to answer: from before its last name goes until the object behind it is known to
-    /// be dead, and while a new one comes into memory. Backing file systems use a number again at once.
+    /// Held while an inode number changes hands, and by nobody else for as long as the KMS may take to answer: from
+    /// before its last name goes until the object behind it is known to be dead, and while a new one comes into memory.
+    /// Backing file systems use a number again at once.
     pub(crate) fn settling(&self, ino: u64) -> Settling<'_> {
         self.objects.loading.hold(ino)
     }

@@ -117,9 +117,9 @@ impl Store {
         Ok((object, judged))
     }
 
-    /// Whether a crash caught an object that does not open before it was ever durable (R2): it is empty, as after the same
-    /// crash on any file system. Programs find the journals and temporary files that they left, and `open_truncated` makes it
-    /// usable.
+    /// Whether a crash caught an object that does not open before it was ever durable (R2): it is empty, as after the
+    /// same crash on any file system. Programs find the journals and temporary files that they left, and
+    /// `open_truncated` makes it usable.
     pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
         if !self.knows_a_crash() {
             return false;
@@ -128,9 +128,9 @@ impl Store {
         self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref())
     }
 
-    /// Removes what a crash left of a creation before it could be noted (N4): a file of no bytes, without a birth. Nobody was
-    /// answered that it is there, and nothing is in it; whoever else makes a file such a one could as well have removed it.
-    /// Answers whether it was one.
+    /// Removes what a crash left of a creation before it could be noted (N4): a file of no bytes, without a birth.
+    /// Nobody was answered that it is there, and nothing is in it; whoever else makes a file such a one could as well
+    /// have removed it. Answers whether it was one.
     pub fn remove_unborn(&self, dir: &Dir, name: &OsStr) -> Result<bool> {
         if self.crashes.is_empty() || self.read_only() {
             return Ok(false);
@@ -151,14 +151,14 @@ impl Store {
         !self.crashes.is_empty() || self.untidy.is_some()
     }
 
-    /// Version 1 told it by a blank header and a time in the span of a crash. It is believed in a store of that version that is
-    /// only read.
+    /// Version 1 told it by a blank header and a time in the span of a crash. It is believed in a store of that version
+    /// that is only read.
     fn is_blank_of_version_1(&self, file: &dyn File) -> bool {
         file.metadata().is_ok_and(|found| self.is_untidy(found.ctime)) && birth::is_blank(file)
     }
 
-    /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened, and
-    /// settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
+    /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened,
+    /// and settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
     pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Option<u64> {
         if !self.knows_a_crash() {
             return None;
@@ -179,8 +179,8 @@ impl Store {
         }
     }
 
-    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged or
-    /// its key refuses, gets a new key as `want` says, and if it is damaged a new id too.
+    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged
+    /// or its key refuses, gets a new key as `want` says, and if it is damaged a new id too.
     pub fn open_truncated(
         self: &Arc<Self>,
         dir: &Arc<Dir>,
@@ -214,7 +214,8 @@ impl Store {
         self.replace(dir, name, file, new_key)
     }
 
-    /// For a store that is only read: what a crash left of an object that was never committed. Nothing, for as long as it is open.
+    /// For a store that is only read: what a crash left of an object that was never committed. Nothing, for as long as
+    /// it is open.
     fn open_nothing(
         self: &Arc<Self>,
         dir: &Arc<Dir>,

@@ -50,14 +50,15 @@ impl<'a> Wrapping<'a> {
 }
 
 impl Store {
-    /// What a request for another encryption does. From AES256 or aws:kms to aws:kms, and from aws:kms:dsse to itself, the
-    /// data key is wrapped again, and content, ETag and mtime stay. Anything else needs a new data key: the content is encrypted again. Commits.
+    /// What a request for another encryption does. From AES256 or aws:kms to aws:kms, and from aws:kms:dsse to itself,
+    /// the data key is wrapped again, and content, ETag and mtime stay. Anything else needs a new data key: the content
+    /// is encrypted again. Commits.
     pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
         self.change_encryption(object, want, Change::AsNeeded, key, caller, 0, &|| true).map(drop)
     }
 
-    /// As `rewrap`. An object that an earlier call left halfway is brought to its end first, from that chunk on, which may
-    /// be all there is to do. `key` is its S3 key. `go_on` is asked after each commit of many.
+    /// As `rewrap`. An object that an earlier call left halfway is brought to its end first, from that chunk on, which
+    /// may be all there is to do. `key` is its S3 key. `go_on` is asked after each commit of many.
     #[allow(clippy::too_many_arguments)]
     pub fn change_encryption(
         &self,
@@ -156,8 +157,8 @@ impl Store {
         }
     }
 
-    /// Chunk by chunk, while others read and write; a crash leaves it to whoever asks next. Answers where to go on, if it
-    /// was told to stop.
+    /// Chunk by chunk, while others read and write; a crash leaves it to whoever asks next. Answers where to go on, if
+    /// it was told to stop.
     fn finish_epoch(object: &Object, from: u64, go_on: &dyn Fn() -> bool) -> Result<Option<u64>> {
         let mut from = from;
         while let Some(next) = object.reencrypt_some(from, STEP)? {

@@ -1,8 +1,9 @@
 //! When an object was made: what tells one that a crash caught before it was ever durable from one that was damaged.
 //!
-//! An attribute of the object file, under the store's key, says which object it is and in which epoch of the redo log it
-//! was made. It comes to the disk with the inode. Where that epoch ended in a crash, the object may be less than what its
-//! seal says, or nothing (R2); anywhere else that is damage. Nothing else about an object is a reason to be lenient.
+//! An attribute of the object file, under the store's key, says which object it is and in which epoch of the redo log
+//! it was made. It comes to the disk with the inode. Where that epoch ended in a crash, the object may be less than
+//! what its seal says, or nothing (R2); anywhere else that is damage. Nothing else about an object is a reason to be
+//! lenient.
 
 use crate::backend::{Access, Backend, File, XattrFlags};
 use crate::local::log::Log;
@@ -40,8 +41,9 @@ pub fn settle(file: &dyn File) -> io::Result<()> {
     }
 }
 
-/// An object without a header that a crash of version 1 caught before its first commit, which that version told by the clock, gets
-/// a birth: once, before the log is of a version that believes no clock. Answers the header that the log is to have.
+/// An object without a header that a crash of version 1 caught before its first commit, which that version told by the
+/// clock, gets a birth: once, before the log is of a version that believes no clock. Answers the header that the log is
+/// to have.
 pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Result<LogHeader> {
     let Some((from, to)) = header.untidy else { return Ok(*header) };
     // No object is made in it, so that it excuses these alone.
@@ -99,8 +101,8 @@ impl Births {
         Self { key, epoch, loose, making: RwLock::default(), seeded }
     }
 
-    /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to sync
-    /// everything, for what is loose.
+    /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to
+    /// sync everything, for what is loose.
     pub fn begin_checkpoint(&self, epoch: u64) -> bool {
         if !self.seeded.is(Mistake::BirthBeforeCheckpoint) {
             self.epoch.store(epoch + 1, Ordering::SeqCst);
@@ -126,8 +128,8 @@ impl Births {
         self.loose.load(Ordering::SeqCst)
     }
 
-    /// Says in an object's file that it is made now. Where the file system has no such attributes there is nothing to say, and
-    /// what a crash catches before its first sync is damaged, not empty.
+    /// Says in an object's file that it is made now. Where the file system has no such attributes there is nothing to
+    /// say, and what a crash catches before its first sync is damaged, not empty.
     fn certify(&self, file: &dyn File, id: ObjectId) -> io::Result<()> {
         let Some(key) = &self.key else { return Ok(()) };
         let value = certificate(key, id, self.epoch.load(Ordering::SeqCst), file.ino());
@@ -155,8 +157,8 @@ impl Store {
         self.births.certify(file, id).is_ok().then_some(epoch)
     }
 
-    /// The object is among those in memory now: if a checkpoint has begun since it was born, it belongs to the next epoch.
-    /// Where that cannot be noted it is made durable at once, so that it needs no excuse.
+    /// The object is among those in memory now: if a checkpoint has begun since it was born, it belongs to the next
+    /// epoch. Where that cannot be noted it is made durable at once, so that it needs no excuse.
     pub(crate) fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
         if born == Some(self.births.epoch.load(Ordering::SeqCst)) {
             return;
@@ -171,8 +173,8 @@ impl Store {
         }
     }
 
-    /// Whether the object in this file may never have been durable: it was made in an epoch that ended in a crash, and nothing
-    /// says that it was settled. `id` as far as it is known.
+    /// Whether the object in this file may never have been durable: it was made in an epoch that ended in a crash, and
+    /// nothing says that it was settled. `id` as far as it is known.
     pub(crate) fn may_be_unsynced(&self, file: &dyn File, id: Option<ObjectId>) -> bool {
         let Some(key) = self.births.key.as_ref().filter(|_| !self.crashes.is_empty()) else { return false };
         let Ok(value) = file.get_xattr(OsStr::new(ATTRIBUTE)) else { return false };
@@ -187,8 +189,8 @@ impl Store {
             && !self.replayed.settled.contains(&born)
     }
 
-    /// Whether a crash, of this version or of an earlier one, may have left an object file longer than its seal says: it wrote
-    /// what it had not committed. Nothing of that is read.
+    /// Whether a crash, of this version or of an earlier one, may have left an object file longer than its seal says:
+    /// it wrote what it had not committed. Nothing of that is read.
     pub(crate) fn may_be_longer(&self, ctime: i64) -> bool {
         !self.crashes.is_empty() || self.is_untidy(ctime)
     }

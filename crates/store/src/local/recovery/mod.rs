@@ -138,8 +138,8 @@ pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: 
     Ok(outcome)
 }
 
-/// The header that the log goes on under. M8: epochs that nothing has settled ended in a crash, and so did the one that a
-/// checkpoint may have been about to begin.
+/// The header that the log goes on under. M8: epochs that nothing has settled ended in a crash, and so did the one that
+/// a checkpoint may have been about to begin.
 fn crashed(found: &Found, damaged: bool, now: i64) -> LogHeader {
     let before = found.header;
     let (epoch, settled) = (before.epoch + 2, before.epoch + 1);
@@ -155,8 +155,9 @@ fn crashed(found: &Found, damaged: bool, now: i64) -> LogHeader {
     }
 }
 
-/// M2: records while epoch, place and checksum are right, and where they end. Damage before a position that a later record knows to be
-/// durable is corruption, not a torn tail; so is a mark that does not count all those before it, which no crash leaves.
+/// M2: records while epoch, place and checksum are right, and where they end. Damage before a position that a later
+/// record knows to be durable is corruption, not a torn tail; so is a mark that does not count all those before it,
+/// which no crash leaves.
 fn valid_prefix(found: &Found) -> (Vec<Record<'_>>, u64, Option<String>) {
     let mut records = Vec::new();
     let (mut at, mut marks) = (RECORDS_AT, 0);

@@ -1,8 +1,8 @@
 //! Which of an object's commits in the log are all there: rule M6.
 //!
-//! What went straight home may be missing after a crash although its commit is in the log. Each mark lists such chunks with
-//! their checksums, until a later one says that they are synced; what was durable before is still at home or in the log, so
-//! the object can go back to it (W1).
+//! What went straight home may be missing after a crash although its commit is in the log. Each mark lists such chunks
+//! with their checksums, until a later one says that they are synced; what was durable before is still at home or in
+//! the log, so the object can go back to it (W1).
 
 use crate::Result;
 use crate::backend::File;
@@ -63,8 +63,8 @@ impl Judged<'_> {
     }
 }
 
-/// Chunks that went straight home, by their offset, of which nothing says that they are synced, and that the last mark may
-/// refer to there.
+/// Chunks that went straight home, by their offset, of which nothing says that they are synced, and that the last mark
+/// may refer to there.
 fn pending(records: &[Record<'_>], seeded: Seeded) -> BTreeMap<u64, HomeWrite> {
     let mut pending: BTreeMap<u64, HomeWrite> = BTreeMap::new();
     for record in records {

@@ -1,8 +1,9 @@
-//! Which directories have a configuration, and which: so that one that is taken away or exchanged in the store is noticed.
+//! Which directories have a configuration, and which: so that one that is taken away or exchanged in the store is
+//! noticed.
 //!
-//! `configurations` in the store lists them by their directories' paths, with the hash of their content, under the store key. A
-//! change of a configuration is announced there before it is made, durably, and settled once it is durable itself: whatever a
-//! crash leaves is what was or what was to be, and both are taken.
+//! `configurations` in the store lists them by their directories' paths, with the hash of their content, under the
+//! store key. A change of a configuration is announced there before it is made, durably, and settled once it is durable
+//! itself: whatever a crash leaves is what was or what was to be, and both are taken.
 
 use crate::backend::{Access, Backend, Rename};
 use crate::check::{Report, Severity, is_fatal};

@@ -1,5 +1,5 @@
-//! What is sealed under the store's key and says which store this is: `store.json`, which openings led to it, which directories
-//! have a configuration, and what a witness outside last saw of it.
+//! What is sealed under the store's key and says which store this is: `store.json`, which openings led to it, which
+//! directories have a configuration, and what a witness outside last saw of it.
 
 pub mod configured;
 pub(crate) mod openings;

@@ -1,7 +1,9 @@
-//! Which openings for writing led to the store as it is, so that a copy which went another way is told from one that went on.
+//! Which openings for writing led to the store as it is, so that a copy which went another way is told from one that
+//! went on.
 //!
-//! `openings` in the store lists the newest of them under the store key: a random id each, and the redo log's epoch that it went on from.
-//! The log's header names the last. An opening is listed, durably, before the log names it; one behind that never came to be.
+//! `openings` in the store lists the newest of them under the store key: a random id each, and the redo log's epoch
+//! that it went on from. The log's header names the last. An opening is listed, durably, before the log names it; one
+//! behind that never came to be.
 
 use crate::backend::{Backend, Rename};
 use crate::local::reserve::Reserve;
@@ -69,8 +71,8 @@ struct Json {
 }
 
 impl Openings {
-    /// Those that led to where the log stands. One that the log does not name did not come to be; where it names none, as
-    /// one has it that an earlier kmsfs has written since, its epoch decides.
+    /// Those that led to where the log stands. One that the log does not name did not come to be; where it names none,
+    /// as one has it that an earlier kmsfs has written since, its epoch decides.
     pub fn read(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Self {
         let mut list = read(backend, &key.mac_key(PURPOSE)).unwrap_or_default();
         if header.opening == UNKNOWN {
@@ -86,7 +88,8 @@ impl Openings {
         }
     }
 
-    /// Lists one more, durably, that goes on from the log's header, and answers what the next one is to name. Where it cannot be listed, as on a full disk, this opening counts as part of the one before.
+    /// Lists one more, durably, that goes on from the log's header, and answers what the next one is to name. Where it
+    /// cannot be listed, as on a full disk, this opening counts as part of the one before.
     pub fn begin(
         mut self,
         backend: &dyn Backend,

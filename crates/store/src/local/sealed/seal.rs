@@ -1,8 +1,8 @@
 //! The store's own key, which authenticates what the store says of itself, and how a store comes to have one.
 //!
-//! store.json is not authenticated: its version can be put back. That every part of the store is sealed is therefore said
-//! once more beside the service's key (`ServiceKey::store_format`), when the last part has been: until then, forms of
-//! earlier versions are taken; afterwards they are not, whatever store.json says.
+//! store.json is not authenticated: its version can be put back. That every part of the store is sealed is therefore
+//! said once more beside the service's key (`ServiceKey::store_format`), when the last part has been: until then, forms
+//! of earlier versions are taken; afterwards they are not, whatever store.json says.
 
 use crate::backend::{Access, Backend};
 use crate::local::sealed::parameters::{Json, read_json, replace_json};
@@ -27,8 +27,8 @@ pub struct StoreSeal {
 }
 
 impl StoreSeal {
-    /// For writing, gives a store of an earlier version its key: store.json is replaced as a whole, durably, before anything
-    /// is sealed. Under the store's lock.
+    /// For writing, gives a store of an earlier version its key: store.json is replaced as a whole, durably, before
+    /// anything is sealed. Under the store's lock.
     pub(crate) fn open(backend: &dyn Backend, service: &dyn ServiceKey, access: Access) -> Result<Self> {
         let mut json = read_json(backend)?;
         let remembered = service.store_format().map_err(|error| unusable(&error))?;
@@ -78,14 +78,14 @@ impl StoreSeal {
         self.key.as_ref()
     }
 
-    /// Whether it is to be believed that a directory's configuration is missing, or there, that the store does not list:
-    /// only until it lists them all, as version 3 does.
+    /// Whether it is to be believed that a directory's configuration is missing, or there, that the store does not
+    /// list: only until it lists them all, as version 3 does.
     pub fn takes_unlisted(&self) -> bool {
         self.settled.load(Ordering::SeqCst) < SEALED
     }
 
-    /// Whether a redo log is to be believed that nothing authenticates, and a value that is bound to no more than a bucket
-    /// and an attribute's name: only until the store is of the present version throughout.
+    /// Whether a redo log is to be believed that nothing authenticates, and a value that is bound to no more than a
+    /// bucket and an attribute's name: only until the store is of the present version throughout.
     pub fn takes_unsealed(&self) -> bool {
         self.settled.load(Ordering::SeqCst) < PRESENT
     }

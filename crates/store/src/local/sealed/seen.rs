@@ -1,7 +1,8 @@
 //! A store compares itself with what was last seen of it, and tells how it goes on.
 //!
-//! The order of writing makes sure that a healthy store is never refused: the opening is listed, then the log's header names it
-//! or raises the epoch, durably, and only then is it told outside. A crash in between leaves the store ahead of what was seen.
+//! The order of writing makes sure that a healthy store is never refused: the opening is listed, then the log's header
+//! names it or raises the epoch, durably, and only then is it told outside. A crash in between leaves the store ahead
+//! of what was seen.
 
 use crate::backend::{Access, Backend};
 use crate::local::log::{self, LogSeal};
