@@ -41,20 +41,20 @@ pub fn all(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("kms");
     let plain = kms.administer(ROOT).create_key(&NewKey::default()).unwrap().arn;
     group.bench_function("GenerateDataKey", |bench| {
-        bench.iter(|| kms.generate_data_key(&plain, &context, &ROOT).unwrap().ciphertext_blob);
+        bench.iter(|| kms.generate_data_key(&plain, &context, &ROOT.into()).unwrap().ciphertext_blob);
     });
-    let blob = kms.generate_data_key(&plain, &context, &ROOT).unwrap().ciphertext_blob;
+    let blob = kms.generate_data_key(&plain, &context, &ROOT.into()).unwrap().ciphertext_blob;
     group.bench_function("Decrypt", |bench| {
-        bench.iter(|| Kms::decrypt(&*kms, &plain, &blob, &context, &ROOT).unwrap());
+        bench.iter(|| Kms::decrypt(&*kms, &plain, &blob, &context, &ROOT.into()).unwrap());
     });
     let new = NewKey { policy: Some(policy()), bypass_lockout_check: true, ..NewKey::default() };
     let guarded = kms.administer(ROOT).create_key(&new).unwrap().arn;
     let someone = Caller { uid: 65534, gid: 65534, pid: 1 };
     group.bench_function("the default policy", |bench| {
-        bench.iter(|| kms.authorize(&plain, Operation::Decrypt, &context, &someone).unwrap());
+        bench.iter(|| kms.authorize(&plain, Operation::Decrypt, &context, &someone.into()).unwrap());
     });
     group.bench_function("a policy of 21 statements", |bench| {
-        bench.iter(|| kms.authorize(&guarded, Operation::Decrypt, &context, &someone).unwrap());
+        bench.iter(|| kms.authorize(&guarded, Operation::Decrypt, &context, &someone.into()).unwrap());
     });
     group.finish();
 }

@@ -11,10 +11,9 @@ use super::unlock::UnlockArgs;
 use kmsfs_client::mounts;
 use kmsfs_crypto::random;
 use kmsfs_fs::{Fs, FsOptions};
-use kmsfs_kms_local::connect_syslog;
-use kmsfs_kms_local::{
-    ConnectSyslog, KeyringParameters, LocalKms, Machine, OpenError, SystemUsers, Unlock, UserDatabase,
-};
+use kmsfs_kms::audit::ConnectSyslog;
+use kmsfs_kms::audit::connect_syslog;
+use kmsfs_kms_local::{KeyringParameters, LocalKms, Machine, OpenError, SystemUsers, Unlock, UserDatabase};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{self, Backend, Need, RealBackend};
 use kmsfs_store::{self as store, Parameters, Store, StoreOptions};

@@ -3,7 +3,9 @@
 use super::exit::{Failure, describe};
 use super::text::shown;
 use clap::{Args, ValueEnum};
-use kmsfs_kms_local::{AuditLog, Audited, ConnectSyslog, Destination, LocalKms, WhenFull};
+use kmsfs_kms::audit::{AuditLog, Audited, ConnectSyslog, Destination, RecordSource, WhenFull};
+use kmsfs_kms_local::LocalKms;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -62,17 +64,19 @@ impl AuditArgs {
     }
 
     /// Begins recording, if there is anything to record to.
-    pub fn start(&self, kms: &Arc<LocalKms>, connect: &ConnectSyslog) -> Result<Option<Audited>, Failure> {
+    pub fn start(&self, kms: &Arc<LocalKms>, connect: &ConnectSyslog) -> Result<Option<Audited<LocalKms>>, Failure> {
         let Some(destination) = self.destination() else { return Ok(None) };
         let when_full = match self.full {
             None | Some(Full::Refuse) => WhenFull::Refuse,
             Some(Full::Drop) => WhenFull::Drop,
         };
-        let log = AuditLog::open(kms, &destination, when_full, connect).map_err(|error| match &destination {
+        let opened = kms.audit_key().map_err(|error| io::Error::other(error.message));
+        let opened = opened.and_then(|key| AuditLog::open(key, &destination, when_full, connect));
+        let log = opened.map_err(|error| match &destination {
             Destination::File(path) => Failure::new(format!("audit log {}: {}", shown(path), describe(&error))),
             Destination::Syslog => Failure::new(format!("audit log: {}", describe(&error))),
         })?;
-        Ok(Some(Audited::new(Arc::clone(kms), log)))
+        Ok(Some(Audited::new(Arc::clone(kms), Arc::clone(kms) as Arc<dyn RecordSource>, log)))
     }
 
     fn destination(&self) -> Option<Destination> {

@@ -2,7 +2,7 @@
 //! two, never nowhere. Every message is one line, whatever names it contains.
 
 use super::text::escape;
-use kmsfs_kms_local::ConnectSyslog;
+use kmsfs_kms::audit::ConnectSyslog;
 use kmsfs_sys::private::{self, Access, Kind, Refusal};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;

@@ -105,6 +105,8 @@ pub fn run(args: &ReencryptArgs) -> Result<ExitCode, Failure> {
     };
     let mut done = Ok(());
     for (root, _) in &roots {
+        // Another mount may have another KMS, in which an alias is another key's.
+        work.order.key_arn = None;
         done = if root.is_dir() { work.tree(root) } else { work.file(root) };
         if done.is_err() {
             break;
@@ -146,7 +148,7 @@ fn order(args: &ReencryptArgs) -> Result<Order, Failure> {
         _ => How::AsNeeded,
     };
     let (from_key, dry_run) = (args.from_key.clone(), args.dry_run);
-    Ok(Order { token: u64::from_le_bytes(random::bytes()), how, target, from_key, dry_run, from: 0 })
+    Ok(Order { token: u64::from_le_bytes(random::bytes()), how, target, key_arn: None, from_key, dry_run, from: 0 })
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
@@ -246,6 +248,7 @@ impl Work {
                 return Err(Given::Stop(Stop::Failed(Failure::new(escape(&why)))));
             }
             next = outcome.next;
+            self.order.key_arn = self.order.key_arn.take().or(outcome.key_arn);
             self.total.seen += outcome.seen;
             self.total.rewrapped += outcome.rewrapped;
             self.total.reencrypted += outcome.reencrypted;

@@ -101,13 +101,13 @@ fn blobs_of_version_1_give_their_data_keys() {
     let kms = golden_ring.open(&golden_ring.key()).unwrap();
     for (name, id) in [("first-material", ROTATED), ("second-material", ROTATED), ("aws-s3", AWS_S3)] {
         let blob = golden(&format!("{name}.blob"));
-        let key = Kms::decrypt(&*kms, &format!("{PREFIX}{id}"), &blob, &context(), &CALLER).unwrap();
+        let key = Kms::decrypt(&*kms, &format!("{PREFIX}{id}"), &blob, &context(), &CALLER.into()).unwrap();
         expect_data_key(name, &key);
-        let refused = Kms::decrypt(&*kms, id, &blob, &EncryptionContext::new(), &CALLER).unwrap_err();
+        let refused = Kms::decrypt(&*kms, id, &blob, &EncryptionContext::new(), &CALLER.into()).unwrap_err();
         assert_eq!((refused.code, refused.message.as_str()), (Code::InvalidCiphertext, ""), "{name}");
     }
     expect_data_key("service", &ServiceKey::decrypt(&*kms, &golden("service.blob"), &context()).unwrap());
-    let refused = Kms::generate_data_key(&*kms, DISABLED, &context(), &CALLER).err().unwrap();
+    let refused = Kms::generate_data_key(&*kms, DISABLED, &context(), &CALLER.into()).err().unwrap();
     assert_eq!(refused.message, format!("{PREFIX}{DISABLED} is disabled."));
 }
 
@@ -120,8 +120,8 @@ fn a_keyring_of_version_1_can_be_changed() {
     let kept = fs::read(golden_ring.0.path().join("keyring.previous")).unwrap();
     assert!(kept.starts_with(b"KMSFSKEY\x02\0") && golden("keyring").starts_with(b"KMSFSKEY\x01\0"));
     let kms = golden_ring.open(&passphrase("correct horse")).unwrap();
-    assert!(Kms::generate_data_key(&*kms, DISABLED, &context(), &CALLER).is_ok());
-    let key = Kms::decrypt(&*kms, ROTATED, &golden("first-material.blob"), &context(), &CALLER).unwrap();
+    assert!(Kms::generate_data_key(&*kms, DISABLED, &context(), &CALLER.into()).is_ok());
+    let key = Kms::decrypt(&*kms, ROTATED, &golden("first-material.blob"), &context(), &CALLER.into()).unwrap();
     expect_data_key("first-material", &key);
 }
 

@@ -40,6 +40,9 @@ pub struct Order {
     /// `None` leaves algorithm and key as they are: another wrapping under the key's present material, or another data
     /// key.
     pub target: Option<Request>,
+    /// What the target's key resolves to, where an earlier piece has said so ([`Outcome::key_arn`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_arn: Option<String>,
     /// Only objects under this KMS key: its ARN.
     pub from_key: Option<String>,
     pub dry_run: bool,
@@ -66,6 +69,9 @@ pub struct Outcome {
     /// Names, in hexadecimal, of objects that are given the order themselves: the kernel has to judge who may change
     /// them, or they take longer than a piece.
     pub by_itself: Vec<String>,
+    /// The ARN of the target's KMS key: an alias is resolved once for all pieces, which are told so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_arn: Option<String>,
     /// Why nothing at all can be done.
     pub refused: Option<String>,
     /// Where to go on; `None` at the end.
@@ -99,7 +105,10 @@ impl Fs {
                 let mut outcome = Outcome::default();
                 let target = Aim::new(self, &dir, &order, caller);
                 match target {
-                    Ok(aim) => outcome.next = self.reencrypt_one(&aim, &name, order.from, until, &mut outcome),
+                    Ok(aim) => {
+                        outcome.key_arn = aim.key_arn();
+                        outcome.next = self.reencrypt_one(&aim, &name, order.from, until, &mut outcome);
+                    }
                     Err(error) => outcome.refused = Some(reason(&error)),
                 }
                 outcome
@@ -134,6 +143,7 @@ impl Fs {
                 return Ok(outcome);
             }
         };
+        outcome.key_arn = aim.key_arn();
         let piece = Piece { until, told: AtomicUsize::new(0) };
         let mut from = order.from;
         loop {
@@ -326,7 +336,14 @@ impl<'a> Aim<'a> {
             None => None,
             Some(request) => {
                 let want = resolve(Some(request), None)?;
-                let key_arn = fs.store.keys().key_arn(&want, dir.bucket().unwrap_or_default(), caller)?;
+                let (keys, bucket) = (fs.store.keys(), dir.bucket().unwrap_or_default());
+                let key_arn = match &order.key_arn {
+                    Some(known) => {
+                        keys.check_wrapping(&want, bucket, caller)?;
+                        Some(known.clone())
+                    }
+                    None => keys.key_arn(&want, bucket, caller)?,
+                };
                 Some((want, key_arn))
             }
         };
@@ -336,6 +353,10 @@ impl<'a> Aim<'a> {
             How::NewDataKey => Change::NewDataKey,
         };
         Ok(Self { order, change, dir: dir.clone(), caller: *caller, want })
+    }
+
+    fn key_arn(&self) -> Option<String> {
+        self.want.as_ref().and_then(|(_, key_arn)| key_arn.clone())
     }
 
     /// The encryption that an object is to have, if it is to be changed at all.

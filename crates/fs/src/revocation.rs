@@ -115,7 +115,7 @@ impl Verdicts {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
                 let ((key_arn, context), ..) = new.key();
-                let answer = store.keys().permits(key_arn, operation, context, &caller);
+                let answer = store.keys().permits(key_arn, operation, context, caller);
                 *new.insert(answer)
             }
         }

@@ -7,7 +7,7 @@ use super::principal::Principals;
 use kmsfs_kms::api::Grant;
 use kmsfs_kms::api::KeyManager;
 use kmsfs_kms::policy::{self, Decision, Judgement, Known, Policy, Request, aws_s3_policy, default_policy};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error};
+use kmsfs_kms::{Caller, Code, EncryptionContext, Error, Principal};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use time::format_description::well_known::Rfc3339;
 pub struct Ask<'a> {
     /// AWS's name of the operation, without `kms:`.
     pub action: &'a str,
-    pub caller: &'a Caller,
+    pub caller: &'a Principal,
     /// Through a mount or another command on the store's objects: S3 asks on the caller's behalf.
     pub through_s3: bool,
     /// Of cryptographic operations.
@@ -34,11 +34,11 @@ pub struct Ask<'a> {
 
 impl<'a> Ask<'a> {
     /// A call on the command line.
-    pub fn direct(action: &'a str, caller: &'a Caller, now: i64) -> Self {
+    pub fn direct(action: &'a str, caller: &'a Principal, now: i64) -> Self {
         Self { action, caller, through_s3: false, context: None, alias: None, now, more: &[] }
     }
 
-    pub fn through_s3(action: &'a str, context: &'a EncryptionContext, caller: &'a Caller, now: i64) -> Self {
+    pub fn through_s3(action: &'a str, context: &'a EncryptionContext, caller: &'a Principal, now: i64) -> Self {
         Self { through_s3: true, context: Some(context), ..Self::direct(action, caller, now) }
     }
 
@@ -157,7 +157,7 @@ impl Contents {
     /// Whether the key's policy may answer callers differently who ask through S3 at that time.
     pub fn distinguishes(&self, key: &Key, context: &EncryptionContext, now: i64) -> bool {
         let Ok(policy) = &self.rules_of(key).policy else { return true };
-        let nobody = Caller { uid: u32::MAX, gid: u32::MAX, pid: 0 };
+        let nobody = Principal::Process(Caller { uid: u32::MAX, gid: u32::MAX, pid: 0 });
         ["Decrypt", "GenerateDataKey"].iter().any(|action| {
             let ask = Ask::through_s3(action, context, &nobody, now);
             let values = |name: &str| self.values(name, key, &ask);
@@ -188,7 +188,7 @@ impl Contents {
             "kms:encryptionalgorithm" if ask.context.is_some() => one("SYMMETRIC_DEFAULT"),
             "kms:multiregion" => one("false"),
             "kms:keyorigin" => one(key.origin.name()),
-            "aws:userid" => one(&ask.caller.uid.to_string()),
+            "aws:userid" => one(&ask.caller.uid().to_string()),
             "aws:currenttime" => {
                 let time = OffsetDateTime::from_unix_timestamp_nanos(ask.now.into()).ok();
                 time.and_then(|time| time.format(&Rfc3339).ok()).into_iter().collect()

@@ -8,8 +8,8 @@ use super::principal::Principals;
 use kmsfs_crypto::random;
 use kmsfs_kms::api::{Constraints, Grant, OPERATIONS};
 use kmsfs_kms::api::{GrantEntry, GrantRequest, Retired};
-use kmsfs_kms::policy::{self, Known, Principal};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error};
+use kmsfs_kms::policy::{self, Known};
+use kmsfs_kms::{Code, EncryptionContext, Error, Principal};
 
 /// Quotas of AWS KMS: grants of one key, pairs of a constraint.
 const MOST: usize = 50_000;
@@ -23,7 +23,7 @@ impl LocalKms {
         key_id: &str,
         request: &GrantRequest,
         tokens: &[String],
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<Grant, Error> {
         check(request)?;
         let (who, now) = (self.directory.principals(caller), self.now());
@@ -47,7 +47,7 @@ impl LocalKms {
         key_id: &str,
         grant_id: Option<&str>,
         grantee: Option<&str>,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<Vec<GrantEntry>, Error> {
         grant_id.map(check_id).transpose()?;
         self.ask(|contents| {
@@ -77,7 +77,7 @@ impl LocalKms {
         })
     }
 
-    pub fn revoke_grant(&self, key_id: &str, grant_id: &str, caller: &Caller) -> Result<(), Error> {
+    pub fn revoke_grant(&self, key_id: &str, grant_id: &str, caller: &Principal) -> Result<(), Error> {
         check_id(grant_id)?;
         let who = self.directory.principals(caller);
         self.change(|contents, _| {
@@ -88,7 +88,7 @@ impl LocalKms {
     }
 
     /// By its retiring principal, by its grantee if RetireGrant is among its operations, or by the account's root.
-    pub fn retire_grant(&self, which: &Retired, caller: &Caller) -> Result<(), Error> {
+    pub fn retire_grant(&self, which: &Retired, caller: &Principal) -> Result<(), Error> {
         let who = self.directory.principals(caller);
         self.change(|contents, _| {
             let (key, grant) = match which {
@@ -176,7 +176,7 @@ fn not_found(grant_id: &str) -> Error {
 
 fn new_grant(contents: &Contents, request: &GrantRequest, now: i64) -> Grant {
     let canonical =
-        |name: &String| Principal::parse(name).map_or_else(|| name.clone(), |principal| principal.to_string());
+        |name: &String| policy::Principal::parse(name).map_or_else(|| name.clone(), |principal| principal.to_string());
     Grant {
         grant_id: hex::encode(random::bytes::<32>()),
         grant_token: hex::encode(random::bytes::<32>()),
@@ -253,7 +253,7 @@ fn check_pairs(pairs: &EncryptionContext) -> Result<(), Error> {
 }
 
 fn checked_principal(name: &str) -> Result<String, Error> {
-    Principal::parse(name)
+    policy::Principal::parse(name)
         .map(|principal| principal.to_string())
         .ok_or_else(|| Error::new(Code::InvalidArn, format!("ARN does not refer to a valid principal: {name}")))
 }
@@ -269,6 +269,7 @@ fn check_id(id: &str) -> Result<(), Error> {
 mod tests {
     use super::super::tests_of_access::{ALICE, BOB, ROOT, access_denied, allow, arn_of, context, kms, policy};
     use super::*;
+    use kmsfs_kms::Caller;
     use kmsfs_kms::{Kms, Operation};
     use std::sync::Arc;
 
@@ -288,7 +289,7 @@ mod tests {
         }
     }
 
-    fn may(kms: &LocalKms, arn: &str, caller: &Caller) -> Result<(), Error> {
+    fn may(kms: &LocalKms, arn: &str, caller: &Principal) -> Result<(), Error> {
         kms.authorize(arn, Operation::Decrypt, &context(&[("a", "1")]), caller)
     }
 
@@ -322,7 +323,7 @@ mod tests {
             Constraints { encryption_context_equals: Some(context(&[("a", "1")])), ..Constraints::default() };
         let request = GrantRequest { constraints, ..request("role/gid:4000010", &["Decrypt"]) };
         kms.create_grant(&arn, &request, &[], &ROOT).unwrap();
-        let grouped = Caller { gid: 4_000_010, ..ALICE };
+        let grouped = Principal::Process(Caller { uid: 4_000_001, gid: 4_000_010, pid: 0 });
         assert_eq!(may(&kms, &arn, &grouped), Ok(()));
         let other = kms.authorize(&arn, Operation::Decrypt, &context(&[("a", "2")]), &grouped);
         assert_eq!(other, Err(access_denied("user/uid:4000001", "Decrypt", &arn)));

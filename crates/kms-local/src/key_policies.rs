@@ -5,7 +5,7 @@ use super::keyring::{Contents, Key, POLICY};
 use super::local::LocalKms;
 use super::principal::Principals;
 use kmsfs_kms::policy::{Decision, Names, Policy};
-use kmsfs_kms::{Caller, Code, Error};
+use kmsfs_kms::{Code, Error, Principal};
 
 /// A key has one policy, of this name.
 const NAME: &str = "default";
@@ -18,7 +18,7 @@ impl LocalKms {
         name: Option<&str>,
         text: &str,
         bypass: bool,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(), Error> {
         let more = [("kms:bypasspolicylockoutsafetycheck", vec![bypass.to_string()])];
         let again = Ask::direct("PutKeyPolicy", caller, self.now());
@@ -32,7 +32,7 @@ impl LocalKms {
         })
     }
 
-    pub fn get_key_policy(&self, key_id: &str, name: Option<&str>, caller: &Caller) -> Result<String, Error> {
+    pub fn get_key_policy(&self, key_id: &str, name: Option<&str>, caller: &Principal) -> Result<String, Error> {
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
             self.permit(contents, key, &Ask::direct("GetKeyPolicy", caller, self.now()).naming(key_id))?;
@@ -42,7 +42,7 @@ impl LocalKms {
     }
 
     /// The names of a key's policies: one.
-    pub fn list_key_policies(&self, key_id: &str, caller: &Caller) -> Result<Vec<String>, Error> {
+    pub fn list_key_policies(&self, key_id: &str, caller: &Principal) -> Result<Vec<String>, Error> {
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
             self.permit(contents, key, &Ask::direct("ListKeyPolicies", caller, self.now()).naming(key_id))?;
@@ -98,9 +98,10 @@ fn check_name(name: Option<&str>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests_of_access::{ALICE, BOB, ROOT, access_denied, allow, context, kms, kms_on, policy};
+    use super::super::tests_of_access::{ALICE, BOB, ROOT, access_denied, allow, arn_of, context, kms, kms_on, policy};
     use super::*;
     use crate::{Clock, Machine, Moment};
+    use kmsfs_kms::Caller;
     use kmsfs_kms::{Kms, Operation};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
@@ -168,7 +169,7 @@ mod tests {
         let deny = allow("role/gid:4000010", "kms:Decrypt").replace("Allow", "Deny");
         let mine = policy(&[&allow("root", "kms:*"), &allow("user/uid:4000001", "kms:*"), &deny]);
         kms.put_key_policy(&arn, None, &mine, false, &ROOT).unwrap();
-        let grouped = Caller { gid: 4_000_010, ..ALICE };
+        let grouped = Principal::Process(Caller { uid: 4_000_001, gid: 4_000_010, pid: 0 });
         let asked = |caller| kms.authorize(&arn, Operation::Decrypt, &context(&[]), caller);
         assert_eq!(asked(&ALICE), Ok(()));
         let text = format!(
@@ -306,5 +307,34 @@ mod tests {
         assert_eq!(refused, Err(access_denied("root", "PutKeyPolicy", &arn)));
         let direct = Ask { context: Some(&context(&[])), ..Ask::direct("Decrypt", &ROOT, kms.now()) };
         assert_eq!(kms.permit_call(&arn, &direct), Err(access_denied("root", "Decrypt", &arn)));
+    }
+
+    #[test]
+    fn whether_a_key_may_be_described_and_whether_it_may_be_encrypted_under_are_told_without_using_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let kms = kms(&dir);
+        let describes = allow("user/uid:4000001", "kms:DescribeKey");
+        let encrypts = format!(
+            r#"{{"Effect": "Allow", "Principal": {{"AWS": "{}"}}, "Action": "kms:Encrypt", "Resource": "*",
+                "Condition": {{"StringEquals": {{"kms:RequestAlias": "alias/x"}}}}}}"#,
+            arn_of("user/uid:4000002")
+        );
+        let mine = policy(&[&allow("root", "kms:*"), &describes, &encrypts]);
+        let arn = kms.create_key_with_policy("", &mine, false, &ROOT).unwrap().arn;
+        kms.administer(ROOT).create_alias("alias/x", &arn).unwrap();
+        let none = context(&[]);
+        let may = |key_id: &str, who: &Principal| kms.authorize(key_id, Operation::Encrypt, &none, who);
+        assert_eq!(Kms::describe_key(&*kms, "alias/x", &ALICE), Ok(arn.clone()));
+        assert_eq!(may("alias/x", &ALICE), Err(access_denied("user/uid:4000001", "Encrypt", &arn)));
+        assert_eq!(
+            Kms::describe_key(&*kms, "alias/x", &BOB),
+            Err(access_denied("user/uid:4000002", "DescribeKey", &arn))
+        );
+        assert_eq!(may("alias/x", &BOB), Ok(()), "named by the alias that the policy wants");
+        assert_eq!(may(&arn, &BOB), Err(access_denied("user/uid:4000002", "Encrypt", &arn)));
+        kms.set_enabled(&arn, false).unwrap();
+        assert_eq!(Kms::describe_key(&*kms, &arn, &ALICE), Ok(arn.clone()), "whatever the key's state");
+        assert_eq!(may("alias/x", &BOB).unwrap_err().code, Code::Disabled);
+        assert_eq!(kms.calls(), kmsfs_kms::KmsCalls::default());
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
-mod audit;
+mod audited;
 mod authorization;
 mod blob;
 #[cfg(feature = "testing")]
@@ -22,9 +22,6 @@ mod tests_of_users;
 mod users;
 
 pub use admin::{Administrator, DataKeySpec, ImportRequest};
-pub use audit::{
-    AuditLog, Audited, ConnectSyslog, Destination, Finding, Verification, WhenFull, Writer, connect_syslog, verify_log,
-};
 pub use authorization::Ask;
 pub use keyring::{Backup, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock};
 pub use local::{Clock, LocalKms, Machine, Moment, boot_id};

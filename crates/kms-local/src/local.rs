@@ -15,7 +15,8 @@ use super::principal::Directory;
 use kmsfs_crypto::SecretKey;
 use kmsfs_kms::KmsCalls;
 use kmsfs_kms::api::KeyState;
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error, Kms};
+use kmsfs_kms::audit::Done;
+use kmsfs_kms::{Code, EncryptionContext, Error, Kms, Principal};
 use parking_lot::{Mutex, RwLock};
 use state::State;
 use std::collections::HashMap;
@@ -43,9 +44,6 @@ pub struct LocalKms {
     overdue: AtomicBool,
     done: Mutex<Vec<Done>>,
 }
-
-/// AWS's name of something that KMS did by itself, and the ARN of the key.
-pub type Done = (&'static str, String);
 
 #[derive(Default)]
 struct Calls {
@@ -189,7 +187,7 @@ impl LocalKms {
         key_id: &str,
         action: &str,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(String, Names), Error> {
         self.usable(key_id, &Ask { context: Some(context), ..Ask::direct(action, caller, self.now()) })
     }
@@ -201,7 +199,7 @@ impl LocalKms {
         key_id: Option<&str>,
         action: &str,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<String, Error> {
         let ask = Ask { context: Some(context), ..Ask::direct(action, caller, self.now()) };
         let ask = key_id.map_or(ask, |key_id| ask.naming(key_id));
@@ -338,10 +336,11 @@ pub(super) fn check_usable(contents: &Contents, key: &Key) -> Result<(), Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmsfs_kms::Caller;
     use kmsfs_kms::{GeneratedDataKey, Operation, ServiceKey};
     use uuid::Uuid;
 
-    const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+    const CALLER: Principal = Principal::Process(Caller { uid: 0, gid: 0, pid: 1 });
 
     fn open(dir: &Path, key: impl Fn() -> Unlock) -> Arc<LocalKms> {
         let (account_id, region) = ("111122223333".into(), "eu-central-1".into());

@@ -1,12 +1,12 @@
 //! Linux users as principals of policies.
 
 use super::users::{CachedUsers, Kept, UserDatabase};
-use kmsfs_kms::Caller;
-use kmsfs_kms::policy::{Groups, Id, Kind, Known, Names, Principal, Subject, Unknown};
+use kmsfs_kms::policy::{Groups, Id, Kind, Known, Names, Principal as Named, Subject, Unknown};
+use kmsfs_kms::{Caller, Principal};
 use nix::errno::Errno;
 use std::sync::Arc;
 
-/// Who a Linux process is to policies.
+/// Who a principal is to policies: the Linux user who asks, and the groups.
 pub struct Principals {
     account: String,
     uid: u32,
@@ -23,24 +23,24 @@ pub struct Directory {
     account: String,
     owner: u32,
     users: Arc<CachedUsers>,
-    callers: Kept<Caller, Arc<Principals>>,
+    known: Kept<Principal, Arc<Principals>>,
 }
 
 impl Directory {
     /// `owner`: the user whose keyring it is, who is the account's root as the machine's root is.
     pub fn new(account: &str, owner: u32, users: Arc<dyn UserDatabase>) -> Self {
         let users = Arc::new(CachedUsers::new(users));
-        Self { account: account.into(), owner, users, callers: Kept::default() }
+        Self { account: account.into(), owner, users, known: Kept::default() }
     }
 
-    pub fn principals(&self, caller: &Caller) -> Arc<Principals> {
-        self.callers.get(caller, || Arc::new(self.look_up(caller)))
+    pub fn principals(&self, who: &Principal) -> Arc<Principals> {
+        self.known.get(who, || Arc::new(self.look_up(who)))
     }
 
-    fn look_up(&self, caller: &Caller) -> Principals {
-        let listed = self.listed_groups(caller);
-        let process = caller.groups();
-        let mut all_groups = Groups { gids: process.clone().unwrap_or_else(|| vec![caller.gid]), missing: None };
+    fn look_up(&self, who: &Principal) -> Principals {
+        let listed = self.listed_groups(who.uid());
+        let process = who.process().and_then(Caller::groups);
+        let mut all_groups = Groups { gids: process.clone().unwrap_or_else(|| vec![who.gid()]), missing: None };
         match listed {
             Ok(listed) => {
                 let more: Vec<_> = listed.into_iter().filter(|gid| !all_groups.gids.contains(gid)).collect();
@@ -48,12 +48,12 @@ impl Directory {
             }
             Err(unknown) => all_groups.missing = Some(unknown),
         }
-        // A process that is gone had some of those that its user has.
+        // A process that is gone had some of those that its user has; whoever signs a request has all of them.
         let groups = process.map_or_else(|| all_groups.clone(), |gids| Groups { gids, missing: None });
         Principals {
             account: self.account.clone(),
-            uid: caller.uid,
-            is_root: caller.uid == 0 || caller.uid == self.owner,
+            uid: who.uid(),
+            is_root: who.uid() == 0 || who.uid() == self.owner,
             groups,
             all_groups,
             users: Arc::clone(&self.users),
@@ -61,9 +61,9 @@ impl Directory {
     }
 
     /// By the user database.
-    fn listed_groups(&self, caller: &Caller) -> Known<Vec<u32>> {
-        let what = || format!("the groups of uid {}", caller.uid);
-        let Some(user) = self.users.user(caller.uid).map_err(|errno| unknown(&what(), errno))? else {
+    fn listed_groups(&self, uid: u32) -> Known<Vec<u32>> {
+        let what = || format!("the groups of uid {uid}");
+        let Some(user) = self.users.user(uid).map_err(|errno| unknown(&what(), errno))? else {
             return Ok(Vec::new());
         };
         self.users.groups_of(&user).map_err(|errno| unknown(&what(), errno))
@@ -97,7 +97,7 @@ impl Principals {
     /// An ARN, and others that mean the same user or group: by its number, by its name.
     pub fn forms(&self, arn: &str) -> Known<Vec<String>> {
         let mut forms = vec![arn.to_owned()];
-        if let Some(Principal::Of { kind, account, id }) = Principal::parse(arn) {
+        if let Some(Named::Of { kind, account, id }) = Named::parse(arn) {
             let (number, name) = match (&id, kind) {
                 (Id::Number(uid), Kind::User) => (None, self.user_name(*uid)?),
                 (Id::Number(gid), Kind::Role) => (None, self.group_name(*gid)?),
@@ -105,7 +105,7 @@ impl Principals {
                 (Id::Name(name), Kind::Role) => (self.gid(name)?, None),
             };
             let id = number.map(Id::Number).or(name.map(Id::Name));
-            forms.extend(id.map(|id| Principal::Of { kind, account, id }.to_string()));
+            forms.extend(id.map(|id| Named::Of { kind, account, id }.to_string()));
         }
         Ok(forms)
     }
@@ -144,6 +144,7 @@ fn unknown(what: &str, errno: Errno) -> Unknown {
 mod tests {
     use super::super::users::SystemUsers;
     use super::*;
+    use kmsfs_kms::{AccessKeyId, SignedRequest};
 
     const ACCOUNT: &str = "111122223333";
 
@@ -151,8 +152,8 @@ mod tests {
         format!("arn:aws:iam::{ACCOUNT}:{of}")
     }
 
-    fn gone(uid: u32, gid: u32) -> Caller {
-        Caller { uid, gid, pid: 0 }
+    fn gone(uid: u32, gid: u32) -> Principal {
+        Principal::Process(Caller { uid, gid, pid: 0 })
     }
 
     #[test]
@@ -181,5 +182,18 @@ mod tests {
         for other in ["user/4000000", "role/4000000", "user/gid:4000000", "user/uid:4000001", "user/uid:04000000"] {
             assert_eq!(is(other), Ok(false), "{other}");
         }
+    }
+
+    #[test]
+    fn whoever_signs_a_request_is_the_user_of_the_access_key_with_all_groups() {
+        let directory = Directory::new(ACCOUNT, 0, Arc::new(SystemUsers));
+        let access_key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
+        let request = SignedRequest { access_key, uid: 4_000_000, gid: 4_000_001, source: None };
+        let who = directory.principals(&Principal::Request(request));
+        assert_eq!((who.arn(), who.is_root), (arn("user/uid:4000000"), false));
+        assert_eq!(who.is(&arn("role/gid:4000001")), Ok(true));
+        let root = directory.principals(&Principal::Request(SignedRequest { uid: 0, gid: 0, ..request }));
+        assert!(root.is_root);
+        assert_eq!(root.is(&arn("role/root")), Ok(true), "by the user database");
     }
 }

@@ -1,13 +1,13 @@
 //! What the tests of policies and grants share.
 
 use super::{KeyringParameters, LocalKms, Machine, Unlock};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error};
+use kmsfs_kms::{Caller, Code, EncryptionContext, Error, Principal};
 use std::sync::Arc;
 
 /// Users without names, so that they are the same on every machine.
-pub const ALICE: Caller = Caller { uid: 4_000_001, gid: 4_000_001, pid: 0 };
-pub const BOB: Caller = Caller { uid: 4_000_002, gid: 4_000_002, pid: 0 };
-pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+pub const ALICE: Principal = Principal::Process(Caller { uid: 4_000_001, gid: 4_000_001, pid: 0 });
+pub const BOB: Principal = Principal::Process(Caller { uid: 4_000_002, gid: 4_000_002, pid: 0 });
+pub const ROOT: Principal = Principal::Process(Caller { uid: 0, gid: 0, pid: 0 });
 
 pub fn kms(dir: &tempfile::TempDir) -> Arc<LocalKms> {
     kms_on(dir, Machine::default())

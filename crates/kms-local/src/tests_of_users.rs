@@ -5,7 +5,7 @@ use super::tests_of_access::{access_denied, allow, arn_of, context, kms_on, poli
 use super::users::{LIFETIME, User, UserDatabase};
 use super::{Ask, LocalKms};
 use kmsfs_kms::api::GrantRequest;
-use kmsfs_kms::{Caller, Code, Error, Kms, Operation};
+use kmsfs_kms::{Caller, Code, Error, Kms, Operation, Principal};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -69,13 +69,13 @@ impl UserDatabase for Users {
     }
 }
 
-const ROOT: Caller = caller(0);
-const ALICE: Caller = caller(2001);
-const BOB: Caller = caller(2002);
+const ROOT: Principal = caller(0);
+const ALICE: Principal = caller(2001);
+const BOB: Principal = caller(2002);
 
 /// Of a process that is gone: its groups are those that the database tells.
-const fn caller(uid: u32) -> Caller {
-    Caller { uid, gid: uid, pid: 0 }
+const fn caller(uid: u32) -> Principal {
+    Principal::Process(Caller { uid, gid: uid, pid: 0 })
 }
 
 fn fixture(dir: &tempfile::TempDir) -> (Arc<Users>, Arc<LocalKms>, String) {
@@ -99,7 +99,7 @@ fn deny(principal: &str, action: &str) -> String {
     allow(principal, action).replace("Allow", "Deny")
 }
 
-fn decrypts(kms: &LocalKms, arn: &str, caller: &Caller) -> Result<(), Error> {
+fn decrypts(kms: &LocalKms, arn: &str, caller: &Principal) -> Result<(), Error> {
     kms.authorize(arn, Operation::Decrypt, &context(&[]), caller)
 }
 

@@ -2,13 +2,16 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod audit;
 mod caller;
 mod error;
 pub mod policy;
+mod principal;
 mod processes;
 
 pub use caller::Caller;
 pub use error::{Code, Error, Kind};
+pub use principal::{AccessKeyId, Principal, SignedRequest};
 pub use processes::{read_process, read_processes_through};
 
 use kmsfs_crypto::SecretKey;
@@ -32,7 +35,7 @@ pub trait Kms: Send + Sync {
         &self,
         key_id: &str,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<GeneratedDataKey, Error>;
 
     /// Wraps a data key that exists already (UpdateObjectEncryption). Answers the key's ARN and the blob.
@@ -41,7 +44,7 @@ pub trait Kms: Send + Sync {
         key_id: &str,
         plaintext: &SecretKey,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(String, Vec<u8>), Error>;
 
     /// `key_arn` is the key that the blob must name (`IncorrectKeyException` otherwise).
@@ -50,17 +53,21 @@ pub trait Kms: Send + Sync {
         key_arn: &str,
         ciphertext_blob: &[u8],
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<SecretKey, Error>;
 
-    /// Whether a `Decrypt` (or `GenerateDataKey`) by this caller would be answered now: state and policy of the key,
-    /// without using it. For data keys that a cached bucket key protects; `context` is the bucket key's.
+    /// The ARN of the key that is named, as for the calls above, whatever its state. The caller must be allowed to
+    /// describe the key (`kms:DescribeKey`).
+    fn describe_key(&self, key_id: &str, caller: &Principal) -> Result<String, Error>;
+
+    /// Whether this operation by this caller would succeed now: state and policy of the key, without using it. For data
+    /// keys that a cached bucket key protects (`context` is the bucket key's), and before many keys are wrapped.
     fn authorize(
         &self,
-        key_arn: &str,
+        key_id: &str,
         operation: Operation,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(), Error>;
 
     /// Whether callers who ask for the use of that key may be answered differently, so that what one has read under it
@@ -95,7 +102,19 @@ pub trait Kms: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     Decrypt,
+    Encrypt,
     GenerateDataKey,
+}
+
+impl Operation {
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Decrypt => "Decrypt",
+            Self::Encrypt => "Encrypt",
+            Self::GenerateDataKey => "GenerateDataKey",
+        }
+    }
 }
 
 /// How often the KMS was asked, the service's own key aside.

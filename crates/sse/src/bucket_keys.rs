@@ -1,7 +1,7 @@
 //! Bucket keys in memory: each for a limited time and a limited number of uses.
 
 use kmsfs_crypto::{SecretKey, Tampered, envelope};
-use kmsfs_kms::{Caller, EncryptionContext};
+use kmsfs_kms::{EncryptionContext, Principal};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,7 +16,7 @@ pub(super) struct BucketKey {
     pub ciphertext_blob: Vec<u8>,
     pub context: EncryptionContext,
     /// For whom KMS made or decrypted it.
-    pub caller: Caller,
+    pub caller: Principal,
 }
 
 impl BucketKey {
@@ -175,7 +175,7 @@ mod tests {
     const LIMITS: Limits = Limits { lifetime: Duration::from_secs(300), uses: 1000, kept: 3 };
 
     fn bucket_key() -> BucketKey {
-        let caller = Caller { uid: 0, gid: 0, pid: 1 };
+        let caller = Principal::Process(kmsfs_kms::Caller { uid: 0, gid: 0, pid: 1 });
         let (key_arn, context) = ("arn".into(), EncryptionContext::new());
         BucketKey { key_arn, secret: SecretKey::random(), ciphertext_blob: vec![1], context, caller }
     }

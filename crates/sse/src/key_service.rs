@@ -4,7 +4,7 @@ use super::bucket_keys::{BucketKey, BucketKeys, Limits};
 use super::wrapping::Wrapping;
 use super::{Algorithm, Encryption, RequestError, WrappedDataKey, arn, request};
 use kmsfs_crypto::{DataKey, SecretKey};
-use kmsfs_kms::{self as kms, Caller, EncryptionContext, Kms, Operation, ServiceKey};
+use kmsfs_kms::{self as kms, EncryptionContext, Kms, Operation, Principal, ServiceKey};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,8 +65,9 @@ impl KeyService {
         want: &Encryption,
         bucket: &str,
         key: &str,
-        caller: &Caller,
+        caller: impl Into<Principal>,
     ) -> Result<(DataKey, WrappedDataKey), RequestError> {
+        let caller = &caller.into();
         match Wrapping::of(want) {
             Wrapping::Service => {
                 let context = context(want, arn::object(bucket, key))?;
@@ -101,7 +102,8 @@ impl KeyService {
     /// # Errors
     ///
     /// As KMS refuses `caller`, or as what is wrapped is damaged.
-    pub fn unwrap(&self, wrapped: &WrappedDataKey, caller: &Caller) -> Result<DataKey, RequestError> {
+    pub fn unwrap(&self, wrapped: &WrappedDataKey, caller: impl Into<Principal>) -> Result<DataKey, RequestError> {
+        let caller = &caller.into();
         let Some(inner_blob) = &wrapped.inner_blob else {
             return Ok(DataKey::Single(self.unwrap_single(wrapped, caller)?));
         };
@@ -109,7 +111,7 @@ impl KeyService {
         Ok(DataKey::Dual { outer: decrypt(&wrapped.ciphertext_blob)?, inner: decrypt(inner_blob)? })
     }
 
-    fn unwrap_single(&self, wrapped: &WrappedDataKey, caller: &Caller) -> Result<SecretKey, RequestError> {
+    fn unwrap_single(&self, wrapped: &WrappedDataKey, caller: &Principal) -> Result<SecretKey, RequestError> {
         match (wrapped.algorithm, &wrapped.under_bucket_key) {
             (Algorithm::Aes256, None) => Ok(self.service.decrypt(&wrapped.ciphertext_blob, &wrapped.context)?),
             (Algorithm::AwsKms, None) => {
@@ -133,8 +135,9 @@ impl KeyService {
         want: &Encryption,
         bucket: &str,
         key: &str,
-        caller: &Caller,
+        caller: impl Into<Principal>,
     ) -> Result<WrappedDataKey, RequestError> {
+        let caller = &caller.into();
         match (Wrapping::of(want), data_key) {
             (Wrapping::Service, DataKey::Single(data_key)) => {
                 let context = context(want, arn::object(bucket, key))?;
@@ -161,19 +164,42 @@ impl KeyService {
         }
     }
 
-    /// The KMS key that `want` names, or means, resolved as when something is wrapped under it, which the caller must
-    /// be allowed to do; `None` for AES256.
-    pub fn key_arn(&self, want: &Encryption, bucket: &str, caller: &Caller) -> Result<Option<String>, RequestError> {
-        let key_id = match Wrapping::of(want) {
-            Wrapping::Service => return Ok(None),
-            Wrapping::Kms { key_id } | Wrapping::BucketKey { key_id } | Wrapping::Dual { key_id } => key_id,
-        };
-        let context = context(want, arn::bucket(bucket))?;
-        let (key_arn, _) = self.kms.encrypt(key_id, &SecretKey::random(), &context, caller)?;
-        Ok(Some(key_arn))
+    /// The ARN of the KMS key that `want` names, or means, under which the caller must be allowed to wrap; `None` for
+    /// AES256. KMS describes the key for whoever may do that (`kms:DescribeKey`). S3 resolves an alias by using the
+    /// key, which takes no such permission, so that nobody needs it here: who lacks it has something wrapped.
+    pub fn key_arn(
+        &self,
+        want: &Encryption,
+        bucket: &str,
+        caller: impl Into<Principal>,
+    ) -> Result<Option<String>, RequestError> {
+        let caller = &caller.into();
+        let Some((key_id, context)) = kms_key(want, bucket)? else { return Ok(None) };
+        match self.kms.describe_key(key_id, caller) {
+            Ok(key_arn) => {
+                self.kms.authorize(key_id, Operation::Encrypt, &context, caller)?;
+                Ok(Some(key_arn))
+            }
+            Err(error) if error.code == kms::Code::AccessDenied => {
+                let (key_arn, _) = self.kms.encrypt(key_id, &SecretKey::random(), &context, caller)?;
+                Ok(Some(key_arn))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// The service's own key, that of AES256.
+    /// Refuses whom the KMS would not let wrap as `want` says. Nothing is resolved, and no key is used.
+    pub fn check_wrapping(
+        &self,
+        want: &Encryption,
+        bucket: &str,
+        caller: impl Into<Principal>,
+    ) -> Result<(), RequestError> {
+        let Some((key_id, context)) = kms_key(want, bucket)? else { return Ok(()) };
+        Ok(self.kms.authorize(key_id, Operation::Encrypt, &context, &caller.into())?)
+    }
+
+    /// The key of the service itself.
     pub fn service(&self) -> &dyn ServiceKey {
         &*self.service
     }
@@ -194,10 +220,10 @@ impl KeyService {
         want: &Encryption,
         bucket: &str,
         key: &str,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<WrappedDataKey, RequestError> {
         let context = context(want, arn::bucket(bucket))?;
-        let requested = Requested { key_id: key_id.to_owned(), context: context.clone(), uid: caller.uid };
+        let requested = Requested { key_id: key_id.to_owned(), context: context.clone(), uid: caller.uid() };
         let found = self.for_new.get(&requested, (self.clock)(), || {
             let generated = self.kms.generate_data_key(key_id, &context, caller)?;
             Ok::<_, RequestError>(BucketKey {
@@ -221,13 +247,13 @@ impl KeyService {
         Ok(wrapped)
     }
 
-    fn bucket_key_of(&self, wrapped: &WrappedDataKey, caller: &Caller) -> Result<Arc<BucketKey>, RequestError> {
+    fn bucket_key_of(&self, wrapped: &WrappedDataKey, caller: &Principal) -> Result<Arc<BucketKey>, RequestError> {
         let WrappedDataKey { key_arn, context, ciphertext_blob, .. } = wrapped;
         let stored = Stored {
             key_arn: key_arn.clone(),
             context: context.clone(),
             ciphertext_blob: ciphertext_blob.clone(),
-            uid: caller.uid,
+            uid: caller.uid(),
         };
         let found = self.for_existing.get(&stored, (self.clock)(), || {
             let secret = self.kms.decrypt(key_arn, ciphertext_blob, context, caller)?;
@@ -251,6 +277,16 @@ impl KeyService {
 
 fn invalid_ciphertext(finding: &str) -> RequestError {
     RequestError::Kms(kms::Error { code: kms::Code::InvalidCiphertext, message: finding.to_owned() })
+}
+
+/// The KMS key that `want` names, or means, and the context that wrapping has there; `None` for AES256.
+fn kms_key<'a>(want: &'a Encryption, bucket: &str) -> Result<Option<(&'a str, EncryptionContext)>, RequestError> {
+    match Wrapping::of(want) {
+        Wrapping::Service => Ok(None),
+        Wrapping::Kms { key_id } | Wrapping::BucketKey { key_id } | Wrapping::Dual { key_id } => {
+            Ok(Some((key_id, context(want, arn::bucket(bucket))?)))
+        }
+    }
 }
 
 /// The request's own pairs and the one that S3 adds.

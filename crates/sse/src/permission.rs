@@ -2,7 +2,7 @@
 
 use super::KeyService;
 use super::bucket_keys::BucketKey;
-use kmsfs_kms::{Caller, EncryptionContext, KmsCalls, Operation};
+use kmsfs_kms::{EncryptionContext, KmsCalls, Operation, Principal};
 
 impl KeyService {
     /// Calls of the KMS so far.
@@ -22,9 +22,9 @@ impl KeyService {
         key_arn: &str,
         operation: Operation,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: impl Into<Principal>,
     ) -> Option<bool> {
-        match self.kms.authorize(key_arn, operation, context, caller) {
+        match self.kms.authorize(key_arn, operation, context, &caller.into()) {
             Ok(()) => Some(true),
             Err(error) if error.is_outage() => None,
             Err(_) => Some(false),
@@ -43,6 +43,6 @@ impl KeyService {
     }
 
     fn keeps(&self, held: &BucketKey, operation: Operation) -> bool {
-        self.permits(&held.key_arn, operation, &held.context, &held.caller) != Some(false)
+        self.permits(&held.key_arn, operation, &held.context, held.caller) != Some(false)
     }
 }

@@ -1,9 +1,9 @@
 //! Data keys under KMS keys, bucket keys and the service's own key: which calls a KMS gets, and what opens again.
 
 use kmsfs_crypto::{DataKey, ObjectKeys, ObjectParameters};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error};
+use kmsfs_kms::{Caller, Code, EncryptionContext, Error, Operation};
 use kmsfs_sse::{AWS_S3, Algorithm, Encryption, KeyService, RequestError, WrappedDataKey};
-use kmsfs_testing::kms::{Moody, OneKey};
+use kmsfs_testing::kms::{Action, Moody, OneKey};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,13 +33,13 @@ impl Fixture {
     }
 
     fn new_data_key(&self, want: &Encryption, uid: u32) -> Result<(DataKey, WrappedDataKey), RequestError> {
-        self.keys.new_data_key(want, "my-bucket", "dir/bond.json", &caller(uid))
+        self.keys.new_data_key(want, "my-bucket", "dir/bond.json", caller(uid))
     }
 
     /// As a mount does it: who asks for the data key has another wrapping of it made.
     fn rewrap(&self, wrapped: &WrappedDataKey, want: &Encryption, uid: u32) -> Result<WrappedDataKey, RequestError> {
-        let data_key = self.keys.unwrap(wrapped, &caller(uid))?;
-        self.keys.wrap(&data_key, want, "my-bucket", "dir/bond.json", &caller(uid))
+        let data_key = self.keys.unwrap(wrapped, caller(uid))?;
+        self.keys.wrap(&data_key, want, "my-bucket", "dir/bond.json", caller(uid))
     }
 
     fn pass(&self, seconds: u64) {
@@ -92,7 +92,7 @@ fn aes256_is_the_services_key_and_no_kms_call() {
     assert_eq!((wrapped.algorithm, wrapped.key_arn.as_str()), (Algorithm::Aes256, ""));
     assert_eq!(wrapped.context, pairs(OBJECT));
     assert_eq!(wrapped.under_bucket_key, None);
-    assert_eq!(print(f.keys.unwrap(&wrapped, &caller(1000)).unwrap()), print(key));
+    assert_eq!(print(f.keys.unwrap(&wrapped, caller(1000)).unwrap()), print(key));
     assert_eq!(f.calls(), [""; 0]);
 }
 
@@ -102,7 +102,7 @@ fn aws_kms_asks_once_an_object_and_binds_its_arn() {
     let (key, wrapped) = f.new_data_key(&want(Algorithm::AwsKms, None, false), 1000).unwrap();
     assert_eq!((wrapped.algorithm, wrapped.key_arn.as_str()), (Algorithm::AwsKms, S3_ARN));
     assert_eq!(wrapped.context, pairs(OBJECT));
-    assert_eq!(print(f.keys.unwrap(&wrapped, &caller(1001)).unwrap()), print(key));
+    assert_eq!(print(f.keys.unwrap(&wrapped, caller(1001)).unwrap()), print(key));
     assert_eq!(f.calls(), ["GenerateDataKey alias/aws/s3 1000", &format!("Decrypt {S3_ARN} 1001")]);
 }
 
@@ -129,7 +129,7 @@ fn a_hundred_objects_under_a_bucket_key_cost_one_generate_data_key() {
     assert_eq!(prints.len(), 100, "every object has a data key of its own");
     for (made, wrapped) in &made {
         assert_eq!((wrapped.key_arn.as_str(), &wrapped.context), (X_ARN, &pairs(BUCKET)));
-        assert_eq!(print(f.keys.unwrap(wrapped, &caller(1000)).unwrap()), *made);
+        assert_eq!(print(f.keys.unwrap(wrapped, caller(1000)).unwrap()), *made);
     }
     assert_eq!(f.count("Decrypt"), 1);
 }
@@ -140,14 +140,14 @@ fn bucket_keys_are_one_a_requester_a_key_a_bucket_and_a_context() {
     let mut kms = want(Algorithm::AwsKms, Some("alias/x"), true);
     f.new_data_key(&kms, 1000).unwrap();
     f.new_data_key(&kms, 1001).unwrap();
-    f.keys.new_data_key(&kms, "other-bucket", "k", &caller(1000)).unwrap();
+    f.keys.new_data_key(&kms, "other-bucket", "k", caller(1000)).unwrap();
     f.new_data_key(&want(Algorithm::AwsKms, None, true), 1000).unwrap();
     kms.context = pairs(&[("project", "bond")]);
     let (key, wrapped) = f.new_data_key(&kms, 1000).unwrap();
     assert_eq!(f.count("GenerateDataKey"), 5);
     assert_eq!(wrapped.context, pairs(&[BUCKET[0], ("project", "bond")]));
-    assert_eq!(print(f.keys.unwrap(&wrapped, &caller(1000)).unwrap()), print(key));
-    f.keys.unwrap(&wrapped, &caller(1001)).unwrap();
+    assert_eq!(print(f.keys.unwrap(&wrapped, caller(1000)).unwrap()), print(key));
+    f.keys.unwrap(&wrapped, caller(1001)).unwrap();
     assert_eq!(f.count("Decrypt"), 2, "each requester's first use is a call, and so in the audit trail");
 }
 
@@ -168,33 +168,33 @@ fn a_cached_bucket_key_does_not_outlive_its_kms_keys_consent() {
     let f = Fixture::new();
     let kms = want(Algorithm::AwsKms, Some("alias/x"), true);
     let (_, wrapped) = f.new_data_key(&kms, 1000).unwrap();
-    f.keys.unwrap(&wrapped, &caller(1000)).unwrap();
+    f.keys.unwrap(&wrapped, caller(1000)).unwrap();
 
     f.kms.fail(Some(Error::new(Code::Disabled, format!("{X_ARN} is disabled."))));
     let error = f.new_data_key(&kms, 1000).unwrap_err();
     assert_eq!(error.to_string(), format!("KMS.DisabledException: {X_ARN} is disabled."));
     assert_eq!(code(error), Code::Disabled);
-    assert_eq!(code(f.keys.unwrap(&wrapped, &caller(1000)).unwrap_err()), Code::Disabled);
+    assert_eq!(code(f.keys.unwrap(&wrapped, caller(1000)).unwrap_err()), Code::Disabled);
 
     f.kms.fail(None);
     f.new_data_key(&kms, 1000).unwrap();
-    f.keys.unwrap(&wrapped, &caller(1000)).unwrap();
+    f.keys.unwrap(&wrapped, caller(1000)).unwrap();
 
     f.kms.deny(&caller(1000));
     assert_eq!(code(f.new_data_key(&kms, 1000).unwrap_err()), Code::AccessDenied);
-    assert_eq!(code(f.keys.unwrap(&wrapped, &caller(1000)).unwrap_err()), Code::AccessDenied);
-    f.keys.unwrap(&wrapped, &caller(1001)).unwrap();
+    assert_eq!(code(f.keys.unwrap(&wrapped, caller(1000)).unwrap_err()), Code::AccessDenied);
+    f.keys.unwrap(&wrapped, caller(1001)).unwrap();
 }
 
 #[test]
 fn a_cached_bucket_key_is_not_found_under_another_key_or_context() {
     let f = Fixture::new();
     let (_, wrapped) = f.new_data_key(&want(Algorithm::AwsKms, Some("alias/x"), true), 1000).unwrap();
-    f.keys.unwrap(&wrapped, &caller(1000)).unwrap();
+    f.keys.unwrap(&wrapped, caller(1000)).unwrap();
     let other_key = WrappedDataKey { key_arn: S3_ARN.to_owned(), ..wrapped.clone() };
-    assert_eq!(code(f.keys.unwrap(&other_key, &caller(1000)).unwrap_err()), Code::InvalidCiphertext);
+    assert_eq!(code(f.keys.unwrap(&other_key, caller(1000)).unwrap_err()), Code::InvalidCiphertext);
     let other_context = WrappedDataKey { context: pairs(OBJECT), ..wrapped };
-    assert_eq!(code(f.keys.unwrap(&other_context, &caller(1000)).unwrap_err()), Code::InvalidCiphertext);
+    assert_eq!(code(f.keys.unwrap(&other_context, caller(1000)).unwrap_err()), Code::InvalidCiphertext);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn every_flipped_byte_and_every_truncation_under_a_bucket_key_is_refused() {
     let good = wrapped.under_bucket_key.clone().unwrap();
     let refused = |bytes: Vec<u8>| {
         let wrapped = WrappedDataKey { under_bucket_key: Some(bytes), ..wrapped.clone() };
-        let error = f.keys.unwrap(&wrapped, &caller(1000)).unwrap_err();
+        let error = f.keys.unwrap(&wrapped, caller(1000)).unwrap_err();
         assert_eq!(code(error), Code::InvalidCiphertext);
     };
     for at in 0..good.len() {
@@ -232,7 +232,7 @@ fn rewrapping_keeps_the_data_key() {
         assert_eq!((wrapped.algorithm, wrapped.key_arn.as_str()), (algorithm, arn));
         assert_eq!(wrapped.under_bucket_key.is_some(), bucket_key);
         assert_eq!(wrapped.context, pairs(if bucket_key { BUCKET } else { OBJECT }));
-        assert_eq!(print(f.keys.unwrap(&wrapped, &caller(1000)).unwrap()), key);
+        assert_eq!(print(f.keys.unwrap(&wrapped, caller(1000)).unwrap()), key);
     }
 }
 
@@ -271,7 +271,7 @@ fn dsse_asks_for_two_data_keys_under_one_kms_key() {
     let inner_blob = wrapped.inner_blob.clone().unwrap();
     assert_ne!(inner_blob, wrapped.ciphertext_blob);
     let key = print(key);
-    assert_eq!(print(f.keys.unwrap(&wrapped, &caller(1000)).unwrap()), key);
+    assert_eq!(print(f.keys.unwrap(&wrapped, caller(1000)).unwrap()), key);
     assert_eq!(f.calls(), [format!("Decrypt {X_ARN} 1000"), format!("Decrypt {X_ARN} 1000")]);
 
     let swapped = WrappedDataKey {
@@ -279,9 +279,9 @@ fn dsse_asks_for_two_data_keys_under_one_kms_key() {
         inner_blob: Some(wrapped.ciphertext_blob.clone()),
         ..wrapped.clone()
     };
-    assert_ne!(print(f.keys.unwrap(&swapped, &caller(1000)).unwrap()), key, "the commitment tells them apart");
+    assert_ne!(print(f.keys.unwrap(&swapped, caller(1000)).unwrap()), key, "the commitment tells them apart");
     let one = WrappedDataKey { inner_blob: None, ..wrapped };
-    assert_eq!(code(f.keys.unwrap(&one, &caller(1000)).unwrap_err()), Code::InvalidCiphertext);
+    assert_eq!(code(f.keys.unwrap(&one, caller(1000)).unwrap_err()), Code::InvalidCiphertext);
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn rewrapping_keeps_both_data_keys_and_never_the_number_of_layers() {
     let (key, wrapped) = f.new_data_key(&dsse("alias/x"), 1000).unwrap();
     let again = rewrap(&wrapped, &dsse(AWS_S3)).unwrap();
     assert_eq!((again.algorithm, again.key_arn.as_str()), (Algorithm::AwsKmsDsse, S3_ARN));
-    assert_eq!(print(f.keys.unwrap(&again, &caller(1000)).unwrap()), print(key));
+    assert_eq!(print(f.keys.unwrap(&again, caller(1000)).unwrap()), print(key));
     let (_, single) = f.new_data_key(&want(Algorithm::AwsKms, None, false), 1000).unwrap();
     for error in [
         rewrap(&single, &dsse("alias/x")).unwrap_err(),
@@ -301,4 +301,37 @@ fn rewrapping_keeps_both_data_keys_and_never_the_number_of_layers() {
     ] {
         assert_eq!(error.to_string(), "InvalidArgument: another number of layers needs another data key");
     }
+}
+
+#[test]
+fn an_alias_is_resolved_by_describing_its_key_and_no_key_is_used() {
+    let f = Fixture::new();
+    let arn = |want: &Encryption| f.keys.key_arn(want, "my-bucket", caller(1000)).unwrap();
+    assert_eq!(arn(&want(Algorithm::AwsKms, Some("alias/x"), true)).as_deref(), Some(X_ARN));
+    assert_eq!(f.calls(), ["DescribeKey alias/x 1000", "authorize Encrypt alias/x 1000"]);
+    assert_eq!(arn(&want(Algorithm::AwsKmsDsse, None, false)).as_deref(), Some(S3_ARN));
+    assert_eq!(f.count("Encrypt"), 0);
+    assert_eq!(arn(&want(Algorithm::Aes256, None, false)), None);
+    assert_eq!(f.calls(), Vec::<String>::new());
+    f.keys.check_wrapping(&want(Algorithm::AwsKms, Some("alias/x"), true), "my-bucket", caller(1000)).unwrap();
+    assert_eq!(f.calls(), ["authorize Encrypt alias/x 1000"], "where it is resolved already");
+    f.kms.deny_operation(Operation::Encrypt, &caller(1000));
+    let denied = f.keys.key_arn(&want(Algorithm::AwsKms, Some("alias/x"), false), "my-bucket", caller(1000));
+    assert_eq!(code(denied.unwrap_err()), Code::AccessDenied, "who may describe a key may not wrap under it by that");
+}
+
+#[test]
+fn who_may_not_describe_a_key_resolves_an_alias_by_using_it() {
+    let f = Fixture::new();
+    f.kms.answer(|call| match call.action {
+        Action::DescribeKey => Err(Error::new(Code::AccessDenied, "no")),
+        _ => Ok(()),
+    });
+    let arn = f.keys.key_arn(&want(Algorithm::AwsKms, Some("alias/x"), false), "my-bucket", caller(1000));
+    assert_eq!(arn.unwrap().as_deref(), Some(X_ARN));
+    assert_eq!(f.calls(), ["DescribeKey alias/x 1000", "Encrypt alias/x 1000"]);
+    f.kms.answer(|_| Err(Error::new(Code::DependencyTimeout, "")));
+    let outage = f.keys.key_arn(&want(Algorithm::AwsKms, Some("alias/x"), false), "my-bucket", caller(1000));
+    assert_eq!(code(outage.unwrap_err()), Code::DependencyTimeout);
+    assert_eq!(f.count("Encrypt"), 0, "an outage is no refusal");
 }

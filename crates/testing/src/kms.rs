@@ -2,7 +2,7 @@
 //! to.
 
 use kmsfs_crypto::{SecretKey, envelope};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, ServiceKey};
+use kmsfs_kms::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, Principal, ServiceKey};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::fmt;
@@ -70,7 +70,12 @@ impl ServiceKey for OneKey {
 }
 
 impl Kms for OneKey {
-    fn generate_data_key(&self, id: &str, context: &EncryptionContext, by: &Caller) -> Result<GeneratedDataKey, Error> {
+    fn generate_data_key(
+        &self,
+        id: &str,
+        context: &EncryptionContext,
+        by: &Principal,
+    ) -> Result<GeneratedDataKey, Error> {
         let plaintext = SecretKey::random();
         let (key_arn, ciphertext_blob) = Kms::encrypt(self, id, &plaintext, context, by)?;
         Ok(GeneratedDataKey { key_arn, plaintext, ciphertext_blob })
@@ -81,18 +86,28 @@ impl Kms for OneKey {
         id: &str,
         plaintext: &SecretKey,
         context: &EncryptionContext,
-        _by: &Caller,
+        _by: &Principal,
     ) -> Result<(String, Vec<u8>), Error> {
         let arn = arn(id);
         let blob = self.wrap(&arn, plaintext, context);
         Ok((arn, blob))
     }
 
-    fn decrypt(&self, arn: &str, blob: &[u8], context: &EncryptionContext, _by: &Caller) -> Result<SecretKey, Error> {
+    fn decrypt(
+        &self,
+        arn: &str,
+        blob: &[u8],
+        context: &EncryptionContext,
+        _by: &Principal,
+    ) -> Result<SecretKey, Error> {
         self.unwrap(arn, blob, context)
     }
 
-    fn authorize(&self, _: &str, _: Operation, _: &EncryptionContext, _: &Caller) -> Result<(), Error> {
+    fn describe_key(&self, id: &str, _: &Principal) -> Result<String, Error> {
+        Ok(arn(id))
+    }
+
+    fn authorize(&self, _: &str, _: Operation, _: &EncryptionContext, _: &Principal) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -103,16 +118,18 @@ pub enum Action {
     GenerateDataKey,
     Encrypt,
     Decrypt,
+    DescribeKey,
     /// Whether this operation would be allowed.
     Authorize(Operation),
 }
 
 impl Action {
-    /// The operation that a policy would have to allow; none restricts `Encrypt` here.
+    /// The operation that a policy would have to allow; `DescribeKey` is for everybody here.
     fn operation(self) -> Option<Operation> {
         match self {
             Self::GenerateDataKey => Some(Operation::GenerateDataKey),
-            Self::Encrypt => None,
+            Self::Encrypt => Some(Operation::Encrypt),
+            Self::DescribeKey => None,
             Self::Decrypt => Some(Operation::Decrypt),
             Self::Authorize(operation) => Some(operation),
         }
@@ -200,7 +217,7 @@ impl Moody {
         *self.failure.lock() = error;
     }
 
-    /// Denies this user the use of every key.
+    /// Denies this user the use of every key, but for encrypting.
     pub fn deny(&self, caller: &Caller) {
         self.denied.lock().extend([Operation::Decrypt, Operation::GenerateDataKey].map(|op| (caller.uid, op)));
         self.change();
@@ -261,12 +278,12 @@ impl Moody {
         mood(&call)
     }
 
-    fn hear_caller(&self, action: Action, key: &str, by: &Caller) -> Result<(), Error> {
-        self.hear(action, key, Some(by.uid))?;
+    fn hear_caller(&self, action: Action, key: &str, by: &Principal) -> Result<(), Error> {
+        self.hear(action, key, Some(by.uid()))?;
         if let Some(error) = self.failure.lock().clone() {
             return Err(error);
         }
-        let denied = |operation| self.denied.lock().contains(&(by.uid, operation));
+        let denied = |operation| self.denied.lock().contains(&(by.uid(), operation));
         if action.operation().is_some_and(denied) { Err(Error::new(Code::AccessDenied, "no")) } else { Ok(()) }
     }
 }
@@ -297,7 +314,12 @@ impl ServiceKey for Moody {
 }
 
 impl Kms for Moody {
-    fn generate_data_key(&self, id: &str, context: &EncryptionContext, by: &Caller) -> Result<GeneratedDataKey, Error> {
+    fn generate_data_key(
+        &self,
+        id: &str,
+        context: &EncryptionContext,
+        by: &Principal,
+    ) -> Result<GeneratedDataKey, Error> {
         self.hear_caller(Action::GenerateDataKey, id, by)?;
         Kms::generate_data_key(&self.key, id, context, by)
     }
@@ -307,13 +329,13 @@ impl Kms for Moody {
         id: &str,
         plaintext: &SecretKey,
         context: &EncryptionContext,
-        by: &Caller,
+        by: &Principal,
     ) -> Result<(String, Vec<u8>), Error> {
         self.hear_caller(Action::Encrypt, id, by)?;
         Kms::encrypt(&self.key, id, plaintext, context, by)
     }
 
-    fn decrypt(&self, arn: &str, blob: &[u8], context: &EncryptionContext, by: &Caller) -> Result<SecretKey, Error> {
+    fn decrypt(&self, arn: &str, blob: &[u8], context: &EncryptionContext, by: &Principal) -> Result<SecretKey, Error> {
         self.hear_caller(Action::Decrypt, arn, by)?;
         let key = Kms::decrypt(&self.key, arn, blob, context, by)?;
         let act = self.after_decrypt.lock().take();
@@ -323,7 +345,12 @@ impl Kms for Moody {
         Ok(key)
     }
 
-    fn authorize(&self, arn: &str, what: Operation, context: &EncryptionContext, by: &Caller) -> Result<(), Error> {
+    fn describe_key(&self, id: &str, by: &Principal) -> Result<String, Error> {
+        self.hear_caller(Action::DescribeKey, id, by)?;
+        self.key.describe_key(id, by)
+    }
+
+    fn authorize(&self, arn: &str, what: Operation, context: &EncryptionContext, by: &Principal) -> Result<(), Error> {
         self.hear_caller(Action::Authorize(what), arn, by)?;
         self.key.authorize(arn, what, context, by)
     }

@@ -4,8 +4,9 @@
 
 use super::{Answer, Channel, Duty, Helper};
 use crate::cli::{logging, sandbox};
+use kmsfs_kms::audit::connect_syslog;
 use kmsfs_kms::read_process;
-use kmsfs_kms_local::{SystemUsers, User, UserDatabase, connect_syslog};
+use kmsfs_kms_local::{SystemUsers, User, UserDatabase};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::OsStr;

@@ -3,7 +3,8 @@
 use super::super::exit::Failure;
 use super::super::text::escape;
 use clap::Args;
-use kmsfs_kms_local::{LocalKms, Writer, verify_log};
+use kmsfs_kms::audit::{Writer, verify_log};
+use kmsfs_kms_local::LocalKms;
 use std::path::PathBuf;
 
 /// Findings that are printed; a log that was rewritten has one for every line.
@@ -36,7 +37,8 @@ later whether it is still there.";
 impl VerifyAuditLog {
     pub fn run(&self, kms: &LocalKms) -> Result<(), Failure> {
         let writer = if self.syslog { Writer::Syslog } else { Writer::Kmsfs };
-        let found = verify_log(kms, &self.files, writer).map_err(|error| Failure::new(escape(&error.to_string())))?;
+        let key = kms.audit_key().map_err(|error| Failure::new(escape(&error.message)))?;
+        let found = verify_log(&key, &self.files, writer).map_err(|error| Failure::new(escape(&error.to_string())))?;
         for notice in &found.notices {
             eprintln!("kmsfs: {}", escape(notice));
         }

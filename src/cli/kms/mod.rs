@@ -19,7 +19,7 @@ use super::{assembly, text};
 use clap::{Args, Subcommand};
 use kmsfs_kms::api::PageRequest;
 use kmsfs_kms::api::{Answer, Request, Service, TimeForm};
-use kmsfs_kms::{Caller, Error};
+use kmsfs_kms::{Caller, Error, Principal};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -188,7 +188,7 @@ fn carry_out(args: KmsArgs) -> Result<(), Ending> {
 }
 
 fn ask(service: &dyn Service, request: &Request) -> Result<Answer, Ending> {
-    service.call(request, &myself()).map_err(|error| Ending::Refused(request.name(), error))
+    service.call(request, &Principal::Process(myself())).map_err(|error| Ending::Refused(request.name(), error))
 }
 
 /// As aws does: JSON, or nothing where there is nothing to say.

@@ -34,7 +34,7 @@ fn secrets_of(needles: &mut Needles, store: &Store, kms: &LocalKms, object: &str
 
     let mut data_keys = Vec::new();
     for blob in [Some(&wrapped.ciphertext_blob), wrapped.inner_blob.as_ref()].into_iter().flatten() {
-        let mut key = kms.decrypt(&wrapped.key_arn, blob, &wrapped.context, &CALLER).unwrap();
+        let mut key = kms.decrypt(&wrapped.key_arn, blob, &wrapped.context, &CALLER.into()).unwrap();
         if let Some(under_bucket_key) = &wrapped.under_bucket_key {
             secrets::key(needles, &format!("{object}: bucket key"), &bytes(key.duplicate()));
             let bound = 4 + u32::from_le_bytes(*under_bucket_key.first_chunk().unwrap()) as usize;

@@ -4,11 +4,11 @@ use super::{Administrator, DataKeySpec, ImportRequest};
 use crate::local::LocalKms;
 use kmsfs_kms::api::{Answer, DataKeyRequest, ImportType, IncludeKeyMaterial, KeySpec, Request, Service};
 use kmsfs_kms::api::{Ciphertext, Expiration};
-use kmsfs_kms::{Caller, Code, Error};
+use kmsfs_kms::{Code, Error, Principal};
 use zeroize::Zeroizing;
 
 impl Service for LocalKms {
-    fn call(&self, request: &Request, caller: &Caller) -> Result<Answer, Error> {
+    fn call(&self, request: &Request, caller: &Principal) -> Result<Answer, Error> {
         self.administer(*caller).call(request)
     }
 }

@@ -21,7 +21,7 @@ use super::authorization::Ask;
 use super::keyring::{Contents, Key};
 use super::local::LocalKms;
 use kmsfs_kms::api::{KeyManager, KeyState};
-use kmsfs_kms::{Caller, Code, Error};
+use kmsfs_kms::{Code, Error, Principal};
 
 /// Nanoseconds.
 pub(super) const HOUR: i64 = 60 * 60 * 1_000_000_000;
@@ -30,12 +30,12 @@ pub(super) const DAY: i64 = 24 * HOUR;
 /// The administrative calls, on behalf of somebody.
 pub struct Administrator<'a> {
     kms: &'a LocalKms,
-    caller: Caller,
+    caller: Principal,
 }
 
 impl LocalKms {
-    pub fn administer(&self, caller: Caller) -> Administrator<'_> {
-        Administrator { kms: self, caller }
+    pub fn administer(&self, caller: impl Into<Principal>) -> Administrator<'_> {
+        Administrator { kms: self, caller: caller.into() }
     }
 }
 

@@ -3,13 +3,13 @@
 use crate::local::{LocalKms, Moment};
 use crate::{KeyringParameters, Unlock};
 use kmsfs_kms::api::{KeyMetadata, NewKey, PageRequest};
-use kmsfs_kms::{Caller, Code, Error};
+use kmsfs_kms::{Caller, Code, Error, Principal};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+pub const CALLER: Principal = Principal::Process(Caller { uid: 0, gid: 0, pid: 1 });
 
 /// A time that is set.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ impl LocalKms {
         description: &str,
         policy: &str,
         bypass_lockout_check: bool,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<KeyMetadata, Error> {
         let (description, policy) = (description.to_owned(), Some(policy.to_owned()));
         self.administer(*caller).create_key(&NewKey { description, policy, bypass_lockout_check, ..NewKey::default() })

@@ -4,7 +4,7 @@ use super::{LocalKms, admin, check_usable};
 use crate::authorization::Ask;
 use crate::blob;
 use kmsfs_crypto::SecretKey;
-use kmsfs_kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation};
+use kmsfs_kms::{EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ impl Kms for LocalKms {
         &self,
         key_id: &str,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<GeneratedDataKey, Error> {
         self.calls.generate_data_key.fetch_add(1, Ordering::Relaxed);
         let (key_arn, names) = self.usable(key_id, &Ask::through_s3("GenerateDataKey", context, caller, self.now()))?;
@@ -34,7 +34,7 @@ impl Kms for LocalKms {
         key_id: &str,
         plaintext: &SecretKey,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(String, Vec<u8>), Error> {
         self.calls.encrypt.fetch_add(1, Ordering::Relaxed);
         let (key_arn, names) = self.usable(key_id, &Ask::through_s3("Encrypt", context, caller, self.now()))?;
@@ -46,7 +46,7 @@ impl Kms for LocalKms {
         key_arn: &str,
         ciphertext_blob: &[u8],
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<SecretKey, Error> {
         self.calls.decrypt.fetch_add(1, Ordering::Relaxed);
         let names = blob::names(ciphertext_blob).ok_or_else(Error::invalid_ciphertext)?;
@@ -64,20 +64,26 @@ impl Kms for LocalKms {
         blob::unwrap(ciphertext_blob, &material, context).ok_or_else(Error::invalid_ciphertext)
     }
 
+    fn describe_key(&self, key_id: &str, caller: &Principal) -> Result<String, Error> {
+        let ask = Ask { through_s3: true, ..Ask::direct("DescribeKey", caller, self.now()) }.naming(key_id);
+        self.making_aws_s3(key_id, |contents| {
+            let key = contents.find(key_id)?;
+            self.permit(contents, key, &ask)?;
+            Ok(contents.key_arn(&key.id))
+        })
+    }
+
     fn authorize(
         &self,
-        key_arn: &str,
+        key_id: &str,
         operation: Operation,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(), Error> {
-        let action = match operation {
-            Operation::Decrypt => "Decrypt",
-            Operation::GenerateDataKey => "GenerateDataKey",
-        };
+        let ask = Ask::through_s3(operation.name(), context, caller, self.now()).naming(key_id);
         self.ask_twice(|contents| {
-            let key = contents.find(key_arn)?;
-            self.permit(contents, key, &Ask::through_s3(action, context, caller, self.now()))?;
+            let key = contents.find(key_id)?;
+            self.permit(contents, key, &ask)?;
             check_usable(contents, key)
         })
     }

@@ -18,7 +18,7 @@ pub use material::{Expiration, ImportParameters, Imported, Rotation, RotationKin
 pub use page::{Page, PageRequest};
 pub use request::{DataKeyRequest, ImportType, IncludeKeyMaterial, KeySpec, Request, WrappingAlgorithm};
 
-use super::{Caller, Error};
+use super::{Error, Principal};
 
 /// A KMS that administers keys and encrypts for whoever calls it directly, rather than through a mount.
 pub trait Service: Send + Sync {
@@ -27,5 +27,5 @@ pub trait Service: Send + Sync {
     /// # Errors
     ///
     /// AWS's error for it: a refusal, or `Error::is_outage` where the KMS could not answer.
-    fn call(&self, request: &Request, caller: &Caller) -> Result<Answer, Error>;
+    fn call(&self, request: &Request, caller: &Principal) -> Result<Answer, Error>;
 }

@@ -1,12 +1,10 @@
 //! A KMS whose use is recorded.
 
 use super::record::{parameters, response};
-use super::{AuditLog, Event};
-use crate::blob;
-use crate::local::LocalKms;
+use super::{AuditLog, Event, RecordSource};
+use crate::api::{Answer, Request, Service};
+use crate::{AccessKeyId, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal};
 use kmsfs_crypto::SecretKey;
-use kmsfs_kms::api::{Answer, Request, Service};
-use kmsfs_kms::{Caller, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -17,8 +15,9 @@ const REMEMBERED: usize = 4096;
 
 /// Records each call: what was asked, by whom, and what was answered. The service's own key (SSE-S3) is no KMS key, and
 /// what a cached bucket key opens is no call.
-pub struct Audited {
-    kms: Arc<LocalKms>,
+pub struct Audited<K: ?Sized> {
+    kms: Arc<K>,
+    source: Arc<dyn RecordSource>,
     log: AuditLog,
     account: String,
     region: String,
@@ -29,22 +28,23 @@ pub struct Audited {
 #[derive(Default)]
 struct Refused {
     version: u64,
-    known: HashSet<(u32, String, Operation)>,
+    known: HashSet<((u32, Option<AccessKeyId>), String, Operation)>,
 }
 
 /// A call to record, beside its answer.
 struct Call<'a> {
     name: &'static str,
     key_id: &'a str,
-    key_spec: Option<&'static str>,
-    context: &'a EncryptionContext,
-    caller: &'a Caller,
+    /// CloudTrail's `requestParameters`.
+    parameters: Value,
+    caller: &'a Principal,
 }
 
-impl Audited {
-    pub fn new(kms: Arc<LocalKms>, log: AuditLog) -> Self {
-        let (account, region) = kms.place();
-        let audited = Self { kms, log, account, region, refused: Mutex::default() };
+impl<K: ?Sized> Audited<K> {
+    /// Records the calls of `kms`; `source` is the KMS that keeps the keys, whatever is between the two.
+    pub fn new(kms: Arc<K>, source: Arc<dyn RecordSource>, log: AuditLog) -> Self {
+        let (account, region) = source.place();
+        let audited = Self { kms, source, log, account, region, refused: Mutex::default() };
         audited.record_done();
         audited
     }
@@ -67,19 +67,19 @@ impl Audited {
     /// Records a call through the mount. What cannot be recorded is not answered.
     fn call<T>(
         &self,
-        call: &Call<'_>,
+        call: Call<'_>,
         answer: Result<T, Error>,
         names: impl FnOnce(Option<&T>) -> (Option<String>, Option<Vec<u8>>),
     ) -> Result<T, Error> {
         self.record_done();
-        let principals = self.kms.directory.principals(call.caller);
+        let identity = self.source.identity(call.caller);
         let (key_arn, blob) = names(answer.as_ref().ok());
-        let material = blob.as_deref().and_then(blob::names).map(|names| hex::encode(names.material));
+        let material = blob.as_deref().and_then(|blob| self.source.material_of(blob));
         let recorded = self.log.record(&Event {
-            caller: Some((call.caller, &principals)),
+            caller: Some((call.caller, &identity)),
             through_s3: true,
-            parameters: parameters(call.key_id, call.context, call.key_spec),
-            key_arn: key_arn.or_else(|| self.kms.arn_of(call.key_id)),
+            parameters: call.parameters,
+            key_arn: key_arn.or_else(|| self.source.arn_of(call.key_id)),
             material_id: material,
             error: answer.as_ref().err(),
             ..self.event(call.name)
@@ -97,7 +97,7 @@ impl Audited {
 
     /// What KMS did by itself: it cannot be taken back, so that it is said here if it cannot be recorded.
     fn record_done(&self) {
-        for (name, key_arn) in self.kms.take_done() {
+        for (name, key_arn) in self.source.take_done() {
             let parameters = json!({"keyId": key_arn});
             let event = Event { parameters, key_arn: Some(key_arn.clone()), ..self.event(name) };
             if let Err(error) = self.log.record(&event) {
@@ -107,29 +107,29 @@ impl Audited {
     }
 
     /// Whether this refusal is new since keys were changed last.
-    fn is_new(&self, caller: &Caller, key_arn: &str, operation: Operation) -> bool {
-        let version = self.kms.version_now();
+    fn is_new(&self, caller: &Principal, key_arn: &str, operation: Operation) -> bool {
+        let version = self.source.version_now();
         let mut refused = self.refused.lock();
         if refused.version != version || refused.known.len() >= REMEMBERED {
             *refused = Refused { version, known: HashSet::new() };
         }
-        refused.known.insert((caller.uid, key_arn.to_owned(), operation))
+        refused.known.insert(((caller.uid(), caller.access_key()), key_arn.to_owned(), operation))
     }
 }
 
 /// A direct call, which is not made if it could not be recorded.
-impl Service for Audited {
-    fn call(&self, request: &Request, caller: &Caller) -> Result<Answer, Error> {
+impl<K: Service + ?Sized> Service for Audited<K> {
+    fn call(&self, request: &Request, caller: &Principal) -> Result<Answer, Error> {
         self.log.reserve()?;
         let answer = self.kms.call(request, caller);
-        let principals = self.kms.directory.principals(caller);
+        let identity = self.source.identity(caller);
         let (answered, parameters) = (answer.as_ref().ok(), request.parameters());
         let asked = || parameters["keyId"].as_str().or_else(|| parameters["targetKeyId"].as_str());
         let key_id = answered.and_then(Answer::key_arn).or_else(asked);
         self.log.record(&Event {
-            caller: Some((caller, &principals)),
+            caller: Some((caller, &identity)),
             response: answered.map_or(Value::Null, |answered| response(request, answered)),
-            key_arn: key_id.and_then(|key_id| self.kms.arn_of(key_id)),
+            key_arn: key_id.and_then(|key_id| self.source.arn_of(key_id)),
             parameters: parameters.clone(),
             material_id: answered.and_then(Answer::material_id).map(str::to_owned),
             error: answer.as_ref().err(),
@@ -141,16 +141,17 @@ impl Service for Audited {
     }
 }
 
-impl Kms for Audited {
+impl<K: Kms + ?Sized> Kms for Audited<K> {
     fn generate_data_key(
         &self,
         key_id: &str,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<GeneratedDataKey, Error> {
-        let call = Call { name: "GenerateDataKey", key_id, key_spec: Some("AES_256"), context, caller };
+        let call =
+            Call { name: "GenerateDataKey", key_id, parameters: parameters(key_id, context, Some("AES_256")), caller };
         let answer = self.kms.generate_data_key(key_id, context, caller);
-        self.call(&call, answer, |made| {
+        self.call(call, answer, |made| {
             (made.map(|made| made.key_arn.clone()), made.map(|made| made.ciphertext_blob.clone()))
         })
     }
@@ -160,11 +161,11 @@ impl Kms for Audited {
         key_id: &str,
         plaintext: &SecretKey,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(String, Vec<u8>), Error> {
-        let call = Call { name: "Encrypt", key_id, key_spec: None, context, caller };
-        let answer = Kms::encrypt(&*self.kms, key_id, plaintext, context, caller);
-        self.call(&call, answer, |made| made.cloned().unzip())
+        let call = Call { name: "Encrypt", key_id, parameters: parameters(key_id, context, None), caller };
+        let answer = self.kms.encrypt(key_id, plaintext, context, caller);
+        self.call(call, answer, |made| made.cloned().unzip())
     }
 
     fn decrypt(
@@ -172,29 +173,33 @@ impl Kms for Audited {
         key_arn: &str,
         ciphertext_blob: &[u8],
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<SecretKey, Error> {
-        let call = Call { name: "Decrypt", key_id: key_arn, key_spec: None, context, caller };
-        let answer = Kms::decrypt(&*self.kms, key_arn, ciphertext_blob, context, caller);
-        self.call(&call, answer, |_| (None, Some(ciphertext_blob.to_vec())))
+        let call = Call { name: "Decrypt", key_id: key_arn, parameters: parameters(key_arn, context, None), caller };
+        let answer = self.kms.decrypt(key_arn, ciphertext_blob, context, caller);
+        self.call(call, answer, |_| (None, Some(ciphertext_blob.to_vec())))
+    }
+
+    fn describe_key(&self, key_id: &str, caller: &Principal) -> Result<String, Error> {
+        let answer = self.kms.describe_key(key_id, caller);
+        let call = Call { name: "DescribeKey", key_id, parameters: json!({"keyId": key_id}), caller };
+        self.call(call, answer, |arn| (arn.cloned(), None))
     }
 
     /// Recorded where it is refused, once for each user and change of keys: sweeping through open files asks for each.
     fn authorize(
         &self,
-        key_arn: &str,
+        key_id: &str,
         operation: Operation,
         context: &EncryptionContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<(), Error> {
-        let answer = self.kms.authorize(key_arn, operation, context, caller);
+        let answer = self.kms.authorize(key_id, operation, context, caller);
         match &answer {
-            Err(error) if !error.is_outage() && self.is_new(caller, key_arn, operation) => {
-                let (name, key_spec) = match operation {
-                    Operation::Decrypt => ("Decrypt", None),
-                    Operation::GenerateDataKey => ("GenerateDataKey", Some("AES_256")),
-                };
-                self.call(&Call { name, key_id: key_arn, key_spec, context, caller }, answer, |_| (None, None))
+            Err(error) if !error.is_outage() && self.is_new(caller, key_id, operation) => {
+                let key_spec = (operation == Operation::GenerateDataKey).then_some("AES_256");
+                let parameters = parameters(key_id, context, key_spec);
+                self.call(Call { name: operation.name(), key_id, parameters, caller }, answer, |_| (None, None))
             }
             _ => answer,
         }

@@ -1,5 +1,5 @@
-//! The audit trail: who used which key for what, each use a line of JSON in CloudTrail's shape. docs/FORMAT.md has the
-//! chain that ties the lines together.
+//! The audit trail of any KMS: who used which key for what, each use a line of JSON in CloudTrail's shape.
+//! docs/FORMAT.md has the chain that ties the lines together.
 
 mod chain;
 mod decorator;
@@ -13,17 +13,45 @@ use record::Event;
 pub use syslog::{ConnectSyslog, connect_syslog};
 pub use verify::{Finding, Verification, Writer};
 
-use super::keyring::Lasting;
-use super::local::LocalKms;
+use crate::{Code, Error, Principal};
 use chain::Loss;
 use file::FileSink;
 use kmsfs_crypto::ChainKey;
-use kmsfs_kms::{Code, Error};
 use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use syslog::SyslogSink;
+
+/// What records say beside a call and its result, and only the KMS knows that keeps the keys.
+pub trait RecordSource: Send + Sync {
+    /// Account and region.
+    fn place(&self) -> (String, String);
+
+    fn identity(&self, who: &Principal) -> Identity;
+
+    /// The ARN of the key that is named, if there is one.
+    fn arn_of(&self, key_id: &str) -> Option<String>;
+
+    /// The key material that a ciphertext blob names, hexadecimal.
+    fn material_of(&self, ciphertext_blob: &[u8]) -> Option<String>;
+
+    /// What the KMS did by itself since this was asked before.
+    fn take_done(&self) -> Vec<Done>;
+
+    /// Grows whenever keys, or who may use them, have changed, as far as is known without looking.
+    fn version_now(&self) -> u64;
+}
+
+/// Who asks, in CloudTrail's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub arn: String,
+    pub user_name: String,
+}
+
+/// AWS's name of something that KMS did by itself, and the ARN of the key.
+pub type Done = (&'static str, String);
 
 /// Where records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +110,7 @@ impl AuditLog {
     /// Refuses a destination that cannot be written now, whatever `when_full` says: it is a mistake rather than a full
     /// disk.
     pub fn open(
-        kms: &LocalKms,
+        key: ChainKey,
         destination: &Destination,
         when_full: WhenFull,
         connect: &ConnectSyslog,
@@ -95,7 +123,6 @@ impl AuditLog {
             Err(error) if !is_full(&error) || when_full == WhenFull::Refuse => return Err(error),
             _ => {}
         }
-        let key = chain_key(kms)?;
         Ok(Self { key, when_full, state: Mutex::new(State { sink, dropped: 0 }) })
     }
 
@@ -147,13 +174,9 @@ impl AuditLog {
     }
 }
 
-fn chain_key(kms: &LocalKms) -> io::Result<ChainKey> {
-    kms.lasting(Lasting::AuditLog).map(ChainKey::new).map_err(|error| io::Error::other(error.message))
-}
-
 /// Checks the files of a log, the oldest first, that were written with this keyring.
-pub fn verify_log(kms: &LocalKms, files: &[PathBuf], writer: Writer) -> io::Result<Verification> {
-    verify::verify(&chain_key(kms)?, files, writer)
+pub fn verify_log(key: &ChainKey, files: &[PathBuf], writer: Writer) -> io::Result<Verification> {
+    verify::verify(key, files, writer)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -1,10 +1,9 @@
 //! CloudTrail's record of a KMS call (eventVersion 1.11).
 
-use crate::principal::Principals;
+use super::Identity;
+use crate::api::{Answer, Request, TimeForm};
+use crate::{EncryptionContext, Error, Principal};
 use kmsfs_crypto::random;
-use kmsfs_kms::Error;
-use kmsfs_kms::api::{Answer, Request, TimeForm};
-use kmsfs_kms::{Caller, EncryptionContext};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -16,7 +15,7 @@ pub struct Event<'a> {
     pub account: &'a str,
     pub region: &'a str,
     /// On whose behalf; `None` for what KMS does by itself.
-    pub caller: Option<(&'a Caller, &'a Principals)>,
+    pub caller: Option<(&'a Principal, &'a Identity)>,
     /// Through a mount: S3 calls on the caller's behalf.
     pub through_s3: bool,
     /// CloudTrail's `requestParameters`.
@@ -40,8 +39,8 @@ impl Event<'_> {
         put("eventName", self.name.into());
         put("awsRegion", self.region.into());
         let service = format!("s3.{}.amazonaws.com", self.region);
-        put("sourceIPAddress", if self.through_s3 { service.into() } else { "127.0.0.1".into() });
-        let process = self.caller.and_then(|(caller, _)| caller.process_name());
+        put("sourceIPAddress", if self.through_s3 { service.into() } else { self.source().into() });
+        let process = self.caller.and_then(|(caller, _)| caller.process()?.process_name());
         put("userAgent", process.clone().unwrap_or_else(|| "kmsfs".into()).into());
         if let Some(error) = self.error {
             put("errorCode", error.code.name().into());
@@ -64,21 +63,32 @@ impl Event<'_> {
     }
 
     fn identity(&self) -> Value {
-        let Some((caller, principals)) = self.caller else {
+        let Some((caller, Identity { arn, user_name })) = self.caller else {
             return json!({"accountId": self.account, "invokedBy": "kms.amazonaws.com"});
         };
-        let arn = principals.arn();
         let mut identity = json!({
             "type": if arn.ends_with(":root") { "Root" } else { "IAMUser" },
-            "principalId": caller.uid.to_string(),
+            "principalId": caller.uid().to_string(),
             "arn": arn,
             "accountId": self.account,
-            "userName": principals.user(),
+            "userName": user_name,
         });
+        if let Some(key) = caller.access_key() {
+            identity["accessKeyId"] = key.to_string().into();
+        }
         if self.through_s3 {
             identity["invokedBy"] = "s3.amazonaws.com".into();
         }
         identity
+    }
+
+    /// Where a direct call comes from.
+    fn source(&self) -> String {
+        let source = match self.caller {
+            Some((Principal::Request(request), _)) => request.source,
+            _ => None,
+        };
+        source.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string())
     }
 
     fn additional(&self, process: Option<String>) -> Value {
@@ -86,7 +96,7 @@ impl Event<'_> {
         if let Some(material) = &self.material_id {
             data.insert("keyMaterialId".into(), material.as_str().into());
         }
-        if let Some((caller, _)) = self.caller {
+        if let Some(caller) = self.caller.and_then(|(caller, _)| caller.process()) {
             data.insert(
                 "process".into(),
                 json!({"pid": caller.pid, "uid": caller.uid, "gid": caller.gid, "name": process}),
@@ -147,36 +157,45 @@ pub fn is_read_only(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SystemUsers;
-    use crate::principal::Directory;
-    use kmsfs_kms::Code;
-    use kmsfs_kms::api::GrantRequest;
-    use std::sync::Arc;
+    use crate::api::GrantRequest;
+    use crate::{AccessKeyId, Caller, Code, SignedRequest};
 
-    #[test]
-    fn a_refused_call_has_cloudtrails_fields_on_one_line() {
-        let caller = Caller { uid: 1000, gid: 100, pid: std::process::id() };
-        let directory = Directory::new("111122223333", 0, Arc::new(SystemUsers));
-        let principals = directory.principals(&Caller { uid: 4_000_001, ..caller });
-        let error = Error::new(Code::AccessDenied, "User: eve is not authorized");
-        let context = [("aws:s3:arn".into(), "arn:aws:s3:::b/a\n\"\u{7}".into())].into();
-        let event = Event {
+    fn identity() -> Identity {
+        Identity { arn: "arn:aws:iam::111122223333:user/uid:4000001".into(), user_name: "uid:4000001".into() }
+    }
+
+    fn decrypt<'a>(
+        caller: &'a Principal,
+        identity: &'a Identity,
+        context: &EncryptionContext,
+        error: &'a Error,
+    ) -> Event<'a> {
+        Event {
             name: "Decrypt",
             account: "111122223333",
             region: "eu-central-1",
-            caller: Some((&caller, &principals)),
+            caller: Some((caller, identity)),
             through_s3: true,
-            parameters: parameters("arn:aws:kms:x", &context, None),
+            parameters: parameters("arn:aws:kms:x", context, None),
             response: Value::Null,
             key_arn: Some("arn:aws:kms:x".into()),
             material_id: Some("ab".into()),
-            error: Some(&error),
-        };
-        let line = event.to_json();
+            error: Some(error),
+        }
+    }
+
+    #[test]
+    fn a_refused_call_has_cloudtrails_fields_on_one_line() {
+        let caller = Principal::Process(Caller { uid: 1000, gid: 100, pid: std::process::id() });
+        let error = Error::new(Code::AccessDenied, "User: eve is not authorized");
+        let context = [("aws:s3:arn".into(), "arn:aws:s3:::b/a\n\"\u{7}".into())].into();
+        let identity = identity();
+        let line = decrypt(&caller, &identity, &context, &error).to_json();
         assert!(!line.contains('\n'), "{line}");
         let record: Value = serde_json::from_str(&line).unwrap();
         let identity = json!({"type": "IAMUser", "principalId": "1000",
-            "arn": "arn:aws:iam::111122223333:user/uid:4000001", "accountId": "111122223333", "userName": "uid:4000001", "invokedBy": "s3.amazonaws.com"});
+            "arn": "arn:aws:iam::111122223333:user/uid:4000001", "accountId": "111122223333",
+            "userName": "uid:4000001", "invokedBy": "s3.amazonaws.com"});
         assert_eq!(record["userIdentity"], identity);
         assert_eq!(record["requestParameters"]["encryptionContext"]["aws:s3:arn"], "arn:aws:s3:::b/a\n\"\u{7}");
         assert_eq!((&record["errorCode"], &record["readOnly"]), (&"AccessDeniedException".into(), &true.into()));
@@ -184,6 +203,20 @@ mod tests {
         assert_eq!(record["additionalEventData"]["keyMaterialId"], "ab");
         assert_eq!(record["additionalEventData"]["process"]["uid"], 1000);
         assert_eq!(record["eventType"], "AwsApiCall");
+    }
+
+    #[test]
+    fn a_signed_request_is_recorded_with_its_access_key_and_address_and_no_process() {
+        let access_key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
+        let source = Some("192.0.2.7".parse().unwrap());
+        let caller = Principal::Request(SignedRequest { access_key, uid: 1000, gid: 100, source });
+        let (error, identity) = (Error::new(Code::AccessDenied, ""), identity());
+        let event = decrypt(&caller, &identity, &EncryptionContext::new(), &error);
+        let record: Value = serde_json::from_str(&Event { through_s3: false, ..event }.to_json()).unwrap();
+        assert_eq!(record["userIdentity"]["accessKeyId"], "AKIAIOSFODNN7EXAMPLE");
+        assert_eq!(record["userIdentity"]["principalId"], "1000");
+        assert_eq!(record["sourceIPAddress"], "192.0.2.7");
+        assert_eq!(record["additionalEventData"].get("process"), None);
     }
 
     #[test]
