@@ -12,4 +12,5 @@ mod cli;
 
 pub use cli::main;
 #[doc(hidden)]
+#[cfg(feature = "testing")]
 pub use cli::mount_options;

@@ -21,6 +21,7 @@ pub use lasting::Lasting;
 pub use material::Material;
 pub use shred::Wrapping;
 pub use slot::{SlotInfo, Unlock};
+#[cfg(feature = "testing")]
 pub(super) use slots::Slots;
 pub use unlocking::RootKey;
 
