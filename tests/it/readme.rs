@@ -188,3 +188,31 @@ fn matches(text: &str, pattern: &str) -> bool {
     }
     rest.is_empty()
 }
+
+/// Each place of a request's path in docs/ARCHITECTURE.md: a file, and a function in it.
+#[test]
+fn places_of_requests_are_where_architecture_md_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
+    let (_, section) = document.split_once("## The path of a request").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows: Vec<Vec<_>> = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && line[2..].starts_with(|c: char| c.is_ascii_digit()))
+        .map(|line| line.split('|').skip(2).take(3).map(str::trim).collect())
+        .collect();
+    assert!((4..=8).contains(&rows.len()), "{} rows", rows.len());
+    for column in 0..3 {
+        let mut files = Vec::new();
+        for cell in rows.iter().map(|row| row[column]) {
+            let [_, file, _, function, ..] = cell.split('`').collect::<Vec<_>>()[..] else {
+                panic!("no place: {cell}")
+            };
+            let text = fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let found = ["(", "<"].iter().any(|next| text.contains(&format!("fn {function}{next}")));
+            assert!(found, "{function} is not in {file}");
+            assert!(!files.contains(&file), "{file} is visited twice");
+            files.push(file);
+        }
+    }
+}

@@ -22,6 +22,7 @@ fn every_promise_names_tests_that_are_there() {
             let path = modules.replace("::", "/");
             // A unit test's name begins with its package.
             let (package, inside) = path.split_once('/').unwrap_or((&path, ""));
+            let package = package.replace('_', "-");
             let places = [
                 format!("tests/it/{path}.rs"),
                 format!("tests/it/{path}/mod.rs"),
