@@ -46,18 +46,23 @@ fn manifests_name_what_is_below_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The store's seeded mistakes are in builds of the testing package alone: nobody else asks for them, nothing of what
-/// is shipped depends on that package (`ALLOWED`), and a bare `cargo build` does not make it beside the program.
+/// What is there for tests alone (the store's seeded mistakes, entry points for fuzzing) stands behind a feature that
+/// the testing package enables and nobody else. Nothing of what is shipped depends on that package (`ALLOWED`), and a
+/// bare `cargo build` does not make it beside the program.
 #[test]
-fn mistakes_are_enabled_by_the_testing_package_alone() {
+fn what_is_for_tests_is_enabled_by_the_testing_package_alone() {
     let text = |dir: &Path| fs::read_to_string(dir.join("Cargo.toml")).unwrap();
     let asks = |line: &str| line.starts_with("kmsfs-store") && line.contains("features");
-    let enables = |manifest: &str| manifest.lines().any(asks) || manifest.contains("kmsfs-store/testing");
+    let is_of_ours = |word: &str| word.starts_with("kmsfs") && word.ends_with("/testing");
+    let names = |manifest: &str| manifest.contains(r#"features = ["testing"]"#) || manifest.split('"').any(is_of_ours);
+    let enables = |manifest: &str| manifest.lines().any(asks) || names(manifest);
     let who: Vec<_> = packages().into_iter().filter(|(_, dir)| enables(&text(dir))).map(|(name, _)| name).collect();
     assert_eq!(who, ["testing"]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     assert!(!text(root).contains("default-members"), "a bare cargo build would make the testing package too");
-    assert!(!text(&root.join("crates/store")).contains("\ndefault ="), "what is on by default is in every build");
+    for (package, dir) in packages() {
+        assert!(!text(&dir).contains("\ndefault ="), "{package}: what is on by default is in every build");
+    }
 }
 
 #[test]

@@ -20,36 +20,23 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Grant>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmsfs_kms::EncryptionContext;
     use kmsfs_kms::api::Constraints;
 
-    const ALICE: &str = "arn:aws:iam::111122223333:user/uid:4000001";
-
-    fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
-        pairs.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect()
-    }
-
-    fn grant(operations: &[&str], constraints: Constraints) -> Grant {
-        Grant {
+    #[test]
+    fn grants_are_kept_as_docs_format_has_them() {
+        let subset = [("a".to_owned(), "1".to_owned())].into();
+        let grant = Grant {
             grant_id: "0a".into(),
             grant_token: "token".into(),
             name: None,
             creation_date: 5,
-            grantee_principal: ALICE.into(),
+            grantee_principal: "arn:aws:iam::111122223333:user/uid:4000001".into(),
             retiring_principal: None,
             issuing_account: "arn:aws:iam::111122223333:root".into(),
-            operations: operations.iter().map(|operation| (*operation).to_string()).collect(),
-            constraints,
-        }
-    }
-
-    fn subset(pairs: &[(&str, &str)]) -> Constraints {
-        Constraints { encryption_context_subset: Some(context(pairs)), ..Constraints::default() }
-    }
-
-    #[test]
-    fn grants_are_kept_as_docs_format_has_them() {
-        let bytes = encode(&[grant(&["Decrypt"], subset(&[("a", "1")]))]).unwrap();
+            operations: vec!["Decrypt".into()],
+            constraints: Constraints { encryption_context_subset: Some(subset), ..Constraints::default() },
+        };
+        let bytes = encode(&[grant]).unwrap();
         let text = concat!(
             r#"[{"GrantId":"0a","GrantToken":"token","CreationDate":5,"#,
             r#""GranteePrincipal":"arn:aws:iam::111122223333:user/uid:4000001","#,

@@ -24,8 +24,3 @@ pub use local::sealed::configured;
 pub use local::sealed::parameters::{Parameters, create, read_parameters};
 pub use local::{Attr, Store, StoreOptions};
 pub use object::{Held, Object, ObjectEncryption, SeekTo};
-
-// Below `object` they are known by these names.
-use local::objects::memory;
-use local::recovery::birth;
-use local::{checkpoint, recovery, segments};

@@ -3,7 +3,7 @@
 use super::{Object, State};
 use crate::Result;
 use crate::backend::File;
-use crate::checkpoint::Permit;
+use crate::local::checkpoint::Permit;
 use crate::mistakes::Mistake;
 use crate::object::keyed::Keyed;
 use kmsfs_format::header::{ENTRIES_AT, SEAL, Seal};

@@ -8,7 +8,7 @@
 use super::content::source::unchanged;
 use super::rewrite::Before;
 use super::{Object, State};
-use crate::checkpoint::Permit;
+use crate::local::checkpoint::Permit;
 use crate::{Error, Result};
 use kmsfs_crypto::DataKey;
 use kmsfs_format::layout::{ChunkIndex, PlainLen};

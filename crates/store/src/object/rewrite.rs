@@ -6,7 +6,7 @@ use super::durability;
 use super::keyed::Keyed;
 use super::write::Blocked;
 use super::{Object, State};
-use crate::checkpoint::Permit;
+use crate::local::checkpoint::Permit;
 use crate::{Error, Result};
 use kmsfs_crypto::DataKey;
 use kmsfs_format::layout::PlainLen;

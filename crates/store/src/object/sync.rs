@@ -2,7 +2,7 @@
 
 use super::{Object, State};
 use crate::Result;
-use crate::checkpoint::Permit;
+use crate::local::checkpoint::Permit;
 use crate::mistakes::Mistake;
 
 impl Object {

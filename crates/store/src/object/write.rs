@@ -7,7 +7,7 @@
 use super::content::chunks_of;
 use super::content::source::{BUFFER, Covered, Source, unchanged, with_sealed};
 use super::{Object, State};
-use crate::checkpoint::Permit;
+use crate::local::checkpoint::Permit;
 use crate::mistakes::Mistake;
 use crate::{Error, Result};
 use kmsfs_crypto::{ChunkCipher, ChunkTag, wiped};

@@ -38,6 +38,15 @@ fn fopen_flags(opened: Opened) -> FopenFlags {
     }
 }
 
+/// `Carry::refuse` of a reply of fuser's: each has an `error` of its own, and no trait has it.
+macro_rules! by_its_error {
+    () => {
+        fn refuse(self, errno: Errno) {
+            self.error(errno);
+        }
+    };
+}
+
 /// A kind of reply: what of answers it can carry.
 pub trait Carry: Sized + Send + 'static {
     /// Sends an answer.
@@ -96,9 +105,7 @@ impl Carry for ReplyEmpty {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyEntry {
@@ -113,9 +120,7 @@ impl Carry for ReplyEntry {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyAttr {
@@ -126,9 +131,7 @@ impl Carry for ReplyAttr {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyOpen {
@@ -139,9 +142,7 @@ impl Carry for ReplyOpen {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyCreate {
@@ -155,9 +156,7 @@ impl Carry for ReplyCreate {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyData {
@@ -169,9 +168,7 @@ impl Carry for ReplyData {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 
     fn fill(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<usize> {
         READ.with_borrow_mut(|bytes| {
@@ -191,9 +188,7 @@ impl Carry for ReplyWrite {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyXattr {
@@ -205,9 +200,7 @@ impl Carry for ReplyXattr {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyLseek {
@@ -218,9 +211,7 @@ impl Carry for ReplyLseek {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyStatfs {
@@ -238,9 +229,7 @@ impl Carry for ReplyStatfs {
         );
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 }
 
 impl Carry for ReplyDirectory {
@@ -251,9 +240,7 @@ impl Carry for ReplyDirectory {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 
     fn list(&mut self, name: &Listed<'_>, numbers: Numbers) -> bool {
         !self.add(INodeNo(numbers.node(name.ino)), name.cursor, kind(name.kind), name.name)
@@ -268,9 +255,7 @@ impl Carry for ReplyDirectoryPlus {
         }
     }
 
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+    by_its_error!();
 
     fn list(&mut self, name: &Listed<'_>, numbers: Numbers) -> bool {
         let ino = INodeNo(numbers.node(name.ino));

@@ -13,7 +13,7 @@ pub(crate) use tables::Block;
 pub(in crate::object) use tables::Tables;
 
 use self::md5::RunningMd5;
-use crate::memory::{Budget, Share};
+use crate::local::objects::memory::{Budget, Share};
 use crate::object::lifetime::Home;
 use crate::{Error, Result};
 use kmsfs_format::entry::Entry;

@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::backend::{File, Metadata};
+use crate::local::recovery::Patch;
 use crate::object::content::Block;
-use crate::recovery::Patch;
 use std::sync::Arc;
 
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! What the files of an object say of it, before its data key has vouched for them.
 
 use crate::backend::{File, Metadata};
+use crate::local::segments::Segments;
 use crate::object::lifetime::Home;
-use crate::segments::Segments;
 use crate::{Error, Result, Store};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::Header;

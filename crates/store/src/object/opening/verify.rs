@@ -3,9 +3,10 @@
 //! Its seal says what was committed; the seal, its tables and each chunk are authentic or are not there (R2). What is
 //! shown is the longest beginning of it without anything missing: a length that it had while it was written.
 
+use crate::local::recovery::birth;
 use crate::mistakes::Mistake;
 use crate::object::{Object, State};
-use crate::{Error, Result, birth};
+use crate::{Error, Result};
 use kmsfs_format::layout::{CHUNK, ChunkIndex, PlainLen};
 
 /// Chunks that are read at once.
