@@ -41,4 +41,9 @@ impl Payload {
     pub fn is_chunked(self) -> bool {
         !matches!(self, Self::Sha256(_) | Self::Unsigned)
     }
+
+    /// Whether each chunk has a signature, which takes the signing key to verify.
+    pub(crate) fn has_signed_chunks(self) -> bool {
+        matches!(self, Self::SignedChunks | Self::SignedChunksAndTrailer)
+    }
 }

@@ -1,13 +1,15 @@
 //! The verification of a request's line and headers.
 
-use crate::body::{Body, Framing};
+use crate::body::{Body, Chain, Framing};
 use crate::canonical::{self, Escapes};
-use crate::claim::{ALGORITHM, Claim, SIGNATURE};
+use crate::claim::{Claim, SIGNATURE};
 use crate::credential::{Credential, Form};
 use crate::error::{Error, Mismatch};
 use crate::key::{Signature, SigningKey};
 use crate::payload::{self, Payload};
+use crate::question::{self, Finding, Question};
 use crate::request::{Headers, Query, Request};
+use crate::timestamp::Timestamp;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
@@ -56,7 +58,7 @@ pub struct Verified {
     path: Vec<u8>,
     query: Vec<(Vec<u8>, Vec<u8>)>,
     payload: Payload,
-    framing: Framing,
+    body: Body,
 }
 
 impl Verified {
@@ -87,24 +89,34 @@ impl Verified {
 
     /// Bytes of the object, where the body comes in chunks: its `x-amz-decoded-content-length`, which it will have.
     pub fn decoded_length(&self) -> Option<u64> {
-        self.framing.decoded_length()
+        self.body.decoded_length()
     }
 
     /// What the body is read through.
     pub fn into_body(self) -> Body {
-        Body::new(self.framing)
+        self.body
     }
 }
 
 /// Verifies a request's signature, and all that must be signed with it.
 ///
 /// `key_of` gives the signing key for the access key, date, region and service that the request names; it is called at
-/// most once, after all that can be checked without a key, and knows nothing yet of who has sent the request.
+/// most once, after all that can be checked without a key, and knows nothing yet of who has sent the request. Where the
+/// keys are in another process, [`prepare`] and [`Prepared::complete`] are this in two steps.
 pub fn verify(
     request: &Request<'_>,
     endpoint: &Endpoint<'_>,
     key_of: impl FnOnce(&Credential) -> Option<SigningKey>,
 ) -> Result<Verified, Error> {
+    let prepared = prepare(request, endpoint)?;
+    let key = key_of(&prepared.question.credential);
+    let finding = prepared.question.examine(key);
+    prepared.complete(finding)
+}
+
+/// Checks all that can be checked of a request without a key. What is left is the signature itself:
+/// [`Prepared::question`].
+pub fn prepare(request: &Request<'_>, endpoint: &Endpoint<'_>) -> Result<Prepared, Error> {
     let headers = Headers::new(request.headers)?;
     if !request.method.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::InvalidHeader);
@@ -127,28 +139,68 @@ pub fn verify(
         format!("{}\n{canonical_path}\n{}\n", request.method, canonical::query(&query, left_out)).into_bytes();
     canonical.extend(canonical::headers(headers, &claim.signed_headers));
     canonical.extend(format!("\n{}\n{payload_text}", claim.signed_headers.join(";")).into_bytes());
-    let hash = hex::encode(Sha256::digest(&canonical));
-    let scope = claim.credential.scope();
-    let string_to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{hash}", claim.signed_at);
-
-    let access_key_id = || claim.credential.access_key_id.clone();
-    let key = key_of(&claim.credential).ok_or_else(|| Error::InvalidAccessKeyId { access_key_id: access_key_id() })?;
-    let signature = Signature::parse(claim.signature.as_bytes());
-    let Some(signature) = signature.filter(|signature| key.signed(&string_to_sign, signature)) else {
-        return Err(Error::SignatureDoesNotMatch(Box::new(Mismatch {
-            access_key_id: access_key_id(),
-            string_to_sign,
-            signature_provided: claim.signature,
-            canonical_request: Some(String::from_utf8_lossy(&canonical).into_owned()),
-        })));
-    };
-    let chain = crate::body::Chain::new(key, signature, claim.signed_at, claim.credential.clone());
+    let string_to_sign =
+        question::string_to_sign(claim.signed_at, &claim.credential, &hex::encode(Sha256::digest(&canonical)));
     let framing = match endpoint.service {
-        Service::S3 => Framing::read(payload, headers, chain)?,
-        Service::Other { .. } => Framing::Whole(payload),
+        Service::S3 => Framing::read(payload, headers),
+        Service::Other { .. } => Ok(Framing::Whole(payload)),
+    };
+    let question = Question {
+        credential: claim.credential,
+        string_to_sign,
+        signature: claim.signature,
+        signs_chunks: payload.has_signed_chunks(),
     };
     let presigned = claim.form == Form::Query;
-    Ok(Verified { credential: claim.credential, presigned, path, query: query.0, payload, framing })
+    Ok(Prepared { question, canonical, signed_at: claim.signed_at, presigned, path, query: query.0, payload, framing })
+}
+
+/// A request of which only the signature is not verified yet. Nothing of it is to be believed.
+#[derive(Debug)]
+pub struct Prepared {
+    question: Question,
+    /// The canonical request.
+    canonical: Vec<u8>,
+    signed_at: Timestamp,
+    presigned: bool,
+    path: Vec<u8>,
+    query: Vec<(Vec<u8>, Vec<u8>)>,
+    payload: Payload,
+    /// Told only to whoever signed the request.
+    framing: Result<Framing, Error>,
+}
+
+impl Prepared {
+    /// What has to be found out by whoever has the keys.
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// The request, if the signature was found to be right.
+    pub fn complete(self, finding: Finding) -> Result<Verified, Error> {
+        let Self { question, canonical, signed_at, presigned, path, query, payload, framing } = self;
+        let key = match finding {
+            Finding::NoSuchKey => {
+                return Err(Error::InvalidAccessKeyId { access_key_id: question.credential.access_key_id });
+            }
+            Finding::Right(None) if question.signs_chunks => None,
+            Finding::Right(key) => Some(key),
+            Finding::Wrong => None,
+        };
+        let signature = Signature::parse(question.signature.as_bytes());
+        let (Some(key), Some(signature)) = (key, signature) else {
+            return Err(Error::SignatureDoesNotMatch(Box::new(Mismatch {
+                access_key_id: question.credential.access_key_id,
+                string_to_sign: question.string_to_sign,
+                signature_provided: question.signature,
+                canonical_request: Some(String::from_utf8_lossy(&canonical).into_owned()),
+            })));
+        };
+        let (credential, signs_chunks) = (question.credential, question.signs_chunks);
+        let chain = key.filter(|_| signs_chunks).map(|key| Chain::new(key, signature, signed_at, credential.clone()));
+        let body = Body::new(framing?, chain);
+        Ok(Verified { credential, presigned, path, query, payload, body })
+    }
 }
 
 /// Session tokens are of AWS STS; an access key of kmsfs has none, so that a request with one is of somebody who takes

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 #[derive(Debug)]
 pub(super) struct Chunked {
+    /// Where chunks are signed.
     chain: Option<Chain>,
     trailers: Trailers,
     state: State,
@@ -64,9 +65,9 @@ const LINE_END: &[u8; 2] = b"\r\n";
 const SMALLEST: u64 = 8192;
 
 impl Chunked {
-    pub(super) fn new(chunks: Chunks) -> Self {
+    pub(super) fn new(chunks: Chunks, chain: Option<Chain>) -> Self {
         Self {
-            chain: chunks.chain,
+            chain,
             trailers: chunks.trailers,
             state: State::Head,
             line: Line::new(),

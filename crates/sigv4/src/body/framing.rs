@@ -1,6 +1,5 @@
 //! What the headers say of the body's form.
 
-use super::Chain;
 use crate::error::Error;
 use crate::payload::Payload;
 use crate::request::Headers;
@@ -17,8 +16,6 @@ pub(crate) enum Framing {
 /// A body in chunks.
 #[derive(Debug)]
 pub(crate) struct Chunks {
-    /// The chain of signatures, where chunks are signed.
-    pub(super) chain: Option<Chain>,
     /// Bytes of the object: `x-amz-decoded-content-length`.
     pub(super) length: u64,
     /// What the trailers are to be.
@@ -49,7 +46,7 @@ impl Framing {
     ///
     /// `STREAMING-UNSIGNED-PAYLOAD-TRAILER` may come without a trailer, as S3 has it: clients that compute no checksum
     /// send it so. A trailer that is announced where none can come would be a checksum that nobody compares.
-    pub(crate) fn read(payload: Payload, headers: Headers<'_>, chain: Chain) -> Result<Self, Error> {
+    pub(crate) fn read(payload: Payload, headers: Headers<'_>) -> Result<Self, Error> {
         let announced = headers.text("x-amz-trailer")?;
         if !payload.is_chunked() {
             return if announced.is_some() { Err(Error::TrailerNotSupported) } else { Ok(Self::Whole(payload)) };
@@ -64,15 +61,7 @@ impl Framing {
             (_, None) => Trailers::Never,
         };
         let length = headers.text("x-amz-decoded-content-length")?.and_then(length).ok_or(Error::NoDecodedLength)?;
-        let chain = (payload != Payload::UnsignedChunksAndTrailer).then_some(chain);
-        Ok(Self::Chunked(Chunks { chain, length, trailers }))
-    }
-
-    pub(crate) fn decoded_length(&self) -> Option<u64> {
-        match self {
-            Self::Whole(_) => None,
-            Self::Chunked(chunks) => Some(chunks.length),
-        }
+        Ok(Self::Chunked(Chunks { length, trailers }))
     }
 }
 

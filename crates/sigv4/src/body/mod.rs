@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 #[derive(Debug)]
 pub struct Body {
     decoder: Decoder,
+    decoded_length: Option<u64>,
     /// Bytes of the object that have come out.
     length: u64,
     /// A body that was refused once stays refused.
@@ -51,12 +52,22 @@ pub struct Complete {
 }
 
 impl Body {
-    pub(crate) fn new(framing: Framing) -> Self {
+    /// `chain`: what chunks are verified by, where they are signed.
+    pub(crate) fn new(framing: Framing, chain: Option<Chain>) -> Self {
+        let mut decoded_length = None;
         let decoder = match framing {
             Framing::Whole(payload) => Decoder::Whole { hash: Sha256::new(), payload },
-            Framing::Chunked(chunks) => Decoder::Chunked(Box::new(Chunked::new(chunks))),
+            Framing::Chunked(chunks) => {
+                decoded_length = Some(chunks.length);
+                Decoder::Chunked(Box::new(Chunked::new(chunks, chain)))
+            }
         };
-        Self { decoder, length: 0, refused: None }
+        Self { decoder, decoded_length, length: 0, refused: None }
+    }
+
+    /// Bytes of the object, where it comes in chunks: its `x-amz-decoded-content-length`.
+    pub fn decoded_length(&self) -> Option<u64> {
+        self.decoded_length
     }
 
     /// Takes some of the input off its front, and says what it was; `None` when there is no more input.

@@ -6,3 +6,4 @@ mod published;
 mod refusals;
 mod support;
 mod tampering;
+mod two_steps;
