@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["fuse", "fs", "sse", "crypto"]),
     ("fuse", &["fs", "store", "sse", "format", "kms", "crypto", "sys"]),
     ("fs", &["store", "sse", "format", "kms", "crypto", "sys"]),
+    ("s3", &["sse", "sigv4"]),
     ("store", &["sse", "format", "kms", "witness", "crypto", "sys"]),
     ("sse", &["format", "kms", "crypto", "sys"]),
     ("format", &["crypto"]),
