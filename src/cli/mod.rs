@@ -2,11 +2,13 @@
 
 mod assembly;
 mod audit;
+mod aws;
 mod daemon;
 mod exit;
 mod fsck;
 mod harden;
 mod helper;
+mod iam;
 mod idle;
 mod inherited;
 mod init;
@@ -69,6 +71,7 @@ enum Command {
     Put(put::PutArgs),
     Stat(stat::StatArgs),
     Kms(kms::KmsArgs),
+    Iam(iam::IamArgs),
     Keyring(keyring::KeyringArgs),
     Fsck(fsck::FsckArgs),
     Scrub(scrub::ScrubArgs),
@@ -118,7 +121,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    if matches!(cli.command, Command::Init(_) | Command::Kms(_) | Command::Keyring(_)) {
+    if matches!(cli.command, Command::Init(_) | Command::Kms(_) | Command::Iam(_) | Command::Keyring(_)) {
         inherited::put_limits_right();
     }
     let result = match cli.command {
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Put(args) => put::run(args),
         Command::Stat(args) => return stat::run(&args),
         Command::Kms(args) => return kms::run(args),
+        Command::Iam(args) => return iam::run(args),
         Command::Keyring(args) => keyring::run(args),
         Command::Fsck(args) => return fsck::run(&args),
         Command::Scrub(args) => scrub::run(&args),
@@ -137,12 +141,11 @@ pub fn main() -> ExitCode {
     result.unwrap_or_else(|failure| tell(&failure).into())
 }
 
-/// The exit code for wrong usage: that of aws for `kmsfs kms`, of e2fsck for `kmsfs fsck`, and of most programs for the
-/// rest.
+/// The exit code for wrong usage: that of aws for `kmsfs kms` and `kmsfs iam`, of e2fsck for `kmsfs fsck`, and of most
+/// programs for the rest.
 fn usage_code() -> u8 {
-    const AWS_USAGE: u8 = 252;
     match std::env::args_os().nth(1) {
-        Some(word) if word == "kms" => AWS_USAGE,
+        Some(word) if word == "kms" || word == "iam" => aws::USAGE,
         Some(word) if word == "fsck" => fsck::USAGE,
         _ => Exit::Usage as u8,
     }

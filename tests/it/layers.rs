@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["sse", "format", "kms", "witness", "crypto", "sys"]),
     ("sse", &["format", "kms", "crypto", "sys"]),
     ("format", &["crypto"]),
-    ("kms-local", &["kms", "witness", "crypto", "sys"]),
+    ("kms-local", &["kms", "sigv4", "witness", "crypto", "sys"]),
     ("kms", &["crypto", "sys"]),
     ("sigv4", &["crypto"]),
     ("witness", &["crypto"]),

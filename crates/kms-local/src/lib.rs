@@ -1,6 +1,7 @@
 //! The local KMS: what AWS KMS does, over a keyring in a directory. Names, states, errors and limits are AWS's.
 #![forbid(unsafe_code)]
 
+mod access_keys;
 mod admin;
 mod audited;
 mod authorization;
@@ -18,9 +19,12 @@ mod service;
 #[cfg(test)]
 mod tests_of_access;
 #[cfg(test)]
+mod tests_of_access_keys;
+#[cfg(test)]
 mod tests_of_users;
 mod users;
 
+pub use access_keys::Signer;
 pub use admin::{Administrator, DataKeySpec, ImportRequest};
 pub use authorization::Ask;
 pub use keyring::{Backup, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock};

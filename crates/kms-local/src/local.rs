@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// The service's own key has this id in its blobs.
 pub(super) const SERVICE: [u8; 16] = *b"kmsfs service\0\0\0";
+/// Under this id materials of access keys are asked for; no blob has it.
+pub(super) const ACCESS_KEYS: [u8; 16] = *b"kmsfs access-key";
 
 pub struct LocalKms {
     keyring: Keyring,
@@ -131,12 +133,20 @@ impl LocalKms {
     /// Changes the keyring, durably, and answers from it at once. `change` is called without a lock, since it may look
     /// users and groups up, and again if somebody else changed the keyring meanwhile.
     pub(super) fn change<T>(&self, change: impl Fn(&mut Contents, &Wrapping) -> Result<T, Error>) -> Result<T, Error> {
+        self.change_or_refuse(change)
+    }
+
+    /// As `change`, with refusals of another kind.
+    pub(super) fn change_or_refuse<T, E: From<Error>>(
+        &self,
+        change: impl Fn(&mut Contents, &Wrapping) -> Result<T, E>,
+    ) -> Result<T, E> {
         let (answer, done) = loop {
-            let (before, wrapping) = self.keyring.load()?;
+            let (before, wrapping) = self.keyring.load().map_err(Error::from)?;
             let mut contents = before.clone();
             let answer = change(&mut contents, &wrapping)?;
             let done = admin::settle(&mut contents, &wrapping, &self.moment())?;
-            if self.keyring.exchange(&before, contents, &wrapping)? {
+            if self.keyring.exchange(&before, contents, &wrapping).map_err(Error::from)? {
                 break (answer, done);
             }
         };
@@ -226,7 +236,7 @@ impl LocalKms {
         self.look_now();
     }
 
-    fn look_now(&self) {
+    pub(super) fn look_now(&self) {
         let stamp = self.keyring.stamp().ok();
         let state = self.state.read();
         let same = stamp.is_some() && stamp == state.stamp && state.broken.is_none();

@@ -1,6 +1,6 @@
 //! Linux users as principals of policies.
 
-use super::users::{CachedUsers, Kept, UserDatabase};
+use super::users::{CachedUsers, Kept, User, UserDatabase};
 use kmsfs_kms::policy::{Groups, Id, Kind, Known, Names, Principal as Named, Subject, Unknown};
 use kmsfs_kms::{Caller, Principal};
 use nix::errno::Errno;
@@ -35,6 +35,11 @@ impl Directory {
 
     pub fn principals(&self, who: &Principal) -> Arc<Principals> {
         self.known.get(who, || Arc::new(self.look_up(who)))
+    }
+
+    /// The user of that name; `None` if there is none.
+    pub fn user_named(&self, name: &str) -> Known<Option<User>> {
+        self.users.user_named(name).map_err(|errno| unknown(&format!("user {name}"), errno))
     }
 
     fn look_up(&self, who: &Principal) -> Principals {

@@ -5,6 +5,7 @@ pub mod api;
 pub mod audit;
 mod caller;
 mod error;
+pub mod iam;
 pub mod policy;
 mod principal;
 mod processes;

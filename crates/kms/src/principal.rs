@@ -1,6 +1,7 @@
 //! On whose behalf a key is used.
 
 use crate::Caller;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -23,8 +24,9 @@ pub struct SignedRequest {
     pub source: Option<IpAddr>,
 }
 
-/// The id of an access key: 20 letters and digits. The id is no secret.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// The id of an access key: 20 letters and digits. The id is no secret. It serializes as text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AccessKeyId([u8; 20]);
 
 impl AccessKeyId {
@@ -33,6 +35,20 @@ impl AccessKeyId {
         let bytes: [u8; 20] = text.as_bytes().try_into().ok()?;
         let is_legal = bytes.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         is_legal.then_some(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for AccessKeyId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("an access key's id has 20 letters and digits")
+    }
+}
+
+impl From<AccessKeyId> for String {
+    fn from(id: AccessKeyId) -> Self {
+        id.to_string()
     }
 }
 

@@ -11,19 +11,12 @@ mod objects;
 mod rotation;
 mod tags;
 
-use super::audit::AuditArgs;
-use super::exit::{Failure, describe};
-use super::state::StateArgs;
-use super::unlock::UnlockArgs;
-use super::{assembly, text};
+use super::aws::{Ending, KeyringArgs, Usage, end, myself, print};
 use clap::{Args, Subcommand};
 use kmsfs_kms::api::PageRequest;
 use kmsfs_kms::api::{Answer, Request, Service, TimeForm};
-use kmsfs_kms::{Caller, Error, Principal};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Manage the store's KMS keys, with the names, options and answers of `aws kms`
 ///
@@ -31,18 +24,8 @@ use std::sync::Arc;
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct KmsArgs {
-    /// The store whose keys they are
-    #[arg(long, value_name = "DIR")]
-    store: PathBuf,
-    /// The keyring, if it is not in the store
-    #[arg(long, value_name = "DIR")]
-    keyring: Option<PathBuf>,
     #[command(flatten)]
-    unlock: UnlockArgs,
-    #[command(flatten)]
-    audit: AuditArgs,
-    #[command(flatten)]
-    state: StateArgs,
+    keyring: KeyringArgs,
     #[command(subcommand)]
     operation: Operation,
 }
@@ -98,9 +81,6 @@ impl Call {
     }
 }
 
-/// What is wrong with an argument, in aws' words.
-struct Usage(String);
-
 /// How much of a list is wanted.
 #[derive(Args)]
 struct PageArgs {
@@ -118,84 +98,36 @@ impl From<PageArgs> for PageRequest {
     }
 }
 
-/// aws' exit codes for an error that the service answered, and for wrong usage.
-const SERVICE_ERROR: u8 = 254;
-const USAGE: u8 = 252;
-
-/// Why there is no answer to print.
-enum Ending {
-    Failure(Failure),
-    Usage(Usage),
-    /// By the KMS; the call's name and the refusal.
-    Refused(&'static str, Error),
-}
-
-impl From<Failure> for Ending {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<Usage> for Ending {
-    fn from(usage: Usage) -> Self {
-        Self::Usage(usage)
-    }
-}
-
 pub fn run(args: KmsArgs) -> ExitCode {
     super::harden::forbid_dumps();
-    match carry_out(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Ending::Failure(failure)) => {
-            eprintln!("kmsfs: {failure}");
-            failure.exit.into()
-        }
-        Err(Ending::Usage(Usage(text))) => {
-            eprintln!("\n{text}");
-            ExitCode::from(USAGE)
-        }
-        Err(Ending::Refused(operation, error)) => {
-            let code = error.code.name();
-            eprintln!("\nAn error occurred ({code}) when calling the {operation} operation: {}", error.message);
-            ExitCode::from(SERVICE_ERROR)
-        }
-    }
+    end(carry_out(args))
 }
 
 fn carry_out(args: KmsArgs) -> Result<(), Ending> {
-    let store = assembly::find_store(&args.store)?;
-    let keyring = args.keyring.unwrap_or_else(|| assembly::default_keyring(&store));
-    let kms = assembly::open_kms(&store, &keyring, &args.unlock.or_environment().read()?, &args.state)?;
-    let service = || -> Result<Arc<dyn Service>, Failure> {
-        let audited = args.audit.or_environment().start(&kms, &assembly::Outside::default().connect_syslog)?;
-        Ok(audited.map_or_else(|| Arc::clone(&kms) as Arc<dyn Service>, |audited| Arc::new(audited)))
-    };
+    let opened = args.keyring.open()?;
     match args.operation {
-        Operation::VerifyAuditLog(verify) => Ok(verify.run(&kms)?),
+        Operation::VerifyAuditLog(verify) => Ok(verify.run(&opened.kms)?),
         Operation::ListObjects(list) => {
-            let answer = ask(&*service()?, &list.request())?;
-            Ok(list.print(&store, answer.key_arn().unwrap_or_default())?)
+            let answer = ask(&*opened.kms()?, &list.request())?;
+            Ok(list.print(&opened.store, answer.key_arn().unwrap_or_default())?)
         }
         Operation::Call(call) => {
-            let service = service()?;
+            let service = opened.kms()?;
             let answer = ask(&*service, &call.request()?)?;
             if let Answer::Deletion(deletion) = &answer {
-                warn_of_deletion(&store, &deletion.key_arn);
+                warn_of_deletion(&opened.store, &deletion.key_arn);
             }
-            Ok(print(&answer)?)
+            Ok(print(answer.to_json(TimeForm::Text).as_ref())?)
         }
     }
 }
 
 fn ask(service: &dyn Service, request: &Request) -> Result<Answer, Ending> {
-    service.call(request, &Principal::Process(myself())).map_err(|error| Ending::Refused(request.name(), error))
-}
-
-/// As aws does: JSON, or nothing where there is nothing to say.
-fn print(answer: &Answer) -> Result<(), Failure> {
-    let Some(answer) = answer.to_json(TimeForm::Text) else { return Ok(()) };
-    let written = io::stdout().write_all(text::pretty(&answer).as_bytes());
-    written.map_err(|error| Failure::new(format!("it is done, but the answer cannot be written: {}", describe(&error))))
+    service.call(request, &myself()).map_err(|error| Ending::Refused {
+        operation: request.name(),
+        code: error.code.name(),
+        message: error.message,
+    })
 }
 
 /// Says how many objects go with a key whose deletion has been scheduled.
@@ -208,9 +140,4 @@ fn warn_of_deletion(store: &Path, key_arn: &str) {
         ),
         Err(failure) => eprintln!("kmsfs: how many objects are under this key is not known: {failure}"),
     }
-}
-
-fn myself() -> Caller {
-    use rustix::process::{getegid, geteuid};
-    Caller { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid: std::process::id() }
 }

@@ -311,8 +311,10 @@ fn every_operation_of_kms_md_has_its_test_and_every_call_its_row() {
         }
     }
     assert!(rows > 10, "{rows} rows");
-    let help = run(KMSFS, ["kms", "--help"]).out;
-    let commands = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| line.starts_with("  "));
+    let help = ["kms", "iam"].map(|service| run(KMSFS, [service, "--help"]).out);
+    let commands = help
+        .iter()
+        .flat_map(|help| help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| line.starts_with("  ")));
     for command in commands.filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "help") {
         let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
         let name: String = command.split('-').map(capital).collect();

@@ -1,6 +1,7 @@
 //! The command line as users and mount(8) call it: exit codes, what it says, what it leaves behind.
 
 mod fsck;
+mod iam;
 mod input;
 mod kms;
 mod mount8;

@@ -1,6 +1,7 @@
 //! What a keyring holds. Key material is in it wrapped, never in the clear, not even in memory that is serialized.
 
 use super::OpenError;
+use super::access_keys::AccessKey;
 use super::lasting::Lasting;
 use super::material::Material;
 use super::shred::{Sector, Wrapping};
@@ -35,6 +36,7 @@ type Attributes = BTreeMap<([u8; 16], String), Vec<u8>>;
 pub(super) const KEYRING: [u8; 16] = [0; 16];
 const STORE_ID: &str = "store-id";
 const STORE_FORMAT: &str = "store-format";
+const ACCESS_KEYS: &str = "access-keys";
 pub(crate) const POLICY: &str = "policy";
 pub(crate) const GRANTS: &str = "grants";
 pub(crate) const PENDING_MATERIAL: &str = "pending-material";
@@ -63,6 +65,9 @@ pub struct Contents {
     /// Behind the rest, and left out where there are none.
     #[serde(skip)]
     attributes: Attributes,
+    /// What the attribute of this name says.
+    #[serde(skip)]
+    access_keys: Vec<AccessKey>,
     /// Policies and grants that were read already.
     #[serde(skip)]
     pub(crate) rules: Rules,
@@ -100,6 +105,7 @@ impl Contents {
             aliases: Vec::new(),
             service: vec![Material::random(wrapping, now)?],
             attributes: Attributes::from([store_id]),
+            access_keys: Vec::new(),
             rules: Rules::default(),
         };
         for which in Lasting::ALL {
@@ -179,6 +185,16 @@ impl Contents {
         self.set_attribute(of, name, bytes.unwrap_or_default());
     }
 
+    /// The oldest first.
+    pub fn access_keys(&self) -> &[AccessKey] {
+        &self.access_keys
+    }
+
+    pub fn set_access_keys(&mut self, keys: Vec<AccessKey>) {
+        self.set_json(&KEYRING, ACCESS_KEYS, (!keys.is_empty()).then_some(&keys));
+        self.access_keys = keys;
+    }
+
     /// Key materials as they are wrapped: what must be nowhere once it was destroyed.
     pub fn wrapped_materials(&self) -> BTreeSet<Vec<u8>> {
         self.materials().filter(Material::is_there).map(|material| material.wrapped).collect()
@@ -189,9 +205,11 @@ impl Contents {
         self.materials().filter_map(|material| material.sector()).collect()
     }
 
-    /// Those that wait for their rotation too.
+    /// Those that wait for their rotation too, and those of access keys.
     fn materials(&self) -> impl Iterator<Item = Material> {
-        let materials = self.keys.iter().flat_map(|key| &key.materials).chain(&self.service).cloned();
+        let of_access_keys = self.access_keys.iter().map(|key| &key.material);
+        let of_keys = self.keys.iter().flat_map(|key| &key.materials);
+        let materials = of_keys.chain(&self.service).chain(of_access_keys).cloned();
         let pending = self.keys.iter().filter_map(|key| self.json::<Pending>(&key.id, PENDING_MATERIAL));
         materials.chain(pending.map(|pending| pending.material))
     }
@@ -209,14 +227,18 @@ impl Contents {
             pending.material.rewrap(from, to)?;
             self.set_json(&id, PENDING_MATERIAL, Some(&pending));
         }
+        let mut access_keys = self.access_keys.clone();
+        access_keys.iter_mut().try_for_each(|key| key.material.rewrap(from, to))?;
+        self.set_access_keys(access_keys);
         Ok(())
     }
 
-    /// Whether a material is the service's or an enabled key's.
+    /// Whether a material is the service's, an enabled key's or an active access key's.
     pub fn may_use(&self, material: &[u8; 16]) -> bool {
         let enabled = self.keys.iter().filter(|key| key.state == KeyState::Enabled);
-        let mut usable = enabled.flat_map(|key| &key.materials).chain(&self.service);
-        usable.any(|usable| usable.id == *material)
+        let active = self.access_keys.iter().filter(|key| key.is_active());
+        let usable = enabled.flat_map(|key| &key.materials).chain(&self.service);
+        usable.chain(active.map(|key| &key.material)).any(|usable| usable.id == *material)
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, OpenError> {
@@ -239,7 +261,7 @@ impl Contents {
         }
         let is_known = |(of, name): &&([u8; 16], String)| {
             if *of == KEYRING {
-                [STORE_ID, STORE_FORMAT].contains(&name.as_str())
+                [STORE_ID, STORE_FORMAT, ACCESS_KEYS].contains(&name.as_str())
                     || Lasting::ALL.iter().any(|which| which.name() == name)
             } else {
                 OF_KEYS.contains(&name.as_str())
@@ -249,6 +271,11 @@ impl Contents {
             return Err(OpenError::Other(format!(
                 "it has '{name}', which this kmsfs does not know: use a newer kmsfs"
             )));
+        }
+        if let Some(keys) = contents.attribute(&KEYRING, ACCESS_KEYS) {
+            contents.access_keys = serde_json::from_slice(keys).map_err(|error| {
+                OpenError::Other(format!("its access keys are none that this kmsfs knows, use a newer one: {error}"))
+            })?;
         }
         if contents.encode()? != all {
             return Err(OpenError::Other("its contents are not in the order in which they are written".into()));
@@ -306,6 +333,7 @@ mod tests {
             aliases: vec![Alias { name: "alias/x".into(), key: [1; 16], created: 3, updated: 4 }],
             service: vec![material(8)],
             attributes: Attributes::new(),
+            access_keys: Vec::new(),
             rules: Rules::default(),
         };
         let number = |number: u64| number.to_le_bytes().to_vec();

@@ -1,5 +1,6 @@
 //! The keyring: all KMS keys, sealed under one root key that each unlock slot wraps. docs/FORMAT.md has the bytes.
 
+mod access_keys;
 mod backup;
 mod contents;
 mod files;
@@ -13,6 +14,7 @@ mod slot;
 mod slots;
 mod unlocking;
 
+pub use access_keys::{AccessKey, random_id as random_access_key_id, secret_of as access_key_secret};
 pub use backup::{Backup, Restored};
 pub use contents::{Alias, Contents, Key, KeyringParameters};
 pub(super) use contents::{GRANTS, PENDING_MATERIAL, POLICY, Pending};

@@ -1,8 +1,8 @@
 //! What a KMS has read of its keyring.
 
-use super::SERVICE;
+use super::{ACCESS_KEYS, SERVICE};
 use crate::blob::Names;
-use crate::keyring::{Contents, Stamp, Wrapping};
+use crate::keyring::{Contents, Material, Stamp, Wrapping};
 use kmsfs_crypto::SecretKey;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,8 +23,12 @@ pub(super) struct State {
 impl State {
     pub fn material(&self, names: Names) -> Option<Arc<SecretKey>> {
         let Self { contents, wrapping, .. } = self;
-        let materials = if names.key == SERVICE { &contents.service } else { &contents.key(&names.key)?.materials };
-        let material = materials.iter().find(|material| material.id == names.material)?;
-        material.unwrap(wrapping).map(Arc::new)
+        let is_meant = |material: &&Material| material.id == names.material;
+        let material = match names.key {
+            SERVICE => contents.service.iter().find(is_meant),
+            ACCESS_KEYS => contents.access_keys().iter().map(|key| &key.material).find(is_meant),
+            key => contents.key(&key)?.materials.iter().find(is_meant),
+        };
+        material?.unwrap(wrapping).map(Arc::new)
     }
 }

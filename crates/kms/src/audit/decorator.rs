@@ -1,9 +1,9 @@
-//! A KMS whose use is recorded.
+//! A KMS, and the access keys beside it, whose use is recorded.
 
-use super::record::{parameters, response};
+use super::record::{Refusal, Source, parameters, response};
 use super::{AuditLog, Event, RecordSource};
 use crate::api::{Answer, Request, Service};
-use crate::{AccessKeyId, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal};
+use crate::{AccessKeyId, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal, iam};
 use kmsfs_crypto::SecretKey;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -51,6 +51,7 @@ impl<K: ?Sized> Audited<K> {
 
     fn event<'a>(&'a self, name: &'a str) -> Event<'a> {
         Event {
+            source: Source::Kms,
             name,
             account: &self.account,
             region: &self.region,
@@ -81,7 +82,7 @@ impl<K: ?Sized> Audited<K> {
             parameters: call.parameters,
             key_arn: key_arn.or_else(|| self.source.arn_of(call.key_id)),
             material_id: material,
-            error: answer.as_ref().err(),
+            error: answer.as_ref().err().map(Refusal::from),
             ..self.event(call.name)
         });
         match (answer, recorded) {
@@ -132,7 +133,28 @@ impl<K: Service + ?Sized> Service for Audited<K> {
             key_arn: key_id.and_then(|key_id| self.source.arn_of(key_id)),
             parameters: parameters.clone(),
             material_id: answered.and_then(Answer::material_id).map(str::to_owned),
-            error: answer.as_ref().err(),
+            error: answer.as_ref().err().map(Refusal::from),
+            ..self.event(request.name())
+        })?;
+        self.record_done();
+        self.log.sync();
+        answer
+    }
+}
+
+/// As a direct call of the KMS is. IAM is one for all regions, and says the first of them.
+impl<K: iam::Service + ?Sized> iam::Service for Audited<K> {
+    fn call(&self, request: &iam::Request, caller: &Principal) -> Result<iam::Answer, iam::Error> {
+        self.log.reserve()?;
+        let answer = self.kms.call(request, caller);
+        let identity = self.source.identity(caller);
+        self.log.record(&Event {
+            source: Source::Iam,
+            region: "us-east-1",
+            caller: Some((caller, &identity)),
+            parameters: request.parameters(),
+            response: answer.as_ref().map_or(Value::Null, iam::Answer::response_elements),
+            error: answer.as_ref().err().map(Refusal::from),
             ..self.event(request.name())
         })?;
         self.record_done();

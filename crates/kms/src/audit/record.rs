@@ -1,8 +1,8 @@
-//! CloudTrail's record of a KMS call (eventVersion 1.11).
+//! CloudTrail's record of a call (eventVersion 1.11).
 
 use super::Identity;
 use crate::api::{Answer, Request, TimeForm};
-use crate::{EncryptionContext, Error, Principal};
+use crate::{EncryptionContext, Error, Principal, iam};
 use kmsfs_crypto::random;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -10,6 +10,7 @@ use time::macros::format_description;
 
 /// One call, or something that KMS did by itself.
 pub struct Event<'a> {
+    pub source: Source,
     /// AWS's name of the call.
     pub name: &'a str,
     pub account: &'a str,
@@ -24,7 +25,42 @@ pub struct Event<'a> {
     pub response: Value,
     pub key_arn: Option<String>,
     pub material_id: Option<String>,
-    pub error: Option<&'a Error>,
+    pub error: Option<Refusal<'a>>,
+}
+
+/// The service that was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Kms,
+    Iam,
+}
+
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kms => "kms.amazonaws.com",
+            Self::Iam => "iam.amazonaws.com",
+        }
+    }
+}
+
+/// CloudTrail's `errorCode` and `errorMessage`.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Error> for Refusal<'a> {
+    fn from(error: &'a Error) -> Self {
+        Self { code: error.code.name(), message: &error.message }
+    }
+}
+
+impl<'a> From<&'a iam::Error> for Refusal<'a> {
+    fn from(error: &'a iam::Error) -> Self {
+        Self { code: error.code.name(), message: &error.message }
+    }
 }
 
 impl Event<'_> {
@@ -35,7 +71,7 @@ impl Event<'_> {
         put("eventVersion", "1.11".into());
         put("userIdentity", self.identity());
         put("eventTime", now().into());
-        put("eventSource", "kms.amazonaws.com".into());
+        put("eventSource", self.source.name().into());
         put("eventName", self.name.into());
         put("awsRegion", self.region.into());
         let service = format!("s3.{}.amazonaws.com", self.region);
@@ -43,8 +79,8 @@ impl Event<'_> {
         let process = self.caller.and_then(|(caller, _)| caller.process()?.process_name());
         put("userAgent", process.clone().unwrap_or_else(|| "kmsfs".into()).into());
         if let Some(error) = self.error {
-            put("errorCode", error.code.name().into());
-            put("errorMessage", error.message.clone().into());
+            put("errorCode", error.code.into());
+            put("errorMessage", error.message.into());
         }
         put("requestParameters", self.parameters.clone());
         put("responseElements", self.response.clone());
@@ -171,6 +207,7 @@ mod tests {
         error: &'a Error,
     ) -> Event<'a> {
         Event {
+            source: Source::Kms,
             name: "Decrypt",
             account: "111122223333",
             region: "eu-central-1",
@@ -180,7 +217,7 @@ mod tests {
             response: Value::Null,
             key_arn: Some("arn:aws:kms:x".into()),
             material_id: Some("ab".into()),
-            error: Some(error),
+            error: Some(error.into()),
         }
     }
 

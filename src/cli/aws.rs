@@ -1,0 +1,127 @@
+//! What `kmsfs kms` and `kmsfs iam` have in common: what they open, and answers, messages and exit codes of `aws`.
+
+use super::audit::AuditArgs;
+use super::exit::{Failure, describe};
+use super::state::StateArgs;
+use super::unlock::UnlockArgs;
+use super::{assembly, text};
+use clap::Args;
+use kmsfs_kms::audit::Audited;
+use kmsfs_kms::{Caller, Principal, api, iam};
+use kmsfs_kms_local::LocalKms;
+use serde_json::Value;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+#[derive(Args)]
+pub struct KeyringArgs {
+    /// The store whose keys they are
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// The keyring, if it is not in the store
+    #[arg(long, value_name = "DIR")]
+    keyring: Option<PathBuf>,
+    #[command(flatten)]
+    unlock: UnlockArgs,
+    #[command(flatten)]
+    audit: AuditArgs,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// A keyring that was unlocked.
+pub struct Opened {
+    pub store: PathBuf,
+    pub kms: Arc<LocalKms>,
+    audit: AuditArgs,
+}
+
+impl KeyringArgs {
+    pub fn open(self) -> Result<Opened, Failure> {
+        let store = assembly::find_store(&self.store)?;
+        let keyring = self.keyring.unwrap_or_else(|| assembly::default_keyring(&store));
+        let kms = assembly::open_kms(&store, &keyring, &self.unlock.or_environment().read()?, &self.state)?;
+        Ok(Opened { store, kms, audit: self.audit.or_environment() })
+    }
+}
+
+impl Opened {
+    pub fn kms(&self) -> Result<Arc<dyn api::Service>, Failure> {
+        Ok(self.audited()?.map_or_else(|| Arc::clone(&self.kms) as _, |audited| Arc::new(audited) as _))
+    }
+
+    pub fn iam(&self) -> Result<Arc<dyn iam::Service>, Failure> {
+        Ok(self.audited()?.map_or_else(|| Arc::clone(&self.kms) as _, |audited| Arc::new(audited) as _))
+    }
+
+    fn audited(&self) -> Result<Option<Audited<LocalKms>>, Failure> {
+        self.audit.start(&self.kms, &assembly::Outside::default().connect_syslog)
+    }
+}
+
+/// aws' exit codes for an error that the service answered, and for wrong usage.
+const SERVICE_ERROR: u8 = 254;
+pub const USAGE: u8 = 252;
+
+/// What is wrong with an argument, in aws' words.
+pub struct Usage(pub String);
+
+/// Why there is no answer to print.
+pub enum Ending {
+    Failure(Failure),
+    Usage(Usage),
+    /// By the service: the call's name, and the error's name and message.
+    Refused {
+        operation: &'static str,
+        code: &'static str,
+        message: String,
+    },
+}
+
+impl From<Failure> for Ending {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Usage> for Ending {
+    fn from(usage: Usage) -> Self {
+        Self::Usage(usage)
+    }
+}
+
+/// The exit code of a command, whose ending is told.
+pub fn end(result: Result<(), Ending>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ending::Failure(failure)) => {
+            eprintln!("kmsfs: {failure}");
+            failure.exit.into()
+        }
+        Err(Ending::Usage(Usage(text))) => {
+            eprintln!("\n{text}");
+            ExitCode::from(USAGE)
+        }
+        Err(Ending::Refused { operation, code, message }) => {
+            eprintln!("\nAn error occurred ({code}) when calling the {operation} operation: {message}");
+            ExitCode::from(SERVICE_ERROR)
+        }
+    }
+}
+
+/// As aws does: JSON, or nothing where there is nothing to say.
+pub fn print(answer: Option<&Value>) -> Result<(), Failure> {
+    let Some(answer) = answer else { return Ok(()) };
+    let text = Zeroizing::new(text::pretty(answer));
+    let written = io::stdout().write_all(text.as_bytes());
+    written.map_err(|error| Failure::new(format!("it is done, but the answer cannot be written: {}", describe(&error))))
+}
+
+/// Whoever runs this command.
+pub fn myself() -> Principal {
+    use rustix::process::{getegid, geteuid};
+    Principal::Process(Caller { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid: std::process::id() })
+}
