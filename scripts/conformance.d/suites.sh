@@ -192,3 +192,20 @@ suite_asan() {
     names=$(awk '/^test .* FAILED$/ { print $2 }' "$out" | paste -sd ' ')
     row "AddressSanitizer" $((passed + failed)) "$passed" "$failed" 0 "${names:+failed: $names}"
 }
+
+# What memory holds and what a mount may do depend on how the compiler lays things out: the same tests, of the program as
+# it is installed.
+suite_optimized() {
+    [ "$on" = kmsfs ] || return 0
+    local out=$logs/optimized.out passed failed names
+    (
+        export TMPDIR=$base
+        cargo build --locked --release
+        KMSFS_PROGRAM=$here/target/release/kmsfs cargo test --locked --no-fail-fast --test it -- \
+            in_memory:: plaintext:: sandbox:: revocation:: kill9::
+    ) >"$out" 2>&1 </dev/null || true
+    read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$out")
+    [ "$(grep -c '^test result:' "$out")" -eq 1 ] || failed=$((failed + 1))
+    names=$(awk '/^test .* FAILED$/ { print $2 }' "$out" | paste -sd ' ')
+    row "optimized program" $((passed + failed)) "$passed" "$failed" 0 "${names:+failed: $names}"
+}

@@ -2,11 +2,11 @@
 
 use super::expanded::Expanded;
 use super::{SecretKey, Tampered, random, wiped};
-use ring::aead::{Aad, Nonce};
+use ring::aead::{Aad, LessSafeKey, Nonce};
 
 /// Encrypts short values. The key is one bucket's, so 2^32 values are its bound; each has a random nonce, hedged.
 pub struct MetadataCipher {
-    cipher: Expanded,
+    cipher: Expanded<LessSafeKey>,
     key: SecretKey,
 }
 
@@ -16,7 +16,7 @@ impl MetadataCipher {
 
     /// A cipher under a bucket's metadata data key.
     pub fn new(data_key: SecretKey) -> Self {
-        Self { cipher: Expanded::new(&data_key), key: data_key }
+        Self { cipher: Expanded::of_ring(&data_key), key: data_key }
     }
 
     /// Seals a value: nonce, ciphertext and tag. `bound_to` says what the value belongs to; opening needs the same.

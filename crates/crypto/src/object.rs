@@ -5,7 +5,7 @@ use super::nonces::{ChunkNonces, Layer, NonceKey, Nonces};
 use super::{SecretKey, Tampered, wiped};
 use aes_gcm::aead::AeadInOut;
 use hmac::{Hmac, KeyInit, Mac};
-use ring::aead::{Aad, Nonce, Tag};
+use ring::aead::{Aad, LessSafeKey, Nonce, Tag};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -142,7 +142,7 @@ impl ObjectKeys {
         let derive = |key: &[u8], purpose| derive(key, suite, &self.parameters, epoch, purpose);
         let aad = ChunkAad::new(&self.parameters, suite, epoch);
         wiped(|| {
-            let outer = Expanded::new(&derive(self.data_key.outer().expose(), "kmsfs chunk"));
+            let outer = Expanded::of_ring(&derive(self.data_key.outer().expose(), "kmsfs chunk"));
             let inner = match &self.data_key {
                 DataKey::Single(_) => None,
                 DataKey::Dual { inner, .. } => Some(Inner::new(&derive(inner.expose(), "kmsfs inner chunk"))),
@@ -184,7 +184,7 @@ impl ObjectKeys {
 /// Encrypts and decrypts the chunks of one object in one key epoch. Many chunks of one request are best done within
 /// [`wiped`], once for all.
 pub struct ChunkCipher {
-    outer: Expanded,
+    outer: Expanded<LessSafeKey>,
     inner: Option<Inner>,
     nonces: NonceKey,
     aad: ChunkAad,
@@ -196,13 +196,12 @@ pub struct Sealing<'a> {
     nonces: Nonces<'a>,
 }
 
-/// The inner layer. Its cipher is not ring's: a flaw in one implementation leaves the other layer standing. It wipes
-/// its expanded key itself, and is boxed so that moving it leaves no copy.
-struct Inner(Box<aes_gcm::Aes256Gcm>);
+/// The inner layer. Its cipher is not ring's: a flaw in one implementation leaves the other layer standing.
+struct Inner(Expanded<aes_gcm::Aes256Gcm>);
 
 impl Inner {
     fn new(key: &SecretKey) -> Self {
-        Self(Box::new(aes_gcm::Aes256Gcm::new_from_slice(key.expose()).expect("the key has AES-256's length")))
+        Self(Expanded::new(key, |key| aes_gcm::Aes256Gcm::new(key.into())))
     }
 
     fn seal(&self, nonces: &ChunkNonces<'_>, aad: &[u8], chunk: &mut [u8]) -> LayerTag {

@@ -36,6 +36,17 @@ pub fn wiped<T>(act: impl FnOnce() -> T) -> T {
     at_a_distance(act)
 }
 
+/// As [`wiped`], and on a stack that has been overwritten before as well. It is for what is moved from the stack to where
+/// it stays: a move takes along bytes that are not part of the value, as those of a union that its smaller member leaves
+/// unused, and what another operation with keys had left there would stay for as long as the value. (Half of what an
+/// operation may take: the other half is for the call of this.)
+pub(crate) fn wiped_before<T>(act: impl FnOnce() -> T) -> T {
+    wiped(|| {
+        overwrite::<{ OPERATION / 2 }>(0);
+        in_a_frame(act)
+    })
+}
+
 /// Also when what was done panics.
 struct Wipe {
     outer: usize,
@@ -63,6 +74,13 @@ fn in_a_frame<T>(act: impl FnOnce() -> T) -> T {
 #[inline(never)]
 fn overwrite<const N: usize>(byte: u8) {
     black_box(&mut [byte; N]);
+}
+
+/// Runs `act` on a stack that another operation has left full of these bytes.
+#[cfg(test)]
+pub(crate) fn painted<T>(byte: u8, act: impl FnOnce() -> T) -> T {
+    overwrite::<{ 64 << 10 }>(byte);
+    in_a_frame(act)
 }
 
 #[cfg(test)]

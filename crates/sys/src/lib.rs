@@ -29,6 +29,8 @@ pub mod private;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::ffi::CStr;
 use std::io;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Which side of a fork(2) this is.
@@ -328,9 +330,62 @@ pub fn file_handle(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(i32, Vec<u8>
     Ok((found.kind, found.handle[..LONGEST.min(found.bytes as usize)].to_vec()))
 }
 
+/// A value in memory of its own, all of which is overwritten with zeros when it is dropped. A value's own `Drop` reaches
+/// no more than the value: the unused bytes of a union's smaller member, or of padding, are none of it, and a move may
+/// have brought there whatever was on the stack.
+pub struct WipedBox<T>(Box<MaybeUninit<T>>);
+
+impl<T> WipedBox<T> {
+    /// Moves the value there.
+    pub fn new(value: T) -> Self {
+        Self(Box::new(MaybeUninit::new(value)))
+    }
+}
+
+impl<T> Deref for WipedBox<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: it was initialised when it was made, and nothing but `drop` takes the value away.
+        unsafe { self.0.assume_init_ref() }
+    }
+}
+
+impl<T> Drop for WipedBox<T> {
+    fn drop(&mut self) {
+        // SAFETY: it was initialised when it was made, and nobody uses it after this.
+        unsafe { self.0.assume_init_drop() };
+        let bytes = self.0.as_mut_ptr().cast::<u8>();
+        for at in 0..size_of::<T>() {
+            // SAFETY: the box has as many bytes, and any bytes are right where a value may be missing. Volatile, since
+            // the compiler would leave out what nobody reads before the memory is freed.
+            unsafe { bytes.add(at).write_volatile(0) };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wiped_box_leaves_nothing_of_a_value_nor_of_what_is_around_it() {
+        use std::os::unix::fs::FileExt;
+        struct Partly {
+            _used: u8,
+            _unused: MaybeUninit<[u8; 512]>,
+        }
+        let boxed = WipedBox::new(Partly { _used: 0x5a, _unused: MaybeUninit::new([0x5a; 512]) });
+        let at = std::ptr::from_ref(&*boxed).addr() as u64;
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let mut bytes = [0; size_of::<Partly>()];
+        memory.read_exact_at(&mut bytes, at).unwrap();
+        assert_eq!(bytes, [0x5a; size_of::<Partly>()]);
+        drop(boxed);
+        memory.read_exact_at(&mut bytes, at).unwrap();
+        // The allocator's own notes are at the beginning of what is free.
+        assert!(!bytes.contains(&0x5a) && bytes[64..].iter().all(|byte| *byte == 0), "{bytes:?}");
+    }
 
     /// Each in a process of its own, which has one thread: the test harness has several.
     fn in_a_child(test: &str, child: impl FnOnce()) {

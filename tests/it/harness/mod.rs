@@ -24,7 +24,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub const KMSFS: &str = env!("CARGO_BIN_EXE_kmsfs");
+/// The program that is tested: cargo's, unless the tests are compiled for another one (`scripts/conformance optimized`).
+pub const KMSFS: &str = match option_env!("KMSFS_PROGRAM") {
+    Some(program) => program,
+    None => env!("CARGO_BIN_EXE_kmsfs"),
+};
 
 /// The program, which keeps what it sees of stores nowhere, unless a test says otherwise: tests put stores back, and
 /// the machine's own directory is none of theirs.
