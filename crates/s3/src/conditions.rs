@@ -1,6 +1,7 @@
 //! What must hold of an object before it is read or replaced.
 
 use crate::error::{Code, Error};
+use crate::request::Headers;
 use crate::{ETag, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,14 @@ pub enum EtagMatch {
 }
 
 impl EtagMatch {
+    /// As headers have it. Weak tags (`W/`) are equal to none, and tags without quotes are taken, as S3 does.
+    pub fn parse(text: &str) -> Self {
+        if text == "*" {
+            return Self::Any;
+        }
+        Self::OneOf(text.split(',').map(|tag| ETag::new(tag.trim())).collect())
+    }
+
     fn holds(&self, etag: &ETag) -> bool {
         match self {
             Self::Any => true,
@@ -36,6 +45,20 @@ pub struct Preconditions {
 }
 
 impl Preconditions {
+    /// Of headers with these four names or, with a prefix, of those that are of a copy's source.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: one is there twice. A date that is none does not count (RFC 9110, 13.1.3).
+    pub(crate) fn read(headers: Headers<'_>, prefix: &str) -> Result<Self, Error> {
+        let text = |name: &str| headers.get(&format!("{prefix}{name}"));
+        Ok(Self {
+            if_match: text("if-match")?.map(EtagMatch::parse),
+            if_none_match: text("if-none-match")?.map(EtagMatch::parse),
+            if_modified_since: text("if-modified-since")?.and_then(Timestamp::parse_http_date),
+            if_unmodified_since: text("if-unmodified-since")?.and_then(Timestamp::parse_http_date),
+        })
+    }
+
     /// Of a GET or HEAD of an object that is there. A condition on times counts only where there is none on tags (RFC
     /// 9110, 13.2.2; Amazon S3 API Reference, GetObject, "Additional considerations about request headers").
     ///
@@ -136,6 +159,18 @@ mod tests {
         let status = conditions.check(&etag, modified).map_or_else(|error| error.status(), |()| 200);
         assert_eq!(of_source, if status == 304 { 412 } else { status });
         status
+    }
+
+    #[test]
+    fn tags_come_in_lists_with_quotes_or_without() {
+        assert_eq!(EtagMatch::parse("*"), EtagMatch::Any);
+        let list = EtagMatch::parse("\"a\",b , W/\"c\"");
+        assert!(list.holds(&ETag::new("a")) && list.holds(&ETag::new("b")));
+        assert!(!list.holds(&ETag::new("c")) && !list.holds(&ETag::new("")));
+        let headers: &[(&[u8], &[u8])] = &[(b"If-Modified-Since", b"yesterday"), (b"x-if-match", b"*")];
+        let conditions = Preconditions::read(Headers(headers), "x-").unwrap();
+        assert_eq!(conditions, Preconditions { if_match: Some(EtagMatch::Any), ..Preconditions::default() });
+        assert_eq!(Preconditions::read(Headers(headers), "").unwrap(), Preconditions::default());
     }
 
     #[test]

@@ -18,6 +18,43 @@ pub enum Range {
 }
 
 impl Range {
+    /// The one range that a `Range` header asks for. What is not valid, or of other units, or several ranges, counts
+    /// for nothing: the answer is the whole object, as S3's is.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (unit, spec) = text.split_once('=')?;
+        let (first, last) = spec.trim().split_once('-')?;
+        let number = |text: &str| {
+            // A number that is too large is larger than any object.
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse().unwrap_or(u64::MAX))
+        };
+        let range = match (first, last) {
+            ("", last) => Self::Suffix(number(last)?),
+            (first, "") => Self::From { first: number(first)?, last: None },
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                Self::From { first, last: Some((first <= last).then_some(last)?) }
+            }
+        };
+        unit.trim().eq_ignore_ascii_case("bytes").then_some(range)
+    }
+
+    /// `x-amz-copy-source-range`: both ends are there, and must be.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub(crate) fn parse_source(text: &str) -> Result<(u64, u64), Error> {
+        match Self::parse(text) {
+            Some(Self::From { first, last: Some(last) }) => Ok((first, last)),
+            _ => Err(Error::argument(
+                "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the \
+                 zero-based offsets of the first and last bytes to copy",
+                "x-amz-copy-source-range",
+                text,
+            )),
+        }
+    }
+
     /// Which bytes that are of an object of `size` bytes, from the first to before the last.
     ///
     /// # Errors
@@ -50,6 +87,34 @@ impl std::fmt::Display for Range {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_range_is_read_and_anything_else_is_none() {
+        for text in ["bytes=0-0", "bytes=5-", "bytes=-7", "bytes=3-18446744073709551615"] {
+            assert_eq!(Range::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Range::parse("Bytes = 1-2").unwrap().to_string(), "bytes=1-2");
+        assert_eq!(Range::parse("bytes=99999999999999999999-"), Some(Range::From { first: u64::MAX, last: None }));
+        for none in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=2-1",
+            "bytes=0-1,3-4",
+            "bytes=a-b",
+            "lines=0-1",
+            "bytes=+1-2",
+            "bytes=1-2-3",
+            "bytes=--1",
+        ] {
+            assert_eq!(Range::parse(none), None, "{none:?}");
+        }
+        assert_eq!(Range::parse_source("bytes=0-9").unwrap(), (0, 9));
+        for wrong in ["bytes=0-", "bytes=-9", "bytes=9-0", "0-9"] {
+            assert_eq!(Range::parse_source(wrong).unwrap_err().code(), &Code::InvalidArgument);
+        }
+    }
 
     #[test]
     fn ranges_end_where_the_object_ends() {

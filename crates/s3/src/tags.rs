@@ -1,6 +1,7 @@
 //! Tags of objects and buckets.
 
 use crate::error::{Code, Error};
+use crate::escapes;
 use serde::{Deserialize, Serialize};
 
 /// Tags as a client gave them, in its order, no key twice.
@@ -34,6 +35,24 @@ impl Tags {
             }
         }
         Ok(Self(pairs))
+    }
+
+    /// `x-amz-tagging`: `KEY=VALUE&KEY=VALUE`, encoded as in a query.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; `InvalidArgument` for another form.
+    pub(crate) fn parse_header(text: &str) -> Result<Self, Error> {
+        let wrong = || {
+            let message = "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters \
+                           without tag name duplicates.";
+            Error::argument(message, "x-amz-tagging", text)
+        };
+        let pair = |pair: &str| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((escapes::form_decoded(key)?, escapes::form_decoded(value)?))
+        };
+        let pairs: Option<Vec<_>> = text.split('&').filter(|pair| !pair.is_empty()).map(pair).collect();
+        Self::new(pairs.ok_or_else(wrong)?, Self::MAX_ON_OBJECT)
     }
 
     /// Keys and values.
@@ -83,6 +102,16 @@ mod tests {
         let pairs = vec![("b".to_owned(), "1".to_owned()), ("a".to_owned(), String::new())];
         assert_eq!(Tags::new(pairs.clone(), Tags::MAX_ON_OBJECT).unwrap().pairs(), pairs);
         assert!(one("größe + x", "a/b:c=d@e_f-g.h").is_ok());
+    }
+
+    #[test]
+    fn the_header_is_a_query() {
+        let tags = Tags::parse_header("a=1&b=x+y%2Bz&c&gr%C3%B6%C3%9Fe=").unwrap();
+        let pairs: Vec<_> = tags.pairs().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("a", "1"), ("b", "x y+z"), ("c", ""), ("größe", "")]);
+        for wrong in ["a=%", "a=%zz", "a=%ff", "=v", "a=1&a=2"] {
+            assert!(Tags::parse_header(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
