@@ -12,6 +12,10 @@ pub const KEY_ID: &str = "user.x-amz-server-side-encryption-aws-kms-key-id";
 pub const BUCKET_KEY: &str = "user.x-amz-server-side-encryption-bucket-key-enabled";
 /// Of an object: its ETag, without the quotes that S3 puts around it.
 pub const ETAG: &str = "user.etag";
+/// Of an object: what HeadObject returns about it, or S3's code and message where its key refuses the caller, as JSON.
+pub const HEAD: &str = "user.x-kmsfs-head";
+/// Of an object: code and message of the last refusal of this user's request for its encryption, once, as JSON.
+pub const REFUSAL: &str = "user.x-kmsfs-refusal";
 /// Set on an empty object: it is encrypted as the request in the value (JSON, [`kmsfs_sse::Request`]) says.
 pub const REQUEST: &str = "user.x-kmsfs-request";
 /// Of a directory: the encryption configuration in force there and where it comes from, as JSON.

@@ -7,6 +7,7 @@
 //! - [`mounts`] finds out whether a path lies in a kmsfs mount.
 //! - [`Put`] writes one object as S3's PutObject does: readers see the old object or the whole new one.
 //! - [`Stored`] is what S3 returns about an object: its ETag and its encryption.
+//! - [`Head`] is all of that in one call, or S3's and KMS's words where they refuse ([`Refused`]).
 //! - [`attributes`] has the names of the extended attributes that a mount offers.
 //!
 //! ```
@@ -25,9 +26,11 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod attributes;
+mod head;
 pub mod mounts;
 mod put;
 mod stored;
 
-pub use put::{Put, PutError, Refusal};
+pub use head::{Head, Refused};
+pub use put::{Put, PutError, Refusal, temporary_name};
 pub use stored::Stored;

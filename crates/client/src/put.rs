@@ -5,7 +5,7 @@ use kmsfs_crypto::random;
 use kmsfs_fs::{NAME_MAX, PUT_PREFIX};
 use kmsfs_sse::{Request, RequestError};
 use rustix::fs::{XattrFlags, fsetxattr};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -36,7 +36,7 @@ impl Put {
     pub fn new(path: &Path, request: Request) -> Result<Self, PutError> {
         request.check()?;
         let target = Target::find(path)?;
-        let temporary = target.directory.join(temporary_name(&target.path));
+        let temporary = target.directory.join(temporary_name(target.path.file_name().unwrap_or_default()));
         Ok(Self { target, request, temporary })
     }
 
@@ -280,11 +280,10 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// The name says which object it is for, by which the mount makes the encryption context, unless that makes it too
-/// long.
-fn temporary_name(path: &Path) -> OsString {
+/// A new name for an object that will be called `target` in the same directory. It says so, by which the mount makes
+/// the encryption context, unless that makes it too long.
+pub fn temporary_name(target: &OsStr) -> OsString {
     let mut name = OsString::from(format!("{PUT_PREFIX}{:016x}", u64::from_le_bytes(random::bytes())));
-    let target = path.file_name().unwrap_or_default();
     if name.len() + 1 + target.len() <= NAME_MAX {
         name.push(".");
         name.push(target);
@@ -336,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_temporary_name_names_its_object_unless_that_is_too_long() {
-        let name = |of: &str| temporary_name(&Path::new("/b").join(of)).into_string().unwrap();
+        let name = |of: &str| temporary_name(OsStr::new(of)).into_string().unwrap();
         assert!(name("bond.json").ends_with(".bond.json"));
         assert_eq!(name("bond.json").len(), PUT_PREFIX.len() + 16 + ".bond.json".len());
         let longest = "x".repeat(NAME_MAX - PUT_PREFIX.len() - 17);

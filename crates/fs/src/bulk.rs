@@ -11,7 +11,6 @@ use kmsfs_store::{self as store, Change, Changed, Dir, Step, Store, Target, Wrap
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -27,8 +26,6 @@ const WORKERS: usize = 4;
 const NAMES: usize = 1024;
 /// Failures that a piece tells, at most.
 const TOLD: usize = 48;
-/// Results that nobody asked for, at most.
-const KEPT: usize = 64;
 
 /// What is to be done, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,13 +75,6 @@ pub struct Outcome {
     pub next: Option<u64>,
 }
 
-/// Uid and token.
-type Whose = (u32, u64);
-
-/// Results until they are asked for.
-#[derive(Default)]
-pub struct Outcomes(Mutex<VecDeque<(Whose, Vec<u8>)>>);
-
 enum Done {
     Skipped,
     As(Changed),
@@ -115,20 +105,13 @@ impl Fs {
             }
         };
         let bytes = serde_json::to_vec(&outcome).expect("numbers and strings can be serialized");
-        let mut kept = self.outcomes.0.lock();
-        kept.push_back(((caller.uid, order.token), bytes));
-        if kept.len() > KEPT {
-            kept.pop_front();
-        }
+        self.outcomes.keep((caller.uid, order.token), bytes);
         Ok(())
     }
 
     /// Once.
     pub(super) fn reencrypted(&self, token: u64, caller: &Caller) -> Result<Vec<u8>> {
-        let mut kept = self.outcomes.0.lock();
-        let at = kept.iter().position(|(whose, _)| *whose == (caller.uid, token));
-        let found = at.and_then(|at| kept.remove(at));
-        found.map(|(_, bytes)| bytes).ok_or(Refusal::NoAttribute)
+        self.outcomes.take((caller.uid, token))
     }
 
     fn reencrypt_names(&self, dir: &Arc<Dir>, order: &Order, caller: &Caller, until: Instant) -> Result<Outcome> {

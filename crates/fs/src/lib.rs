@@ -10,6 +10,7 @@ mod configured;
 mod dirs;
 mod files;
 mod handles;
+mod heads;
 mod inodes;
 mod names;
 mod puts;
@@ -30,6 +31,7 @@ pub use revocation::KernelCache;
 use configurations::Configurations;
 use dirs::Dirs;
 use handles::Handles;
+use heads::Outcomes;
 use inodes::Inodes;
 use kmsfs_kms::Caller;
 use kmsfs_store::backend::NewNode;
@@ -62,7 +64,9 @@ pub struct Fs {
     revocations: Revocations,
     unwritten: Unwritten,
     searches: Searches,
-    outcomes: bulk::Outcomes,
+    outcomes: Outcomes,
+    /// Why requests for an encryption were refused, by inode.
+    refused: Outcomes,
     /// Renames of directories take it alone, walks share it.
     tree: RwLock<()>,
     invalidate: RwLock<Option<Invalidate>>,
@@ -142,7 +146,8 @@ impl Fs {
             revocations: Revocations::default(),
             unwritten: Unwritten::default(),
             searches: Searches::default(),
-            outcomes: bulk::Outcomes::default(),
+            outcomes: Outcomes::default(),
+            refused: Outcomes::default(),
             tree: RwLock::new(()),
             invalidate: RwLock::new(None),
         })

@@ -15,6 +15,10 @@ pub enum Virtual {
     /// One of S3's request headers.
     Header(&'static str),
     Etag,
+    /// All that HeadObject returns, or why it is refused.
+    Head,
+    /// Why this caller's request for this object was refused, once.
+    Refusal,
     /// Of directories: the configuration in force.
     Encryption,
     /// Of an empty object, set only: a whole request, as JSON.
@@ -35,6 +39,8 @@ impl Virtual {
         let headers = [ALGORITHM, KEY_ID, CONTEXT, BUCKET_KEY_ENABLED];
         match name {
             "etag" => Some(Self::Etag),
+            "x-kmsfs-head" => Some(Self::Head),
+            "x-kmsfs-refusal" => Some(Self::Refusal),
             "x-kmsfs-encryption" => Some(Self::Encryption),
             "x-kmsfs-request" => Some(Self::Request),
             "x-kmsfs-sync" => Some(Self::Sync),
@@ -56,6 +62,8 @@ impl Fs {
                 Err(Refusal::NoAttribute)
             }
             Virtual::Reencrypted(token) => self.reencrypted(token, caller),
+            Virtual::Head => self.head(ino, caller),
+            Virtual::Refusal => self.refused.take((caller.uid, ino)),
             Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
             Virtual::Header(header) => self.with_object(ino, caller, |object| {
                 let encryption = object.encryption();
@@ -99,12 +107,19 @@ impl Fs {
 
     pub(super) fn set_virtual(&self, ino: u64, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
         match name {
-            Virtual::Etag | Virtual::Encryption | Virtual::Reencrypted(_) => Err(Refusal::FixedAttribute),
+            Virtual::Etag | Virtual::Head | Virtual::Refusal | Virtual::Encryption | Virtual::Reencrypted(_) => {
+                Err(Refusal::FixedAttribute)
+            }
             Virtual::Unknown => Err(Refusal::Unsupported),
             Virtual::Reencrypt => self.reencrypt(ino, value, caller),
-            Virtual::Request => self.request_all(ino, value, caller),
+            Virtual::Request => {
+                self.request_all(ino, value, caller).inspect_err(|refusal| self.tell_refused(ino, refusal, caller))
+            }
             Virtual::Sync => self.sync(ino, caller),
-            Virtual::Header(header) => self.request(ino, header, value, caller),
+            Virtual::Header(header) => {
+                let done = self.request(ino, header, value, caller);
+                done.inspect_err(|refusal| self.tell_refused(ino, refusal, caller))
+            }
         }
     }
 

@@ -42,8 +42,9 @@ impl RequestError {
     }
 }
 
-/// S3 passes KMS's codes on with this prefix, but has a code of its own for a missing permission.
-fn s3_code(code: kms::Code) -> String {
+/// S3's code for a refusal of KMS: S3 passes KMS's codes on with a prefix, but has a code of its own for a missing
+/// permission.
+pub fn s3_code(code: kms::Code) -> String {
     match code {
         kms::Code::AccessDenied => "AccessDenied".into(),
         code => format!("KMS.{}", code.name()),

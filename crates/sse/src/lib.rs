@@ -40,7 +40,7 @@ mod wrapping;
 
 pub use bucket_name::{BucketName, BucketNameError};
 pub use configuration::{CONFIGURATION_FILE, Configuration};
-pub use error::RequestError;
+pub use error::{RequestError, s3_code};
 pub use key_service::{AWS_S3, KeyService};
 pub use request::{Request, resolve};
 

@@ -23,4 +23,4 @@ pub use local::objects::reencryption::{Change, Changed, Step, Wrapping, is_as};
 pub use local::sealed::configured;
 pub use local::sealed::parameters::{Parameters, create, read_parameters};
 pub use local::{Attr, Store, StoreOptions};
-pub use object::{Held, Object, ObjectEncryption, SeekTo};
+pub use object::{Held, Object, ObjectEncryption, SeekTo, Tag};

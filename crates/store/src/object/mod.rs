@@ -78,6 +78,15 @@ pub(super) enum Kept {
     Nothing(Option<Home>),
 }
 
+/// An object's ETag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// 32 hexadecimal digits, without quotes.
+    pub hex: String,
+    /// It is the MD5 of the content; any other is opaque.
+    pub is_md5: bool,
+}
+
 /// What HeadObject says about an object's encryption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectEncryption {
@@ -166,16 +175,19 @@ impl Object {
     /// Of the committed state, without quotes; commits first. An MD5 only where the content was hashed as it was
     /// written, and is still the same.
     pub fn etag(&self) -> Result<String> {
+        Ok(self.tag()?.hex)
+    }
+
+    /// As [`Object::etag`], with what it is.
+    pub fn tag(&self) -> Result<Tag> {
         if self.state.read().durability.is_dirty() && !self.store.read_only() {
             self.commit()?;
         }
         let state = self.state.read();
         let seal = state.durability.seal();
-        let bytes: [u8; 16] = match state.content.md5() {
-            Some(md5) => md5,
-            None => kmsfs_crypto::opaque_tag(&state.keyed.id().0, [&seal.entries, &seal.top], seal.length.0),
-        };
-        Ok(hex::encode(bytes))
+        let opaque = || kmsfs_crypto::opaque_tag(&state.keyed.id().0, [&seal.entries, &seal.top], seal.length.0);
+        let md5 = state.content.md5();
+        Ok(Tag { hex: hex::encode(md5.unwrap_or_else(opaque)), is_md5: md5.is_some() })
     }
 
     /// From now on what is written to this empty object is hashed. The first change that is no appending ends that, and
