@@ -149,6 +149,32 @@ pub fn take_turns_as_everybody() {
     }
 }
 
+/// Locks one byte of a file for the open file description behind `fd`, for it alone or shared with others, if nobody
+/// has a lock there that forbids it (`F_OFD_SETLK`, fcntl(2)). The lock goes with the last descriptor of that open file
+/// description. It needs an `fd` that is open for writing if it is exclusive, and for reading if it is shared.
+///
+/// # Errors
+///
+/// fcntl(2) failed for another reason than that another lock is there.
+pub fn try_lock_byte(fd: BorrowedFd<'_>, offset: u32, exclusive: bool) -> io::Result<bool> {
+    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    // SAFETY: all-zero is a value of this structure of numbers.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = libc::off_t::from(offset);
+    lock.l_len = 1;
+    // SAFETY: the descriptor is open as long as it is borrowed, and the structure lives during the call.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}
+
 /// Signals taken out of their default handling, for one thread to wait for.
 pub struct Signals(libc::sigset_t);
 
@@ -447,6 +473,21 @@ mod tests {
             // SAFETY: the set is initialised.
             assert_eq!(unsafe { libc::sigismember(&raw const now, libc::SIGWINCH) }, 0);
         });
+    }
+
+    #[test]
+    fn a_byte_is_locked_by_one_open_file_description_or_shared() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || std::fs::OpenOptions::new().read(true).write(true).open(file.path()).unwrap();
+        let (one, other) = (open(), open());
+        assert!(try_lock_byte(one.as_fd(), 7, true).unwrap());
+        assert!(!try_lock_byte(other.as_fd(), 7, true).unwrap());
+        assert!(!try_lock_byte(other.as_fd(), 7, false).unwrap());
+        assert!(try_lock_byte(other.as_fd(), 8, true).unwrap());
+        assert!(try_lock_byte(one.as_fd(), 7, false).unwrap());
+        assert!(try_lock_byte(other.as_fd(), 7, false).unwrap());
+        drop(one);
+        assert!(try_lock_byte(other.as_fd(), 7, true).unwrap());
     }
 
     #[test]
