@@ -1,0 +1,36 @@
+//! What is left of uploads that never came to their end: their process was killed, or the machine stopped. A list that
+//! comes by removes it, after a time in which nobody has written to it.
+
+use crate::directories::now_in_nanoseconds;
+use crate::tree::{Bucket, Kind, status_at};
+use kmsfs_s3::{PUT_PREFIX, UPLOADS_DIRECTORY};
+use rustix::fs::{AtFlags, unlinkat};
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// How long an upload may lie still.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Names that one list looks at in a directory: others come by.
+const AT_ONCE: usize = 64;
+
+/// Removes those of these temporary files of a directory that nobody will finish, as far as the user may.
+pub(crate) fn sweep(bucket: &Bucket, dir: BorrowedFd<'_>, names: &[String]) {
+    for name in names.iter().take(AT_ONCE) {
+        let Ok(status) = status_at(dir, OsStr::new(name)) else { continue };
+        if status.kind == Kind::File && is_over(status.mtime) && !is_of_upload(bucket, name) {
+            let _ = unlinkat(dir, name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+/// Whether what was written last at that time, in nanoseconds since 1970, is given up.
+pub(crate) fn is_over(modified: i128) -> bool {
+    now_in_nanoseconds() - modified > LIFETIME.as_nanos().cast_signed()
+}
+
+/// The file of a multipart upload has the upload's name in its own, and goes with it.
+fn is_of_upload(bucket: &Bucket, name: &str) -> bool {
+    let id = name.strip_prefix(PUT_PREFIX).and_then(|rest| rest.get(..16));
+    id.is_some_and(|id| status_at(bucket.dir(), OsStr::new(&format!("{UPLOADS_DIRECTORY}/{id}"))).is_ok())
+}

@@ -1,0 +1,148 @@
+//! S3's operations on a kmsfs mount, by the system calls of any program, as the user whose process it is.
+//!
+//! A bucket is a directory at the mount's root and a key is a path in it, so that the kernel checks permissions and the
+//! mount asks the KMS for the calling user. [`Worker`] does one operation at a time for any number of threads; bodies
+//! do not pass through it: whoever speaks HTTP is given descriptors to read from and to write to. [`wire`] is how that
+//! is asked for from another process, which has neither the user's rights nor anything of the mount open.
+//!
+//! docs/SEMANTICS.md has what differs between files and S3's objects.
+#![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+
+mod buckets;
+mod deletes;
+mod directories;
+mod leftovers;
+mod listing;
+mod locks;
+mod names;
+mod objects;
+mod parts;
+mod puts;
+mod record;
+mod refusals;
+mod serving;
+mod tagging;
+mod tree;
+mod walker;
+pub mod wire;
+
+pub use locks::Locks;
+pub use serving::serve;
+
+use kmsfs_s3::answer::Owner;
+use kmsfs_s3::{Answer, Checksum, Code, Error, Operation};
+use names::Cache;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use tree::Tree;
+
+/// What was done, and a descriptor of the content where that was asked for: at its beginning, for reading.
+pub type Done = (Answer, Option<OwnedFd>);
+
+/// Does operations on one mount, as the user whose process it is.
+pub struct Worker {
+    tree: Tree,
+    owner: Owner,
+    names: Cache,
+}
+
+/// An upload whose body the caller writes. If it is dropped before it is finished, nothing of it is left.
+#[derive(Debug)]
+pub struct Upload(puts::Put);
+
+/// An upload that was begun.
+#[derive(Debug)]
+pub struct Begun {
+    /// To be finished.
+    pub upload: Upload,
+    /// Where the body is to be written, in its order, from where the descriptor is.
+    pub file: OwnedFd,
+    /// Whether [`Body::md5`] is needed.
+    pub wants_md5: bool,
+}
+
+/// The body of an upload that was written: what the caller has found out about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// How many bytes were written.
+    pub length: u64,
+    /// Where [`Begun::wants_md5`] asked for it.
+    pub md5: Option<[u8; 16]>,
+    /// To be kept with the object, of all of these bytes.
+    pub checksum: Option<Checksum>,
+}
+
+impl Worker {
+    /// On the mount at `mountpoint`. All workers of a mount share `locks`; objects belong to `owner`, who is the user.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn open(mountpoint: &Path, locks: Locks, owner: Owner) -> io::Result<Self> {
+        Ok(Self { tree: Tree::open(mountpoint, locks)?, owner, names: Cache::default() })
+    }
+
+    /// Does an operation that has no body.
+    ///
+    /// # Errors
+    /// As S3 refuses it; `InternalError` for one that has a body, which [`Worker::begin`] is for.
+    pub fn perform(&self, operation: &Operation) -> Result<Done, Error> {
+        let done = |()| (Answer::Done, None);
+        match operation {
+            Operation::ListBuckets(of) => self.list_buckets(of),
+            Operation::CreateBucket(of) => self.create_bucket(of),
+            Operation::DeleteBucket(of) => self.delete_bucket(&of.bucket),
+            Operation::HeadBucket(of) => self.readable_bucket(&of.bucket).map(drop).map(done),
+            Operation::GetBucketLocation(of) => self.readable_bucket(&of.bucket).map(drop).map(done),
+            Operation::PutBucketEncryption(of) => self.put_bucket_encryption(&of.bucket, &of.configuration),
+            Operation::GetBucketEncryption(of) => self.bucket_encryption(&of.bucket),
+            Operation::DeleteBucketEncryption(of) => self.delete_bucket_encryption(&of.bucket),
+            Operation::PutBucketTagging(of) => self.put_bucket_tags(&of.bucket, &of.tags),
+            Operation::GetBucketTagging(of) => self.bucket_tags(&of.bucket),
+            Operation::DeleteBucketTagging(of) => self.put_bucket_tags(&of.bucket, &kmsfs_s3::Tags::default()),
+            Operation::GetBucketSetting(of) => {
+                self.readable_bucket(&of.bucket).map(|_| (Answer::Owner(self.owner.clone()), None))
+            }
+            Operation::PutBucketSetting(of) => self.writable_bucket(&of.bucket).map(drop).map(done),
+            Operation::ListObjects(of) => self.list_objects(of),
+            Operation::ListObjectsV2(of) => self.list_objects_v2(of),
+            Operation::ListObjectVersions(of) => self.list_object_versions(of),
+            Operation::DeleteObjects(of) => self.delete_objects(of),
+            Operation::GetObject(of) => self.get_object(of),
+            Operation::HeadObject(of) => self.head_object(of),
+            Operation::DeleteObject(of) => self.delete_object(of),
+            Operation::GetObjectTagging(of) => self.object_tags(&of.bucket, &of.key),
+            Operation::PutObjectTagging(of) => self.put_object_tags(&of.bucket, &of.key, &of.tags),
+            Operation::DeleteObjectTagging(of) => self.put_object_tags(&of.bucket, &of.key, &kmsfs_s3::Tags::default()),
+            Operation::GetObjectAcl(of) => self.object_acl(&of.bucket, &of.key),
+            _ => Err(Error::new(Code::NotImplemented)),
+        }
+    }
+
+    /// Begins an operation that has a body: PutObject or UploadPart.
+    ///
+    /// # Errors
+    /// As S3 refuses it before it has seen the body; `InternalError` for one that has none.
+    pub fn begin(&self, operation: Operation) -> Result<Begun, Error> {
+        match operation {
+            Operation::PutObject(put) => {
+                let (put, file) = self.begin_put(put)?;
+                Ok(Begun { upload: Upload(put), file, wants_md5: false })
+            }
+            _ => Err(Error::new(Code::InternalError)),
+        }
+    }
+}
+
+impl Upload {
+    /// The body is there, whole, and is what the client said that it would be. `Ok` means that what was put is in place
+    /// and durable.
+    ///
+    /// # Errors
+    /// As S3 refuses it; nothing is left of the upload then.
+    pub fn finish(self, body: &Body) -> Result<Answer, Error> {
+        puts::finish(self.0, body).map(Answer::Written)
+    }
+}

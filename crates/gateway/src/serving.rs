@@ -1,0 +1,126 @@
+//! A worker's connection: requests are done side by side by a fixed number of threads.
+
+use crate::wire::{Request, Response, receive, send};
+use crate::{Upload, Worker};
+use kmsfs_s3::{Code, Error};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// Requests that are done at once; those that come meanwhile wait in the socket.
+const THREADS: usize = 32;
+/// Uploads that are begun and not finished, at most: each has an open file.
+const MOST_UPLOADS: usize = 4096;
+
+/// Does what is asked for over `socket` until the other side ends the connection. Uploads that are not finished then
+/// are abandoned.
+///
+/// # Errors
+/// What comes is none of [`crate::wire`]'s requests, or the socket fails.
+pub fn serve(worker: &Worker, socket: &UnixStream) -> io::Result<()> {
+    let connection = Connection {
+        worker,
+        socket,
+        receiving: Mutex::default(),
+        sending: Mutex::default(),
+        uploads: Mutex::default(),
+        last: AtomicU64::new(0),
+    };
+    thread::scope(|scope| {
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, || connection.run());
+        let threads: Vec<_> =
+            (0..THREADS).map(spawn).collect::<Result<_, _>>().inspect_err(|_| drop(Ending(socket)))?;
+        let ends = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a panic"))));
+        ends.fold(Ok(()), Result::and)
+    })
+}
+
+struct Connection<'a> {
+    worker: &'a Worker,
+    socket: &'a UnixStream,
+    /// Held by the thread that waits for the next request.
+    receiving: Mutex<()>,
+    /// Frames are sent one after the other.
+    sending: Mutex<()>,
+    uploads: Mutex<HashMap<u64, Upload>>,
+    last: AtomicU64,
+}
+
+/// Ends the connection when it is dropped, by a panic too.
+struct Ending<'a>(&'a UnixStream);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Connection<'_> {
+    /// One request after the other, each received by whichever thread is free. Where one of them fails, the others get
+    /// to the end of the connection too.
+    fn run(&self) -> io::Result<()> {
+        let ending = Ending(self.socket);
+        while let Some((number, request, descriptor)) = self.receive()? {
+            if descriptor.is_some() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request has no descriptor"));
+            }
+            self.respond(number, request)?;
+        }
+        // Others may be about to respond still.
+        std::mem::forget(ending);
+        Ok(())
+    }
+
+    fn receive(&self) -> io::Result<Option<(u64, Request, Option<OwnedFd>)>> {
+        let _receiving = self.receiving.lock();
+        receive(self.socket)
+    }
+
+    fn respond(&self, number: u64, request: Request) -> io::Result<()> {
+        let (response, descriptor) = self.handle(request).unwrap_or_else(|error| (Response::Refused(error), None));
+        let _sending = self.sending.lock();
+        match send(self.socket, number, &response, descriptor.as_ref().map(AsFd::as_fd)) {
+            // Nothing of it was sent: it is too long.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                send(self.socket, number, &Response::Refused(Error::new(Code::InternalError)), None)
+            }
+            sent => sent,
+        }
+    }
+
+    fn handle(&self, request: Request) -> Result<(Response, Option<OwnedFd>), Error> {
+        match request {
+            Request::Perform(operation) => {
+                let (answer, descriptor) = self.worker.perform(&operation)?;
+                Ok((Response::Done(Box::new(answer)), descriptor))
+            }
+            Request::Begin(operation) => {
+                if self.uploads.lock().len() >= MOST_UPLOADS {
+                    return Err(Error::new(Code::SlowDown));
+                }
+                let begun = self.worker.begin(*operation)?;
+                let upload = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+                self.uploads.lock().insert(upload, begun.upload);
+                Ok((Response::Begun { upload, wants_md5: begun.wants_md5 }, Some(begun.file)))
+            }
+            Request::Finish { upload, body } => {
+                let upload = self.take(upload)?;
+                Ok((Response::Done(Box::new(upload.finish(&body)?)), None))
+            }
+            Request::Abandon { upload } => {
+                drop(self.take(upload)?);
+                Ok((Response::Abandoned, None))
+            }
+        }
+    }
+
+    fn take(&self, upload: u64) -> Result<Upload, Error> {
+        let taken = self.uploads.lock().remove(&upload);
+        taken.ok_or_else(|| Error::new(Code::InternalError).saying("There is no such upload on this connection."))
+    }
+}
