@@ -21,6 +21,7 @@ mod format;
 mod fs_model;
 mod full_disk;
 mod fuzz_corpus;
+mod gateway;
 mod git;
 mod handles;
 mod in_memory;

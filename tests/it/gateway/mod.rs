@@ -1,0 +1,10 @@
+//! S3's operations on real mounts: what clients of S3 put are files, what programs write are objects.
+
+mod buckets;
+mod client;
+mod keys;
+mod listing;
+mod objects;
+mod users;
+
+use client::{Client, bucket_name, key};

@@ -1,0 +1,81 @@
+//! Workers of several users: the kernel says who may do what.
+
+use super::client::plain_list;
+use super::{Client, bucket_name};
+use crate::harness::{KMS, NOBODY, Store, configuration};
+use kmsfs_gateway::Locks;
+use kmsfs_s3::operation::{HeadBucket, ListBuckets};
+use kmsfs_s3::{Answer, Code};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+const EVE: u32 = 7777;
+
+#[test]
+fn a_worker_may_do_what_its_user_may() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let locks = Locks::new().unwrap();
+    let root = Client::with_locks(&store, &locks);
+    let (nobody, eve) = (Client::of_user(&store, NOBODY, &locks), Client::of_user(&store, EVE, &locks));
+    for name in ["open", "readable", "private"] {
+        root.create_bucket(name).unwrap();
+        root.put(name, "k", "root's").unwrap();
+    }
+    store.sh("chmod 777 $MNT/open; chmod 755 $MNT/readable; chmod 700 $MNT/private; chmod 600 $MNT/readable/k");
+    let denied = |done: Result<(), kmsfs_s3::Error>| {
+        let error = done.unwrap_err();
+        assert_eq!((error.code(), error.status()), (&Code::AccessDenied, 403));
+    };
+    denied(nobody.create_bucket("new-bucket"));
+    denied(nobody.put("readable", "new", "x").map(drop));
+    denied(nobody.put("readable", "new/below", "x").map(drop));
+    denied(nobody.delete("readable", "k"));
+    denied(nobody.get("readable", "k").map(drop));
+    denied(nobody.head("readable", "k").map(drop));
+    denied(nobody.get("private", "k").map(drop));
+    denied(nobody.list_as(plain_list("private")).map(drop));
+    denied(nobody.perform(HeadBucket { bucket: bucket_name("private") }).map(drop));
+    denied(nobody.set_default("readable", &configuration(KMS, false)));
+    let all = ListBuckets { prefix: String::new(), after: None, max: 100, paginated: false };
+    let (Answer::Buckets(buckets), _) = nobody.perform(all).unwrap() else { panic!("buckets") };
+    assert_eq!(buckets.buckets.iter().map(|bucket| bucket.name.as_str()).collect::<Vec<_>>(), ["open", "readable"]);
+    // A name needs no key, and no permission on the file.
+    assert_eq!(nobody.keys(&plain_list("readable"), 10), ["k"]);
+    // What a user puts is that user's.
+    nobody.put("open", "theirs/k", "nobody's").unwrap();
+    let file = fs::metadata(mount.path("open/theirs/k")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (NOBODY, NOBODY));
+    assert_eq!(fs::metadata(mount.path("open/theirs")).unwrap().uid(), NOBODY);
+    denied(eve.put("open", "theirs/k", "eve's").map(drop));
+    assert_eq!(eve.get("open", "theirs/k").unwrap().1, b"nobody's");
+    store.sh("chmod 700 $MNT/open/theirs");
+    assert_eq!(eve.keys(&plain_list("open"), 10), ["k"], "what a user may not read is not listed");
+    assert_eq!(nobody.keys(&plain_list("open"), 10), ["k", "theirs/k"]);
+}
+
+#[test]
+fn a_key_policy_sees_the_user() {
+    let store = Store::new();
+    store.open_to_all();
+    let _mount = store.mount_with("allow_other");
+    let locks = Locks::new().unwrap();
+    let root = Client::with_locks(&store, &locks);
+    let nobody = Client::of_user(&store, NOBODY, &locks);
+    root.create_bucket("bucket").unwrap();
+    store.sh("chmod 777 $MNT/bucket");
+    let arn = store.create_key("alias/roots");
+    let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*",
+        "Principal": {"AWS": "arn:aws:iam::000000000000:user/root"}}]}"#;
+    fs::write(store.path("policy.json"), policy).unwrap();
+    store.kms(&format!("put-key-policy --key-id {arn} --policy-name default --policy file://policy.json"));
+    root.set_default("bucket", &configuration(&crate::harness::kms_with("alias/roots"), false)).unwrap();
+    root.put("bucket", "k", "root's").unwrap();
+    for refused in [nobody.get("bucket", "k").map(drop), nobody.put("bucket", "mine", "x").map(drop)] {
+        let error = refused.unwrap_err();
+        assert_eq!((error.code(), error.status()), (&Code::AccessDenied, 403));
+        assert!(error.message().contains("is not authorized to perform: kms:"), "{}", error.message());
+    }
+    assert_eq!(root.get("bucket", "k").unwrap().1, b"root's");
+}
