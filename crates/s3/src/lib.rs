@@ -18,6 +18,7 @@ mod error;
 mod escapes;
 mod etag;
 mod key;
+pub mod listing;
 mod metadata;
 pub mod operation;
 mod range;
