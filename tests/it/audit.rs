@@ -107,7 +107,7 @@ fn with_a_bucket_key_there_is_one_record_for_fifty_objects_and_none_for_sse_s3()
     assert_eq!(store.calls(), [call("GenerateDataKey", 0, "")]);
     let record = &store.records()[0];
     assert_eq!(record["requestParameters"]["encryptionContext"], json!({"aws:s3:arn": "arn:aws:s3:::bucket"}));
-    assert_eq!(record["additionalEventData"]["keyMaterialId"].as_str().unwrap().len(), 32);
+    assert_eq!(record["additionalEventData"]["keyMaterialId"].as_str().unwrap().len(), 64);
     let mount = store.mount_audited("");
     (0..50).for_each(|number| drop(fs::read(mount.path("bucket").join(number.to_string())).unwrap()));
     drop(mount);

@@ -2,7 +2,7 @@
 
 use crate::LocalKms;
 use crate::blob;
-use crate::keyring::Lasting;
+use crate::keyring::{Lasting, material_name};
 use kmsfs_crypto::ChainKey;
 use kmsfs_kms::audit::{Done, Identity, RecordSource};
 use kmsfs_kms::{Error, Principal};
@@ -29,7 +29,7 @@ impl RecordSource for LocalKms {
     }
 
     fn material_of(&self, ciphertext_blob: &[u8]) -> Option<String> {
-        blob::names(ciphertext_blob).map(|names| hex::encode(names.material))
+        blob::names(ciphertext_blob).map(|names| material_name(&names.material))
     }
 
     fn take_done(&self) -> Vec<Done> {

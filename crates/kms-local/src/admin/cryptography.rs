@@ -2,6 +2,7 @@
 
 use super::Administrator;
 use crate::blob;
+use crate::keyring::material_name;
 use kmsfs_crypto::random;
 use kmsfs_kms::api::validation;
 use kmsfs_kms::api::{Ciphertext, Plaintext};
@@ -38,7 +39,7 @@ impl Administrator<'_> {
         let (key_arn, names) = self.kms.usable_for(key_id, "Encrypt", context, &self.caller)?;
         let material = self.kms.unwrapped(names)?;
         let blob = blob::seal(names, &material, plaintext, context);
-        Ok(Ciphertext { key_arn, material_id: hex::encode(names.material), blob })
+        Ok(Ciphertext { key_arn, material_id: material_name(&names.material), blob })
     }
 
     /// `key_id`: the key that the blob must name, where it is given.
@@ -58,7 +59,7 @@ impl Administrator<'_> {
         let (key_arn, names) = self.kms.usable_for(key_id, "ReEncryptTo", context, &self.caller)?;
         let blob = blob::seal(names, &*self.kms.unwrapped(names)?, &plaintext.bytes, context);
         plaintext.bytes = Zeroizing::default();
-        Ok((plaintext, Ciphertext { key_arn, material_id: hex::encode(names.material), blob }))
+        Ok((plaintext, Ciphertext { key_arn, material_id: material_name(&names.material), blob }))
     }
 
     pub fn generate_data_key(
@@ -72,7 +73,7 @@ impl Administrator<'_> {
         random::fill(&mut bytes);
         let (key_arn, names) = self.kms.usable_for(key_id, action, context, &self.caller)?;
         let blob = blob::seal(names, &*self.kms.unwrapped(names)?, &bytes, context);
-        Ok((bytes, Ciphertext { key_arn, material_id: hex::encode(names.material), blob }))
+        Ok((bytes, Ciphertext { key_arn, material_id: material_name(&names.material), blob }))
     }
 
     pub fn generate_random(&self, count: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -94,7 +95,7 @@ impl Administrator<'_> {
         let key_arn = self.kms.named_by(names, key_id, action, context, &self.caller)?;
         let material = self.kms.unwrapped(names)?;
         let bytes = blob::open(blob, &material, context).ok_or_else(Error::invalid_ciphertext)?;
-        Ok(Plaintext { key_arn, material_id: hex::encode(names.material), bytes })
+        Ok(Plaintext { key_arn, material_id: material_name(&names.material), bytes })
     }
 }
 

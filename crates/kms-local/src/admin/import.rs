@@ -1,7 +1,7 @@
 //! Imported key material: brought in wrapped for this KMS, expiring if so wanted, deleted and brought in again.
 
 use super::{Administrator, DAY, gone, not_pending_deletion, pending};
-use crate::keyring::{Contents, Key, Lasting, Material, PENDING_MATERIAL, Pending, Wrapping};
+use crate::keyring::{Contents, Key, Lasting, Material, PENDING_MATERIAL, Pending, Wrapping, material_name};
 use kmsfs_crypto::import_key::{ImportKey, Modulus, fingerprint};
 use kmsfs_crypto::{SecretKey, sealed};
 use kmsfs_kms::api::{Expiration, ImportParameters, Imported, RotationKind, WrappingKeySpec};
@@ -116,7 +116,7 @@ impl Administrator<'_> {
                 None if key.materials.is_empty() => import_first(contents, &id, known, material, wrapping, now)?,
                 None if wants_new => {
                     let new = Material::of(material, wrapping, now)?;
-                    let text = hex::encode(new.id);
+                    let text = material_name(&new.id);
                     let known = serde_json::to_value(known).expect("text and a number can be serialized");
                     contents.set_json(&id, PENDING_MATERIAL, Some(&Pending { material: new, known }));
                     text
@@ -138,7 +138,7 @@ impl Administrator<'_> {
             let id = key.id;
             let material = match material_id {
                 None => key.newest().map(|material| material.id),
-                Some(wanted) => key.materials.iter().map(|there| there.id).find(|there| hex::encode(there) == wanted),
+                Some(wanted) => key.materials.iter().map(|there| there.id).find(|there| material_name(there) == wanted),
             };
             let Some(material) = material else {
                 return match material_id {
@@ -147,7 +147,7 @@ impl Administrator<'_> {
                 };
             };
             destroy(contents, &id, &material)?;
-            Ok(Imported { key_arn: contents.key_arn(&id), material_id: hex::encode(material) })
+            Ok(Imported { key_arn: contents.key_arn(&id), material_id: material_name(&material) })
         })
     }
 
@@ -176,7 +176,7 @@ fn import_again(
         old.put_back(material, wrapping)?;
     }
     contents.set_json(there, IMPORTED, Some(known));
-    Ok(hex::encode(there))
+    Ok(material_name(there))
 }
 
 fn import_first(
@@ -191,7 +191,7 @@ fn import_first(
     let material_id = new.id;
     contents.key_mut(id).ok_or_else(gone)?.materials.push(new);
     contents.set_json(&material_id, IMPORTED, Some(&known));
-    Ok(hex::encode(material_id))
+    Ok(material_name(&material_id))
 }
 
 fn is(contents: &Contents, material: &Material, known: &Known) -> bool {

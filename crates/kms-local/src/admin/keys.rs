@@ -4,7 +4,7 @@ use super::import;
 use super::tags;
 use super::{Administrator, deletion, gone, not_pending_deletion, pending};
 use crate::authorization::Ask;
-use crate::keyring::{Alias, Contents, Key, Material, Wrapping};
+use crate::keyring::{Alias, Contents, Key, Material, Wrapping, material_name};
 use crate::lookup::AWS_S3;
 use kmsfs_kms::Error;
 use kmsfs_kms::api::{KeyManager, KeyOrigin, KeyState};
@@ -108,7 +108,7 @@ pub(super) fn describe(contents: &Contents, key: &Key) -> KeyMetadata {
         state: key.state,
         origin: key.origin,
         manager: key.manager,
-        material_id: key.newest().map(|material| hex::encode(material.id)),
+        material_id: key.newest().map(|material| material_name(&material.id)),
         deletion: deletion::date(contents, key),
         expiration: import::expiration(contents, key),
     }

@@ -1,7 +1,7 @@
 //! Rotation: a new material for what is encrypted from now on. Old ones stay, for decryption.
 
 use super::{Administrator, DAY, disabled, gone, import, pending};
-use crate::keyring::{Contents, Key, Material, Wrapping};
+use crate::keyring::{Contents, Key, Material, Wrapping, material_name};
 use kmsfs_kms::api::{KeyManager, KeyOrigin, KeyState};
 use kmsfs_kms::api::{Page, PageRequest, validation};
 use kmsfs_kms::api::{Rotation, RotationKind, RotationStatus};
@@ -90,7 +90,7 @@ impl Administrator<'_> {
             let newest = key.newest().map(|material| material.id);
             let rotation = |material: &Material| Rotation {
                 key_arn: contents.key_arn(&key.id),
-                material_id: hex::encode(material.id),
+                material_id: material_name(&material.id),
                 date: material.created,
                 kind: kind(contents, &material.id),
                 current: Some(material.id) == newest,

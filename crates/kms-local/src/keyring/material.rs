@@ -4,6 +4,7 @@ use super::OpenError;
 use super::shred::{Sector, Wrapping};
 use kmsfs_crypto::{SecretKey, envelope, random};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// One generation of a key's secret, wrapped under the root key and its own sector of `shred`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,11 +67,17 @@ impl Material {
         }
         let damaged = || {
             let text = "does not open: its secret in the file shred is damaged; restore the keyring from a backup";
-            OpenError::Other(format!("key material {} {text}", hex::encode(self.id)))
+            OpenError::Other(format!("key material {} {text}", material_name(&self.id)))
         };
         let key = self.unwrap(from).ok_or_else(damaged)?;
         self.put_back(&key, to)
     }
+}
+
+/// What the KMS calls a material: 64 hexadecimal digits, as AWS's have, which the id of 16 bytes gives and nothing else.
+pub fn material_name(id: &[u8; 16]) -> String {
+    let digest = Sha256::new().chain_update(b"kmsfs key material").chain_update(id).finalize();
+    hex::encode(digest)
 }
 
 fn bound_to(id: &[u8; 16]) -> Vec<u8> {
@@ -83,6 +90,14 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
+
+    /// As docs/FORMAT.md has it.
+    #[test]
+    fn a_material_has_a_name_of_64_digits_that_never_changes() {
+        let name = "593d0cc494d8fb66ac2afab27de1dd32f8a96c6b034a9727758feb1a34261dca";
+        assert_eq!((material_name(&[7; 16]).as_str(), name.len()), (name, 64));
+        assert_ne!(material_name(&[8; 16]), name);
+    }
 
     #[test]
     fn a_material_opens_under_its_own_root_key_sector_and_id_only() {

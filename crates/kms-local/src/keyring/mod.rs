@@ -20,7 +20,7 @@ pub use contents::{Alias, Contents, Key, KeyringParameters};
 pub(super) use contents::{GRANTS, PENDING_MATERIAL, POLICY, Pending};
 pub use files::{Keyring, Stamp, now};
 pub use lasting::Lasting;
-pub use material::Material;
+pub use material::{Material, material_name};
 pub use shred::Wrapping;
 pub use slot::{SlotInfo, Unlock};
 #[cfg(feature = "testing")]
