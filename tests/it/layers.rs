@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["sse", "format", "kms", "witness", "crypto", "sys"]),
     ("sse", &["format", "kms", "crypto", "sys"]),
     ("format", &["crypto"]),
+    ("kms-json", &["kms", "sigv4"]),
     ("kms-local", &["kms", "sigv4", "witness", "crypto", "sys"]),
     ("kms", &["crypto", "sys"]),
     ("sigv4", &["crypto"]),

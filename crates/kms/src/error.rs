@@ -1,16 +1,17 @@
 //! AWS KMS's errors.
 
 use crate::policy::Unknown;
+use serde::{Deserialize, Serialize};
 
 /// An AWS KMS error: `code` without the suffix `Exception` where AWS has it, message as AWS words it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {message}", code.name())]
 pub struct Error {
     pub code: Code,
     pub message: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Code {
     Disabled,
     KmsInvalidState,

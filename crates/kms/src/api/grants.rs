@@ -1,6 +1,5 @@
 //! Grants: leave that somebody has to use a key for some operations, beside its policy.
 
-use super::request::as_constraints;
 use crate::EncryptionContext;
 use crate::policy::{Known, Subject};
 use serde::{Deserialize, Serialize};
@@ -90,17 +89,31 @@ impl Grant {
 }
 
 /// What CreateGrant is asked for.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRequest {
     pub grantee_principal: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retiring_principal: Option<String>,
     pub operations: Vec<String>,
-    #[serde(skip_serializing_if = "Constraints::is_empty", serialize_with = "as_constraints")]
+    #[serde(with = "whole")]
     pub constraints: Constraints,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// Constraints with what is absent too: not every form of frames can leave something out.
+mod whole {
+    use super::{Constraints, EncryptionContext};
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    type Both = (Option<EncryptionContext>, Option<EncryptionContext>);
+
+    pub fn serialize<S: Serializer>(constraints: &Constraints, serializer: S) -> Result<S::Ok, S::Error> {
+        (&constraints.encryption_context_subset, &constraints.encryption_context_equals).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Constraints, D::Error> {
+        let (encryption_context_subset, encryption_context_equals) = Both::deserialize(deserializer)?;
+        Ok(Constraints { encryption_context_subset, encryption_context_equals })
+    }
 }
 
 /// A grant that stands, and the ARN of its key.
@@ -110,18 +123,11 @@ pub struct GrantEntry {
     pub grant: Grant,
 }
 
-/// Which grant RetireGrant means. A token lets its bearer in, so that it is not serialized.
-#[derive(Serialize)]
-#[serde(untagged, rename_all_fields = "camelCase")]
+/// Which grant RetireGrant means. A token lets its bearer in.
+#[derive(Serialize, Deserialize)]
 pub enum Retired {
-    Token {
-        #[serde(skip)]
-        grant_token: String,
-    },
-    Id {
-        key_id: String,
-        grant_id: String,
-    },
+    Token { grant_token: String },
+    Id { key_id: String, grant_id: String },
 }
 
 #[cfg(test)]

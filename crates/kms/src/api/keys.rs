@@ -1,8 +1,7 @@
 //! Keys, as calls and answers describe them.
 
 use super::Expiration;
-use super::request::as_tags;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyState {
@@ -57,18 +56,14 @@ impl KeyOrigin {
 }
 
 /// What CreateKey is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewKey {
     pub description: String,
-    #[serde(serialize_with = "as_tags")]
     pub tags: Vec<Tag>,
-    #[serde(serialize_with = "as_origin")]
     pub origin: KeyOrigin,
     /// The default policy where there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// Also one under which the caller could not put another.
-    #[serde(rename = "bypassPolicyLockoutSafetyCheck")]
     pub bypass_lockout_check: bool,
 }
 
@@ -77,12 +72,6 @@ impl Default for NewKey {
         let (description, tags, policy) = Default::default();
         Self { description, tags, origin: KeyOrigin::AwsKms, policy, bypass_lockout_check: false }
     }
-}
-
-/// As AWS spells it.
-#[allow(clippy::trivially_copy_pass_by_ref)] // As serde wants it.
-fn as_origin<S: Serializer>(origin: &KeyOrigin, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(origin.name())
 }
 
 /// What DescribeKey answers. Times in nanoseconds since 1970.

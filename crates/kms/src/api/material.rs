@@ -1,6 +1,6 @@
 //! Key material: rotated and imported, as calls and answers describe it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotationKind {
@@ -30,18 +30,26 @@ pub struct Rotation {
     pub expires: Option<i64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WrappingKeySpec {
-    #[serde(rename = "RSA_2048")]
     Rsa2048,
-    #[serde(rename = "RSA_3072")]
     Rsa3072,
-    #[serde(rename = "RSA_4096")]
     Rsa4096,
 }
 
+impl WrappingKeySpec {
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "RSA_2048",
+            Self::Rsa3072 => "RSA_3072",
+            Self::Rsa4096 => "RSA_4096",
+        }
+    }
+}
+
 /// Whether imported material expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expiration {
     Never,
     /// Nanoseconds since 1970.

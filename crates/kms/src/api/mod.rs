@@ -4,6 +4,7 @@
 mod answer;
 mod cryptography;
 mod grants;
+mod json;
 mod keys;
 mod material;
 mod page;
@@ -13,6 +14,7 @@ pub mod validation;
 pub use answer::{Answer, TimeForm};
 pub use cryptography::{Ciphertext, Plaintext};
 pub use grants::{Constraints, Grant, GrantEntry, GrantRequest, OPERATIONS, Retired};
+pub(crate) use json::small;
 pub use keys::{AliasEntry, Deletion, KeyManager, KeyMetadata, KeyOrigin, KeyState, NewKey, Tag};
 pub use material::{Expiration, ImportParameters, Imported, Rotation, RotationKind, RotationStatus, WrappingKeySpec};
 pub use page::{Page, PageRequest};

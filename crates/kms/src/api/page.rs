@@ -2,9 +2,10 @@
 
 use super::validation;
 use crate::{Code, Error};
+use serde::{Deserialize, Serialize};
 
 /// How much is wanted, and from where on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageRequest {
     /// 1 to 1000 entries, or all that there are.
     pub limit: Option<u64>,

@@ -1,7 +1,7 @@
 //! CloudTrail's record of a call (eventVersion 1.11).
 
 use super::Identity;
-use crate::api::{Answer, Request, TimeForm};
+use crate::api::{Answer, Request, TimeForm, small};
 use crate::{EncryptionContext, Error, Principal, iam};
 use kmsfs_crypto::random;
 use serde_json::{Map, Value, json};
@@ -170,11 +170,6 @@ fn as_cloudtrail(answer: &Value) -> Value {
         Value::Array(values) => values.iter().map(as_cloudtrail).collect(),
         value => value.clone(),
     }
-}
-
-fn small(name: &str) -> String {
-    let mut chars = name.chars();
-    chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect()
 }
 
 fn now() -> String {
