@@ -23,8 +23,11 @@ pub struct Directory {
     account: String,
     owner: u32,
     users: Arc<CachedUsers>,
-    known: Kept<Principal, Arc<Principals>>,
+    known: Kept<Who, Arc<Principals>>,
 }
+
+/// What of a principal says which user and groups it is: whatever else a request says of itself, it is the same one.
+type Who = (u32, u32, Option<Caller>);
 
 impl Directory {
     /// `owner`: the user whose keyring it is, who is the account's root as the machine's root is.
@@ -34,7 +37,8 @@ impl Directory {
     }
 
     pub fn principals(&self, who: &Principal) -> Arc<Principals> {
-        self.known.get(who, || Arc::new(self.look_up(who)))
+        let key = (who.uid(), who.gid(), who.process().copied());
+        self.known.get(&key, || Arc::new(self.look_up(who)))
     }
 
     /// The user of that name; `None` if there is none.
@@ -193,8 +197,8 @@ mod tests {
     fn whoever_signs_a_request_is_the_user_of_the_access_key_with_all_groups() {
         let directory = Directory::new(ACCOUNT, 0, Arc::new(SystemUsers));
         let access_key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
-        let request = SignedRequest { access_key, uid: 4_000_000, gid: 4_000_001, source: None };
-        let who = directory.principals(&Principal::Request(request));
+        let request = SignedRequest { access_key, uid: 4_000_000, gid: 4_000_001, source: None, user_agent: None };
+        let who = directory.principals(&Principal::Request(request.clone()));
         assert_eq!((who.arn(), who.is_root), (arn("user/uid:4000000"), false));
         assert_eq!(who.is(&arn("role/gid:4000001")), Ok(true));
         let root = directory.principals(&Principal::Request(SignedRequest { uid: 0, gid: 0, ..request }));

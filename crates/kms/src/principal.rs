@@ -4,9 +4,10 @@ use crate::Caller;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Who asks: a process of this machine, or whoever signed a request with an access key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// A process that makes a system call in a mount, or a command.
     Process(Caller),
@@ -14,7 +15,7 @@ pub enum Principal {
 }
 
 /// A request that was signed, and whose signature was found to be right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SignedRequest {
     pub access_key: AccessKeyId,
     /// The Linux user whose access key it is, and the group of that user's entry in passwd(5).
@@ -22,6 +23,8 @@ pub struct SignedRequest {
     pub gid: u32,
     /// Where it came from; `None` if not over a network.
     pub source: Option<IpAddr>,
+    /// What the client calls itself, for the audit trail. It proves nothing.
+    pub user_agent: Option<Arc<str>>,
 }
 
 /// The id of an access key: 20 letters and digits. The id is no secret. It serializes as text.
@@ -88,11 +91,16 @@ impl Principal {
         }
     }
 
-    pub fn access_key(&self) -> Option<AccessKeyId> {
+    /// Of a signed request.
+    pub fn request(&self) -> Option<&SignedRequest> {
         match self {
             Self::Process(_) => None,
-            Self::Request(request) => Some(request.access_key),
+            Self::Request(request) => Some(request),
         }
+    }
+
+    pub fn access_key(&self) -> Option<AccessKeyId> {
+        self.request().map(|request| request.access_key)
     }
 }
 
@@ -110,7 +118,7 @@ impl From<&Caller> for Principal {
 
 impl From<&Principal> for Principal {
     fn from(principal: &Principal) -> Self {
-        *principal
+        principal.clone()
     }
 }
 

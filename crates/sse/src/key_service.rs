@@ -231,7 +231,7 @@ impl KeyService {
                 secret: generated.plaintext,
                 ciphertext_blob: generated.ciphertext_blob,
                 context: context.clone(),
-                caller: *caller,
+                caller: caller.clone(),
             })
         })?;
         let bucket_key = found.bucket_key;
@@ -263,7 +263,7 @@ impl KeyService {
                 secret,
                 ciphertext_blob,
                 context: context.clone(),
-                caller: *caller,
+                caller: caller.clone(),
             })
         })?;
         if found.cached {

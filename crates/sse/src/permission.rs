@@ -43,6 +43,6 @@ impl KeyService {
     }
 
     fn keeps(&self, held: &BucketKey, operation: Operation) -> bool {
-        self.permits(&held.key_arn, operation, &held.context, held.caller) != Some(false)
+        self.permits(&held.key_arn, operation, &held.context, &held.caller) != Some(false)
     }
 }

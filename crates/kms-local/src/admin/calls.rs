@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 impl Service for LocalKms {
     fn call(&self, request: &Request, caller: &Principal) -> Result<Answer, Error> {
-        self.administer(*caller).call(request)
+        self.administer(caller).call(request)
     }
 }
 

@@ -95,7 +95,7 @@ impl LocalKms {
         caller: &Principal,
     ) -> Result<KeyMetadata, Error> {
         let (description, policy) = (description.to_owned(), Some(policy.to_owned()));
-        self.administer(*caller).create_key(&NewKey { description, policy, bypass_lockout_check, ..NewKey::default() })
+        self.administer(caller).create_key(&NewKey { description, policy, bypass_lockout_check, ..NewKey::default() })
     }
 
     pub fn describe_key(&self, key_id: &str) -> Result<KeyMetadata, Error> {

@@ -2,7 +2,7 @@
 
 use super::Identity;
 use crate::api::{Answer, Request, TimeForm, small};
-use crate::{EncryptionContext, Error, Principal, iam};
+use crate::{EncryptionContext, Error, Principal, SignedRequest, iam};
 use kmsfs_crypto::random;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -77,7 +77,7 @@ impl Event<'_> {
         let service = format!("s3.{}.amazonaws.com", self.region);
         put("sourceIPAddress", if self.through_s3 { service.into() } else { self.source().into() });
         let process = self.caller.and_then(|(caller, _)| caller.process()?.process_name());
-        put("userAgent", process.clone().unwrap_or_else(|| "kmsfs".into()).into());
+        put("userAgent", self.user_agent(process.as_deref()).into());
         if let Some(error) = self.error {
             put("errorCode", error.code.into());
             put("errorMessage", error.message.into());
@@ -118,13 +118,21 @@ impl Event<'_> {
         identity
     }
 
+    fn request(&self) -> Option<&SignedRequest> {
+        self.caller.and_then(|(caller, _)| caller.request())
+    }
+
     /// Where a direct call comes from.
     fn source(&self) -> String {
-        let source = match self.caller {
-            Some((Principal::Request(request), _)) => request.source,
-            _ => None,
-        };
+        let source = self.request().and_then(|request| request.source);
         source.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string())
+    }
+
+    /// What the client says it is, the program's name, or whoever does something by itself. CloudTrail cuts it as well.
+    fn user_agent(&self, process: Option<&str>) -> String {
+        const LONGEST: usize = 1024;
+        let said = self.request().and_then(|request| request.user_agent.as_deref());
+        said.or(process).unwrap_or("kmsfs").chars().take(LONGEST).collect()
     }
 
     fn additional(&self, process: Option<String>) -> Value {
@@ -189,7 +197,7 @@ pub fn is_read_only(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::api::GrantRequest;
-    use crate::{AccessKeyId, Caller, Code, SignedRequest};
+    use crate::{AccessKeyId, Caller, Code};
 
     fn identity() -> Identity {
         Identity { arn: "arn:aws:iam::111122223333:user/uid:4000001".into(), user_name: "uid:4000001".into() }
@@ -238,16 +246,18 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_request_is_recorded_with_its_access_key_and_address_and_no_process() {
+    fn a_signed_request_is_recorded_with_its_access_key_address_and_user_agent_and_no_process() {
         let access_key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
         let source = Some("192.0.2.7".parse().unwrap());
-        let caller = Principal::Request(SignedRequest { access_key, uid: 1000, gid: 100, source });
+        let user_agent = Some("aws-cli/2.15 \"x\"\n".into());
+        let caller = Principal::Request(SignedRequest { access_key, uid: 1000, gid: 100, source, user_agent });
         let (error, identity) = (Error::new(Code::AccessDenied, ""), identity());
         let event = decrypt(&caller, &identity, &EncryptionContext::new(), &error);
         let record: Value = serde_json::from_str(&Event { through_s3: false, ..event }.to_json()).unwrap();
         assert_eq!(record["userIdentity"]["accessKeyId"], "AKIAIOSFODNN7EXAMPLE");
         assert_eq!(record["userIdentity"]["principalId"], "1000");
         assert_eq!(record["sourceIPAddress"], "192.0.2.7");
+        assert_eq!(record["userAgent"], "aws-cli/2.15 \"x\"\n");
         assert_eq!(record["additionalEventData"].get("process"), None);
     }
 
