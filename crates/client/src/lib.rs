@@ -32,5 +32,5 @@ mod put;
 mod stored;
 
 pub use head::{Head, Refused};
-pub use put::{Put, PutError, Refusal, temporary_name};
+pub use put::{Put, PutError, Refusal, numbered_name, temporary_name};
 pub use stored::Stored;

@@ -283,7 +283,12 @@ impl Drop for Temporary<'_> {
 /// A new name for an object that will be called `target` in the same directory. It says so, by which the mount makes
 /// the encryption context, unless that makes it too long.
 pub fn temporary_name(target: &OsStr) -> OsString {
-    let mut name = OsString::from(format!("{PUT_PREFIX}{:016x}", u64::from_le_bytes(random::bytes())));
+    numbered_name(u64::from_le_bytes(random::bytes()), target)
+}
+
+/// The same, of a number that is known already.
+pub fn numbered_name(number: u64, target: &OsStr) -> OsString {
+    let mut name = OsString::from(format!("{PUT_PREFIX}{number:016x}"));
     if name.len() + 1 + target.len() <= NAME_MAX {
         name.push(".");
         name.push(target);

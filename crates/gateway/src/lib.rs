@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+mod attributes;
 mod buckets;
+mod copies;
 mod deletes;
 mod directories;
 mod leftovers;
@@ -22,8 +24,10 @@ mod puts;
 mod record;
 mod refusals;
 mod serving;
+mod sums;
 mod tagging;
 mod tree;
+mod uploads;
 mod walker;
 pub mod wire;
 
@@ -51,7 +55,13 @@ pub struct Worker {
 
 /// An upload whose body the caller writes. If it is dropped before it is finished, nothing of it is left.
 #[derive(Debug)]
-pub struct Upload(puts::Put);
+pub struct Upload(Begin);
+
+#[derive(Debug)]
+enum Begin {
+    Put(Box<puts::Put>),
+    Part(Box<uploads::PartUpload>),
+}
 
 /// An upload that was begun.
 #[derive(Debug)]
@@ -117,7 +127,16 @@ impl Worker {
             Operation::PutObjectTagging(of) => self.put_object_tags(&of.bucket, &of.key, &of.tags),
             Operation::DeleteObjectTagging(of) => self.put_object_tags(&of.bucket, &of.key, &kmsfs_s3::Tags::default()),
             Operation::GetObjectAcl(of) => self.object_acl(&of.bucket, &of.key),
-            _ => Err(Error::new(Code::NotImplemented)),
+            Operation::CopyObject(of) => self.copy_object(of),
+            Operation::GetObjectAttributes(of) => self.object_attributes(of),
+            Operation::UpdateObjectEncryption(of) => self.update_object_encryption(of),
+            Operation::CreateMultipartUpload(of) => self.create_upload(of),
+            Operation::UploadPartCopy(of) => self.copy_part(of),
+            Operation::CompleteMultipartUpload(of) => self.complete_upload(of),
+            Operation::AbortMultipartUpload(of) => self.abort_upload(of),
+            Operation::ListParts(of) => self.list_parts(of),
+            Operation::ListMultipartUploads(of) => self.list_uploads(of),
+            Operation::PutObject(_) | Operation::UploadPart(_) => Err(Error::new(Code::InternalError)),
         }
     }
 
@@ -129,7 +148,11 @@ impl Worker {
         match operation {
             Operation::PutObject(put) => {
                 let (put, file) = self.begin_put(put)?;
-                Ok(Begun { upload: Upload(put), file, wants_md5: false })
+                Ok(Begun { upload: Upload(Begin::Put(Box::new(put))), file, wants_md5: false })
+            }
+            Operation::UploadPart(part) => {
+                let (part, file, wants_md5) = self.begin_part(&part)?;
+                Ok(Begun { upload: Upload(Begin::Part(Box::new(part))), file, wants_md5 })
             }
             _ => Err(Error::new(Code::InternalError)),
         }
@@ -143,6 +166,10 @@ impl Upload {
     /// # Errors
     /// As S3 refuses it; nothing is left of the upload then.
     pub fn finish(self, body: &Body) -> Result<Answer, Error> {
-        puts::finish(self.0, body).map(Answer::Written)
+        let written = match self.0 {
+            Begin::Put(put) => puts::finish(*put, body),
+            Begin::Part(part) => part.finish(body),
+        };
+        written.map(Answer::Written)
     }
 }

@@ -57,14 +57,11 @@ impl Locks {
     /// # Errors
     /// `SlowDown`: it was not to be had.
     pub(crate) fn lock(&self, bucket: &str, key: &str, how: Mutual) -> Result<Lock, Error> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(proc_path(&self.0), flags, Mode::empty()).map_err(refusals::of_errno)?;
         let start = Instant::now();
         let mut pause = Duration::from_micros(50);
         loop {
-            let locked = kmsfs_sys::try_lock_byte(file.as_fd(), place_of(bucket, key), how == Mutual::Exclusive);
-            if locked.map_err(|error| refusals::of_call(&error))? {
-                return Ok(Lock { _file: file });
+            if let Some(lock) = self.try_lock(bucket, key, how)? {
+                return Ok(lock);
             }
             if start.elapsed() > PATIENCE {
                 return Err(Error::new(Code::SlowDown));
@@ -72,6 +69,14 @@ impl Locks {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }
+    }
+
+    /// The same, if it is to be had at once.
+    pub(crate) fn try_lock(&self, bucket: &str, key: &str, how: Mutual) -> Result<Option<Lock>, Error> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(proc_path(&self.0), flags, Mode::empty()).map_err(refusals::of_errno)?;
+        let locked = kmsfs_sys::try_lock_byte(file.as_fd(), place_of(bucket, key), how == Mutual::Exclusive);
+        Ok(locked.map_err(|error| refusals::of_call(&error))?.then_some(Lock { _file: file }))
     }
 }
 

@@ -27,7 +27,6 @@ pub(crate) struct Part {
     pub(crate) checksum: Option<String>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "until uploads in parts are complete"))]
 impl PartList {
     /// File systems keep 4 KiB of attributes with a file, in all.
     const MOST_RUNS: usize = 24;

@@ -34,7 +34,7 @@ pub(crate) struct Put {
     file: Option<Temporary>,
 }
 
-/// A new file under a temporary name. If it is dropped before it is published, it is removed.
+/// A file under a temporary name. If it is dropped, it is removed, unless it is to be kept.
 #[derive(Debug)]
 pub(crate) struct Temporary {
     pub(crate) place: Place,
@@ -43,7 +43,8 @@ pub(crate) struct Temporary {
     pub(crate) file: OwnedFd,
     /// What it has once it is complete, unless the object that it replaces has another one.
     mode: u32,
-    published: bool,
+    /// It is in its place, or belongs to an upload that goes on.
+    keep: bool,
 }
 
 impl Worker {
@@ -87,16 +88,21 @@ pub(crate) fn finish(mut put: Put, body: &Body) -> Result<Written, Error> {
             }
             done
         }
-        None => put_marker(&put, &record),
+        None => put_marker(&put.bucket, &put.operation.key, put.operation.condition.as_ref(), &record),
     }
 }
 
-fn put_marker(put: &Put, record: &Record) -> Result<Written, Error> {
-    let (bucket, key) = (&put.bucket, &put.operation.key);
+/// Makes a directory an object.
+pub(crate) fn put_marker(
+    bucket: &Bucket,
+    key: &ObjectKey,
+    condition: Option<&WriteCondition>,
+    record: &Record,
+) -> Result<Written, Error> {
     for _ in 0..TRIES {
         let place = bucket.make_place(key)?;
         let _lock = bucket.lock(key.as_str(), Mutual::Exclusive)?;
-        if let Some(condition) = &put.operation.condition {
+        if let Some(condition) = condition {
             check_condition(bucket, key, condition)?;
         }
         let made = match rustix::fs::mkdirat(&place.dir, &place.name, Mode::from_raw_mode(0o777)) {
@@ -150,7 +156,7 @@ impl Temporary {
             match open_beneath(&place.dir, Path::new(&name), flags, Mode::from_raw_mode(0o666)) {
                 Ok(file) => {
                     let mode = status(&file).map_or(0o600, |status| status.mode & 0o777);
-                    return Ok(Self { place, name, file, mode, published: false });
+                    return Ok(Self { place, name, file, mode, keep: false });
                 }
                 // The directory was removed as empty meanwhile.
                 Err(error) if is_gone(&error) => {}
@@ -166,6 +172,22 @@ impl Temporary {
             fchmod(&self.file, Mode::from_raw_mode(self.mode | 0o200)).map_err(refusals::of_errno)?;
         }
         set_request(&self.file, request)
+    }
+
+    /// The file of an upload in parts, which stays where it is until it is published.
+    pub(crate) fn of_upload(place: Place, name: OsString, file: OwnedFd) -> Self {
+        let mode = status(&file).map_or(0o600, |status| status.mode & 0o777);
+        Self { place, name, file, mode, keep: true }
+    }
+
+    /// Its descriptor alone.
+    pub(crate) fn into_file(self) -> Result<OwnedFd, Error> {
+        self.file.try_clone().map_err(|error| refusals::of_call(&error))
+    }
+
+    /// It becomes the file of an upload in parts.
+    pub(crate) fn keep(&mut self) {
+        self.keep = true;
     }
 
     fn remove_now(&self, bucket: &Bucket, key: &ObjectKey) {
@@ -211,7 +233,7 @@ impl Temporary {
             let flags = if absent { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
             let Place { dir, name } = &self.place;
             match renameat_with(dir, &self.name, dir, name, flags) {
-                Ok(()) => self.published = true,
+                Ok(()) => self.keep = true,
                 Err(Errno::EXIST) if absent => return Err(changed_meanwhile(bucket, key)),
                 Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => return Err(is_a_prefix(key)),
                 Err(errno) => return Err(refusals::of_errno(errno)),
@@ -223,7 +245,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.keep {
             let _ = unlinkat(&self.place.dir, &self.name, AtFlags::empty());
         }
     }

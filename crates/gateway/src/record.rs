@@ -47,6 +47,9 @@ pub(crate) struct Content {
     /// Of an object that was sent in parts.
     #[serde(rename = "Parts", default, skip_serializing_if = "Option::is_none")]
     pub(crate) parts: Option<PartList>,
+    /// The multipart upload that it was.
+    #[serde(rename = "Upload", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) upload: Option<String>,
 }
 
 impl Content {
@@ -54,7 +57,7 @@ impl Content {
     pub(crate) fn new(of: &str, status: &Status, etag: String, checksum: Option<&Checksum>) -> Self {
         let checksum = checksum.map(|checksum| (checksum.algorithm.name().to_owned(), checksum.text()));
         let modified = i64::try_from(status.mtime).unwrap_or_default();
-        Self { of: of.to_owned(), size: status.size, modified, etag, checksum, parts: None }
+        Self { of: of.to_owned(), size: status.size, modified, etag, checksum, parts: None, upload: None }
     }
 
     pub(crate) fn checksum(&self) -> Option<Checksum> {

@@ -10,7 +10,7 @@ use crate::tree::{Bucket, Kind, proc_path, status};
 use crate::{Done, Worker};
 use kmsfs_s3::{Answer, Error, ObjectKey, Tags};
 use kmsfs_sse::BucketName;
-use rustix::fs::{Mode, OFlags, fsync, syncfs};
+use rustix::fs::{Mode, OFlags, fsync};
 use std::os::fd::OwnedFd;
 
 /// An object's record, and where it is.
@@ -75,11 +75,10 @@ impl Recorded {
             }
         };
         written.map_err(|error| too_long(&error))?;
-        // Where the key refuses to open the object, all of the mount is synced.
-        let synced = match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(file) => fsync(file),
-            Err(_) => syncfs(&self.inode),
-        };
-        synced.map_err(refusals::of_errno)
+        // Where the key refuses to open the object, it becomes durable with the next commit of the file system below.
+        match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => fsync(file).map_err(refusals::of_errno),
+            Err(_) => Ok(()),
+        }
     }
 }

@@ -116,6 +116,11 @@ impl Bucket {
         self.locks.lock(self.name.as_str(), key, how)
     }
 
+    /// The same, if it is to be had at once.
+    pub(crate) fn try_lock(&self, key: &str, how: Mutual) -> Result<Option<Lock>, Error> {
+        self.locks.try_lock(self.name.as_str(), key, how)
+    }
+
     /// What has the key's path, for looking at; `None` where nothing has.
     pub(crate) fn find(&self, key: &ObjectKey) -> Result<Option<OwnedFd>, Error> {
         absent(open_beneath(&self.dir, &path_of(key), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()))

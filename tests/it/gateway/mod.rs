@@ -2,9 +2,11 @@
 
 mod buckets;
 mod client;
+mod copies;
 mod keys;
 mod listing;
 mod objects;
+mod uploads;
 mod users;
 
 use client::{Client, bucket_name, key};
