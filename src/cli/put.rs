@@ -96,7 +96,7 @@ fn failure(error: PutError) -> Failure {
         PutError::Refused { refusal, .. } => refused(refusal.code(), refusal.message()),
         PutError::Content(source) => Failure::new(format!("{error}: {}", describe(source))),
         PutError::Os { path, source } => Failure::new(format!("{}: {}", shown(path), describe(source))),
-        PutError::Request(RequestError::Kms(_)) => Failure::new(error.to_string()),
+        PutError::Request(RequestError::Kms(_) | RequestError::WouldWait(_)) => Failure::new(error.to_string()),
         PutError::NotInMount { .. } | PutError::NotInBucket { .. } => Failure::new(escape(&error.to_string())),
     }
 }

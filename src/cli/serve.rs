@@ -59,7 +59,6 @@ pub fn serve(
         plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     }
 
-    let event_loops = threads::event_loops(plan.options.threads)?;
     let notify = Notify::connect();
     let (connecting, reading) = (Arc::clone(&broker), Arc::clone(&broker));
     if plan.options.sandbox {
@@ -71,7 +70,7 @@ pub fn serve(
     drop(secret);
     let stop = Stop::new(Arc::new(keeper)).map_err(|e| Failure::new(describe(&e)))?;
     let caller = caller.map(|caller| (caller, keep_stderr));
-    let result = serve_store(&plan, event_loops, &store, caller, &stop, &Arc::new(notify));
+    let result = serve_store(&plan, &store, caller, &stop, &Arc::new(notify));
     let closed = store.close();
     stop.keeper.release_store();
     result?;
@@ -82,12 +81,12 @@ pub fn serve(
 
 fn serve_store(
     plan: &Plan,
-    event_loops: usize,
     store: &Arc<Store>,
     caller: Option<(daemon::Waiting, bool)>,
     stop: &Arc<Stop>,
     notify: &Arc<Notify>,
 ) -> Result<(), Failure> {
+    let event_loops = threads::event_loops(plan.options.threads, store.keys().may_wait())?;
     let fs = assembly::file_system(store, &plan.options);
     let keeper = Arc::clone(&stop.keeper);
     let ask_attributes = Box::new(move |path: &Path| keeper.ask_attributes(path));

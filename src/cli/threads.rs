@@ -15,21 +15,23 @@ pub fn start(name: &str, act: impl FnOnce() + Send + 'static) -> io::Result<Join
     thread::Builder::new().name(format!("kmsfs-{name}")).spawn(act)
 }
 
-/// How many event loops there can be of those that are `wanted`: one, at least.
-pub fn event_loops(wanted: usize) -> Result<usize, Failure> {
+/// How many event loops there can be of those that are `wanted`: one, at least. `asks`: whether there is a thread that
+/// waits for the KMS too.
+pub fn event_loops(wanted: usize, asks: bool) -> Result<usize, Failure> {
     let wanted = wanted.max(1);
-    let (had, why) = at_once(OWN + wanted);
+    let own = OWN + usize::from(asks);
+    let (had, why) = at_once(own + wanted);
     let Some(error) = why else { return Ok(wanted) };
-    if had <= OWN {
+    if had <= own {
         let text = format!(
             "only {had} of {} threads can be made: {}: raise the limit on processes (ulimit -u, or TasksMax= of the unit)",
-            OWN + 1,
+            own + 1,
             super::exit::describe(&error)
         );
         return Err(Failure::new(text));
     }
-    log::warn!("only {} of {wanted} event loops can be made: {}", had - OWN, super::exit::describe(&error));
-    Ok(had - OWN)
+    log::warn!("only {} of {wanted} event loops can be made: {}", had - own, super::exit::describe(&error));
+    Ok(had - own)
 }
 
 /// How many threads there can be at the same time, up to `wanted`, and why no more. They are gone when it returns.

@@ -58,4 +58,5 @@ mod tools;
 mod tree;
 mod under_load;
 mod unlocking;
+mod waiting;
 mod walkthrough;

@@ -3,7 +3,7 @@
 use super::changing::without_set_id;
 use super::virtual_attributes::Virtual;
 use super::{Fs, Refusal, Result};
-use kmsfs_kms::Caller;
+use kmsfs_kms::{Caller, Waits};
 use kmsfs_store::backend::XattrFlags;
 use kmsfs_store::{Attr, CAPABILITY, Object, SetAttr};
 use std::ffi::OsStr;
@@ -82,6 +82,16 @@ impl Fs {
         attr
     }
 
+    /// What a thread has to be free to wait for that begins to get this attribute.
+    pub fn getting_waits(name: &OsStr) -> Waits {
+        Virtual::parse(name).map_or(Waits::Nothing, Virtual::getting_waits)
+    }
+
+    /// The same for setting it.
+    pub fn setting_waits(name: &OsStr) -> Waits {
+        Virtual::parse(name).map_or(Waits::Nothing, Virtual::setting_waits)
+    }
+
     pub fn get_xattr(&self, ino: u64, name: &OsStr, caller: &Caller) -> Result<Vec<u8>> {
         if let Some(name) = Virtual::parse(name) {
             return self.get_virtual(ino, name, caller);
@@ -95,6 +105,10 @@ impl Fs {
             return self.set_virtual(ino, name, value, caller);
         }
         self.refuse_at_root(ino, name, Refusal::FixedAttribute)?;
+        if name == ACL {
+            // What may have to be waited for to know them (afterwards) is waited for while nothing is done yet.
+            self.getattr(ino)?;
+        }
         self.at(ino, |target| self.store.set_xattr(target, name, value, flags))?;
         if name == ACL { self.drop_set_gid(ino, caller) } else { Ok(()) }
     }

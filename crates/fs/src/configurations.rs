@@ -96,7 +96,8 @@ impl Draft {
 }
 
 impl Fs {
-    pub(super) fn is_configuration(name: &OsStr) -> bool {
+    /// Whether a file of that name says how new objects of its directory are encrypted.
+    pub fn is_configuration(name: &OsStr) -> bool {
         name == NAME
     }
 
@@ -149,7 +150,8 @@ impl Fs {
                 return Ok(None);
             }
             Err(error @ kmsfs_store::Error::Corrupt(_)) if self.has_no_configuration(dir) => return Ok(void(&error)),
-            // It may be readable, once descriptors are free again.
+            // It may be readable, once descriptors are free again, or by a thread that may wait.
+            Err(error @ kmsfs_store::Error::WouldWait(_)) => return Err(error.into()),
             Err(error) if error.is_errno(Errno::NFILE) => return Err(error.into()),
             Err(error) => return Err(unreadable(error.into())),
         };

@@ -2,7 +2,7 @@
 
 use super::configurations::{Place, SERVICE};
 use super::{Fs, Refusal, Result};
-use kmsfs_kms::Caller;
+use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_store::backend::Rename;
 use kmsfs_store::configured::{Digest, UNREADABLE, digest};
 use kmsfs_store::{self as store, Dir, Target};
@@ -23,6 +23,7 @@ impl Fs {
         if after.is_empty() {
             return act();
         }
+        waits::may_wait(Waits::Disk)?;
         // No directory moves meanwhile: paths stay right.
         let _tree = self.tree.read();
         let changes: Vec<_> = after.iter().map(|(dir, digest)| (self.path_of(dir), *digest)).collect();
@@ -39,6 +40,7 @@ impl Fs {
         if changes.is_empty() {
             return act();
         }
+        waits::may_wait(Waits::Disk)?;
         self.store.configured().change(self.store.backend(), changes, act, |_| settle())
     }
 

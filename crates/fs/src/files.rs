@@ -114,7 +114,7 @@ impl Fs {
                     Err(error) => return Err(error),
                 }
             }
-            if self.in_place(ino).is_none() {
+            if self.in_place(ino)?.is_none() {
                 break;
             }
         }
@@ -123,6 +123,12 @@ impl Fs {
 
     fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judgement: u64) -> Result<u64> {
         let handle = Handle::new(object, opener);
+        if let Err(wait) = self.store.keys().may_ask()
+            && !handle.object.kms_keys().is_empty()
+        {
+            // It came under a KMS key since it was opened, which its opener has to be asked about.
+            return Err(wait.into());
+        }
         if truncate {
             self.change(&handle, Change::Truncate(0), Writer::Anybody(opener.caller))?;
         }

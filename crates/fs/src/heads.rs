@@ -70,6 +70,8 @@ fn words_of(refusal: &Refusal) -> Option<Vec<u8>> {
     let (code, message) = match error {
         RequestError::Kms(error) => (kmsfs_sse::s3_code(error.code), &error.message),
         RequestError::Invalid { code, message } => ((*code).to_owned(), message),
+        // It is asked for again.
+        RequestError::WouldWait(_) => return None,
     };
     Some(json!({ "Code": code, "Message": message }).to_string().into_bytes())
 }

@@ -8,6 +8,7 @@ mod closed;
 mod configurations;
 mod configured;
 mod dirs;
+pub mod exec;
 mod files;
 mod handles;
 mod heads;
@@ -33,7 +34,7 @@ use dirs::Dirs;
 use handles::Handles;
 use heads::Outcomes;
 use inodes::Inodes;
-use kmsfs_kms::Caller;
+use kmsfs_kms::{Caller, Waits, WouldWait, waits};
 use kmsfs_store::backend::NewNode;
 use kmsfs_store::interleaving::just_before_use;
 use kmsfs_store::{Attr, Dir, Store, Target};
@@ -227,10 +228,30 @@ impl Fs {
 
     /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that stays
     /// its meanwhile.
-    fn at<T>(&self, ino: u64, act: impl FnOnce(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
+    fn at<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
         if let Some(object) = self.store.attached(ino) {
             return Ok(act(Target::Object(&object))?);
         }
+        match waits::within(Waits::Nothing, || self.at_its_name(ino, &act)) {
+            // It may be less than its file says, which takes a checkpoint or the KMS to know. Others who need the
+            // inode's name do not wait for that.
+            Err(Refusal::WouldWait(WouldWait(what))) => {
+                waits::may_wait(what)?;
+                let me = Caller::itself();
+                let Ok(object) = self.object_of(ino, &me, |dir, name| Ok(self.store.open_object(dir, name, &me)?))
+                else {
+                    // It is what its file says.
+                    return self.at_its_name(ino, act);
+                };
+                let done = act(Target::Object(&object));
+                self.store.release(&object);
+                Ok(done?)
+            }
+            done => done,
+        }
+    }
+
+    fn at_its_name<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
         let _held = self.searches.hold(ino, ino);
         let reached = self.reach(ino)?;
         just_before_use();
@@ -256,8 +277,12 @@ impl Fs {
         self.has_to_ask_again(ino);
         match self.at(ino, |target| self.store.stat(target)) {
             Ok(attr) if attr.ino == ino => Ok(attr),
+            Err(wait @ Refusal::WouldWait(_)) => Err(wait),
             // It has no name any more, or another one since a moment ago.
-            _ => self.inodes.remembered(ino).or_else(|| self.in_place(ino)).ok_or(Refusal::Stale),
+            _ => match self.inodes.remembered(ino) {
+                Some(attr) => Ok(attr),
+                None => self.in_place(ino)?.ok_or(Refusal::Stale),
+            },
         }
     }
 

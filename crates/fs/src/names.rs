@@ -236,6 +236,7 @@ impl Fs {
             _ => {}
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
+        self.store.sync_before_rename((&from, name, &source), (&to, to_name, target.as_ref()), how)?;
         let hold = || self.searches.hold(source.ino, target.map_or(source.ino, |target| target.ino));
         let rename = || {
             let (old, new) = ((&from, name, &source), (&to, to_name, target.as_ref()));

@@ -1,6 +1,7 @@
 //! Why the file system refuses an operation. What a front end makes of a refusal is its own affair: the FUSE layer has
 //! the errno of each, and writes the line in the log.
 
+use kmsfs_kms::WouldWait;
 use kmsfs_sse::{BucketNameError, RequestError};
 use kmsfs_store as store;
 use rustix::io::Errno;
@@ -121,6 +122,10 @@ pub enum Refusal {
         cause: Box<Refusal>,
     },
 
+    /// Nothing was done that doing it again would not do too: it takes a thread that may wait.
+    #[error(transparent)]
+    WouldWait(#[from] WouldWait),
+
     /// The store's reason, with the errno of the file system below it where that gave one.
     #[error(transparent)]
     Store(store::Error),
@@ -169,6 +174,7 @@ impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Sse(error) => Self::Request(error),
+            store::Error::WouldWait(wait) => Self::WouldWait(wait),
             error => Self::Store(error),
         }
     }
@@ -176,6 +182,9 @@ impl From<store::Error> for Refusal {
 
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
-        Self::Request(error)
+        match error {
+            RequestError::WouldWait(wait) => Self::WouldWait(wait),
+            error => Self::Request(error),
+        }
     }
 }

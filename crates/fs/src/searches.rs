@@ -6,7 +6,7 @@
 
 use super::inodes::Name;
 use super::{Entry, Fs, Refusal, Result};
-use kmsfs_store::{Attr, Target};
+use kmsfs_store::{self as store, Attr, Target};
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -98,12 +98,17 @@ impl Fs {
     }
 
     /// Attributes of an inode that has a name, while none changes: for whoever has met one that was just changing.
-    pub(super) fn in_place(&self, ino: u64) -> Option<Attr> {
+    pub(super) fn in_place(&self, ino: u64) -> Result<Option<Attr>> {
         let _alone = self.searches.changing.write();
-        self.inodes.names(ino).into_iter().find_map(|(parent, name)| {
-            let dir = self.dir(parent).ok()?;
-            self.store.stat(Target::Name(&dir, &name)).ok().filter(|attr| attr.ino == ino)
-        })
+        for (parent, name) in self.inodes.names(ino) {
+            let Ok(dir) = self.dir(parent) else { continue };
+            match self.store.stat(Target::Name(&dir, &name)) {
+                Ok(attr) if attr.ino == ino => return Ok(Some(attr)),
+                Err(wait @ store::Error::WouldWait(_)) => return Err(wait.into()),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     fn confirm(&self, numbers: &[u64], names: &HashMap<u64, Name>) -> Vec<Result<Entry>> {

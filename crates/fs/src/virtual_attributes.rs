@@ -1,7 +1,7 @@
 //! S3's headers as extended attributes: what HeadObject would answer, and requests for another encryption.
 
 use super::{Fs, Reached, Refusal, Result};
-use kmsfs_kms::Caller;
+use kmsfs_kms::{Caller, Waits};
 use kmsfs_sse::request::{ALGORITHM, BUCKET_KEY_ENABLED, CONTEXT, KEY_ID};
 use kmsfs_sse::{Algorithm, Configuration, Request, resolve};
 use kmsfs_store::Object;
@@ -23,7 +23,8 @@ pub enum Virtual {
     Encryption,
     /// Of an empty object, set only: a whole request, as JSON.
     Request,
-    /// Of the root, set only: a checkpoint.
+    /// Of the root: a checkpoint is made when it is asked for, or set. While an attribute is set the kernel lets nobody
+    /// look up names in the directory that it does not know yet.
     Sync,
     /// Set only: a piece of a change of many objects' encryption.
     Reencrypt,
@@ -54,11 +55,29 @@ impl Virtual {
     }
 }
 
+impl Virtual {
+    pub(super) fn getting_waits(self) -> Waits {
+        if self == Self::Sync { Waits::Disk } else { Waits::Nothing }
+    }
+
+    pub(super) fn setting_waits(self) -> Waits {
+        match self {
+            Self::Header(_) | Self::Request | Self::Sync => Waits::Disk,
+            // Each object's refusal is told with the others', so nothing is begun that has to be done again.
+            Self::Reencrypt => Waits::Kms,
+            Self::Etag | Self::Head | Self::Refusal | Self::Encryption | Self::Reencrypted(_) | Self::Unknown => {
+                Waits::Nothing
+            }
+        }
+    }
+}
+
 impl Fs {
     pub(super) fn get_virtual(&self, ino: u64, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
         match name {
             Virtual::Encryption => self.directory_encryption(ino),
-            Virtual::Request | Virtual::Sync | Virtual::Reencrypt | Virtual::Unknown | Virtual::Header(CONTEXT) => {
+            Virtual::Sync => self.sync(ino, caller).map(|()| b"1".to_vec()),
+            Virtual::Request | Virtual::Reencrypt | Virtual::Unknown | Virtual::Header(CONTEXT) => {
                 Err(Refusal::NoAttribute)
             }
             Virtual::Reencrypted(token) => self.reencrypted(token, caller),

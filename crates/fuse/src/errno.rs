@@ -41,6 +41,8 @@ pub fn errno(refusal: &Refusal) -> i32 {
         Refusal::NoRoom => libc::ERANGE,
         Refusal::UnreadableConfiguration { .. } => libc::EIO,
         Refusal::Unwritten(cause) => errno(cause),
+        // Nobody is told: the request is done again.
+        Refusal::WouldWait(_) => libc::EAGAIN,
         Refusal::Request(cause) | Refusal::Configuration { cause, .. } => of_request(cause),
         Refusal::Store(error) => of_store(error),
     }
@@ -56,6 +58,7 @@ fn of_store(error: &StoreError) -> i32 {
         StoreError::Locked => libc::EACCES,
         StoreError::NeedsReencryption => libc::EOPNOTSUPP,
         StoreError::ReadOnly => libc::EROFS,
+        StoreError::WouldWait(_) => libc::EAGAIN,
     }
 }
 
@@ -64,6 +67,7 @@ fn of_request(error: &RequestError) -> i32 {
         RequestError::Kms(error) => of_kms(error.code),
         error if error.is_not_implemented() => libc::EOPNOTSUPP,
         RequestError::Invalid { .. } => libc::EINVAL,
+        RequestError::WouldWait(_) => libc::EAGAIN,
     }
 }
 
@@ -135,14 +139,14 @@ pub fn log_line(call: &str, refusal: &Refusal) -> Option<(Level, String)> {
         | Refusal::Configuration { .. }
         | Refusal::Putter { .. } => Some((Level::Warn, refusal.to_string())),
         Refusal::UnreadableConfiguration { .. } => Some((Level::Error, refusal.to_string())),
-        Refusal::Request(_) | Refusal::Store(_) => Some((Level::Warn, format!("{call}: {refusal}"))),
+        Refusal::WouldWait(_) | Refusal::Request(_) | Refusal::Store(_) => Some((Level::Warn, format!("{call}: {refusal}"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmsfs_kms::Error as KmsError;
+    use kmsfs_kms::{Error as KmsError, Waits, WouldWait};
     use kmsfs_sse::BucketNameError;
     use std::collections::BTreeSet;
     use std::error::Error;
@@ -235,6 +239,7 @@ mod tests {
                 libc::EIO,
                 Some("ERROR b/f: it is not its owner's to put; nothing can be created below it"),
             ),
+            (WouldWait(Waits::Kms).into(), libc::EAGAIN, Some("WARN open: this thread must not wait for the KMS")),
             (corrupt(), libc::EIO, Some("WARN open: b/f: torn")),
             (StoreError::Errno(libc::ENOSPC).into(), libc::ENOSPC, None),
             (StoreError::Locked.into(), libc::EACCES, None),

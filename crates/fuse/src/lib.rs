@@ -6,6 +6,7 @@
 
 mod answer;
 mod codec;
+mod crew;
 mod errno;
 mod mount;
 mod mountinfo;
@@ -17,7 +18,6 @@ mod runner;
 mod statistics;
 mod status;
 mod transport;
-mod workers;
 
 pub use errno::errno;
 pub use mount::{AskAttributes, MountOptions, Mounted, TYPE, mount};

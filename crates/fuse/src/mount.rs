@@ -1,12 +1,12 @@
 //! Mounting, serving, unmounting.
 
+use super::crew::Crew;
 use super::nodes::Numbers;
 use super::perform;
 use super::place::Place;
 use super::runner::Runner;
 use super::statistics::Statistics;
 use super::transport::fuser::Transport;
-use super::workers::Crew;
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use kmsfs_fs::{Fs, KernelCache, Stale};
 use rustix::process::{getgid, getuid};
@@ -97,7 +97,7 @@ pub fn mount(
     // The mount goes if it would lack one of its threads.
     let threads = || {
         before_threads()?;
-        crew.start()?;
+        crew.start(fs.store().keys().may_wait())?;
         send_invalidations(&fs, session.notifier())?;
         drop_what_is_revoked(&fs, session.notifier(), ask_attributes)
     };

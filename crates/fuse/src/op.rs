@@ -1,8 +1,8 @@
 //! Requests of the kernel as values: what one asks for, about which inode, and on whose behalf.
 
 use super::statistics::Call;
-use kmsfs_fs::{Changes, Range};
-use kmsfs_kms::Caller;
+use kmsfs_fs::{Changes, Fs, LONG, Range};
+use kmsfs_kms::{Caller, Waits};
 use kmsfs_store::SeekTo;
 use kmsfs_store::backend::{Rename, XattrFlags};
 use std::borrow::Cow;
@@ -171,6 +171,63 @@ pub enum WrittenBy {
 }
 
 impl Request<'_> {
+    /// What a thread has to be free to wait for that begins this. With `Nothing` an event loop begins it, and ends it
+    /// unless it turns out on the way that it has to wait: then another thread does it from the beginning.
+    pub fn waits(&self, fs: &Fs) -> Waits {
+        match &self.op {
+            // Each is a sync, or goes through much.
+            Op::Fsync { .. } | Op::FsyncDir | Op::CopyFileRange { .. } | Op::Find | Op::FindAbove => Waits::Disk,
+            Op::Fallocate { range, .. } if range.len > LONG => Waits::Disk,
+            Op::LSeek { handle, offset, to } if fs.seek_takes_long(*handle, *offset, *to) => Waits::Disk,
+            // Each commits what it has made, when it cannot be begun anew any more.
+            Op::MkNod { mode, .. } if matches!(mode & libc::S_IFMT, 0 | libc::S_IFREG) => Waits::Disk,
+            Op::Create { name, .. } if Fs::is_configuration(name) => Waits::Disk,
+            // What becomes a configuration, or ceases to be one, gets another key.
+            Op::Link { name, .. } if Fs::is_configuration(name) => Waits::Disk,
+            Op::Rename { name, to_name, .. } if Fs::is_configuration(name) || Fs::is_configuration(to_name) => {
+                Waits::Disk
+            }
+            Op::SetXattr { name, .. } => Fs::setting_waits(name),
+            Op::GetXattr { name, .. } => Fs::getting_waits(name),
+            // They may ask the KMS for data keys, or for permission to use one.
+            Op::Open { .. }
+            | Op::Create { .. }
+            | Op::Read { .. }
+            // They may append to the redo log too, and so have to wait for a checkpoint.
+            | Op::MkNod { .. }
+            | Op::SetAttr { .. }
+            | Op::Link { .. }
+            | Op::Rename { .. }
+            | Op::Unlink { .. }
+            | Op::RmDir { .. }
+            | Op::Write { .. }
+            | Op::Flush { .. }
+            | Op::Fallocate { .. }
+            // They may have to read through what a crash left.
+            | Op::Lookup { .. }
+            | Op::GetAttr { .. }
+            | Op::ReadDirPlus { .. }
+            // They never wait.
+            | Op::RemoveXattr { .. }
+            | Op::ListXattr { .. }
+            | Op::Forget { .. }
+            | Op::ReadLink
+            | Op::MkDir { .. }
+            | Op::Symlink { .. }
+            | Op::Release { .. }
+            | Op::ReadDir { .. }
+            | Op::StatFs
+            | Op::Status { .. }
+            | Op::LSeek { .. } => Waits::Nothing,
+        }
+    }
+
+    /// Whether the kernel has to write first what it holds of the inode: that counts as data, and it does not write it
+    /// before it asks.
+    pub fn is_after_write_back(&self, fs: &Fs) -> bool {
+        matches!(self.op, Op::LSeek { .. }) && fs.has_writers(self.ino)
+    }
+
     /// The same, with copies of what it borrowed.
     pub fn into_owned(self) -> Request<'static> {
         Request { ino: self.ino, caller: self.caller, op: self.op.into_owned() }

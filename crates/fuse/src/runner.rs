@@ -1,11 +1,13 @@
 //! Runs requests: what has to be done around each of them is done here, once.
 
 use super::answer::{Answer, Reply, Room};
+use super::crew::Crew;
+use super::errno::errno;
 use super::nodes::by_number::ByNumber;
 use super::op::{Op, Request};
 use super::perform::Mount;
-use super::workers::Crew;
-use kmsfs_fs::{LONG, Result};
+use kmsfs_fs::Result;
+use kmsfs_kms::{Waits, WouldWait, waits};
 use std::sync::{Arc, OnceLock};
 
 /// Has the kernel write what it holds of an inode, and waits for that: for event loops and workers to take it.
@@ -21,18 +23,6 @@ struct Shared {
     by_number: ByNumber,
     /// Set once the kernel can be told something.
     write_back: OnceLock<WriteBack>,
-}
-
-/// What a request may have to wait for, beyond the time that it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waits {
-    Never,
-    /// Until a checkpoint is over, if there is one.
-    ForCheckpoint,
-    /// For a disk, or much data.
-    ForDisk,
-    /// Until the kernel has written what it holds of the inode.
-    ForWriteBack,
 }
 
 impl Runner {
@@ -51,52 +41,56 @@ impl Runner {
     /// Has a request answered: at once, unless it would have to wait, since whoever calls takes other requests
     /// meanwhile.
     pub fn run<R: Reply>(&self, request: Request<'_>, reply: R) {
+        let fs = &self.mount().fs;
         if matches!(request.op, Op::Find | Op::FindAbove) {
-            return self.find(request.into_owned(), reply);
+            self.find(request.into_owned(), reply);
+        } else if request.is_after_write_back(fs) {
+            self.run_written_back(request.into_owned(), reply);
+        } else {
+            self.begin(request, reply);
         }
-        match self.waits(&request) {
-            Waits::Never => self.0.serve(&request, reply),
-            Waits::ForCheckpoint if !self.mount().fs.store().appends_wait() => self.0.serve(&request, reply),
-            Waits::ForCheckpoint | Waits::ForDisk => self.on_a_worker(request.into_owned(), reply),
-            // From neither an event loop nor a worker: these take what the kernel writes.
-            Waits::ForWriteBack => {
-                let (runner, request) = (self.clone(), request.into_owned());
-                self.0.crew.seekers.run(Box::new(move || {
-                    if let Some(write_back) = runner.0.write_back.get() {
-                        write_back(request.ino);
-                    }
-                    if runner.takes_long(&request) {
-                        runner.on_a_worker(request, reply);
-                    } else {
-                        runner.0.serve(&request, reply);
-                    }
-                }));
+    }
+
+    fn begin<R: Reply>(&self, request: Request<'_>, reply: R) {
+        match request.waits(&self.mount().fs) {
+            Waits::Nothing => self.serve(Waits::Nothing, request, reply),
+            what => self.hand_over(what, request.into_owned(), reply),
+        }
+    }
+
+    /// Does it on this thread, which waits for so much at most.
+    fn serve<R: Reply>(&self, most: Waits, request: Request<'_>, mut reply: R) {
+        if matches!(request.op, Op::Release { .. }) {
+            // Nobody waits for what comes of it.
+            reply.send(Ok(Answer::Done));
+            let _ = self.0.counted(&request.op, || self.mount().perform(&request, &mut Nowhere));
+            return;
+        }
+        match waits::within(most, || self.0.counted(&request.op, || self.mount().perform(&request, &mut reply))) {
+            Ok(answer) => reply.send(answer),
+            Err(WouldWait(what)) => self.hand_over(what, request.into_owned(), reply),
+        }
+    }
+
+    /// Has it done by a thread that may wait for that.
+    fn hand_over<R: Reply>(&self, what: Waits, request: Request<'static>, reply: R) {
+        let may_wait = self.mount().fs.store().keys().may_wait();
+        let (runner, ino) = (self.clone(), request.ino);
+        let job = move || runner.serve(what, request, reply);
+        self.0.crew.waiting_for(what, may_wait).run(ino, Box::new(job));
+    }
+
+    /// Has the kernel write first what it holds of the inode: from neither an event loop nor a worker, since these take
+    /// that.
+    fn run_written_back<R: Reply>(&self, request: Request<'static>, reply: R) {
+        let (runner, ino) = (self.clone(), request.ino);
+        let job = move || {
+            if let Some(write_back) = runner.0.write_back.get() {
+                write_back(ino);
             }
-        }
-    }
-
-    fn waits(&self, request: &Request<'_>) -> Waits {
-        match request.op {
-            Op::Fsync { .. } | Op::FsyncDir | Op::CopyFileRange { .. } => Waits::ForDisk,
-            Op::Fallocate { range, .. } if range.len > LONG => Waits::ForDisk,
-            Op::SetAttr { .. } | Op::Rename { .. } | Op::Write { .. } | Op::Flush { .. } | Op::Fallocate { .. } => {
-                Waits::ForCheckpoint
-            }
-            // What the kernel has not written yet counts as data, and it does not write it before it asks.
-            Op::LSeek { .. } if self.mount().fs.has_writers(request.ino) => Waits::ForWriteBack,
-            Op::LSeek { .. } if self.takes_long(request) => Waits::ForDisk,
-            _ => Waits::Never,
-        }
-    }
-
-    fn takes_long(&self, request: &Request<'_>) -> bool {
-        let Op::LSeek { handle, offset, to } = request.op else { return false };
-        self.mount().fs.seek_takes_long(handle, offset, to)
-    }
-
-    fn on_a_worker<R: Reply>(&self, request: Request<'static>, reply: R) {
-        let shared = self.0.clone();
-        self.0.crew.workers.run(Box::new(move || shared.serve(&request, reply)));
+            runner.begin(request, reply);
+        };
+        self.0.crew.seekers.run(ino, Box::new(job));
     }
 
     /// Answers once the inode is found, which may take a walk of the whole tree.
@@ -108,35 +102,29 @@ impl Runner {
         };
         let ino = match number {
             Ok(ino) => ino,
-            Err(error) => return reply.send(shared.counted(&request.op, || Err(error))),
+            Err(error) => return reply.send(shared.answer(&request.op, Err(error))),
         };
         let waiting = shared.clone();
-        let found = move |found: Result<_>| reply.send(waiting.counted(&request.op, || found.map(Answer::Entry)));
+        let found = move |found: Result<_>| reply.send(waiting.answer(&request.op, found.map(Answer::Entry)));
         if shared.by_number.wait(ino, Box::new(found)) {
             let shared = shared.clone();
-            self.0.crew.workers.run(Box::new(move || shared.by_number.search(&shared.mount.fs)));
+            let search = move || shared.by_number.search(&shared.mount.fs);
+            self.0.crew.waiting_for(Waits::Disk, false).run(ino, Box::new(search));
         }
     }
 }
 
 impl Shared {
-    /// Does it on this thread and sends the answer.
-    fn serve<R: Reply>(&self, request: &Request<'_>, mut reply: R) {
-        if matches!(request.op, Op::Release { .. }) {
-            // Nobody waits for what comes of it.
-            reply.send(Ok(Answer::Done));
-            let _ = self.attempt(request, &mut Nowhere);
-            return;
-        }
-        let answer = self.attempt(request, &mut reply);
-        reply.send(answer);
+    /// Of what was done by a thread that may wait for everything.
+    fn answer(&self, op: &Op<'_>, done: Result<Answer>) -> std::result::Result<Answer, i32> {
+        self.counted(op, || done).unwrap_or_else(|wait| Err(errno(&wait.into())))
     }
 
-    fn attempt(&self, request: &Request<'_>, room: &mut dyn Room) -> std::result::Result<Answer, i32> {
-        self.counted(&request.op, || self.mount.perform(request, room))
-    }
-
-    fn counted(&self, op: &Op<'_>, act: impl FnOnce() -> Result<Answer>) -> std::result::Result<Answer, i32> {
+    fn counted(
+        &self,
+        op: &Op<'_>,
+        act: impl FnOnce() -> Result<Answer>,
+    ) -> std::result::Result<std::result::Result<Answer, i32>, WouldWait> {
         self.mount.statistics.attempt(op, act)
     }
 }

@@ -4,6 +4,7 @@ use super::answer::Answer;
 use super::errno::{errno, log_line};
 use super::op::Op;
 use kmsfs_fs::Refusal;
+use kmsfs_kms::WouldWait;
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,8 +105,13 @@ impl Default for Statistics {
 
 impl Statistics {
     /// Does it and counts it; logs what an errno does not tell, and makes an EIO of a panic instead of losing an event
-    /// loop. Returns the answer or the errno that the program sees.
-    pub fn attempt(&self, op: &Op<'_>, act: impl FnOnce() -> Result<Answer, Refusal>) -> Result<Answer, i32> {
+    /// loop. Returns the answer or the errno that the program sees; what is to be done again by another thread counts
+    /// as not done.
+    pub fn attempt(
+        &self,
+        op: &Op<'_>,
+        act: impl FnOnce() -> Result<Answer, Refusal>,
+    ) -> Result<Result<Answer, i32>, WouldWait> {
         let counter = op.call().map(|call| &self.counters[call as usize]);
         if let Some(counter) = counter {
             counter.calls.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +119,13 @@ impl Statistics {
         let errno = match catch_unwind(AssertUnwindSafe(act)) {
             Ok(Ok(answer)) => {
                 self.count_bytes(op, &answer);
-                return Ok(answer);
+                return Ok(Ok(answer));
+            }
+            Ok(Err(Refusal::WouldWait(wait))) => {
+                if let Some(counter) = counter {
+                    counter.calls.fetch_sub(1, Ordering::Relaxed);
+                }
+                return Err(wait);
             }
             Ok(Err(refusal)) => {
                 if let Some((level, line)) = log_line(&name(op), &refusal) {
@@ -130,7 +142,7 @@ impl Statistics {
         if let (Some(counter), false) = (counter, matches!(errno, libc::ENOENT | libc::ENODATA)) {
             counter.errors.fetch_add(1, Ordering::Relaxed);
         }
-        Err(errno)
+        Ok(Err(errno))
     }
 
     fn count_bytes(&self, op: &Op<'_>, answer: &Answer) {
@@ -176,6 +188,7 @@ fn name(op: &Op<'_>) -> String {
 mod tests {
     use super::super::codec;
     use super::*;
+    use kmsfs_kms::Waits;
     use std::ffi::OsStr;
 
     #[test]
@@ -187,15 +200,17 @@ mod tests {
     fn calls_and_errors_are_counted_and_what_is_missing_is_no_error() {
         let statistics = Statistics::default();
         let (open, read) = (Op::Open { truncate: false, write: false }, read_of(10));
-        assert!(matches!(statistics.attempt(&open, || Ok(Answer::Done)), Ok(Answer::Done)));
+        let wait = WouldWait(Waits::Kms);
+        assert_eq!(statistics.attempt(&open, || Err(wait.into())).unwrap_err(), wait);
+        assert!(matches!(statistics.attempt(&open, || Ok(Answer::Done)), Ok(Ok(Answer::Done))));
         for (refusal, errno) in [(Refusal::NotFound, libc::ENOENT), (Refusal::Revoked, libc::EACCES)] {
             let refused = statistics.attempt(&codec::lookup(OsStr::new("a")), || Err(refusal));
-            assert_eq!(refused.unwrap_err(), errno);
+            assert_eq!(refused.unwrap().unwrap_err(), errno);
         }
-        assert_eq!(statistics.attempt(&read, || panic!("as a bug would")).unwrap_err(), libc::EIO);
-        assert!(statistics.attempt(&read, || Ok(Answer::Filled(10))).is_ok());
+        assert_eq!(statistics.attempt(&read, || panic!("as a bug would")).unwrap().unwrap_err(), libc::EIO);
+        assert!(statistics.attempt(&read, || Ok(Answer::Filled(10))).unwrap().is_ok());
         assert!(
-            statistics.attempt(&Op::Status { size: 0 }, || Ok(Answer::Done)).is_ok(),
+            statistics.attempt(&Op::Status { size: 0 }, || Ok(Answer::Done)).unwrap().is_ok(),
             "nobody uses the mount by it"
         );
         let shown = statistics.to_json();

@@ -9,11 +9,13 @@ pub mod iam;
 pub mod policy;
 mod principal;
 mod processes;
+pub mod waits;
 
 pub use caller::Caller;
 pub use error::{Code, Error, Kind};
 pub use principal::{AccessKeyId, Principal, SignedRequest};
 pub use processes::{read_process, read_processes_through};
+pub use waits::{Waits, WouldWait};
 
 use kmsfs_crypto::SecretKey;
 use std::collections::BTreeMap;
@@ -78,8 +80,8 @@ pub trait Kms: Send + Sync {
     }
 
     /// Whether a call may take longer than a computation and a write to memory do: because the KMS is elsewhere, or has
-    /// to tell somebody of each call. Whoever must not be kept waiting then leaves its calls to another thread. The
-    /// default is for a KMS of this process.
+    /// to tell somebody of each call. Whoever must not be kept waiting ([`waits`]) then leaves its calls to another
+    /// thread. The default is for a KMS of this process.
     fn may_wait(&self) -> bool {
         false
     }

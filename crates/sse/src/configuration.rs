@@ -211,7 +211,7 @@ mod tests {
                 let finding = message.strip_prefix("the encryption configuration is refused: ").unwrap_or(&message);
                 (code, finding.split(". It should look like").next().unwrap().to_owned())
             }
-            RequestError::Kms(error) => panic!("{error:?}"),
+            error => panic!("{error:?}"),
         }
     }
 

@@ -7,6 +7,9 @@ pub enum RequestError {
     /// KMS refused, or could not be asked.
     #[error("{}: {}", s3_code(.0.code), .0.message)]
     Kms(#[from] kms::Error),
+    /// Nobody was asked: it takes a thread that may wait for the KMS.
+    #[error(transparent)]
+    WouldWait(#[from] kms::WouldWait),
     /// S3's `InvalidArgument`, `MalformedXML` and the like: code and message.
     #[error("{code}: {message}")]
     Invalid {

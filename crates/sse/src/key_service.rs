@@ -4,7 +4,7 @@ use super::bucket_keys::{BucketKey, BucketKeys, Limits};
 use super::wrapping::Wrapping;
 use super::{Algorithm, Encryption, RequestError, WrappedDataKey, arn, request};
 use kmsfs_crypto::{DataKey, SecretKey};
-use kmsfs_kms::{self as kms, EncryptionContext, Kms, Operation, Principal, ServiceKey};
+use kmsfs_kms::{self as kms, EncryptionContext, Kms, Operation, Principal, ServiceKey, Waits, WouldWait, waits};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,15 +76,15 @@ impl KeyService {
             }
             Wrapping::Kms { key_id } => {
                 let context = context(want, arn::object(bucket, key))?;
-                let generated = self.kms.generate_data_key(key_id, &context, caller)?;
+                let generated = self.kms()?.generate_data_key(key_id, &context, caller)?;
                 let wrapped = wrapped_by_kms(generated.key_arn, context, generated.ciphertext_blob);
                 Ok((generated.plaintext.into(), wrapped))
             }
             Wrapping::Dual { key_id } => {
                 let context = context(want, arn::object(bucket, key))?;
-                let outer = self.kms.generate_data_key(key_id, &context, caller)?;
+                let outer = self.kms()?.generate_data_key(key_id, &context, caller)?;
                 // By its ARN: an alias may be moved in between.
-                let inner = self.kms.generate_data_key(&outer.key_arn, &context, caller)?;
+                let inner = self.kms()?.generate_data_key(&outer.key_arn, &context, caller)?;
                 let blobs = (outer.ciphertext_blob, inner.ciphertext_blob);
                 let wrapped = wrapped_twice(outer.key_arn, context, blobs);
                 Ok((DataKey::Dual { outer: outer.plaintext, inner: inner.plaintext }, wrapped))
@@ -107,7 +107,8 @@ impl KeyService {
         let Some(inner_blob) = &wrapped.inner_blob else {
             return Ok(DataKey::Single(self.unwrap_single(wrapped, caller)?));
         };
-        let decrypt = |blob: &[u8]| self.kms.decrypt(&wrapped.key_arn, blob, &wrapped.context, caller);
+        let kms = self.kms()?;
+        let decrypt = |blob: &[u8]| kms.decrypt(&wrapped.key_arn, blob, &wrapped.context, caller);
         Ok(DataKey::Dual { outer: decrypt(&wrapped.ciphertext_blob)?, inner: decrypt(inner_blob)? })
     }
 
@@ -115,7 +116,7 @@ impl KeyService {
         match (wrapped.algorithm, &wrapped.under_bucket_key) {
             (Algorithm::Aes256, None) => Ok(self.service.decrypt(&wrapped.ciphertext_blob, &wrapped.context)?),
             (Algorithm::AwsKms, None) => {
-                Ok(self.kms.decrypt(&wrapped.key_arn, &wrapped.ciphertext_blob, &wrapped.context, caller)?)
+                Ok(self.kms()?.decrypt(&wrapped.key_arn, &wrapped.ciphertext_blob, &wrapped.context, caller)?)
             }
             (Algorithm::AwsKms, Some(under_bucket_key)) => {
                 let bucket_key = self.bucket_key_of(wrapped, caller)?;
@@ -146,7 +147,7 @@ impl KeyService {
             }
             (Wrapping::Kms { key_id }, DataKey::Single(data_key)) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let (key_arn, blob) = self.kms.encrypt(key_id, data_key, &context, caller)?;
+                let (key_arn, blob) = self.kms()?.encrypt(key_id, data_key, &context, caller)?;
                 Ok(wrapped_by_kms(key_arn, context, blob))
             }
             (Wrapping::BucketKey { key_id }, DataKey::Single(data_key)) => {
@@ -154,8 +155,8 @@ impl KeyService {
             }
             (Wrapping::Dual { key_id }, DataKey::Dual { outer, inner }) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let (key_arn, outer) = self.kms.encrypt(key_id, outer, &context, caller)?;
-                let (key_arn, inner) = self.kms.encrypt(&key_arn, inner, &context, caller)?;
+                let (key_arn, outer) = self.kms()?.encrypt(key_id, outer, &context, caller)?;
+                let (key_arn, inner) = self.kms()?.encrypt(&key_arn, inner, &context, caller)?;
                 Ok(wrapped_twice(key_arn, context, (outer, inner)))
             }
             (Wrapping::Dual { .. }, DataKey::Single(_)) | (_, DataKey::Dual { .. }) => {
@@ -175,13 +176,13 @@ impl KeyService {
     ) -> Result<Option<String>, RequestError> {
         let caller = &caller.into();
         let Some((key_id, context)) = kms_key(want, bucket)? else { return Ok(None) };
-        match self.kms.describe_key(key_id, caller) {
+        match self.kms()?.describe_key(key_id, caller) {
             Ok(key_arn) => {
-                self.kms.authorize(key_id, Operation::Encrypt, &context, caller)?;
+                self.kms()?.authorize(key_id, Operation::Encrypt, &context, caller)?;
                 Ok(Some(key_arn))
             }
             Err(error) if error.code == kms::Code::AccessDenied => {
-                let (key_arn, _) = self.kms.encrypt(key_id, &SecretKey::random(), &context, caller)?;
+                let (key_arn, _) = self.kms()?.encrypt(key_id, &SecretKey::random(), &context, caller)?;
                 Ok(Some(key_arn))
             }
             Err(error) => Err(error.into()),
@@ -196,7 +197,25 @@ impl KeyService {
         caller: impl Into<Principal>,
     ) -> Result<(), RequestError> {
         let Some((key_id, context)) = kms_key(want, bucket)? else { return Ok(()) };
-        Ok(self.kms.authorize(key_id, Operation::Encrypt, &context, &caller.into())?)
+        Ok(self.kms()?.authorize(key_id, Operation::Encrypt, &context, &caller.into())?)
+    }
+
+    /// An error if calls of the KMS may take their time, and this thread must not wait for it.
+    pub fn may_ask(&self) -> Result<(), WouldWait> {
+        self.kms().map(drop)
+    }
+
+    /// The KMS, for a call.
+    fn kms(&self) -> Result<&dyn Kms, WouldWait> {
+        if self.kms.may_wait() {
+            waits::may_wait(Waits::Kms)?;
+        }
+        Ok(&*self.kms)
+    }
+
+    /// As [`Kms::may_wait`].
+    pub fn may_wait(&self) -> bool {
+        self.kms.may_wait()
     }
 
     /// The key of the service itself.
@@ -223,9 +242,11 @@ impl KeyService {
         caller: &Principal,
     ) -> Result<WrappedDataKey, RequestError> {
         let context = context(want, arn::bucket(bucket))?;
+        // Before the bucket key's lock, which others hold while they ask.
+        let kms = self.kms()?;
         let requested = Requested { key_id: key_id.to_owned(), context: context.clone(), uid: caller.uid() };
         let found = self.for_new.get(&requested, (self.clock)(), || {
-            let generated = self.kms.generate_data_key(key_id, &context, caller)?;
+            let generated = kms.generate_data_key(key_id, &context, caller)?;
             Ok::<_, RequestError>(BucketKey {
                 key_arn: generated.key_arn,
                 secret: generated.plaintext,
@@ -236,8 +257,7 @@ impl KeyService {
         })?;
         let bucket_key = found.bucket_key;
         if found.cached {
-            self.kms
-                .authorize(&bucket_key.key_arn, Operation::GenerateDataKey, &context, caller)
+            kms.authorize(&bucket_key.key_arn, Operation::GenerateDataKey, &context, caller)
                 .inspect_err(|_| self.for_new.forget(&requested))?;
         }
         let under_bucket_key = bucket_key.wrap(data_key, &arn::object(bucket, key));
@@ -249,6 +269,7 @@ impl KeyService {
 
     fn bucket_key_of(&self, wrapped: &WrappedDataKey, caller: &Principal) -> Result<Arc<BucketKey>, RequestError> {
         let WrappedDataKey { key_arn, context, ciphertext_blob, .. } = wrapped;
+        let kms = self.kms()?;
         let stored = Stored {
             key_arn: key_arn.clone(),
             context: context.clone(),
@@ -256,7 +277,7 @@ impl KeyService {
             uid: caller.uid(),
         };
         let found = self.for_existing.get(&stored, (self.clock)(), || {
-            let secret = self.kms.decrypt(key_arn, ciphertext_blob, context, caller)?;
+            let secret = kms.decrypt(key_arn, ciphertext_blob, context, caller)?;
             let (key_arn, ciphertext_blob) = (key_arn.clone(), ciphertext_blob.clone());
             Ok::<_, RequestError>(BucketKey {
                 key_arn,
@@ -267,8 +288,7 @@ impl KeyService {
             })
         })?;
         if found.cached {
-            self.kms
-                .authorize(key_arn, Operation::Decrypt, context, caller)
+            kms.authorize(key_arn, Operation::Decrypt, context, caller)
                 .inspect_err(|_| self.for_existing.forget(&stored))?;
         }
         Ok(found.bucket_key)

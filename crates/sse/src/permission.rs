@@ -16,7 +16,8 @@ impl KeyService {
     }
 
     /// Whether KMS would let this caller use that key now, without using it. `None` if KMS cannot be asked: then
-    /// nothing changes, neither for those who were allowed nor for those who were not.
+    /// nothing changes, neither for those who were allowed nor for those who were not. For threads that may wait for
+    /// the KMS ([`KeyService::may_ask`]).
     pub fn permits(
         &self,
         key_arn: &str,

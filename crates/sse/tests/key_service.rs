@@ -78,7 +78,7 @@ fn print(key: DataKey) -> [u8; 32] {
 fn code(error: RequestError) -> Code {
     match error {
         RequestError::Kms(error) => error.code,
-        RequestError::Invalid { code, message } => panic!("{code}: {message}"),
+        other => panic!("{other}"),
     }
 }
 

@@ -1,4 +1,5 @@
 use kmsfs_format::Malformed;
+use kmsfs_kms::WouldWait;
 use kmsfs_sse::RequestError;
 use std::fmt;
 use std::io;
@@ -14,7 +15,10 @@ pub enum Error {
     Corrupt(String),
     /// The KMS or the request was refused.
     #[error(transparent)]
-    Sse(#[from] RequestError),
+    Sse(RequestError),
+    /// Nothing was done that doing it again would not do too: it takes a thread that may wait.
+    #[error(transparent)]
+    WouldWait(#[from] WouldWait),
     /// The object's data keys are not in memory: they were zeroized because nobody who has it open may use its KMS key.
     /// `Store::unlock` asks for them.
     #[error("the object's data key has been given up")]
@@ -86,6 +90,15 @@ impl From<io::Error> for Error {
 impl From<rustix::io::Errno> for Error {
     fn from(errno: rustix::io::Errno) -> Self {
         Self::Errno(errno.raw_os_error())
+    }
+}
+
+impl From<RequestError> for Error {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::WouldWait(wait) => Self::WouldWait(wait),
+            error => Self::Sse(error),
+        }
     }
 }
 

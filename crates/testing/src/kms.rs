@@ -359,6 +359,11 @@ impl Kms for Moody {
         !self.seems_for_everybody.load(Ordering::SeqCst)
     }
 
+    /// As of a KMS that is elsewhere.
+    fn may_wait(&self) -> bool {
+        true
+    }
+
     fn version(&self) -> u64 {
         self.version.load(Ordering::SeqCst)
     }

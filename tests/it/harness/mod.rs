@@ -6,11 +6,13 @@
 mod disk;
 mod files;
 mod mount;
+mod served;
 mod system;
 
 pub use disk::Disk;
 pub use files::*;
 pub use mount::{Mount, Mounting};
+pub use served::{Served, WATCHER};
 pub use system::NOBODY;
 
 use rustix::fs::FlockOperation;

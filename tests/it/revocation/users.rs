@@ -1,85 +1,36 @@
 //! Two users on one mount, one of whom is denied: over a KMS that the test commands, served by the test's own process.
 
 use super::judged::{ANN, BOB, MoodyFs};
-use crate::harness::wait_until;
-use kmsfs_fuse::{self as fuse, MountOptions, Place};
+use crate::harness::{Served, wait_until};
 use kmsfs_kms::Caller;
 use kmsfs_store::backend::RealBackend;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use tempfile::TempDir;
 
-/// A mount of a file system in this process.
-struct Served {
+/// A mount of a bucket under a KMS that the test commands.
+struct Bucket {
+    served: Served,
     moody: MoodyFs,
-    dir: TempDir,
-    place: fuse::Place,
-    ended: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    _store: TempDir,
 }
 
-impl Served {
+impl Bucket {
     fn new(writeback_cache: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("store")).unwrap();
-        let moody = MoodyFs::over(RealBackend::open(&dir.path().join("store")).unwrap(), false);
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let mountpoint = dir.path().join("mnt");
-        std::fs::create_dir(&mountpoint).unwrap();
-        let options = MountOptions {
-            mountpoint,
-            source: "test".into(),
-            read_only: false,
-            allow_other: true,
-            writeback_cache,
-            threads: 2,
-            suid: false,
-            dev: false,
-            exec: true,
-            noatime: false,
-            sync: false,
-            dirsync: false,
-        };
-        let root = options.mountpoint.clone();
-        let ask = Box::new(move |path: &Path| drop(std::fs::metadata(root.join(path))));
-        let mounted = fuse::mount(moody.fs.clone(), &options, ask, || Ok(())).unwrap();
-        let place = Place::at(&options.mountpoint).unwrap();
-        let ended = Arc::new(AtomicBool::new(false));
-        let (fs, stop) = (moody.fs.clone(), ended.clone());
-        let served = thread::spawn(move || mounted.run().unwrap());
-        let watched = thread::spawn(move || {
-            while !stop.load(Ordering::SeqCst) {
-                fs.watch_keys();
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Self { moody, dir, place, ended, threads: vec![served, watched] }
+        let moody = MoodyFs::over(RealBackend::open(dir.path()).unwrap(), false);
+        Self { served: Served::new(&moody.fs, 2, writeback_cache), moody, _store: dir }
     }
 
     /// Whoever comes may make files in the bucket.
     fn open_to_all(&self) {
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
-        std::fs::set_permissions(self.dir.path().join("mnt/bucket"), everybody).unwrap();
+        std::fs::set_permissions(self.served.at("bucket"), everybody).unwrap();
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join("mnt/bucket").join(name)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.place.unmount(false).unwrap();
-        for thread in self.threads.drain(..) {
-            thread.join().unwrap();
-        }
-        self.moody.fs.stop_draining();
+        self.served.at("bucket").join(name)
     }
 }
 
@@ -201,7 +152,7 @@ struct Program {
 }
 
 impl Program {
-    fn new(served: &Served, name: &str, caller: &Caller) -> Self {
+    fn new(served: &Bucket, name: &str, caller: &Caller) -> Self {
         let (uid, gid) = (caller.uid.to_string(), caller.gid.to_string());
         let mut child = Command::new("setpriv")
             .args(["--reuid", &uid, "--regid", &gid, "--clear-groups", "--", "python3", "-c"])
@@ -243,7 +194,7 @@ impl Drop for Program {
 #[test]
 fn a_user_who_is_denied_reads_nothing_that_others_have_in_the_cache() {
     for writeback_cache in [true, false] {
-        let served = Served::new(writeback_cache);
+        let served = Bucket::new(writeback_cache);
         served.moody.kms.seem_for_everybody();
         served.moody.make("object", &vec![b'a'; 200_000]);
         let mut ann = Program::new(&served, "object", &ANN);
@@ -276,7 +227,7 @@ const ATTEMPTS: u32 = 300;
 #[test]
 fn a_user_who_is_denied_gets_nothing_through_an_open_handle_in_any_way() {
     for writeback_cache in [true, false] {
-        let served = Served::new(writeback_cache);
+        let served = Bucket::new(writeback_cache);
         served.moody.make("object", &vec![b'a'; 200_000]);
         served.open_to_all();
         let mut ann = Program::new(&served, "object", &ANN);

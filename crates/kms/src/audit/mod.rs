@@ -77,6 +77,8 @@ pub struct AuditLog {
     key: ChainKey,
     when_full: WhenFull,
     state: Mutex<State>,
+    /// Known without `state`, which others have while they wait.
+    may_wait: bool,
 }
 
 struct State {
@@ -123,7 +125,8 @@ impl AuditLog {
             Err(error) if !is_full(&error) || when_full == WhenFull::Refuse => return Err(error),
             _ => {}
         }
-        Ok(Self { key, when_full, state: Mutex::new(State { sink, dropped: 0 }) })
+        let may_wait = matches!(sink, Sink::Syslog(_));
+        Ok(Self { key, when_full, state: Mutex::new(State { sink, dropped: 0 }), may_wait })
     }
 
     /// Refuses what could not be recorded afterwards: to be called before something is changed.
@@ -161,7 +164,7 @@ impl AuditLog {
     /// Whether recording waits for another process: the daemon behind /dev/log takes records at its own pace. A file is
     /// appended to, under a lock that others hold for as long as that takes.
     pub fn may_wait(&self) -> bool {
-        matches!(self.state.lock().sink, Sink::Syslog(_))
+        self.may_wait
     }
 
     /// Makes durable what was recorded.

@@ -6,6 +6,7 @@ use crate::mistakes::Mistake;
 use crate::object::Noted;
 use crate::{Error, Result, Store};
 use kmsfs_format::sidecar::Place;
+use kmsfs_kms::{Waits, waits};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
 
@@ -23,10 +24,13 @@ enum Gate<'a> {
 const FEW: usize = 16;
 
 impl Store {
-    /// Leave to append. Makes room first, if the log is full.
+    /// Leave to append. Makes room first, if the log is full. By a thread that must not wait for a checkpoint
+    /// ([`waits`]) only if there is none, and none is due.
     pub(crate) fn permit(&self) -> Result<Permit<'_>> {
+        let may_wait = waits::may_wait(Waits::Disk);
         if self.needs_room() {
             self.writable()?;
+            may_wait?;
             let permit = self.permit_alone();
             // Not once more, if somebody else has made it meanwhile.
             if self.needs_room() {
@@ -35,7 +39,10 @@ impl Store {
             drop(permit);
             self.give_back();
         }
-        Ok(Permit(Gate::Shared(self.gate.read())))
+        Ok(Permit(Gate::Shared(match may_wait {
+            Ok(()) => self.gate.read(),
+            Err(wait) => self.gate.try_read().ok_or(wait)?,
+        })))
     }
 
     fn needs_room(&self) -> bool {
@@ -56,6 +63,7 @@ impl Store {
         if done.is_ok() || !self.log.is_cramped() {
             return done;
         }
+        waits::may_wait(Waits::Disk)?;
         let permit = self.permit_alone();
         self.checkpoint_under(&permit, false)?;
         // There is need of the space.
@@ -72,6 +80,7 @@ impl Store {
     /// Answers why an object was left behind, which hinders nobody else.
     pub(crate) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
         self.writable()?;
+        waits::may_wait(Waits::Disk)?;
         // Appends wait from here to the end, before taking any object's lock (K1).
         let done = self.checkpoint_under(&self.permit_alone(), clean);
         self.give_back();

@@ -40,8 +40,10 @@ impl Object {
     /// still be overwritten: in pieces that the log has room for, with a checkpoint wherever it is full.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         let written = self.write_at_once(offset, data);
-        if written.is_ok() || data.len() <= PIECE || !self.store.log.is_cramped() {
-            return written;
+        match written {
+            Ok(()) | Err(Error::WouldWait(_)) => return written,
+            Err(_) if data.len() <= PIECE || !self.store.log.is_cramped() => return written,
+            Err(_) => {}
         }
         // Up to the end of a piece, so that no chunk is written twice.
         let first = (PIECE - (offset % PIECE as u64) as usize).min(data.len());

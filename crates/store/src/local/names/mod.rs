@@ -16,6 +16,7 @@ use kmsfs_format::ObjectId;
 use kmsfs_format::header::Header;
 use kmsfs_format::layout::{BLOCK, CipherLen, Geometry};
 use kmsfs_format::sidecar::Place;
+use kmsfs_kms::{Waits, waits};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ impl Store {
                 if let Some(object) = self.loaded(attr.ino) {
                     object.correct(&mut attr);
                 } else {
-                    attr.size = self.plain_size(dir, name, &metadata);
+                    attr.size = self.plain_size(dir, name, &metadata)?;
                 }
             }
             libc::S_IFLNK => attr.size = Self::link_size(dir, name)?,
@@ -54,9 +55,9 @@ impl Store {
     }
 
     /// Without a key: from the file's length, or from the seal where a crash may have left the file longer.
-    fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> u64 {
-        if let Some(size) = self.size_after_crash(dir, name, metadata) {
-            return size;
+    fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> Result<u64> {
+        if let Some(size) = self.size_after_crash(dir, name, metadata)? {
+            return Ok(size);
         }
         let patch = self.patch_of(metadata.ino);
         let header = || {
@@ -69,7 +70,7 @@ impl Store {
         let len = match patch {
             Some(patch) => patch.len(metadata.len),
             None if self.may_be_longer(metadata.ctime) => match header() {
-                Some(header) => return header.seal.length.0,
+                Some(header) => return Ok(header.seal.length.0),
                 None => metadata.len,
             },
             None => metadata.len,
@@ -79,9 +80,10 @@ impl Store {
         let (single, dual) = (plain(Geometry::Single), plain(Geometry::Dual));
         // Up to 32 chunks both are the same; beyond, who has two layers is in the header.
         if single == dual || !self.has_dual_layers() {
-            return single;
+            return Ok(single);
         }
-        if header().is_some_and(|header| Geometry::of(header.suite) == Geometry::Dual) { dual } else { single }
+        let is_dual = header().is_some_and(|header| Geometry::of(header.suite) == Geometry::Dual);
+        Ok(if is_dual { dual } else { single })
     }
 
     /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)
@@ -110,7 +112,7 @@ impl Store {
     pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.writable()?;
         let ino = self.stat_name(dir, name)?.ino;
-        let _settling = self.settling(ino);
+        let _settling = self.settle(ino)?;
         self.changing(|| dir.backing.remove_dir(name))?;
         if dir.bucket.is_none() {
             // The record goes when the bucket is durably gone, so that no bucket is ever without one.
@@ -143,7 +145,7 @@ impl Store {
         self.writable()?;
         let going = self.going(dir, name, attr)?;
         let held = hold();
-        let _settling = self.settling(going.ino);
+        let _settling = self.settle(going.ino)?;
         self.changing(|| dir.backing.unlink(name))?;
         self.gone(going, dir);
         Ok(held)
@@ -183,11 +185,27 @@ impl Store {
     pub fn rename(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr, how: Rename) -> Result<()> {
         let source = self.stat_name(from, name)?;
         let target = self.stat_if_there(to, to_name)?;
+        self.sync_before_rename((from, name, &source), (to, to_name, target.as_ref()), how)?;
         self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, || ())
     }
 
-    /// Names of which `stat` has just shown what they stand for. `hold` is called before they change, and what takes
-    /// long is done by then.
+    /// N2: save-by-rename without fsync shows old or new after a crash, never EIO. To be called before `rename_known`,
+    /// by whoever holds nothing yet: it takes long.
+    pub fn sync_before_rename(
+        &self,
+        (from, name, source): (&Arc<Dir>, &OsStr, &Attr),
+        (to, to_name, target): (&Arc<Dir>, &OsStr, Option<&Attr>),
+        how: Rename,
+    ) -> Result<()> {
+        self.writable()?;
+        let Some(target) = target.filter(|target| target.ino != source.ino && how != Rename::NoReplace) else {
+            return Ok(());
+        };
+        self.sync_named(from, name, source)?;
+        if how == Rename::Exchange { self.sync_named(to, to_name, target) } else { Ok(()) }
+    }
+
+    /// Names of which `stat` has just shown what they stand for. `hold` is called before they change.
     pub fn rename_known<H>(
         &self,
         (from, name, source): (&Arc<Dir>, &OsStr, &Attr),
@@ -202,16 +220,10 @@ impl Store {
         if target.is_some_and(|target| target.ino == source.ino) && how.replaces() {
             return Ok(hold());
         }
-        if let Some(target) = target {
-            self.sync_before_rename(from, name, source)?;
-            if how == Rename::Exchange {
-                self.sync_before_rename(to, to_name, target)?;
-            }
-        }
         let replaced = target.filter(|_| how.replaces());
         let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
         let held = hold();
-        let settling = going.as_ref().map(|going| self.settling(going.ino));
+        let settling = going.as_ref().map(|going| self.settle(going.ino)).transpose()?;
         self.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
         if let Some(going) = going {
             self.gone(going, to);
@@ -236,8 +248,7 @@ impl Store {
         }
     }
 
-    /// N2: save-by-rename without fsync shows old or new after a crash, never EIO.
-    fn sync_before_rename(&self, dir: &Dir, name: &OsStr, source: &Attr) -> Result<()> {
+    fn sync_named(&self, dir: &Dir, name: &OsStr, source: &Attr) -> Result<()> {
         if source.mode & libc::S_IFMT != libc::S_IFREG || self.seeded.is(Mistake::RenameWithoutSync) {
             return Ok(());
         }
@@ -258,6 +269,10 @@ impl Store {
 
     pub fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
         self.writable()?;
+        if self.knows_a_crash() {
+            // To know its length may take waiting, and once it has the name there is no way back.
+            waits::may_wait(Waits::Disk)?;
+        }
         self.changing(|| from.backing.link(name, to.backing.as_ref(), to_name))?;
         self.made(to, to_name)
     }

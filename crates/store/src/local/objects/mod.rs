@@ -4,6 +4,7 @@ mod locking;
 pub(crate) mod memory;
 mod opening;
 pub(crate) mod reencryption;
+mod settling;
 
 use crate::backend::{Access, File};
 use crate::interleaving::found;
@@ -15,7 +16,7 @@ use crate::{Dir, Error, Held, Object, Result, Store};
 use kmsfs_format::ObjectId;
 use kmsfs_format::log_record::{Body, Record};
 use kmsfs_format::sidecar::Place;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
@@ -47,8 +48,7 @@ pub struct Objects {
     dead: Mutex<Vec<Dead>>,
     /// Objects that nobody has open, of which the log holds something.
     pinned: Mutex<Pinned>,
-    /// One at a time for each inode number that is being read in.
-    loading: Loading,
+    numbers: settling::Numbers,
     pub(crate) names: Names,
 }
 
@@ -58,19 +58,6 @@ struct Pinned {
     open: HashSet<u64>,
     /// Those of which the log holds the sidecar's record and nothing else.
     records: HashSet<u64>,
-}
-
-/// Inode numbers that somebody holds.
-#[derive(Default)]
-struct Loading {
-    held: Mutex<HashSet<u64>>,
-    freed: Condvar,
-}
-
-/// An inode number held by this thread; see `Store::settling`.
-pub struct Settling<'a> {
-    loading: &'a Loading,
-    ino: u64,
 }
 
 impl Store {
@@ -125,9 +112,9 @@ impl Store {
     fn for_program(&self, dir: &Dir, name: &OsStr, access: Access, mut file: Arc<dyn File>) -> Result<Arc<dyn File>> {
         let spare = || self.objects.spare.clear();
         let waits = || !self.read_only() && !self.objects.pinned.lock().open.is_empty();
-        let waiting = || waits() && self.checkpoint().is_ok() && spare();
-        for make_room in [&spare as &dyn Fn() -> bool, &waiting] {
-            if file.has_reserved_descriptor() && make_room() {
+        let waiting = || Ok(waits() && freed_by(self.checkpoint())? && spare());
+        for make_room in [&(|| Ok(spare())) as &dyn Fn() -> Result<bool>, &waiting] {
+            if file.has_reserved_descriptor() && make_room()? {
                 let ino = file.ino();
                 drop(file);
                 file = dir.backing.open_file(name, access)?;
@@ -197,13 +184,6 @@ impl Store {
         pinned.open.len() > self.max_pinned || pinned.records.len() > most
     }
 
-    /// Held while an inode number changes hands, and by nobody else for as long as the KMS may take to answer: from
-    /// before its last name goes until the object behind it is known to be dead, and while a new one comes into memory.
-    /// Backing file systems use a number again at once.
-    pub(crate) fn settling(&self, ino: u64) -> Settling<'_> {
-        self.objects.loading.hold(ino)
-    }
-
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
     /// held `settling` since before it removed the name.
     pub(crate) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
@@ -267,23 +247,6 @@ impl Store {
     }
 }
 
-impl Loading {
-    fn hold(&self, ino: u64) -> Settling<'_> {
-        let mut held = self.held.lock();
-        while !held.insert(ino) {
-            self.freed.wait(&mut held);
-        }
-        Settling { loading: self, ino }
-    }
-}
-
-impl Drop for Settling<'_> {
-    fn drop(&mut self) {
-        self.loading.held.lock().remove(&self.ino);
-        self.loading.freed.notify_all();
-    }
-}
-
 impl Objects {
     /// One handle more on an object in memory. Under the table's lock, so that nobody forgets it in between.
     fn hold(&self, ino: u64) -> Option<Arc<Object>> {
@@ -313,6 +276,14 @@ impl Objects {
             self.spare.remove(ino);
             self.by_id.lock().remove(&id);
         }
+    }
+}
+
+/// Whether a checkpoint freed what it could, unless it takes a thread that may wait for it.
+fn freed_by(checkpoint: Result<()>) -> Result<bool> {
+    match checkpoint {
+        Err(wait @ Error::WouldWait(_)) => Err(wait),
+        done => Ok(done.is_ok()),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::mistakes::Mistake;
 use crate::object::{Home, NewObject, Unverified};
 use crate::{Attr, Dir, Error, Object, Result, Store, Target, Wrapping};
 use kmsfs_crypto::DataKey;
-use kmsfs_kms::Caller;
+use kmsfs_kms::{Caller, Waits};
 use kmsfs_sse::{Encryption, WrappedDataKey};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Store {
         dir: &Dir,
         name: &OsStr,
         caller: &Caller,
-        judge: impl FnOnce(&Wrapping<'_>) -> std::result::Result<T, E>,
+        judge: impl Fn(&Wrapping<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<(Arc<Object>, T), E> {
         let bucket = &dir.in_bucket()?.name;
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
@@ -74,33 +74,49 @@ impl Store {
         let file = file.map_err(|error| Error::reaching(|| dir.show(name), error))?;
         let file = self.for_program(dir, name, access, file)?;
         let ino = file.ino();
-        let _settling = self.settling(ino);
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
-        if let Some(object) = self.objects.hold(ino) {
-            object.attach(home);
-            let judged = object.with_state(|state| judge(&Wrapping::of(state.keyed.sidecar())));
-            let allowed = judged.and_then(|judged| {
-                object.authorize(caller)?;
-                Ok(judged)
-            });
-            return match allowed {
-                Ok(judged) => Ok((object, judged)),
-                Err(error) => {
-                    self.release(&object);
-                    Err(error)
+        let opening = self.opening(ino)?;
+        let (object, judged, unsynced) = loop {
+            if let Some(object) = self.objects.hold(ino) {
+                object.attach(home);
+                drop(opening);
+                let judged = object.with_state(|state| judge(&Wrapping::of(state.keyed.sidecar())));
+                let allowed = judged.and_then(|judged| {
+                    object.authorize(caller)?;
+                    Ok(judged)
+                });
+                return match allowed {
+                    Ok(judged) => Ok((object, judged)),
+                    Err(error) => {
+                        self.release(&object);
+                        Err(error)
+                    }
+                };
+            }
+            let metadata = file.metadata().map_err(Error::from)?;
+            if metadata.nlink == 0 {
+                return Err(Error::Errno(libc::ENOENT).into());
+            }
+            let loaded = Unverified::read(self, home(), metadata, &|| dir.show(name), |found| {
+                let judged = judge(&Wrapping::of(&found.sidecar))?;
+                let unsynced = self.may_be_unsynced(file.as_ref(), Some(found.id()));
+                if unsynced {
+                    // It is read through, and what was cut is committed.
+                    opening.waits_for(Waits::Disk)?;
                 }
-            };
-        }
-        let metadata = file.metadata().map_err(Error::from)?;
-        if metadata.nlink == 0 {
-            return Err(Error::Errno(libc::ENOENT).into());
-        }
-        let (object, judged, unsynced) = Unverified::read(self, home(), metadata, &|| dir.show(name), |found| {
-            let judged = judge(&Wrapping::of(&found.sidecar))?;
-            let unsynced = self.may_be_unsynced(file.as_ref(), Some(found.id()));
-            let object = Object::load(self, found, bucket, dir.path_of(name), caller, unsynced)?;
-            Ok::<_, E>((Arc::new(object), judged, unsynced))
-        })?;
+                let path = dir.path_of(name);
+                let (keys, alone) = opening.ask(|| found.unwrap_keys(self, bucket, &path, caller));
+                let keys = keys?;
+                if !alone {
+                    return Ok(None);
+                }
+                let object = Object::load(self, found, keys, path, unsynced)?;
+                Ok::<_, E>(Some((Arc::new(object), judged, unsynced)))
+            })?;
+            if let Some(loaded) = loaded {
+                break loaded;
+            }
+        };
         let unsynced = unsynced || self.seeded.is(Mistake::SettledIsCut);
         let cut = unsynced && object.cut_back()?;
         let id = object.id();
@@ -147,7 +163,7 @@ impl Store {
     }
 
     /// Without one no object is less than what is there says.
-    fn knows_a_crash(&self) -> bool {
+    pub(crate) fn knows_a_crash(&self) -> bool {
         !self.crashes.is_empty() || self.untidy.is_some()
     }
 
@@ -159,16 +175,17 @@ impl Store {
 
     /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened,
     /// and settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
-    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Option<u64> {
+    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Result<Option<u64>> {
         if !self.knows_a_crash() {
-            return None;
+            return Ok(None);
         }
-        let file = dir.backing.open_file(name, Access::Read).ok()?;
+        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(None) };
         if !self.may_be_unsynced(file.as_ref(), None) {
-            return self.is_blank_of_version_1(file.as_ref()).then_some(0);
+            return Ok(self.is_blank_of_version_1(file.as_ref()).then_some(0));
         }
-        let store = self.me.upgrade()?;
-        match store.open_object(dir, name, &itself()) {
+        let Some(store) = self.me.upgrade() else { return Ok(None) };
+        Ok(match store.open_object(dir, name, &Caller::itself()) {
+            Err(wait @ Error::WouldWait(_)) => return Err(wait),
             Ok(object) => {
                 let size = object.with_state(crate::object::State::length);
                 store.release(&object);
@@ -176,7 +193,7 @@ impl Store {
             }
             Err(Error::Corrupt(_)) => Some(0),
             Err(_) => None,
-        }
+        })
     }
 
     /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged
@@ -279,10 +296,4 @@ impl Store {
         object.authorize(caller).inspect_err(|_| self.release(&object))?;
         Ok(Some(object))
     }
-}
-
-/// What the mount asks the KMS for of its own accord.
-fn itself() -> Caller {
-    use rustix::process::{getegid, geteuid, getpid};
-    Caller { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid: getpid().as_raw_nonzero().get().cast_unsigned() }
 }

@@ -15,6 +15,7 @@ use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
 use kmsfs_format::log_header::LogHeader;
+use kmsfs_kms::waits;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::ffi::OsStr;
 use std::io;
@@ -164,7 +165,8 @@ impl Store {
             return;
         }
         if let Err(error) = self.births.certify(file, object.id()) {
-            let synced = self.with_permit(|permit| object.sync_content(permit));
+            // It is made: there is no way back to a thread that may wait.
+            let synced = waits::whatever_it_takes(|| self.with_permit(|permit| object.sync_content(permit)));
             let show = object.show();
             ::log::info!("{show}: its birth cannot be noted ({error}), so it is synced at once");
             if let Err(error) = synced {

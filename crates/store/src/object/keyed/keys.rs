@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The data keys by the first key epoch that each serves, and the ciphers of the epochs that were met.
-pub(in crate::object) struct Keys {
+pub(crate) struct Keys {
     keys: Vec<(u16, Arc<ObjectKeys>)>,
     ciphers: RwLock<HashMap<u16, Arc<ChunkCipher>>>,
 }

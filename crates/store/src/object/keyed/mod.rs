@@ -2,7 +2,7 @@
 
 mod keys;
 
-pub(in crate::object) use keys::Keys;
+pub(crate) use keys::Keys;
 
 use crate::{Error, Result, Store};
 use kmsfs_crypto::{ChunkCipher, DataKey, ObjectKeys, ObjectParameters, Suite};

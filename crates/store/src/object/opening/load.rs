@@ -4,7 +4,7 @@ use crate::backend::{File, Metadata};
 use crate::mistakes::Mistake;
 use crate::object::content::{Content, Tables};
 use crate::object::durability::Durability;
-use crate::object::keyed::{Keyed, unwrap_keys};
+use crate::object::keyed::{Keyed, Keys, unwrap_keys};
 use crate::object::lifetime::{Home, Lifetime};
 use crate::object::opening::Unverified;
 use crate::object::shown::Shown;
@@ -42,23 +42,18 @@ impl Object {
         Ok(Self::with(store, ino, state, Vec::new()))
     }
 
-    /// Verifies downwards: data key, sidecar, seal, tag entries, the tree's top. `unsynced`: it may never have been
-    /// durable, so not all of it need be there.
+    /// Verifies downwards with the data keys: sidecar, seal, tag entries, the tree's top. `unsynced`: it may never have
+    /// been durable, so not all of it need be there.
     pub(crate) fn load(
         store: &Arc<Store>,
         found: Unverified<'_>,
-        bucket: &str,
+        keys: Keys,
         path: Vec<u8>,
-        caller: &Caller,
         unsynced: bool,
     ) -> Result<Self> {
         let Unverified { home, metadata, first, mut header, sidecar, record } = found;
         let show = String::from_utf8_lossy(&path).into_owned();
         let corrupt = |finding: &dyn std::fmt::Display| Error::corrupt(&show, finding);
-        if sidecar.bucket != bucket {
-            return Err(corrupt(&format_args!("it belongs to the bucket {}", sidecar.bucket)));
-        }
-        let keys = unwrap_keys(store, &sidecar, header.object_id, caller).map_err(|error| error.of(&show))?;
         let geometry = Geometry::of(header.suite);
         let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
         let key = keys.newest()?;
@@ -89,6 +84,18 @@ impl Object {
             shown: Shown::default(),
         };
         Ok(Self::with(store, metadata.ino, state, ahead))
+    }
+}
+
+impl Unverified<'_> {
+    /// Asks for the data keys on behalf of a caller, if it is an object of that bucket.
+    pub(crate) fn unwrap_keys(&self, store: &Store, bucket: &str, path: &[u8], caller: &Caller) -> Result<Keys> {
+        let keys = if self.sidecar.bucket == bucket {
+            unwrap_keys(store, &self.sidecar, self.id(), caller)
+        } else {
+            Err(Error::Corrupt(format!("it belongs to the bucket {}", self.sidecar.bucket)))
+        };
+        keys.map_err(|error| error.of(&String::from_utf8_lossy(path)))
     }
 }
 
