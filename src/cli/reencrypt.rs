@@ -114,7 +114,7 @@ pub fn run(args: &ReencryptArgs) -> Result<ExitCode, Failure> {
     }
     if done.is_ok() && args.wait {
         for (_, mount) in &roots {
-            attributes::set(mount, attributes::SYNC, b"1").map_err(|e| failed(mount, &e))?;
+            attributes::sync(mount).map_err(|e| failed(mount, &e))?;
         }
     }
     work.bar.finish_and_clear();

@@ -34,6 +34,6 @@ pub fn sync(mountpoint: &Path) -> Result<(), Failure> {
     // First what the kernel has not handed over yet.
     File::open(&target)
         .and_then(|root| Ok(rustix::fs::syncfs(root)?))
-        .and_then(|()| attributes::set(&target, attributes::SYNC, b"1"))
+        .and_then(|()| attributes::sync(&target))
         .map_err(|error| failed(&error))
 }

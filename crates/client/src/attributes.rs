@@ -23,7 +23,8 @@ pub const CONFIGURATION: &str = "user.x-kmsfs-encryption";
 /// Set on a file or a directory: an order to change encryption, as JSON. What came of it is in the attribute of this name
 /// with a dot and the order's token behind it, 16 hexadecimal digits, once.
 pub const REENCRYPT: &str = "user.x-kmsfs-reencrypt";
-/// Set on the root of a mount: everything is committed, written home and made durable before the call returns.
+/// Asked for of the root of a mount, or set on it: everything is committed, written home and made durable before the
+/// call returns.
 pub const SYNC: &str = "user.x-kmsfs-sync";
 
 /// Linux's bound on any attribute's value, in bytes.
@@ -53,4 +54,17 @@ pub fn get(path: &Path, name: &str) -> io::Result<Option<String>> {
 /// setxattr(2) failed; the mount's log has the reason for what it refuses.
 pub fn set(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
     Ok(setxattr(path, name, value, XattrFlags::empty())?)
+}
+
+/// Has a mount commit everything, write it home and make it durable. `root` is the mount's.
+///
+/// # Errors
+///
+/// getxattr(2) or setxattr(2) failed; the mount's log has the reason.
+pub fn sync(root: &Path) -> io::Result<()> {
+    match get(root, SYNC)? {
+        Some(_) => Ok(()),
+        // By a mount of an earlier version. While it is set nobody looks up a name in the root for the first time.
+        None => set(root, SYNC, b"1"),
+    }
 }

@@ -70,7 +70,7 @@ pub fn count(store: &Path, key_arn: &str) -> Result<u64, Failure> {
 /// the log is asked to be written home first.
 fn each(store: &Path, key_arn: &str, visit: &mut dyn FnMut(store::Protected)) -> Result<(), Failure> {
     for mount in mounts::of_store(store).unwrap_or_default() {
-        if let Err(error) = attributes::set(&mount, attributes::SYNC, b"1") {
+        if let Err(error) = attributes::sync(&mount) {
             let what =
                 "objects of the last half minute may be missing, since the mount was not asked to write them home";
             eprintln!("kmsfs: {what}: {}", escape(&error.to_string()));
