@@ -6,7 +6,7 @@
 //! self-describing (bincode), since the process that reads HTTP is another one than the process that opens files.
 //!
 //! Rules and messages are those of the Amazon S3 API Reference, and where that says nothing those of recorded answers
-//! of S3. docs/S3.md has a row for each operation.
+//! of S3. docs/S3_OPERATIONS.md has a row for each operation.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 

@@ -20,6 +20,9 @@ pub struct Request<'a> {
     pub anonymous: bool,
 }
 
+/// Name and value.
+type Header<'a> = (&'a [u8], &'a [u8]);
+
 /// The server that a request has come to.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -32,6 +35,39 @@ pub struct Endpoint {
     pub account_id: String,
 }
 
+/// Parameters of a signature, all others of whose names begin with `x-amz-` are headers.
+const OF_SIGNATURES: [&str; 8] = [
+    "x-amz-algorithm",
+    "x-amz-content-sha256",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-expires",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-amz-signedheaders",
+];
+
+impl<'a> Request<'a> {
+    /// All headers: SDKs that presign put those of AWS into the query, where S3 takes them from.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: a parameter's value could be no header's.
+    pub(crate) fn all_headers(&self) -> Result<Vec<Header<'a>>, Error> {
+        let mut headers = self.headers.to_vec();
+        for (name, value) in self.query {
+            let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+            if !lower.starts_with("x-amz-") || OF_SIGNATURES.contains(&lower.as_str()) {
+                continue;
+            }
+            if value.iter().any(u8::is_ascii_control) {
+                return Err(Error::argument("The value cannot be a header", lower, String::from_utf8_lossy(value)));
+            }
+            headers.push((name.as_slice(), value.as_slice()));
+        }
+        Ok(headers)
+    }
+}
+
 /// A request's headers.
 #[derive(Clone, Copy)]
 pub(crate) struct Headers<'a>(pub(crate) &'a [(&'a [u8], &'a [u8])]);
@@ -42,14 +78,18 @@ impl<'a> Headers<'a> {
     /// # Errors
     /// `InvalidArgument`: it is there twice, or is not UTF-8.
     pub(crate) fn get(self, name: &str) -> Result<Option<&'a str>, Error> {
+        Ok(self.value(name)?.filter(|value| !value.is_empty()))
+    }
+
+    /// The same, where an empty value is one too.
+    pub(crate) fn value(self, name: &str) -> Result<Option<&'a str>, Error> {
         let mut values = self.0.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()));
         let Some((_, value)) = values.next() else { return Ok(None) };
         if values.next().is_some() {
             return Err(Error::argument("The header may be there once", name, ""));
         }
-        let value = std::str::from_utf8(value.trim_ascii())
-            .map_err(|_| Error::argument("The header is not UTF-8", name, String::from_utf8_lossy(value)))?;
-        Ok(Some(value).filter(|value| !value.is_empty()))
+        let text = std::str::from_utf8(value.trim_ascii());
+        text.map(Some).map_err(|_| Error::argument("The header is not UTF-8", name, String::from_utf8_lossy(value)))
     }
 
     /// The value, made into something else.

@@ -78,7 +78,8 @@ impl fmt::Debug for Document {
 /// # Errors
 /// What S3 answers to a request that is none of its own, and `NotImplemented` for one that is.
 pub fn route(request: &Request<'_>, endpoint: &Endpoint) -> Result<Route, Error> {
-    let headers = Headers(request.headers);
+    let headers = request.all_headers()?;
+    let headers = Headers(&headers);
     let query = Query(request.query);
     let (bucket, key) = names(request.path, headers, endpoint)?;
     let place = match (bucket, key) {
@@ -95,6 +96,9 @@ pub fn route(request: &Request<'_>, endpoint: &Endpoint) -> Result<Route, Error>
     };
     (row.make)(&Asked { request, endpoint, headers, query, bucket, key })
 }
+
+/// Conditions that S3 does not have of an operation that changes something.
+const CONDITIONS: &[&str] = &["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 
 /// What of a server a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +195,7 @@ impl Asked<'_> {
     /// `If-Match` and `If-None-Match` of a write.
     fn write_condition(&self) -> Result<Option<crate::WriteCondition>, Error> {
         use crate::WriteCondition::{Absent, Is};
+        self.refuse_headers(&["if-modified-since", "if-unmodified-since"])?;
         let tags = |name| Ok::<_, Error>(self.headers.get(name)?.map(EtagMatch::parse));
         match (tags("if-match")?, tags("if-none-match")?) {
             (None, None) => Ok(None),
@@ -199,6 +204,17 @@ impl Asked<'_> {
             (Some(_), _) => Err(Error::header_not_implemented("If-Match")),
             (None, Some(_)) => Err(Error::header_not_implemented("If-None-Match")),
         }
+    }
+
+    /// Headers that this operation does not take, and that are not to be passed over: a condition that nobody looks at,
+    /// or a range that would be taken for the whole.
+    fn refuse_headers(&self, names: &[&str]) -> Result<(), Error> {
+        for name in names {
+            if self.headers.value(name)?.is_some() {
+                return Err(Error::header_not_implemented(*name));
+            }
+        }
+        Ok(())
     }
 
     /// A route whose operation is in the body.

@@ -319,6 +319,62 @@ fn headers_that_ask_for_more_are_refused() {
     }
 }
 
+/// SDKs of JavaScript and Go write headers of a presigned request so: passed over, an object would not have the key that
+/// was asked for.
+#[test]
+fn a_header_of_amazon_counts_in_the_query_too() {
+    let auth = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=x&X-Amz-Date=x&X-Amz-Expires=60&X-Amz-SignedHeaders=host\
+                &X-Amz-Signature=x&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD&x-id=PutObject";
+    let put = |more: &str| asking(&format!("PUT /bucket/key?{auth}&{more}"));
+    let Operation::PutObject(kms) = put("X-Amz-Server-Side-Encryption=aws:kms&x-amz-meta-a=b").operation() else {
+        panic!()
+    };
+    assert_eq!(kms.encryption.algorithm, Some(kmsfs_sse::Algorithm::AwsKms));
+    assert_eq!(kms.metadata.user["a"], "b");
+    assert_eq!(put("x-amz-acl=public-read").refusal().0, Code::AccessControlListNotSupported);
+    assert_eq!(put("x-amz-new-feature=on").refusal().0, Code::NotImplemented);
+    assert_eq!(put("x-amz-server-side-encryption-customer-key=x").refusal().0, Code::AccessDenied);
+    let twice = put("x-amz-storage-class=STANDARD_IA").with("x-amz-storage-class", "STANDARD");
+    assert_eq!(twice.refusal().0, Code::InvalidArgument);
+    assert_eq!(put("x-amz-copy-source=other/k").operation().name(), "CopyObject");
+    let mut line = put("");
+    line.query.push((b"x-amz-meta-a".to_vec(), b"b\r\nc".to_vec()));
+    assert_eq!(line.refusal().0, Code::InvalidArgument);
+}
+
+#[test]
+fn conditions_that_a_write_does_not_have_are_not_passed_over() {
+    let writes = [
+        "PUT /bucket/key",
+        "DELETE /bucket/key",
+        "POST /bucket/key?uploads",
+        "PUT /bucket/key?partNumber=1&uploadId=abc",
+        "POST /bucket/key?uploadId=abc",
+    ];
+    for line in writes {
+        for name in ["If-Unmodified-Since", "If-Modified-Since"] {
+            let asked = asking(line).with(name, "Sun, 06 Nov 1994 08:49:37 GMT");
+            assert_eq!(asked.refusal(), (Code::NotImplemented, name.to_ascii_lowercase()), "{line}");
+        }
+    }
+    for line in [writes[1], writes[2], writes[3]] {
+        assert_eq!(asking(line).with("If-None-Match", "*").refusal().0, Code::NotImplemented, "{line}");
+    }
+    for line in [writes[0], writes[3]] {
+        assert_eq!(asking(line).with("Content-Range", "bytes 0-2/10").refusal().0, Code::NotImplemented, "{line}");
+    }
+}
+
+#[test]
+fn an_empty_header_is_no_other_operation() {
+    for line in ["PUT /bucket/key", "PUT /bucket/key?partNumber=1&uploadId=abc"] {
+        assert_eq!(asking(line).with("x-amz-copy-source", "").refusal().0, Code::InvalidArgument, "{line}");
+    }
+    for name in ["x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"] {
+        assert_eq!(asking("PUT /bucket/key").with(name, "").refusal().0, Code::InvalidArgument, "{name}");
+    }
+}
+
 #[test]
 fn a_header_that_decides_is_there_once() {
     for name in

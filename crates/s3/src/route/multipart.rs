@@ -1,7 +1,7 @@
 //! Uploads in parts.
 
-use super::object::{copy_source, encryption, length, part_number, refuse_headers, storage_class, tags};
-use super::{Asked, Route};
+use super::object::{copy_source, encryption, length, part_number, storage_class, tags};
+use super::{Asked, CONDITIONS, Route};
 use crate::error::{Code, Error};
 use crate::operation::{
     AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, UploadPart, UploadPartCopy,
@@ -11,6 +11,7 @@ use crate::xml::documents;
 use crate::{ChecksumAlgorithm, ChecksumType, Metadata, Preconditions, Range, UploadId};
 
 pub(super) fn create(asked: &Asked<'_>) -> Result<Route, Error> {
+    asked.refuse_headers(CONDITIONS)?;
     Ok(CreateMultipartUpload {
         bucket: asked.bucket(),
         key: asked.key()?,
@@ -53,17 +54,16 @@ pub(super) fn upload(asked: &Asked<'_>) -> Result<Route, Error> {
     })?;
     let part_number = part_number(number)?;
     let (bucket, key) = (asked.bucket(), asked.key()?);
-    let Some(source) = asked.headers.get("x-amz-copy-source")? else {
-        refuse_headers(
-            asked,
-            &[
-                "x-amz-copy-source-range",
-                "x-amz-copy-source-if-match",
-                "x-amz-copy-source-if-none-match",
-                "x-amz-copy-source-if-modified-since",
-                "x-amz-copy-source-if-unmodified-since",
-            ],
-        )?;
+    asked.refuse_headers(CONDITIONS)?;
+    asked.refuse_headers(&["content-range"])?;
+    let Some(source) = asked.headers.value("x-amz-copy-source")? else {
+        asked.refuse_headers(&[
+            "x-amz-copy-source-range",
+            "x-amz-copy-source-if-match",
+            "x-amz-copy-source-if-none-match",
+            "x-amz-copy-source-if-modified-since",
+            "x-amz-copy-source-if-unmodified-since",
+        ])?;
         let (length, checksum, content_md5) = (length(asked)?, asked.checksum()?, asked.content_md5()?);
         return Ok(UploadPart { bucket, key, upload_id, part_number, length, checksum, content_md5 }.into());
     };
@@ -75,7 +75,7 @@ pub(super) fn upload(asked: &Asked<'_>) -> Result<Route, Error> {
 
 pub(super) fn complete(asked: &Asked<'_>) -> Result<Route, Error> {
     // What the row has of checksums is here the object's and not the document's.
-    refuse_headers(asked, &["x-amz-trailer"])?;
+    asked.refuse_headers(&["x-amz-trailer"])?;
     let (bucket, key, upload_id) = (asked.bucket(), asked.key()?, upload_id(asked)?);
     let (checksum, checksum_type, condition) =
         (asked.checksum_header()?, checksum_type(asked)?, asked.write_condition()?);

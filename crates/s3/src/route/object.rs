@@ -29,10 +29,12 @@ const COPY_ALONE: [&str; 7] = [
 ];
 
 pub(super) fn put(asked: &Asked<'_>) -> Result<Route, Error> {
-    if let Some(source) = asked.headers.get("x-amz-copy-source")? {
+    // RFC 9110, 14.5: a part of an object is never to be taken for the whole.
+    asked.refuse_headers(&["content-range"])?;
+    if let Some(source) = asked.headers.value("x-amz-copy-source")? {
         return copy(asked, source);
     }
-    refuse_headers(asked, &COPY_ALONE)?;
+    asked.refuse_headers(&COPY_ALONE)?;
     let content_md5 = asked.content_md5()?;
     Ok(PutObject {
         bucket: asked.bucket(),
@@ -145,6 +147,7 @@ fn overrides(asked: &Asked<'_>) -> Result<Overrides, Error> {
 }
 
 pub(super) fn delete(asked: &Asked<'_>) -> Result<Route, Error> {
+    asked.refuse_headers(&["if-none-match", "if-modified-since", "if-unmodified-since"])?;
     Ok(DeleteObject {
         bucket: asked.bucket(),
         key: asked.key()?,
@@ -222,16 +225,6 @@ pub(super) fn update_encryption(asked: &Asked<'_>) -> Result<Route, Error> {
     })
 }
 
-/// Headers of the row that this one of its operations does not take.
-pub(super) fn refuse_headers(asked: &Asked<'_>, names: &[&str]) -> Result<(), Error> {
-    for name in names {
-        if asked.headers.get(name)?.is_some() {
-            return Err(Error::header_not_implemented(*name));
-        }
-    }
-    Ok(())
-}
-
 /// Bytes of the object or the part: of what they are sent in they are without the chunks' frames.
 pub(super) fn length(asked: &Asked<'_>) -> Result<u64, Error> {
     let decoded = asked.headers.get("x-amz-decoded-content-length")?;
@@ -249,7 +242,7 @@ pub(super) fn encryption(asked: &Asked<'_>) -> Result<kmsfs_sse::Request, Error>
     use kmsfs_sse::request::{ALGORITHM, BUCKET_KEY_ENABLED, CONTEXT, KEY_ID};
     let mut request = kmsfs_sse::Request::default();
     for name in [ALGORITHM, KEY_ID, CONTEXT, BUCKET_KEY_ENABLED] {
-        let Some(value) = asked.headers.get(name)? else { continue };
+        let Some(value) = asked.headers.value(name)? else { continue };
         // Any case is taken where an SDK writes a boolean of its language.
         let lower = value.to_ascii_lowercase();
         let value = if name == BUCKET_KEY_ENABLED { &lower } else { value };

@@ -22,9 +22,9 @@ const ANYWHERE: &[&str] = &[
     "x-amz-source-expected-bucket-owner",
 ];
 
-/// Parameters of the signature, which the verifier has looked at. Those that begin with `x-` S3 leaves to clients, for
-/// the access log ("Amazon S3 server access log format", "Custom access log information"); SDKs say with `x-id` which
-/// operation they mean.
+/// Parameters that begin with `x-` S3 leaves to clients, for the access log ("Amazon S3 server access log format",
+/// "Custom access log information"); SDKs say with `x-id` which operation they mean. Those that begin with `x-amz-` are
+/// of the signature, which the verifier has looked at, or are headers and among them.
 fn is_anywhere(parameter: &[u8]) -> bool {
     parameter.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"x-"))
 }
