@@ -4,6 +4,7 @@
 
 mod operations;
 mod parsers;
+mod s3;
 mod signatures;
 mod victim;
 
@@ -35,6 +36,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("store_operations", operations::run),
     ("sigv4_request", signatures::sigv4_request),
     ("aws_chunked", signatures::aws_chunked),
+    ("s3_request", s3::s3_request),
+    ("s3_document", s3::s3_document),
 ];
 
 /// Runs one target.
