@@ -10,7 +10,7 @@ use crate::tree::{
     Bucket, Kind, Place, Status, conflict, in_the_way, is_gone, open_beneath, proc_path, status, status_at,
 };
 use crate::{Body, Worker};
-use kmsfs_client::{Head, Refused, attributes, temporary_name};
+use kmsfs_client::{Head, Refused, attributes, numbered_name};
 use kmsfs_s3::answer::Written;
 use kmsfs_s3::operation::PutObject;
 use kmsfs_s3::{Code, ETag, Error, ObjectKey, WriteCondition};
@@ -142,17 +142,27 @@ impl Drop for Put {
 impl Temporary {
     /// Made as any file is, and given its request while it is empty.
     pub(crate) fn make(bucket: &Bucket, key: &ObjectKey, request: &Request) -> Result<Self, Error> {
-        let made = Self::create(bucket, key)?;
+        Self::make_numbered(bucket, key, request, u64::from_le_bytes(kmsfs_crypto::random::bytes()))
+    }
+
+    /// The same, of a name with this number.
+    pub(crate) fn make_numbered(
+        bucket: &Bucket,
+        key: &ObjectKey,
+        request: &Request,
+        number: u64,
+    ) -> Result<Self, Error> {
+        let made = Self::create(bucket, key, number)?;
         made.request(request).inspect_err(|_| made.remove_now(bucket, key))?;
         Ok(made)
     }
 
-    fn create(bucket: &Bucket, key: &ObjectKey) -> Result<Self, Error> {
+    fn create(bucket: &Bucket, key: &ObjectKey, number: u64) -> Result<Self, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::DIRECT;
         for _ in 0..TRIES {
             let place = bucket.make_place(key)?;
             refuse_directory(bucket, &place, key)?;
-            let name = temporary_name(OsStr::new(&place.name));
+            let name = numbered_name(number, OsStr::new(&place.name));
             match open_beneath(&place.dir, Path::new(&name), flags, Mode::from_raw_mode(0o666)) {
                 Ok(file) => {
                     let mode = status(&file).map_or(0o600, |status| status.mode & 0o777);

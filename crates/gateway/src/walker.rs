@@ -36,12 +36,7 @@ struct Level {
     next: usize,
 }
 
-/// A key that has an object, or had one when its directory was read.
-pub(crate) struct Step {
-    pub(crate) key: String,
-    pub(crate) what: What,
-}
-
+/// What has a key, or had it when its directory was read.
 pub(crate) enum What {
     /// A file, in the walk's innermost directory.
     File,
@@ -95,11 +90,12 @@ impl<'a> Walker<'a> {
         }
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<Step>, Error> {
+    /// The next key.
+    pub(crate) fn step(&mut self) -> Result<Option<(String, What)>, Error> {
         loop {
             let Some(level) = self.levels.last_mut() else { return Ok(None) };
             if let Some(marker) = self.marker.take() {
-                return Ok(Some(Step { key: level.path.clone(), what: What::Marker(Box::new(marker)) }));
+                return Ok(Some((level.path.clone(), What::Marker(Box::new(marker)))));
             }
             let Some(name) = level.names.get(level.next) else {
                 self.levels.pop();
@@ -111,7 +107,7 @@ impl<'a> Walker<'a> {
                 continue;
             }
             if !name.ends_with('/') {
-                return Ok(Some(Step { key, what: What::File }));
+                return Ok(Some((key, What::File)));
             }
             self.enter(key)?;
         }

@@ -1,11 +1,11 @@
 //! Workers of several users: the kernel says who may do what.
 
 use super::client::plain_list;
-use super::{Client, bucket_name};
+use super::{Client, bucket_name, key};
 use crate::harness::{KMS, NOBODY, Store, configuration};
 use kmsfs_gateway::Locks;
-use kmsfs_s3::operation::{HeadBucket, ListBuckets};
-use kmsfs_s3::{Answer, Code};
+use kmsfs_s3::operation::{AbortMultipartUpload, CreateMultipartUpload, HeadBucket, ListBuckets, ListMultipartUploads};
+use kmsfs_s3::{Answer, Code, Metadata, StorageClass, Tags};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -78,4 +78,52 @@ fn a_key_policy_sees_the_user() {
         assert!(error.message().contains("is not authorized to perform: kms:"), "{}", error.message());
     }
     assert_eq!(root.get("bucket", "k").unwrap().1, b"root's");
+}
+
+#[test]
+fn an_upload_in_parts_is_its_users_alone() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let locks = Locks::new().unwrap();
+    let root = Client::with_locks(&store, &locks);
+    let (nobody, eve) = (Client::of_user(&store, NOBODY, &locks), Client::of_user(&store, EVE, &locks));
+    root.create_bucket("bucket").unwrap();
+    store.sh("chmod 777 $MNT/bucket");
+    let begin = |client: &Client, of: &str| {
+        let create = CreateMultipartUpload {
+            bucket: bucket_name("bucket"),
+            key: key(of),
+            encryption: kmsfs_sse::Request::default(),
+            metadata: Metadata::default(),
+            storage_class: StorageClass::Standard,
+            tags: Tags::default(),
+            checksum: None,
+        };
+        let (Answer::Upload(upload), _) = client.perform(create).unwrap() else { panic!("an upload") };
+        upload.upload_id
+    };
+    let (theirs, hers) = (begin(&nobody, "theirs"), begin(&eve, "hers"));
+    let list = |client: &Client| {
+        let list = ListMultipartUploads {
+            bucket: bucket_name("bucket"),
+            prefix: String::new(),
+            delimiter: String::new(),
+            key_marker: String::new(),
+            upload_id_marker: None,
+            max_uploads: 10,
+            url_encoded: false,
+        };
+        let (Answer::Uploads(uploads), _) = client.perform(list).unwrap() else { panic!("uploads") };
+        uploads.uploads.into_iter().map(|upload| upload.upload_id).collect::<Vec<_>>()
+    };
+    assert_eq!((list(&nobody), list(&eve)), (vec![theirs.clone()], vec![hers.clone()]));
+    let abort = |client: &Client, of: &str, id: &kmsfs_s3::UploadId| {
+        client.perform(AbortMultipartUpload { bucket: bucket_name("bucket"), key: key(of), upload_id: id.clone() })
+    };
+    assert_eq!(abort(&eve, "theirs", &theirs).unwrap_err().code(), &Code::AccessDenied);
+    assert_eq!(list(&nobody), [theirs.clone()]);
+    abort(&nobody, "theirs", &theirs).unwrap();
+    abort(&eve, "hers", &hers).unwrap();
+    assert!(crate::harness::names_in(&mount.path("bucket")).iter().all(|name| name == ".kmsfs-uploads"));
 }

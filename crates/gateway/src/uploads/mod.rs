@@ -106,7 +106,7 @@ impl Worker {
             return Err(conflict(&of.key, "what ends in a slash is a directory, and has no content"));
         }
         sweep(&bucket);
-        let mut file = Temporary::make(&bucket, &of.key, &of.encryption)?;
+        let mut file = Temporary::make_numbered(&bucket, &of.key, &of.encryption, new_number())?;
         let begun = begin(&bucket, of, &file).inspect_err(|_| {
             let _ = unlinkat(&file.place.dir, &file.name, AtFlags::empty());
             bucket.tidy(&of.key);
@@ -159,6 +159,12 @@ fn begin(bucket: &Bucket, of: &CreateMultipartUpload, file: &Temporary) -> Resul
         return Err(error);
     }
     Ok(Upload { upload_id: id, encryption: encryption(&stored) })
+}
+
+/// Uploads are listed in the order of their ids, and that is to be the order in which they began.
+fn new_number() -> u64 {
+    let (seconds, random) = (directories::now().cast_unsigned(), u32::from_le_bytes(kmsfs_crypto::random::bytes()));
+    seconds << 32 | u64::from(random)
 }
 
 /// An upload's own; returns the one that it is in.
