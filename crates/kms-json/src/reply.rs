@@ -6,7 +6,8 @@ use kmsfs_kms::{Code, Error};
 use kmsfs_sigv4 as sigv4;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
+use std::io;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The content type of requests and replies.
 pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -30,7 +31,7 @@ impl Reply {
     }
 
     fn answer(answer: &Answer) -> Self {
-        let body = answer.to_json(TimeForm::Seconds).map_or_else(Zeroizing::default, |json| text(&json));
+        let body = answer.to_json(TimeForm::Seconds).map_or_else(Zeroizing::default, text);
         Self { status: 200, body }
     }
 
@@ -72,7 +73,7 @@ impl Reply {
         if !message.is_empty() {
             body["message"] = message.into();
         }
-        Self { status, body: text(&body) }
+        Self { status, body: text(body) }
     }
 }
 
@@ -87,6 +88,61 @@ pub(crate) const SIGNATURE: &str = "The request signature we calculated does not
                                     your AWS Secret Access Key and signing method. Consult the service documentation for \
                                     details.";
 
-fn text(json: &Value) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(json.to_string().into_bytes())
+/// A plaintext may be in it: the tree is overwritten, and the text is written at once, since a vector that grows leaves
+/// copies.
+fn text(json: Value) -> Zeroizing<Vec<u8>> {
+    let json = Wiped(json);
+    let mut len = Count(0);
+    let write = |writer: &mut dyn io::Write| serde_json::to_writer(writer, &json.0).expect("a tree in memory");
+    write(&mut len);
+    let mut body = Zeroizing::new(Vec::with_capacity(len.0));
+    write(&mut *body);
+    body
+}
+
+/// How long what is written is.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A tree whose texts are zeroized when it is dropped.
+struct Wiped(Value);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_written_at_once_and_its_tree_is_overwritten() {
+        let body = text(json!({"Plaintext": "YQ==", "More": ["\"b\"", {"c": null}]}));
+        assert_eq!(&body[..], br#"{"Plaintext":"YQ==","More":["\"b\"",{"c":null}]}"#);
+        assert_eq!(body.capacity(), body.len());
+        let mut tree = json!({"a": ["b", {"c": "d"}]});
+        wipe(&mut tree);
+        assert_eq!(tree, json!({"a": ["", {"c": ""}]}));
+    }
 }

@@ -7,8 +7,10 @@ use crate::local::{ACCESS_KEYS, LocalKms};
 use crate::users::User;
 use kmsfs_crypto::SecretKey;
 use kmsfs_kms::iam::{self, Answer, Code, NewAccessKey, Request, Service, Status};
-use kmsfs_kms::{AccessKeyId, Error, Principal};
+use kmsfs_kms::{AccessKeyId, Error, Principal, SignedRequest};
 use kmsfs_sigv4::{Credential, SecretAccessKey, SigningKey};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// IAM's quota.
 const MOST_OF_A_USER: usize = 2;
@@ -20,6 +22,14 @@ pub struct Signer {
     pub user: User,
     /// For the scope of the credential; the secret itself stays here.
     pub key: SigningKey,
+}
+
+impl Signer {
+    /// Who asks, once the signature was found to be right: from where, and with what program by its own word.
+    pub fn principal(&self, source: Option<IpAddr>, user_agent: Option<Arc<str>>) -> Principal {
+        let User { uid, gid, .. } = self.user;
+        Principal::Request(SignedRequest { access_key: self.access_key, uid, gid, source, user_agent })
+    }
 }
 
 impl LocalKms {

@@ -1,12 +1,13 @@
 //! Access keys: what they open, and when their secrets are gone.
 
 use super::access_keys::Signer;
-use super::tests_of_access::{ALICE, ROOT};
+use super::tests_of_access::{ALICE, ROOT, access_denied, allow, arn_of, context, policy};
 use super::tests_of_users::{Users, outlive_answers};
 use super::{Backup, Keyring, KeyringParameters, LocalKms, Machine, OpenError, Unlock};
 use kmsfs_crypto::SecretKey;
-use kmsfs_kms::Principal;
+use kmsfs_kms::audit::{AuditLog, Audited, ConnectSyslog, Destination, RecordSource, WhenFull};
 use kmsfs_kms::iam::{Answer, Code, Error, NewAccessKey, Request, Service, Status};
+use kmsfs_kms::{Error as CallError, Kms, Operation, Principal, api};
 use kmsfs_sigv4::{Credential, SecretAccessKey, SigningKey};
 use kmsfs_witness::Watch;
 use nix::errno::Errno;
@@ -251,4 +252,56 @@ fn access_keys_of_a_newer_kmsfs_are_refused_and_nothing_is_overwritten() {
     refused(LocalKms::open(&place.keyring(), &place.unlock()).err().unwrap().to_string());
     let shred = OsString::from("shred");
     assert_eq!(files(&place.keyring())[&shred], before[&shred]);
+}
+
+/// Who signs with the access key, from an address of the documentation.
+fn signed_by(kms: &LocalKms, made: &NewAccessKey) -> Principal {
+    let signer = signer(kms, &made.key.id.to_string()).unwrap();
+    signer.principal(Some("192.0.2.7".parse().unwrap()), Some("aws-cli/2.15".into()))
+}
+
+fn decrypts(kms: &LocalKms, arn: &str, who: &Principal) -> Result<(), CallError> {
+    kms.authorize(arn, Operation::Decrypt, &context(&[]), who)
+}
+
+#[test]
+fn a_policy_for_a_user_or_a_group_is_for_whoever_signs_as_that_user() {
+    let (_place, kms) = Place::new();
+    let [alice, bob] = ["alice", "bob"].map(|name| signed_by(&kms, &create(&kms, name).unwrap()));
+    for principal in ["user/alice", "user/uid:2001", "role/g7", "role/gid:7"] {
+        let arn = kms.create_key("").unwrap().arn;
+        let statements = [allow("root", "kms:*"), allow(principal, "kms:Decrypt")];
+        kms.put_key_policy(&arn, None, &policy(&statements.each_ref().map(String::as_str)), false, &ROOT).unwrap();
+        assert_eq!(decrypts(&kms, &arn, &alice), Ok(()), "{principal}");
+        assert_eq!(decrypts(&kms, &arn, &bob), Err(access_denied("user/bob", "Decrypt", &arn)), "{principal}");
+        let deny = allow(principal, "kms:Decrypt").replace("Allow", "Deny");
+        let statements = [allow("root", "kms:*"), allow("user/alice", "kms:*"), deny];
+        kms.put_key_policy(&arn, None, &policy(&statements.each_ref().map(String::as_str)), false, &ROOT).unwrap();
+        let refusal = decrypts(&kms, &arn, &alice).unwrap_err();
+        assert!(
+            refusal.message.ends_with("with an explicit deny in a resource-based policy"),
+            "{principal}: {refusal}"
+        );
+    }
+}
+
+#[test]
+fn what_is_asked_with_an_access_key_is_recorded_with_it() {
+    let (place, kms) = Place::new();
+    let made = create(&kms, "alice").unwrap();
+    let (who, arn) = (signed_by(&kms, &made), kms.create_key("").unwrap().arn);
+    let trail = place.dir.path().join("audit.log");
+    let connect: ConnectSyslog = Arc::new(|| unreachable!("it is a file"));
+    let log = AuditLog::open(kms.audit_key().unwrap(), &Destination::File(trail.clone()), WhenFull::Refuse, &connect);
+    let audited = Audited::new(Arc::clone(&kms), Arc::clone(&kms) as Arc<dyn RecordSource>, log.unwrap());
+    let request = api::Request::DescribeKey { key_id: arn.clone() };
+    assert!(api::Service::call(&audited, &request, &who).is_err(), "the default policy is for root alone");
+    let text = fs::read_to_string(trail).unwrap();
+    assert!(!text.contains(made.secret.as_str()));
+    let record: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let identity = serde_json::json!({"type": "IAMUser", "principalId": "2001", "arn": arn_of("user/alice"),
+        "accountId": "111122223333", "userName": "alice", "accessKeyId": made.key.id.to_string()});
+    assert_eq!(record["userIdentity"], identity);
+    assert_eq!((&record["sourceIPAddress"], &record["userAgent"]), (&"192.0.2.7".into(), &"aws-cli/2.15".into()));
+    assert_eq!((&record["eventName"], &record["errorCode"]), (&"DescribeKey".into(), &"AccessDeniedException".into()));
 }

@@ -2,6 +2,7 @@
 //!
 //! `fuzz/` runs them under cargo-fuzz, and the tests run them over the corpus that is kept there.
 
+mod kms_calls;
 mod operations;
 mod parsers;
 mod s3;
@@ -34,6 +35,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("redo_log", victim::open_with_log),
     ("symlink_text", victim::open_with_symlink),
     ("store_operations", operations::run),
+    ("kms_request", kms_calls::kms_request),
+    ("sts_request", kms_calls::sts_request),
     ("sigv4_request", signatures::sigv4_request),
     ("aws_chunked", signatures::aws_chunked),
     ("s3_request", s3::s3_request),
