@@ -65,8 +65,8 @@ impl Request {
     }
 }
 
-/// The parameters of a body that is a form (`application/x-www-form-urlencoded`), without escapes; `None` where it has an
-/// escape that is none.
+/// The parameters of a body that is a form (`application/x-www-form-urlencoded`), without escapes; `None` where it has
+/// an escape that is none.
 pub fn form(body: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let parameters = body.split(|byte| *byte == b'&').filter(|parameter| !parameter.is_empty());
     let read = |parameter: &[u8]| {

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
-/// Target and body of each call that boto3 1.43 sends, recorded of its client: the arguments of AWS's API reference, and
-/// all other ones that kmsfs has.
+/// Target and body of each call that boto3 1.43 sends, recorded of its client: the arguments of AWS's API reference,
+/// and all other ones that kmsfs has.
 const BOTO3: &str = include_str!("boto3.txt");
 
 /// Members that say what kmsfs does anyway.
