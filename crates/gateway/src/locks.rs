@@ -51,8 +51,8 @@ impl Locks {
         self.0.as_fd()
     }
 
-    /// Of one key in one bucket. Others may have the same lock by chance, and then wait without need: an operation
-    /// holds one at a time, so that none waits for ever.
+    /// Of one key in one bucket. Others may have the same lock by chance, and then wait without need; an operation
+    /// that holds one already too, so that none waits for ever.
     ///
     /// # Errors
     /// `SlowDown`: it was not to be had.

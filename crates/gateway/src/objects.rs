@@ -55,7 +55,7 @@ impl Found {
         let path = proc_path(&file);
         let head = Head::of(&path).map_err(|error| refusals::of_call(&error))?.map_err(refusals::in_their_words)?;
         let record = Record::of(&path).map_err(|error| refusals::of_call(&error))?;
-        let content = record.content_of(&head.stored.etag).cloned();
+        let content = record.content_of(&head.stored.etag).filter(|content| content.size == status.size).cloned();
         let etag = content.as_ref().map_or_else(|| shown_etag(&head), |content| content.etag.clone());
         Ok(Self {
             file: Some(file),

@@ -30,6 +30,8 @@ pub(crate) struct Part {
 impl PartList {
     /// File systems keep 4 KiB of attributes with a file, in all.
     const MOST_RUNS: usize = 24;
+    /// Parts of an upload, and their numbers.
+    const MOST: u32 = 10_000;
     const MOST_CHECKSUM_BYTES: usize = 1024;
 
     /// Of numbers in ascending order with sizes and checksums in Base64.
@@ -52,6 +54,24 @@ impl PartList {
             list.checksums = checksums;
         }
         list
+    }
+
+    /// Whether it can be that of an object of so many bytes: whoever owns a file can write anything into its attributes.
+    pub(crate) fn is_of(&self, size: u64) -> bool {
+        let mut parts = 0_u32;
+        let mut bytes = 0_u64;
+        for &(first, count, of) in &self.runs {
+            let is_number = (1..=Self::MOST).contains(&first) && (1..=Self::MOST).contains(&count);
+            let Some(whole) = u64::from(count).checked_mul(of).and_then(|run| run.checked_add(bytes)) else {
+                return false;
+            };
+            if !is_number || parts > Self::MOST {
+                return false;
+            }
+            (parts, bytes) = (parts + count, whole);
+        }
+        let is_whole = self.runs.is_empty() || (parts == self.count && bytes == size);
+        is_whole && (1..=Self::MOST).contains(&self.count)
     }
 
     pub(crate) fn count(&self) -> u32 {
@@ -83,6 +103,25 @@ mod tests {
         assert!(serde_json::to_string(&list).unwrap().len() < 100);
         let last = list.parts().last().unwrap();
         assert_eq!((last.number, last.range), (10_000, 9_999 * (8 << 20)..9_999 * (8 << 20) + 5));
+    }
+
+    #[test]
+    fn a_list_that_no_upload_has_made_is_known() {
+        let list = |runs: &[(u32, u32, u64)], count| PartList { count, runs: runs.to_vec(), checksums: Vec::new() };
+        assert!(list(&[(1, 2, 5), (3, 1, 2)], 3).is_of(12) && list(&[], 7).is_of(1));
+        for wrong in [
+            list(&[(1, 2, 5)], 2),
+            list(&[(1, 2, 6)], 3),
+            list(&[(u32::MAX, u32::MAX, 0)], u32::MAX),
+            list(&[(1, 10_000, u64::MAX)], 10_000),
+            list(&[(1, 1, 6), (2, 1, u64::MAX)], 2),
+            list(&vec![(1, 10_000, 0); 1 << 20], 10_000),
+            list(&[(0, 1, 12)], 1),
+            list(&[], 0),
+            list(&[], u32::MAX),
+        ] {
+            assert!(!wrong.is_of(12));
+        }
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Record {
 
     /// The part that holds for this content alone, if it is this one.
     pub(crate) fn content_of(&self, etag: &str) -> Option<&Content> {
-        self.content.as_ref().filter(|content| content.of == etag)
+        let is_whole = |content: &Content| content.parts.as_ref().is_none_or(|parts| parts.is_of(content.size));
+        self.content.as_ref().filter(|content| content.of == etag && is_whole(content))
     }
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -82,7 +83,10 @@ impl Connection<'_> {
     }
 
     fn respond(&self, number: u64, request: Request) -> io::Result<()> {
-        let (response, descriptor) = self.handle(request).unwrap_or_else(|error| (Response::Refused(error), None));
+        // A mistake of ours is the end of one request.
+        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(request)));
+        let handled = handled.unwrap_or_else(|_| Err(Error::new(Code::InternalError)));
+        let (response, descriptor) = handled.unwrap_or_else(|error| (Response::Refused(error), None));
         let _sending = self.sending.lock();
         match send(self.socket, number, &response, descriptor.as_ref().map(AsFd::as_fd)) {
             // Nothing of it was sent: it is too long.

@@ -97,7 +97,7 @@ fn choose(of: &CompleteMultipartUpload, all: &[(u32, PartRecord)]) -> Result<Vec
                 .with("ETag", named.etag.as_str()));
         }
         chosen.push(Chosen { number: named.number, record: record.clone(), offset });
-        offset += record.size;
+        offset = record.size.checked_add(offset).ok_or_else(|| Error::new(Code::EntityTooLarge))?;
     }
     Ok(chosen)
 }

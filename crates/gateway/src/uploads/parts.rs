@@ -129,7 +129,9 @@ impl Worker {
 impl Running {
     /// The object's file, at the part's place, if nobody has begun to write there before.
     fn in_place(&self, bucket: &Bucket, number: u32, length: u64) -> Result<Option<(OwnedFd, u64, Lock)>, Error> {
-        let Some(unit) = self.unit(number, length)?.filter(|unit| length <= *unit) else { return Ok(None) };
+        let unit = self.unit(number, length)?.filter(|unit| length <= *unit);
+        let offset = unit.and_then(|unit| unit.checked_mul(u64::from(number.saturating_sub(1))));
+        let Some(offset) = offset.filter(|offset| i64::try_from(*offset).is_ok()) else { return Ok(None) };
         let lock = bucket.lock(&writing(&self.id), Mutual::Shared)?;
         match symlinkat("claimed", &self.dir, format!("claim-{number:05}")) {
             Ok(()) => {}
@@ -138,7 +140,6 @@ impl Running {
         }
         let mut file = self.file(bucket)?.ok_or_else(|| no_such_upload(&self.id))?;
         file.keep();
-        let offset = u64::from(number - 1) * unit;
         let file = file.into_file()?;
         seek(&file, SeekFrom::Start(offset)).map_err(refusals::of_errno)?;
         Ok(Some((file, offset, lock)))
