@@ -6,8 +6,29 @@ use std::path::{Path, PathBuf};
 
 /// Each package and those of the project that its manifest may name: what is below it.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("kmsfs", &["client", "fuse", "fs", "store", "sse", "format", "kms-local", "kms", "witness", "crypto", "sys"]),
+    (
+        "kmsfs",
+        &[
+            "http",
+            "gateway",
+            "client",
+            "fuse",
+            "fs",
+            "s3",
+            "store",
+            "sse",
+            "format",
+            "kms-local",
+            "kms-json",
+            "kms",
+            "sigv4",
+            "witness",
+            "crypto",
+            "sys",
+        ],
+    ),
     ("testing", &["kmsfs", "store", "sse", "s3", "sigv4", "format", "kms-local", "kms-json", "kms", "crypto"]),
+    ("http", &["gateway", "s3", "kms-json", "kms", "sigv4", "crypto"]),
     ("gateway", &["client", "s3", "sse", "crypto", "sys"]),
     ("client", &["fuse", "fs", "sse", "crypto"]),
     ("fuse", &["fs", "store", "sse", "format", "kms", "crypto", "sys"]),
@@ -76,6 +97,14 @@ fn fuser_is_known_to_the_fuse_layer_alone() {
 #[test]
 fn unsafe_is_in_one_file_alone() {
     assert_nowhere_else("sys", "unsafe", |code| words(code).any(|word| word == "unsafe"));
+}
+
+/// What strangers send is parsed, and waited for, in one process.
+#[test]
+fn http_and_its_runtime_are_known_to_the_front_alone() {
+    for name in ["tokio", "hyper"] {
+        assert_nowhere_else("http", name, |code| names_crate(code, name));
+    }
 }
 
 /// Key bytes are an affair of `crypto` alone, so the cipher crates are too.

@@ -1,0 +1,40 @@
+//! The process that holds the keyring, as the front knows it: what is asked, what is answered, and how that crosses.
+//!
+//! The front is not believed. The authority verifies each signature itself, and answers about the user whose signature
+//! it is and about nobody else: whoever has taken over the front reaches those who talk to it.
+
+mod frames;
+mod wire;
+
+pub use frames::{Ask, Found, Key, Signed, Told, User};
+pub use wire::{Channel, serve};
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The asking end. Several questions may be on their way, each over a channel of its own.
+pub struct Authority {
+    channels: Vec<Channel>,
+    turn: AtomicUsize,
+}
+
+impl Authority {
+    /// `channels`: at least one, each connected to a thread that runs [`serve`].
+    pub fn new(channels: Vec<Channel>) -> Self {
+        assert!(!channels.is_empty(), "somebody has to be asked");
+        Self { channels, turn: AtomicUsize::new(0) }
+    }
+
+    /// Over a channel that nobody waits for, if there is one. Waits for the answer.
+    ///
+    /// # Errors
+    /// The authority has ended, or does not speak as it should.
+    pub fn ask(&self, question: &Ask) -> io::Result<(Told, Option<OwnedFd>)> {
+        if let Some(answer) = self.channels.iter().find_map(|channel| channel.try_exchange(question)) {
+            return answer;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.channels.len();
+        self.channels[turn].exchange(question)
+    }
+}

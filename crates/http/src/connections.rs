@@ -1,0 +1,178 @@
+//! Connections: accepted, bounded in number and in what they may wait for, and served until they end.
+
+use crate::service::{Peer, Service};
+use crate::stalling::Stalling;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, getrlimit};
+use rustls::ServerConfig;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+/// Connections at a time, where the limit on descriptors has room for them: each takes one, and one more for a file.
+const MOST: usize = 16_384;
+/// Descriptors for all else.
+const OTHERS: usize = 256;
+/// For the head of a request, from the end of the one before it: also how long a connection may be idle.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// For a TLS handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a request's line and headers. S3 has 8 KiB for headers; presigned URLs and metadata are longer together.
+const HEAD: usize = 64 << 10;
+/// Headers of a request.
+const HEADERS: usize = 128;
+/// Until there are descriptors again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where connections wait.
+pub enum Listener {
+    /// Of a network.
+    Tcp(TcpListener),
+    /// Of this machine.
+    Unix(UnixListener),
+}
+
+/// How many connections there may be.
+pub(crate) fn room() -> Arc<Semaphore> {
+    let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
+    Arc::new(Semaphore::new((descriptors.saturating_sub(OTHERS) / 2).clamp(16, MOST)))
+}
+
+/// What accepting takes.
+pub(crate) struct Accepting {
+    pub(crate) service: Arc<Service>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) stopped: watch::Receiver<bool>,
+    /// Held by all that has to come to its end.
+    pub(crate) there: mpsc::Sender<()>,
+}
+
+impl Accepting {
+    /// In a task of its own. To be called within the runtime.
+    pub(crate) fn start(self, listener: Listener) -> io::Result<()> {
+        match listener {
+            Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                tokio::spawn(self.run(Listening::Tcp(listener)));
+            }
+            Listener::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                tokio::spawn(self.run(Listening::Unix(listener)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(mut self, listener: Listening) {
+        loop {
+            // Those that there is no room for wait in the kernel.
+            let permit = tokio::select! {
+                permit = Arc::clone(&self.room).acquire_owned() => permit,
+                _ = self.stopped.changed() => return,
+            };
+            let Ok(permit) = permit else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = self.stopped.changed() => return,
+            };
+            match accepted {
+                Ok(stream) => self.spawn(stream, permit),
+                Err(error) => {
+                    log::debug!("a connection is not accepted: {error}");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
+        let connection = Connection {
+            service: Arc::clone(&self.service),
+            stopped: self.stopped.clone(),
+            _permit: permit,
+            _there: self.there.clone(),
+        };
+        let tls = self.tls.clone();
+        tokio::spawn(async move {
+            match (stream, tls) {
+                (Stream::Tcp(stream, peer), None) => connection.serve(stream, peer).await,
+                (Stream::Tcp(stream, peer), Some(tls)) => {
+                    let handshake = TlsAcceptor::from(tls).accept(stream);
+                    if let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, handshake).await {
+                        connection.serve(stream, Peer { secure: true, ..peer }).await;
+                    }
+                }
+                // What goes by it does not leave the machine.
+                (Stream::Unix(stream), _) => connection.serve(stream, Peer { source: None, secure: false }).await,
+            }
+        });
+    }
+}
+
+enum Listening {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+enum Stream {
+    Tcp(TcpStream, Peer),
+    Unix(UnixStream),
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Answers are short, and nobody waits for more of them.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream, Peer { source: Some(address.ip()), secure: false }))
+            }
+            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+struct Connection {
+    service: Arc<Service>,
+    stopped: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+    _there: mpsc::Sender<()>,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        let service = Arc::clone(&self.service);
+        let respond = service_fn(move |request| Arc::clone(&service).respond(request, peer));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_buf_size(HEAD)
+            .max_headers(HEADERS)
+            .serve_connection(TokioIo::new(Stalling::new(stream)), respond);
+        let mut served = pin!(served);
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            _ = self.stopped.changed() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            log::debug!("a connection has ended: {error}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Requests to S3.
+
+use crate::answers;
+use crate::body::{Content, Outgoing};
+use crate::receiving::Incoming;
+use crate::service::{Known, Peer, Service};
+use crate::upload::{Checked, Expected, Upload};
+use crate::workers::Worker;
+use hyper::Response;
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+use kmsfs_s3::{Answer, Body, Code, Document, Error, Operation, Route, Server, response, route};
+use kmsfs_sigv4::{Endpoint, prepare};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use time::OffsetDateTime;
+use tokio::task::spawn_blocking;
+
+/// What an operation came to, and the descriptor of its content.
+type Done = (Answer, Option<OwnedFd>);
+
+/// Does what is asked for. What it is stands in `known` as soon as that is known.
+pub(crate) async fn answer(
+    service: &Service,
+    head: &Parts,
+    incoming: &mut Incoming,
+    peer: Peer,
+    known: &mut Known,
+) -> Result<Response<Outgoing>, Error> {
+    Incoming::check(head)?;
+    let headers: Vec<_> =
+        head.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
+    let method = head.method.as_str();
+    let request = kmsfs_sigv4::Request {
+        method,
+        path: head.uri.path().as_bytes(),
+        query: head.uri.query().unwrap_or_default().as_bytes(),
+        headers: &headers,
+    };
+    let (region, now) = (&service.endpoint.region, OffsetDateTime::now_utc());
+    let prepared = prepare(&request, &Endpoint { region, service: kmsfs_sigv4::Service::S3, now })?;
+    let (verified, signer) = service.verified(prepared, peer).await?;
+    known.signed_by(service, &signer.user);
+    let (path, query) = (verified.path(), verified.query());
+    let request = kmsfs_s3::Request { method, path, query, headers: &headers, anonymous: false };
+    let routed = route(&request, &service.endpoint)?;
+    let worker = service.worker(&signer).await?;
+    let body = verified.into_body();
+    let (operation, (answer, file)) = match routed {
+        Route::Operation(operation) if operation.content_length().is_some() => {
+            known.operation = Some((*operation).clone());
+            let answer = put(&worker, (*operation).clone(), body, incoming).await?;
+            (*operation, (answer, None))
+        }
+        Route::Operation(operation) => perform(&worker, *operation, known).await?,
+        Route::Document(document) => perform(&worker, read(document, body, incoming).await?, known).await?,
+    };
+    known.object_size = match &answer {
+        Answer::Object(object) => Some(object.size),
+        _ => operation.content_length(),
+    };
+    let scheme = if peer.secure { "https" } else { "http" };
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let url = format!("{scheme}://{host}");
+    let response = response(&operation, &answer, Server { region: &service.endpoint.region, url: &url })?;
+    let content = match (&response.body, file) {
+        (Body::Object { offset, length }, Some(file)) => Some(content(file, *offset..*offset + *length).await?),
+        _ => None,
+    };
+    Ok(answers::to_http(response, content, &head.method))
+}
+
+async fn perform(worker: &Worker, operation: Operation, known: &mut Known) -> Result<(Operation, Done), Error> {
+    known.operation = Some(operation.clone());
+    let done = worker.perform(operation.clone()).await?;
+    Ok((operation, done))
+}
+
+/// An operation with a body. Whatever goes wrong on the way, and if the client goes, nothing is left of it.
+async fn put(
+    worker: &Arc<Worker>,
+    operation: Operation,
+    body: kmsfs_sigv4::Body,
+    incoming: &mut Incoming,
+) -> Result<Answer, Error> {
+    let length = operation.content_length().unwrap_or_default();
+    let (checksum, content_md5) = match &operation {
+        Operation::PutObject(put) => (put.checksum.clone(), put.content_md5),
+        Operation::UploadPart(part) => (part.checksum.clone(), part.content_md5),
+        _ => (None, None),
+    };
+    let (begun, file) = worker.begin(operation).await?;
+    let checked = Checked::new(body, Expected { checksum, content_md5, wants_md5: begun.wants_md5 });
+    let mut upload = Upload::new(checked, file, length);
+    loop {
+        let batch = incoming.batch().await?;
+        if batch.is_empty() {
+            break;
+        }
+        let taken = spawn_blocking(move || upload.take(&batch).map(|()| upload)).await;
+        upload = taken.map_err(|_| Error::new(Code::InternalError))??;
+    }
+    let received = spawn_blocking(move || upload.finish()).await.map_err(|_| Error::new(Code::InternalError))??;
+    begun.finish(received).await
+}
+
+/// A body that says what is to be done.
+async fn read(document: Document, body: kmsfs_sigv4::Body, incoming: &mut Incoming) -> Result<Operation, Error> {
+    let (checksum, content_md5) = (document.checksum().cloned(), document.content_md5());
+    let mut checked = Checked::new(body, Expected { checksum, content_md5, wants_md5: false });
+    let mut text = Vec::new();
+    loop {
+        let batch = incoming.batch().await?;
+        if batch.is_empty() {
+            break;
+        }
+        checked.take(&batch, |bytes| {
+            if text.len() + bytes.len() > Document::MAX_LEN {
+                return Err(Error::new(Code::MaxMessageLengthExceeded));
+            }
+            text.extend_from_slice(bytes);
+            Ok(())
+        })?;
+    }
+    checked.finish()?;
+    document.read(&text)
+}
+
+/// The content of an object, of which the first piece is read before anything is answered.
+async fn content(file: OwnedFd, range: Range<u64>) -> Result<Outgoing, Error> {
+    let begun = spawn_blocking(move || Content::begin(file, range)).await;
+    let begun = begun.map_err(|_| Error::new(Code::InternalError))?;
+    begun.map(Outgoing::content).map_err(|error| {
+        log::warn!("an object cannot be read: {error}");
+        Error::new(Code::InternalError)
+    })
+}
