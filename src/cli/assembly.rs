@@ -172,9 +172,20 @@ fn is_mounted(store: &Path) -> bool {
 
 /// Opens the keyring alone, to administer its keys while the store may be in use.
 pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock, state: &StateArgs) -> Result<Arc<LocalKms>, Failure> {
+    open_kms_on(path, keyring, secret, state, &Outside::default())
+}
+
+/// The same in a process that asks others about the machine.
+pub fn open_kms_on(
+    path: &Path,
+    keyring: &Path,
+    secret: &Unlock,
+    state: &StateArgs,
+    outside: &Outside,
+) -> Result<Arc<LocalKms>, Failure> {
     let parameters = store::read_parameters(&*open_backend(path)?).map_err(|e| explain(path, &e))?;
     let state = state.open(parameters.store_id, Rollback::Refuse)?;
-    open_keyring(keyring, secret, &parameters, &state, &Outside::default())
+    open_keyring(keyring, secret, &parameters, &state, outside)
 }
 
 fn open_keyring(

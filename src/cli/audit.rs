@@ -5,6 +5,7 @@ use super::text::shown;
 use clap::{Args, ValueEnum};
 use kmsfs_kms::audit::{AuditLog, Audited, ConnectSyslog, Destination, RecordSource, WhenFull};
 use kmsfs_kms_local::LocalKms;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +39,22 @@ impl AuditArgs {
     pub fn set_full(&mut self, word: &str) -> Result<(), String> {
         self.full = Some(Full::from_str(word, false).map_err(|_| "must be refuse or drop".to_owned())?);
         Ok(())
+    }
+
+    /// As words of `-o`.
+    pub fn options(&self) -> Vec<OsString> {
+        let option = |name: &str, value: &OsStr| {
+            let mut word = OsString::from(name);
+            for c in value.to_string_lossy().chars() {
+                // Each of them means something there.
+                word.push(if matches!(c, ',' | '\\' | '"') { format!("\\{c}") } else { c.to_string() });
+            }
+            word
+        };
+        let log = self.log.as_ref().map(|log| option("audit_log=", log.as_os_str()));
+        let full =
+            self.full.map(|full| option("audit_full=", if full == Full::Refuse { "refuse" } else { "drop" }.as_ref()));
+        log.into_iter().chain(full).flat_map(|word| ["-o".into(), word]).collect()
     }
 
     pub fn or_environment(mut self) -> Self {

@@ -13,6 +13,15 @@ pub enum Exit {
     RolledBack = 5,
 }
 
+impl Exit {
+    /// What another process of this program ended with.
+    pub fn of_code(code: i32) -> Option<Self> {
+        [Self::Failure, Self::Usage, Self::WrongKey, Self::InUse, Self::RolledBack]
+            .into_iter()
+            .find(|exit| *exit as i32 == code)
+    }
+}
+
 /// What `kmsfs --help` says about exit codes.
 pub const HELP: &str = "\
 Exit codes:

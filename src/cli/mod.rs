@@ -29,6 +29,7 @@ mod remount;
 mod sandbox;
 mod scrub;
 mod serve;
+mod serve_http;
 mod stat;
 mod state;
 mod status;
@@ -68,6 +69,7 @@ struct Cli {
 enum Command {
     Init(init::InitArgs),
     Mount(mount::MountArgs),
+    Serve(Box<serve_http::ServeArgs>),
     Put(put::PutArgs),
     Stat(stat::StatArgs),
     Kms(kms::KmsArgs),
@@ -111,7 +113,12 @@ pub fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         Some(word) if word == Kept::WORD => return helper::run::<Kept>(),
         Some(word) if word == Opener::WORD => return helper::run::<Opener>(),
-        _ => {}
+        Some(word) => {
+            if let Some(code) = serve_http::run_helper(&word) {
+                return code;
+            }
+        }
+        None => {}
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -127,6 +134,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Init(args) => init::run(args),
         Command::Mount(args) => args.into_request().and_then(mount::run),
+        Command::Serve(args) => serve_http::run(*args),
         Command::Put(args) => put::run(args),
         Command::Stat(args) => return stat::run(&args),
         Command::Kms(args) => return kms::run(args),

@@ -52,6 +52,10 @@ impl fmt::Display for NotConfined {
 
 /// For the calling thread and all that it starts from now on: to be called while there is no other that serves.
 pub fn enter(paths: &Paths) -> Result<(), NotConfined> {
+    enter_own_tree(paths, Role::Serving, KEPT)
+}
+
+fn enter_own_tree(paths: &Paths, role: Role, kept: CapabilitySet) -> Result<(), NotConfined> {
     let audit = paths.audit.as_deref().and_then(Path::parent);
     let used = |path: &Path, with_mounts| Used { path: path.to_owned(), with_mounts };
     let own = paths.own.iter().map(|path| used(path, true));
@@ -64,7 +68,7 @@ pub fn enter(paths: &Paths) -> Result<(), NotConfined> {
     let audit = audit.map(|directory| (directory.to_owned(), append));
     // Of /proc nothing: magic links, by which the kernel finds what a descriptor refers to, need no right.
     let rules = own.chain(audit);
-    give_up(Role::Serving, KEPT, Some((rules.collect(), Scope::AbstractUnixSocket | Scope::Signal)))?;
+    give_up(role, kept, Some((rules.collect(), Scope::AbstractUnixSocket | Scope::Signal)))?;
     root.map_err(|error| NotConfined(format!("a file system tree of its own: {error}")))
 }
 
@@ -86,6 +90,39 @@ pub fn enter_as_keeper() {
         let _ = give_up(Role::Keeper, OF_KEEPER, None);
     }
 }
+
+/// For the process that holds the keyring and serves no files.
+pub fn enter_as_authority(paths: &Paths) -> Result<(), NotConfined> {
+    const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::IPC_LOCK);
+    enter_own_tree(paths, Role::Authority, KEPT)
+}
+
+/// For the process that makes others and is given names of users and nothing else. What it may, those that it makes may
+/// until they have become a user: root's keeps what passes over the modes of files.
+pub fn enter_as_spawner() {
+    const KEPT: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(OF_ROOTS_WORKER);
+    let given_up = set_no_new_privs(true).and_then(|()| drop_capabilities(KEPT));
+    // As much as this kernel has; the authority says what is missing.
+    let _ = given_up;
+}
+
+/// For the process that does on the mount what one user asks for.
+pub fn enter_as_worker(mountpoint: &Path) -> Result<(), NotConfined> {
+    let rules = vec![(mountpoint.to_owned(), AccessFs::from_all(LANDLOCK))];
+    give_up(Role::Worker, OF_ROOTS_WORKER, Some((rules, Scope::AbstractUnixSocket | Scope::Signal)))
+}
+
+/// For the process that speaks HTTP: no path at all.
+pub fn enter_as_front() -> Result<(), NotConfined> {
+    give_up(Role::Front, CapabilitySet::empty(), Some((Vec::new(), Scope::AbstractUnixSocket | Scope::Signal)))
+}
+
+/// An ordinary user has none of them.
+const OF_ROOTS_WORKER: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH);
 
 type Rules = (Vec<(PathBuf, BitFlags<AccessFs>)>, BitFlags<Scope>);
 

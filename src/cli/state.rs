@@ -7,6 +7,7 @@ use kmsfs_sys::private::{self, Kind, Refusal};
 use kmsfs_witness::{MOST, Rollback, Watch, Witness};
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, accessat};
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -32,6 +33,12 @@ pub struct StateArgs {
 }
 
 impl StateArgs {
+    /// As words of a command line.
+    pub fn words(&self) -> Vec<OsString> {
+        let state = self.state.iter().flat_map(|path| ["--state".into(), path.clone().into_os_string()]);
+        state.chain(self.accept_rollback.then(|| "--accept-rollback".into())).collect()
+    }
+
     /// For a process that changes its directory.
     pub fn make_absolute(&mut self) -> Result<(), Failure> {
         self.state = self.named();

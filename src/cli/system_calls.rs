@@ -20,6 +20,25 @@ pub enum Role {
     Broker,
     /// It may unmount.
     Keeper,
+    /// It passes descriptors on, and is otherwise as the serving one.
+    Authority,
+    /// It accepts connections, and opens nothing.
+    Front,
+    /// It makes pairs of sockets and passes descriptors on, and is otherwise as the serving one.
+    Worker,
+}
+
+impl Role {
+    /// Of [`SOCKETS`], what it takes.
+    fn sockets(self) -> &'static [libc::c_long] {
+        match self {
+            Self::Serving | Self::Keeper => &[],
+            Self::Broker => SOCKETS,
+            Self::Authority => &[libc::SYS_sendmsg],
+            Self::Front => &[libc::SYS_sendmsg, libc::SYS_accept4, libc::SYS_setsockopt],
+            Self::Worker => &[libc::SYS_sendmsg, libc::SYS_socketpair],
+        }
+    }
 }
 
 /// Refused to all.
@@ -130,7 +149,8 @@ const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 /// Refused to all but the keeper. (Making a mount that is nowhere attached is how it finds the kernel's connections.)
 const UNMOUNTING: &[libc::c_long] = &[libc::SYS_umount2, libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount];
 
-/// Refused to all but the broker. A socket that is connected may be written to; the others are asked over it.
+/// Refused to all but the broker, except for what a role takes of it. A socket that is connected may be written to; the
+/// others are asked over it.
 const SOCKETS: &[libc::c_long] = &[
     libc::SYS_socket,
     libc::SYS_socketpair,
@@ -142,6 +162,28 @@ const SOCKETS: &[libc::c_long] = &[
     libc::SYS_setsockopt,
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
+];
+
+/// Refused to the front, which has open what it uses: whatever takes a path.
+const OPENING: &[libc::c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_unlinkat,
+    libc::SYS_symlinkat,
+    libc::SYS_linkat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmodat,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_truncate,
+    libc::SYS_chdir,
+    libc::SYS_getxattr,
+    libc::SYS_setxattr,
+    libc::SYS_removexattr,
+    libc::SYS_inotify_init1,
+    libc::SYS_memfd_create,
 ];
 
 /// What makes a terminal take commands: input that nobody typed, another discipline, the console's own.
@@ -164,8 +206,12 @@ pub fn refuse(role: Role) -> Result<(), Box<dyn Error>> {
     if role != Role::Keeper {
         rules.extend(UNMOUNTING.iter().map(|call| (*call, Vec::new())));
     }
+    if role == Role::Front {
+        rules.extend(OPENING.iter().map(|call| (*call, Vec::new())));
+    }
+    let sockets = SOCKETS.iter().filter(|call| !role.sockets().contains(call));
+    rules.extend(sockets.map(|call| (*call, Vec::new())));
     if role != Role::Broker {
-        rules.extend(SOCKETS.iter().map(|call| (*call, Vec::new())));
         // To somebody else than whom the socket is connected to.
         rules.insert(libc::SYS_sendto, vec![rule([argument(4, SeccompCmpOp::Ne, 0)?])?]);
         // No code but the program's.

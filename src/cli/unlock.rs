@@ -70,6 +70,22 @@ impl UnlockArgs {
         self
     }
 
+    /// As words of a command line; no secret is among them.
+    pub fn words(&self) -> Vec<OsString> {
+        let path = |option: &str, path: &Option<PathBuf>| {
+            path.clone().map(|path| [OsString::from(option), path.into_os_string()])
+        };
+        let word = |option: &str, word: &Option<OsString>| word.clone().map(|word| [OsString::from(option), word]);
+        let given = [
+            path("--key-file", &self.key_file),
+            path("--passphrase-file", &self.passphrase_file),
+            word("--passphrase-command", &self.passphrase_command),
+            word("--credential", &self.credential),
+            path("--recovery-key-file", &self.recovery_key_file),
+        ];
+        given.into_iter().flatten().flatten().collect()
+    }
+
     /// For a process that changes its directory.
     pub fn make_absolute(&mut self) -> Result<(), Failure> {
         let paths = [&mut self.key_file, &mut self.passphrase_file, &mut self.recovery_key_file];

@@ -111,7 +111,7 @@ impl Duty for Opener {
     const WORD: &'static str = "__open_outside";
     type About = About;
 
-    fn begin(about: About) -> Self {
+    fn begin(about: About, _: Vec<OwnedFd>) -> Self {
         let logs: Vec<PathBuf> = about.logs.iter().map(|path| OsStr::from_bytes(path).into()).collect();
         if about.confined {
             sandbox::enter_as_broker(&logs);

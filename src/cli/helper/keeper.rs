@@ -119,7 +119,7 @@ impl Duty for Kept {
     const WORD: &'static str = "__keep_mount";
     type About = About;
 
-    fn begin(about: About) -> Self {
+    fn begin(about: About, _: Vec<OwnedFd>) -> Self {
         // The serving process may reach the store through a mount of its own, which keeps no other one busy.
         let store = open(OsStr::from_bytes(&about.store), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
         let target = OsStr::from_bytes(&about.target).into();

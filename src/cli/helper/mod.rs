@@ -26,6 +26,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use zeroize::Zeroizing;
 
 /// Most bytes of a message; the kernel's default for sockets of this kind has room for it.
 const LONGEST: usize = 128 << 10;
@@ -58,8 +59,16 @@ pub trait Duty: Send + Sync + Sized + 'static {
     /// What it is given at its start, as JSON of up to [`LONGEST`] bytes.
     type About: Serialize + DeserializeOwned;
 
+    /// Whether it writes to standard error of whoever started it.
+    const TELLS: bool = false;
+
+    /// How many descriptors it is given beside its channels.
+    fn given(_about: &Self::About) -> usize {
+        0
+    }
+
     /// Before there is a second thread; gives up what the duty does not take.
-    fn begin(about: Self::About) -> Self;
+    fn begin(about: Self::About, given: Vec<OwnedFd>) -> Self;
 
     /// Handles one question; called from one thread for each channel.
     fn obey(&self, verb: u8, what: &[u8]) -> io::Result<Answer>;
@@ -82,6 +91,11 @@ pub struct Helper {
 impl Helper {
     /// Starts this program for that duty.
     pub fn start<D: Duty>(about: &D::About, channels: usize) -> io::Result<Self> {
+        Self::start_with::<D>(about, channels, &[])
+    }
+
+    /// With descriptors that it goes on to use, as many as [`Duty::given`] says.
+    pub fn start_with<D: Duty>(about: &D::About, channels: usize, given: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let (lifeline, theirs) = pair()?;
         Command::new("/proc/self/exe")
             .arg(D::WORD)
@@ -90,12 +104,12 @@ impl Helper {
             .env("PATH", "/usr/bin:/bin:/usr/local/bin")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(if D::TELLS { Stdio::inherit() } else { Stdio::null() })
             .spawn()?;
         let (ours, theirs): (Vec<_>, Vec<_>) =
             (0..channels).map(|_| pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
-        let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
-        send_with(&lifeline, &serde_json::to_vec(about)?, &theirs)?;
+        let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).chain(given.iter().copied()).collect();
+        send_with(&lifeline, &Zeroizing::new(serde_json::to_vec(about)?), &theirs)?;
         Ok(Self { lifeline, channels: ours.into_iter().map(Channel::new).collect() })
     }
 
@@ -113,7 +127,8 @@ impl Helper {
     }
 }
 
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+/// Two connected sockets of sequenced packets.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
@@ -191,9 +206,11 @@ fn receive_with(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
 
 /// The process itself, from its start to its end.
 pub fn run<D: Duty>() -> ExitCode {
-    let Ok((lifeline, about, channels)) = receive_start() else { return ExitCode::FAILURE };
-    let Ok(about) = serde_json::from_slice(&about) else { return ExitCode::FAILURE };
-    let duty = Arc::new(D::begin(about));
+    let Ok((lifeline, about, mut channels)) = receive_start() else { return ExitCode::FAILURE };
+    let Ok(about) = serde_json::from_slice(&Zeroizing::new(about)) else { return ExitCode::FAILURE };
+    let Some(asked) = channels.len().checked_sub(D::given(&about)) else { return ExitCode::FAILURE };
+    let given = channels.split_off(asked);
+    let duty = Arc::new(D::begin(about, given));
     let started = channels.into_iter().try_for_each(|channel| answer(channel, Arc::clone(&duty)));
     let errno = started.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EAGAIN));
     let told = retry_on_intr(|| write(&lifeline, &errno.to_le_bytes()));

@@ -1,0 +1,122 @@
+//! Where connections are accepted, and under which certificate.
+
+use crate::cli::exit::{Failure, describe};
+use crate::cli::text::shown;
+use clap::Args;
+use kmsfs_sys::private::{self, Access, Kind};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+#[derive(Args, Clone)]
+pub struct ListenArgs {
+    /// Address and port to listen at, 127.0.0.1:9000 if nothing is said; port 0 is one that is free. Another address
+    /// than this machine's own loopback needs a certificate
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Listen at this socket in the file system too, or instead
+    #[arg(long, value_name = "SOCKET")]
+    unix: Option<PathBuf>,
+    /// PEM file with the certificate and those that lead to its root
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key, readable by its owner alone
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+/// Sockets that connections wait at.
+pub struct Listening {
+    pub tcp: Vec<TcpListener>,
+    pub unix: Vec<UnixListener>,
+    /// For what comes over a network.
+    pub tls: Option<Pem>,
+    names: Vec<String>,
+}
+
+/// A certificate chain and its private key.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Pem {
+    pub certificates: String,
+    pub key: String,
+}
+
+/// Most bytes of a PEM file.
+const LONGEST_PEM: u64 = 48 << 10;
+/// Each is a descriptor that the front is given.
+const MOST: usize = 4;
+
+impl ListenArgs {
+    /// While this process still may.
+    pub fn bind(&self) -> Result<Listening, Failure> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(Pem { certificates: read_certificate(certificate)?, key: std::mem::take(&mut *read_key(key)?) })
+            }
+            _ => None,
+        };
+        let usual = || SocketAddr::from(([127, 0, 0, 1], 9000));
+        let addresses = match (&self.listen[..], &self.unix) {
+            ([], None) => vec![usual()],
+            (given, _) => given.to_vec(),
+        };
+        if addresses.len() > MOST {
+            return Err(Failure::usage(format!("--listen may be given {MOST} times at most")));
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (mut tcp, mut names) = (Vec::new(), Vec::new());
+        for address in addresses {
+            if tls.is_none() && !address.ip().is_loopback() {
+                return Err(Failure::usage(format!(
+                    "{address} can be reached from elsewhere: it needs --tls-cert and --tls-key, since requests and \
+                     objects would be readable on the way"
+                )));
+            }
+            let failed = |e: io::Error| Failure::new(format!("cannot listen at {address}: {}", describe(&e)));
+            let listener = TcpListener::bind(address).map_err(failed)?;
+            names.push(format!("{scheme}://{}", listener.local_addr().map_err(failed)?));
+            tcp.push(listener);
+        }
+        let unix = self.unix.as_deref().map(bind_unix).transpose()?;
+        names.extend(self.unix.iter().map(|path| format!("unix:{}", shown(path))));
+        Ok(Listening { tcp, unix: unix.into_iter().collect(), tls, names })
+    }
+}
+
+impl Listening {
+    /// Where it can be reached.
+    pub fn urls(&self) -> Vec<String> {
+        self.names.clone()
+    }
+}
+
+/// In place of a socket that nobody listens at any more.
+fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
+    let failed = |e: io::Error| Failure::new(format!("cannot listen at {}: {}", shown(path), describe(&e)));
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        fs::remove_file(path).map_err(failed)?;
+    }
+    UnixListener::bind(path).map_err(failed)
+}
+
+fn read_certificate(path: &Path) -> Result<String, Failure> {
+    let failed = |e: io::Error| Failure::new(format!("certificate {}: {}", shown(path), describe(&e)));
+    let mut text = String::new();
+    fs::File::open(path).and_then(|file| file.take(LONGEST_PEM).read_to_string(&mut text)).map_err(failed)?;
+    Ok(text)
+}
+
+fn read_key(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let failed = |e: io::Error| Failure::new(format!("private key {}: {}", shown(path), describe(&e)));
+    let file = private::open(path, Kind::Secret, Access::Read).map_err(|refusal| failed(refusal.about(path)))?;
+    // Not moved as it grows.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST_PEM as usize));
+    file.take(LONGEST_PEM).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
