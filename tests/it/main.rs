@@ -24,6 +24,7 @@ mod fuzz_corpus;
 mod gateway;
 mod git;
 mod handles;
+mod http;
 mod in_memory;
 mod inherited;
 mod installing;
