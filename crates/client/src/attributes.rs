@@ -20,8 +20,8 @@ pub const REFUSAL: &str = "user.x-kmsfs-refusal";
 pub const REQUEST: &str = "user.x-kmsfs-request";
 /// Of a directory: the encryption configuration in force there and where it comes from, as JSON.
 pub const CONFIGURATION: &str = "user.x-kmsfs-encryption";
-/// Set on a file or a directory: an order to change encryption, as JSON. What came of it is in the attribute of this name
-/// with a dot and the order's token behind it, 16 hexadecimal digits, once.
+/// Set on a file or a directory: an order to change encryption, as JSON. What came of it is in the attribute of this
+/// name with a dot and the order's token behind it, 16 hexadecimal digits, once.
 pub const REENCRYPT: &str = "user.x-kmsfs-reencrypt";
 /// Asked for of the root of a mount, or set on it: everything is committed, written home and made durable before the
 /// call returns.

@@ -4,9 +4,9 @@ use kmsfs_sys::WipedBox;
 use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use std::ops::Deref;
 
-/// A library's cipher under one key: its round keys and its hash key, in memory of their own. Moving this leaves no copy
-/// of them, and dropping it overwrites all of that memory: ring wipes nothing, and aes-gcm wipes what it uses of a union
-/// that has room for another implementation's round keys.
+/// A library's cipher under one key: its round keys and its hash key, in memory of their own. Moving this leaves no
+/// copy of them, and dropping it overwrites all of that memory: ring wipes nothing, and aes-gcm wipes what it uses of a
+/// union that has room for another implementation's round keys.
 pub(super) struct Expanded<C>(WipedBox<C>);
 
 impl<C> Expanded<C> {

@@ -36,10 +36,10 @@ pub fn wiped<T>(act: impl FnOnce() -> T) -> T {
     at_a_distance(act)
 }
 
-/// As [`wiped`], and on a stack that has been overwritten before as well. It is for what is moved from the stack to where
-/// it stays: a move takes along bytes that are not part of the value, as those of a union that its smaller member leaves
-/// unused, and what another operation with keys had left there would stay for as long as the value. (Half of what an
-/// operation may take: the other half is for the call of this.)
+/// As [`wiped`], and on a stack that has been overwritten before as well. It is for what is moved from the stack to
+/// where it stays: a move takes along bytes that are not part of the value, as those of a union that its smaller member
+/// leaves unused, and what another operation with keys had left there would stay for as long as the value. (Half of
+/// what an operation may take: the other half is for the call of this.)
 pub(crate) fn wiped_before<T>(act: impl FnOnce() -> T) -> T {
     wiped(|| {
         overwrite::<{ OPERATION / 2 }>(0);

@@ -47,8 +47,8 @@ pub struct Document {
 type Read = Box<dyn FnOnce(&[u8]) -> Result<Operation, Error> + Send>;
 
 impl Document {
-    /// The longest that is read, in bytes: 10,000 parts with number, tag and a SHA-256 are 1.7 MB, and a thousand keys of
-    /// 1024 bytes 1.1 MB.
+    /// The longest that is read, in bytes: 10,000 parts with number, tag and a SHA-256 are 1.7 MB, and a thousand keys
+    /// of 1024 bytes 1.1 MB.
     pub const MAX_LEN: usize = 2 << 20;
 
     /// A checksum that it has to have.

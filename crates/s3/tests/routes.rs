@@ -319,8 +319,8 @@ fn headers_that_ask_for_more_are_refused() {
     }
 }
 
-/// SDKs of JavaScript and Go write headers of a presigned request so: passed over, an object would not have the key that
-/// was asked for.
+/// SDKs of JavaScript and Go write headers of a presigned request so: passed over, an object would not have the key
+/// that was asked for.
 #[test]
 fn a_header_of_amazon_counts_in_the_query_too() {
     let auth = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=x&X-Amz-Date=x&X-Amz-Expires=60&X-Amz-SignedHeaders=host\

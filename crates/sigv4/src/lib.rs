@@ -3,8 +3,8 @@
 //! A server gives [`verify`] a request's line and headers as they were received, and gets a [`Verified`]: who signed
 //! it, the path and parameters that were signed, and a [`Body`] through which it reads the rest. Nothing here reads a
 //! clock, a file or a socket, and nothing keeps a secret: signing keys are asked for by [`Credential`], and are derived
-//! ([`SigningKey::derive`]) wherever the secrets are. Where that is another process, [`prepare`] does what takes no key,
-//! the other process answers the [`Question`], and [`Prepared::complete`] goes on from there.
+//! ([`SigningKey::derive`]) wherever the secrets are. Where that is another process, [`prepare`] does what takes no
+//! key, the other process answers the [`Question`], and [`Prepared::complete`] goes on from there.
 //!
 //! Refusals are [`Error`]s with S3's codes, messages, statuses and elements. What S3 takes is taken, and nothing else:
 //! one mechanism a request; Host and all `x-amz-*` headers signed, also in presigned URLs; one region; no version 2, no

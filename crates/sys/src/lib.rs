@@ -356,9 +356,9 @@ pub fn file_handle(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(i32, Vec<u8>
     Ok((found.kind, found.handle[..LONGEST.min(found.bytes as usize)].to_vec()))
 }
 
-/// A value in memory of its own, all of which is overwritten with zeros when it is dropped. A value's own `Drop` reaches
-/// no more than the value: the unused bytes of a union's smaller member, or of padding, are none of it, and a move may
-/// have brought there whatever was on the stack.
+/// A value in memory of its own, all of which is overwritten with zeros when it is dropped. A value's own `Drop`
+/// reaches no more than the value: the unused bytes of a union's smaller member, or of padding, are none of it, and a
+/// move may have brought there whatever was on the stack.
 pub struct WipedBox<T>(Box<MaybeUninit<T>>);
 
 impl<T> WipedBox<T> {

@@ -26,7 +26,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The program that is tested: cargo's, unless the tests are compiled for another one (`scripts/conformance optimized`).
+/// The program that is tested: cargo's, unless the tests are compiled for another one
+/// (`scripts/conformance optimized`).
 pub const KMSFS: &str = match option_env!("KMSFS_PROGRAM") {
     Some(program) => program,
     None => env!("CARGO_BIN_EXE_kmsfs"),
