@@ -1,0 +1,162 @@
+//! The order of all locks: a thread takes each of them after those that stand above it here, and never the other way.
+//!
+//! Those of the file system come first and those of the store below it after them, since the one calls the other. Where
+//! one may be held for long, its sentence says what happens under it.
+
+/// A place in the order, as a type.
+pub trait Rank {
+    /// Which place that is.
+    const PLACE: Place;
+}
+
+macro_rules! ranks {
+    ($($(#[$what:meta])* $name:ident,)*) => {
+        /// The places, in their order.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Place {
+            $($(#[$what])* $name,)*
+        }
+
+        $(
+            $(#[$what])*
+            #[derive(Debug)]
+            pub enum $name {}
+
+            impl Rank for $name {
+                const PLACE: Place = Place::$name;
+            }
+        )*
+    };
+}
+
+ranks! {
+    // ---- the file system: what keeps names and numbers what they are, while the store is called
+
+    /// Of one draft of a configuration: it is being made the content. One flush waits for the other.
+    WritingOut,
+    /// What directories have for configurations is changing, or directories move with what they have. The list is
+    /// written, the change made and, where there is one, synced.
+    Configuring,
+    /// Shared by whoever takes a name away or gives an inode another one; held alone to say what is where.
+    NamesChanging,
+    /// Not a lock but a turn: two inodes, or one, whose names are changing below, or just being used there.
+    InodeHeld,
+    /// Held alone by whoever moves or removes a directory; shared by whoever walks down names to one.
+    Tree,
+
+    // ---- the file system: tables, of which none is held while the store is called
+
+    /// When it was looked last whether keys have changed.
+    Watch,
+    /// Which configurations are being written.
+    Drafts,
+    /// What one of them will say.
+    Draft,
+    /// Inodes whose pages and keys are to go, for the thread that does it.
+    RevocationQueue,
+    /// Inodes with a handle that is refused.
+    RevokedInodes,
+    /// What the kernel knows of inodes, and their names.
+    Inodes,
+    /// Open handles, by number.
+    Handles,
+    /// The same, by inode.
+    HandlesOfInode,
+    /// The keys that closed files were read under.
+    ClosedKeys,
+    /// The configurations that were read.
+    Configurations,
+    /// Directories that are held open.
+    Dirs,
+    /// Where inodes were seen by whoever searched for one by its number.
+    Hints,
+    /// Inodes that could not be written back.
+    Unwritten,
+    /// What came of requests that a refusal or an outcome is kept of, until somebody asks.
+    Outcomes,
+
+    // ---- the store: who may do something now
+
+    /// Shared by whoever makes a file, until its birth is noted; alone to remove what a crash left without one.
+    Making,
+    /// Not a lock but a turn: an inode number that changes hands, or is being read in.
+    Settling,
+    /// The gate: shared by whoever appends to the redo log, for as long as that may need; a checkpoint has it alone.
+    Gate,
+
+    // ---- the store: an object
+
+    /// The objects in memory, by inode.
+    ObjectTable,
+    /// Of one object: whether it has a file capability, held while that is found out or changed.
+    Capability,
+    /// Of one object: everything else that there is to know of it. Its content is written under it, and committed.
+    ObjectState,
+    /// Of one object: ciphers by key epoch.
+    Ciphers,
+    /// Of one object: what was read ahead.
+    Ahead,
+
+    // ---- the store: tables, of which none is held while another object is used
+
+    /// Objects in memory, by id.
+    ObjectIds,
+    /// Closed objects and their descriptors, in the order in which they were closed.
+    ClosedObjects,
+    /// The dead, until a checkpoint.
+    Dead,
+    /// Closed objects that the log holds something of.
+    Pinned,
+    /// Names that a crash may lose.
+    UnsyncedNames,
+    /// What was synced last.
+    LastSynced,
+    /// Inodes that have other space than before a checkpoint.
+    Resized,
+    /// What was read ahead for whoever removes a tree.
+    Foresight,
+    /// Which features the store has; store.json is replaced under it.
+    Features,
+    /// Whether space is kept back, held while that is made or given up.
+    Reserve,
+    /// When nothing waited for a checkpoint.
+    Settled,
+    /// Units of segments that are free. Whether they are is read under it.
+    SegmentUnits,
+    /// Segments' files; a new one is made under it.
+    SegmentFiles,
+    /// The end of the redo log. Appending is writing under it.
+    LogTail,
+    /// How far the redo log is durable. Whoever waits for a sync waits here, and the sync itself holds nothing.
+    LogSyncs,
+    /// What directories have for configurations, held while the list is written.
+    Configured,
+    /// What was last told to the witness, held while that is told.
+    Witness,
+    /// The descriptor that holds the store's lock.
+    StoreLock,
+
+    // ---- keys
+
+    /// Bucket keys, by what they are kept under.
+    BucketKeys,
+    /// One bucket key, or the want of it: whoever makes it, or has the KMS decrypt it, holds it meanwhile.
+    BucketKey,
+
+    // ---- what is behind turns, and taken when one ends, whatever else is held then
+
+    /// Behind `InodeHeld`.
+    InodesHeld,
+    /// Behind `Settling`.
+    InodesSettling,
+
+    // ---- below everything
+
+    /// Of a process: a mode of the backing file system's is another for a moment.
+    Modes,
+}
+
+/// What a thread may hold while it asks the KMS, which may be far away: nothing of the file system or the store.
+/// Whoever wants the bucket key that somebody else is just asking for would have to ask the same question otherwise;
+/// and nobody who wants anything else waits for it.
+pub const HELD_WHILE_THE_KMS_ANSWERS: &[Place] = &[Place::BucketKey];
