@@ -79,7 +79,9 @@ ranks! {
 
     /// Shared by whoever makes a file, until its birth is noted; alone to remove what a crash left without one.
     Making,
-    /// Not a lock but a turn: an inode number that changes hands, or is being read in.
+    /// Not a lock but a turn: an object that is coming into memory, while the KMS is asked for its keys too.
+    Opening,
+    /// Not a lock but a turn: an inode number that changes hands.
     Settling,
     /// The gate: shared by whoever appends to the redo log, for as long as that may need; a checkpoint has it alone.
     Gate,
@@ -147,7 +149,7 @@ ranks! {
 
     /// Behind `InodeHeld`.
     InodesHeld,
-    /// Behind `Settling`.
+    /// Behind `Opening` and `Settling`.
     InodesSettling,
 
     // ---- below everything
@@ -156,7 +158,8 @@ ranks! {
     Modes,
 }
 
-/// What a thread may hold while it asks the KMS, which may be far away: nothing of the file system or the store.
-/// Whoever wants the bucket key that somebody else is just asking for would have to ask the same question otherwise;
-/// and nobody who wants anything else waits for it.
-pub const HELD_WHILE_THE_KMS_ANSWERS: &[Place] = &[Place::BucketKey];
+/// What a thread may hold while it asks the KMS, which may be far away: nothing that anybody waits for who wants
+/// something else. Whoever opens the object that somebody else is just opening, or wants the bucket key that somebody
+/// else is just asking for, would have to ask the same question otherwise. Who takes an object's name away is let
+/// through meanwhile.
+pub const HELD_WHILE_THE_KMS_ANSWERS: &[Place] = &[Place::Opening, Place::BucketKey];

@@ -2,7 +2,7 @@
 
 use kmsfs_crypto::{SecretKey, Tampered, envelope};
 use kmsfs_kms::{EncryptionContext, Principal};
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) struct Limits {
 /// for it; others do not.
 pub(super) struct BucketKeys<K> {
     limits: Limits,
-    state: Mutex<State<K>>,
+    state: Mutex<ranks::BucketKeys, State<K>>,
 }
 
 struct State<K> {
@@ -65,7 +65,7 @@ struct State<K> {
 
 struct Slot {
     last_lookup: u64,
-    entry: Arc<Mutex<Option<Entry>>>,
+    entry: Arc<Mutex<ranks::BucketKey, Option<Entry>>>,
 }
 
 struct Entry {
@@ -131,7 +131,7 @@ impl<K: Hash + Eq + Clone> BucketKeys<K> {
         now.saturating_duration_since(entry.made) < self.limits.lifetime && entry.uses < self.limits.uses
     }
 
-    fn slot(&self, key: &K, now: Instant) -> Arc<Mutex<Option<Entry>>> {
+    fn slot(&self, key: &K, now: Instant) -> Arc<Mutex<ranks::BucketKey, Option<Entry>>> {
         let mut state = self.state.lock();
         if state.swept.is_none_or(|at| now.saturating_duration_since(at) >= self.limits.lifetime) {
             state.sweep(|entry| self.is_usable(entry, now));

@@ -7,7 +7,7 @@ use crate::object::Noted;
 use crate::{Error, Result, Store};
 use kmsfs_format::sidecar::Place;
 use kmsfs_kms::{Waits, waits};
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use kmsfs_locks::{RwLockReadGuard, RwLockWriteGuard, ranks};
 use std::sync::Arc;
 
 /// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
@@ -15,9 +15,9 @@ pub struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
 
 enum Gate<'a> {
     #[allow(dead_code)]
-    Shared(RwLockReadGuard<'a, ()>),
+    Shared(RwLockReadGuard<'a, ranks::Gate, ()>),
     #[allow(dead_code)]
-    Checkpoint(RwLockWriteGuard<'a, ()>),
+    Checkpoint(RwLockWriteGuard<'a, ranks::Gate, ()>),
 }
 
 /// Files that are worth syncing one by one; beyond it the whole file system is synced at once.

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::log_header::{self, HEADER, LogHeader};
 use kmsfs_format::log_record::{Body, Marks, RECORDS_AT, Record, bytes_at};
-use parking_lot::{Condvar, Mutex};
+use kmsfs_locks::{Condvar, Mutex, ranks};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ pub struct Log {
     file: Arc<dyn File>,
     seal: LogSeal,
     bound: u64,
-    tail: Mutex<Tail>,
-    syncs: Mutex<Syncs>,
+    tail: Mutex<ranks::LogTail, Tail>,
+    syncs: Mutex<ranks::LogSyncs, Syncs>,
     synced: Condvar,
     seeded: Seeded,
 }

@@ -38,9 +38,9 @@ use kmsfs_crypto::Suite;
 use kmsfs_format::layout::{Geometry, MAX_PLAIN, PlainLen};
 use kmsfs_format::log_header::Crashes;
 use kmsfs_format::sidecar::Place;
+use kmsfs_locks::{Mutex, RwLock, ranks};
 use kmsfs_sse::KeyService;
 use kmsfs_witness::Watch;
-use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,7 @@ pub struct Store {
     pub(crate) segments: Segments,
     pub(crate) log: Log,
     /// Appends share it, a checkpoint takes it alone. Before any object's lock.
-    gate: RwLock<()>,
+    gate: RwLock<ranks::Gate, ()>,
     pub(crate) reserve: Reserve,
     objects: Objects,
     replayed: Replayed,
@@ -71,13 +71,13 @@ pub struct Store {
     /// What is wrong with the redo log.
     damage: Option<String>,
     /// When nothing waited for a checkpoint.
-    settled: Mutex<Instant>,
+    settled: Mutex<ranks::Settled, Instant>,
     /// What follows the store outside it.
     seen: Option<Seen>,
     rolled_back: Option<String>,
     /// Inodes whose files have other space since a checkpoint, until somebody asks.
-    pub(crate) resized: Mutex<HashSet<u64>>,
-    foresight: Mutex<Foresight>,
+    pub(crate) resized: Mutex<ranks::Resized, HashSet<u64>>,
+    foresight: Mutex<ranks::Foresight, Foresight>,
     max_pinned: usize,
     spare_descriptors: usize,
     pub(crate) memory: Arc<Budget>,
@@ -92,7 +92,7 @@ pub struct Store {
     seal: StoreSeal,
     configured: Configured,
     /// Held while the store is open.
-    lock: Mutex<Option<Arc<dyn File>>>,
+    lock: Mutex<ranks::StoreLock, Option<Arc<dyn File>>>,
 }
 
 #[derive(Debug, Clone)]

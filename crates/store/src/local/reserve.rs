@@ -3,7 +3,7 @@
 
 use crate::backend::{Access, Backend};
 use crate::local::sealed::parameters::PRIVATE_FILE;
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Reserve {
     /// Bytes; 0 for none.
     size: u64,
     /// Whether it is there.
-    kept: Mutex<bool>,
+    kept: Mutex<ranks::Reserve, bool>,
 }
 
 impl Reserve {

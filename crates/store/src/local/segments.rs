@@ -9,7 +9,7 @@ use crate::mistakes::{Mistake, Seeded};
 use crate::{Error, Result};
 use kmsfs_format::ObjectId;
 use kmsfs_format::sidecar::{self, Place, UNIT};
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -25,8 +25,8 @@ pub struct Segments {
     dir: Arc<dyn Dir>,
     access: Access,
     seeded: Seeded,
-    files: Mutex<HashMap<u32, Arc<dyn File>>>,
-    units: Mutex<Units>,
+    files: Mutex<ranks::SegmentFiles, HashMap<u32, Arc<dyn File>>>,
+    units: Mutex<ranks::SegmentUnits, Units>,
 }
 
 struct Units {

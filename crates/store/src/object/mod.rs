@@ -35,12 +35,12 @@ use kmsfs_crypto::ObjectKeys;
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::Seal;
 use kmsfs_format::layout::{ChunkIndex, Geometry, PlainLen};
+use kmsfs_locks::{Mutex, RwLock, ranks};
 use kmsfs_sse::Algorithm;
 pub use lifetime::Held;
 pub(super) use lifetime::Home;
 use lifetime::{Lifetime, Users};
 pub(super) use opening::{NewObject, Remains, Salvaged, Unverified, read_header};
-use parking_lot::{Mutex, RwLock};
 use shown::{Asked, Shown};
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,12 +50,12 @@ pub struct Object {
     store: Arc<Store>,
     ino: u64,
     users: Users,
-    state: RwLock<State>,
+    state: RwLock<ranks::ObjectState, State>,
     ahead: Ahead,
     asked: Asked,
     /// What is known of a file capability: `false` that there may be one. Nobody asks for this object's state
     /// meanwhile.
-    pub(super) has_no_capability: Mutex<bool>,
+    pub(super) has_no_capability: Mutex<ranks::Capability, bool>,
 }
 
 /// The five parts.

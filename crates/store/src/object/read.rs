@@ -5,7 +5,7 @@ use super::{Object, State};
 use crate::{Error, Result};
 use kmsfs_crypto::wiped;
 use kmsfs_format::layout::{CHUNK, ChunkIndex};
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use kmsfs_locks::{RwLockReadGuard, RwLockWriteGuard, ranks};
 use std::ops::Range;
 
 impl Object {
@@ -31,7 +31,7 @@ impl Object {
         Ok(count)
     }
 
-    fn bring(&self, chunks: &Range<u64>) -> Result<RwLockReadGuard<'_, State>> {
+    fn bring(&self, chunks: &Range<u64>) -> Result<RwLockReadGuard<'_, ranks::ObjectState, State>> {
         let mut state = self.state.write();
         state.bring(chunks.clone())?;
         state.content.bound_memory();

@@ -7,7 +7,7 @@
 use super::directory::RealDir;
 use super::{Ground, magic_link};
 use crate::backend::{Dir, Metadata};
-use parking_lot::ReentrantMutex;
+use kmsfs_locks::{ReentrantMutex, ranks};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, chmod, fstat, openat, readlink, symlinkat, unlinkat};
 use rustix::io::Errno;
@@ -22,7 +22,7 @@ const OWNERS: u32 = 0o700;
 
 /// Held by whoever changes a mode, and by whoever puts one back: nobody takes a mode for a user's that is about to
 /// change again.
-pub(super) static MODES: ReentrantMutex<()> = ReentrantMutex::new(());
+pub(super) static MODES: ReentrantMutex<ranks::Modes, ()> = ReentrantMutex::new(());
 
 /// Does it, and again if it is refused with `EACCES`: then as `with_permission`.
 pub(super) fn reach<T>(ground: &Ground, fd: impl AsFd, wanted: Mode, act: impl Fn() -> io::Result<T>) -> io::Result<T> {

@@ -2,7 +2,7 @@
 
 use crate::mistakes::Mistake;
 use crate::{Dir, Result, Store};
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,8 @@ const UNSYNCED: usize = 1 << 15;
 pub struct Names {
     /// Of names and of directories themselves, anywhere.
     changes: AtomicU64,
-    unsynced: Mutex<Unsynced>,
-    last: Mutex<Option<Synced>>,
+    unsynced: Mutex<ranks::UnsyncedNames, Unsynced>,
+    last: Mutex<ranks::LastSynced, Option<Synced>>,
 }
 
 /// The directory that was synced last, or everything, and how many changes there were before.

@@ -1,7 +1,7 @@
 //! What is kept for whoever asks again, and how much of it: tables of open objects, objects that are closed, their
 //! descriptors.
 
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +53,7 @@ impl Drop for Share {
 }
 
 /// Something of each closed object, by its inode, in the order in which they were closed.
-pub struct Closed<T>(Mutex<Order<T>>);
+pub struct Closed<T>(Mutex<ranks::ClosedObjects, Order<T>>);
 
 struct Order<T> {
     closings: u64,

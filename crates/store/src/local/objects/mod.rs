@@ -16,7 +16,7 @@ use crate::{Dir, Error, Held, Object, Result, Store};
 use kmsfs_format::ObjectId;
 use kmsfs_format::log_record::{Body, Record};
 use kmsfs_format::sidecar::Place;
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
@@ -39,15 +39,15 @@ pub struct Dead {
 
 #[derive(Default)]
 pub struct Objects {
-    by_ino: Mutex<HashMap<u64, Arc<Object>>>,
-    by_id: Mutex<HashMap<ObjectId, u64>>,
+    by_ino: Mutex<ranks::ObjectTable, HashMap<u64, Arc<Object>>>,
+    by_id: Mutex<ranks::ObjectIds, HashMap<ObjectId, u64>>,
     /// Whose verified state is kept.
     closed: Closed<()>,
     /// Their descriptors, for whoever opens one of them again.
     spare: Closed<Home>,
-    dead: Mutex<Vec<Dead>>,
+    dead: Mutex<ranks::Dead, Vec<Dead>>,
     /// Objects that nobody has open, of which the log holds something.
-    pinned: Mutex<Pinned>,
+    pinned: Mutex<ranks::Pinned, Pinned>,
     numbers: settling::Numbers,
     pub(crate) names: Names,
 }

@@ -6,13 +6,13 @@
 
 use crate::{Result, Store};
 use kmsfs_kms::{Waits, WouldWait, waits};
-use parking_lot::{Condvar, Mutex};
+use kmsfs_locks::{Condvar, Mutex, Turn, ranks};
 use std::collections::HashMap;
 
 /// Inode numbers that somebody has.
 #[derive(Default)]
 pub(super) struct Numbers {
-    held: Mutex<HashMap<u64, Number>>,
+    held: Mutex<ranks::InodesSettling, HashMap<u64, Number>>,
     changed: Condvar,
 }
 
@@ -29,12 +29,14 @@ struct Number {
 pub(crate) struct Settling<'a> {
     numbers: &'a Numbers,
     ino: u64,
+    _turn: Turn<ranks::Settling>,
 }
 
 /// An inode that this thread opens; see [`Store::opening`].
 pub(super) struct Opening<'a> {
     numbers: &'a Numbers,
     ino: u64,
+    _turn: Turn<ranks::Opening>,
 }
 
 impl Store {
@@ -59,6 +61,7 @@ impl Store {
 
 impl Numbers {
     fn settle(&self, ino: u64) -> std::result::Result<Settling<'_>, WouldWait> {
+        let turn = Turn::take();
         let mut held = self.held.lock();
         loop {
             let number = held.entry(ino).or_default();
@@ -74,10 +77,11 @@ impl Numbers {
             self.changed.wait(&mut held);
         }
         held.entry(ino).or_default().settling = true;
-        Ok(Settling { numbers: self, ino })
+        Ok(Settling { numbers: self, ino, _turn: turn })
     }
 
     fn open(&self, ino: u64) -> std::result::Result<Opening<'_>, WouldWait> {
+        let turn = Turn::take();
         let mut held = self.held.lock();
         loop {
             let number = held.entry(ino).or_default();
@@ -89,7 +93,7 @@ impl Numbers {
             self.changed.wait(&mut held);
         }
         held.entry(ino).or_default().opening = Some(Waits::Nothing);
-        Ok(Opening { numbers: self, ino })
+        Ok(Opening { numbers: self, ino, _turn: turn })
     }
 
     /// Nobody has it any more, unless `other` still has.

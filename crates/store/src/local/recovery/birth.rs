@@ -16,7 +16,7 @@ use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
 use kmsfs_format::log_header::LogHeader;
 use kmsfs_kms::waits;
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use kmsfs_locks::{RwLock, RwLockReadGuard, RwLockWriteGuard, ranks};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -91,7 +91,7 @@ pub struct Births {
     /// Something was committed for the first time and closed, and no sync covers it: a checkpoint has to (K8).
     loose: AtomicBool,
     /// Shared by whoever makes a file, until its birth is noted.
-    making: RwLock<()>,
+    making: RwLock<ranks::Making, ()>,
     seeded: Seeded,
 }
 
@@ -112,12 +112,12 @@ impl Births {
     }
 
     /// For as long as a file is made and its birth not noted.
-    pub fn making(&self) -> RwLockReadGuard<'_, ()> {
+    pub fn making(&self) -> RwLockReadGuard<'_, ranks::Making, ()> {
         self.making.read()
     }
 
     /// While it is held, every file that has no birth is one that a crash left so.
-    pub fn none_is_made(&self) -> RwLockWriteGuard<'_, ()> {
+    pub fn none_is_made(&self) -> RwLockWriteGuard<'_, ranks::Making, ()> {
         self.making.write()
     }
 

@@ -13,7 +13,7 @@ use crate::{Dir, Error, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_kms::Caller;
 use kmsfs_sse::{CONFIGURATION_FILE, Configuration};
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,8 +45,8 @@ struct Json {
 pub struct Configured {
     key: Option<MacKey>,
     /// One change at a time.
-    changing: Mutex<()>,
-    known: Mutex<Known>,
+    changing: parking_lot::Mutex<()>,
+    known: Mutex<ranks::Configured, Known>,
 }
 
 enum Known {
@@ -86,7 +86,7 @@ impl Configured {
                 }
             },
         };
-        Self { key, changing: Mutex::default(), known: Mutex::new(known) }
+        Self { key, changing: parking_lot::Mutex::default(), known: Mutex::new(known) }
     }
 
     /// Refuses what is not the directory's configuration: `found` is what is there.

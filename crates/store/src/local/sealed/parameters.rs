@@ -6,7 +6,7 @@ use crate::local::sealed::seal::{self, PRESENT, SEALED, StoreSeal};
 use crate::{Error, Result};
 use kmsfs_format as format;
 use kmsfs_kms::ServiceKey;
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,7 +171,7 @@ impl Json {
 /// What is in a store that not every kmsfs can read. A store is made without any, and gets one before it is used.
 pub struct Features {
     dual_layers: AtomicBool,
-    changing: Mutex<()>,
+    changing: Mutex<ranks::Features, ()>,
 }
 
 impl Features {

@@ -13,8 +13,8 @@ use crate::{Error, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::log_header::LogHeader;
 use kmsfs_kms::ServiceKey;
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_witness::{ADVICE, Rollback, Sighting, Watch, Witness, record};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::io;
@@ -43,7 +43,7 @@ pub struct Compared {
 pub struct Seen {
     witness: Arc<dyn Witness>,
     key: MacKey,
-    state: Mutex<State>,
+    state: Mutex<ranks::Witness, State>,
 }
 
 struct State {

@@ -1,10 +1,10 @@
 //! Ciphertext that was read along with the header, for the first READ.
 
 use kmsfs_format::layout::BLOCK;
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 
 /// Of the object file, from the end of the header block on. Right until something is written there, or to the log.
-pub(in crate::object) struct Ahead(Mutex<Vec<u8>>);
+pub(in crate::object) struct Ahead(Mutex<ranks::Ahead, Vec<u8>>);
 
 impl Ahead {
     pub(in crate::object) fn new(bytes: Vec<u8>) -> Self {

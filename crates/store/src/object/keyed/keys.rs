@@ -2,14 +2,14 @@
 
 use crate::{Error, Result};
 use kmsfs_crypto::{ChunkCipher, ObjectKeys};
-use parking_lot::RwLock;
+use kmsfs_locks::{RwLock, ranks};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The data keys by the first key epoch that each serves, and the ciphers of the epochs that were met.
 pub(crate) struct Keys {
     keys: Vec<(u16, Arc<ObjectKeys>)>,
-    ciphers: RwLock<HashMap<u16, Arc<ChunkCipher>>>,
+    ciphers: RwLock<ranks::Ciphers, HashMap<u16, Arc<ChunkCipher>>>,
 }
 
 impl Keys {
