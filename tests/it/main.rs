@@ -10,6 +10,7 @@ mod attackers;
 mod audit;
 mod backup;
 mod below;
+mod beside_the_kms;
 mod bigfile;
 mod bulk;
 mod changing_hands;

@@ -7,7 +7,7 @@ use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
 use kmsfs_store::{Object, Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
-use kmsfs_testing::kms::{Moody, OneKey};
+use kmsfs_testing::kms::Moody;
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -20,33 +20,41 @@ const CONFIGURATION: &[u8] =
 
 pub struct MoodyFs {
     pub kms: Arc<Moody>,
+    /// Of the service's own key.
+    pub service: Arc<Moody>,
     keys: Arc<KeyService>,
     pub fs: Arc<Fs>,
-    bucket: u64,
+    pub bucket: u64,
 }
 
 impl MoodyFs {
-    fn new(bucket_key: bool) -> Self {
+    pub fn new(bucket_key: bool) -> Self {
         Self::over(Arc::new(SimulatedDisk::new()), bucket_key)
     }
 
     pub fn over(disk: Arc<dyn Backend>, bucket_key: bool) -> Self {
-        let kms = Moody::new();
+        let (kms, service) = (Moody::new(), Moody::new());
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
-        let service: Arc<dyn ServiceKey> = Arc::new(OneKey::new());
-        kmsfs_store::create(&*disk, &parameters, &*service).unwrap();
-        let keys = Arc::new(KeyService::new(kms.clone(), service));
-        let fs = open(disk, &keys);
+        kmsfs_store::create(&*disk, &parameters, &*service as &dyn ServiceKey).unwrap();
+        let keys = Arc::new(KeyService::new(kms.clone(), service.clone()));
+        let fs = open(disk, &keys, StoreOptions::default());
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
-        let moody = Self { kms, keys, fs, bucket };
+        let moody = Self { kms, service, keys, fs, bucket };
         // One that others' files follow is put by root or the directory's owner.
         let (_, handle) = moody.create(".encryption.json", &Caller { uid: 0, gid: 0, ..ANN });
         moody.fs.write(handle, 0, configuration.as_bytes(), Writer::Privileged).unwrap();
         moody.fs.flush(handle).unwrap();
         moody.fs.release(handle);
         moody
+    }
+
+    /// The same KMS over a store that it has made.
+    pub fn again(&self, disk: Arc<dyn Backend>, options: StoreOptions) -> Self {
+        let fs = open(disk, &self.keys, options);
+        let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
+        Self { kms: self.kms.clone(), service: self.service.clone(), keys: self.keys.clone(), fs, bucket }
     }
 
     fn create(&self, name: &str, caller: &Caller) -> (u64, u64) {
@@ -63,11 +71,11 @@ impl MoodyFs {
         ino
     }
 
-    fn open(&self, ino: u64, caller: &Caller) -> u64 {
+    pub fn open(&self, ino: u64, caller: &Caller) -> u64 {
         self.fs.open(ino, false, true, caller).unwrap()
     }
 
-    fn read(&self, handle: u64) -> Result<Vec<u8>, i32> {
+    pub fn read(&self, handle: u64) -> Result<Vec<u8>, i32> {
         let mut bytes = vec![0; 100];
         let read = self.fs.read(handle, 0, &mut bytes).map_err(|refusal| kmsfs_fuse::errno(&refusal))?;
         bytes.truncate(read);
@@ -89,12 +97,12 @@ impl MoodyFs {
     }
 }
 
-fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>) -> Arc<Fs> {
-    let store = Store::open(disk, keys.clone(), StoreOptions::default()).unwrap();
+fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>, options: StoreOptions) -> Arc<Fs> {
+    let store = Store::open(disk, keys.clone(), options).unwrap();
     Fs::new(store, FsOptions { read_only: false, keep_owners: false, noatime: false, open_dirs: 16, most_inodes: None })
 }
 
-fn creation(mode: u32, caller: &Caller) -> Creation {
+pub fn creation(mode: u32, caller: &Caller) -> Creation {
     Creation { mode: NODE.mode | mode, umask: 0, caller: *caller }
 }
 
@@ -197,7 +205,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     // The power goes: what was written back is there.
     moody.kms.allow_all();
     for disk in simulated.crash_point().power_cuts(8, 1) {
-        let fs = open(Arc::new(disk), &moody.keys);
+        let fs = open(Arc::new(disk), &moody.keys, StoreOptions::default());
         let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
         let found = fs.lookup(bucket, OsStr::new("object")).unwrap().attr.ino;
         let again = fs.open(found, false, false, &ANN).unwrap();

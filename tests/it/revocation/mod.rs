@@ -1,6 +1,6 @@
 //! Keys disabled and enabled while programs have files open: what fails, when, and what is kept.
 
-mod judged;
+pub mod judged;
 mod users;
 
 use crate::harness::{KMS, Mount, Store, errno, kms_with, wait_until};
