@@ -1,8 +1,9 @@
 //! A KMS that does not answer for a while: whoever asked it waits, and nobody else does. What the answer is worth by
 //! the time it comes is another matter, and looked at too.
 
-use crate::revocation::judged::{ANN, BOB, MoodyFs};
+use crate::revocation::judged::{ANN, BOB, MoodyFs, creation};
 use crate::store::aws_kms;
+use kmsfs_fs::{Changes, Writer};
 use kmsfs_store::StoreOptions;
 use kmsfs_store::backend::Rename;
 use kmsfs_testing::disk::SimulatedDisk;
@@ -39,6 +40,84 @@ fn held(reached: &Receiver<()>, go_on: Sender<()>, waits: impl FnOnce() + Send, 
         outcome
     });
     assert!(outcome.is_ok(), "somebody waited, or failed");
+}
+
+#[test]
+fn while_a_configuration_is_read_directories_move_and_others_create() {
+    let moody = MoodyFs::new(false);
+    let (fs, bucket) = (&moody.fs, moody.bucket);
+    let name = OsStr::new;
+    let dirs = ["above", "beside"].map(|dir| fs.mkdir(bucket, name(dir), &creation(0o755, &ANN)).unwrap().attr.ino);
+    let below = fs.mkdir(dirs[0], name("below"), &creation(0o755, &ANN)).unwrap().attr.ino;
+    moody.make("object", b"content");
+    // Whose configuration is changes with that, so it is read again.
+    forget_configuration(&moody);
+    let asks = || {
+        let (_, handle) = fs.create(below, name("asks"), &creation(0o755, &ANN)).unwrap();
+        fs.release(handle);
+    };
+    beside(&moody.service, asks, || {
+        fs.rename(bucket, name("above"), dirs[1], name("moved"), Rename::NoReplace, &ANN).unwrap();
+        let gone = fs.mkdir(below, name("gone"), &creation(0o755, &ANN)).unwrap().attr.ino;
+        fs.rmdir(below, name("gone")).unwrap();
+        assert!(fs.lookup(gone, name("x")).is_err());
+        fs.rename(bucket, name("object"), below, name("object"), Rename::Replace, &ANN).unwrap();
+        assert_eq!(fs.lookup(below, name("object")).unwrap().attr.size, 7);
+    });
+    let made = fs.lookup(below, name("asks")).unwrap().attr.ino;
+    let encryption = fs.get_xattr(made, name("user.x-amz-server-side-encryption"), &ANN).unwrap();
+    assert_eq!(encryption, b"aws:kms", "the configuration is the bucket's, wherever the directory is");
+}
+
+#[test]
+fn a_configuration_that_is_removed_while_it_is_read_is_none() {
+    let moody = MoodyFs::new(false);
+    forget_configuration(&moody);
+    let encryption = |name: &str| {
+        let made = moody.fs.lookup(moody.bucket, OsStr::new(name)).unwrap().attr.ino;
+        moody.fs.get_xattr(made, OsStr::new("user.x-amz-server-side-encryption"), &ANN).unwrap()
+    };
+    let asks = || {
+        moody.make("asks", b"");
+    };
+    beside(&moody.service, asks, || moody.fs.unlink(moody.bucket, OsStr::new(".encryption.json")).unwrap());
+    moody.make("afterwards", b"");
+    assert_eq!([encryption("asks"), encryption("afterwards")], [b"AES256", b"AES256"]);
+}
+
+#[test]
+fn while_a_configuration_is_written_out_it_is_read_written_and_looked_at() {
+    let disk = SimulatedDisk::new();
+    let moody = MoodyFs::over(Arc::new(disk.clone()), false);
+    let fs = &moody.fs;
+    let ino = fs.lookup(moody.bucket, OsStr::new(".encryption.json")).unwrap().attr.ino;
+    let root = kmsfs_kms::Caller { uid: 0, gid: 0, ..ANN };
+    let handle = fs.open(ino, true, true, &root).unwrap();
+    let text = br#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}"#;
+    fs.write(handle, 0, text, Writer::Privileged).unwrap();
+    let (reached, has_reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    disk.during_sync(move |_| {
+        let _ = reached.send(());
+        let _ = may_go_on.recv();
+    });
+    held(
+        &has_reached,
+        go_on,
+        || fs.flush(handle).unwrap(),
+        || {
+            assert_eq!(fs.getattr(ino).unwrap().size, text.len() as u64);
+            let mut bytes = vec![0; 100];
+            let read = fs.read(handle, 0, &mut bytes).unwrap();
+            assert_eq!(bytes[..read], text[..]);
+            fs.write(handle, text.len() as u64, b"\n\n", Writer::Privileged).unwrap();
+            assert_eq!(fs.getattr(ino).unwrap().size, text.len() as u64 + 2);
+        },
+    );
+    disk.unwatch();
+    fs.flush(handle).unwrap();
+    fs.release(handle);
+    assert_eq!(fs.getattr(ino).unwrap().size, text.len() as u64 + 2, "what was written meanwhile counts too");
 }
 
 /// What somebody does with an inode.
@@ -99,4 +178,10 @@ fn while_an_object_is_opened_it_is_opened_rewrapped_renamed_and_removed_by_other
             moody.fs.store().close().unwrap();
         }
     }
+}
+
+/// The bucket's is read again by whoever wants it: to whom the directory belongs decides what holds.
+fn forget_configuration(moody: &MoodyFs) {
+    let same = Changes { uid: Some(ANN.uid), ..Changes::default() };
+    moody.fs.setattr(moody.bucket, None, &same, &ANN).unwrap();
 }

@@ -43,8 +43,8 @@ impl Fs {
         self.drop_privileges(&handle.object, writer)?;
         if let Some(draft) = &handle.draft {
             return match change {
-                Change::Write { offset, data } => draft.lock().write(offset, data),
-                Change::Truncate(len) => draft.lock().truncate(len),
+                Change::Write { offset, data } => draft.write(offset, data),
+                Change::Truncate(len) => draft.truncate(len),
                 Change::Punch(_) | Change::Allocate(_) => Err(Refusal::ConfigurationSpace),
             };
         }

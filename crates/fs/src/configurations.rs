@@ -7,11 +7,11 @@ use super::changing::{Change, Writer};
 use super::handles::{Handle, Opener};
 use super::{Fs, Refusal, Result, Stale};
 use kmsfs_kms::{Caller, EncryptionContext, Operation};
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::{Algorithm, Configuration, Encryption};
 use kmsfs_store::backend::Rename;
 use kmsfs_store::configured::digest;
 use kmsfs_store::{Attr, Dir, Object, Target};
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,29 +24,61 @@ pub(super) const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 #[derive(Default)]
 pub struct Configurations {
-    /// By directory; `None` where there is none.
-    known: Mutex<HashMap<u64, Option<Arc<Configuration>>>>,
+    known: Mutex<ranks::Configurations, Known>,
     /// By the inode of the configuration being written, with the number of handles that write it.
-    drafts: Mutex<HashMap<u64, SharedDraft>>,
+    drafts: Mutex<ranks::Drafts, HashMap<u64, SharedDraft>>,
 }
 
-type SharedDraft = (Arc<Mutex<Draft>>, usize);
+#[derive(Default)]
+struct Known {
+    /// By directory; `None` where there is none.
+    of: HashMap<u64, Option<Arc<Configuration>>>,
+    /// Counts those that were forgotten, here or not.
+    forgotten: u64,
+}
+
+type SharedDraft = (Arc<Draft>, usize);
 
 /// A directory and a name in it.
 pub(super) type Place<'a> = (&'a Arc<Dir>, &'a OsStr);
 
 impl Configurations {
     pub fn forget(&self, dir: u64) {
-        self.known.lock().remove(&dir);
+        let mut known = self.known.lock();
+        known.of.remove(&dir);
+        known.forgotten += 1;
+    }
+
+    /// A directory's, or what [`Configurations::keep`] is to be told.
+    fn find(&self, dir: u64) -> std::result::Result<Option<Arc<Configuration>>, u64> {
+        let known = self.known.lock();
+        known.of.get(&dir).cloned().ok_or(known.forgotten)
+    }
+
+    /// Keeps what was read, unless it may have been another one's turn since `find`.
+    fn keep(&self, dir: u64, configuration: Option<Arc<Configuration>>, forgotten: u64) {
+        let mut known = self.known.lock();
+        if known.forgotten == forgotten {
+            known.of.insert(dir, configuration);
+        }
     }
 }
 
-/// A configuration on its way.
+/// A configuration on its way, of all who write it.
 pub struct Draft {
+    /// Held by whoever makes the text the content, which takes as long as the disk does: texts are made the content one
+    /// after the other.
+    writing_out: Mutex<ranks::WritingOut, ()>,
+    text: Mutex<ranks::Draft, Text>,
+}
+
+struct Text {
     content: Vec<u8>,
-    /// Written to since it was last validated. The empty file that a redirection makes first is not judged.
+    /// Written to since it was last validated. The empty file that a redirection makes first is not validated.
     written: bool,
     truncated: bool,
+    /// Counts changes.
+    version: u64,
 }
 
 /// A configuration with where it comes from.
@@ -63,14 +95,61 @@ pub fn service_encryption() -> Encryption {
 }
 
 impl Draft {
+    fn new(content: Vec<u8>) -> Self {
+        Self { writing_out: Mutex::default(), text: Mutex::new(Text::new(content, 0)) }
+    }
+
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> usize {
-        let from = (offset as usize).min(self.content.len());
-        let count = bytes.len().min(self.content.len() - from);
-        bytes[..count].copy_from_slice(&self.content[from..from + count]);
+        let content = &self.text.lock().content;
+        let from = (offset as usize).min(content.len());
+        let count = bytes.len().min(content.len() - from);
+        bytes[..count].copy_from_slice(&content[from..from + count]);
         count
     }
 
-    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.text.lock().write(offset, data)
+    }
+
+    pub fn truncate(&self, len: u64) -> Result<()> {
+        self.text.lock().truncate(len)
+    }
+
+    /// In bytes; `None` if it says nothing that its file does not.
+    fn length(&self) -> Option<u64> {
+        let text = self.text.lock();
+        (text.written || text.truncated).then_some(text.content.len() as u64)
+    }
+
+    /// The text that is to become the content, if there is one, and its version.
+    fn unwritten(&self) -> Option<(Vec<u8>, u64)> {
+        let text = self.text.lock();
+        (text.written && !text.content.is_empty()).then(|| (text.content.clone(), text.version))
+    }
+
+    /// That version has become the content. What was written since is still to.
+    fn was_written_out(&self, version: u64) {
+        let mut text = self.text.lock();
+        if text.version == version {
+            (text.written, text.truncated) = (false, false);
+        }
+    }
+
+    /// That version was refused, and the content is what it was. What was written since is refused in its turn.
+    fn give_up(&self, version: u64, content: Vec<u8>) {
+        let mut text = self.text.lock();
+        if text.version == version {
+            *text = Text::new(content, version + 1);
+        }
+    }
+}
+
+impl Text {
+    fn new(content: Vec<u8>, version: u64) -> Self {
+        Self { content, written: false, truncated: false, version }
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         let end = offset.saturating_add(data.len() as u64);
         // One byte too many is kept, so that validation can say what is wrong.
         if end > Configuration::MAX_LEN as u64 + 1 && offset > Configuration::MAX_LEN as u64 {
@@ -81,16 +160,18 @@ impl Draft {
         self.content.resize(self.content.len().max(end), 0);
         self.content[offset..end].copy_from_slice(&data[..end - offset]);
         self.written = true;
+        self.version += 1;
         Ok(())
     }
 
-    pub fn truncate(&mut self, len: u64) -> Result<()> {
+    fn truncate(&mut self, len: u64) -> Result<()> {
         if len > Configuration::MAX_LEN as u64 {
             return Err(Refusal::TooLong);
         }
         self.content.resize(len as usize, 0);
         self.truncated = true;
         self.written |= len > 0;
+        self.version += 1;
         Ok(())
     }
 }
@@ -129,50 +210,55 @@ impl Fs {
     }
 
     fn configuration_of(&self, dir: &Arc<Dir>) -> Result<Option<Arc<Configuration>>> {
-        if let Some(known) = self.configurations.known.lock().get(&dir.ino()) {
-            return Ok(known.clone());
-        }
+        let forgotten = match self.configurations.find(dir.ino()) {
+            Ok(known) => return Ok(known),
+            Err(forgotten) => forgotten,
+        };
         let unreadable = |cause: Refusal| Refusal::UnreadableConfiguration {
             path: dir.show(OsStr::new(NAME)),
             cause: Box::new(cause),
         };
-        let tree = self.tree.read();
-        // A crash caught it before it said anything, or somebody put it there in the store: it is nobody's word.
-        let void = |why: &dyn std::fmt::Display| {
-            log::warn!("{}: {why}; no configuration was put there, and this is none", dir.show(OsStr::new(NAME)));
-            None
-        };
-        let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
-            Ok(object) => object,
-            Err(error) if error.is_errno(Errno::NOENT) => {
-                self.check_configured(dir, &[]).map_err(|error| unreadable(error.into()))?;
-                self.configurations.known.lock().insert(dir.ino(), None);
-                return Ok(None);
+        let mut before = None;
+        let (content, owner) = loop {
+            let (content, owner) = match self.content_there(dir) {
+                // A crash caught it before it said anything, or somebody put it there in the store: it is nobody's
+                // word.
+                Err(Refusal::Store(why @ kmsfs_store::Error::Corrupt(_))) if self.has_no_configuration(dir) => {
+                    let path = dir.show(OsStr::new(NAME));
+                    log::warn!("{path}: {why}; no configuration was put there, and this is none");
+                    return Ok(None);
+                }
+                // It may be readable, once descriptors are free again, or by a thread that may wait.
+                Err(refusal @ Refusal::Store(kmsfs_store::Error::WouldWait(_))) => return Err(refusal),
+                Err(refusal) if refusal.is_of_store(Errno::NFILE) => return Err(refusal),
+                there => there.map_err(unreadable)?,
+            };
+            match self.check_configured(dir, &content) {
+                Ok(()) => break (content, owner),
+                // It may have become another one since it was read.
+                Err(_) if before.as_ref() != Some(&content) => before = Some(content),
+                Err(error) => return Err(unreadable(error.into())),
             }
-            Err(error @ kmsfs_store::Error::Corrupt(_)) if self.has_no_configuration(dir) => return Ok(void(&error)),
-            // It may be readable, once descriptors are free again, or by a thread that may wait.
-            Err(error @ kmsfs_store::Error::WouldWait(_)) => return Err(error.into()),
-            Err(error) if error.is_errno(Errno::NFILE) => return Err(error.into()),
-            Err(error) => return Err(unreadable(error.into())),
         };
-        let content = Self::content_of(&object).and_then(|content| Ok((content, object.attr()?.uid)));
-        self.store.release(&object);
-        let (content, owner) = match content {
-            Err(error @ Refusal::Store(kmsfs_store::Error::Corrupt(_))) if self.has_no_configuration(dir) => {
-                return Ok(void(&error));
-            }
-            content => content.map_err(unreadable)?,
-        };
-        self.check_configured(dir, &content).map_err(|error| unreadable(error.into()))?;
-        drop(tree);
+        // A file that is empty still has said nothing.
+        let mut configuration = None;
         if !content.is_empty() {
             self.check_putter(dir, owner, None).map_err(|_| unreadable(Refusal::ConfigurationOwner))?;
+            configuration = Some(Arc::new(Configuration::parse(&content).map_err(|error| unreadable(error.into()))?));
         }
-        // A file that is empty still has said nothing.
-        let parse = || Configuration::parse(&content).map_err(|error| unreadable(error.into()));
-        let configuration = if content.is_empty() { None } else { Some(Arc::new(parse()?)) };
-        self.configurations.known.lock().insert(dir.ino(), configuration.clone());
+        self.configurations.keep(dir.ino(), configuration.clone(), forgotten);
         Ok(configuration)
+    }
+
+    /// What is in a directory under the name of a configuration, and whose that is; nothing, if nothing is there.
+    fn content_there(&self, dir: &Arc<Dir>) -> Result<(Vec<u8>, u32)> {
+        let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
+            Err(error) if error.is_errno(Errno::NOENT) => return Ok((Vec::new(), SERVICE.uid)),
+            opened => opened?,
+        };
+        let there = Self::content_of(&object).and_then(|content| Ok((content, object.attr()?.uid)));
+        self.store.release(&object);
+        there
     }
 
     /// At most one byte more than a configuration may have.
@@ -223,18 +309,16 @@ impl Fs {
         Ok(self.handles.insert(handle).0)
     }
 
-    pub(super) fn new_draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
+    pub(super) fn new_draft(&self, object: &Arc<Object>) -> Result<Arc<Draft>> {
         object.commit()?;
         self.draft(object)
     }
 
     /// The draft of that inode, shared by all who write it.
-    fn draft(&self, object: &Arc<Object>) -> Result<Arc<Mutex<Draft>>> {
+    fn draft(&self, object: &Arc<Object>) -> Result<Arc<Draft>> {
         let content = Self::content_of(object)?;
         let mut drafts = self.configurations.drafts.lock();
-        let (draft, handles) = drafts
-            .entry(object.ino())
-            .or_insert_with(|| (Arc::new(Mutex::new(Draft { content, written: false, truncated: false })), 0));
+        let (draft, handles) = drafts.entry(object.ino()).or_insert_with(|| (Arc::new(Draft::new(content)), 0));
         *handles += 1;
         Ok(draft.clone())
     }
@@ -244,7 +328,7 @@ impl Fs {
         if let Some((draft, handles)) = drafts.get_mut(&object.ino()) {
             *handles -= 1;
             if *handles == 0 {
-                let abandoned = draft.lock().truncated;
+                let abandoned = draft.text.lock().truncated;
                 drafts.remove(&object.ino());
                 drop(drafts);
                 if abandoned {
@@ -260,22 +344,20 @@ impl Fs {
             return Ok(None);
         };
         let Some(handle) = self.handles.of(ino).pop() else { return Ok(None) };
-        let draft = draft.lock();
+        // Before the file's: that of a draft which becomes the content meanwhile is the file's by then.
+        let length = draft.length();
         let attr = handle.object.attr()?;
-        let size = if draft.written || draft.truncated { draft.content.len() as u64 } else { attr.size };
-        Ok(Some(Attr { size, ..attr }))
+        Ok(Some(Attr { size: length.unwrap_or(attr.size), ..attr }))
     }
 
     /// Validates a draft and makes it the content, or gives it up: then the configuration before stays, file included.
-    pub(super) fn write_out(&self, object: &Arc<Object>, draft: &Mutex<Draft>, caller: &Caller) -> Result<()> {
-        let mut draft = draft.lock();
-        if !draft.written || draft.content.is_empty() {
-            return Ok(());
-        }
+    pub(super) fn write_out(&self, object: &Arc<Object>, draft: &Draft, caller: &Caller) -> Result<()> {
+        let _alone = draft.writing_out.lock();
+        let Some((content, version)) = draft.unwritten() else { return Ok(()) };
         let names = self.inodes.names(object.ino()).into_iter().filter(|(_, name)| Self::is_configuration(name));
         let dirs: Vec<_> = names.filter_map(|(dir, _)| self.dir(dir).ok()).collect();
         let mut refused = None;
-        if let Err(cause) = Configuration::parse(&draft.content) {
+        if let Err(cause) = Configuration::parse(&content) {
             let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME))).unwrap_or_default();
             refused = Some(Refusal::Configuration { path, cause });
         }
@@ -284,14 +366,13 @@ impl Fs {
             .iter()
             .fold(refused, |before, dir| before.or_else(|| self.check_putter(dir, owner, Some(caller)).err()));
         if let Some(refused) = refused {
-            *draft = Draft { content: Self::content_of(object)?, written: false, truncated: false };
+            draft.give_up(version, Self::content_of(object)?);
             self.show_anew(object.ino());
             return Err(refused);
         }
-        let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), digest(&draft.content))).collect();
-        self.configuring(&after, || Ok(object.rewrite(&draft.content, None)?), || Ok(object.fsync()?))?;
-        draft.written = false;
-        draft.truncated = false;
+        let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), digest(&content))).collect();
+        self.configuring(&after, || Ok(object.rewrite(&content, None)?), || Ok(object.fsync()?))?;
+        draft.was_written_out(version);
         for dir in dirs {
             self.configurations.forget(dir.ino());
         }

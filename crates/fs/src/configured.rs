@@ -4,7 +4,7 @@ use super::configurations::{Place, SERVICE};
 use super::{Fs, Refusal, Result};
 use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_store::backend::Rename;
-use kmsfs_store::configured::{Digest, UNREADABLE, digest};
+use kmsfs_store::configured::{Changing, Digest, UNREADABLE, digest};
 use kmsfs_store::{self as store, Dir, Target};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) type After = (Arc<Dir>, Option<Digest>);
 
 impl Fs {
-    /// Changes what directories have. `settle` makes it durable.
+    /// Changes what directories have. `settle` makes it durable. Neither asks the KMS: all other such changes wait.
     pub(super) fn configuring<T>(
         &self,
         after: &[After],
@@ -25,14 +25,15 @@ impl Fs {
         }
         waits::may_wait(Waits::Disk)?;
         // No directory moves meanwhile: paths stay right.
-        let _tree = self.tree.read();
+        let alone = self.store.configured().alone();
         let changes: Vec<_> = after.iter().map(|(dir, digest)| (self.path_of(dir), *digest)).collect();
-        self.store.configured().change(self.store.backend(), &changes, act, |_| settle())
+        alone.make(self.store.backend(), &changes, act, |_| settle())
     }
 
-    /// The same for a directory that goes, or moves with all below it; by whoever has `tree` alone.
+    /// The same for a directory that goes, or moves with all below it; by whoever has `tree` alone too.
     pub(super) fn relocating<T>(
         &self,
+        alone: &Changing<'_>,
         changes: &[(Vec<u8>, Option<Digest>)],
         act: impl FnOnce() -> Result<T>,
         settle: impl FnOnce() -> Result<()>,
@@ -41,20 +42,23 @@ impl Fs {
             return act();
         }
         waits::may_wait(Waits::Disk)?;
-        self.store.configured().change(self.store.backend(), changes, act, |_| settle())
+        alone.make(self.store.backend(), changes, act, |_| settle())
     }
 
-    /// What is there is what was put. Under `tree`.
+    /// What is there is what was put.
     pub(super) fn check_configured(&self, dir: &Dir, content: &[u8]) -> store::Result<()> {
+        let _tree = self.tree.read();
         self.store.configured().check(&self.path_of(dir), digest(content))
     }
 
-    /// The store knows that none was put, or that one was just being put. Under `tree`.
+    /// The store knows that none was put, or that one was just being put.
     pub(super) fn has_no_configuration(&self, dir: &Dir) -> bool {
+        let _tree = self.tree.read();
         self.store.configured().has_none(&self.path_of(dir))
     }
 
-    /// A directory's path from its bucket on, as names are now.
+    /// A directory's path from its bucket on, as names are now. No directory moves while `tree` is shared, nor while
+    /// somebody is alone with what directories have.
     pub(super) fn path_of(&self, dir: &Dir) -> Vec<u8> {
         let mut names = Vec::new();
         let mut at = dir.ino();
@@ -105,19 +109,9 @@ impl Fs {
         }
     }
 
-    /// Makes the names of a configuration durable, and the content of those that are one.
-    pub(super) fn settle_configurations(&self, places: &[Place]) -> Result<()> {
-        for (dir, name) in places {
-            if Self::is_configuration(name)
-                && let Ok(object) = self.store.open_object(dir, name, &SERVICE)
-            {
-                let synced = object.fsync();
-                self.store.release(&object);
-                synced?;
-            }
-            self.store.fsync_dir(dir)?;
-        }
-        Ok(())
+    /// Makes the names of a configuration durable, and the content behind those that are new.
+    pub(super) fn settle_configurations(&self, dirs: &[&Arc<Dir>]) -> Result<()> {
+        Ok(dirs.iter().try_for_each(|dir| self.store.fsync_dir(dir))?)
     }
 
     /// S3 has a permission of its own for configurations, PutEncryptionConfiguration, since other people's objects

@@ -143,7 +143,7 @@ impl Fs {
     pub fn read(&self, handle: u64, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         let handle = self.permitted(handle)?;
         if let Some(draft) = &handle.draft {
-            return Ok(draft.lock().read(offset, bytes));
+            return Ok(draft.read(offset, bytes));
         }
         let read = self.with_keys(&handle, |object| object.read(offset, bytes))?;
         self.was_read(&handle);

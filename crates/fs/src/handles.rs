@@ -20,7 +20,7 @@ pub struct Handles {
 pub struct Handle {
     pub object: Arc<Object>,
     /// A configuration that is being written.
-    pub draft: Option<Arc<Mutex<Draft>>>,
+    pub draft: Option<Arc<Draft>>,
     pub opener: Opener,
     /// What is read through it is nothing for the kernel to keep for others; the same for all handles of an inode.
     pub personal: bool,

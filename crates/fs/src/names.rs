@@ -154,6 +154,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
+        let alone = self.store.configured().alone();
         let _moving = self.searches.names_change();
         // Alone, so that nobody opens it again before its number can be another directory's.
         let _tree = self.tree.write();
@@ -165,7 +166,7 @@ impl Fs {
                 self.store.remove_dir(&dir, name)
             })
         };
-        self.relocating(&removed, remove, || Ok(self.store.fsync_dir(&dir)?))
+        self.relocating(&alone, &removed, remove, || Ok(self.store.fsync_dir(&dir)?))
     }
 
     /// Does what takes a name away from an inode.
@@ -201,7 +202,7 @@ impl Fs {
             let _moving = self.searches.names_change();
             Ok(self.store.link(&from, &from_name, &dir, name)?)
         };
-        let attr = self.configuring(&after, link, || self.settle_configurations(&[(&dir, name)]))?;
+        let attr = self.configuring(&after, link, || self.settle_configurations(&[&dir]))?;
         self.configuration_changed(&dir, name);
         Ok(self.entry(&dir, name, attr))
     }
@@ -256,13 +257,14 @@ impl Fs {
             self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
             Ok(())
         };
-        let settle = || self.settle_configurations(&[(&to, to_name), (&from, name)]);
+        let settle = || self.settle_configurations(&[&to, &from]);
         if dirs {
+            let alone = self.store.configured().alone();
             let _moving = self.searches.names_change();
             let _held = hold();
             let _tree = self.tree.write();
             let (old, new) = (self.path_in((&from, name)), self.path_in((&to, to_name)));
-            self.relocating(&self.store.configured().moved(&old, &new, how), act, settle)?;
+            self.relocating(&alone, &self.store.configured().moved(&old, &new, how), act, settle)?;
             self.dirs.drop_all();
         } else {
             let after = self.configurations_after((&from, name), (&to, to_name), how)?;

@@ -12,8 +12,8 @@ use crate::local::sealed::seal::StoreSeal;
 use crate::{Dir, Error, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_kms::Caller;
+use kmsfs_locks::{Mutex, MutexGuard, ranks};
 use kmsfs_sse::{CONFIGURATION_FILE, Configuration};
-use kmsfs_locks::{Mutex, ranks};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,9 +44,15 @@ struct Json {
 
 pub struct Configured {
     key: Option<MacKey>,
-    /// One change at a time.
-    changing: parking_lot::Mutex<()>,
+    /// One change at a time, of configurations or of where directories are.
+    changing: Mutex<ranks::Configuring, ()>,
     known: Mutex<ranks::Configured, Known>,
+}
+
+/// Nobody else changes what directories have, nor where those are that have something, until this is dropped.
+pub struct Changing<'a> {
+    configured: &'a Configured,
+    _alone: MutexGuard<'a, ranks::Configuring, ()>,
 }
 
 enum Known {
@@ -86,7 +92,7 @@ impl Configured {
                 }
             },
         };
-        Self { key, changing: parking_lot::Mutex::default(), known: Mutex::new(known) }
+        Self { key, changing: Mutex::default(), known: Mutex::new(known) }
     }
 
     /// Refuses what is not the directory's configuration: `found` is what is there.
@@ -104,47 +110,9 @@ impl Configured {
         matches!(&*self.known.lock(), Known::Table(table) if accepts(table, path, None))
     }
 
-    /// Announces what the directories will have, acts, and settles it where `settle` could make it durable.
-    pub fn change<T, E: From<Error>>(
-        &self,
-        backend: &dyn Backend,
-        changes: &[(Vec<u8>, Option<Digest>)],
-        act: impl FnOnce() -> std::result::Result<T, E>,
-        settle: impl FnOnce(&T) -> std::result::Result<(), E>,
-    ) -> std::result::Result<T, E> {
-        let _changing = self.changing.lock();
-        let announced = |table: &mut Table| {
-            for (path, new) in changes {
-                if new.is_some() || table.contains_key(path) {
-                    table.entry(path.clone()).or_insert_with(|| [None].into()).insert(*new);
-                }
-            }
-        };
-        let settled = |table: &mut Table| {
-            for (path, new) in changes {
-                match new {
-                    Some(digest) => table.insert(path.clone(), [Some(*digest)].into()),
-                    None => table.remove(path),
-                };
-            }
-        };
-        let before = self.table();
-        self.write(backend, announced)?;
-        let done = act().inspect_err(|_| {
-            // Nothing was changed, so nothing else is to be taken.
-            if let Some(before) = before
-                && let Err(error) = self.write(backend, |table| *table = before)
-            {
-                ::log::warn!("{FILE} cannot be written, a configuration put back would not be noticed: {error}");
-            }
-        })?;
-        // Until it is settled both are taken: whoever acted has succeeded all the same.
-        if settle(&done).is_ok()
-            && let Err(error) = self.write(backend, settled)
-        {
-            ::log::warn!("{FILE} cannot be written, a configuration put back would not be noticed: {error}");
-        }
-        Ok(done)
+    /// Waits until nobody else makes a change. The paths of a change are looked up afterwards.
+    pub fn alone(&self) -> Changing<'_> {
+        Changing { configured: self, _alone: self.changing.lock() }
     }
 
     /// What moving a directory changes: whatever is listed below it goes along.
@@ -200,6 +168,51 @@ impl Configured {
         write(backend, key, &table)?;
         *self.known.lock() = Known::Table(table);
         Ok(())
+    }
+}
+
+impl Changing<'_> {
+    /// Announces what the directories will have, acts, and settles it where `settle` could make it durable.
+    pub fn make<T, E: From<Error>>(
+        &self,
+        backend: &dyn Backend,
+        changes: &[(Vec<u8>, Option<Digest>)],
+        act: impl FnOnce() -> std::result::Result<T, E>,
+        settle: impl FnOnce(&T) -> std::result::Result<(), E>,
+    ) -> std::result::Result<T, E> {
+        let configured = self.configured;
+        let announced = |table: &mut Table| {
+            for (path, new) in changes {
+                if new.is_some() || table.contains_key(path) {
+                    table.entry(path.clone()).or_insert_with(|| [None].into()).insert(*new);
+                }
+            }
+        };
+        let settled = |table: &mut Table| {
+            for (path, new) in changes {
+                match new {
+                    Some(digest) => table.insert(path.clone(), [Some(*digest)].into()),
+                    None => table.remove(path),
+                };
+            }
+        };
+        let before = configured.table();
+        configured.write(backend, announced)?;
+        let done = act().inspect_err(|_| {
+            // Nothing was changed, so nothing else is to be taken.
+            if let Some(before) = before
+                && let Err(error) = configured.write(backend, |table| *table = before)
+            {
+                ::log::warn!("{FILE} cannot be written, a configuration put back would not be noticed: {error}");
+            }
+        })?;
+        // Until it is settled both are taken: whoever acted has succeeded all the same.
+        if settle(&done).is_ok()
+            && let Err(error) = configured.write(backend, settled)
+        {
+            ::log::warn!("{FILE} cannot be written, a configuration put back would not be noticed: {error}");
+        }
+        Ok(done)
     }
 }
 
