@@ -3,7 +3,8 @@
 
 use crate::revocation::judged::{ANN, BOB, MoodyFs, creation};
 use crate::store::aws_kms;
-use kmsfs_fs::{Changes, Writer};
+use kmsfs_fs::{Changes, Fs, Writer};
+use kmsfs_kms::{Code, Error};
 use kmsfs_store::StoreOptions;
 use kmsfs_store::backend::Rename;
 use kmsfs_testing::disk::SimulatedDisk;
@@ -40,6 +41,77 @@ fn held(reached: &Receiver<()>, go_on: Sender<()>, waits: impl FnOnce() + Send, 
         outcome
     });
     assert!(outcome.is_ok(), "somebody waited, or failed");
+}
+
+fn etag(fs: &Fs, ino: u64) -> Vec<u8> {
+    fs.get_xattr(ino, OsStr::new("user.etag"), &BOB).unwrap()
+}
+
+#[test]
+fn while_open_handles_are_evaluated_others_open_read_and_close() {
+    let moody = MoodyFs::new(false);
+    let fs = &moody.fs;
+    let (ino, other) = (moody.make("object", b"content"), moody.make("other", b"other"));
+    let (ann, bob) = (moody.open(ino, &ANN), moody.open(other, &BOB));
+    moody.kms.change();
+    beside(
+        &moody.kms,
+        || fs.watch_keys(),
+        || {
+            assert_eq!(moody.read(bob), Ok(b"other".to_vec()));
+            assert_eq!(etag(fs, other).len(), 32);
+            let (again, new) = (moody.open(ino, &BOB), moody.make("new", b"new"));
+            assert_eq!(moody.read(again), Ok(b"content".to_vec()));
+            fs.release(again);
+            assert_eq!(fs.getattr(new).unwrap().size, 3);
+            fs.watch_keys();
+        },
+    );
+    // And while closed files are evaluated, in which case no handle is asked about.
+    fs.release(ann);
+    fs.release(bob);
+    moody.kms.change();
+    let others = || {
+        let handle = moody.open(other, &BOB);
+        fs.release(handle);
+    };
+    beside(&moody.kms, || fs.watch_keys(), others);
+}
+
+/// Evaluates all handles twice, at the same time. The KMS answers the first evaluation last, and with what it would
+/// have said at first.
+fn evaluated_twice(moody: &MoodyFs, at_first: bool, later: bool) {
+    let (reached, has_reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let answer = |allowed: bool| if allowed { Ok(()) } else { Err(Error::new(Code::AccessDenied, "no")) };
+    moody.kms.answer(move |call| {
+        if call.number > 1 {
+            return answer(later);
+        }
+        let _ = reached.send(());
+        let _ = may_go_on.lock().recv();
+        answer(at_first)
+    });
+    let watch = || {
+        moody.kms.change();
+        moody.fs.watch_keys();
+    };
+    held(&has_reached, go_on, watch, watch);
+    moody.kms.answer(|_| Ok(()));
+}
+
+#[test]
+fn an_old_refusal_is_not_acted_on_after_a_newer_permission_nor_the_other_way_round() {
+    let moody = MoodyFs::new(false);
+    let handle = moody.open(moody.make("object", b"content"), &ANN);
+    evaluated_twice(&moody, false, true);
+    assert_eq!(moody.read(handle), Ok(b"content".to_vec()));
+    evaluated_twice(&moody, true, false);
+    assert_eq!(moody.read(handle), Err(libc::EACCES));
+    moody.fs.drain_revoked();
+    evaluated_twice(&moody, false, true);
+    assert_eq!(moody.read(handle), Ok(b"content".to_vec()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files that were read and closed: the kernel may have pages of them still, which go when their key is taken away.
 
 use kmsfs_kms::{Caller, EncryptionContext};
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::collections::{HashMap, HashSet};
 
 /// A KMS key's ARN and the encryption context.
@@ -10,7 +10,7 @@ type Key = (String, EncryptionContext);
 /// The keys that files were read under; while an object comes under a new data key, several. Each set has a number,
 /// from 1 on.
 #[derive(Default)]
-pub struct Closed(Mutex<HashMap<Vec<String>, ReadUnder>>);
+pub struct Closed(Mutex<ranks::ClosedKeys, HashMap<Vec<String>, ReadUnder>>);
 
 struct ReadUnder {
     number: u32,
@@ -19,26 +19,45 @@ struct ReadUnder {
     caller: Caller,
     keys: Vec<Key>,
     refused: bool,
+    /// By which evaluation.
+    decided: u64,
+}
+
+/// What the KMS is to be asked about files that were read under the keys of that number, and closed.
+pub struct Question {
+    pub number: u32,
+    pub caller: Caller,
+    pub keys: Vec<Key>,
 }
 
 impl Closed {
     pub fn number(&self, keys: Vec<Key>, caller: &Caller) -> u32 {
         let mut known = self.0.lock();
         let next = known.len() as u32 + 1;
-        let new = || ReadUnder { number: next, caller: *caller, keys: Vec::new(), refused: false };
+        let new = || ReadUnder { number: next, caller: *caller, keys: Vec::new(), refused: false, decided: 0 };
         let under = known.entry(keys.iter().map(|(key_arn, _)| key_arn.clone()).collect()).or_insert_with(new);
         (under.caller, under.keys) = (*caller, keys);
         under.number
     }
 
-    /// Numbers of those that are refused and were not before.
-    pub fn refused(&self, mut is_refused: impl FnMut(&str, &EncryptionContext, &Caller) -> bool) -> HashSet<u32> {
+    /// One for each set of keys.
+    pub fn questions(&self) -> Vec<Question> {
+        let known = self.0.lock();
+        let question =
+            |under: &ReadUnder| Question { number: under.number, caller: under.caller, keys: under.keys.clone() };
+        known.values().map(question).collect()
+    }
+
+    /// What the evaluation of that number found, of each number whether it is refused. Returns the numbers of those
+    /// that are and were not before.
+    pub fn decided(&self, evaluation: u64, refused: &HashMap<u32, bool>) -> HashSet<u32> {
         let mut known = self.0.lock();
         let mut numbers = HashSet::new();
         for under in known.values_mut() {
-            let refused = under.keys.iter().any(|(key_arn, context)| is_refused(key_arn, context, &under.caller));
-            let before = std::mem::replace(&mut under.refused, refused);
-            if refused && !before {
+            let Some(refused) = refused.get(&under.number).filter(|_| under.decided <= evaluation) else { continue };
+            under.decided = evaluation;
+            let before = std::mem::replace(&mut under.refused, *refused);
+            if *refused && !before {
                 numbers.insert(under.number);
             }
         }

@@ -2,18 +2,18 @@
 
 use super::configurations::Draft;
 use kmsfs_kms::{Caller, Operation};
+use kmsfs_locks::{Mutex, RwLock, ranks};
 use kmsfs_store::Object;
-use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Default)]
 pub struct Handles {
     next: AtomicU64,
-    open: RwLock<HashMap<u64, Arc<Handle>>>,
+    open: RwLock<ranks::Handles, HashMap<u64, Arc<Handle>>>,
     /// By inode; none is empty.
-    by_ino: Mutex<HashMap<u64, Vec<Arc<Handle>>>>,
+    by_ino: Mutex<ranks::HandlesOfInode, HashMap<u64, Vec<Arc<Handle>>>>,
 }
 
 /// The object stays open until nobody uses the handle any more, which may be after its release.
@@ -24,7 +24,7 @@ pub struct Handle {
     pub opener: Opener,
     /// What is read through it is nothing for the kernel to keep for others; the same for all handles of an inode.
     pub personal: bool,
-    standing: AtomicU8,
+    standing: Decided,
 }
 
 /// For whom a handle was opened, and what the KMS was asked for then.
@@ -38,7 +38,7 @@ pub struct Opener {
 
 /// What a handle is good for, as its opener's permission to use the key goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u64)]
 pub enum Standing {
     Allowed,
     /// Refused, but the kernel may still write back what was written before.
@@ -49,30 +49,79 @@ pub enum Standing {
 impl Handle {
     /// Of an object that was opened for it.
     pub fn new(object: Arc<Object>, opener: Opener) -> Self {
-        let standing = AtomicU8::new(Standing::Allowed as u8);
-        Self { object, draft: None, opener, personal: false, standing }
+        Self { object, draft: None, opener, personal: false, standing: Decided::default() }
     }
 
     pub fn standing(&self) -> Standing {
-        match self.standing.load(Ordering::SeqCst) {
-            0 => Standing::Allowed,
-            1 => Standing::Draining,
-            _ => Standing::Refused,
-        }
+        self.standing.standing()
     }
 
     pub fn is_allowed(&self) -> bool {
         self.standing() == Standing::Allowed
     }
 
-    /// Answers whether the handle had the one standing, and so has the other now.
-    pub fn turn(&self, from: Standing, to: Standing) -> bool {
-        let turned = self.standing.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst);
-        turned.is_ok()
+    /// The KMS allows it, as the evaluation of that number found. Returns whether it did not before.
+    pub fn allow(&self, evaluation: u64) -> bool {
+        self.standing.decide(evaluation, |_| Standing::Allowed).is_some_and(|before| before != Standing::Allowed)
     }
 
-    pub fn allow(&self) {
-        self.standing.store(Standing::Allowed as u8, Ordering::SeqCst);
+    /// The KMS refuses it, as the evaluation of that number found. Returns whether it was allowed until now; `before`
+    /// is called first if it seems to be.
+    pub fn begin_refusing(&self, evaluation: u64, mut before: impl FnMut()) -> bool {
+        let draining = |now| match now {
+            Standing::Allowed => {
+                before();
+                Standing::Draining
+            }
+            refused => refused,
+        };
+        self.standing.decide(evaluation, draining) == Some(Standing::Allowed)
+    }
+
+    /// Nothing more is written back. Returns whether it was until now.
+    pub fn end_draining(&self) -> bool {
+        self.standing.end_draining()
+    }
+}
+
+/// A standing, and the number of the evaluation that decided it: evaluations go on side by side, and the KMS's answer
+/// to one that began earlier does not count any more once that to a later one is there.
+#[derive(Default)]
+struct Decided(AtomicU64);
+
+impl Decided {
+    /// Bits for the standing, the lowest ones.
+    const BITS: u32 = 2;
+
+    fn standing(&self) -> Standing {
+        Self::parts(self.0.load(Ordering::SeqCst)).1
+    }
+
+    /// Returns what it was before, unless a later evaluation has decided. `next` is called again if somebody else was
+    /// faster.
+    fn decide(&self, evaluation: u64, mut next: impl FnMut(Standing) -> Standing) -> Option<Standing> {
+        let decided = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+            let (by, standing) = Self::parts(now);
+            (by <= evaluation).then(|| evaluation << Self::BITS | next(standing) as u64)
+        });
+        decided.ok().map(|before| Self::parts(before).1)
+    }
+
+    fn end_draining(&self) -> bool {
+        let ended = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+            let (by, standing) = Self::parts(now);
+            (standing == Standing::Draining).then_some(by << Self::BITS | Standing::Refused as u64)
+        });
+        ended.is_ok()
+    }
+
+    fn parts(bits: u64) -> (u64, Standing) {
+        let standing = match bits & ((1 << Self::BITS) - 1) {
+            0 => Standing::Allowed,
+            1 => Standing::Draining,
+            _ => Standing::Refused,
+        };
+        (bits >> Self::BITS, standing)
     }
 }
 
@@ -138,5 +187,23 @@ impl Handles {
 
     pub fn all(&self) -> Vec<Arc<Handle>> {
         self.open.read().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_evaluation_found_does_not_count_after_a_later_one() {
+        let decided = Decided::default();
+        let refuse = |evaluation| decided.decide(evaluation, |_| Standing::Draining);
+        let allow = |evaluation| decided.decide(evaluation, |_| Standing::Allowed);
+        assert_eq!((allow(2), refuse(1), decided.standing()), (Some(Standing::Allowed), None, Standing::Allowed));
+        assert_eq!((refuse(3), allow(2), decided.standing()), (Some(Standing::Allowed), None, Standing::Draining));
+        assert!(decided.end_draining() && !decided.end_draining());
+        assert_eq!((allow(2), decided.standing()), (None, Standing::Refused), "who ends it decides nothing");
+        assert_eq!((allow(4), decided.standing()), (Some(Standing::Refused), Standing::Allowed));
+        assert!(!decided.end_draining());
     }
 }

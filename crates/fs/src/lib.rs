@@ -8,6 +8,7 @@ mod closed;
 mod configurations;
 mod configured;
 mod dirs;
+mod evaluation;
 pub mod exec;
 mod files;
 mod handles;

@@ -6,12 +6,13 @@
 //! meanwhile.
 
 use super::changing::{Change, Writer};
-use super::closed::Closed;
+use super::closed::{Closed, Question};
+use super::evaluation::Evaluation;
 use super::handles::{Handle, Standing};
 use super::{Fs, Refusal, Result};
-use kmsfs_kms::{Caller, EncryptionContext, Operation};
+use kmsfs_kms::Operation;
+use kmsfs_locks::{Condvar, Mutex, RwLock, ranks};
 use kmsfs_store::{self as store, Object};
-use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ pub trait KernelCache: Send + Sync {
     fn drop_pages(&self, ino: u64);
 }
 
-/// Permission may also end by itself, by a policy's date or a material's expiry: everything is judged again so often.
+/// Permission may also end by itself, by a policy's date or a material's expiry: everything is evaluated again so
+/// often.
 const ANYWAY: Duration = Duration::from_secs(10);
 
 /// A page that is just being read stays when pages are dropped, and a write(2) that was under way may still come into
@@ -54,17 +56,20 @@ const FEW: usize = 16;
 
 #[derive(Default)]
 pub struct Revocations {
-    kernel: RwLock<Option<Box<dyn KernelCache>>>,
-    /// The KMS's version that all handles were judged by last.
+    kernel: parking_lot::RwLock<Option<Box<dyn KernelCache>>>,
+    /// The KMS's version that all handles were evaluated by last.
     judged: AtomicU64,
     /// How often an object may have come under other keys.
     rekeyed: AtomicU64,
-    at: Mutex<Option<Instant>>,
+    /// How many evaluations have begun.
+    evaluations: AtomicU64,
+    /// When one of all handles began last.
+    at: Mutex<ranks::Watch, Option<Instant>>,
     /// Inodes with a handle that is refused, and whether there are any.
-    inodes: RwLock<HashSet<u64>>,
+    inodes: RwLock<ranks::RevokedInodes, HashSet<u64>>,
     any: AtomicBool,
     closed: Closed,
-    queue: Mutex<Queue>,
+    queue: Mutex<ranks::RevocationQueue, Queue>,
     queued: Condvar,
 }
 
@@ -78,47 +83,32 @@ struct Queue {
     closed: bool,
 }
 
-impl Queue {
-    fn is_empty(&self) -> bool {
-        self.inodes.is_empty() && self.again.is_empty() && self.closed_inodes.is_empty()
+/// Why all handles are evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Keys, or who may use them, have changed.
+    Changed,
+    /// The last time was long ago.
+    Anyway,
+}
+
+impl Revocations {
+    /// Whether all handles are to be evaluated, now that the KMS has this version.
+    fn is_due(&self, version: u64) -> Option<Due> {
+        let mut at = self.at.lock();
+        // Before evaluating: a handle that comes meanwhile sees it, and is evaluated by whoever opens it.
+        let changed = self.judged.fetch_max(version, Ordering::SeqCst) < version;
+        if !changed && at.is_some_and(|at| at.elapsed() < ANYWAY) {
+            return None;
+        }
+        *at = Some(Instant::now());
+        Some(if changed { Due::Changed } else { Due::Anyway })
     }
 }
 
-/// Answers of the KMS, each asked for once in a judgement.
-#[derive(Default)]
-struct Verdicts(HashMap<((String, EncryptionContext), Operation, Caller), Option<bool>>);
-
-impl Verdicts {
-    /// `None` if the KMS cannot tell.
-    fn of(&mut self, store: &store::Store, handle: &Handle) -> Option<bool> {
-        let (operation, caller) = (handle.opener.operation, handle.opener.caller);
-        let mut known = true;
-        for key in handle.object.kms_keys() {
-            let answer = self.ask(store, key, operation, caller);
-            match answer {
-                Some(true) => {}
-                Some(false) => return Some(false),
-                None => known = false,
-            }
-        }
-        known.then_some(true)
-    }
-
-    fn ask(
-        &mut self,
-        store: &store::Store,
-        key: (String, EncryptionContext),
-        operation: Operation,
-        caller: Caller,
-    ) -> Option<bool> {
-        match self.0.entry((key, operation, caller)) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                let ((key_arn, context), ..) = new.key();
-                let answer = store.keys().permits(key_arn, operation, context, caller);
-                *new.insert(answer)
-            }
-        }
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.again.is_empty() && self.closed_inodes.is_empty()
     }
 }
 
@@ -131,42 +121,41 @@ impl Fs {
     /// Looks whether keys or who may use them have changed, and if so says which open handles are refused from now on
     /// and which are good again. To be called several times a second.
     pub fn watch_keys(&self) {
-        let version = self.store.keys().version();
-        let mut at = self.revocations.at.lock();
-        let changed = version != self.judged();
-        if !changed && at.is_some_and(|at| at.elapsed() < ANYWAY) {
-            return;
-        }
-        *at = Some(Instant::now());
-        // Before judging: a handle that comes meanwhile sees it, and is judged by whoever opens it.
-        self.revocations.judged.store(version, Ordering::SeqCst);
-        if changed {
+        let Some(due) = self.revocations.is_due(self.store.keys().version()) else { return };
+        if due == Due::Changed {
             self.store.keys().drop_refused();
             self.store.lock_closed();
         }
-        let mut verdicts = Verdicts::default();
-        self.judge(self.handles.all(), &mut verdicts);
-        let left = self.revocations.closed.refused(|key_arn, context, caller| {
-            verdicts.ask(&self.store, (key_arn.to_owned(), context.clone()), Operation::Decrypt, *caller) == Some(false)
-        });
+        let mut evaluation = self.evaluation();
+        self.reevaluate(self.handles.all(), &mut evaluation);
+        let mut refused = HashMap::new();
+        for Question { number, caller, keys } in self.revocations.closed.questions() {
+            let mut is_refused = |key| evaluation.ask(&self.store, key, Operation::Decrypt, caller) == Some(false);
+            refused.insert(number, keys.into_iter().any(&mut is_refused));
+        }
+        let left = self.revocations.closed.decided(evaluation.number, &refused);
         if !left.is_empty() {
             self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(&left));
             self.revocations.queued.notify_all();
         }
     }
 
-    /// One at a time, so that an old answer of the KMS is never acted on after a newer one: `at` is locked.
-    fn judge(&self, handles: Vec<Arc<Handle>>, verdicts: &mut Verdicts) {
+    /// One that begins now. What the KMS allows and refuses from here on it either says to this one, or its version
+    /// tells the watcher, and there is a later one.
+    fn evaluation(&self) -> Evaluation {
+        let number = self.revocations.evaluations.fetch_add(1, Ordering::SeqCst) + 1;
+        Evaluation::new(number)
+    }
+
+    /// An old answer of the KMS is never acted on after a newer one: each handle knows which evaluation decided it.
+    fn reevaluate(&self, handles: Vec<Arc<Handle>>, evaluation: &mut Evaluation) {
         let (mut refused, mut allowed) = (BTreeSet::new(), BTreeSet::new());
         let mut count = 0;
         for handle in handles {
             let ino = handle.object.ino();
-            match verdicts.of(&self.store, &handle) {
-                Some(true) if !handle.is_allowed() => {
-                    handle.allow();
-                    allowed.insert(ino);
-                }
-                Some(false) if self.begin_refusing(&handle) => {
+            match evaluation.of(&self.store, &handle) {
+                Some(true) if handle.allow(evaluation.number) => drop(allowed.insert(ino)),
+                Some(false) if self.begin_refusing(&handle, evaluation) => {
                     refused.insert(ino);
                     count += 1;
                 }
@@ -185,12 +174,10 @@ impl Fs {
     /// Answers whether the handle was allowed until now. Its inode is queued before that, so that what was queued for
     /// it before does not end with what has only just begun, and once more by `refuse`, in case that was taken
     /// meanwhile.
-    fn begin_refusing(&self, handle: &Handle) -> bool {
-        if !handle.is_allowed() {
-            return false;
-        }
-        self.revocations.queue.lock().inodes.insert(handle.object.ino());
-        handle.turn(Standing::Allowed, Standing::Draining)
+    fn begin_refusing(&self, handle: &Handle, evaluation: &Evaluation) -> bool {
+        handle.begin_refusing(evaluation.number, || {
+            self.revocations.queue.lock().inodes.insert(handle.object.ino());
+        })
     }
 
     /// Handles of these inodes were refused: new uses fail at once, the rest is for `drain_revoked`.
@@ -220,8 +207,10 @@ impl Fs {
                     self.revocations.queued.wait(&mut queue);
                     continue;
                 };
-                if self.revocations.queued.wait_for(&mut queue, pause).timed_out() {
-                    parking_lot::MutexGuard::unlocked(&mut queue, || self.drop_revoked());
+                if self.revocations.queued.wait_for(&mut queue, pause) {
+                    drop(queue);
+                    self.drop_revoked();
+                    queue = self.revocations.queue.lock();
                 }
             }
             if queue.closed {
@@ -275,9 +264,8 @@ impl Fs {
         if queue.inodes.contains(&ino) {
             return false;
         }
-        let turn = |handle: &&Arc<Handle>| handle.turn(Standing::Draining, Standing::Refused);
         handles = self.handles.of(ino);
-        handles.iter().filter(turn).count() > 0
+        handles.iter().filter(|handle| handle.end_draining()).count() > 0
     }
 
     fn drop_again(&self) {
@@ -391,11 +379,11 @@ impl Fs {
         let keys = handle.object.kms_keys();
         handle.personal = keys.iter().any(|(key_arn, context)| self.store.keys().distinguishes(key_arn, context));
         let (id, handle) = self.handles.insert(handle);
-        if self.judgement() != judgement
-            && Verdicts::default().of(&self.store, &handle) == Some(false)
-            && self.begin_refusing(&handle)
-        {
-            self.refuse(&BTreeSet::from([handle.object.ino()]));
+        if self.judgement() != judgement {
+            let mut evaluation = self.evaluation();
+            if evaluation.of(&self.store, &handle) == Some(false) && self.begin_refusing(&handle, &evaluation) {
+                self.refuse(&BTreeSet::from([handle.object.ino()]));
+            }
         }
         id
     }
@@ -483,8 +471,7 @@ impl Fs {
         self.revocations.rekeyed.fetch_add(1, Ordering::SeqCst);
         let handles = self.handles.of(ino);
         if !handles.is_empty() {
-            let _alone = self.revocations.at.lock();
-            self.judge(handles, &mut Verdicts::default());
+            self.reevaluate(handles, &mut self.evaluation());
         }
         if self.is_revoked(ino) {
             self.drain_soon(ino);
