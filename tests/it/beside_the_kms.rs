@@ -6,7 +6,7 @@ use crate::store::aws_kms;
 use kmsfs_fs::{Changes, Fs, Writer};
 use kmsfs_kms::{Code, Error};
 use kmsfs_store::StoreOptions;
-use kmsfs_store::backend::Rename;
+use kmsfs_store::backend::{Rename, XattrFlags};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::Moody;
 use parking_lot::Mutex;
@@ -155,6 +155,60 @@ fn a_configuration_that_is_removed_while_it_is_read_is_none() {
     beside(&moody.service, asks, || moody.fs.unlink(moody.bucket, OsStr::new(".encryption.json")).unwrap());
     moody.make("afterwards", b"");
     assert_eq!([encryption("asks"), encryption("afterwards")], [b"AES256", b"AES256"]);
+}
+
+#[test]
+fn while_a_bucket_is_opened_the_rest_of_the_tree_is_used() {
+    let moody = MoodyFs::new(false);
+    let fs = &moody.fs;
+    let name = OsStr::new;
+    let other = fs.mkdir(fs.root(), name("other"), &creation(0o755, &ANN)).unwrap().attr.ino;
+    let inner = fs.mkdir(other, name("inner"), &creation(0o755, &ANN)).unwrap().attr.ino;
+    let link = fs.symlink(inner, name("link"), b"target", &creation(0o755, &ANN)).unwrap().attr.ino;
+    // Directories that are held open are as few as not to be those.
+    for n in 0..40 {
+        let dir = fs.mkdir(moody.bucket, name(&n.to_string()), &creation(0o755, &ANN)).unwrap().attr.ino;
+        assert!(fs.lookup(dir, name("nothing")).is_err());
+    }
+    let asks = || assert_eq!(fs.readlink(link).unwrap(), b"target");
+    beside(&moody.service, asks, || {
+        fs.rename(moody.bucket, name("0"), moody.bucket, name("moved"), Rename::NoReplace, &ANN).unwrap();
+        fs.rmdir(moody.bucket, name("moved")).unwrap();
+        let made = moody.make("made", b"made");
+        fs.setattr(made, None, &Changes { mode: Some(0o600), ..Changes::default() }, &ANN).unwrap();
+    });
+}
+
+#[test]
+fn while_a_length_is_in_doubt_after_a_crash_nobody_waits_but_who_asks() {
+    let disk = SimulatedDisk::new();
+    let before = MoodyFs::over(Arc::new(disk.clone()), false);
+    for name in ["object", "other"] {
+        before.make(name, b"content");
+    }
+    let moody = before.again(Arc::new(disk.crash_point().kill()), StoreOptions::default());
+    let (fs, bucket) = (&moody.fs, moody.bucket);
+    let name = OsStr::new;
+    // Looking the name up asks too, for the length.
+    let find = |of: &str| {
+        let mut found = None;
+        fs.read_dir(bucket, 0, &mut |entry| {
+            found = found.or((entry.name == name(of)).then_some(entry.ino));
+            true
+        })
+        .unwrap();
+        found.unwrap()
+    };
+    let ino = find("object");
+    let asks = || assert_eq!(fs.find(&[ino])[0].as_ref().unwrap().attr.size, 7);
+    beside(&moody.kms, asks, || {
+        fs.set_xattr(ino, name("user.a"), b"value", XattrFlags::Any, &ANN).unwrap();
+        fs.setattr(bucket, None, &Changes { mode: Some(0o700), ..Changes::default() }, &ANN).unwrap();
+        fs.rename(bucket, name("object"), bucket, name("moved"), Rename::NoReplace, &ANN).unwrap();
+        moody.make("made", b"made");
+    });
+    assert_eq!(fs.getattr(ino).unwrap().size, 7);
+    fs.lookup(bucket, name("other")).unwrap();
 }
 
 #[test]

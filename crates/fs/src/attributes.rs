@@ -64,7 +64,7 @@ impl Fs {
                 self.configurations.forget(*dir);
             }
         }
-        Ok(self.draft_attr(ino)?.unwrap_or(attr))
+        Ok(self.draft_attr(ino)?.unwrap_or_else(|| self.beyond_doubt_by_now(attr)))
     }
 
     /// Of an inode that has neither name nor handle any more: the kernel still flushes times to it.

@@ -229,7 +229,7 @@ impl Fs {
                     return Ok(None);
                 }
                 // It may be readable, once descriptors are free again, or by a thread that may wait.
-                Err(refusal @ Refusal::Store(kmsfs_store::Error::WouldWait(_))) => return Err(refusal),
+                Err(wait @ Refusal::WouldWait(_)) => return Err(wait),
                 Err(refusal) if refusal.is_of_store(Errno::NFILE) => return Err(refusal),
                 there => there.map_err(unreadable)?,
             };

@@ -1,16 +1,16 @@
 //! Directories held open, the least recently used given up; others are found again by walking names from one that is.
 
 use super::inodes::Inodes;
-use super::refusal::{Refusal, Result};
-use kmsfs_store::{Dir, Store};
-use parking_lot::Mutex;
+use super::refusal::Refusal;
+use kmsfs_locks::{Mutex, ranks};
+use kmsfs_store::{Dir, Store, Target};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
 pub struct Dirs {
     most: usize,
-    open: Mutex<Open>,
+    open: Mutex<ranks::Dirs, Open>,
 }
 
 #[derive(Default)]
@@ -19,12 +19,32 @@ struct Open {
     clock: u64,
 }
 
+/// Why there is no directory.
+pub enum Blocked {
+    Refused(Refusal),
+    /// The bucket of this name has to be opened first, by whoever holds no lock.
+    Bucket(OsString),
+}
+
+impl<R: Into<Refusal>> From<R> for Blocked {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
 impl Dirs {
     pub fn new(most: usize) -> Self {
         Self { most, open: Mutex::default() }
     }
 
-    pub fn get(&self, store: &Store, inodes: &Inodes, ino: u64) -> Result<Arc<Dir>> {
+    /// Asks no KMS. A bucket that is not held open has to be opened before, as `bucket`, which takes the service's key.
+    pub fn get(
+        &self,
+        store: &Store,
+        inodes: &Inodes,
+        ino: u64,
+        bucket: Option<&Arc<Dir>>,
+    ) -> std::result::Result<Arc<Dir>, Blocked> {
         if ino == store.root().ino() {
             return Ok(store.root().clone());
         }
@@ -35,15 +55,24 @@ impl Dirs {
                 break dir;
             }
             let Some((parent, name)) = inodes.name(at) else {
-                return Err(Refusal::NotFound);
+                return Err(Refusal::NotFound.into());
             };
             below.push((at, name));
             at = parent;
         };
         while let Some((ino, name)) = below.pop() {
-            let next = store.open_dir(&dir, &name)?;
+            let next = if dir.bucket().is_some() {
+                store.open_dir(&dir, &name)?
+            } else {
+                let Some(bucket) = bucket else { return Err(Blocked::Bucket(name)) };
+                // It may have been removed since it was opened. (A bucket cannot be renamed.)
+                if store.stat(Target::Name(&dir, &name))?.ino != bucket.ino() {
+                    return Err(Refusal::Stale.into());
+                }
+                bucket.clone()
+            };
             if next.ino() != ino {
-                return Err(Refusal::Stale);
+                return Err(Refusal::Stale.into());
             }
             self.hold(&next);
             dir = next;

@@ -1,8 +1,8 @@
 //! The inodes that the kernel knows. None of them costs a descriptor.
 
 use kmsfs_crypto::random;
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_store::Attr;
-use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 pub type Name = (u64, OsString);
 
 #[derive(Default)]
-pub struct Inodes(Mutex<State>);
+pub struct Inodes(Mutex<ranks::Inodes, State>);
 
 struct State {
     /// Boxed, since a table that grows is half empty, and there for a moment twice.
@@ -24,7 +24,16 @@ struct State {
     /// was found below them stays reachable.
     forgotten: Option<HashMap<u64, Name>>,
     /// What is searched for at present, and where it was if it was known and forgotten meanwhile.
-    wanted: HashMap<u64, Option<Name>>,
+    wanted: HashMap<u64, Wanted>,
+}
+
+/// What is searched for.
+#[derive(Default)]
+struct Wanted {
+    /// By so many.
+    searches: usize,
+    /// Where it was when it was forgotten.
+    name: Option<Name>,
 }
 
 impl Default for State {
@@ -111,7 +120,7 @@ impl Inodes {
         let mut inode = known.remove();
         let Some(name) = inode.names.pop() else { return };
         if let Some(wanted) = state.wanted.get_mut(&ino) {
-            *wanted = Some(name.clone());
+            wanted.name = Some(name.clone());
         }
         if let (Some(forgotten), libc::S_IFDIR) = (&mut state.forgotten, inode.kind) {
             forgotten.insert(ino, name);
@@ -189,11 +198,19 @@ impl Inodes {
     pub fn search_begins(&self, wanted: &[u64]) {
         let mut state = self.0.lock();
         state.forgotten.get_or_insert_default();
-        state.wanted = wanted.iter().map(|ino| (*ino, None)).collect();
+        for ino in wanted {
+            state.wanted.entry(*ino).or_default().searches += 1;
+        }
     }
 
-    pub fn search_ends(&self) {
-        self.0.lock().wanted = HashMap::new();
+    pub fn search_ends(&self, wanted: &[u64]) {
+        let mut state = self.0.lock();
+        for ino in wanted {
+            if let Some(search) = state.wanted.get_mut(ino) {
+                search.searches -= 1;
+            }
+        }
+        state.wanted.retain(|_, wanted| wanted.searches > 0);
     }
 
     /// A directory was found there. What is known of it otherwise is newer.
@@ -237,7 +254,7 @@ impl State {
     /// Where an inode is that the kernel does not know.
     fn forgotten(&self, ino: u64) -> Option<&Name> {
         let dir = || self.forgotten.as_ref()?.get(&ino);
-        self.wanted.get(&ino).and_then(Option::as_ref).or_else(dir)
+        self.wanted.get(&ino).and_then(|wanted| wanted.name.as_ref()).or_else(dir)
     }
 }
 
@@ -314,7 +331,7 @@ mod tests {
         }
         inodes.found_dir(5, name(1, "a"));
         assert_eq!(inodes.name(5), Some(name(2, "b")), "what a walk saw is older");
-        inodes.search_ends();
+        inodes.search_ends(&[6]);
         assert_eq!((inodes.name(5), inodes.name(6)), (Some(name(2, "b")), None));
         know(&dir, name(2, "b"));
         assert_eq!(inodes.dirs(), [5]);

@@ -31,17 +31,18 @@ pub use refusal::{NotJson, Refusal, Result};
 pub use revocation::KernelCache;
 
 use configurations::Configurations;
-use dirs::Dirs;
+use dirs::{Blocked, Dirs};
 use handles::Handles;
 use heads::Outcomes;
 use inodes::Inodes;
-use kmsfs_kms::{Caller, Waits, WouldWait, waits};
+use kmsfs_kms::{Caller, waits};
+use kmsfs_locks::{RwLock as Ranked, ranks};
 use kmsfs_store::backend::NewNode;
 use kmsfs_store::interleaving::just_before_use;
 use kmsfs_store::{Attr, Dir, Store, Target};
 use parking_lot::RwLock;
 use revocation::Revocations;
-use searches::Searches;
+use searches::{Held, Searches};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ pub struct Fs {
     /// Why requests for an encryption were refused, by inode.
     refused: Outcomes,
     /// Renames of directories take it alone, walks share it.
-    tree: RwLock<()>,
+    tree: Ranked<ranks::Tree, ()>,
     invalidate: RwLock<Option<Invalidate>>,
 }
 
@@ -150,7 +151,7 @@ impl Fs {
             searches: Searches::default(),
             outcomes: Outcomes::default(),
             refused: Outcomes::default(),
-            tree: RwLock::new(()),
+            tree: Ranked::new(()),
             invalidate: RwLock::new(None),
         })
     }
@@ -208,8 +209,26 @@ impl Fs {
     }
 
     fn dir(&self, ino: u64) -> Result<Arc<Dir>> {
+        self.with_bucket(|bucket| self.dir_at_hand(ino, bucket))
+    }
+
+    /// The same for whoever holds a lock, and so does not open a bucket.
+    fn dir_at_hand(&self, ino: u64, bucket: Option<&Arc<Dir>>) -> std::result::Result<Arc<Dir>, Blocked> {
         let _tree = self.tree.read();
-        self.dirs.get(&self.store, &self.inodes, ino)
+        self.dirs.get(&self.store, &self.inodes, ino, bucket)
+    }
+
+    /// Does what takes a lock and goes to a directory under it. If the bucket is not open it is opened in between.
+    fn with_bucket<T>(&self, mut act: impl FnMut(Option<&Arc<Dir>>) -> std::result::Result<T, Blocked>) -> Result<T> {
+        let mut bucket = None;
+        for _ in 0..TRIES {
+            match act(bucket.as_ref()) {
+                Ok(done) => return Ok(done),
+                Err(Blocked::Refused(refusal)) => return Err(refusal),
+                Err(Blocked::Bucket(name)) => bucket = Some(self.store.open_dir(self.store.root(), &name)?),
+            }
+        }
+        Err(Refusal::Stale)
     }
 
     /// What a new name in that directory gets, whichever way it is made. A program that runs as the directory's group
@@ -233,42 +252,36 @@ impl Fs {
         if let Some(object) = self.store.attached(ino) {
             return Ok(act(Target::Object(&object))?);
         }
-        match waits::within(Waits::Nothing, || self.at_its_name(ino, &act)) {
-            // It may be less than its file says, which takes a checkpoint or the KMS to know. Others who need the
-            // inode's name do not wait for that.
-            Err(Refusal::WouldWait(WouldWait(what))) => {
-                waits::may_wait(what)?;
-                let me = Caller::itself();
-                let Ok(object) = self.object_of(ino, &me, |dir, name| Ok(self.store.open_object(dir, name, &me)?))
-                else {
-                    // It is what its file says.
-                    return self.at_its_name(ino, act);
-                };
-                let done = act(Target::Object(&object));
-                self.store.release(&object);
-                Ok(done?)
-            }
-            done => done,
-        }
-    }
-
-    fn at_its_name<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
-        let _held = self.searches.hold(ino, ino);
-        let reached = self.reach(ino)?;
+        let (_held, reached) = self.hold(ino)?;
         just_before_use();
         Ok(act(reached.target())?)
     }
 
-    /// Where an inode is that nobody has open.
+    /// Where an inode is that nobody has open, which stays so until what comes with it is dropped.
+    fn hold(&self, ino: u64) -> Result<(Held<'_>, Reached)> {
+        self.with_bucket(|bucket| {
+            let held = self.searches.hold(ino, ino);
+            Ok((held, self.reach_at_hand(ino, bucket)?))
+        })
+    }
+
+    /// Where an inode is at this moment.
     fn reach(&self, ino: u64) -> Result<Reached> {
+        self.with_bucket(|bucket| self.reach_at_hand(ino, bucket))
+    }
+
+    fn reach_at_hand(&self, ino: u64, bucket: Option<&Arc<Dir>>) -> std::result::Result<Reached, Blocked> {
         if ino == self.root() || self.inodes.kind(ino) == Some(libc::S_IFDIR) {
-            return Ok(Reached::Dir(self.dir(ino)?));
+            return Ok(Reached::Dir(self.dir_at_hand(ino, bucket)?));
         }
         for (parent, name) in self.inodes.names(ino) {
-            let Ok(dir) = self.dir(parent) else { continue };
-            return Ok(Reached::Name(dir, name));
+            match self.dir_at_hand(parent, bucket) {
+                Ok(dir) => return Ok(Reached::Name(dir, name)),
+                Err(Blocked::Refused(_)) => {}
+                Err(blocked) => return Err(blocked),
+            }
         }
-        Err(Refusal::Stale)
+        Err(Refusal::Stale.into())
     }
 
     pub fn getattr(&self, ino: u64) -> Result<Attr> {
@@ -276,8 +289,8 @@ impl Fs {
             return Ok(attr);
         }
         self.has_to_ask_again(ino);
-        match self.at(ino, |target| self.store.stat(target)) {
-            Ok(attr) if attr.ino == ino => Ok(attr),
+        match self.at(ino, |target| self.store.stat_at_hand(target)) {
+            Ok(attr) if attr.ino == ino => self.beyond_doubt(attr),
             Err(wait @ Refusal::WouldWait(_)) => Err(wait),
             // It has no name any more, or another one since a moment ago.
             _ => match self.inodes.remembered(ino) {
@@ -285,6 +298,27 @@ impl Fs {
                 None => self.in_place(ino)?.ok_or(Refusal::Stale),
             },
         }
+    }
+
+    /// Attributes that were found under a lock. If a crash left the length in doubt, the KMS is asked now, without one.
+    fn beyond_doubt(&self, attr: Attr) -> Result<Attr> {
+        if !self.store.is_in_doubt(&attr) {
+            return Ok(attr);
+        }
+        for (parent, name) in self.inodes.names(attr.ino) {
+            let found = self.dir(parent).and_then(|dir| Ok(self.store.stat(Target::Name(&dir, &name))?));
+            match found {
+                Ok(found) if found.ino == attr.ino => return Ok(found),
+                Err(wait @ Refusal::WouldWait(_)) => return Err(wait),
+                _ => {}
+            }
+        }
+        Ok(attr)
+    }
+
+    /// The same once something was done that cannot be done again: whatever it takes.
+    fn beyond_doubt_by_now(&self, attr: Attr) -> Attr {
+        waits::whatever_it_takes(|| self.beyond_doubt(attr)).unwrap_or(attr)
     }
 
     /// The name is one that can be: not too long, no NUL or slash (which the kernel never sends).

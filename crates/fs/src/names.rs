@@ -1,6 +1,6 @@
 //! Names: looking them up, making, moving and removing them.
 
-use super::{Creation, Fs, Refusal, Result};
+use super::{Creation, Fs, Reached, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_sse::BucketName;
 use kmsfs_store::backend::{self, Rename};
@@ -127,9 +127,8 @@ impl Fs {
     }
 
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
-        let _held = self.searches.hold(ino, ino);
-        let (parent, name) = self.inodes.name(ino).ok_or(Refusal::Stale)?;
-        let dir = self.dir(parent)?;
+        let (_held, reached) = self.hold(ino)?;
+        let Reached::Name(dir, name) = reached else { return Err(Refusal::Stale) };
         just_before_use();
         Ok(self.store.read_link(dir.as_ref(), &name)?)
     }
@@ -204,7 +203,7 @@ impl Fs {
         };
         let attr = self.configuring(&after, link, || self.settle_configurations(&[&dir]))?;
         self.configuration_changed(&dir, name);
-        Ok(self.entry(&dir, name, attr))
+        Ok(self.entry(&dir, name, self.beyond_doubt_by_now(attr)))
     }
 
     pub fn rename(

@@ -4,12 +4,14 @@
 //! name: the tree is walked, all directories of it, for all that are asked for by then. What a walk saw on its way is
 //! kept as hints.
 
+use super::dirs::Blocked;
 use super::inodes::Name;
 use super::{Entry, Fs, Refusal, Result};
-use kmsfs_store::{self as store, Attr, Target};
-use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use kmsfs_locks::{Condvar, Mutex, RwLock, RwLockReadGuard, Turn, ranks};
+use kmsfs_store::{Attr, Dir, Target};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 /// Inodes of which it is remembered in which directory a walk saw them; about 36 bytes each.
 const HINTS: usize = 256 << 10;
@@ -18,16 +20,17 @@ const HINTS: usize = 256 << 10;
 pub struct Searches {
     /// Shared by whoever takes a name away or gives an inode another one. Taken alone to say what is where: the kernel
     /// keeps a directory's names as they are only while it asks by name. Whoever takes `tree` alone has it before.
-    changing: RwLock<()>,
-    /// Inodes that are no directories, and a directory in which a walk saw each. Held as long as a search goes on.
-    hints: Mutex<HashMap<u64, u64>>,
+    changing: RwLock<ranks::NamesChanging, ()>,
+    /// Inodes that are no directories, and a directory in which a walk saw each. A search takes them out, and puts its
+    /// own there at its end.
+    hints: Mutex<ranks::Hints, HashMap<u64, u64>>,
     /// Inodes whose names are just changing below, or are just being used there.
-    held: Mutex<HashSet<u64>>,
+    held: Mutex<ranks::InodesHeld, HashSet<u64>>,
     freed: Condvar,
 }
 
 impl Searches {
-    pub fn names_change(&self) -> RwLockReadGuard<'_, ()> {
+    pub fn names_change(&self) -> RwLockReadGuard<'_, ranks::NamesChanging, ()> {
         self.changing.read()
     }
 
@@ -35,12 +38,13 @@ impl Searches {
     /// name: no name changes hands in between. Whoever takes `changing` has it before, whoever takes `tree` or settles
     /// an inode (`Store::settling`) does so afterwards.
     pub fn hold(&self, one: u64, other: u64) -> Held<'_> {
+        let turn = Turn::take();
         let mut held = self.held.lock();
         while held.contains(&one) || held.contains(&other) {
             self.freed.wait(&mut held);
         }
         held.extend([one, other]);
-        Held { searches: self, inodes: [one, other] }
+        Held { searches: self, inodes: [one, other], _turn: turn }
     }
 }
 
@@ -48,6 +52,7 @@ impl Searches {
 pub struct Held<'a> {
     searches: &'a Searches,
     inodes: [u64; 2],
+    _turn: Turn<ranks::InodeHeld>,
 }
 
 impl Drop for Held<'_> {
@@ -73,7 +78,7 @@ impl Fs {
     /// The inodes of these numbers, each as if it had been looked up by name, or ENOENT. From a thread that may wait:
     /// for one of which nothing is remembered all directories are read.
     pub fn find(&self, numbers: &[u64]) -> Vec<Result<Entry>> {
-        let mut hints = self.searches.hints.lock();
+        let mut hints = std::mem::take(&mut *self.searches.hints.lock());
         self.inodes.search_begins(numbers);
         let mut found = self.confirm(numbers, &self.hinted(numbers, &hints));
         let missing: Vec<usize> = (0..found.len()).filter(|at| is_missing(&found[*at])).collect();
@@ -88,7 +93,8 @@ impl Fs {
                 };
             }
         }
-        self.inodes.search_ends();
+        self.inodes.search_ends(numbers);
+        *self.searches.hints.lock() = hints;
         found
     }
 
@@ -99,38 +105,61 @@ impl Fs {
 
     /// Attributes of an inode that has a name, while none changes: for whoever has met one that was just changing.
     pub(super) fn in_place(&self, ino: u64) -> Result<Option<Attr>> {
-        let _alone = self.searches.changing.write();
-        for (parent, name) in self.inodes.names(ino) {
-            let Ok(dir) = self.dir(parent) else { continue };
-            match self.store.stat(Target::Name(&dir, &name)) {
-                Ok(attr) if attr.ino == ino => return Ok(Some(attr)),
-                Err(wait @ store::Error::WouldWait(_)) => return Err(wait.into()),
-                _ => {}
+        let found = self.with_bucket(|bucket| {
+            let _alone = self.searches.changing.write();
+            for (parent, name) in self.inodes.names(ino) {
+                let dir = match self.dir_at_hand(parent, bucket) {
+                    Err(Blocked::Refused(_)) => continue,
+                    dir => dir?,
+                };
+                match self.store.stat_at_hand(Target::Name(&dir, &name)) {
+                    Ok(attr) if attr.ino == ino => return Ok(attr),
+                    _ => {}
+                }
             }
+            Err(Refusal::NotFound.into())
+        });
+        match found {
+            Ok(attr) => self.beyond_doubt(attr).map(Some),
+            Err(wait @ Refusal::WouldWait(_)) => Err(wait),
+            Err(_) => Ok(None),
         }
-        Ok(None)
     }
 
     fn confirm(&self, numbers: &[u64], names: &HashMap<u64, Name>) -> Vec<Result<Entry>> {
-        let _alone = self.searches.changing.write();
-        numbers.iter().map(|ino| self.look_up_number(*ino, names.get(ino))).collect()
+        let confirm = |ino: &u64| {
+            let found = self.with_bucket(|bucket| {
+                let _alone = self.searches.changing.write();
+                self.look_up_number(*ino, names.get(ino), bucket)
+            });
+            found.map(|entry| Entry { attr: self.beyond_doubt_by_now(entry.attr), ..entry })
+        };
+        numbers.iter().map(confirm).collect()
     }
 
-    fn look_up_number(&self, ino: u64, name: Option<&Name>) -> Result<Entry> {
+    fn look_up_number(
+        &self,
+        ino: u64,
+        name: Option<&Name>,
+        bucket: Option<&Arc<Dir>>,
+    ) -> std::result::Result<Entry, Blocked> {
         if ino == self.root() {
             // Which the kernel never forgets, and knows by no other generation.
             let attr = self.store.stat(Target::Dir(self.store.root()))?;
             return Ok(Entry { attr, generation: 0, volatile: false });
         }
         for (parent, name) in self.inodes.names(ino).into_iter().chain(name.cloned()) {
-            let there = self.dir(parent).and_then(|dir| Ok((self.store.stat(Target::Name(&dir, &name))?, dir)));
+            let there = self
+                .dir_at_hand(parent, bucket)
+                .and_then(|dir| Ok((self.store.stat_at_hand(Target::Name(&dir, &name))?, dir)));
             match there {
                 Ok((attr, dir)) if attr.ino == ino => return Ok(self.entry(&dir, &name, attr)),
-                Err(refusal) if !refusal.is_gone() => return Err(refusal),
-                _ => {}
+                Ok(_) => {}
+                Err(Blocked::Refused(refusal)) if refusal.is_gone() => {}
+                Err(blocked) => return Err(blocked),
             }
         }
-        Err(Refusal::NotFound)
+        Err(Refusal::NotFound.into())
     }
 
     /// Names of those that are still where a walk saw them.

@@ -54,7 +54,7 @@ impl Store {
     }
 
     pub(crate) fn set_capability(&self, at: Target<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
-        let attr = self.stat(at)?;
+        let attr = self.stat_at_hand(at)?;
         if attr.mode & libc::S_IFMT != libc::S_IFREG {
             // Nothing is ever written into anything else.
             return Carrier::of(at)?.set(OsStr::new(CAPABILITY), value, flags);

@@ -31,6 +31,7 @@ pub enum Target<'a> {
 }
 
 impl Store {
+    /// The length may be in doubt, as of [`Store::stat_at_hand`].
     pub fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr> {
         self.writable()?;
         let (dir, name) = match at {
@@ -51,7 +52,7 @@ impl Store {
             }
             Ok::<_, Error>(())
         })?;
-        let attr = self.stat(at)?;
+        let attr = self.stat_at_hand(at)?;
         // Of an object that has something to write home, which must not undo it.
         self.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
     }

@@ -36,8 +36,20 @@ impl Store {
         Ok(dir.backing.read(cursor, visit)?)
     }
 
-    /// A name's attributes, with what its object knows better or what its file's length means.
+    /// A name's attributes, with what its object knows better, what its file's length means or, where a crash left that
+    /// in doubt, what opening it shows.
     pub(crate) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
+        let mut attr = self.stat_name_at_hand(dir, name)?;
+        if self.is_in_doubt(&attr)
+            && let Some(size) = self.size_after_crash(dir, name, attr.ino)?
+        {
+            attr.size = size;
+        }
+        Ok(attr)
+    }
+
+    /// The same without asking the KMS, in doubt as the file says.
+    fn stat_name_at_hand(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
         let metadata = dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error))?;
         let mut attr = Attr::of(&metadata);
         match metadata.mode & libc::S_IFMT {
@@ -45,7 +57,7 @@ impl Store {
                 if let Some(object) = self.loaded(attr.ino) {
                     object.correct(&mut attr);
                 } else {
-                    attr.size = self.plain_size(dir, name, &metadata)?;
+                    attr.size = self.plain_size(dir, name, &metadata);
                 }
             }
             libc::S_IFLNK => attr.size = Self::link_size(dir, name)?,
@@ -55,10 +67,7 @@ impl Store {
     }
 
     /// Without a key: from the file's length, or from the seal where a crash may have left the file longer.
-    fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> Result<u64> {
-        if let Some(size) = self.size_after_crash(dir, name, metadata)? {
-            return Ok(size);
-        }
+    fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> u64 {
         let patch = self.patch_of(metadata.ino);
         let header = || {
             let home =
@@ -103,7 +112,7 @@ impl Store {
     }
 
     fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
-        let attr = self.stat_name(dir, name)?;
+        let attr = self.stat_name_at_hand(dir, name)?;
         let _settling = self.settling(attr.ino);
         self.name_changed(attr.ino, attr.mode, dir);
         Ok(attr)
@@ -267,6 +276,7 @@ impl Store {
         }
     }
 
+    /// The length may be in doubt, as of [`Store::stat_at_hand`].
     pub fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
         self.writable()?;
         if self.knows_a_crash() {
@@ -311,10 +321,20 @@ impl Store {
         }
     }
 
+    /// Where a crash left the length in doubt the KMS is asked, on the mount's own behalf.
     pub fn stat(&self, at: Target<'_>) -> Result<Attr> {
         match at {
-            Target::Object(object) => object.attr(),
             Target::Name(dir, name) => self.stat_name(dir, name),
+            at => self.stat_at_hand(at),
+        }
+    }
+
+    /// The same without asking the KMS, for whoever holds a lock: in doubt the length is what the file says
+    /// ([`Store::is_in_doubt`]).
+    pub fn stat_at_hand(&self, at: Target<'_>) -> Result<Attr> {
+        match at {
+            Target::Object(object) => object.attr(),
+            Target::Name(dir, name) => self.stat_name_at_hand(dir, name),
             Target::Dir(dir) => Ok(Attr::of(&dir.backing.metadata()?)),
         }
     }

@@ -1,6 +1,6 @@
 //! Opening objects: making them, asking for their keys, and what a crash left of them.
 
-use crate::backend::{Access, File, Metadata, NewNode};
+use crate::backend::{Access, File, NewNode};
 use crate::local::objects::identity;
 use crate::local::recovery::birth;
 use crate::mistakes::Mistake;
@@ -173,12 +173,15 @@ impl Store {
         file.metadata().is_ok_and(|found| self.is_untidy(found.ctime)) && birth::is_blank(file)
     }
 
-    /// What `stat` shows of an object that is not in memory and may be less than its file or seal says: it is opened,
-    /// and settled that way, on the mount's own behalf. `None` where there is no doubt, or no key.
-    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, metadata: &Metadata) -> Result<Option<u64>> {
-        if !self.knows_a_crash() {
-            return Ok(None);
-        }
+    /// Whether the length of what has these attributes may be less than they say, since a crash left it so and nobody
+    /// has opened it yet.
+    pub fn is_in_doubt(&self, attr: &Attr) -> bool {
+        attr.mode & libc::S_IFMT == libc::S_IFREG && self.knows_a_crash() && self.loaded(attr.ino).is_none()
+    }
+
+    /// What `stat` shows of an object whose length is in doubt: it is opened, and settled that way, on the mount's own
+    /// behalf. `None` where its file leaves no doubt, or there is no key.
+    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, ino: u64) -> Result<Option<u64>> {
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(None) };
         if !self.may_be_unsynced(file.as_ref(), None) {
             return Ok(self.is_blank_of_version_1(file.as_ref()).then_some(0));
@@ -189,7 +192,7 @@ impl Store {
             Ok(object) => {
                 let size = object.with_state(crate::object::State::length);
                 store.release(&object);
-                (object.ino() == metadata.ino).then_some(size)
+                (object.ino() == ino).then_some(size)
             }
             Err(Error::Corrupt(_)) => Some(0),
             Err(_) => None,
