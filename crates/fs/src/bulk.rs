@@ -6,9 +6,9 @@
 
 use super::{Fs, Reached, Refusal, Result};
 use kmsfs_kms::{Caller, EncryptionContext};
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::{Encryption, Request, arn, resolve};
 use kmsfs_store::{self as store, Change, Changed, Dir, Step, Store, Target, Wrapping, is_as};
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -160,7 +160,7 @@ impl Fs {
     }
 
     fn work_together(&self, aim: &Aim<'_>, piece: &Piece, names: &[(OsString, u64)], claimed: &AtomicUsize) -> Outcome {
-        let outcome = Mutex::new(Outcome::default());
+        let outcome: Mutex<ranks::Outcomes, _> = Mutex::new(Outcome::default());
         thread::scope(|scope| {
             let work = || {
                 let done = self.work_on(aim, piece, names, claimed);

@@ -3,8 +3,8 @@
 
 use super::{Fs, Refusal, Result};
 use kmsfs_kms::Caller;
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::RequestError;
-use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub(super) type Whose = (u32, u64);
 
 /// Results, each until its user asks for it, which is once. The oldest goes when there are too many.
 #[derive(Default)]
-pub(super) struct Outcomes(Mutex<VecDeque<(Whose, Vec<u8>)>>);
+pub(super) struct Outcomes(Mutex<ranks::Outcomes, VecDeque<(Whose, Vec<u8>)>>);
 
 impl Outcomes {
     pub(super) fn keep(&self, whose: Whose, bytes: Vec<u8>) {

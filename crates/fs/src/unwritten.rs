@@ -8,9 +8,9 @@
 
 use super::{Fs, Refusal, Result, Stale};
 use kmsfs_kms::{Code, Kind};
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::RequestError;
 use kmsfs_store as store;
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Unwritten {
     any: AtomicBool,
-    inodes: Mutex<HashMap<u64, Failure>>,
+    inodes: Mutex<ranks::Unwritten, HashMap<u64, Failure>>,
 }
 
 struct Failure {

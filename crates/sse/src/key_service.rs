@@ -5,6 +5,7 @@ use super::wrapping::Wrapping;
 use super::{Algorithm, Encryption, RequestError, WrappedDataKey, arn, request};
 use kmsfs_crypto::{DataKey, SecretKey};
 use kmsfs_kms::{self as kms, EncryptionContext, Kms, Operation, Principal, ServiceKey, Waits, WouldWait, waits};
+use kmsfs_locks::check_before_asking_the_kms;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,7 +72,7 @@ impl KeyService {
         match Wrapping::of(want) {
             Wrapping::Service => {
                 let context = context(want, arn::object(bucket, key))?;
-                let (data_key, blob) = self.service.generate_data_key(&context)?;
+                let (data_key, blob) = self.service().generate_data_key(&context)?;
                 Ok((data_key.into(), wrapped_by_service(context, blob)))
             }
             Wrapping::Kms { key_id } => {
@@ -114,7 +115,7 @@ impl KeyService {
 
     fn unwrap_single(&self, wrapped: &WrappedDataKey, caller: &Principal) -> Result<SecretKey, RequestError> {
         match (wrapped.algorithm, &wrapped.under_bucket_key) {
-            (Algorithm::Aes256, None) => Ok(self.service.decrypt(&wrapped.ciphertext_blob, &wrapped.context)?),
+            (Algorithm::Aes256, None) => Ok(self.service().decrypt(&wrapped.ciphertext_blob, &wrapped.context)?),
             (Algorithm::AwsKms, None) => {
                 Ok(self.kms()?.decrypt(&wrapped.key_arn, &wrapped.ciphertext_blob, &wrapped.context, caller)?)
             }
@@ -142,7 +143,7 @@ impl KeyService {
         match (Wrapping::of(want), data_key) {
             (Wrapping::Service, DataKey::Single(data_key)) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let blob = self.service.encrypt(data_key, &context)?;
+                let blob = self.service().encrypt(data_key, &context)?;
                 Ok(wrapped_by_service(context, blob))
             }
             (Wrapping::Kms { key_id }, DataKey::Single(data_key)) => {
@@ -205,8 +206,10 @@ impl KeyService {
         self.kms().map(drop)
     }
 
-    /// The KMS, for a call.
+    /// The one way to the KMS, for a call: whoever calls it holds nothing that others wait for.
+    #[cfg_attr(debug_assertions, track_caller)]
     fn kms(&self) -> Result<&dyn Kms, WouldWait> {
+        check_before_asking_the_kms();
         if self.kms.may_wait() {
             waits::may_wait(Waits::Kms)?;
         }
@@ -218,8 +221,10 @@ impl KeyService {
         self.kms.may_wait()
     }
 
-    /// The key of the service itself.
+    /// The key of the service itself, for one question to it.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn service(&self) -> &dyn ServiceKey {
+        check_before_asking_the_kms();
         &*self.service
     }
 

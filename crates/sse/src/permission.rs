@@ -3,6 +3,7 @@
 use super::KeyService;
 use super::bucket_keys::BucketKey;
 use kmsfs_kms::{EncryptionContext, KmsCalls, Operation, Principal};
+use kmsfs_locks::check_before_asking_the_kms;
 
 impl KeyService {
     /// Calls of the KMS so far.
@@ -25,6 +26,7 @@ impl KeyService {
         context: &EncryptionContext,
         caller: impl Into<Principal>,
     ) -> Option<bool> {
+        check_before_asking_the_kms();
         match self.kms.authorize(key_arn, operation, context, &caller.into()) {
             Ok(()) => Some(true),
             Err(error) if error.is_outage() => None,
