@@ -246,14 +246,15 @@ fn while_a_configuration_is_written_out_it_is_read_written_and_looked_at() {
     assert_eq!(fs.getattr(ino).unwrap().size, text.len() as u64 + 2, "what was written meanwhile counts too");
 }
 
-/// What somebody does with an inode.
+/// What somebody does with an inode, what that is called, and what is read by whoever opens it meanwhile.
+type Case<'a> = (&'a str, Act<'a>, Result<&'a [u8], i32>);
 type Act<'a> = &'a (dyn Fn(&MoodyFs, u64) + Sync);
 
 /// While somebody waits for the key of an object that is not in memory, others may do anything with its inode.
 #[test]
 fn while_an_object_is_opened_it_is_opened_rewrapped_renamed_and_removed_by_others() {
     let another = aws_kms("another");
-    let acts: [(&str, Act<'_>, Result<&[u8], i32>); 5] = [
+    let acts: [Case<'_>; 5] = [
         ("stat", &|moody, ino| assert_eq!(moody.fs.getattr(ino).unwrap().size, 7), Ok(b"content")),
         ("open", &|moody, ino| moody.fs.release(moody.open(ino, &BOB)), Ok(b"content")),
         (

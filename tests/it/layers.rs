@@ -132,6 +132,20 @@ fn errnos_are_decided_at_the_edge() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// The order of locks is checked of those alone that have a rank.
+#[test]
+fn locks_have_ranks() {
+    let is_lock = |word: &str| ["Mutex", "RwLock", "ReentrantMutex", "Condvar"].contains(&word);
+    let plain =
+        |code: &str| names_crate(code, "parking_lot") || words(code).any(is_lock) && !names_crate(code, "kmsfs_locks");
+    assert!(plain("use std::sync::{Arc, Mutex};") && !plain("use kmsfs_locks::{Mutex, ranks};"));
+    let ranked = sources().into_iter().filter(|source| ["fs", "store", "sse"].contains(&source.layer.as_str()));
+    let (with, others): (Vec<_>, Vec<_>) = ranked.partition(|source| words(&source.code).any(is_lock));
+    assert!(with.len() > 20, "locks are not where they are looked for");
+    let wrong: Vec<_> = with.into_iter().chain(others).filter(|source| plain(&source.code)).map(|s| s.path).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 /// What changes content takes set-id bits away first, which one file of `fs` does.
 #[test]
 fn content_changes_through_one_door() {

@@ -15,6 +15,7 @@ mod handles;
 mod heads;
 mod inodes;
 mod names;
+mod observer;
 mod puts;
 mod refusal;
 mod revocation;
@@ -26,9 +27,9 @@ pub use attributes::Changes;
 pub use changing::Writer;
 pub use files::{LONG, Range};
 pub use names::{DirEntry, Entry};
+pub use observer::{Observer, Stale};
 pub use puts::PREFIX as PUT_PREFIX;
 pub use refusal::{NotJson, Refusal, Result};
-pub use revocation::KernelCache;
 
 use configurations::Configurations;
 use dirs::{Blocked, Dirs};
@@ -36,16 +37,15 @@ use handles::Handles;
 use heads::Outcomes;
 use inodes::Inodes;
 use kmsfs_kms::{Caller, waits};
-use kmsfs_locks::{RwLock as Ranked, ranks};
+use kmsfs_locks::{RwLock, ranks};
 use kmsfs_store::backend::NewNode;
 use kmsfs_store::interleaving::just_before_use;
 use kmsfs_store::{Attr, Dir, Store, Target};
-use parking_lot::RwLock;
 use revocation::Revocations;
 use searches::{Held, Searches};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use unwritten::Unwritten;
 
 /// Longest name, as on ext4.
@@ -71,21 +71,9 @@ pub struct Fs {
     /// Why requests for an encryption were refused, by inode.
     refused: Outcomes,
     /// Renames of directories take it alone, walks share it.
-    tree: Ranked<ranks::Tree, ()>,
-    invalidate: RwLock<Option<Invalidate>>,
+    tree: RwLock<ranks::Tree, ()>,
+    observer: OnceLock<Box<dyn Observer>>,
 }
-
-/// What somebody who caches (the kernel) knows, and what is no longer right.
-#[derive(Debug)]
-pub enum Stale {
-    /// A directory's inode and a name in it.
-    Name(u64, OsString),
-    /// Attributes of an inode.
-    Attributes(u64),
-}
-
-/// Tells of it. Called from any thread; must not wait for a request to be served.
-pub type Invalidate = Box<dyn Fn(Stale) + Send + Sync>;
 
 #[derive(Debug, Clone)]
 pub struct FsOptions {
@@ -151,8 +139,8 @@ impl Fs {
             searches: Searches::default(),
             outcomes: Outcomes::default(),
             refused: Outcomes::default(),
-            tree: Ranked::new(()),
-            invalidate: RwLock::new(None),
+            tree: RwLock::new(()),
+            observer: OnceLock::new(),
         })
     }
 
@@ -175,22 +163,12 @@ impl Fs {
         Usage { handles, objects, inodes: self.inodes.count(), dirs: self.dirs.count(), cached: self.store.cached() }
     }
 
-    pub fn on_invalidate(&self, tell: Invalidate) {
-        *self.invalidate.write() = Some(tell);
-    }
-
     /// Asks the kernel to forget inodes, where it knows more than the mount is to remember. To be called again and
     /// again: what it forgets it tells later.
     pub fn bound_inodes(&self) {
-        let (Some(most), Some(tell)) = (self.options.most_inodes, &*self.invalidate.read()) else { return };
+        let (Some(most), Some(observer)) = (self.options.most_inodes, self.observer()) else { return };
         for (parent, name) in self.inodes.beyond(most, FORGET, |ino| self.handles.is_open(ino)) {
-            tell(Stale::Name(parent, name));
-        }
-    }
-
-    fn tell(&self, stale: Stale) {
-        if let Some(tell) = self.invalidate.read().as_ref() {
-            tell(stale);
+            observer.is_stale(Stale::Name(parent, name));
         }
     }
 

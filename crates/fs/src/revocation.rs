@@ -15,23 +15,10 @@ use kmsfs_locks::{Condvar, Mutex, RwLock, ranks};
 use kmsfs_store::{self as store, Object};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// What the kernel keeps of files. Called without locks, and the last two never by a thread that serves requests: they
-/// wait for the kernel's own requests to be answered.
-pub trait KernelCache: Send + Sync {
-    /// The next use of the inode that needs attributes asks for them. At once, also while a request for the inode is
-    /// served.
-    fn forget_attributes(&self, ino: u64);
-    /// Has the attributes asked for now. The path is relative to the mount.
-    fn ask_attributes(&self, path: &Path);
-    /// Writes back what is dirty and drops all pages, but for those that some program is just reading; mappings fault
-    /// at their next use.
-    fn drop_pages(&self, ino: u64);
-}
 
 /// Permission may also end by itself, by a policy's date or a material's expiry: everything is evaluated again so
 /// often.
@@ -56,7 +43,6 @@ const FEW: usize = 16;
 
 #[derive(Default)]
 pub struct Revocations {
-    kernel: parking_lot::RwLock<Option<Box<dyn KernelCache>>>,
     /// The KMS's version that all handles were evaluated by last.
     judged: AtomicU64,
     /// How often an object may have come under other keys.
@@ -113,11 +99,6 @@ impl Queue {
 }
 
 impl Fs {
-    /// What the kernel caches is dropped through this from now on.
-    pub fn on_revocation(&self, kernel: Box<dyn KernelCache>) {
-        *self.revocations.kernel.write() = Some(kernel);
-    }
-
     /// Looks whether keys or who may use them have changed, and if so says which open handles are refused from now on
     /// and which are good again. To be called several times a second.
     pub fn watch_keys(&self) {
@@ -186,7 +167,9 @@ impl Fs {
             self.revocation_changed(ino);
         }
         // A write(2) into the kernel's cache asks for attributes then, which is where it is refused.
-        self.with_kernel(|kernel| inodes.iter().for_each(|ino| kernel.forget_attributes(*ino)));
+        for &ino in inodes {
+            self.forget_attributes(ino);
+        }
         self.revocations.queue.lock().inodes.extend(inodes);
         self.revocations.queued.notify_all();
     }
@@ -233,12 +216,10 @@ impl Fs {
     fn begin_draining(&self) -> BTreeSet<u64> {
         let inodes = std::mem::take(&mut self.revocations.queue.lock().inodes);
         for &ino in &inodes {
-            self.with_kernel(|kernel| {
-                if let Some(path) = self.path(ino) {
-                    kernel.ask_attributes(&path);
-                }
-                kernel.drop_pages(ino);
-            });
+            if let Some((observer, path)) = self.observer().zip(self.path(ino)) {
+                observer.ask_attributes(&path);
+            }
+            self.drop_pages(ino);
         }
         self.make_durable(&inodes);
         inodes
@@ -250,7 +231,7 @@ impl Fs {
         for &ino in inodes {
             if self.refuse_write_back(ino) {
                 // What came meanwhile through a mapping is no longer taken.
-                self.with_kernel(|kernel| kernel.drop_pages(ino));
+                self.drop_pages(ino);
             }
             self.lock_unused(ino);
         }
@@ -272,7 +253,7 @@ impl Fs {
         let again = self.revocations.queue.lock().again.clone();
         for &ino in again.keys() {
             if self.is_revoked(ino) {
-                self.with_kernel(|kernel| kernel.drop_pages(ino));
+                self.drop_pages(ino);
             }
         }
         let now = Instant::now();
@@ -292,7 +273,7 @@ impl Fs {
     fn drop_revoked(&self) {
         let inodes: Vec<u64> = self.revocations.inodes.read().iter().copied().collect();
         for ino in inodes {
-            self.with_kernel(|kernel| kernel.drop_pages(ino));
+            self.drop_pages(ino);
         }
     }
 
@@ -303,18 +284,7 @@ impl Fs {
         let inodes = queue.closed_inodes.split_off(rest);
         drop(queue);
         for ino in inodes {
-            self.with_kernel(|kernel| kernel.drop_pages(ino));
-        }
-    }
-
-    /// Attributes changed by a request whose answer does not tell the kernel.
-    pub(super) fn forget_attributes(&self, ino: u64) {
-        self.with_kernel(|kernel| kernel.forget_attributes(ino));
-    }
-
-    fn with_kernel(&self, act: impl FnOnce(&dyn KernelCache)) {
-        if let Some(kernel) = self.revocations.kernel.read().as_ref() {
-            act(kernel.as_ref());
+            self.drop_pages(ino);
         }
     }
 

@@ -8,7 +8,7 @@ use super::runner::Runner;
 use super::statistics::Statistics;
 use super::transport::fuser::Transport;
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
-use kmsfs_fs::{Fs, KernelCache, Stale};
+use kmsfs_fs::{Fs, Observer, Stale};
 use rustix::process::{getgid, getuid};
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 /// How the kernel mounts it.
@@ -98,8 +98,7 @@ pub fn mount(
     let threads = || {
         before_threads()?;
         crew.start(fs.store().keys().may_wait())?;
-        send_invalidations(&fs, session.notifier())?;
-        drop_what_is_revoked(&fs, session.notifier(), ask_attributes)
+        tell_the_kernel(&fs, session.notifier(), ask_attributes)
     };
     match threads() {
         Ok(()) => Ok(Mounted { session, statistics }),
@@ -166,37 +165,19 @@ fn kernel_options(options: &MountOptions) -> Vec<MountOption> {
     list
 }
 
-/// Invalidations go out from a thread of their own: the kernel takes locks for them that the request being served may
-/// hold.
-fn send_invalidations(fs: &Arc<Fs>, notifier: Notifier) -> io::Result<()> {
-    let (queue, all) = channel::<Stale>();
-    let numbers = Numbers::of(fs);
-    thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
-        for stale in all {
-            let told = match &stale {
-                Stale::Name(parent, name) => notifier.inval_entry(INodeNo(numbers.node(*parent)), name),
-                // A negative offset is for attributes alone.
-                Stale::Attributes(ino) => notifier.inval_inode(INodeNo(numbers.node(*ino)), -1, 0),
-            };
-            if let Err(error) = told {
-                log::debug!("the kernel does not take {stale:?}: {error}");
-            }
-        }
-    })?;
-    fs.on_invalidate(Box::new(move |stale| {
-        let _ = queue.send(stale);
-    }));
-    Ok(())
-}
-
 /// The kernel's cache of a mount.
 struct Cache {
     notifier: Notifier,
     numbers: Numbers,
     ask_attributes: AskAttributes,
+    stale: Sender<Stale>,
 }
 
-impl KernelCache for Cache {
+impl Observer for Cache {
+    fn is_stale(&self, what: Stale) {
+        let _ = self.stale.send(what);
+    }
+
     fn forget_attributes(&self, ino: u64) {
         // A negative offset is for attributes alone.
         self.tell(ino, -1);
@@ -219,9 +200,25 @@ impl Cache {
     }
 }
 
-/// From a thread of its own: the kernel writes back what is dirty before it drops it, and waits for the answers.
-fn drop_what_is_revoked(fs: &Arc<Fs>, notifier: Notifier, ask_attributes: AskAttributes) -> io::Result<()> {
-    fs.on_revocation(Box::new(Cache { notifier, numbers: Numbers::of(fs), ask_attributes }));
+/// Has the kernel told what is no longer right: of names and attributes from a thread of its own, since the kernel
+/// takes locks for them that the request being served may hold; of what is revoked from another, since the kernel
+/// writes back what is dirty before it drops it, and waits for the answers.
+fn tell_the_kernel(fs: &Arc<Fs>, notifier: Notifier, ask_attributes: AskAttributes) -> io::Result<()> {
+    let (stale, all) = channel::<Stale>();
+    let numbers = Numbers::of(fs);
+    fs.observe(Box::new(Cache { notifier: notifier.clone(), numbers, ask_attributes, stale }));
+    thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
+        for stale in all {
+            let told = match &stale {
+                Stale::Name(parent, name) => notifier.inval_entry(INodeNo(numbers.node(*parent)), name),
+                // A negative offset is for attributes alone.
+                Stale::Attributes(ino) => notifier.inval_inode(INodeNo(numbers.node(*ino)), -1, 0),
+            };
+            if let Err(error) = told {
+                log::debug!("the kernel does not take {stale:?}: {error}");
+            }
+        }
+    })?;
     let drained = Arc::clone(fs);
     thread::Builder::new().name("kmsfs-revoke".into()).spawn(move || drained.drain_forever()).map(drop)
 }

@@ -1,7 +1,7 @@
 //! The file system without FUSE over a KMS that can deny a user, and with a kernel's cache that is played by the test.
 
 use crate::store::NODE;
-use kmsfs_fs::{Creation, Fs, FsOptions, KernelCache, Refusal, Writer};
+use kmsfs_fs::{Creation, Fs, FsOptions, Observer, Refusal, Stale, Writer};
 use kmsfs_kms::{self as kms, Caller, Code, Operation, ServiceKey};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
@@ -163,7 +163,9 @@ struct Kernel {
     told: Arc<Mutex<Vec<String>>>,
 }
 
-impl KernelCache for Kernel {
+impl Observer for Kernel {
+    fn is_stale(&self, _what: Stale) {}
+
     fn forget_attributes(&self, ino: u64) {
         self.told.lock().push(format!("attributes {ino}"));
     }
@@ -191,7 +193,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     let handle = moody.open(ino, &ANN);
     let told = Arc::new(Mutex::new(Vec::new()));
     let dirty = Mutex::new(vec![(handle, 0, &b"DIRTY"[..]), (handle, 7, b"!")]);
-    moody.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&moody.fs), dirty, told: told.clone() }));
+    moody.fs.observe(Box::new(Kernel { fs: Arc::downgrade(&moody.fs), dirty, told: told.clone() }));
     moody.kms.deny(&ANN);
     moody.fs.watch_keys();
     assert_eq!(moody.read(handle), Err(libc::EACCES), "at once");
@@ -312,7 +314,7 @@ fn pages_of_closed_files_are_dropped_too() {
     moody.fs.release(moody.open(of_bob, &BOB));
     let told = Arc::new(Mutex::new(Vec::new()));
     let dirty = Mutex::default();
-    moody.fs.on_revocation(Box::new(Kernel { fs: Arc::downgrade(&moody.fs), dirty, told: told.clone() }));
+    moody.fs.observe(Box::new(Kernel { fs: Arc::downgrade(&moody.fs), dirty, told: told.clone() }));
     moody.kms.deny(&ANN);
     moody.notice();
     moody.fs.drop_closed();
@@ -334,7 +336,9 @@ fn pages_of_closed_files_are_dropped_too() {
 /// Does something once while pages are dropped.
 struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
-impl KernelCache for Meanwhile {
+impl Observer for Meanwhile {
+    fn is_stale(&self, _what: Stale) {}
+
     fn forget_attributes(&self, _ino: u64) {}
 
     fn ask_attributes(&self, _path: &Path) {}
@@ -358,7 +362,7 @@ fn who_is_refused_anew_while_a_refusal_ends_has_the_same_time_to_write_back() {
         kms.deny(&ANN);
         fs.upgrade().unwrap().watch_keys();
     };
-    moody.fs.on_revocation(Box::new(Meanwhile(Mutex::new(Some(Box::new(allow_and_deny))))));
+    moody.fs.observe(Box::new(Meanwhile(Mutex::new(Some(Box::new(allow_and_deny))))));
     moody.kms.deny(&ANN);
     moody.notice();
     assert_eq!(moody.read(handle), Err(libc::EACCES));
