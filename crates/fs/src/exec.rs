@@ -1,6 +1,6 @@
 //! Threads for what waits, so that the event loops do not.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use kmsfs_locks::{Condvar, Mutex, ranks};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ pub struct Executor(Arc<Shared>);
 struct Shared {
     name: &'static str,
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<ranks::Jobs, State>,
     /// A job can begin.
     ready: Condvar,
 }
@@ -97,7 +97,9 @@ impl Shared {
         let mut state = self.state.lock();
         loop {
             if let Some((ino, job)) = state.take(self.per_inode()) {
-                let done = MutexGuard::unlocked(&mut state, || catch_unwind(AssertUnwindSafe(job)));
+                drop(state);
+                let done = catch_unwind(AssertUnwindSafe(job));
+                state = self.state.lock();
                 if done.is_err() {
                     log::error!("a bug in kmsfs: a job of {} ended with a panic", self.name);
                 }
@@ -187,14 +189,14 @@ mod tests {
         let executor = started(MOST);
         let (told, events) = channel();
         let (release, held) = channel::<()>();
-        let held = Arc::new(Mutex::new(held));
+        let held = Arc::new(std::sync::Mutex::new(held));
         for _ in 0..1000 {
             let (told, held) = (told.clone(), held.clone());
             executor.run(
                 1,
                 Box::new(move || {
                     // Until the sender is gone.
-                    let _ = held.lock().recv();
+                    let _ = held.lock().unwrap().recv();
                     let _ = told.send(1);
                 }),
             );

@@ -70,6 +70,8 @@ ranks! {
     Dirs,
     /// Where inodes were seen by whoever searched for one by its number.
     Hints,
+    /// Jobs that wait for a thread.
+    Jobs,
     /// Inodes that could not be written back.
     Unwritten,
     /// What came of requests that a refusal or an outcome is kept of, until somebody asks.

@@ -45,6 +45,14 @@ impl<R: Rank, T> RwLock<R, T> {
         RwLockReadGuard { guard: self.lock.read(), _turn: turn }
     }
 
+    /// `None` if somebody has it alone, or waits for that. It has to be in its place as well, as of a mutex.
+    #[inline]
+    #[track_caller]
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, R, T>> {
+        let turn = Turn::take();
+        Some(RwLockReadGuard { guard: self.lock.try_read()?, _turn: turn })
+    }
+
     /// Waits until nobody has it.
     #[inline]
     #[track_caller]

@@ -38,7 +38,7 @@ impl MoodyFs {
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         kmsfs_store::create(&*disk, &parameters, &*service as &dyn ServiceKey).unwrap();
         let keys = Arc::new(KeyService::new(kms.clone(), service.clone()));
-        let fs = open(disk, &keys, StoreOptions::default());
+        let fs = open(disk, &keys);
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
         let moody = Self { kms, service, keys, fs, bucket };
@@ -51,8 +51,8 @@ impl MoodyFs {
     }
 
     /// The same KMS over a store that it has made.
-    pub fn again(&self, disk: Arc<dyn Backend>, options: StoreOptions) -> Self {
-        let fs = open(disk, &self.keys, options);
+    pub fn again(&self, disk: Arc<dyn Backend>) -> Self {
+        let fs = open(disk, &self.keys);
         let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
         Self { kms: self.kms.clone(), service: self.service.clone(), keys: self.keys.clone(), fs, bucket }
     }
@@ -97,8 +97,8 @@ impl MoodyFs {
     }
 }
 
-fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>, options: StoreOptions) -> Arc<Fs> {
-    let store = Store::open(disk, keys.clone(), options).unwrap();
+fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>) -> Arc<Fs> {
+    let store = Store::open(disk, keys.clone(), StoreOptions::default()).unwrap();
     Fs::new(store, FsOptions { read_only: false, keep_owners: false, noatime: false, open_dirs: 16, most_inodes: None })
 }
 
@@ -207,7 +207,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     // The power goes: what was written back is there.
     moody.kms.allow_all();
     for disk in simulated.crash_point().power_cuts(8, 1) {
-        let fs = open(Arc::new(disk), &moody.keys, StoreOptions::default());
+        let fs = open(Arc::new(disk), &moody.keys);
         let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
         let found = fs.lookup(bucket, OsStr::new("object")).unwrap().attr.ino;
         let again = fs.open(found, false, false, &ANN).unwrap();

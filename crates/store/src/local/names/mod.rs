@@ -79,7 +79,7 @@ impl Store {
         let len = match patch {
             Some(patch) => patch.len(metadata.len),
             None if self.may_be_longer(metadata.ctime) => match header() {
-                Some(header) => return Ok(header.seal.length.0),
+                Some(header) => return header.seal.length.0,
                 None => metadata.len,
             },
             None => metadata.len,
@@ -89,10 +89,10 @@ impl Store {
         let (single, dual) = (plain(Geometry::Single), plain(Geometry::Dual));
         // Up to 32 chunks both are the same; beyond, who has two layers is in the header.
         if single == dual || !self.has_dual_layers() {
-            return Ok(single);
+            return single;
         }
         let is_dual = header().is_some_and(|header| Geometry::of(header.suite) == Geometry::Dual);
-        Ok(if is_dual { dual } else { single })
+        if is_dual { dual } else { single }
     }
 
     /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)

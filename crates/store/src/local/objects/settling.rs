@@ -180,7 +180,6 @@ mod tests {
     #[test]
     fn an_opener_goes_on_once_the_inode_is_settled() {
         let numbers = Numbers::default();
-        let opening = numbers.open(5).unwrap();
         let (asking, asks) = channel();
         let (answered, answer) = channel::<()>();
         let settled = AtomicBool::new(false);
@@ -190,6 +189,7 @@ mod tests {
                     asking.send(()).unwrap();
                     answer.recv().unwrap();
                 };
+                let opening = numbers.open(5).unwrap();
                 assert!(!opening.ask(ask).1);
                 assert!(settled.load(Ordering::SeqCst), "it goes on while somebody settles it");
             });
