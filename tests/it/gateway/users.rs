@@ -72,6 +72,8 @@ fn a_key_policy_sees_the_user() {
     store.kms(&format!("put-key-policy --key-id {arn} --policy-name default --policy file://policy.json"));
     root.set_default("bucket", &configuration(&crate::harness::kms_with("alias/roots"), false)).unwrap();
     root.put("bucket", "k", "root's").unwrap();
+    // The mount knows of the policy within a second.
+    assert!(crate::harness::wait_until(|| nobody.get("bucket", "k").is_err()));
     for refused in [nobody.get("bucket", "k").map(drop), nobody.put("bucket", "mine", "x").map(drop)] {
         let error = refused.unwrap_err();
         assert_eq!((error.code(), error.status()), (&Code::AccessDenied, 403));
