@@ -219,7 +219,7 @@ impl Fs {
         Self::check_name(to_name)?;
         let (from, to) = (self.dir(parent)?, self.dir(to_parent)?);
         Self::same_bucket(&from, &to)?;
-        let source = self.store.stat(Target::Name(&from, name))?;
+        let source = self.store.stat_at_hand(Target::Name(&from, name))?;
         let target = self.store.stat_if_there(&to, to_name)?;
         let is_dir = |attr: &Attr| attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let dirs = is_dir(&source) || target.as_ref().is_some_and(is_dir);
