@@ -56,7 +56,8 @@ impl PartList {
         list
     }
 
-    /// Whether it can be that of an object of so many bytes: whoever owns a file can write anything into its attributes.
+    /// Whether it can be that of an object of so many bytes: whoever owns a file can write anything into its
+    /// attributes.
     pub(crate) fn is_of(&self, size: u64) -> bool {
         let mut parts = 0_u32;
         let mut bytes = 0_u64;

@@ -35,8 +35,8 @@ impl Incoming {
         Self { body: Some(body), waits }
     }
 
-    /// Refuses what nobody here can undo. (The parser of heads has decided how long the body is, and refused what has two
-    /// lengths.)
+    /// Refuses what nobody here can undo. (The parser of heads has decided how long the body is, and refused what has
+    /// two lengths.)
     ///
     /// # Errors
     /// `NotImplemented`: a transfer coding beside `chunked`.
