@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, retry_on_intr, write};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +26,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// Most bytes of a message; the kernel's default for sockets of this kind has room for it.
@@ -123,6 +124,23 @@ impl Helper {
                 0 => Ok(()),
                 errno => Err(io::Error::from_raw_os_error(errno)),
             },
+        }
+    }
+
+    /// Tells it to end, and waits until its process is gone; no longer than for `patience`.
+    pub fn end(&self, patience: Duration) {
+        let since = Instant::now();
+        let _ = shutdown(&self.lifeline, Shutdown::Write);
+        while let Some(left) = patience.checked_sub(since.elapsed()) {
+            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            let ended = match poll(&mut [PollFd::new(&self.lifeline, PollFlags::IN)], Some(&left)) {
+                Ok(0) | Err(Errno::INTR) => false,
+                Ok(_) => !matches!(read(&self.lifeline, &mut [0; 64]), Ok(1..) | Err(Errno::INTR)),
+                Err(_) => true,
+            };
+            if ended {
+                return;
+            }
         }
     }
 }

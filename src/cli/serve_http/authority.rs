@@ -1,4 +1,5 @@
-//! The process that holds the keyring: it verifies signatures, and connects whoever signed with the worker of that user.
+//! The process that holds the keyring: it verifies signatures, and connects whoever signed with the worker of that
+//! user.
 
 use super::spawner::Spawner;
 use super::worker::Identity;

@@ -150,12 +150,13 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     let own = geteuid();
     let (account, region) = (parameters.account_id, parameters.region);
     let only = (!own.is_root()).then(|| own.as_raw());
-    let authority = Authority { kms, service, users, spawner, account, region, only };
-    let ended = serve(front, Arc::new(authority), signals, || {
+    let authority = Arc::new(Authority { kms, service, users, spawner, account, region, only });
+    let ended = serve(front, Arc::clone(&authority), signals, || {
         announce(&urls, &mountpoint);
         notify.ready(&mountpoint);
     });
     notify.stopping();
+    authority.spawner.end();
     drop(own_mount);
     ended.map(|()| ExitCode::SUCCESS)
 }

@@ -15,10 +15,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const CONNECT: u8 = 1;
 /// Workers that may be made at the same time.
 const CHANNELS: usize = 4;
+/// How long the last calls of workers may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Users who are served at the same time; each takes a process.
 const MOST: usize = 256;
 
@@ -46,6 +49,11 @@ impl Spawner {
         let question = serde_json::to_vec(identity)?;
         let answer = Channel::ask_any(&self.helper.channels, CONNECT, &question)?;
         answer.descriptor.ok_or(io::ErrorKind::InvalidData.into())
+    }
+
+    /// Ends it and all workers, which have nobody left to work for, and waits for that: until then they use the mount.
+    pub fn end(&self) {
+        self.helper.end(PATIENCE);
     }
 }
 
@@ -90,6 +98,15 @@ impl Duty for Spawning {
             return Err(Errno::PERM.into());
         }
         self.connect(&identity)
+    }
+
+    /// After the workers.
+    fn end(&self) {
+        for worker in self.workers.lock().values() {
+            if let Some(worker) = worker.lock().as_ref() {
+                worker.helper.end(PATIENCE);
+            }
+        }
     }
 }
 

@@ -62,6 +62,24 @@ fn all_of_them_end_with_the_one_that_was_started() {
 }
 
 #[test]
+fn once_it_has_ended_nothing_of_it_uses_the_mount() {
+    let served = Served::new();
+    let key = access_key(&served.store, "root");
+    for _ in 0..5 {
+        let server = Server::start(&served.store, "");
+        server.client(&key).put("/bucket", b"");
+        server.client(&key).put("/bucket/x", &[7; 10_000]).expect(200);
+        let family = family(server.pid());
+        assert!(family.contains_key("__serve_user"), "{family:?}");
+        server.end();
+        // A process that has ended has no directory any more.
+        let uses = |fields: &&HashMap<String, String>| fs::read_link(format!("/proc/{}/cwd", fields["Pid"])).is_ok();
+        let left: Vec<_> = family.values().filter(uses).map(|fields| &fields["Name"]).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn a_store_is_mounted_while_it_is_served() {
     let store = Store::on_tmpfs();
     let key = access_key(&store, "root");
