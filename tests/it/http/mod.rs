@@ -4,6 +4,7 @@ mod bad_input;
 mod bodies;
 mod calls;
 mod client;
+mod clients;
 mod objects;
 mod processes;
 mod signatures;
