@@ -189,7 +189,7 @@ impl Fs {
         let (from, from_name) = self.inodes.name(ino).ok_or(Refusal::NotFound)?;
         let from = self.dir(from)?;
         Self::same_bucket(&from, &dir)?;
-        if self.store.stat(Target::Name(&dir, name)).is_ok() {
+        if self.store.stat_at_hand(Target::Name(&dir, name)).is_ok() {
             return Err(Refusal::Exists);
         }
         let mut after = Vec::new();

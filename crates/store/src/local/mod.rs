@@ -61,6 +61,8 @@ pub struct Store {
     objects: Objects,
     replayed: Replayed,
     read_only: AtomicBool,
+    /// No file is made any more: the last checkpoint has begun, or is about to.
+    closing: AtomicBool,
     /// Of a store of version 1 that is only read: object files changed in this span may be as a crash left them.
     untidy: Option<(i64, i64)>,
     /// Epochs of the redo log that ended in a crash.
@@ -232,6 +234,7 @@ impl Store {
             objects: Objects::default(),
             replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
+            closing: AtomicBool::new(false),
             untidy: header.untidy,
             crashes: header.crashes,
             births,
@@ -276,6 +279,11 @@ impl Store {
 
     /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed.
     pub fn close(&self) -> Result<()> {
+        {
+            // Whoever is about to make a file has made it, or finds out.
+            let _none = self.births.none_is_made();
+            self.closing.store(true, Ordering::SeqCst);
+        }
         let done = if self.read_only() { Ok(None) } else { self.run_checkpoint(true) };
         if !self.read_only() {
             self.tell_witness();
@@ -338,6 +346,11 @@ impl Store {
 
     pub(crate) fn writable(&self) -> Result<()> {
         if self.read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// An error once the store is being closed, for whoever asked the KMS before and goes on after it.
+    pub(crate) fn not_closing(&self) -> Result<()> {
+        if self.closing.load(Ordering::SeqCst) { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// What a read-only recovery lays over an object file.

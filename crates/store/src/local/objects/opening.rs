@@ -7,7 +7,7 @@ use crate::mistakes::Mistake;
 use crate::object::{Home, NewObject, Unverified};
 use crate::{Attr, Dir, Error, Object, Result, Store, Target, Wrapping};
 use kmsfs_crypto::DataKey;
-use kmsfs_kms::{Caller, Waits};
+use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_sse::{Encryption, WrappedDataKey};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ impl Store {
         let bucket = dir.in_bucket()?.name.clone();
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
         let making = self.births.making();
+        // The KMS may have taken its time, and a file that is made now would have a birth that no checkpoint notes.
+        self.not_closing()?;
         let made = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let ino = made.ino();
         let made = self.for_program(dir, name, Access::ReadWrite, made).and_then(|file| {
@@ -218,6 +220,8 @@ impl Store {
             Err(why @ (Error::Corrupt(_) | Error::Sse(_))) => why,
             Err(error) => return Err(error),
         };
+        // What follows cannot be done again: the second time the file would have an id and a birth of the first.
+        waits::may_wait(Waits::Disk)?;
         let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
         if self.read_only() {
             return self.open_nothing(dir, name, new_key);
@@ -261,6 +265,7 @@ impl Store {
         file: Arc<dyn File>,
         (data_key, wrapped): (DataKey, WrappedDataKey),
     ) -> Result<Arc<Object>> {
+        self.not_closing()?;
         let bucket = &dir.in_bucket()?.name;
         let old = identity(file.as_ref());
         let unsynced = self.may_be_unsynced(file.as_ref(), None);
