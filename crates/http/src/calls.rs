@@ -12,7 +12,10 @@ use kmsfs_kms_json::{MOST, Reply, TARGET, sts};
 use kmsfs_s3::{Code, Error};
 use kmsfs_sigv4::{Endpoint, Finding, Prepared, prepare};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Whose wire form a request has. That of S3 is another module's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,10 @@ pub(crate) enum Called {
     Sts,
 }
 
+/// Bodies that are in memory at the same time, all of them of whoever comes: 64 MiB.
+static BODIES: Semaphore = Semaphore::const_new(256);
+/// How long one may take to come.
+const BODY: Duration = Duration::from_secs(30);
 const TARGET_HEADER: HeaderName = HeaderName::from_static("x-amz-target");
 
 impl Called {
@@ -61,7 +68,8 @@ pub(crate) async fn answer(
     known: &mut Known,
 ) -> Result<Response<Outgoing>, Error> {
     Incoming::check(head)?;
-    let body = whole(incoming).await?;
+    let _turn = BODIES.acquire().await.map_err(|_| Error::new(Code::InternalError))?;
+    let body = timeout(BODY, whole(incoming)).await.map_err(|_| Error::new(Code::RequestTimeout))??;
     let call = Call { called, request_id };
     let headers: Vec<_> =
         head.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
@@ -121,20 +129,17 @@ fn target(head: &Parts) -> &str {
     head.headers.get(TARGET_HEADER).and_then(|target| target.to_str().ok()).unwrap_or_default()
 }
 
+/// All of it, or the beginning of one that is too long, which is refused for that: nobody has signed for it yet.
 async fn whole(incoming: &mut Incoming) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
-    loop {
+    while body.len() <= MOST {
         let batch = incoming.batch().await?;
         if batch.is_empty() {
-            return Ok(body);
+            break;
         }
-        for piece in batch {
-            // One that is too long is refused for that.
-            if body.len() <= MOST {
-                body.extend_from_slice(&piece);
-            }
-        }
+        batch.iter().for_each(|piece| body.extend_from_slice(piece));
     }
+    Ok(body)
 }
 
 /// A call that is being answered.

@@ -90,7 +90,7 @@ async fn put(
         Operation::UploadPart(part) => (part.checksum.clone(), part.content_md5),
         _ => (None, None),
     };
-    let (begun, file) = worker.begin(operation).await?;
+    let (mut begun, file) = worker.begin(operation).await?;
     let checked = Checked::new(body, Expected { checksum, content_md5, wants_md5: begun.wants_md5 });
     let mut upload = Upload::new(checked, file, length);
     loop {
@@ -98,10 +98,12 @@ async fn put(
         if batch.is_empty() {
             break;
         }
-        let taken = spawn_blocking(move || upload.take(&batch).map(|()| upload)).await;
-        upload = taken.map_err(|_| Error::new(Code::InternalError))??;
+        // The upload goes along, so that it is abandoned after the last write, wherever that is when the client goes.
+        let taken = spawn_blocking(move || upload.take(&batch).map(|()| (begun, upload))).await;
+        (begun, upload) = taken.map_err(|_| Error::new(Code::InternalError))??;
     }
-    let received = spawn_blocking(move || upload.finish()).await.map_err(|_| Error::new(Code::InternalError))??;
+    let received = spawn_blocking(move || upload.finish().map(|received| (begun, received))).await;
+    let (begun, received) = received.map_err(|_| Error::new(Code::InternalError))??;
     begun.finish(received).await
 }
 

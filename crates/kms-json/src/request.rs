@@ -14,8 +14,8 @@ use std::ops::RangeInclusive;
 /// What every target begins with.
 pub const TARGET: &str = "TrentService.";
 
-/// Bytes of a body at most. The largest that means something has a policy of 131072 characters.
-pub const MOST: usize = 1 << 20;
+/// Bytes of a body at most. The largest that means something has a policy of 131072 characters, some of them escaped.
+pub const MOST: usize = 256 << 10;
 
 const KEY_ID: RangeInclusive<usize> = 1..=2048;
 const ALIAS: RangeInclusive<usize> = 1..=256;

@@ -4,7 +4,9 @@ use crate::claim::ALGORITHM;
 use crate::credential::Credential;
 use crate::error::MAX_SKEW;
 use crate::key::{Signature, SigningKey};
+use crate::payload::Payload;
 use crate::timestamp::Timestamp;
+use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
 /// Whether a string was signed with somebody's key. Everything in it was written by whoever sent the request.
@@ -16,8 +18,9 @@ pub struct Question {
     pub string_to_sign: String,
     /// The signature in the request.
     pub signature: String,
-    /// Whether what follows is signed chunk by chunk, so that the key itself is needed to go on.
-    pub signs_chunks: bool,
+    /// The canonical request, where what follows is signed chunk by chunk, so that the key itself is needed to go on:
+    /// its last line says so, and its hash is what was signed.
+    pub canonical_request: Option<Vec<u8>>,
 }
 
 /// The answer.
@@ -27,7 +30,8 @@ pub enum Finding {
     NoSuchKey,
     /// The signature is another one.
     Wrong,
-    /// The signature is right. With the key where chunks are signed, and nowhere else: what it signs is its user's.
+    /// The signature is right. With the key where the request that was signed says that its chunks are signed too, and
+    /// nowhere else: what it signs is its user's.
     Right(Option<SigningKey>),
 }
 
@@ -37,10 +41,18 @@ impl Question {
         let Some(key) = key else { return Finding::NoSuchKey };
         let signature = Signature::parse(self.signature.as_bytes());
         if signature.is_some_and(|signature| key.signed(&self.string_to_sign, &signature)) {
-            Finding::Right(self.signs_chunks.then_some(key))
+            Finding::Right(self.signs_chunks().then_some(key))
         } else {
             Finding::Wrong
         }
+    }
+
+    fn signs_chunks(&self) -> bool {
+        let Some(canonical) = &self.canonical_request else { return false };
+        let hash = hex::encode(Sha256::digest(canonical));
+        let last = canonical.rsplit(|byte| *byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
+        self.string_to_sign.rsplit('\n').next() == Some(hash.as_str())
+            && last.is_some_and(|line| Payload::parse(line).is_ok_and(Payload::has_signed_chunks))
     }
 
     /// Whether the string has the form of a request's, with this credential's scope, and its time is near enough to

@@ -149,7 +149,7 @@ pub fn prepare(request: &Request<'_>, endpoint: &Endpoint<'_>) -> Result<Prepare
         credential: claim.credential,
         string_to_sign,
         signature: claim.signature,
-        signs_chunks: payload.has_signed_chunks(),
+        canonical_request: payload.has_signed_chunks().then(|| canonical.clone()),
     };
     let presigned = claim.form == Form::Query;
     Ok(Prepared { question, canonical, signed_at: claim.signed_at, presigned, path, query: query.0, payload, framing })
@@ -183,7 +183,7 @@ impl Prepared {
             Finding::NoSuchKey => {
                 return Err(Error::InvalidAccessKeyId { access_key_id: question.credential.access_key_id });
             }
-            Finding::Right(None) if question.signs_chunks => None,
+            Finding::Right(None) if question.canonical_request.is_some() => None,
             Finding::Right(key) => Some(key),
             Finding::Wrong => None,
         };
@@ -196,7 +196,7 @@ impl Prepared {
                 canonical_request: Some(String::from_utf8_lossy(&canonical).into_owned()),
             })));
         };
-        let (credential, signs_chunks) = (question.credential, question.signs_chunks);
+        let (credential, signs_chunks) = (question.credential, question.canonical_request.is_some());
         let chain = key.filter(|_| signs_chunks).map(|key| Chain::new(key, signature, signed_at, credential.clone()));
         let body = Body::new(framing?, chain);
         Ok(Verified { credential, presigned, path, query, payload, body })

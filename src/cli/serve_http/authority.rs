@@ -36,14 +36,20 @@ impl Authority {
     /// Nothing of the question is believed before its signature is verified.
     pub fn answer(&self, ask: Ask) -> (Told, Option<OwnedFd>) {
         match ask {
-            Ask::Verify { signed, connect, .. } => self.told(signed, |key, user, _| self.right(key, user, connect)),
-            Ask::Kms { signed, request, source, user_agent } => self.told(signed, |_, user, access_key| {
+            // A worker does what S3 is asked for.
+            Ask::Verify { signed, connect: true, .. } => {
+                self.told(signed, &["s3"], |key, user, _| self.right(key, user, true))
+            }
+            Ask::Verify { signed, connect: false, .. } => {
+                self.told(signed, &SERVICES, |key, user, _| self.right(key, user, false))
+            }
+            Ask::Kms { signed, request, source, user_agent } => self.told(signed, &["kms"], |_, user, access_key| {
                 let user_agent = user_agent.map(Into::into);
                 let asks = SignedRequest { access_key, uid: user.uid, gid: user.gid, source, user_agent };
                 let answer = self.service.call(&request, &Principal::Request(asks));
                 Ok((Told::Called { user: signer(&user), reply: Reply::new(&answer) }, None))
             }),
-            Ask::Sts { signed, source } => self.told(signed, |_, user, access_key| {
+            Ask::Sts { signed, source } => self.told(signed, &["sts"], |_, user, access_key| {
                 let asks = SignedRequest { access_key, uid: user.uid, gid: user.gid, source, user_agent: None };
                 let identity = CallerIdentity::of(&Principal::Request(asks), &*self.kms);
                 Ok((Told::Caller { user: signer(&user), identity }, None))
@@ -51,13 +57,17 @@ impl Authority {
         }
     }
 
-    /// `act`, if the signature is right, and its user is one who is served here.
+    /// `act`, if the signature is right and for one of these services, and its user is one who is served here.
     fn told(
         &self,
         signed: Signed,
+        services: &[&str],
         act: impl FnOnce(Option<SigningKey>, User, AccessKeyId) -> Result<(Told, Option<OwnedFd>), String>,
     ) -> (Told, Option<OwnedFd>) {
         let question = Question::from(signed);
+        if !services.contains(&question.credential.service.as_str()) {
+            return (Told::Verified(Found::Wrong), None);
+        }
         let (finding, who) = match self.examine(&question) {
             Ok(found) => found,
             Err(why) => return (Told::Outage(why), None),
@@ -82,8 +92,7 @@ impl Authority {
 
     fn examine(&self, question: &Question) -> Result<(Finding, Option<(User, AccessKeyId)>), String> {
         let credential = &question.credential;
-        let is_ours = credential.region == self.region && SERVICES.contains(&credential.service.as_str());
-        if !is_ours || !question.is_of_a_request(OffsetDateTime::now_utc()) {
+        if credential.region != self.region || !question.is_of_a_request(OffsetDateTime::now_utc()) {
             return Ok((Finding::Wrong, None));
         }
         let signer = self.kms.signer(credential).map_err(|error| error.message)?;

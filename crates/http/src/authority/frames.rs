@@ -49,7 +49,7 @@ pub struct Signed {
     pub service: String,
     pub string_to_sign: String,
     pub signature: String,
-    pub signs_chunks: bool,
+    pub canonical_request: Option<Vec<u8>>,
 }
 
 /// What the authority answers.
@@ -128,16 +128,16 @@ impl From<&Key> for SigningKey {
 impl From<&Question> for Signed {
     fn from(question: &Question) -> Self {
         let Credential { access_key_id, date, region, service } = question.credential.clone();
-        let Question { string_to_sign, signature, signs_chunks, .. } = question.clone();
-        Self { access_key_id, date, region, service, string_to_sign, signature, signs_chunks }
+        let Question { string_to_sign, signature, canonical_request, .. } = question.clone();
+        Self { access_key_id, date, region, service, string_to_sign, signature, canonical_request }
     }
 }
 
 impl From<Signed> for Question {
     fn from(signed: Signed) -> Self {
-        let Signed { access_key_id, date, region, service, string_to_sign, signature, signs_chunks } = signed;
+        let Signed { access_key_id, date, region, service, string_to_sign, signature, canonical_request } = signed;
         let credential = Credential { access_key_id, date, region, service };
-        Self { credential, string_to_sign, signature, signs_chunks }
+        Self { credential, string_to_sign, signature, canonical_request }
     }
 }
 

@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use zeroize::Zeroizing;
 
-/// Most bytes of a frame; the kernel's default for sockets of this kind has room for it.
-const LONGEST: usize = 128 << 10;
+/// Most bytes of a frame; the kernel's default for sockets of this kind has room for it. A key policy or a page of 1000
+/// keys is 136,000 bytes.
+const LONGEST: usize = 192 << 10;
 
 /// One question and one answer at a time.
 pub struct Channel(Mutex<Socket>);
@@ -50,8 +52,16 @@ impl Channel {
 pub fn serve(socket: OwnedFd, answer: impl Fn(Ask) -> (Told, Option<OwnedFd>)) -> io::Result<()> {
     let mut socket = Socket::new(socket);
     while let Some((question, _)) = socket.receive()? {
-        let (told, descriptor) = answer(question);
-        socket.send(&told, descriptor.as_ref().map(AsFd::as_fd))?;
+        // A mistake ends one answer, and not the conversation.
+        let answered = catch_unwind(AssertUnwindSafe(|| answer(question)));
+        let (told, descriptor) = answered.unwrap_or_else(|_| (Told::Outage("the answer is not known".into()), None));
+        match socket.send(&told, descriptor.as_ref().map(AsFd::as_fd)) {
+            // Nothing of it was sent.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                socket.send(&Told::Outage("the answer is too long".into()), None)?;
+            }
+            sent => sent?,
+        }
     }
     Ok(())
 }
@@ -68,7 +78,8 @@ impl Socket {
 
     fn send(&mut self, frame: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut rest = &mut self.buffer[..];
-        form().serialize_into(&mut rest, frame).map_err(io::Error::other)?;
+        let too_long = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        form().serialize_into(&mut rest, frame).map_err(too_long)?;
         let len = LONGEST - rest.len();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -123,7 +134,8 @@ mod tests {
         let [access_key_id, date, region, service, signature] =
             ["AKIAIOSFODNN7EXAMPLE", "20130524", "us-east-1", "s3", "00"].map(str::to_owned);
         let string_to_sign = string_to_sign.to_owned();
-        let signed = Signed { access_key_id, date, region, service, string_to_sign, signature, signs_chunks: false };
+        let canonical_request = None;
+        let signed = Signed { access_key_id, date, region, service, string_to_sign, signature, canonical_request };
         Ask::Verify { signed, connect: true, source: None }
     }
 
@@ -147,6 +159,28 @@ mod tests {
         }
         assert!(authority.ask(&ask(&"x".repeat(LONGEST))).is_err(), "too long for a frame");
         assert!(authority.ask(&ask("known")).is_ok(), "and no harm was done");
+        drop(authority);
+        answering.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_or_never_comes_ends_itself_alone() {
+        let (ours, theirs) = pair();
+        let answering = std::thread::spawn(move || {
+            serve(theirs, |ask| {
+                let Ask::Verify { signed, .. } = ask else { panic!("nobody asked that") };
+                match signed.string_to_sign.as_str() {
+                    "long" => (Told::NotServed("x".repeat(LONGEST)), None),
+                    "panic" => panic!("a mistake"),
+                    _ => (Told::Verified(Found::Wrong), None),
+                }
+            })
+        });
+        let authority = Authority::new(vec![Channel::new(ours)]);
+        for question in ["long", "panic", "long"] {
+            assert!(matches!(authority.ask(&ask(question)).unwrap().0, Told::Outage(_)), "{question}");
+            assert!(matches!(authority.ask(&ask("short")).unwrap().0, Told::Verified(Found::Wrong)));
+        }
         drop(authority);
         answering.join().unwrap().unwrap();
     }

@@ -38,6 +38,22 @@ fn the_key_is_given_away_where_chunks_are_signed_and_nowhere_else() {
     assert_eq!((&bytes[..], end.unwrap().length), (&b"hello"[..], 5));
 }
 
+/// Whoever asks cannot have the key by saying that chunks are signed: the request that was signed has to say so.
+#[test]
+fn the_key_is_not_given_away_for_another_canonical_request() {
+    let (chunks, _) = upload(SIGNED_CHUNKS, 5, None);
+    let of_chunks = prepared(&chunks).question().clone();
+    assert!(of_chunks.canonical_request.is_some());
+    let of_get = prepared(&get_object()).question().clone();
+    let forged = [of_chunks.canonical_request.clone(), Some(SIGNED_CHUNKS.into()), Some(Vec::new())];
+    for canonical_request in forged {
+        let asked = Question { canonical_request, ..of_get.clone() };
+        assert!(matches!(asked.examine(Some(key(&asked))), Finding::Right(None)), "{asked:?}");
+    }
+    let unsaid = Question { canonical_request: None, ..of_chunks };
+    assert!(matches!(unsaid.examine(Some(key(&unsaid))), Finding::Right(None)));
+}
+
 #[test]
 fn what_was_found_decides() {
     let refused = |sent: &Sent, finding| prepared(sent).complete(finding).unwrap_err();
