@@ -4,14 +4,15 @@ use crate::directories::{self, Origin};
 use crate::locks::Mutual;
 use crate::objects::{Found, no_such_key};
 use crate::refusals;
-use crate::tree::{Bucket, Kind, Place, proc_path, status_at};
+use crate::tree::{Bucket, Kind, Place, open_beneath, proc_path, status_at};
 use crate::{Done, Worker};
 use kmsfs_s3::operation::{DeleteObject, DeleteObjects, ObjectToDelete};
 use kmsfs_s3::{Answer, Code, ETag, Error, EtagMatch, ObjectKey};
-use rustix::fs::{AtFlags, fsync, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, unlinkat};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::path::Path;
 
 impl Worker {
     pub(crate) fn delete_object(&self, of: &DeleteObject) -> Result<Done, Error> {
@@ -100,12 +101,15 @@ fn delete_file(place: &Place) -> Result<bool, Error> {
 
 /// The directory goes only if S3 made it and nothing is in it; else it is no object any more.
 fn delete_marker(place: &Place) -> Result<bool, Error> {
-    let path = proc_path(&place.dir).join(&place.name);
-    let origin = match directories::origin(&path) {
-        Ok(origin) => origin.unwrap_or_default(),
+    // By descriptor: a symlink of that name leads to a directory that the key does not say.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let dir = match open_beneath(&place.dir, Path::new(&place.name), flags, Mode::empty()) {
+        Ok(dir) => dir,
         Err(error) if crate::tree::is_absent(&error) => return Ok(false),
         Err(error) => return Err(refusals::of_call(&error)),
     };
+    let path = proc_path(&dir);
+    let origin = directories::origin(&path).map_err(|error| refusals::of_call(&error))?.unwrap_or_default();
     if origin.marker.is_none() {
         return Ok(false);
     }

@@ -117,6 +117,8 @@ pub(crate) fn put_marker(
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(in_the_way(key, &error)),
         };
+        // Somebody may have put another one there meanwhile.
+        let made = made && status(&dir).is_ok_and(|status| status.is_own());
         let path = proc_path(&dir);
         let marker = Marker { record: record.clone(), modified: directories::now() };
         let before = directories::origin(&path).map_err(|error| refusals::of_call(&error))?.unwrap_or_default();

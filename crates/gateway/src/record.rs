@@ -179,7 +179,7 @@ mod tests {
     use crate::tree::Kind;
 
     fn status() -> Status {
-        Status { kind: Kind::File, mode: 0o644, ino: 7, size: 3, mtime: 1_000_000_001, ctime: 0 }
+        Status { kind: Kind::File, mode: 0o644, uid: 0, ino: 7, size: 3, mtime: 1_000_000_001, ctime: 0 }
     }
 
     fn record() -> Record {

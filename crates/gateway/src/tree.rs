@@ -58,6 +58,7 @@ pub(crate) enum Kind {
 pub(crate) struct Status {
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
+    pub(crate) uid: u32,
     pub(crate) ino: u64,
     pub(crate) size: u64,
     /// Nanoseconds since 1970, as below.
@@ -66,6 +67,11 @@ pub(crate) struct Status {
 }
 
 impl Status {
+    /// Whether it belongs to the user whose process this is.
+    pub(crate) fn is_own(&self) -> bool {
+        self.uid == rustix::process::geteuid().as_raw()
+    }
+
     pub(crate) fn modified(&self) -> Timestamp {
         Timestamp::from_unix(self.mtime.div_euclid(1_000_000_000) as i64)
     }
@@ -156,25 +162,26 @@ impl Bucket {
         let names: Vec<&str> = key.segments().collect();
         let mut dir = self.open()?;
         for name in &names[..names.len() - 1] {
-            match mkdirat(&dir, *name, Mode::from_raw_mode(0o777)) {
-                Ok(()) => {
-                    let path = proc_path(&dir).join(name);
-                    let marked = directories::mark(&path, &Origin::implicit());
-                    match marked.and_then(|()| Ok(rustix::fs::fsync(&dir)?)) {
-                        Ok(()) => {}
-                        Err(error) if is_gone(&error) => return Ok(()),
-                        Err(error) => return Err(refusals::of_call(&error)),
-                    }
-                }
-                Err(Errno::EXIST) => {}
+            let made = match mkdirat(&dir, *name, Mode::from_raw_mode(0o777)) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
                 Err(Errno::NOENT | Errno::STALE) => return Ok(()),
                 Err(errno) => return Err(refusals::of_errno(errno)),
-            }
-            match open_beneath(&dir, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
-                Ok(next) => dir = next,
+            };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let next = match open_beneath(&dir, Path::new(name), flags, Mode::empty()) {
+                Ok(next) => next,
                 Err(error) if is_gone(&error) => return Ok(()),
                 Err(error) => return Err(in_the_way(key, &error)),
+            };
+            if made {
+                match mark_as_made(&next).and_then(|()| Ok(rustix::fs::fsync(&dir)?)) {
+                    Ok(()) => {}
+                    Err(error) if is_gone(&error) => return Ok(()),
+                    Err(error) => return Err(refusals::of_call(&error)),
+                }
             }
+            dir = next;
         }
         Ok(())
     }
@@ -201,6 +208,16 @@ impl Bucket {
             let _ = rustix::fs::fsync(&above);
         }
     }
+}
+
+/// What was opened need not be what was made a moment ago: whoever owns the directory above may have put another one of
+/// the name there. One of somebody else's, and one that S3 knows already, stay as they are.
+fn mark_as_made(dir: &OwnedFd) -> io::Result<()> {
+    let path = proc_path(dir);
+    if status(dir)?.is_own() && directories::origin(&path)?.is_none() {
+        directories::mark(&path, &Origin::implicit())?;
+    }
+    Ok(())
 }
 
 fn open_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
@@ -243,7 +260,8 @@ pub(crate) fn status_at(dir: impl AsFd, name: &OsStr) -> io::Result<Status> {
         _ => Kind::Other,
     };
     let (mtime, ctime) = (nanoseconds(found.stx_mtime), nanoseconds(found.stx_ctime));
-    Ok(Status { kind, mode: mode & 0o7777, ino: found.stx_ino, size: found.stx_size, mtime, ctime })
+    let (uid, ino, size) = (found.stx_uid, found.stx_ino, found.stx_size);
+    Ok(Status { kind, mode: mode & 0o7777, uid, ino, size, mtime, ctime })
 }
 
 pub(crate) fn no_such_bucket(name: &BucketName) -> Error {

@@ -114,6 +114,20 @@ fn symlinks_and_special_files_are_no_objects_and_lead_nowhere() {
 }
 
 #[test]
+fn a_marker_is_not_deleted_through_a_symlink() {
+    let store = Store::new();
+    let mount = store.mount();
+    let client = Client::new(&store);
+    client.create_bucket("bucket").unwrap();
+    client.create_bucket("other").unwrap();
+    client.put("other", "dir/", "").unwrap();
+    symlink("../other/dir", mount.path("bucket/link")).unwrap();
+    client.delete("bucket", "link/").unwrap();
+    assert_eq!(client.keys(&plain_list("other"), 10), ["dir/"]);
+    assert!(mount.path("bucket/link").is_symlink());
+}
+
+#[test]
 fn objects_come_and_go_in_one_prefix_without_harm() {
     const ROUNDS: usize = 60;
     let store = Store::on_tmpfs();

@@ -28,7 +28,7 @@ use crate::objects::encryption;
 use crate::puts::{Temporary, head_of, too_long};
 use crate::record::{DEFAULT_TYPE, NAME, Record};
 use crate::refusals;
-use crate::tree::{Bucket, Kind, Place, conflict, is_absent, is_gone, open_beneath, proc_path, status_at};
+use crate::tree::{Bucket, Kind, Place, conflict, is_absent, is_gone, open_beneath, proc_path, status, status_at};
 use crate::{Done, Worker};
 use kmsfs_client::{attributes, numbered_name};
 use kmsfs_s3::answer::{ServerSideEncryption, Upload};
@@ -147,13 +147,13 @@ fn begin(bucket: &Bucket, of: &CreateMultipartUpload, file: &Temporary) -> Resul
             bucket_key: (stored.algorithm == Algorithm::AwsKms).then_some(stored.bucket_key),
         },
     };
-    let uploads = make_directory(bucket, &id)?;
-    let made = proc_path(&uploads).join(id.as_str());
+    let (uploads, made) = make_directory(bucket, &id)?;
     let text = serde_json::to_string(&state).map_err(|error| refusals::of_call(&error.into()))?;
-    let kept = attributes::set(&made, NAME, text.as_bytes()).map_err(|error| too_long(&error)).and_then(|()| {
-        let synced = fsync(&file.file).and_then(|()| fsync(&file.place.dir)).and_then(|()| fsync(&uploads));
-        synced.map_err(refusals::of_errno)
-    });
+    let kept =
+        attributes::set(&proc_path(&made), NAME, text.as_bytes()).map_err(|error| too_long(&error)).and_then(|()| {
+            let synced = fsync(&file.file).and_then(|()| fsync(&file.place.dir)).and_then(|()| fsync(&uploads));
+            synced.map_err(refusals::of_errno)
+        });
     if let Err(error) = kept {
         let _ = unlinkat(&uploads, id.as_str(), AtFlags::REMOVEDIR);
         return Err(error);
@@ -167,12 +167,12 @@ fn new_number() -> u64 {
     seconds << 32 | u64::from(random)
 }
 
-/// An upload's own; returns the one that it is in.
-fn make_directory(bucket: &Bucket, id: &UploadId) -> Result<OwnedFd, Error> {
+/// Returns the one that it is in, and the upload's own.
+fn make_directory(bucket: &Bucket, id: &UploadId) -> Result<(OwnedFd, OwnedFd), Error> {
     for _ in 0..TRIES {
         let uploads = uploads_directory(bucket)?;
         match mkdirat(&uploads, id.as_str(), Mode::from_raw_mode(0o700)) {
-            Ok(()) => return Ok(uploads),
+            Ok(()) => return open_made(&uploads, id.as_str()).map(|made| (uploads, made)),
             // The last upload of others has ended meanwhile.
             Err(Errno::NOENT | Errno::STALE) => {}
             Err(errno) => return Err(refusals::of_errno(errno)),
@@ -194,8 +194,7 @@ fn uploads_directory(bucket: &Bucket) -> Result<OwnedFd, Error> {
         match mkdirat(bucket.dir(), UPLOADS_DIRECTORY, Mode::from_raw_mode(0o700)) {
             Ok(()) => {
                 let above = status_at(bucket.dir(), OsStr::new("")).map_err(|error| refusals::of_call(&error))?;
-                let dir = open_beneath(bucket.dir(), Path::new(UPLOADS_DIRECTORY), flags, Mode::empty());
-                let dir = dir.map_err(|error| refusals::of_call(&error))?;
+                let dir = open_made(bucket.dir(), UPLOADS_DIRECTORY)?;
                 fchmod(&dir, Mode::from_raw_mode(above.mode & 0o777 | 0o1700)).map_err(refusals::of_errno)?;
                 fsync(bucket.open()?).map_err(refusals::of_errno)?;
             }
@@ -204,6 +203,17 @@ fn uploads_directory(bucket: &Bucket) -> Result<OwnedFd, Error> {
         }
     }
     Err(Error::new(Code::SlowDown))
+}
+
+/// A directory that was made a moment ago.
+///
+/// # Errors
+/// `AccessDenied`: somebody has put another user's there meanwhile.
+fn open_made(above: impl AsFd, name: &str) -> Result<OwnedFd, Error> {
+    let dir = open_beneath(above, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+    let dir = dir.map_err(|error| refusals::of_call(&error))?;
+    let status = status(&dir).map_err(|error| refusals::of_call(&error))?;
+    if status.is_own() { Ok(dir) } else { Err(Error::new(Code::AccessDenied)) }
 }
 
 /// Between parts, which share it, and what ends the upload.
