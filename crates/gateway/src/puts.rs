@@ -224,7 +224,7 @@ impl Temporary {
         record.content = Some(content);
         record.write(&path).map_err(|error| too_long(&error))?;
         let there = status_at(&self.place.dir, OsStr::new(&self.place.name)).ok();
-        let mode = there.filter(|there| there.kind == Kind::File).map_or(self.mode, |there| there.mode & 0o777);
+        let mode = there.filter(|there| there.kind == Kind::File).map_or(self.mode, |there| self.mode_after(&there));
         if mode != status.mode & 0o777 {
             fchmod(&self.file, Mode::from_raw_mode(mode)).map_err(refusals::of_errno)?;
         }
@@ -232,6 +232,12 @@ impl Temporary {
         self.publish(bucket, key, condition)?;
         let modified = status.modified();
         Ok(Written { etag, modified, encryption: encryption(&head.stored), checksum })
+    }
+
+    /// The user's own file has its permissions from the user. Another user's may take some away, of group and others,
+    /// and gives none.
+    fn mode_after(&self, there: &Status) -> u32 {
+        if there.is_own() { there.mode & 0o777 } else { self.mode & (there.mode | 0o700) & 0o777 }
     }
 
     fn publish(&mut self, bucket: &Bucket, key: &ObjectKey, condition: Option<&WriteCondition>) -> Result<(), Error> {

@@ -56,6 +56,30 @@ fn a_worker_may_do_what_its_user_may() {
 }
 
 #[test]
+fn another_users_file_opens_nothing_that_is_put_in_its_place() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let locks = Locks::new().unwrap();
+    let root = Client::with_locks(&store, &locks);
+    let nobody = Client::of_user(&store, NOBODY, &locks);
+    root.create_bucket("bucket").unwrap();
+    store.sh("chmod 777 $MNT/bucket");
+    let mode = |of: &str| fs::metadata(mount.path("bucket").join(of)).unwrap().mode() & 0o777;
+    nobody.put("bucket", "new", "nobody's").unwrap();
+    for of in ["open", "closed"] {
+        root.put("bucket", of, "root's").unwrap();
+    }
+    store.sh("chmod 666 $MNT/bucket/open; chmod 600 $MNT/bucket/closed");
+    for of in ["open", "closed"] {
+        nobody.put("bucket", of, "nobody's").unwrap();
+        assert_eq!(fs::metadata(mount.path("bucket").join(of)).unwrap().uid(), NOBODY);
+        assert_eq!(nobody.get("bucket", of).unwrap().1, b"nobody's");
+    }
+    assert_eq!((mode("open"), mode("closed")), (mode("new"), mode("new") & 0o700));
+}
+
+#[test]
 fn a_key_policy_sees_the_user() {
     let store = Store::new();
     store.open_to_all();
