@@ -73,16 +73,16 @@ fn copy_content(source: &Found, wanted: Option<ChecksumAlgorithm>, copy: &Tempor
     let from = source.open()?;
     let is_plain = head_of(&copy.file)?.stored.algorithm == Algorithm::Aes256;
     if let Some(known) = known_already(source, wanted, is_plain) {
-        copy_inside(&from, 0..source.size, &copy.file, 0)?;
+        let copied = copy_inside(&from, 0..source.size, &copy.file, 0)?;
         // Unless somebody has written to it meanwhile, and what is known is of other bytes.
-        if source.is_unchanged(&from) {
+        if copied == source.size && source.is_unchanged(&from) {
             return Ok(known);
         }
         ftruncate(&copy.file, 0).map_err(refusals::of_errno)?;
     }
     let algorithm = wanted.or_else(|| source.checksum().map(|checksum| checksum.algorithm));
     seek(&copy.file, rustix::fs::SeekFrom::Start(0)).map_err(refusals::of_errno)?;
-    copy_and_sum(&from, 0..u64::MAX, &copy.file, 0, algorithm)
+    copy_and_sum(&from, 0..u64::MAX, &copy.file, 0, algorithm).map(|(known, _)| known)
 }
 
 /// What of the source holds for a copy of its bytes, if that is all that is wanted of the copy: under AES256 its MD5
@@ -98,31 +98,32 @@ fn known_already(source: &Found, wanted: Option<ChecksumAlgorithm>, is_plain: bo
     (md5.is_some() || !is_plain).then_some(Known { md5, checksum })
 }
 
-/// Copies bytes to an offset by the kernel's and the mount's own means.
-pub(crate) fn copy_inside(from: &OwnedFd, range: Range<u64>, to: impl AsFd, offset: u64) -> Result<(), Error> {
+/// Copies bytes, up to the end of what is there, to an offset by the kernel's and the mount's own means. Returns how
+/// many there were.
+pub(crate) fn copy_inside(from: &OwnedFd, range: Range<u64>, to: impl AsFd, offset: u64) -> Result<u64, Error> {
     let (mut read, mut written) = (range.start, offset);
     while read < range.end {
         let len = usize::try_from(range.end - read).unwrap_or(usize::MAX).min(1 << 30);
         match copy_file_range(from, Some(&mut read), to.as_fd(), Some(&mut written), len) {
-            Ok(0) => return Ok(()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                return copy_and_sum(from, read..range.end, to, written, None).map(drop);
+            Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let (_, rest) = copy_and_sum(from, read..range.end, to, written, None)?;
+                return Ok(read - range.start + rest);
             }
+            Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(refusals::of_errno(errno)),
         }
     }
-    Ok(())
+    Ok(read - range.start)
 }
 
-/// Copies bytes, up to the end of what is there, to an offset; and finds out what they are.
+/// Copies bytes, up to the end of what is there, to an offset; and finds out what they are, and how many.
 pub(crate) fn copy_and_sum(
     from: &OwnedFd,
     range: Range<u64>,
     to: impl AsFd,
     offset: u64,
     algorithm: Option<ChecksumAlgorithm>,
-) -> Result<Known, Error> {
+) -> Result<(Known, u64), Error> {
     let mut summing = algorithm.map(Summing::new);
     let mut md5 = Md5::new();
     let mut buffer = vec![0; PIECE];
@@ -144,7 +145,7 @@ pub(crate) fn copy_and_sum(
         at += read as u64;
     }
     let checksum = algorithm.zip(summing).map(|(algorithm, summing)| Checksum::of_bytes(algorithm, summing.finish()));
-    Ok(Known { md5: Some(crate::sums::md5_etag(md5)), checksum })
+    Ok((Known { md5: Some(crate::sums::md5_etag(md5)), checksum }, at - range.start))
 }
 
 fn write_all(to: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Error> {

@@ -189,6 +189,26 @@ fn a_part_that_was_acknowledged_is_not_harmed_by_a_repetition_that_fails() {
 }
 
 #[test]
+fn a_part_that_a_program_has_shortened_makes_no_object() {
+    let store = Store::on_tmpfs();
+    let mount = store.mount();
+    let client = Client::new(&store);
+    client.create_bucket("bucket").unwrap();
+    let id = begin(&client, "k", None).unwrap();
+    send(&client, "k", &id, 1, &noise(1, PART));
+    // Sent again it has a file of its own.
+    let parts = [send(&client, "k", &id, 1, &noise(2, PART))];
+    let own: Vec<_> = crate::harness::files_below(&mount.path("bucket"))
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("00001.")))
+        .collect();
+    assert_eq!(own.len(), 1, "{own:?}");
+    fs::File::options().write(true).open(&own[0]).unwrap().set_len(1000).unwrap();
+    assert_eq!(written(&client, complete("k", &id, &parts)).unwrap_err().code(), &Code::InvalidPart);
+    assert_eq!(client.get("bucket", "k").unwrap_err().code(), &Code::NoSuchKey);
+}
+
+#[test]
 fn parts_are_what_the_client_names_or_nothing_is_done() {
     let store = Store::on_tmpfs();
     let mount = store.mount();

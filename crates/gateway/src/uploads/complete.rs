@@ -10,13 +10,14 @@ use crate::puts::{Temporary, check_condition};
 use crate::record::{Content, Record};
 use crate::refusals;
 use crate::sums;
-use crate::tree::{Bucket, Status, proc_path};
+use crate::tree::{Bucket, Status, proc_path, status};
 use crate::{Done, Worker};
 use kmsfs_client::Head;
 use kmsfs_s3::answer::Written;
 use kmsfs_s3::operation::{CompleteMultipartUpload, CompletedPart};
 use kmsfs_s3::{Answer, Checksum, ChecksumAlgorithm, ChecksumType, Code, ETag, Error};
 use rustix::fs::ftruncate;
+use std::os::fd::OwnedFd;
 
 /// A part of the object.
 struct Chosen {
@@ -24,6 +25,24 @@ struct Chosen {
     record: PartRecord,
     /// Where it belongs.
     offset: u64,
+}
+
+impl Chosen {
+    /// From where it lies to where it belongs.
+    ///
+    /// # Errors
+    /// Not all of it is there.
+    fn copy(&self, from: &OwnedFd, at: u64, to: &Temporary) -> Result<(), Error> {
+        let end = at.checked_add(self.record.size).ok_or_else(|| self.is_short())?;
+        let copied = copy_inside(from, at..end, &to.file, self.offset)?;
+        if copied == self.record.size { Ok(()) } else { Err(self.is_short()) }
+    }
+
+    /// A program has taken something from it since it was acknowledged.
+    fn is_short(&self) -> Error {
+        let (number, etag) = (self.number.to_string(), self.record.etag.as_str());
+        Error::new(Code::InvalidPart).with("PartNumber", number).with("ETag", etag)
+    }
 }
 
 impl Worker {
@@ -167,20 +186,26 @@ fn assemble(
     };
     let nobody_writes = bucket.try_lock(&writing(&running.id), Mutual::Exclusive)?;
     if nobody_writes.is_some() && all.iter().all(belongs) {
+        let there = status(&file.file).map_err(|error| refusals::of_call(&error))?.size;
+        for part in chosen {
+            let lies_there = matches!(part.record.at, At::Offset(_)) && part.record.size > 0;
+            if lies_there && part.offset + part.record.size > there {
+                return Err(part.is_short());
+            }
+        }
         for part in chosen {
             if let At::File(name) = &part.record.at {
                 let from = open_own(running, name)?;
-                copy_inside(&from, 0..part.record.size, &file.file, part.offset)?;
+                part.copy(&from, 0, &file)?;
             }
         }
         return Ok((file, nobody_writes));
     }
     let new = Temporary::make(bucket, &running.state.key, &running.state.request)?;
     for part in chosen {
-        let size = part.record.size;
         match &part.record.at {
-            At::File(name) => copy_inside(&open_own(running, name)?, 0..size, &new.file, part.offset)?,
-            At::Offset(offset) => copy_inside(&file.file, *offset..offset + size, &new.file, part.offset)?,
+            At::File(name) => part.copy(&open_own(running, name)?, 0, &new)?,
+            At::Offset(offset) => part.copy(&file.file, *offset, &new)?,
         }
     }
     Ok((new, None))

@@ -89,7 +89,12 @@ impl Worker {
             At::File(_) => 0,
         };
         let algorithm = part.algorithm.unwrap_or(ChecksumAlgorithm::Crc64Nvme);
-        let Known { md5, checksum } = copy_and_sum(&source.open()?, range, &part.file, offset, Some(algorithm))?;
+        let copied = copy_and_sum(&source.open()?, range, &part.file, offset, Some(algorithm))?;
+        let (Known { md5, checksum }, copied) = copied;
+        if copied != length {
+            // Somebody has made the source shorter meanwhile.
+            return Err(Error::new(Code::IncompleteBody));
+        }
         Ok((Answer::Written(part.acknowledge(md5, checksum)?), None))
     }
 
