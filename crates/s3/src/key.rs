@@ -5,7 +5,8 @@ use kmsfs_sse::CONFIGURATION_FILE;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The directory of a bucket in which multipart uploads are kept until they are complete.
+/// The directories of a bucket in which multipart uploads are kept until they are complete have this name, with `.` and
+/// their user's number behind it.
 pub const UPLOADS_DIRECTORY: &str = ".kmsfs-uploads";
 /// What the names of objects begin with that are being put, beside the ones that they will be.
 pub const PUT_PREFIX: &str = ".kmsfs-put.";
@@ -55,7 +56,8 @@ impl ObjectKey {
 
 /// Whether a file or directory of that name is an affair of kmsfs, and so neither addressed nor listed.
 pub fn is_reserved(name: &str) -> bool {
-    name == CONFIGURATION_FILE || name == UPLOADS_DIRECTORY || name.starts_with(PUT_PREFIX)
+    let of_uploads = name.strip_prefix(UPLOADS_DIRECTORY).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    name == CONFIGURATION_FILE || of_uploads || name.starts_with(PUT_PREFIX)
 }
 
 fn refusal(key: &str) -> Option<String> {
@@ -132,6 +134,7 @@ mod tests {
             (".encryption.json", "reserved"),
             ("a/.encryption.json", "reserved"),
             (".kmsfs-uploads/x", "reserved"),
+            (".kmsfs-uploads.1000/x", "reserved"),
             ("a/.kmsfs-put.1.x", "reserved"),
             (&long, "256 bytes"),
         ] {

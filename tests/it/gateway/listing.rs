@@ -23,8 +23,8 @@ fn a_list_is_in_the_order_of_keys_whatever_the_size_of_its_pages() {
     // What is not listed.
     fs::create_dir_all(mount.path("bucket/empty/directories")).unwrap();
     fs::write(mount.path("bucket/.kmsfs-put.0123456789abcdef.x"), "on its way").unwrap();
-    fs::create_dir_all(mount.path("bucket/.kmsfs-uploads/x")).unwrap();
-    fs::write(mount.path("bucket/.kmsfs-uploads/x/y"), "").unwrap();
+    fs::create_dir_all(mount.path("bucket/.kmsfs-uploads.1000/x")).unwrap();
+    fs::write(mount.path("bucket/.kmsfs-uploads.1000/x/y"), "").unwrap();
     mount.set_default("bucket", crate::harness::KMS, false);
     let list = plain_list("bucket");
     for at_once in [1, 2, 3, 5, 1000] {

@@ -114,9 +114,9 @@ fn list(
     uploads
 }
 
-/// What is in the directory of uploads; nothing where there is none.
+/// What is in root's directory of uploads; nothing where there is none.
 fn left(bucket: &Path) -> Vec<std::ffi::OsString> {
-    let dir = bucket.join(".kmsfs-uploads");
+    let dir = bucket.join(".kmsfs-uploads.0");
     if dir.exists() { names_in(&dir) } else { Vec::new() }
 }
 
@@ -152,7 +152,7 @@ fn an_object_is_its_parts_in_whatever_order_they_come() {
         assert!(second.1 == pieces[1]);
     }
     assert!(left(&mount.path("bucket")).is_empty(), "{:?}", left(&mount.path("bucket")));
-    assert!(!mount.path("bucket/.kmsfs-uploads").exists());
+    assert!(!mount.path("bucket/.kmsfs-uploads.0").exists());
 }
 
 #[test]

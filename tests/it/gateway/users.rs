@@ -11,6 +11,18 @@ use std::os::unix::fs::MetadataExt;
 
 const EVE: u32 = 7777;
 
+fn create_upload(of: &str) -> CreateMultipartUpload {
+    CreateMultipartUpload {
+        bucket: bucket_name("bucket"),
+        key: key(of),
+        encryption: kmsfs_sse::Request::default(),
+        metadata: Metadata::default(),
+        storage_class: StorageClass::Standard,
+        tags: Tags::default(),
+        checksum: None,
+    }
+}
+
 #[test]
 fn a_worker_may_do_what_its_user_may() {
     let store = Store::new();
@@ -117,16 +129,7 @@ fn an_upload_in_parts_is_its_users_alone() {
     root.create_bucket("bucket").unwrap();
     store.sh("chmod 777 $MNT/bucket");
     let begin = |client: &Client, of: &str| {
-        let create = CreateMultipartUpload {
-            bucket: bucket_name("bucket"),
-            key: key(of),
-            encryption: kmsfs_sse::Request::default(),
-            metadata: Metadata::default(),
-            storage_class: StorageClass::Standard,
-            tags: Tags::default(),
-            checksum: None,
-        };
-        let (Answer::Upload(upload), _) = client.perform(create).unwrap() else { panic!("an upload") };
+        let (Answer::Upload(upload), _) = client.perform(create_upload(of)).unwrap() else { panic!("an upload") };
         upload.upload_id
     };
     let (theirs, hers) = (begin(&nobody, "theirs"), begin(&eve, "hers"));
@@ -147,9 +150,30 @@ fn an_upload_in_parts_is_its_users_alone() {
     let abort = |client: &Client, of: &str, id: &kmsfs_s3::UploadId| {
         client.perform(AbortMultipartUpload { bucket: bucket_name("bucket"), key: key(of), upload_id: id.clone() })
     };
-    assert_eq!(abort(&eve, "theirs", &theirs).unwrap_err().code(), &Code::AccessDenied);
+    assert_eq!(abort(&eve, "theirs", &theirs).unwrap_err().code(), &Code::NoSuchUpload);
     assert_eq!(list(&nobody), std::slice::from_ref(&theirs));
     abort(&nobody, "theirs", &theirs).unwrap();
     abort(&eve, "hers", &hers).unwrap();
-    assert!(crate::harness::names_in(&mount.path("bucket")).iter().all(|name| name == ".kmsfs-uploads"));
+    assert!(crate::harness::names_in(&mount.path("bucket")).is_empty());
+}
+
+#[test]
+fn an_upload_in_parts_is_not_begun_where_others_can_write() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let locks = Locks::new().unwrap();
+    let root = Client::with_locks(&store, &locks);
+    let eve = Client::of_user(&store, EVE, &locks);
+    root.create_bucket("bucket").unwrap();
+    store.sh("chmod 777 $MNT/bucket");
+    for (owner, mode) in [(NOBODY, "755"), (NOBODY, "777"), (EVE, "777")] {
+        let dir = format!("$MNT/bucket/.kmsfs-uploads.{EVE}");
+        store.sh(&format!("mkdir {dir}; chmod {mode} {dir}; chown {owner} {dir}"));
+        let refused = eve.perform(create_upload("k")).map(drop).unwrap_err();
+        assert_eq!(refused.code(), &Code::AccessDenied, "{owner} {mode}");
+        store.sh(&format!("rmdir {dir}"));
+    }
+    assert!(crate::harness::names_in(&mount.path("bucket")).is_empty());
+    eve.perform(create_upload("k")).unwrap();
 }

@@ -1,14 +1,10 @@
 //! ListParts and ListMultipartUploads.
 
-use super::{Running, names_in, sweep};
-use crate::refusals;
-use crate::tree::{is_absent, open_beneath};
+use super::{Running, names_in, own_uploads, sweep};
 use crate::{Done, Worker};
 use kmsfs_s3::answer::{ListedPart, ListedUpload, Parts, Uploads};
 use kmsfs_s3::operation::{ListMultipartUploads, ListParts};
-use kmsfs_s3::{Answer, ETag, Error, Timestamp, UPLOADS_DIRECTORY, UploadId, listing};
-use rustix::fs::{Mode, OFlags};
-use std::path::Path;
+use kmsfs_s3::{Answer, ETag, Error, Timestamp, UploadId, listing};
 
 impl Worker {
     pub(crate) fn list_parts(&self, of: &ListParts) -> Result<Done, Error> {
@@ -32,15 +28,13 @@ impl Worker {
         Ok((Answer::Parts(Box::new(parts)), None))
     }
 
-    /// Of those that the user may see.
+    /// Of the user's own.
     pub(crate) fn list_uploads(&self, of: &ListMultipartUploads) -> Result<Done, Error> {
         let bucket = self.readable_bucket(&of.bucket)?;
         sweep(&bucket);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let names = match open_beneath(bucket.dir(), Path::new(UPLOADS_DIRECTORY), flags, Mode::empty()) {
-            Ok(uploads) => names_in(&uploads)?,
-            Err(error) if is_absent(&error) => Vec::new(),
-            Err(error) => return Err(refusals::of_call(&error)),
+        let names = match own_uploads(&bucket)? {
+            Some(uploads) => names_in(&uploads)?,
+            None => Vec::new(),
         };
         let ids = names.iter().filter_map(|name| UploadId::parse(name.to_str()?).ok());
         let running = ids.filter_map(|id| Running::open(&bucket, &id).ok().flatten());

@@ -5,7 +5,8 @@
 //! repetitions, are files of their own, which are copied in when the upload is completed. So a part that was
 //! acknowledged is never written to again.
 //!
-//! What is known of an upload is in a directory of the bucket, `.kmsfs-uploads/ID`:
+//! What is known of an upload is in a directory of the bucket, `.kmsfs-uploads.UID/ID`, which is its user's alone.
+//! Nothing is believed of one that another user could have written to:
 //!
 //! | name | what |
 //! | --- | --- |
@@ -28,7 +29,7 @@ use crate::objects::encryption;
 use crate::puts::{Temporary, head_of, too_long};
 use crate::record::{DEFAULT_TYPE, NAME, Record};
 use crate::refusals;
-use crate::tree::{Bucket, Kind, Place, conflict, is_absent, is_gone, open_beneath, proc_path, status, status_at};
+use crate::tree::{Bucket, Kind, Place, conflict, is_absent, open_beneath, proc_path, status, status_at};
 use crate::{Done, Worker};
 use kmsfs_client::{attributes, numbered_name};
 use kmsfs_s3::answer::{ServerSideEncryption, Upload};
@@ -37,10 +38,11 @@ use kmsfs_s3::{
     Answer, ChecksumAlgorithm, ChecksumType, Code, Error, ObjectKey, PUT_PREFIX, UPLOADS_DIRECTORY, UploadId,
 };
 use kmsfs_sse::{Algorithm, Request};
-use rustix::fs::{AtFlags, Mode, OFlags, fchmod, fsync, mkdirat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -181,23 +183,44 @@ fn make_directory(bucket: &Bucket, id: &UploadId) -> Result<(OwnedFd, OwnedFd), 
     Err(Error::new(Code::SlowDown))
 }
 
-/// The bucket's directory of uploads, made where it is missing. Whoever may make objects in the bucket may make uploads
-/// in it, and nobody removes another user's.
+/// The name of a user's directory of uploads in a bucket.
+pub(crate) fn uploads_of(uid: u32) -> String {
+    format!("{UPLOADS_DIRECTORY}.{uid}")
+}
+
+fn own_name() -> String {
+    uploads_of(rustix::process::geteuid().as_raw())
+}
+
+/// The user's directory of uploads, if it is there.
+///
+/// # Errors
+/// `AccessDenied`: others could have made what is in it.
+fn own_uploads(bucket: &Bucket) -> Result<Option<OwnedFd>, Error> {
+    match open_private(bucket.dir(), &own_name()) {
+        Ok(Some(dir)) => Ok(Some(dir)),
+        Ok(None) => Err(Error::new(Code::AccessDenied)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(refusals::of_call(&error)),
+    }
+}
+
+/// Opens a directory that nobody but the user can have put anything in; `None` where that is not so. Who may write to
+/// the directory above can put any other there.
+fn open_private(above: impl AsFd, name: &str) -> io::Result<Option<OwnedFd>> {
+    let dir = open_beneath(above, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+    let status = status(&dir)?;
+    Ok((status.is_own() && status.mode & 0o022 == 0).then_some(dir))
+}
+
+/// The user's directory of uploads, made where it is missing.
 fn uploads_directory(bucket: &Bucket) -> Result<OwnedFd, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     for _ in 0..TRIES {
-        match open_beneath(bucket.dir(), Path::new(UPLOADS_DIRECTORY), flags, Mode::empty()) {
-            Ok(dir) => return Ok(dir),
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(refusals::of_call(&error)),
+        if let Some(dir) = own_uploads(bucket)? {
+            return Ok(dir);
         }
-        match mkdirat(bucket.dir(), UPLOADS_DIRECTORY, Mode::from_raw_mode(0o700)) {
-            Ok(()) => {
-                let above = status_at(bucket.dir(), OsStr::new("")).map_err(|error| refusals::of_call(&error))?;
-                let dir = open_made(bucket.dir(), UPLOADS_DIRECTORY)?;
-                fchmod(&dir, Mode::from_raw_mode(above.mode & 0o777 | 0o1700)).map_err(refusals::of_errno)?;
-                fsync(bucket.open()?).map_err(refusals::of_errno)?;
-            }
+        match mkdirat(bucket.dir(), own_name(), Mode::from_raw_mode(0o700)) {
+            Ok(()) => fsync(bucket.open()?).map_err(refusals::of_errno)?,
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(refusals::of_errno(errno)),
         }
@@ -205,25 +228,29 @@ fn uploads_directory(bucket: &Bucket) -> Result<OwnedFd, Error> {
     Err(Error::new(Code::SlowDown))
 }
 
+/// An id that was given out: no other text has the same number.
+fn is_given_out(id: &UploadId) -> bool {
+    let id = id.as_str();
+    id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// A directory that was made a moment ago.
 ///
 /// # Errors
-/// `AccessDenied`: somebody has put another user's there meanwhile.
+/// `AccessDenied`: somebody has put another one there meanwhile.
 fn open_made(above: impl AsFd, name: &str) -> Result<OwnedFd, Error> {
-    let dir = open_beneath(above, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
-    let dir = dir.map_err(|error| refusals::of_call(&error))?;
-    let status = status(&dir).map_err(|error| refusals::of_call(&error))?;
-    if status.is_own() { Ok(dir) } else { Err(Error::new(Code::AccessDenied)) }
+    let dir = open_private(above, name).map_err(|error| refusals::of_call(&error))?;
+    dir.ok_or_else(|| Error::new(Code::AccessDenied))
 }
 
 /// Between parts, which share it, and what ends the upload.
 pub(crate) fn lock(bucket: &Bucket, id: &UploadId, how: Mutual) -> Result<Lock, Error> {
-    bucket.lock(&format!("{UPLOADS_DIRECTORY}/{}", id.as_str()), how)
+    bucket.lock(&format!("{}/{}", own_name(), id.as_str()), how)
 }
 
 /// The lock of all who write parts in their place.
 fn writing(id: &UploadId) -> String {
-    format!("{UPLOADS_DIRECTORY}/{}/writing", id.as_str())
+    format!("{}/{}/writing", own_name(), id.as_str())
 }
 
 impl Running {
@@ -236,10 +263,13 @@ impl Running {
 
     /// `None` where there is none, or no more.
     fn open(bucket: &Bucket, id: &UploadId) -> Result<Option<Self>, Error> {
-        let path = format!("{UPLOADS_DIRECTORY}/{}", id.as_str());
-        let dir = match open_beneath(bucket.dir(), Path::new(&path), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-        {
-            Ok(dir) => dir,
+        if !is_given_out(id) {
+            return Ok(None);
+        }
+        let Some(uploads) = own_uploads(bucket)? else { return Ok(None) };
+        let dir = match open_private(&uploads, id.as_str()) {
+            Ok(Some(dir)) => dir,
+            Ok(None) => return Err(Error::new(Code::AccessDenied)),
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(refusals::of_call(&error)),
         };
@@ -258,7 +288,10 @@ impl Running {
     fn file(&self, bucket: &Bucket) -> Result<Option<Temporary>, Error> {
         let Some(place) = bucket.place(&self.state.key)? else { return Ok(None) };
         let name = self.file_name(&place);
-        match open_beneath(&place.dir, Path::new(&name), OFlags::RDWR | OFlags::DIRECT, Mode::empty()) {
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::NONBLOCK;
+        match open_beneath(&place.dir, Path::new(&name), flags, Mode::empty()) {
+            // Who may write to the key's directory can put another one there.
+            Ok(file) if !is_own_file(&file)? => Err(Error::new(Code::AccessDenied)),
             Ok(file) => Ok(Some(Temporary::of_upload(place, name, file))),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => {
@@ -293,13 +326,19 @@ impl Running {
         }
         fsync(&uploads).map_err(refusals::of_errno)?;
         // Unless there are others.
-        let _ = unlinkat(bucket.dir(), UPLOADS_DIRECTORY, AtFlags::REMOVEDIR);
+        let _ = unlinkat(bucket.dir(), own_name(), AtFlags::REMOVEDIR);
         Ok(())
     }
 
     fn names(&self) -> Result<Vec<OsString>, Error> {
         names_in(&self.dir)
     }
+}
+
+/// A regular file that belongs to the user.
+fn is_own_file(file: &OwnedFd) -> Result<bool, Error> {
+    let status = status(file).map_err(|error| refusals::of_call(&error))?;
+    Ok(status.kind == Kind::File && status.is_own())
 }
 
 fn names_in(dir: &OwnedFd) -> Result<Vec<OsString>, Error> {
@@ -313,10 +352,9 @@ fn names_in(dir: &OwnedFd) -> Result<Vec<OsString>, Error> {
     Ok(names)
 }
 
-/// Gives up the uploads that nobody has sent a part to for so long, as far as the user may.
+/// Gives up those of the user's uploads that no part was sent to for so long.
 fn sweep(bucket: &Bucket) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let Ok(uploads) = open_beneath(bucket.dir(), Path::new(UPLOADS_DIRECTORY), flags, Mode::empty()) else { return };
+    let Ok(Some(uploads)) = own_uploads(bucket) else { return };
     for name in names_in(&uploads).unwrap_or_default() {
         let is_old =
             status_at(&uploads, &name).is_ok_and(|there| there.kind == Kind::Directory && is_over(there.mtime));

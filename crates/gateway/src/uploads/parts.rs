@@ -1,6 +1,6 @@
 //! UploadPart and UploadPartCopy.
 
-use super::{Running, lock, no_such_upload, writing};
+use super::{Running, is_own_file, lock, no_such_upload, writing};
 use crate::copies::{Known, copy_and_sum};
 use crate::directories;
 use crate::locks::{Lock, Mutual};
@@ -302,21 +302,31 @@ impl PartRecord {
         let at = words.next()?;
         let at = match at.strip_prefix('@') {
             Some(offset) => At::Offset(offset.parse().ok()?),
-            None => At::File(at.to_owned()),
+            None => At::File(own_name(at)?.to_owned()),
         };
         Some(Self { etag, size, checksum, modified, at })
     }
 }
 
+/// Of the form that [`Running::own_file`] gives, and so no path.
+fn own_name(text: &str) -> Option<&str> {
+    let (number, rest) = text.split_once('.')?;
+    let is_number = number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_hex = rest.len() == 16 && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_number && is_hex).then_some(text)
+}
+
 /// A part's own file, for reading.
 pub(super) fn open_own(running: &Running, name: &str) -> Result<OwnedFd, Error> {
-    let flags = OFlags::RDONLY;
-    open_beneath(&running.dir, Path::new(name), flags, Mode::empty()).map_err(|error| {
-        match kmsfs_client::Head::of(&proc_path(&running.dir).join(name)) {
-            Ok(Err(refused)) => refusals::in_their_words(refused),
-            _ => refusals::of_call(&error),
-        }
-    })
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file =
+        open_beneath(&running.dir, Path::new(name), flags, Mode::empty()).map_err(
+            |error| match kmsfs_client::Head::of(&proc_path(&running.dir).join(name)) {
+                Ok(Err(refused)) => refusals::in_their_words(refused),
+                _ => refusals::of_call(&error),
+            },
+        )?;
+    if is_own_file(&file)? { Ok(file) } else { Err(Error::new(Code::AccessDenied)) }
 }
 
 #[cfg(test)]
@@ -339,6 +349,8 @@ mod tests {
         }
         assert_eq!(PartRecord::parse("2 ab 7 1 - @0"), None);
         assert_eq!(PartRecord::parse("1 ab 7"), None);
+        assert_eq!(PartRecord::parse("1 ab 7 1 - fifo"), None);
+        assert_eq!(PartRecord::parse("1 ab 7 1 - 00001/0123456789abcdef"), None);
     }
 
     #[test]
