@@ -3,7 +3,9 @@
 use crate::refusals;
 use crate::tree::proc_path;
 use kmsfs_s3::{Code, Error};
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::{pread, pwrite};
+use sha2::{Digest as _, Sha256};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,8 +13,11 @@ use std::time::{Duration, Instant};
 /// A lock is held for a few system calls. Who waits longer is told to come again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many bytes the file has: the secret that says which byte is whose lock.
+const SECRET: usize = 16;
+
 /// A file in memory whose bytes are the locks. Only processes that it was passed to can lock anything, so no other
-/// program can hold an upload up.
+/// program can hold an upload up. What is in it is a secret of theirs, so that nobody finds two keys with one lock.
 #[derive(Debug)]
 pub struct Locks(OwnedFd);
 
@@ -38,7 +43,12 @@ impl Locks {
     /// # Errors
     /// memfd_create(2) failed.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(memfd_create("kmsfs-locks", MemfdFlags::CLOEXEC)?))
+        let file = memfd_create("kmsfs-locks", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        if pwrite(&file, &kmsfs_crypto::random::bytes::<SECRET>(), 0)? != SECRET {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+        Ok(Self(file))
     }
 
     /// The same set in another process, which was passed the descriptor.
@@ -75,17 +85,24 @@ impl Locks {
     pub(crate) fn try_lock(&self, bucket: &str, key: &str, how: Mutual) -> Result<Option<Lock>, Error> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(proc_path(&self.0), flags, Mode::empty()).map_err(refusals::of_errno)?;
-        let locked = kmsfs_sys::try_lock_byte(file.as_fd(), place_of(bucket, key), how == Mutual::Exclusive);
+        let place = place_of(&self.secret()?, bucket, key);
+        let locked = kmsfs_sys::try_lock_byte(file.as_fd(), place, how == Mutual::Exclusive);
         Ok(locked.map_err(|error| refusals::of_call(&error))?.then_some(Lock { _file: file }))
+    }
+
+    fn secret(&self) -> Result<[u8; SECRET], Error> {
+        let mut secret = [0; SECRET];
+        match pread(&self.0, &mut secret, 0).map_err(refusals::of_errno)? {
+            SECRET => Ok(secret),
+            _ => Err(Error::new(Code::InternalError)),
+        }
     }
 }
 
-/// FNV-1a, which all processes have alike.
-fn place_of(bucket: &str, key: &str) -> u32 {
-    let bytes = bucket.bytes().chain([0]).chain(key.bytes());
-    let hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    (hash >> 32) as u32 ^ hash as u32
+/// One of the 2^63 bytes that a file can have; all processes find the same one.
+fn place_of(secret: &[u8; SECRET], bucket: &str, key: &str) -> u64 {
+    let hash = Sha256::new().chain_update(secret).chain_update(bucket).chain_update([0]).chain_update(key).finalize();
+    hash.iter().take(8).fold(0, |place, byte| place << 8 | u64::from(*byte)) >> 1
 }
 
 #[cfg(test)]
@@ -98,7 +115,7 @@ mod tests {
         let theirs = Locks::of(ours.descriptor().try_clone_to_owned().unwrap());
         let held = ours.lock("bucket", "key", Mutual::Exclusive).unwrap();
         let file = rustix::fs::open(proc_path(theirs.descriptor()), OFlags::RDWR, Mode::empty()).unwrap();
-        let place = place_of("bucket", "key");
+        let place = place_of(&ours.secret().unwrap(), "bucket", "key");
         assert!(!kmsfs_sys::try_lock_byte(file.as_fd(), place, false).unwrap());
         drop(theirs.lock("bucket", "another", Mutual::Exclusive).unwrap());
         drop(held);
@@ -109,6 +126,16 @@ mod tests {
 
     #[test]
     fn a_key_is_no_part_of_its_buckets_name() {
-        assert_ne!(place_of("ab", "c"), place_of("a", "bc"));
+        let secret = [7; SECRET];
+        assert_ne!(place_of(&secret, "ab", "c"), place_of(&secret, "a", "bc"));
+    }
+
+    #[test]
+    fn which_keys_share_a_lock_is_a_secret_that_nobody_changes() {
+        let (one, other) = (Locks::new().unwrap(), Locks::new().unwrap());
+        let places = [&one, &other].map(|locks| place_of(&locks.secret().unwrap(), "bucket", "key"));
+        assert_ne!(places[0], places[1]);
+        assert_eq!(pwrite(&one.0, &[0; SECRET], 0).unwrap_err(), rustix::io::Errno::PERM);
+        assert_eq!(rustix::fs::ftruncate(&one.0, 0).unwrap_err(), rustix::io::Errno::PERM);
     }
 }

@@ -29,6 +29,8 @@ impl Worker {
 
     pub(crate) fn put_object_tags(&self, bucket: &BucketName, key: &ObjectKey, tags: &Tags) -> Result<Done, Error> {
         let bucket = self.tree.bucket(bucket)?;
+        // Nobody holds up others on a key that may not be looked at.
+        Recorded::of(&bucket, key)?;
         let _lock = bucket.lock(key.as_str(), Mutual::Exclusive)?;
         let recorded = Recorded::of(&bucket, key)?;
         if recorded.record.tags != *tags {
@@ -76,7 +78,7 @@ impl Recorded {
         };
         written.map_err(|error| too_long(&error))?;
         // Where the key refuses to open the object, it becomes durable with the next commit of the file system below.
-        match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        match rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => fsync(file).map_err(refusals::of_errno),
             Err(_) => Ok(()),
         }

@@ -155,14 +155,14 @@ pub fn take_turns_as_everybody() {
 ///
 /// # Errors
 ///
-/// fcntl(2) failed for another reason than that another lock is there.
-pub fn try_lock_byte(fd: BorrowedFd<'_>, offset: u32, exclusive: bool) -> io::Result<bool> {
+/// fcntl(2) failed for another reason than that another lock is there, or a file cannot have that many bytes.
+pub fn try_lock_byte(fd: BorrowedFd<'_>, offset: u64, exclusive: bool) -> io::Result<bool> {
     let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
     // SAFETY: all-zero is a value of this structure of numbers.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
-    lock.l_start = libc::off_t::from(offset);
+    lock.l_start = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     lock.l_len = 1;
     // SAFETY: the descriptor is open as long as it is borrowed, and the structure lives during the call.
     if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
