@@ -137,7 +137,9 @@ async fn whole(incoming: &mut Incoming) -> Result<Vec<u8>, Error> {
         if batch.is_empty() {
             break;
         }
-        batch.iter().for_each(|piece| body.extend_from_slice(piece));
+        for piece in batch {
+            body.extend_from_slice(&piece);
+        }
     }
     Ok(body)
 }
