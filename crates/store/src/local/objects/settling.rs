@@ -207,13 +207,17 @@ mod tests {
     fn who_must_not_wait_for_what_an_opener_waits_for_is_refused() {
         let numbers = Numbers::default();
         let opening = numbers.open(5).unwrap();
-        let open = |most| waits::within(most, || numbers.open(5).map(drop));
+        // By others: a thread opens one inode at a time.
+        let elsewhere = |most, act: &(dyn Fn() -> std::result::Result<(), WouldWait> + Sync)| {
+            std::thread::scope(|scope| scope.spawn(|| waits::within(most, act)).join().unwrap())
+        };
+        let open = |most| elsewhere(most, &|| numbers.open(5).map(drop));
         let ((), _) = opening.ask(|| {
             assert_eq!([Waits::Nothing, Waits::Disk].map(open), [Err(WouldWait(Waits::Kms)); 2]);
         });
         opening.waits_for(Waits::Disk).unwrap();
         assert_eq!(open(Waits::Nothing), Err(WouldWait(Waits::Disk)));
-        let settled = waits::within(Waits::Nothing, || numbers.settle(5).map(drop));
+        let settled = elsewhere(Waits::Nothing, &|| numbers.settle(5).map(drop));
         assert_eq!(settled, Err(WouldWait(Waits::Disk)));
         drop(opening);
         assert_eq!(open(Waits::Nothing), Ok(()));
