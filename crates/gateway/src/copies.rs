@@ -1,16 +1,16 @@
 //! CopyObject: inside the mount where what is known of the source holds for the copy too, else through this process,
 //! which finds it out.
 
+use crate::etags::md5_etag;
 use crate::objects::Found;
 use crate::puts::{Temporary, check_condition, head_of, put_marker};
 use crate::record::{Content, DEFAULT_TYPE, Record, shown_etag};
 use crate::refusals;
-use crate::sums::Summing;
 use crate::tree::{Status, proc_path};
 use crate::{Done, Worker};
 use kmsfs_client::Head;
 use kmsfs_s3::operation::CopyObject;
-use kmsfs_s3::{Answer, Checksum, ChecksumAlgorithm, ChecksumType, Error};
+use kmsfs_s3::{Answer, Checksum, ChecksumAlgorithm, ChecksumType, Error, Summing};
 use kmsfs_sse::Algorithm;
 use md5::{Digest as _, Md5};
 use rustix::fs::{copy_file_range, ftruncate, seek};
@@ -145,7 +145,7 @@ pub(crate) fn copy_and_sum(
         at += read as u64;
     }
     let checksum = algorithm.zip(summing).map(|(algorithm, summing)| Checksum::of_bytes(algorithm, summing.finish()));
-    Ok((Known { md5: Some(crate::sums::md5_etag(md5)), checksum }, at - range.start))
+    Ok((Known { md5: Some(md5_etag(md5)), checksum }, at - range.start))
 }
 
 fn write_all(to: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Error> {

@@ -15,7 +15,6 @@ pub mod authority;
 mod body;
 mod calls;
 mod connections;
-mod digests;
 mod front;
 mod receiving;
 mod s3;

@@ -1,10 +1,10 @@
 //! Bodies of requests: decoded, compared with all that was said of them, and put where they belong.
 
-use crate::digests::{ContentMd5, Summing};
 use bytes::Bytes;
 use kmsfs_gateway::Body as Received;
-use kmsfs_s3::{Checksum, ChecksumAlgorithm, Code, Error, ExpectedChecksum};
+use kmsfs_s3::{Checksum, ChecksumAlgorithm, Code, Error, ExpectedChecksum, Summing};
 use kmsfs_sigv4::{Body, Event};
+use md5::{Digest as _, Md5};
 use rustix::io::retry_on_intr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,14 +28,14 @@ pub(crate) struct Checked {
     expected: Option<ExpectedChecksum>,
     summing: Summing,
     content_md5: Option<[u8; 16]>,
-    md5: Option<ContentMd5>,
+    md5: Option<Md5>,
 }
 
 impl Checked {
     pub(crate) fn new(body: Body, expected: Expected) -> Self {
         let Expected { checksum: expected, content_md5, wants_md5 } = expected;
         let algorithm = expected.as_ref().map_or(BY_DEFAULT, ExpectedChecksum::algorithm);
-        let md5 = (wants_md5 || content_md5.is_some()).then(ContentMd5::default);
+        let md5 = (wants_md5 || content_md5.is_some()).then(Md5::new);
         Self { body, expected, summing: Summing::new(algorithm), content_md5, md5 }
     }
 
@@ -65,7 +65,7 @@ impl Checked {
     /// What was sent is not what was signed or announced.
     pub(crate) fn finish(self) -> Result<Received, Error> {
         let complete = self.body.finish()?;
-        let md5 = self.md5.map(ContentMd5::finish);
+        let md5 = self.md5.map(|md5| md5.finalize().into());
         if self.content_md5.is_some() && self.content_md5 != md5 {
             return Err(Error::new(Code::BadDigest));
         }

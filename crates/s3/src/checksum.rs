@@ -1,4 +1,4 @@
-//! Checksums of objects by S3's names. They are computed elsewhere.
+//! Checksums of objects by S3's names.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

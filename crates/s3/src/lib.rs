@@ -2,7 +2,7 @@
 //!
 //! A request is one of the [`Operation`]s, whose fields are checked when they are made; whoever does it has an
 //! [`Answer`] to it, or an [`Error`] with S3's code, message and elements. Nothing here reads a clock, a file or a
-//! socket, and the bytes of objects do not pass through here. All types go through serde in a form that is not
+//! socket; of the bytes of objects only checksums are computed here ([`Summing`]). All types go through serde in a form that is not
 //! self-describing (bincode), since the process that reads HTTP is another one than the process that opens files.
 //!
 //! Rules and messages are those of the Amazon S3 API Reference, and where that says nothing those of recorded answers
@@ -26,6 +26,7 @@ mod request;
 mod response;
 mod rfc2047;
 mod route;
+mod summing;
 mod tags;
 mod timestamp;
 mod token;
@@ -44,6 +45,7 @@ pub use range::Range;
 pub use request::{Endpoint, Request};
 pub use response::{Body, DECLARATION, Response, Server, refusal, response};
 pub use route::{Document, Route, route};
+pub use summing::{Summing, checksum_of_parts};
 pub use tags::Tags;
 pub use timestamp::Timestamp;
 pub use upload_id::UploadId;

@@ -3,19 +3,19 @@
 use super::parts::{At, PartRecord, SMALLEST, open_own};
 use super::{Running, lock, no_such_upload, writing};
 use crate::copies::copy_inside;
+use crate::etags::etag_of_parts;
 use crate::locks::{Lock, Mutual};
 use crate::objects::Found;
 use crate::parts::PartList;
 use crate::puts::{Temporary, check_condition};
 use crate::record::{Content, Record};
 use crate::refusals;
-use crate::sums;
 use crate::tree::{Bucket, Status, proc_path, status};
 use crate::{Done, Worker};
 use kmsfs_client::Head;
 use kmsfs_s3::answer::Written;
 use kmsfs_s3::operation::{CompleteMultipartUpload, CompletedPart};
-use kmsfs_s3::{Answer, Checksum, ChecksumAlgorithm, ChecksumType, Code, ETag, Error};
+use kmsfs_s3::{Answer, Checksum, ChecksumAlgorithm, ChecksumType, Code, ETag, Error, checksum_of_parts};
 use rustix::fs::ftruncate;
 use std::os::fd::OwnedFd;
 
@@ -72,7 +72,7 @@ impl Worker {
         let record = Record::of(&proc_path(&file.file)).map_err(|error| refusals::of_call(&error))?;
         let (assembled, nobody_writes) = assemble(&bucket, &running, file, &all, &chosen)?;
         ftruncate(&assembled.file, size).map_err(refusals::of_errno)?;
-        let etag = sums::etag_of_parts(chosen.iter().map(|part| part.record.etag.as_str()));
+        let etag = etag_of_parts(chosen.iter().map(|part| part.record.etag.as_str()));
         let content = |head: &Head, status: &Status| {
             let mut content = Content::new(&head.stored.etag, status, etag, checksum.as_ref());
             content.parts = Some(part_list(&chosen));
@@ -157,7 +157,7 @@ fn check(
         )));
     }
     let parts: Vec<_> = chosen.iter().map(|part| (part.record.checksum.clone(), part.record.size)).collect();
-    let checksum = sums::of_parts(algorithm, kind, &parts);
+    let checksum = checksum_of_parts(algorithm, kind, &parts);
     let is_right = match (&of.checksum, &checksum) {
         (Some(provided), Some(computed)) => {
             provided.algorithm == computed.algorithm && provided.value == computed.value
