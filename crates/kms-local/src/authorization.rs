@@ -8,7 +8,7 @@ use kmsfs_kms::api::Grant;
 use kmsfs_kms::api::KeyManager;
 use kmsfs_kms::policy::{self, Decision, Judgement, Known, Policy, Request, aws_s3_policy, default_policy};
 use kmsfs_kms::{Caller, Code, EncryptionContext, Error, Principal};
-use parking_lot::RwLock;
+use kmsfs_locks::{RwLock, ranks};
 use std::collections::HashMap;
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -52,7 +52,7 @@ impl<'a> Ask<'a> {
 
 /// Policies and grants of one generation of the keyring, each read when it is first needed.
 #[derive(Default)]
-pub struct Rules(RwLock<HashMap<[u8; 16], Arc<KeyRules>>>);
+pub struct Rules(RwLock<ranks::KeyRules, HashMap<[u8; 16], Arc<KeyRules>>>);
 
 pub struct KeyRules {
     policy: Result<Policy, Error>,

@@ -17,7 +17,7 @@ use kmsfs_kms::KmsCalls;
 use kmsfs_kms::api::KeyState;
 use kmsfs_kms::audit::Done;
 use kmsfs_kms::{Code, EncryptionContext, Error, Kms, Principal};
-use parking_lot::{Mutex, RwLock};
+use kmsfs_locks::{Mutex, RwLock, ranks};
 use state::State;
 use std::collections::HashMap;
 use std::path::Path;
@@ -37,14 +37,14 @@ pub struct LocalKms {
     keyring: Keyring,
     clock: Clock,
     pub(super) directory: Directory,
-    state: RwLock<State>,
-    looked: Mutex<Instant>,
+    state: RwLock<ranks::KeyringContents, State>,
+    looked: Mutex<ranks::KeyringLooked, Instant>,
     /// Held from reading the keyring until its contents are in `state`, so that older contents never replace newer.
-    reloading: Mutex<()>,
+    reloading: Mutex<ranks::KeyringReloading, ()>,
     calls: Calls,
     /// Something is due and could not be done; it has been said.
     overdue: AtomicBool,
-    done: Mutex<Vec<Done>>,
+    done: Mutex<ranks::KmsDone, Vec<Done>>,
 }
 
 #[derive(Default)]

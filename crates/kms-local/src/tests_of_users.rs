@@ -6,8 +6,8 @@ use super::users::{LIFETIME, User, UserDatabase};
 use super::{Ask, LocalKms};
 use kmsfs_kms::api::GrantRequest;
 use kmsfs_kms::{Caller, Code, Error, Kms, Operation, Principal};
+use kmsfs_locks::{Mutex, ranks};
 use nix::errno::Errno;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ type Known = BTreeMap<String, (u32, Vec<u32>)>;
 
 /// Users by name, each with its number and groups; the group 7 has the name `g7`.
 pub struct Users {
-    known: Mutex<Result<Known, Errno>>,
+    known: Mutex<ranks::InTests, Result<Known, Errno>>,
     asked: AtomicUsize,
 }
 

@@ -1,8 +1,8 @@
 //! The user database of the machine, behind one small interface: it may be asked by another process.
 
+use kmsfs_locks::{Mutex, ranks};
 use nix::errno::Errno;
 use nix::unistd::{self, Gid, Group, Uid, getgrouplist};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -106,7 +106,7 @@ impl UserDatabase for CachedUsers {
 }
 
 /// Answers for a limited time, limited in number.
-pub(super) struct Kept<K, V>(Mutex<HashMap<K, (Instant, V)>>);
+pub(super) struct Kept<K, V>(Mutex<ranks::UserEntries, HashMap<K, (Instant, V)>>);
 
 /// Answers of each kind that are kept: the quota of a key's grants and some more.
 const KEPT: usize = 1 << 16;

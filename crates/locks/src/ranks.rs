@@ -147,6 +147,29 @@ ranks! {
     /// One bucket key, or the want of it: whoever makes it, or has the KMS decrypt it, holds it meanwhile.
     BucketKey,
 
+    // ---- the KMS of this machine, and the audit trail of any KMS: below bucket keys, which are held while it is asked
+
+    /// The keyring is being read again, so that what was read earlier never replaces what was read later.
+    KeyringReloading,
+    /// The root key that a keyring is unlocked with, and its slot. slots.json is read under it.
+    KeyringSession,
+    /// What was read of the keyring last, and the key materials that were unwrapped.
+    KeyringContents,
+    /// Policies and grants of one generation of the keyring.
+    KeyRules,
+    /// Sectors of `shred` that a change has filled. Which are free is read under it.
+    ShredSectors,
+    /// When the keyring's file was looked at last.
+    KeyringLooked,
+    /// What the KMS did by itself and nobody has recorded yet.
+    KmsDone,
+    /// Users and groups that the user database was asked for.
+    UserEntries,
+    /// Whom a key was refused without a call, each recorded once.
+    AuditRefused,
+    /// The end of the audit trail. A record is written under it.
+    AuditTrail,
+
     // ---- what is behind turns, and taken when one ends, whatever else is held then
 
     /// Behind `InodeHeld`.
@@ -158,6 +181,8 @@ ranks! {
 
     /// Of a process: a mode of the backing file system's is another for a moment.
     Modes,
+    /// What tests keep beside what they test, and nothing is taken under.
+    InTests,
 }
 
 /// What a thread may hold while it asks the KMS, which may be far away: nothing that anybody waits for who wants

@@ -4,7 +4,7 @@ use crate::local::{LocalKms, Moment};
 use crate::{KeyringParameters, Unlock};
 use kmsfs_kms::api::{KeyMetadata, NewKey, PageRequest};
 use kmsfs_kms::{Caller, Code, Error, Principal};
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub const CALLER: Principal = Principal::Process(Caller { uid: 0, gid: 0, pid: 1
 
 /// A time that is set.
 #[derive(Clone)]
-pub struct SetClock(Arc<Mutex<Moment>>);
+pub struct SetClock(Arc<Mutex<ranks::InTests, Moment>>);
 
 impl SetClock {
     /// Time goes by, on both clocks. Days.

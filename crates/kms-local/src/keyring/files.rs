@@ -12,9 +12,9 @@ use super::slot::Unlock;
 use super::slots::{NewSlot, Slots};
 use kmsfs_crypto::passphrase::Cost;
 use kmsfs_crypto::{SecretKey, sealed};
+use kmsfs_locks::{RwLock, ranks};
 use kmsfs_sys::private::Access;
 use kmsfs_witness::Watch;
-use parking_lot::RwLock;
 use rustix::fs::FlockOperation;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -35,7 +35,7 @@ const HEADER: usize = 10;
 /// A keyring that has been unlocked.
 pub struct Keyring {
     pub(super) dir: PathBuf,
-    pub(super) session: RwLock<Session>,
+    pub(super) session: RwLock<ranks::KeyringSession, Session>,
     pub(super) seen: Seen,
 }
 

@@ -150,8 +150,8 @@ mod tests {
     use crate::KeyringParameters;
     use kmsfs_crypto::SecretKey;
     use kmsfs_crypto::passphrase::Cost;
+    use kmsfs_locks::{Mutex, ranks};
     use kmsfs_witness::Witness;
-    use parking_lot::Mutex;
     use std::fs;
     use std::io;
     use std::path::Path;
@@ -160,7 +160,7 @@ mod tests {
     const STORE: [u8; 16] = [1; 16];
 
     #[derive(Debug, Default)]
-    struct Memory(Mutex<Option<Vec<u8>>>);
+    struct Memory(Mutex<ranks::InTests, Option<Vec<u8>>>);
 
     impl Witness for Memory {
         fn read(&self) -> io::Result<Option<Vec<u8>>> {

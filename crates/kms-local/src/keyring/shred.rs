@@ -6,8 +6,8 @@ use super::OpenError;
 use super::files::replace;
 use super::private::{open_private, read_private};
 use kmsfs_crypto::{SecretKey, wiped};
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sys::private::Access;
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -31,7 +31,7 @@ pub type Sector = u32;
 pub struct Wrapping {
     root: Arc<SecretKey>,
     source: Source,
-    new: Mutex<New>,
+    new: Mutex<ranks::ShredSectors, New>,
 }
 
 /// Boxed, so that moving it leaves no copy.

@@ -5,7 +5,7 @@ use super::{AuditLog, Event, RecordSource};
 use crate::api::{Answer, Request, Service};
 use crate::{AccessKeyId, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal, iam};
 use kmsfs_crypto::SecretKey;
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Audited<K: ?Sized> {
     log: AuditLog,
     account: String,
     region: String,
-    refused: Mutex<Refused>,
+    refused: Mutex<ranks::AuditRefused, Refused>,
 }
 
 /// Whom a key was refused that is in memory, since keys were changed last.

@@ -17,7 +17,7 @@ use crate::{Code, Error, Principal};
 use chain::Loss;
 use file::FileSink;
 use kmsfs_crypto::ChainKey;
-use parking_lot::Mutex;
+use kmsfs_locks::{Mutex, ranks};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub enum WhenFull {
 pub struct AuditLog {
     key: ChainKey,
     when_full: WhenFull,
-    state: Mutex<State>,
+    state: Mutex<ranks::AuditTrail, State>,
     /// Known without `state`, which others have while they wait.
     may_wait: bool,
 }
