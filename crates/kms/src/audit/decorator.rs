@@ -96,6 +96,30 @@ impl<K: ?Sized> Audited<K> {
         }
     }
 
+    /// A call that is made directly, and not if it could not be recorded. `told` is what the record says beside who
+    /// asked and how it was refused.
+    fn direct<'a, A, E: From<Error>>(
+        &'a self,
+        caller: &'a Principal,
+        ask: impl FnOnce() -> Result<A, E>,
+        told: impl FnOnce(Option<&A>) -> Event<'a>,
+    ) -> Result<A, E>
+    where
+        for<'e> Refusal<'e>: From<&'e E>,
+    {
+        self.log.reserve()?;
+        let answer = ask();
+        let identity = self.source.identity(caller);
+        self.log.record(&Event {
+            caller: Some((caller, &identity)),
+            error: answer.as_ref().err().map(Refusal::from),
+            ..told(answer.as_ref().ok())
+        })?;
+        self.record_done();
+        self.log.sync();
+        answer
+    }
+
     /// What KMS did by itself: it cannot be taken back, so that it is said here if it cannot be recorded.
     fn record_done(&self) {
         for (name, key_arn) in self.source.take_done() {
@@ -118,48 +142,35 @@ impl<K: ?Sized> Audited<K> {
     }
 }
 
-/// A direct call, which is not made if it could not be recorded.
 impl<K: Service + ?Sized> Service for Audited<K> {
     fn call(&self, request: &Request, caller: &Principal) -> Result<Answer, Error> {
-        self.log.reserve()?;
-        let answer = self.kms.call(request, caller);
-        let identity = self.source.identity(caller);
-        let (answered, parameters) = (answer.as_ref().ok(), request.parameters());
-        let asked = || parameters["keyId"].as_str().or_else(|| parameters["targetKeyId"].as_str());
-        let key_id = answered.and_then(Answer::key_arn).or_else(asked);
-        self.log.record(&Event {
-            caller: Some((caller, &identity)),
-            response: answered.map_or(Value::Null, |answered| response(request, answered)),
-            key_arn: key_id.and_then(|key_id| self.source.arn_of(key_id)),
-            parameters: parameters.clone(),
-            material_id: answered.and_then(Answer::material_id).map(str::to_owned),
-            error: answer.as_ref().err().map(Refusal::from),
-            ..self.event(request.name())
-        })?;
-        self.record_done();
-        self.log.sync();
-        answer
+        let ask = || self.kms.call(request, caller);
+        self.direct(caller, ask, |answered| {
+            let parameters = request.parameters();
+            let asked = || parameters["keyId"].as_str().or_else(|| parameters["targetKeyId"].as_str());
+            let key_id = answered.and_then(Answer::key_arn).or_else(asked);
+            Event {
+                response: answered.map_or(Value::Null, |answered| response(request, answered)),
+                key_arn: key_id.and_then(|key_id| self.source.arn_of(key_id)),
+                material_id: answered.and_then(Answer::material_id).map(str::to_owned),
+                parameters,
+                ..self.event(request.name())
+            }
+        })
     }
 }
 
-/// As a direct call of the KMS is. IAM is one for all regions, and says the first of them.
+/// IAM is one for all regions, and says the first of them.
 impl<K: iam::Service + ?Sized> iam::Service for Audited<K> {
     fn call(&self, request: &iam::Request, caller: &Principal) -> Result<iam::Answer, iam::Error> {
-        self.log.reserve()?;
-        let answer = self.kms.call(request, caller);
-        let identity = self.source.identity(caller);
-        self.log.record(&Event {
+        let ask = || self.kms.call(request, caller);
+        self.direct(caller, ask, |answered| Event {
             source: Source::Iam,
             region: "us-east-1",
-            caller: Some((caller, &identity)),
             parameters: request.parameters(),
-            response: answer.as_ref().map_or(Value::Null, iam::Answer::response_elements),
-            error: answer.as_ref().err().map(Refusal::from),
+            response: answered.map_or(Value::Null, iam::Answer::response_elements),
             ..self.event(request.name())
-        })?;
-        self.record_done();
-        self.log.sync();
-        answer
+        })
     }
 }
 
