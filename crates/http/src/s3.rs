@@ -5,10 +5,11 @@ use crate::body::{Content, Outgoing};
 use crate::receiving::Incoming;
 use crate::service::{Known, Peer, Service};
 use crate::upload::{Checked, Expected, Upload};
-use crate::workers::Worker;
+use crate::workers::{Begun, Worker};
 use hyper::Response;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
+use kmsfs_gateway::Body as Received;
 use kmsfs_s3::{Answer, Body, Code, Document, Error, Operation, Route, Server, response, route};
 use kmsfs_sigv4::{Endpoint, prepare};
 use std::ops::Range;
@@ -77,7 +78,8 @@ async fn perform(worker: &Worker, operation: Operation, known: &mut Known) -> Re
     Ok((operation, done))
 }
 
-/// An operation with a body. Whatever goes wrong on the way, and if the client goes, nothing is left of it.
+/// An operation with a body. Whatever goes wrong on the way, and if the client goes, nothing is left of it. A refusal is
+/// answered after that.
 async fn put(
     worker: &Arc<Worker>,
     operation: Operation,
@@ -90,21 +92,41 @@ async fn put(
         Operation::UploadPart(part) => (part.checksum.clone(), part.content_md5),
         _ => (None, None),
     };
-    let (mut begun, file) = worker.begin(operation).await?;
+    let (begun, file) = worker.begin(operation).await?;
     let checked = Checked::new(body, Expected { checksum, content_md5, wants_md5: begun.wants_md5 });
-    let mut upload = Upload::new(checked, file, length);
-    loop {
-        let batch = incoming.batch().await?;
-        if batch.is_empty() {
-            break;
+    match receive(begun, Upload::new(checked, file, length), incoming).await? {
+        (begun, Ok(received)) => begun.finish(received).await,
+        (begun, Err(refusal)) => {
+            // Whoever is refused finds nothing of it left.
+            begun.abandon().await;
+            Err(refusal)
         }
-        // The upload goes along, so that it is abandoned after the last write, wherever that is when the client goes.
-        let taken = spawn_blocking(move || upload.take(&batch).map(|()| (begun, upload))).await;
-        (begun, upload) = taken.map_err(|_| Error::new(Code::InternalError))??;
     }
-    let received = spawn_blocking(move || upload.finish().map(|received| (begun, received))).await;
-    let (begun, received) = received.map_err(|_| Error::new(Code::InternalError))??;
-    begun.finish(received).await
+}
+
+/// Puts the body where it belongs. The upload goes along, so that it is abandoned after the last write, wherever that is
+/// when the client goes.
+async fn receive(
+    mut begun: Begun,
+    mut upload: Upload,
+    incoming: &mut Incoming,
+) -> Result<(Begun, Result<Received, Error>), Error> {
+    let lost = |_| Error::new(Code::InternalError);
+    loop {
+        let batch = match incoming.batch().await {
+            Ok(batch) if batch.is_empty() => break,
+            Ok(batch) => batch,
+            Err(error) => return Ok((begun, Err(error))),
+        };
+        let taking = spawn_blocking(move || (begun, upload.take(&batch).map(|()| upload)));
+        let (still_begun, taken) = taking.await.map_err(lost)?;
+        begun = still_begun;
+        match taken {
+            Ok(more) => upload = more,
+            Err(error) => return Ok((begun, Err(error))),
+        }
+    }
+    spawn_blocking(move || (begun, upload.finish())).await.map_err(lost)
 }
 
 /// A body that says what is to be done.

@@ -149,6 +149,13 @@ impl Begun {
             _ => Err(out_of_turn()),
         }
     }
+
+    /// Returns when nothing is left of it, or the worker has gone, which comes to the same.
+    pub(crate) async fn abandon(mut self) {
+        if let Some(upload) = self.upload.take() {
+            let _ = self.worker.ask(Request::Abandon { upload }).await;
+        }
+    }
 }
 
 impl Drop for Begun {
