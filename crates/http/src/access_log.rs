@@ -33,7 +33,8 @@ pub(crate) struct Entry {
     /// The line up to the status.
     beginning: String,
     status: u16,
-    error: Option<String>,
+    /// The code of a refusal.
+    pub(crate) error: Option<String>,
     /// Bytes of the answer's body so far.
     pub(crate) sent: u64,
     /// All bytes of the object.

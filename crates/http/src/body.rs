@@ -1,6 +1,7 @@
 //! Bodies of answers: what is there, or what a descriptor has, read piece by piece as the client takes it.
 
 use crate::access_log::Entry;
+use crate::late::Late;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use rustix::io::retry_on_intr;
@@ -29,6 +30,8 @@ enum What {
     Whole(Bytes),
     /// Content of an object.
     Content(Content),
+    /// A document whose end is not known yet.
+    Late(Late),
 }
 
 impl Outgoing {
@@ -44,11 +47,16 @@ impl Outgoing {
         Self { what: What::Content(content), entry: None }
     }
 
-    /// Bytes that are still to be sent.
-    fn left(&self) -> u64 {
+    pub(crate) fn late(late: Late) -> Self {
+        Self { what: What::Late(late), entry: None }
+    }
+
+    /// Bytes that are still to be sent, if that is known.
+    fn left(&self) -> Option<u64> {
         match &self.what {
-            What::Whole(bytes) => bytes.len() as u64,
-            What::Content(content) => content.left(),
+            What::Whole(bytes) => Some(bytes.len() as u64),
+            What::Content(content) => Some(content.left()),
+            What::Late(late) => late.has_ended().then_some(0),
         }
     }
 
@@ -57,6 +65,7 @@ impl Outgoing {
             What::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             What::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
             What::Content(content) => content.poll_bytes(cx),
+            What::Late(late) => late.poll_bytes(cx),
         }
     }
 }
@@ -152,17 +161,21 @@ impl Body for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let bytes = ready!(self.poll_bytes(cx));
-        if let (Some(Ok(bytes)), Some(entry)) = (&bytes, &mut self.entry) {
+        let Self { what, entry } = &mut *self;
+        if let (Some(Ok(bytes)), Some(entry)) = (&bytes, entry) {
             entry.sent += bytes.len() as u64;
+            if let What::Late(late) = what {
+                entry.error = late.refused.take();
+            }
         }
         Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left() == 0
+        self.left() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left())
+        self.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

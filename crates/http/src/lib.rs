@@ -16,6 +16,7 @@ mod body;
 mod calls;
 mod connections;
 mod front;
+mod late;
 mod receiving;
 mod s3;
 mod service;

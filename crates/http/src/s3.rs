@@ -2,6 +2,7 @@
 
 use crate::answers;
 use crate::body::{Content, Outgoing};
+use crate::late::{self, Performed, Telling};
 use crate::receiving::Incoming;
 use crate::service::{Known, Peer, Service};
 use crate::upload::{Checked, Expected, Upload};
@@ -18,15 +19,12 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 
-/// What an operation came to, and the descriptor of its content.
-type Done = (Answer, Option<OwnedFd>);
-
 /// Does what is asked for. What it is stands in `known` as soon as that is known.
 pub(crate) async fn answer(
     service: &Service,
     head: &Parts,
     incoming: &mut Incoming,
-    peer: Peer,
+    (peer, request_id): (Peer, &str),
     known: &mut Known,
 ) -> Result<Response<Outgoing>, Error> {
     Incoming::check(head)?;
@@ -48,34 +46,38 @@ pub(crate) async fn answer(
     let routed = route(&request, &service.endpoint)?;
     let worker = service.worker(&signer).await?;
     let body = verified.into_body();
-    let (operation, (answer, file)) = match routed {
-        Route::Operation(operation) if operation.content_length().is_some() => {
-            known.operation = Some((*operation).clone());
-            let answer = put(&worker, (*operation).clone(), body, incoming).await?;
-            (*operation, (answer, None))
+    let (operation, body) = match routed {
+        Route::Operation(operation) => (*operation, Some(body)),
+        Route::Document(document) => (read(document, body, incoming).await?, None),
+    };
+    known.operation = Some(operation.clone());
+    let scheme = if peer.secure { "https" } else { "http" };
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let url = format!("{scheme}://{host}");
+    let (answer, file) = match body {
+        Some(body) if operation.content_length().is_some() => {
+            (put(&worker, operation.clone(), body, incoming).await?, None)
         }
-        Route::Operation(operation) => perform(&worker, *operation, known).await?,
-        Route::Document(document) => perform(&worker, read(document, body, incoming).await?, known).await?,
+        _ if late::may_take_long(&operation) => {
+            let (region, request_id) = (service.endpoint.region.clone(), request_id.to_owned());
+            let (operation, url, host_id) = (operation.clone(), url.clone(), service.host_id.clone());
+            match late::perform(&worker, Telling { operation, region, url, request_id, host_id }).await? {
+                Performed::Early(answer, file) => (answer, file),
+                Performed::Late(response) => return Ok(response),
+            }
+        }
+        _ => worker.perform(operation.clone()).await?,
     };
     known.object_size = match &answer {
         Answer::Object(object) => Some(object.size),
         _ => operation.content_length(),
     };
-    let scheme = if peer.secure { "https" } else { "http" };
-    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let url = format!("{scheme}://{host}");
     let response = response(&operation, &answer, Server { region: &service.endpoint.region, url: &url })?;
     let content = match (&response.body, file) {
         (Body::Object { offset, length }, Some(file)) => Some(content(file, *offset..*offset + *length).await?),
         _ => None,
     };
     Ok(answers::to_http(response, content, &head.method))
-}
-
-async fn perform(worker: &Worker, operation: Operation, known: &mut Known) -> Result<(Operation, Done), Error> {
-    known.operation = Some(operation.clone());
-    let done = worker.perform(operation.clone()).await?;
-    Ok((operation, done))
 }
 
 /// An operation with a body. Whatever goes wrong on the way, and if the client goes, nothing is left of it. A refusal is

@@ -36,7 +36,7 @@ pub(crate) struct Service {
     workers: Workers,
     pub(crate) endpoint: Endpoint,
     /// `x-amz-id-2`: which process answered.
-    host_id: String,
+    pub(crate) host_id: String,
     access_log: Option<Arc<AccessLog>>,
 }
 
@@ -62,7 +62,7 @@ impl Service {
         let mut body = Incoming::new(&head, body);
         let mut known = Known::default();
         let answered = match Called::of(&head) {
-            None => s3::answer(&self, &head, &mut body, peer, &mut known).await,
+            None => s3::answer(&self, &head, &mut body, (peer, &request_id), &mut known).await,
             Some(called) => calls::answer(&self, called, &head, &mut body, (peer, &request_id), &mut known).await,
         };
         // What the client is still sending is not to keep it from reading the answer.

@@ -161,6 +161,8 @@ pub struct Parts {
     pub storage_class: StorageClass,
     /// The checksum that parts and object have.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+    /// How the object will be encrypted. Lists of parts do not show it.
+    pub encryption: ServerSideEncryption,
 }
 
 /// A part in a list.

@@ -43,7 +43,7 @@ pub use metadata::{Metadata, StorageClass};
 pub use operation::Operation;
 pub use range::Range;
 pub use request::{Endpoint, Request};
-pub use response::{Body, DECLARATION, Response, Server, refusal, response};
+pub use response::{Body, DECLARATION, Response, Server, begun, refusal, response};
 pub use route::{Document, Route, route};
 pub use summing::{Summing, checksum_of_parts};
 pub use tags::Tags;

@@ -80,6 +80,16 @@ pub fn response(operation: &Operation, answer: &Answer, server: Server<'_>) -> R
     }
 }
 
+/// The response to an operation of which it is not known yet what comes of it: the document has begun with the
+/// [`DECLARATION`], and goes on with white space. `encryption`: the object's, if that is known.
+pub fn begun(encryption: Option<&ServerSideEncryption>) -> Response {
+    let mut response = Response::document(DECLARATION.into());
+    if let Some(encryption) = encryption {
+        response.push_encryption(encryption);
+    }
+    response
+}
+
 /// The response to a request that is refused. `operation` is what it was, where that was found out. A HEAD has no body:
 /// the server sends the rest.
 pub fn refusal(error: &Error, operation: Option<&Operation>, request_id: &str, host_id: &str) -> Response {

@@ -328,6 +328,7 @@ fn buckets_uploads_and_parts_are_listed() {
         truncated: false,
         storage_class: StorageClass::Standard,
         checksum: Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite)),
+        encryption: kms(),
     };
     assert_eq!(
         document(&responded(list, Answer::Parts(Box::new(page)))),

@@ -24,6 +24,7 @@ impl Worker {
             truncated,
             storage_class: running.state.storage_class(),
             checksum: running.state.checksum(),
+            encryption: running.state.encryption(),
         };
         Ok((Answer::Parts(Box::new(parts)), None))
     }
