@@ -128,6 +128,26 @@ impl Client {
         }
     }
 
+    /// `None` where the worker ends before it has responded.
+    pub fn perform_if_it_lives(&self, operation: impl Into<Operation>) -> Option<Result<Answer, Error>> {
+        let mut socket = self.socket.lock();
+        socket.1 += 1;
+        send(&socket.0, socket.1, &Request::Perform(Box::new(operation.into())), None).ok()?;
+        match receive(&socket.0).ok()??.1 {
+            Response::Done(answer) => Some(Ok(*answer)),
+            Response::Refused(error) => Some(Err(error)),
+            response => panic!("{response:?}"),
+        }
+    }
+
+    /// Of the worker's process, where it has one of its own.
+    pub fn pid(&self) -> u32 {
+        match &self.worker {
+            Running::Thread(_) => std::process::id(),
+            Running::Process(child) => child.id(),
+        }
+    }
+
     pub fn perform(&self, operation: impl Into<Operation>) -> Result<(Answer, Option<OwnedFd>), Error> {
         let (response, descriptor) = self.ask(&Request::Perform(Box::new(operation.into())))?;
         let Response::Done(answer) = response else { panic!("{response:?}") };

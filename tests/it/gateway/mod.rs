@@ -2,6 +2,7 @@
 
 mod buckets;
 mod client;
+mod completing;
 mod copies;
 mod keys;
 mod listing;

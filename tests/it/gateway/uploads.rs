@@ -22,7 +22,11 @@ use std::path::Path;
 
 const PART: usize = 5 << 20;
 
-fn begin(client: &Client, of: &str, checksum: Option<(ChecksumAlgorithm, ChecksumType)>) -> Result<UploadId, Error> {
+pub fn begin(
+    client: &Client,
+    of: &str,
+    checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+) -> Result<UploadId, Error> {
     let (answer, _) = client.perform(CreateMultipartUpload {
         bucket: bucket_name("bucket"),
         key: key(of),
@@ -61,12 +65,12 @@ fn send_as(client: &Client, part: UploadPart, content: &[u8], checksum: Option<C
     Ok(written)
 }
 
-fn send(client: &Client, of: &str, id: &UploadId, number: u32, content: &[u8]) -> CompletedPart {
+pub fn send(client: &Client, of: &str, id: &UploadId, number: u32, content: &[u8]) -> CompletedPart {
     let written = send_as(client, part(of, id, number, content.len()), content, None).unwrap();
     CompletedPart { number, etag: written.etag, checksums: Vec::new() }
 }
 
-fn complete(of: &str, id: &UploadId, parts: &[CompletedPart]) -> CompleteMultipartUpload {
+pub fn complete(of: &str, id: &UploadId, parts: &[CompletedPart]) -> CompleteMultipartUpload {
     CompleteMultipartUpload {
         bucket: bucket_name("bucket"),
         key: key(of),
@@ -79,13 +83,13 @@ fn complete(of: &str, id: &UploadId, parts: &[CompletedPart]) -> CompleteMultipa
     }
 }
 
-fn written(client: &Client, of: CompleteMultipartUpload) -> Result<Written, Error> {
+pub fn written(client: &Client, of: CompleteMultipartUpload) -> Result<Written, Error> {
     let (answer, _) = client.perform(of)?;
     let Answer::Written(written) = answer else { panic!("{answer:?}") };
     Ok(written)
 }
 
-fn list_parts(client: &Client, of: &str, id: &UploadId, behind: u32, max_parts: u32) -> Result<Parts, Error> {
+pub fn list_parts(client: &Client, of: &str, id: &UploadId, behind: u32, max_parts: u32) -> Result<Parts, Error> {
     let (bucket, upload_id) = (bucket_name("bucket"), id.clone());
     let (answer, _) =
         client.perform(ListParts { bucket, key: key(of), upload_id, part_number_marker: behind, max_parts })?;

@@ -202,7 +202,7 @@ impl Connection {
         reply
     }
 
-    fn chunks(&mut self) -> Vec<u8> {
+    pub fn chunks(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
             let mut line = String::new();

@@ -9,6 +9,7 @@ mod objects;
 mod processes;
 mod signatures;
 mod tls;
+mod uploads;
 
 use crate::harness::{Store, json, kmsfs, wait_until};
 use client::{AccessKey, Client};

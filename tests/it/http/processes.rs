@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 
 /// Fields of a process's status, by the word that the process was started with; also those of its children.
-fn family(pid: u32) -> HashMap<String, HashMap<String, String>> {
+pub fn family(pid: u32) -> HashMap<String, HashMap<String, String>> {
     let mut all = HashMap::new();
     let mut left = vec![pid];
     while let Some(pid) = left.pop() {

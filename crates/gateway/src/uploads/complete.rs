@@ -52,10 +52,17 @@ impl Worker {
         let running = match Running::find(&bucket, &of.key, &of.upload_id) {
             Ok(running) => running,
             Err(error) if *error.code() == Code::NoSuchUpload => {
-                return Ok((Answer::Written(completed_before(&bucket, of)?), None));
+                let written = completed_before(&bucket, of)?.ok_or(error)?;
+                return Ok((Answer::Written(written), None));
             }
             Err(error) => return Err(error),
         };
+        // The process may have ended when the object was in its place, with some of the upload left. What else is there may
+        // be another object, which need not be readable.
+        if let Ok(Some(written)) = completed_before(&bucket, of) {
+            running.remove(&bucket, true)?;
+            return Ok((Answer::Written(written), None));
+        }
         let all = running.parts()?;
         let chosen = choose(of, &all)?;
         let size = chosen.last().map_or(0, |last| last.offset + last.record.size);
@@ -64,10 +71,9 @@ impl Worker {
             check_condition(&bucket, &of.key, condition)?;
         }
         let Some(file) = running.file(&bucket)? else {
-            // It was published, and the process ended before it could say so.
-            let written = completed_before(&bucket, of)?;
+            // It was published and is another object by now, or it was about to be aborted: nothing can come of it.
             running.remove(&bucket, false)?;
-            return Ok((Answer::Written(written), None));
+            return Err(no_such_upload(&of.upload_id));
         };
         let record = Record::of(&proc_path(&file.file)).map_err(|error| refusals::of_call(&error))?;
         let (assembled, nobody_writes) = assemble(&bucket, &running, file, &all, &chosen)?;
@@ -86,16 +92,16 @@ impl Worker {
     }
 }
 
-/// The answer to a client that asks again.
-fn completed_before(bucket: &Bucket, of: &CompleteMultipartUpload) -> Result<Written, Error> {
-    let found = Found::if_there(bucket, &of.key)?.ok_or_else(|| no_such_upload(&of.upload_id))?;
-    let content = found.content.as_ref();
-    let upload = content.and_then(|content| content.upload.as_deref());
-    if upload != Some(of.upload_id.as_str()) {
-        return Err(no_such_upload(&of.upload_id));
-    }
-    let checksum = found.checksum();
-    Ok(Written { etag: found.etag, modified: found.modified, encryption: found.encryption, checksum })
+/// The answer to a client that asks again, if this upload has made the object that is there.
+fn completed_before(bucket: &Bucket, of: &CompleteMultipartUpload) -> Result<Option<Written>, Error> {
+    let found = Found::if_there(bucket, &of.key)?.filter(|found| {
+        let upload = found.content.as_ref().and_then(|content| content.upload.as_deref());
+        upload == Some(of.upload_id.as_str())
+    });
+    Ok(found.map(|found| {
+        let checksum = found.checksum();
+        Written { etag: found.etag, modified: found.modified, encryption: found.encryption, checksum }
+    }))
 }
 
 /// The parts that the client names, as they were acknowledged.

@@ -360,9 +360,12 @@ fn sweep(bucket: &Bucket) {
             status_at(&uploads, &name).is_ok_and(|there| there.kind == Kind::Directory && is_over(there.mtime));
         let Some(id) = name.to_str().filter(|_| is_old).and_then(|name| UploadId::parse(name).ok()) else { continue };
         let Ok(_lock) = lock(bucket, &id, Mutual::Exclusive) else { continue };
-        if let Ok(Some(running)) = Running::open(bucket, &id) {
-            let _ = running.remove(bucket, true);
-        }
+        let _ = match Running::open(bucket, &id) {
+            Ok(Some(running)) => running.remove(bucket, true),
+            // The process ended between making it and saying what it is.
+            Ok(None) => unlinkat(&uploads, &name, AtFlags::REMOVEDIR).map_err(refusals::of_errno),
+            Err(error) => Err(error),
+        };
     }
 }
 
