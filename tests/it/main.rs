@@ -27,6 +27,7 @@ mod git;
 mod handles;
 mod http;
 mod in_memory;
+mod in_time;
 mod inherited;
 mod installing;
 mod kept;

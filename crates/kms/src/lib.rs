@@ -4,17 +4,20 @@
 pub mod api;
 pub mod audit;
 mod caller;
+pub mod deadline;
 mod error;
 pub mod iam;
 pub mod policy;
 mod principal;
 mod processes;
+mod timely;
 pub mod waits;
 
 pub use caller::Caller;
 pub use error::{Code, Error, Kind};
 pub use principal::{AccessKeyId, Principal, SignedRequest};
 pub use processes::{read_process, read_processes_through};
+pub use timely::Timely;
 pub use waits::{Waits, WouldWait};
 
 use kmsfs_crypto::SecretKey;
@@ -84,6 +87,11 @@ pub trait Kms: Send + Sync {
     /// thread. The default is for a KMS of this process.
     fn may_wait(&self) -> bool {
         false
+    }
+
+    /// As [`Kms::may_wait`], of calls about that key. The default is for a KMS that keeps all of them in one place.
+    fn may_wait_for(&self, _key_id: &str) -> bool {
+        self.may_wait()
     }
 
     /// Does what time has brought (deletions, rotations): a mount calls it every few seconds. The default is for a KMS

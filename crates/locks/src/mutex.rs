@@ -5,6 +5,7 @@ use crate::ranks::Rank;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::time::Instant;
 
 /// A mutex of a rank.
 pub struct Mutex<R, T> {
@@ -44,6 +45,13 @@ impl<R: Rank, T> Mutex<R, T> {
     pub fn try_lock(&self) -> Option<MutexGuard<'_, R, T>> {
         let turn = Turn::take();
         Some(MutexGuard { guard: self.lock.try_lock()?, _turn: turn })
+    }
+
+    /// Waits until the mutex is free, and no longer than until then. `None` if it is not free by then.
+    #[track_caller]
+    pub fn lock_until(&self, moment: Instant) -> Option<MutexGuard<'_, R, T>> {
+        let turn = Turn::take();
+        Some(MutexGuard { guard: self.lock.try_lock_until(moment)?, _turn: turn })
     }
 
     /// What it guarded.

@@ -165,6 +165,8 @@ ranks! {
     KmsDone,
     /// Users and groups that the user database was asked for.
     UserEntries,
+    /// Calls of a KMS that is elsewhere, which wait for a thread.
+    KmsCalls,
     /// Whom a key was refused without a call, each recorded once.
     AuditRefused,
     /// The end of the audit trail. A record is written under it.

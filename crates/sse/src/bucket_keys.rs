@@ -1,7 +1,7 @@
 //! Bucket keys in memory: each for a limited time and a limited number of uses.
 
 use kmsfs_crypto::{SecretKey, Tampered, envelope};
-use kmsfs_kms::{EncryptionContext, Principal};
+use kmsfs_kms::{self as kms, EncryptionContext, Principal, deadline};
 use kmsfs_locks::{Mutex, ranks};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -86,15 +86,19 @@ impl<K: Hash + Eq + Clone> BucketKeys<K> {
         Self { limits, state: Mutex::new(State { slots: HashMap::new(), lookups: 0, swept: None }) }
     }
 
-    /// Counts as one use. `make` asks KMS; its error is passed on and nothing is kept.
-    pub(crate) fn get<E>(
+    /// Counts as one use. `make` asks KMS; its error is passed on and nothing is kept. Whoever waits for somebody else
+    /// who asks does so until the thread's deadline, if it has one.
+    pub(crate) fn get<E: From<kms::Error>>(
         &self,
         key: &K,
         now: Instant,
         make: impl FnOnce() -> Result<BucketKey, E>,
     ) -> Result<Found, E> {
         let slot = self.slot(key, now);
-        let mut slot = slot.lock();
+        let mut slot = match deadline::current() {
+            Some(deadline) => slot.lock_until(deadline.instant()).ok_or_else(deadline::missed)?,
+            None => slot.lock(),
+        };
         if let Some(entry) = slot.as_mut().filter(|e| self.is_usable(e, now)) {
             entry.uses += 1;
             return Ok(Found { bucket_key: Arc::clone(&entry.bucket_key), cached: true });
@@ -169,7 +173,6 @@ impl<K: Hash + Eq + Clone> State<K> {
 mod tests {
     use super::*;
     use std::cell::Cell;
-    use std::convert::Infallible;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     const LIMITS: Limits = Limits { lifetime: Duration::from_secs(300), uses: 1000, kept: 3 };
@@ -195,7 +198,7 @@ mod tests {
         fn get(&self, key: &'static str, seconds: u64) -> bool {
             let make = || {
                 self.made.set(self.made.get() + 1);
-                Ok::<_, Infallible>(bucket_key())
+                Ok::<_, kms::Error>(bucket_key())
             };
             self.keys.get(&key, self.start + Duration::from_secs(seconds), make).unwrap().cached
         }
@@ -236,7 +239,8 @@ mod tests {
     #[test]
     fn a_failure_is_not_kept() {
         let f = Fixture::new(LIMITS);
-        assert_eq!(f.keys.get(&"a", f.start, || Err("no")).err(), Some("no"));
+        let no = || kms::Error::new(kms::Code::NotFound, "no");
+        assert_eq!(f.keys.get(&"a", f.start, || Err(no())).err(), Some(no()));
         assert!(!f.get("a", 0));
         assert!(f.get("a", 0));
     }
@@ -253,9 +257,9 @@ mod tests {
     fn keys_that_are_not_retained_leave_memory_unless_they_are_in_use() {
         let f = Fixture::new(LIMITS);
         let other = |key_arn: &str| BucketKey { key_arn: key_arn.into(), ..bucket_key() };
-        let in_use = f.keys.get(&"a", f.start, || Ok::<_, Infallible>(other("x"))).unwrap().bucket_key;
-        let unused = Arc::downgrade(&f.keys.get(&"b", f.start, || Ok::<_, Infallible>(other("x"))).unwrap().bucket_key);
-        f.keys.get(&"c", f.start, || Ok::<_, Infallible>(other("y"))).unwrap();
+        let in_use = f.keys.get(&"a", f.start, || Ok::<_, kms::Error>(other("x"))).unwrap().bucket_key;
+        let unused = Arc::downgrade(&f.keys.get(&"b", f.start, || Ok::<_, kms::Error>(other("x"))).unwrap().bucket_key);
+        f.keys.get(&"c", f.start, || Ok::<_, kms::Error>(other("y"))).unwrap();
         f.keys.retain(|held| held.key_arn == "y");
         assert_eq!((Arc::strong_count(&in_use), unused.strong_count()), (1, 0));
         assert!(f.get("c", 1));
@@ -273,6 +277,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_for_another_who_asks_does_so_until_the_deadline() {
+        let keys = BucketKeys::new(LIMITS);
+        let now = Instant::now();
+        let get = |make: &dyn Fn() -> BucketKey| keys.get(&"a", now, || Ok::<_, kms::Error>(make())).map(|_| ());
+        let asked_meanwhile = || {
+            let waiting = || {
+                let _running = deadline::Deadline::after(Duration::from_millis(20)).begin();
+                get(&|| panic!("somebody else asks"))
+            };
+            let missed = std::thread::scope(|scope| scope.spawn(waiting).join().unwrap());
+            assert_eq!(missed, Err(deadline::missed()));
+            bucket_key()
+        };
+        assert_eq!(get(&asked_meanwhile), Ok(()));
+    }
+
+    #[test]
     fn threads_that_want_the_same_key_at_once_ask_for_it_once() {
         let keys = BucketKeys::new(LIMITS);
         let now = Instant::now();
@@ -282,7 +303,7 @@ mod tests {
                 scope.spawn(|| {
                     let make = || {
                         made.fetch_add(1, Ordering::Relaxed);
-                        Ok::<_, Infallible>(bucket_key())
+                        Ok::<_, kms::Error>(bucket_key())
                     };
                     keys.get(&"a", now, make).unwrap();
                 });

@@ -4,6 +4,7 @@ use super::bucket_keys::{BucketKey, BucketKeys, Limits};
 use super::wrapping::Wrapping;
 use super::{Algorithm, Encryption, RequestError, WrappedDataKey, arn, request};
 use kmsfs_crypto::{DataKey, SecretKey};
+use kmsfs_kms::deadline::{self, Deadline};
 use kmsfs_kms::{self as kms, EncryptionContext, Kms, Operation, Principal, ServiceKey, Waits, WouldWait, waits};
 use kmsfs_locks::check_before_asking_the_kms;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct KeyService {
     pub(super) kms: Arc<dyn Kms>,
     service: Arc<dyn ServiceKey>,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
+    /// How long an operation waits for the KMS.
+    limit: Duration,
     pub(super) for_new: BucketKeys<Requested>,
     pub(super) for_existing: BucketKeys<Stored>,
 }
@@ -56,7 +59,20 @@ impl KeyService {
         service: Arc<dyn ServiceKey>,
         clock: Box<dyn Fn() -> Instant + Send + Sync>,
     ) -> Self {
-        Self { kms, service, clock, for_new: BucketKeys::new(LIMITS), for_existing: BucketKeys::new(LIMITS) }
+        let (for_new, for_existing) = (BucketKeys::new(LIMITS), BucketKeys::new(LIMITS));
+        Self { kms, service, clock, limit: deadline::LIMIT, for_new, for_existing }
+    }
+
+    /// As it is, with another limit than [`deadline::LIMIT`] to how long an operation waits for the KMS.
+    #[must_use]
+    pub fn waiting_at_most(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// From here on the thread's operation waits so long for the KMS, and for others who ask it the same, and no
+    /// longer, unless it began earlier. `None` for a KMS that nobody waits for.
+    pub fn begin(&self) -> Option<deadline::Running> {
+        self.kms.may_wait().then(|| Deadline::after(self.limit).begin())
     }
 
     /// `key` is the object's S3 key. The context is `{"aws:s3:arn": object's or (with a bucket key) bucket's ARN}` and
@@ -68,6 +84,7 @@ impl KeyService {
         key: &str,
         caller: impl Into<Principal>,
     ) -> Result<(DataKey, WrappedDataKey), RequestError> {
+        let _running = self.begin();
         let caller = &caller.into();
         match Wrapping::of(want) {
             Wrapping::Service => {
@@ -77,15 +94,15 @@ impl KeyService {
             }
             Wrapping::Kms { key_id } => {
                 let context = context(want, arn::object(bucket, key))?;
-                let generated = self.kms()?.generate_data_key(key_id, &context, caller)?;
+                let generated = self.kms(key_id)?.generate_data_key(key_id, &context, caller)?;
                 let wrapped = wrapped_by_kms(generated.key_arn, context, generated.ciphertext_blob);
                 Ok((generated.plaintext.into(), wrapped))
             }
             Wrapping::Dual { key_id } => {
                 let context = context(want, arn::object(bucket, key))?;
-                let outer = self.kms()?.generate_data_key(key_id, &context, caller)?;
+                let outer = self.kms(key_id)?.generate_data_key(key_id, &context, caller)?;
                 // By its ARN: an alias may be moved in between.
-                let inner = self.kms()?.generate_data_key(&outer.key_arn, &context, caller)?;
+                let inner = self.kms(&outer.key_arn)?.generate_data_key(&outer.key_arn, &context, caller)?;
                 let blobs = (outer.ciphertext_blob, inner.ciphertext_blob);
                 let wrapped = wrapped_twice(outer.key_arn, context, blobs);
                 Ok((DataKey::Dual { outer: outer.plaintext, inner: inner.plaintext }, wrapped))
@@ -104,11 +121,12 @@ impl KeyService {
     ///
     /// As KMS refuses `caller`, or as what is wrapped is damaged.
     pub fn unwrap(&self, wrapped: &WrappedDataKey, caller: impl Into<Principal>) -> Result<DataKey, RequestError> {
+        let _running = self.begin();
         let caller = &caller.into();
         let Some(inner_blob) = &wrapped.inner_blob else {
             return Ok(DataKey::Single(self.unwrap_single(wrapped, caller)?));
         };
-        let kms = self.kms()?;
+        let kms = self.kms(&wrapped.key_arn)?;
         let decrypt = |blob: &[u8]| kms.decrypt(&wrapped.key_arn, blob, &wrapped.context, caller);
         Ok(DataKey::Dual { outer: decrypt(&wrapped.ciphertext_blob)?, inner: decrypt(inner_blob)? })
     }
@@ -116,9 +134,12 @@ impl KeyService {
     fn unwrap_single(&self, wrapped: &WrappedDataKey, caller: &Principal) -> Result<SecretKey, RequestError> {
         match (wrapped.algorithm, &wrapped.under_bucket_key) {
             (Algorithm::Aes256, None) => Ok(self.service().decrypt(&wrapped.ciphertext_blob, &wrapped.context)?),
-            (Algorithm::AwsKms, None) => {
-                Ok(self.kms()?.decrypt(&wrapped.key_arn, &wrapped.ciphertext_blob, &wrapped.context, caller)?)
-            }
+            (Algorithm::AwsKms, None) => Ok(self.kms(&wrapped.key_arn)?.decrypt(
+                &wrapped.key_arn,
+                &wrapped.ciphertext_blob,
+                &wrapped.context,
+                caller,
+            )?),
             (Algorithm::AwsKms, Some(under_bucket_key)) => {
                 let bucket_key = self.bucket_key_of(wrapped, caller)?;
                 bucket_key
@@ -139,6 +160,7 @@ impl KeyService {
         key: &str,
         caller: impl Into<Principal>,
     ) -> Result<WrappedDataKey, RequestError> {
+        let _running = self.begin();
         let caller = &caller.into();
         match (Wrapping::of(want), data_key) {
             (Wrapping::Service, DataKey::Single(data_key)) => {
@@ -148,7 +170,7 @@ impl KeyService {
             }
             (Wrapping::Kms { key_id }, DataKey::Single(data_key)) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let (key_arn, blob) = self.kms()?.encrypt(key_id, data_key, &context, caller)?;
+                let (key_arn, blob) = self.kms(key_id)?.encrypt(key_id, data_key, &context, caller)?;
                 Ok(wrapped_by_kms(key_arn, context, blob))
             }
             (Wrapping::BucketKey { key_id }, DataKey::Single(data_key)) => {
@@ -156,8 +178,8 @@ impl KeyService {
             }
             (Wrapping::Dual { key_id }, DataKey::Dual { outer, inner }) => {
                 let context = context(want, arn::object(bucket, key))?;
-                let (key_arn, outer) = self.kms()?.encrypt(key_id, outer, &context, caller)?;
-                let (key_arn, inner) = self.kms()?.encrypt(&key_arn, inner, &context, caller)?;
+                let (key_arn, outer) = self.kms(key_id)?.encrypt(key_id, outer, &context, caller)?;
+                let (key_arn, inner) = self.kms(&key_arn)?.encrypt(&key_arn, inner, &context, caller)?;
                 Ok(wrapped_twice(key_arn, context, (outer, inner)))
             }
             (Wrapping::Dual { .. }, DataKey::Single(_)) | (_, DataKey::Dual { .. }) => {
@@ -175,15 +197,16 @@ impl KeyService {
         bucket: &str,
         caller: impl Into<Principal>,
     ) -> Result<Option<String>, RequestError> {
+        let _running = self.begin();
         let caller = &caller.into();
         let Some((key_id, context)) = kms_key(want, bucket)? else { return Ok(None) };
-        match self.kms()?.describe_key(key_id, caller) {
+        match self.kms(key_id)?.describe_key(key_id, caller) {
             Ok(key_arn) => {
-                self.kms()?.authorize(key_id, Operation::Encrypt, &context, caller)?;
+                self.kms(key_id)?.authorize(key_id, Operation::Encrypt, &context, caller)?;
                 Ok(Some(key_arn))
             }
             Err(error) if error.code == kms::Code::AccessDenied => {
-                let (key_arn, _) = self.kms()?.encrypt(key_id, &SecretKey::random(), &context, caller)?;
+                let (key_arn, _) = self.kms(key_id)?.encrypt(key_id, &SecretKey::random(), &context, caller)?;
                 Ok(Some(key_arn))
             }
             Err(error) => Err(error.into()),
@@ -197,20 +220,22 @@ impl KeyService {
         bucket: &str,
         caller: impl Into<Principal>,
     ) -> Result<(), RequestError> {
+        let _running = self.begin();
         let Some((key_id, context)) = kms_key(want, bucket)? else { return Ok(()) };
-        Ok(self.kms()?.authorize(key_id, Operation::Encrypt, &context, &caller.into())?)
+        Ok(self.kms(key_id)?.authorize(key_id, Operation::Encrypt, &context, &caller.into())?)
     }
 
     /// An error if calls of the KMS may take their time, and this thread must not wait for it.
     pub fn may_ask(&self) -> Result<(), WouldWait> {
-        self.kms().map(drop)
+        check_before_asking_the_kms();
+        if self.kms.may_wait() { waits::may_wait(Waits::Kms) } else { Ok(()) }
     }
 
-    /// The one way to the KMS, for a call: whoever calls it holds nothing that others wait for.
+    /// The one way to the KMS, for a call about a key: whoever calls it holds nothing that others wait for.
     #[cfg_attr(debug_assertions, track_caller)]
-    fn kms(&self) -> Result<&dyn Kms, WouldWait> {
+    fn kms(&self, key_id: &str) -> Result<&dyn Kms, WouldWait> {
         check_before_asking_the_kms();
-        if self.kms.may_wait() {
+        if self.kms.may_wait_for(key_id) {
             waits::may_wait(Waits::Kms)?;
         }
         Ok(&*self.kms)
@@ -248,7 +273,7 @@ impl KeyService {
     ) -> Result<WrappedDataKey, RequestError> {
         let context = context(want, arn::bucket(bucket))?;
         // Before the bucket key's lock, which others hold while they ask.
-        let kms = self.kms()?;
+        let kms = self.kms(key_id)?;
         let requested = Requested { key_id: key_id.to_owned(), context: context.clone(), uid: caller.uid() };
         let found = self.for_new.get(&requested, (self.clock)(), || {
             let generated = kms.generate_data_key(key_id, &context, caller)?;
@@ -274,7 +299,7 @@ impl KeyService {
 
     fn bucket_key_of(&self, wrapped: &WrappedDataKey, caller: &Principal) -> Result<Arc<BucketKey>, RequestError> {
         let WrappedDataKey { key_arn, context, ciphertext_blob, .. } = wrapped;
-        let kms = self.kms()?;
+        let kms = self.kms(key_arn)?;
         let stored = Stored {
             key_arn: key_arn.clone(),
             context: context.clone(),

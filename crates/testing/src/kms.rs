@@ -1,7 +1,8 @@
 //! Fake KMSs: [`OneKey`] returns a result to every call, [`Moody`] denies, fails, or waits first, as a test tells it
 //! to.
 
-use kmsfs_crypto::{SecretKey, envelope};
+use kmsfs_crypto::{SecretKey, envelope, sealed};
+use kmsfs_kms::api::{Answer, Ciphertext, Plaintext, Request, Service};
 use kmsfs_kms::{Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, Principal, ServiceKey};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use zeroize::Zeroizing;
 
 /// The ARN that the fakes give to the KMS key with this id or alias; an ARN is returned as it is.
 pub fn arn(key_id: &str) -> String {
@@ -112,6 +114,45 @@ impl Kms for OneKey {
     }
 }
 
+/// Direct calls: the cryptographic ones alone. What they encrypt opens by them, and not through a mount.
+impl Service for OneKey {
+    fn call(&self, request: &Request, _by: &Principal) -> Result<Answer, Error> {
+        let bound = |arn: &str, context: &EncryptionContext| format!("{arn} {context:?}").into_bytes();
+        let seal = |key_id: &str, plaintext: &[u8], context: &EncryptionContext| {
+            let key_arn = arn(key_id);
+            let blob = sealed::seal(&self.secret, plaintext, &bound(&key_arn, context));
+            Ciphertext { key_arn, material_id: String::new(), blob }
+        };
+        let open = |key_id: &Option<String>, blob: &[u8], context: &EncryptionContext| {
+            let key_arn = arn(key_id.as_deref().unwrap_or_default());
+            let opened = sealed::open(&self.secret, blob, &bound(&key_arn, context));
+            let bytes = opened.map_err(|_| Error::invalid_ciphertext())?;
+            Ok(Plaintext { key_arn, material_id: String::new(), bytes })
+        };
+        match request {
+            Request::Encrypt { key_id, plaintext, encryption_context } => {
+                Ok(Answer::Encrypted(seal(key_id, plaintext, encryption_context)))
+            }
+            Request::Decrypt { key_id, ciphertext_blob, encryption_context } => {
+                open(key_id, ciphertext_blob, encryption_context).map(Answer::Decrypted)
+            }
+            Request::ReEncrypt {
+                ciphertext_blob,
+                source_encryption_context,
+                source_key_id,
+                destination_key_id,
+                destination_encryption_context,
+            } => {
+                let mut source = open(source_key_id, ciphertext_blob, source_encryption_context)?;
+                let destination = seal(destination_key_id, &source.bytes, destination_encryption_context);
+                source.bytes = Zeroizing::default();
+                Ok(Answer::ReEncrypted { source, destination })
+            }
+            _ => Err(Error::new(Code::UnsupportedOperation, "a fake does not do that")),
+        }
+    }
+}
+
 /// What a caller asked a [`Moody`] KMS for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -119,6 +160,7 @@ pub enum Action {
     Encrypt,
     Decrypt,
     DescribeKey,
+    ReEncrypt,
     /// Whether this operation would be allowed.
     Authorize(Operation),
 }
@@ -129,7 +171,7 @@ impl Action {
         match self {
             Self::GenerateDataKey => Some(Operation::GenerateDataKey),
             Self::Encrypt => Some(Operation::Encrypt),
-            Self::DescribeKey => None,
+            Self::DescribeKey | Self::ReEncrypt => None,
             Self::Decrypt => Some(Operation::Decrypt),
             Self::Authorize(operation) => Some(operation),
         }
@@ -366,5 +408,18 @@ impl Kms for Moody {
 
     fn version(&self) -> u64 {
         self.version.load(Ordering::SeqCst)
+    }
+}
+
+impl Service for Moody {
+    fn call(&self, request: &Request, by: &Principal) -> Result<Answer, Error> {
+        let (action, key) = match request {
+            Request::Encrypt { key_id, .. } => (Action::Encrypt, key_id.as_str()),
+            Request::Decrypt { key_id, .. } => (Action::Decrypt, key_id.as_deref().unwrap_or_default()),
+            Request::ReEncrypt { destination_key_id, .. } => (Action::ReEncrypt, destination_key_id.as_str()),
+            _ => (Action::DescribeKey, request.key_id().unwrap_or_default()),
+        };
+        self.hear_caller(action, key, by)?;
+        self.key.call(request, by)
     }
 }

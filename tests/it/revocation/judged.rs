@@ -2,7 +2,7 @@
 
 use crate::store::NODE;
 use kmsfs_fs::{Creation, Fs, FsOptions, Observer, Refusal, Stale, Writer};
-use kmsfs_kms::{self as kms, Caller, Code, Operation, ServiceKey};
+use kmsfs_kms::{self as kms, Caller, Code, Kms, Operation, ServiceKey, Timely};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
 use kmsfs_store::{Object, Parameters, Store, StoreOptions};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 pub const ANN: Caller = Caller { uid: 1000, gid: 1000, pid: 10 };
 pub const BOB: Caller = Caller { uid: 2000, gid: 2000, pid: 20 };
@@ -33,11 +34,28 @@ impl MoodyFs {
     }
 
     pub fn over(disk: Arc<dyn Backend>, bucket_key: bool) -> Self {
+        Self::asking(disk, bucket_key, |kms, service| KeyService::new(kms.clone(), service.clone()))
+    }
+
+    /// As `over`, and nobody waits longer for the KMS than that.
+    pub fn in_time(disk: &SimulatedDisk, bucket_key: bool, limit: Duration) -> Self {
+        Self::asking(Arc::new(disk.clone()), bucket_key, |kms, service| {
+            let timely = Timely::new(kms.clone() as Arc<dyn Kms>, limit, 8);
+            KeyService::new(Arc::new(timely), service.clone()).waiting_at_most(limit)
+        })
+    }
+
+    /// `keys` is asked for data keys of the two KMSs.
+    fn asking(
+        disk: Arc<dyn Backend>,
+        bucket_key: bool,
+        keys: impl FnOnce(&Arc<Moody>, &Arc<Moody>) -> KeyService,
+    ) -> Self {
         let (kms, service) = (Moody::new(), Moody::new());
         let parameters =
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         kmsfs_store::create(&*disk, &parameters, &*service as &dyn ServiceKey).unwrap();
-        let keys = Arc::new(KeyService::new(kms.clone(), service.clone()));
+        let keys = Arc::new(keys(&kms, &service));
         let fs = open(disk, &keys);
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
@@ -83,7 +101,7 @@ impl MoodyFs {
     }
 
     /// What both threads do.
-    fn notice(&self) {
+    pub fn notice(&self) {
         self.fs.watch_keys();
         self.fs.drain_revoked();
     }

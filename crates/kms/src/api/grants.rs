@@ -124,7 +124,7 @@ pub struct GrantEntry {
 }
 
 /// Which grant RetireGrant means. A token lets its bearer in.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Retired {
     Token { grant_token: String },
     Id { key_id: String, grant_id: String },

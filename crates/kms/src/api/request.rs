@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// alias.
 ///
 /// It serializes as a whole, secrets too, for frames between processes; JSON is [`Request::to_json`]'s.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Request {
     CreateKey(NewKey),
     DescribeKey {
@@ -238,6 +238,53 @@ impl Request {
             Self::RevokeGrant { .. } => "RevokeGrant",
             Self::RetireGrant(_) => "RetireGrant",
             Self::ListObjects { .. } => "ListObjects",
+        }
+    }
+}
+
+impl Request {
+    /// The one key that the call is about, as the caller names it. ReEncrypt names two, and has none here; nor has what
+    /// is about an alias, a grant's token or a blob alone.
+    pub fn key_id(&self) -> Option<&str> {
+        match self {
+            Self::DescribeKey { key_id }
+            | Self::UpdateKeyDescription { key_id, .. }
+            | Self::DisableKey { key_id }
+            | Self::EnableKey { key_id }
+            | Self::ScheduleKeyDeletion { key_id, .. }
+            | Self::CancelKeyDeletion { key_id }
+            | Self::CreateAlias { target_key_id: key_id, .. }
+            | Self::UpdateAlias { target_key_id: key_id, .. }
+            | Self::TagResource { key_id, .. }
+            | Self::UntagResource { key_id, .. }
+            | Self::ListResourceTags { key_id, .. }
+            | Self::EnableKeyRotation { key_id, .. }
+            | Self::DisableKeyRotation { key_id }
+            | Self::GetKeyRotationStatus { key_id }
+            | Self::RotateKeyOnDemand { key_id }
+            | Self::ListKeyRotations { key_id, .. }
+            | Self::GetParametersForImport { key_id, .. }
+            | Self::ImportKeyMaterial { key_id, .. }
+            | Self::DeleteImportedKeyMaterial { key_id, .. }
+            | Self::Encrypt { key_id, .. }
+            | Self::GenerateDataKey(DataKeyRequest { key_id, .. })
+            | Self::GenerateDataKeyWithoutPlaintext(DataKeyRequest { key_id, .. })
+            | Self::PutKeyPolicy { key_id, .. }
+            | Self::GetKeyPolicy { key_id, .. }
+            | Self::ListKeyPolicies { key_id, .. }
+            | Self::CreateGrant { key_id, .. }
+            | Self::ListGrants { key_id, .. }
+            | Self::RevokeGrant { key_id, .. }
+            | Self::RetireGrant(Retired::Id { key_id, .. })
+            | Self::ListObjects { key_id, .. } => Some(key_id),
+            Self::Decrypt { key_id, .. } | Self::ListAliases { key_id, .. } => key_id.as_deref(),
+            Self::CreateKey(_)
+            | Self::ListKeys { .. }
+            | Self::DeleteAlias { .. }
+            | Self::ReEncrypt { .. }
+            | Self::GenerateRandom { .. }
+            | Self::ListRetirableGrants { .. }
+            | Self::RetireGrant(Retired::Token { .. }) => None,
         }
     }
 }

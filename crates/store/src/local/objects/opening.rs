@@ -77,6 +77,8 @@ impl Store {
         let file = self.for_program(dir, name, access, file)?;
         let ino = file.ino();
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
+        // Others who open it ask the KMS first, and that is time that this one waits for it as well.
+        let _running = self.keys.begin();
         let opening = self.opening(ino)?;
         let (object, judged, unsynced) = loop {
             if let Some(object) = self.objects.hold(ino) {

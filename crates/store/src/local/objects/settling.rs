@@ -5,8 +5,9 @@
 //! take long: the opener is told afterwards, and looks again.
 
 use crate::{Result, Store};
-use kmsfs_kms::{Waits, WouldWait, waits};
+use kmsfs_kms::{Waits, WouldWait, deadline, waits};
 use kmsfs_locks::{Condvar, Mutex, Turn, ranks};
+use kmsfs_sse::RequestError;
 use std::collections::HashMap;
 
 /// Inode numbers that somebody has.
@@ -53,7 +54,7 @@ impl Store {
     }
 
     /// Held by whoever brings an inode's object into memory. Refused where this thread must not wait for what another
-    /// one who does so waits for.
+    /// one who does so waits for, or has waited for the KMS with it until its deadline.
     pub(super) fn opening(&self, ino: u64) -> Result<Opening<'_>> {
         Ok(self.objects.numbers.open(ino)?)
     }
@@ -80,17 +81,27 @@ impl Numbers {
         Ok(Settling { numbers: self, ino, _turn: turn })
     }
 
-    fn open(&self, ino: u64) -> std::result::Result<Opening<'_>, WouldWait> {
+    fn open(&self, ino: u64) -> std::result::Result<Opening<'_>, RequestError> {
         let turn = Turn::take();
         let mut held = self.held.lock();
         loop {
             let number = held.entry(ino).or_default();
-            match number.opening {
+            let opening = number.opening;
+            match opening {
                 Some(opening) => waits::may_wait(opening)?,
                 None if number.settling => {}
                 None => break,
             }
-            self.changed.wait(&mut held);
+            match deadline::current() {
+                // The answer that the opener waits for is waited for no longer here than it would be asked for.
+                Some(deadline) if opening == Some(Waits::Kms) => {
+                    if deadline.has_passed() {
+                        return Err(deadline::missed().into());
+                    }
+                    self.changed.wait_for(&mut held, deadline.left());
+                }
+                _ => self.changed.wait(&mut held),
+            }
         }
         held.entry(ino).or_default().opening = Some(Waits::Nothing);
         Ok(Opening { numbers: self, ino, _turn: turn })
@@ -211,7 +222,13 @@ mod tests {
         let elsewhere = |most, act: &(dyn Fn() -> std::result::Result<(), WouldWait> + Sync)| {
             std::thread::scope(|scope| scope.spawn(|| waits::within(most, act)).join().unwrap())
         };
-        let open = |most| elsewhere(most, &|| numbers.open(5).map(drop));
+        let open = |most| {
+            elsewhere(most, &|| match numbers.open(5) {
+                Ok(_) => Ok(()),
+                Err(RequestError::WouldWait(wait)) => Err(wait),
+                Err(other) => panic!("{other}"),
+            })
+        };
         let ((), _) = opening.ask(|| {
             assert_eq!([Waits::Nothing, Waits::Disk].map(open), [Err(WouldWait(Waits::Kms)); 2]);
         });
