@@ -11,6 +11,7 @@ use super::unlock::UnlockArgs;
 use kmsfs_client::mounts;
 use kmsfs_crypto::random;
 use kmsfs_fs::{Fs, FsOptions};
+use kmsfs_kms::Router;
 use kmsfs_kms::audit::ConnectSyslog;
 use kmsfs_kms::audit::connect_syslog;
 use kmsfs_kms_local::{KeyringParameters, LocalKms, Machine, OpenError, SystemUsers, Unlock, UserDatabase};
@@ -38,6 +39,21 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct Outside {
     pub users: Arc<dyn UserDatabase>,
     pub connect_syslog: ConnectSyslog,
+}
+
+/// The keys that a process uses.
+pub struct Keys {
+    /// The keyring of this machine: the service's key, access keys, and what audit trails are made with.
+    pub local: Arc<LocalKms>,
+    /// Every KMS key, wherever it is kept.
+    pub kms: Arc<Router>,
+}
+
+impl Keys {
+    /// All of them are in this keyring. A KMS that keeps others joins here, with its route.
+    fn of(local: Arc<LocalKms>) -> Self {
+        Self { kms: Arc::new(Router::new(Arc::clone(&local) as _)), local }
+    }
 }
 
 impl Default for Outside {
@@ -115,10 +131,10 @@ pub fn open_with(
     }
     let state = state.open(parameters.store_id, options.watch.rollback)?;
     let options = StoreOptions { watch: state.watch("store"), ..options.clone() };
-    let kms = open_keyring(keyring, secret, &parameters, &state, outside)?;
-    let keys = Arc::new(match audit.start(&kms, &outside.connect_syslog)? {
-        Some(audited) => KeyService::new(Arc::new(audited), kms),
-        None => KeyService::new(kms.clone(), kms),
+    let keys = open_keyring(keyring, secret, &parameters, &state, outside)?;
+    let keys = Arc::new(match audit.start(&keys, &outside.connect_syslog)? {
+        Some(audited) => KeyService::new(Arc::new(audited), keys.local),
+        None => KeyService::new(keys.kms, keys.local),
     });
     let since = Instant::now();
     loop {
@@ -171,7 +187,7 @@ fn is_mounted(store: &Path) -> bool {
 }
 
 /// Opens the keyring alone, to administer its keys while the store may be in use.
-pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock, state: &StateArgs) -> Result<Arc<LocalKms>, Failure> {
+pub fn open_kms(path: &Path, keyring: &Path, secret: &Unlock, state: &StateArgs) -> Result<Keys, Failure> {
     open_kms_on(path, keyring, secret, state, &Outside::default())
 }
 
@@ -182,7 +198,7 @@ pub fn open_kms_on(
     secret: &Unlock,
     state: &StateArgs,
     outside: &Outside,
-) -> Result<Arc<LocalKms>, Failure> {
+) -> Result<Keys, Failure> {
     let parameters = store::read_parameters(&*open_backend(path)?).map_err(|e| explain(path, &e))?;
     let state = state.open(parameters.store_id, Rollback::Refuse)?;
     open_keyring(keyring, secret, &parameters, &state, outside)
@@ -194,12 +210,12 @@ fn open_keyring(
     store: &Parameters,
     state: &State,
     outside: &Outside,
-) -> Result<Arc<LocalKms>, Failure> {
+) -> Result<Keys, Failure> {
     let watch = (store.store_id, state.watch("keyring"));
     let machine = Machine { users: Arc::clone(&outside.users), watch, ..Machine::default() };
     let kms = LocalKms::open_on(keyring, secret, machine);
     let kms = kms.and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
-    kms.map_err(|e| explain_unlocking(keyring, secret, &e))
+    kms.map(Keys::of).map_err(|e| explain_unlocking(keyring, secret, &e))
 }
 
 /// Only root can give files to somebody else.

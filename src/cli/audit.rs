@@ -1,10 +1,11 @@
 //! Where the use of keys is recorded, as the command line, `-o` and the environment say it.
 
+use super::assembly::Keys;
 use super::exit::{Failure, describe};
 use super::text::shown;
 use clap::{Args, ValueEnum};
+use kmsfs_kms::Router;
 use kmsfs_kms::audit::{AuditLog, Audited, ConnectSyslog, Destination, RecordSource, WhenFull};
-use kmsfs_kms_local::LocalKms;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
@@ -81,19 +82,20 @@ impl AuditArgs {
     }
 
     /// Begins recording, if there is anything to record to.
-    pub fn start(&self, kms: &Arc<LocalKms>, connect: &ConnectSyslog) -> Result<Option<Audited<LocalKms>>, Failure> {
+    pub fn start(&self, keys: &Keys, connect: &ConnectSyslog) -> Result<Option<Audited<Router>>, Failure> {
         let Some(destination) = self.destination() else { return Ok(None) };
         let when_full = match self.full {
             None | Some(Full::Refuse) => WhenFull::Refuse,
             Some(Full::Drop) => WhenFull::Drop,
         };
-        let opened = kms.audit_key().map_err(|error| io::Error::other(error.message));
+        let opened = keys.local.audit_key().map_err(|error| io::Error::other(error.message));
         let opened = opened.and_then(|key| AuditLog::open(key, &destination, when_full, connect));
         let log = opened.map_err(|error| match &destination {
             Destination::File(path) => Failure::new(format!("audit log {}: {}", shown(path), describe(&error))),
             Destination::Syslog => Failure::new(format!("audit log: {}", describe(&error))),
         })?;
-        Ok(Some(Audited::new(Arc::clone(kms), Arc::clone(kms) as Arc<dyn RecordSource>, log)))
+        let source = Arc::clone(&keys.kms) as Arc<dyn RecordSource>;
+        Ok(Some(Audited::new(Arc::clone(&keys.kms), source, log)))
     }
 
     fn destination(&self) -> Option<Destination> {

@@ -1,5 +1,6 @@
 //! What `kmsfs kms` and `kmsfs iam` have in common: what they open, and answers, messages and exit codes of `aws`.
 
+use super::assembly::Keys;
 use super::audit::AuditArgs;
 use super::exit::{Failure, describe};
 use super::state::StateArgs;
@@ -7,8 +8,7 @@ use super::unlock::UnlockArgs;
 use super::{assembly, text};
 use clap::Args;
 use kmsfs_kms::audit::Audited;
-use kmsfs_kms::{Caller, Principal, api, iam};
-use kmsfs_kms_local::LocalKms;
+use kmsfs_kms::{Caller, Principal, Router, api, iam};
 use serde_json::Value;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub struct KeyringArgs {
 /// A keyring that was unlocked.
 pub struct Opened {
     pub store: PathBuf,
-    pub kms: Arc<LocalKms>,
+    pub keys: Keys,
     audit: AuditArgs,
 }
 
@@ -43,22 +43,22 @@ impl KeyringArgs {
     pub fn open(self) -> Result<Opened, Failure> {
         let store = assembly::find_store(&self.store)?;
         let keyring = self.keyring.unwrap_or_else(|| assembly::default_keyring(&store));
-        let kms = assembly::open_kms(&store, &keyring, &self.unlock.or_environment().read()?, &self.state)?;
-        Ok(Opened { store, kms, audit: self.audit.or_environment() })
+        let keys = assembly::open_kms(&store, &keyring, &self.unlock.or_environment().read()?, &self.state)?;
+        Ok(Opened { store, keys, audit: self.audit.or_environment() })
     }
 }
 
 impl Opened {
     pub fn kms(&self) -> Result<Arc<dyn api::Service>, Failure> {
-        Ok(self.audited()?.map_or_else(|| Arc::clone(&self.kms) as _, |audited| Arc::new(audited) as _))
+        Ok(self.audited()?.map_or_else(|| Arc::clone(&self.keys.kms) as _, |audited| Arc::new(audited) as _))
     }
 
     pub fn iam(&self) -> Result<Arc<dyn iam::Service>, Failure> {
-        Ok(self.audited()?.map_or_else(|| Arc::clone(&self.kms) as _, |audited| Arc::new(audited) as _))
+        Ok(self.audited()?.map_or_else(|| Arc::clone(&self.keys.kms) as _, |audited| Arc::new(audited) as _))
     }
 
-    fn audited(&self) -> Result<Option<Audited<LocalKms>>, Failure> {
-        self.audit.start(&self.kms, &assembly::Outside::default().connect_syslog)
+    fn audited(&self) -> Result<Option<Audited<Router>>, Failure> {
+        self.audit.start(&self.keys, &assembly::Outside::default().connect_syslog)
     }
 }
 

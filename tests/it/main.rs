@@ -51,6 +51,7 @@ mod readme;
 mod reliability;
 mod revocation;
 mod rollback;
+mod routing;
 mod running;
 mod sandbox;
 mod semantics;

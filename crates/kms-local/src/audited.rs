@@ -28,7 +28,7 @@ impl RecordSource for LocalKms {
         LocalKms::arn_of(self, key_id)
     }
 
-    fn material_of(&self, ciphertext_blob: &[u8]) -> Option<String> {
+    fn material_of(&self, _key_id: &str, ciphertext_blob: &[u8]) -> Option<String> {
         blob::names(ciphertext_blob).map(|names| material_name(&names.material))
     }
 

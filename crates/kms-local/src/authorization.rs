@@ -7,10 +7,10 @@ use super::principal::Principals;
 use kmsfs_kms::api::Grant;
 use kmsfs_kms::api::KeyManager;
 use kmsfs_kms::policy::{self, Decision, Judgement, Known, Policy, Request, aws_s3_policy, default_policy};
-use kmsfs_kms::{Caller, Code, EncryptionContext, Error, Principal};
+use kmsfs_kms::{Authorizer, Caller, Code, EncryptionContext, Error, KeyUse, Principal};
 use kmsfs_locks::{RwLock, ranks};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -52,7 +52,11 @@ impl<'a> Ask<'a> {
 
 /// Policies and grants of one generation of the keyring, each read when it is first needed.
 #[derive(Default)]
-pub struct Rules(RwLock<ranks::KeyRules, HashMap<[u8; 16], Arc<KeyRules>>>);
+pub struct Rules {
+    of_keys: RwLock<ranks::KeyRules, HashMap<[u8; 16], Arc<KeyRules>>>,
+    /// Of keys of other KMSs.
+    elsewhere: OnceLock<Result<Policy, Error>>,
+}
 
 pub struct KeyRules {
     policy: Result<Policy, Error>,
@@ -88,12 +92,12 @@ impl Contents {
     }
 
     fn rules_of(&self, key: &Key) -> Arc<KeyRules> {
-        if let Some(known) = self.rules.0.read().get(&key.id) {
+        if let Some(known) = self.rules.of_keys.read().get(&key.id) {
             return known.clone();
         }
         let policy = self.policy_text(key).and_then(|text| Policy::parse(&text));
         let rules = Arc::new(KeyRules { policy, grants: self.grants(key) });
-        self.rules.0.write().insert(key.id, rules.clone());
+        self.rules.of_keys.write().insert(key.id, rules.clone());
         rules
     }
 
@@ -109,6 +113,22 @@ impl Contents {
     /// Decides by the key's policy alone.
     pub fn permit_by_policy(&self, key: &Key, who: &Principals, ask: &Ask<'_>) -> Result<(), Error> {
         self.permit_if(key, who, ask, |_| Ok(Ok(false)))
+    }
+
+    /// Decides about a key of another KMS, by the policy that keys have here for which nobody put one.
+    fn permit_elsewhere(&self, key_arn: &str, who: &Principals, ask: &Ask<'_>) -> Result<(), Error> {
+        let policy = self.policy_elsewhere()?;
+        match self.judge_of(policy, key_arn, None, who, ask) {
+            Judgement { decision: Decision::Allowed, unknown: None } => Ok(()),
+            Judgement { decision: Decision::Denied, .. } => Err(denied(Decision::Denied, key_arn, who, ask)),
+            Judgement { unknown: Some(unknown), .. } => Err(unknown.into()),
+            Judgement { decision, .. } => Err(denied(decision, key_arn, who, ask)),
+        }
+    }
+
+    fn policy_elsewhere(&self) -> Result<&Policy, Error> {
+        let read = || Policy::parse(&default_policy(&self.account_id, &self.region));
+        self.rules.elsewhere.get_or_init(read).as_ref().map_err(Clone::clone)
     }
 
     /// `granted` is asked where the policy neither allows nor denies.
@@ -133,22 +153,27 @@ impl Contents {
         if is_allowed? {
             return Ok(());
         }
-        let action = format!("kms:{}", ask.action);
-        let because = match decision {
-            Decision::Denied => "with an explicit deny in a resource-based policy".to_string(),
-            _ => format!("because no resource-based policy allows the {action} action"),
-        };
-        let (user, arn) = (who.arn(), self.key_arn(&key.id));
-        let text = format!("User: {user} is not authorized to perform: {action} on resource: {arn} {because}");
-        Err(Error::new(Code::AccessDenied, text))
+        Err(denied(decision, &self.key_arn(&key.id), who, ask))
     }
 
     /// By this policy alone, whether it is the key's or is to become it.
     pub fn judge(&self, policy: &Policy, key: &Key, who: &Principals, ask: &Ask<'_>) -> Judgement {
+        self.judge_of(policy, &self.key_arn(&key.id), Some(key), who, ask)
+    }
+
+    /// `key` is `None` for one of another KMS.
+    fn judge_of(
+        &self,
+        policy: &Policy,
+        key_arn: &str,
+        key: Option<&Key>,
+        who: &Principals,
+        ask: &Ask<'_>,
+    ) -> Judgement {
         let values = |name: &str| self.values(name, key, ask);
         policy.judge(&Request {
             action: &format!("kms:{}", ask.action),
-            resource: &self.key_arn(&key.id),
+            resource: key_arn,
             subject: &who.subject(),
             values: &values,
         })
@@ -157,16 +182,27 @@ impl Contents {
     /// Whether the key's policy may answer callers differently who ask through S3 at that time.
     pub fn distinguishes(&self, key: &Key, context: &EncryptionContext, now: i64) -> bool {
         let Ok(policy) = &self.rules_of(key).policy else { return true };
+        self.distinguishes_by(policy, &self.key_arn(&key.id), Some(key), context, now)
+    }
+
+    fn distinguishes_by(
+        &self,
+        policy: &Policy,
+        key_arn: &str,
+        key: Option<&Key>,
+        context: &EncryptionContext,
+        now: i64,
+    ) -> bool {
         let nobody = Principal::Process(Caller { uid: u32::MAX, gid: u32::MAX, pid: 0 });
         ["Decrypt", "GenerateDataKey"].iter().any(|action| {
             let ask = Ask::through_s3(action, context, &nobody, now);
             let values = |name: &str| self.values(name, key, &ask);
-            !policy.is_for_everybody(&format!("kms:{action}"), &self.key_arn(&key.id), &values)
+            !policy.is_for_everybody(&format!("kms:{action}"), key_arn, &values)
         })
     }
 
     /// The values of a condition key; none if the request has none.
-    fn values(&self, name: &str, key: &Key, ask: &Ask<'_>) -> Vec<String> {
+    fn values(&self, name: &str, key: Option<&Key>, ask: &Ask<'_>) -> Vec<String> {
         let one = |value: &str| vec![value.to_string()];
         if let Some(wanted) = name.strip_prefix("kms:encryptioncontext:") {
             let pairs = ask.context.into_iter().flatten();
@@ -180,14 +216,14 @@ impl Contents {
             "kms:encryptioncontextkeys" => ask.context.into_iter().flatten().map(|(name, _)| name.clone()).collect(),
             "kms:requestalias" => ask.alias.map(one).unwrap_or_default(),
             "kms:resourcealiases" => {
-                let aliases = self.aliases.iter().filter(|alias| alias.key == key.id);
+                let aliases = self.aliases.iter().filter(|alias| key.is_some_and(|key| alias.key == key.id));
                 aliases.map(|alias| alias.name.clone()).collect()
             }
             "kms:keyspec" => one("SYMMETRIC_DEFAULT"),
             "kms:keyusage" => one("ENCRYPT_DECRYPT"),
             "kms:encryptionalgorithm" if ask.context.is_some() => one("SYMMETRIC_DEFAULT"),
             "kms:multiregion" => one("false"),
-            "kms:keyorigin" => one(key.origin.name()),
+            "kms:keyorigin" => key.map(|key| one(key.origin.name())).unwrap_or_default(),
             "aws:userid" => one(&ask.caller.uid().to_string()),
             "aws:currenttime" => {
                 let time = OffsetDateTime::from_unix_timestamp_nanos(ask.now.into()).ok();
@@ -212,4 +248,39 @@ impl LocalKms {
     pub fn permit_call(&self, key_id: &str, ask: &Ask<'_>) -> Result<(), Error> {
         self.ask(|contents| self.permit(contents, contents.find(key_id)?, &ask.naming(key_id)))
     }
+}
+
+/// Keys of other KMSs are used by whom this keyring's default policy lets use keys.
+impl Authorizer for LocalKms {
+    fn permit(&self, asked: &KeyUse<'_>) -> Result<(), Error> {
+        let ask = Ask {
+            context: asked.context,
+            through_s3: asked.through_s3,
+            ..Ask::direct(asked.action, asked.caller, self.now())
+        };
+        let who = self.directory.principals(asked.caller);
+        self.ask(|contents| contents.permit_elsewhere(asked.key_arn, &who, &ask))
+    }
+
+    fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
+        let now = self.now();
+        let found = self
+            .ask(|contents| Ok(contents.distinguishes_by(contents.policy_elsewhere()?, key_arn, None, context, now)));
+        found.unwrap_or(true)
+    }
+
+    fn version(&self) -> u64 {
+        self.version_now()
+    }
+}
+
+fn denied(decision: Decision, key_arn: &str, who: &Principals, ask: &Ask<'_>) -> Error {
+    let action = format!("kms:{}", ask.action);
+    let because = match decision {
+        Decision::Denied => "with an explicit deny in a resource-based policy".to_string(),
+        _ => format!("because no resource-based policy allows the {action} action"),
+    };
+    let user = who.arn();
+    let text = format!("User: {user} is not authorized to perform: {action} on resource: {key_arn} {because}");
+    Error::new(Code::AccessDenied, text)
 }

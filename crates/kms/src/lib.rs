@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod audit;
+mod authorized;
 mod caller;
 pub mod deadline;
 mod error;
@@ -10,13 +11,16 @@ pub mod iam;
 pub mod policy;
 mod principal;
 mod processes;
+mod router;
 mod timely;
 pub mod waits;
 
+pub use authorized::{Authorized, Authorizer, KeyUse};
 pub use caller::Caller;
 pub use error::{Code, Error, Kind};
 pub use principal::{AccessKeyId, Principal, SignedRequest};
 pub use processes::{read_process, read_processes_through};
+pub use router::{Home, Provider, Router};
 pub use timely::Timely;
 pub use waits::{Waits, WouldWait};
 
@@ -134,6 +138,18 @@ pub struct KmsCalls {
     pub generate_data_key: u64,
     pub decrypt: u64,
     pub encrypt: u64,
+}
+
+impl std::ops::Add for KmsCalls {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            generate_data_key: self.generate_data_key + other.generate_data_key,
+            decrypt: self.decrypt + other.decrypt,
+            encrypt: self.encrypt + other.encrypt,
+        }
+    }
 }
 
 /// The key of the service itself: wraps the data keys of SSE-S3 objects and of bucket records; no KMS call shows it.

@@ -106,7 +106,7 @@ pub fn run(args: KmsArgs) -> ExitCode {
 fn carry_out(args: KmsArgs) -> Result<(), Ending> {
     let opened = args.keyring.open()?;
     match args.operation {
-        Operation::VerifyAuditLog(verify) => Ok(verify.run(&opened.kms)?),
+        Operation::VerifyAuditLog(verify) => Ok(verify.run(&opened.keys.local)?),
         Operation::ListObjects(list) => {
             let answer = ask(&*opened.kms()?, &list.request())?;
             Ok(list.print(&opened.store, answer.key_arn().unwrap_or_default())?)

@@ -21,8 +21,9 @@ use time::OffsetDateTime;
 const SERVICES: [&str; 3] = ["s3", "kms", "sts"];
 
 pub struct Authority {
-    pub kms: Arc<LocalKms>,
-    /// The same, audited where that is asked for.
+    /// Whose access keys sign requests.
+    pub keyring: Arc<LocalKms>,
+    /// Every KMS key, audited where that is asked for.
     pub service: Arc<dyn Service>,
     pub users: Arc<Broker>,
     pub spawner: Spawner,
@@ -51,7 +52,7 @@ impl Authority {
             }),
             Ask::Sts { signed, source } => self.told(signed, &["sts"], |_, user, access_key| {
                 let asks = SignedRequest { access_key, uid: user.uid, gid: user.gid, source, user_agent: None };
-                let identity = CallerIdentity::of(&Principal::Request(asks), &*self.kms);
+                let identity = CallerIdentity::of(&Principal::Request(asks), &*self.keyring);
                 Ok((Told::Caller { user: signer(&user), identity }, None))
             }),
         }
@@ -95,7 +96,7 @@ impl Authority {
         if credential.region != self.region || !question.is_of_a_request(OffsetDateTime::now_utc()) {
             return Ok((Finding::Wrong, None));
         }
-        let signer = self.kms.signer(credential).map_err(|error| error.message)?;
+        let signer = self.keyring.signer(credential).map_err(|error| error.message)?;
         let (key, who) = signer.map(|signer| (signer.key, (signer.user, signer.access_key))).unzip();
         Ok((question.examine(key), who))
     }

@@ -132,10 +132,10 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     let connecting = Arc::clone(&users);
     let outside = Outside { users: users.clone(), connect_syslog: Arc::new(move || connecting.connect_syslog()) };
     let secret = args.unlock.clone().or_environment().read()?;
-    let kms = assembly::open_kms_on(&store, &keyring, &secret, &args.state, &outside)?;
+    let keys = assembly::open_kms_on(&store, &keyring, &secret, &args.state, &outside)?;
     drop(secret);
-    let audited = args.audit.start(&kms, &outside.connect_syslog)?;
-    let service = audited.map_or_else(|| Arc::clone(&kms) as Arc<dyn Service>, |audited| Arc::new(audited));
+    let audited = args.audit.start(&keys, &outside.connect_syslog)?;
+    let service = audited.map_or_else(|| keys.kms as Arc<dyn Service>, |audited| Arc::new(audited));
     users
         .expect_ready()
         .and_then(|()| spawner.expect_ready())
@@ -150,7 +150,7 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     let own = geteuid();
     let (account, region) = (parameters.account_id, parameters.region);
     let only = (!own.is_root()).then(|| own.as_raw());
-    let authority = Arc::new(Authority { kms, service, users, spawner, account, region, only });
+    let authority = Arc::new(Authority { keyring: keys.local, service, users, spawner, account, region, only });
     let ended = serve(front, Arc::clone(&authority), signals, || {
         announce(&urls, &mountpoint);
         notify.ready(&mountpoint);

@@ -61,6 +61,7 @@ impl<K: ?Sized> Audited<K> {
             response: Value::Null,
             key_arn: None,
             material_id: None,
+            provider: None,
             error: None,
         }
     }
@@ -75,13 +76,14 @@ impl<K: ?Sized> Audited<K> {
         self.record_done();
         let identity = self.source.identity(call.caller);
         let (key_arn, blob) = names(answer.as_ref().ok());
-        let material = blob.as_deref().and_then(|blob| self.source.material_of(blob));
+        let material = blob.as_deref().and_then(|blob| self.source.material_of(call.key_id, blob));
         let recorded = self.log.record(&Event {
             caller: Some((call.caller, &identity)),
             through_s3: true,
             parameters: call.parameters,
             key_arn: key_arn.or_else(|| self.source.arn_of(call.key_id)),
             material_id: material,
+            provider: self.source.provider_of(call.key_id),
             error: answer.as_ref().err().map(Refusal::from),
             ..self.event(call.name)
         });
@@ -146,14 +148,13 @@ impl<K: Service + ?Sized> Service for Audited<K> {
     fn call(&self, request: &Request, caller: &Principal) -> Result<Answer, Error> {
         let ask = || self.kms.call(request, caller);
         self.direct(caller, ask, |answered| {
-            let parameters = request.parameters();
-            let asked = || parameters["keyId"].as_str().or_else(|| parameters["targetKeyId"].as_str());
-            let key_id = answered.and_then(Answer::key_arn).or_else(asked);
+            let key_id = answered.and_then(Answer::key_arn).or_else(|| request.key_id());
             Event {
                 response: answered.map_or(Value::Null, |answered| response(request, answered)),
                 key_arn: key_id.and_then(|key_id| self.source.arn_of(key_id)),
                 material_id: answered.and_then(Answer::material_id).map(str::to_owned),
-                parameters,
+                provider: key_id.and_then(|key_id| self.source.provider_of(key_id)),
+                parameters: request.parameters(),
                 ..self.event(request.name())
             }
         })
@@ -253,6 +254,10 @@ impl<K: Kms + ?Sized> Kms for Audited<K> {
 
     fn may_wait(&self) -> bool {
         self.kms.may_wait() || self.log.may_wait()
+    }
+
+    fn may_wait_for(&self, key_id: &str) -> bool {
+        self.kms.may_wait_for(key_id) || self.log.may_wait()
     }
 
     fn version(&self) -> u64 {

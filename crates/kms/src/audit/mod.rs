@@ -33,8 +33,13 @@ pub trait RecordSource: Send + Sync {
     /// The ARN of the key that is named, if there is one.
     fn arn_of(&self, key_id: &str) -> Option<String>;
 
-    /// The key material that a ciphertext blob names, hexadecimal.
-    fn material_of(&self, ciphertext_blob: &[u8]) -> Option<String>;
+    /// The key material that a ciphertext blob of that key names, hexadecimal.
+    fn material_of(&self, key_id: &str, ciphertext_blob: &[u8]) -> Option<String>;
+
+    /// The name of the KMS that keeps the key, where that is another one. The default is for a KMS that is one.
+    fn provider_of(&self, _key_id: &str) -> Option<String> {
+        None
+    }
 
     /// What the KMS did by itself since this was asked before.
     fn take_done(&self) -> Vec<Done>;

@@ -25,6 +25,8 @@ pub struct Event<'a> {
     pub response: Value,
     pub key_arn: Option<String>,
     pub material_id: Option<String>,
+    /// The name of the KMS that keeps the key, where that is not this one.
+    pub provider: Option<String>,
     pub error: Option<Refusal<'a>>,
 }
 
@@ -140,6 +142,9 @@ impl Event<'_> {
         if let Some(material) = &self.material_id {
             data.insert("keyMaterialId".into(), material.as_str().into());
         }
+        if let Some(provider) = &self.provider {
+            data.insert("keyProvider".into(), provider.as_str().into());
+        }
         if let Some(caller) = self.caller.and_then(|(caller, _)| caller.process()) {
             data.insert(
                 "process".into(),
@@ -220,6 +225,7 @@ mod tests {
             response: Value::Null,
             key_arn: Some("arn:aws:kms:x".into()),
             material_id: Some("ab".into()),
+            provider: None,
             error: Some(error.into()),
         }
     }
