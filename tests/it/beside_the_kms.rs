@@ -113,6 +113,26 @@ fn an_old_refusal_is_not_acted_on_after_a_newer_permission_nor_the_other_way_rou
 }
 
 #[test]
+fn a_handle_is_refused_while_the_kms_is_asked_about_another() {
+    let moody = MoodyFs::new(false);
+    let handles = ["one", "two"].map(|name| moody.open(moody.make(name, b"content"), &ANN));
+    moody.kms.deny(&ANN);
+    let (reached, has_reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    moody.kms.answer(move |call| {
+        if call.number == 2 {
+            let _ = reached.send(());
+            let _ = may_go_on.lock().recv();
+        }
+        Ok(())
+    });
+    let refused = || handles.iter().filter(|handle| moody.read(**handle) == Err(libc::EACCES)).count();
+    held(&has_reached, go_on, || moody.fs.watch_keys(), || assert_eq!(refused(), 1, "the one that was asked about"));
+    assert_eq!(refused(), 2);
+}
+
+#[test]
 fn while_a_configuration_is_read_directories_move_and_others_create() {
     let moody = MoodyFs::new(false);
     let (fs, bucket) = (&moody.fs, moody.bucket);

@@ -244,6 +244,7 @@ impl Fs {
         if Self::is_configuration(name) {
             return Ok(Done::Skipped);
         }
+        let judged = self.judged();
         let opened = self.store.open_judged(&aim.dir, name, &aim.caller, |now| aim.judge(now));
         let (object, want) = match opened {
             Ok(opened) => opened,
@@ -255,7 +256,7 @@ impl Fs {
         let done = self.store.change_encryption(&object, &want, aim.change, &key, &aim.caller, from, &go_on);
         let ino = object.ino();
         self.store.release(&object);
-        self.was_used(ino);
+        self.was_used(ino, judged);
         Ok(match done? {
             Step::Done(changed) => Done::As(changed),
             Step::More(next) => Done::More(next),

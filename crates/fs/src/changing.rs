@@ -1,7 +1,7 @@
 //! The one door to a file's content: whatever changes it comes through here, and takes set-id bits and file
 //! capabilities away first, as ext4 does. So no content is ever under rights that were given to other content.
 
-use super::handles::Handle;
+use super::handles::{Handle, Standing};
 use super::{Fs, Range, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_store::{Attr, Object, SetAttr, Target};
@@ -48,7 +48,9 @@ impl Fs {
                 Change::Punch(_) | Change::Allocate(_) => Err(Refusal::ConfigurationSpace),
             };
         }
-        self.with_keys(handle, |object| match change {
+        // What the kernel writes back was accepted before, and is taken until draining ends.
+        let worst = if matches!(writer, Writer::WriteBack) { Standing::Draining } else { Standing::Allowed };
+        self.with_keys(handle, worst, |object| match change {
             Change::Write { offset, data } => object.write(offset, data),
             Change::Truncate(len) => object.truncate(len),
             Change::Punch(Range { offset, len }) => object.punch(offset, len),

@@ -2,7 +2,7 @@
 
 use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_locks::{Mutex, ranks};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// A KMS key's ARN and the encryption context.
 type Key = (String, EncryptionContext);
@@ -48,19 +48,14 @@ impl Closed {
         known.values().map(question).collect()
     }
 
-    /// What the evaluation of that number found, of each number whether it is refused. Returns the numbers of those
-    /// that are and were not before.
-    pub fn decided(&self, evaluation: u64, refused: &HashMap<u32, bool>) -> HashSet<u32> {
+    /// What the evaluation of that number found about the files with this number. Returns whether they are refused and
+    /// were not before.
+    pub fn decided(&self, evaluation: u64, number: u32, refused: bool) -> bool {
         let mut known = self.0.lock();
-        let mut numbers = HashSet::new();
-        for under in known.values_mut() {
-            let Some(refused) = refused.get(&under.number).filter(|_| under.decided <= evaluation) else { continue };
-            under.decided = evaluation;
-            let before = std::mem::replace(&mut under.refused, *refused);
-            if *refused && !before {
-                numbers.insert(under.number);
-            }
-        }
-        numbers
+        let of_number = known.values_mut().find(|under| under.number == number);
+        let Some(under) = of_number.filter(|under| under.decided <= evaluation) else { return false };
+        under.decided = evaluation;
+        let before = std::mem::replace(&mut under.refused, refused);
+        refused && !before
     }
 }

@@ -11,14 +11,20 @@ use std::collections::hash_map::Entry;
 pub(crate) struct Evaluation {
     pub(crate) number: u64,
     answers: HashMap<((String, EncryptionContext), Operation, Caller), Option<bool>>,
+    unasked: bool,
 }
 
 impl Evaluation {
     pub(crate) fn new(number: u64) -> Self {
-        Self { number, answers: HashMap::new() }
+        Self { number, answers: HashMap::new(), unasked: false }
     }
 
-    /// `None` if the KMS cannot tell.
+    /// Whether there was something to ask that this thread must not wait for: nothing was decided by it.
+    pub(crate) fn has_unasked(&self) -> bool {
+        self.unasked
+    }
+
+    /// `None` if the KMS cannot tell, or this thread must not wait for it.
     pub(crate) fn of(&mut self, store: &Store, handle: &Handle) -> Option<bool> {
         let (operation, caller) = (handle.opener.operation, handle.opener.caller);
         let mut known = true;
@@ -43,6 +49,10 @@ impl Evaluation {
         match self.answers.entry((key, operation, caller)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
+                if store.keys().may_ask().is_err() {
+                    self.unasked = true;
+                    return None;
+                }
                 let ((key_arn, context), ..) = new.key();
                 let answer = store.keys().permits(key_arn, operation, context, caller);
                 *new.insert(answer)

@@ -1,9 +1,9 @@
 //! Open files: content, locks on it being the kernel's matter.
 
 use super::changing::{Change, Writer};
-use super::handles::{Handle, Opener};
+use super::handles::{Handle, Opener, Standing};
 use super::{Creation, Entry, Fs, Refusal, Result, TRIES};
-use kmsfs_kms::{Caller, Operation};
+use kmsfs_kms::{Caller, Operation, Waits, waits};
 use kmsfs_sse::{Encryption, Request};
 use kmsfs_store::{self as store, Dir, Object, SeekTo};
 use rustix::io::Errno;
@@ -145,7 +145,7 @@ impl Fs {
         if let Some(draft) = &handle.draft {
             return Ok(draft.read(offset, bytes));
         }
-        let read = self.with_keys(&handle, |object| object.read(offset, bytes))?;
+        let read = self.with_keys(&handle, Standing::Allowed, |object| object.read(offset, bytes))?;
         self.was_read(&handle);
         Ok(read)
     }
@@ -314,7 +314,7 @@ impl Fs {
             return Ok(hole);
         }
         let count = (buffer.len() as u64).min(left) as usize;
-        let read = self.with_keys(source, |object| object.read(offset, &mut buffer[..count]))?;
+        let read = self.with_keys(source, Standing::Allowed, |object| object.read(offset, &mut buffer[..count]))?;
         self.change(target, Change::Write { offset: to_offset, data: &buffer[..read] }, writer)?;
         Ok(read as u64)
     }

@@ -36,8 +36,8 @@ pub struct Opener {
     pub write: bool,
 }
 
-/// What a handle is good for, as its opener's permission to use the key goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a handle is good for, as its opener's permission to use the key goes; the best one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
 pub enum Standing {
     Allowed,

@@ -3,8 +3,8 @@
 use kmsfs_crypto::random;
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_store::Attr;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 
 /// A name of an inode: the directory's inode and the name in it.
@@ -157,9 +157,9 @@ impl Inodes {
         }
     }
 
-    pub fn read_under(&self, keys: &HashSet<u32>) -> Vec<u64> {
+    pub fn read_under(&self, key: u32) -> Vec<u64> {
         let state = self.0.lock();
-        state.known.iter().filter(|(_, inode)| keys.contains(&inode.read_under)).map(|(ino, _)| *ino).collect()
+        state.known.iter().filter(|(_, inode)| inode.read_under == key).map(|(ino, _)| *ino).collect()
     }
 
     /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since
@@ -261,6 +261,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn attr(ino: u64, mode: u32) -> Attr {
         Attr { ino, mode, nlink: 1, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0, atime: 0, mtime: 0, ctime: 0 }

@@ -69,26 +69,23 @@ struct Queue {
     closed: bool,
 }
 
-/// Why all handles are evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    /// Keys, or who may use them, have changed.
-    Changed,
-    /// The last time was long ago.
-    Anyway,
-}
-
 impl Revocations {
-    /// Whether all handles are to be evaluated, now that the KMS has this version.
-    fn is_due(&self, version: u64) -> Option<Due> {
+    /// Whether all handles are to be evaluated, now that the KMS has this version: keys, or who may use them, have
+    /// changed, or the last time was long ago.
+    fn is_due(&self, version: u64) -> bool {
         let mut at = self.at.lock();
-        // Before evaluating: a handle that comes meanwhile sees it, and is evaluated by whoever opens it.
+        // Before the evaluation: a handle that is opened meanwhile sees it, and is evaluated by whoever opens it.
         let changed = self.judged.fetch_max(version, Ordering::SeqCst) < version;
         if !changed && at.is_some_and(|at| at.elapsed() < ANYWAY) {
-            return None;
+            return false;
         }
         *at = Some(Instant::now());
-        Some(if changed { Due::Changed } else { Due::Anyway })
+        true
+    }
+
+    /// Has the watcher evaluate all handles the next time it looks: a thread that must not wait for the KMS could not.
+    fn evaluate_soon(&self) {
+        *self.at.lock() = None;
     }
 }
 
@@ -101,24 +98,26 @@ impl Queue {
 impl Fs {
     /// Looks whether keys or who may use them have changed, and if so says which open handles are refused from now on
     /// and which are good again. To be called several times a second.
+    ///
+    /// The KMS may take its time for each answer, so each refusal takes effect as soon as it is known.
     pub fn watch_keys(&self) {
-        let Some(due) = self.revocations.is_due(self.store.keys().version()) else { return };
-        if due == Due::Changed {
-            self.store.keys().drop_refused();
-            self.store.lock_closed();
+        if !self.revocations.is_due(self.store.keys().version()) {
+            return;
         }
+        // Taken first: a handle that is closed meanwhile is evaluated with the others, and its object's keys go then.
+        let handles = self.handles.all();
+        self.store.lock_closed();
         let mut evaluation = self.evaluation();
-        self.reevaluate(self.handles.all(), &mut evaluation);
-        let mut refused = HashMap::new();
+        self.reevaluate(handles, &mut evaluation);
         for Question { number, caller, keys } in self.revocations.closed.questions() {
             let mut is_refused = |key| evaluation.ask(&self.store, key, Operation::Decrypt, caller) == Some(false);
-            refused.insert(number, keys.into_iter().any(&mut is_refused));
+            let refused = keys.into_iter().any(&mut is_refused);
+            if self.revocations.closed.decided(evaluation.number, number, refused) {
+                self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(number));
+                self.revocations.queued.notify_all();
+            }
         }
-        let left = self.revocations.closed.decided(evaluation.number, &refused);
-        if !left.is_empty() {
-            self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(&left));
-            self.revocations.queued.notify_all();
-        }
+        self.store.keys().drop_refused();
     }
 
     /// One that begins now. What the KMS allows and refuses from here on it either says to this one, or its version
@@ -130,12 +129,12 @@ impl Fs {
 
     /// An old answer of the KMS is never acted on after a newer one: each handle knows which evaluation decided it.
     fn reevaluate(&self, handles: Vec<Arc<Handle>>, evaluation: &mut Evaluation) {
-        let (mut refused, mut allowed) = (BTreeSet::new(), BTreeSet::new());
+        let mut refused = BTreeSet::new();
         let mut count = 0;
         for handle in handles {
             let ino = handle.object.ino();
             match evaluation.of(&self.store, &handle) {
-                Some(true) if handle.allow(evaluation.number) => drop(allowed.insert(ino)),
+                Some(true) if handle.allow(evaluation.number) => self.revocation_changed(ino),
                 Some(false) if self.begin_refusing(&handle, evaluation) => {
                     refused.insert(ino);
                     count += 1;
@@ -143,38 +142,37 @@ impl Fs {
                 _ => {}
             }
         }
-        for ino in allowed {
-            self.revocation_changed(ino);
+        if evaluation.has_unasked() {
+            self.revocations.evaluate_soon();
         }
-        if !refused.is_empty() {
+        if count > 0 {
             log::info!("keys were taken away: {count} open handles of {} objects are refused", refused.len());
-            self.refuse(&refused);
         }
     }
 
-    /// Answers whether the handle was allowed until now. Its inode is queued before that, so that what was queued for
-    /// it before does not end with what has only just begun, and once more by `refuse`, in case that was taken
-    /// meanwhile.
+    /// Refuses a handle, as an evaluation found it: new uses fail at once, the rest is for `drain_revoked`. Returns
+    /// whether the handle was allowed until now.
+    ///
+    /// Its inode is queued before that, so that what was queued for it before does not end with what has only just
+    /// begun, and once more afterwards, in case it was taken meanwhile.
     fn begin_refusing(&self, handle: &Handle, evaluation: &Evaluation) -> bool {
-        handle.begin_refusing(evaluation.number, || {
-            self.revocations.queue.lock().inodes.insert(handle.object.ino());
-        })
-    }
-
-    /// Handles of these inodes were refused: new uses fail at once, the rest is for `drain_revoked`.
-    fn refuse(&self, inodes: &BTreeSet<u64>) {
-        for &ino in inodes {
-            self.revocation_changed(ino);
+        let ino = handle.object.ino();
+        let queue = || {
+            self.revocations.queue.lock().inodes.insert(ino);
+        };
+        if !handle.begin_refusing(evaluation.number, queue) {
+            return false;
         }
-        // A write(2) into the kernel's cache asks for attributes then, which is where it is refused.
-        for &ino in inodes {
+        if !self.is_revoked(ino) {
+            self.revocation_changed(ino);
+            // A write(2) into the kernel's cache asks for attributes then, which is where it is refused.
             self.forget_attributes(ino);
         }
-        self.revocations.queue.lock().inodes.extend(inodes);
-        self.revocations.queued.notify_all();
+        self.drain_soon(ino);
+        true
     }
 
-    /// Does what is queued, to its end; answers whether there was anything.
+    /// Does what is queued, to its end. Returns whether there was anything.
     pub fn drain_revoked(&self) -> bool {
         let inodes = self.begin_draining();
         self.end_draining(&inodes);
@@ -237,7 +235,7 @@ impl Fs {
         }
     }
 
-    /// Answers whether any handle had been draining. Not if the inode is queued again.
+    /// Returns whether any handle had been draining. Not if the inode is queued again.
     fn refuse_write_back(&self, ino: u64) -> bool {
         // Let go after the lock: whoever is the last to do that closes the object.
         let handles;
@@ -319,10 +317,10 @@ impl Fs {
         writer.filter(|handle| handle.object.is_unsynced())
     }
 
-    /// Zeroizes an object's data keys if no handle is left that may use them.
+    /// Zeroizes an object's data keys if no handle is left that may use them, be it that there is none at all.
     fn lock_unused(&self, ino: u64) {
         let handles = self.handles.of(ino);
-        let Some(first) = handles.first() else { return };
+        let Some(first) = handles.first() else { return self.store.lock_if_closed(ino) };
         if handles.iter().any(|handle| handle.standing() != Standing::Refused) {
             return;
         }
@@ -335,7 +333,8 @@ impl Fs {
 
     // ---- handles
 
-    fn judged(&self) -> u64 {
+    /// The KMS's version that all handles were evaluated by last.
+    pub(super) fn judged(&self) -> u64 {
         self.revocations.judged.load(Ordering::SeqCst)
     }
 
@@ -351,8 +350,10 @@ impl Fs {
         let (id, handle) = self.handles.insert(handle);
         if self.judgement() != judgement {
             let mut evaluation = self.evaluation();
-            if evaluation.of(&self.store, &handle) == Some(false) && self.begin_refusing(&handle, &evaluation) {
-                self.refuse(&BTreeSet::from([handle.object.ino()]));
+            if evaluation.of(&self.store, &handle) == Some(false) {
+                self.begin_refusing(&handle, &evaluation);
+            } else if evaluation.has_unasked() {
+                self.revocations.evaluate_soon();
             }
         }
         id
@@ -413,11 +414,24 @@ impl Fs {
         written.inspect_err(|error| self.was_not_written(handle.object.ino(), error))
     }
 
-    /// Uses an object through a handle that is allowed; data keys that were given up are asked for again.
-    pub(super) fn with_keys<T>(&self, handle: &Handle, mut act: impl FnMut(&Object) -> store::Result<T>) -> Result<T> {
+    /// Uses an object through a handle that is allowed; data keys that were given up are asked for again. If the KMS
+    /// takes its time for that, and the handle is refused meanwhile, they go again. `worst` is the standing that
+    /// the use still needs afterwards.
+    pub(super) fn with_keys<T>(
+        &self,
+        handle: &Handle,
+        worst: Standing,
+        mut act: impl FnMut(&Object) -> store::Result<T>,
+    ) -> Result<T> {
         match act(&handle.object) {
             Err(store::Error::Locked) => {
                 self.store.unlock(&handle.object, &handle.opener.caller)?;
+                if handle.standing() != Standing::Allowed {
+                    self.drain_soon(handle.object.ino());
+                }
+                if handle.standing() > worst {
+                    return Err(Refusal::Revoked);
+                }
                 Ok(act(&handle.object)?)
             }
             done => Ok(done?),
@@ -436,14 +450,16 @@ impl Fs {
         }
     }
 
-    /// Somebody used the object without a handle: its keys may have come back for that, or be others now.
-    pub(super) fn was_used(&self, ino: u64) {
+    /// Somebody used the object without a handle: its keys may have come back for that, or be others now. `judged`
+    /// is from before that: if keys have changed since, the watcher has passed over the object while it was used.
+    pub(super) fn was_used(&self, ino: u64, judged: u64) {
+        let changed = self.judged() != judged;
         self.revocations.rekeyed.fetch_add(1, Ordering::SeqCst);
         let handles = self.handles.of(ino);
         if !handles.is_empty() {
             self.reevaluate(handles, &mut self.evaluation());
         }
-        if self.is_revoked(ino) {
+        if changed || self.is_revoked(ino) {
             self.drain_soon(ino);
         }
     }

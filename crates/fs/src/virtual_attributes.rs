@@ -102,10 +102,11 @@ impl Fs {
         caller: &Caller,
         with: impl FnOnce(&Arc<Object>) -> Result<T>,
     ) -> Result<T> {
+        let judged = self.judged();
         let object = self.open_for_attribute(ino, caller)?;
         let done = with(&object);
         self.store.release(&object);
-        self.was_used(ino);
+        self.was_used(ino, judged);
         done
     }
 

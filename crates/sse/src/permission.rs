@@ -27,6 +27,7 @@ impl KeyService {
         caller: impl Into<Principal>,
     ) -> Option<bool> {
         check_before_asking_the_kms();
+        debug_assert_eq!(self.may_ask(), Ok(()), "this thread must not wait for the KMS");
         let _running = self.begin();
         match self.kms.authorize(key_arn, operation, context, &caller.into()) {
             Ok(()) => Some(true),

@@ -326,6 +326,63 @@ fn keys_go_with_the_last_handle_that_may_use_them() {
 }
 
 #[test]
+fn keys_go_also_if_a_refused_program_closes_its_file_before() {
+    let moody = MoodyFs::new(false);
+    let handle = moody.open(moody.make("object", b"content"), &ANN);
+    moody.kms.deny(&ANN);
+    moody.fs.watch_keys();
+    moody.fs.release(handle);
+    assert!(!moody.is_locked("object"), "what is dirty needs the key");
+    assert!(moody.fs.drain_revoked());
+    assert!(moody.is_locked("object"));
+}
+
+#[test]
+fn keys_of_closed_objects_go_also_where_permission_ends_by_itself() {
+    let moody = MoodyFs::new(false);
+    moody.make("object", b"content");
+    assert!(!moody.is_locked("object"));
+    // Nothing has changed, and the first look is always due.
+    moody.fs.watch_keys();
+    assert!(moody.is_locked("object"));
+}
+
+#[test]
+fn a_key_that_comes_once_its_handle_is_refused_goes_again() {
+    let moody = MoodyFs::new(false);
+    let handle = moody.open(moody.make("object", b"content"), &ANN);
+    moody.kms.deny(&ANN);
+    moody.notice();
+    moody.kms.allow_all();
+    moody.notice();
+    assert!(moody.is_locked("object"), "until somebody uses it");
+    let (kms, fs) = (moody.kms.clone(), Arc::downgrade(&moody.fs));
+    moody.kms.after_decrypt(move || {
+        kms.deny(&ANN);
+        fs.upgrade().unwrap().watch_keys();
+        fs.upgrade().unwrap().drain_revoked();
+    });
+    assert_eq!(moody.read(handle), Err(libc::EACCES));
+    assert!(moody.fs.drain_revoked());
+    assert!(moody.is_locked("object"));
+}
+
+#[test]
+fn a_key_that_an_attribute_needed_while_it_was_taken_away_goes_too() {
+    let moody = MoodyFs::new(false);
+    let ino = moody.make("object", b"content");
+    moody.fs.store().checkpoint().unwrap();
+    let (kms, fs) = (moody.kms.clone(), Arc::downgrade(&moody.fs));
+    moody.kms.after_decrypt(move || {
+        kms.deny(&ANN);
+        fs.upgrade().unwrap().watch_keys();
+    });
+    assert_eq!(moody.fs.get_xattr(ino, OsStr::new("user.etag"), &ANN).unwrap().len(), 32);
+    moody.fs.drain_revoked();
+    assert!(moody.is_locked("object"));
+}
+
+#[test]
 fn pages_of_closed_files_are_dropped_too() {
     let moody = MoodyFs::new(true);
     let (of_ann, of_bob) = (moody.make("ann's", b"content"), moody.make("bob's", b"content"));

@@ -43,15 +43,18 @@ impl Object {
     /// Commits, then zeroizes the data keys. Whoever needs them gets `Error::Locked` until `authorize` has brought them
     /// back.
     pub fn lock(&self) -> Result<()> {
-        if self.is_locked() {
+        let mut state = self.state.write();
+        if state.keyed.is_locked() {
             return Ok(());
         }
-        let permit = if self.store.read_only() { None } else { Some(self.store.permit()?) };
-        let mut state = self.state.write();
-        if let Some(permit) = permit
-            && state.durability.is_dirty()
-        {
-            self.commit_state(&mut state, &permit, false)?;
+        if state.durability.is_dirty() && !self.store.read_only() {
+            // Leave to append is asked for before any object's lock.
+            drop(state);
+            let permit = self.store.permit()?;
+            state = self.state.write();
+            if state.durability.is_dirty() {
+                self.commit_state(&mut state, &permit, false)?;
+            }
         }
         state.keyed.lock();
         drop(state);

@@ -9,13 +9,23 @@ use std::sync::Arc;
 impl Store {
     /// Zeroizes the data keys of the closed objects that a KMS key protects: whoever opens one asks for them anyway.
     pub fn lock_closed(&self) {
-        for object in self.living() {
-            if !object.has_handles()
-                && !object.kms_keys().is_empty()
-                && let Err(error) = object.lock()
-            {
-                ::log::error!("{}: its data key stays in memory: {error}", object.show());
-            }
+        self.living().iter().for_each(Self::lock_unless_open);
+    }
+
+    /// The same for one object, if it is in memory and closed.
+    pub fn lock_if_closed(&self, ino: u64) {
+        if let Some(object) = self.loaded(ino) {
+            Self::lock_unless_open(&object);
+        }
+    }
+
+    fn lock_unless_open(object: &Arc<Object>) {
+        if !object.has_handles()
+            && !object.is_locked()
+            && !object.kms_keys().is_empty()
+            && let Err(error) = object.lock()
+        {
+            ::log::error!("{}: its data key stays in memory: {error}", object.show());
         }
     }
 
