@@ -144,6 +144,54 @@ fn while_the_kms_takes_its_time_nobody_else_waits() {
     });
 }
 
+/// What is refused, and why.
+type Refused<'a> = &'a (dyn Fn(&Arc<Store>, &Arc<Dir>) -> Option<kmsfs_store::Error> + Sync);
+
+/// Nothing would note its birth any more, nor that it is there.
+#[test]
+fn no_file_is_made_by_whoever_asked_the_kms_when_the_store_was_closed() {
+    let (kms, service) = (Moody::new(), Moody::new());
+    let keys = Arc::new(KeyService::new(kms.clone(), service));
+    let disk = disk_for(&keys);
+    let damaged = {
+        let store = open(&disk, &keys);
+        let object = store.create(&bucket(&store), OsStr::new("damaged"), &NODE, &aes256(), "damaged", &CALLER);
+        let object = object.unwrap().0;
+        object.write(0, &pattern(1, 9000)).unwrap();
+        store.release(&object);
+        store.close().unwrap();
+        let file = disk.root().unwrap().open_dir(OsStr::new("buckets")).unwrap();
+        let file = file.open_dir(OsStr::new(BUCKET)).unwrap();
+        file.open_file(OsStr::new("damaged"), backend::Access::ReadWrite).unwrap()
+    };
+    damaged.write_at(&[0xff; 64], 50).unwrap();
+    let bytes = || {
+        let mut bytes = vec![0; damaged.metadata().unwrap().len as usize];
+        damaged.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let before = bytes();
+    let acts: [Refused<'_>; 2] = [
+        &|store, dir| store.create(dir, OsStr::new("made"), &NODE, &aws_kms("k"), "made", &CALLER).err(),
+        &|store, dir| store.open_truncated(dir, OsStr::new("damaged"), &aws_kms("k"), "damaged", &CALLER).err(),
+    ];
+    for act in acts {
+        let store = open(&disk, &keys);
+        let dir = bucket(&store);
+        let (reached, go_on) = kms.hold_next();
+        let refused = thread::scope(|scope| {
+            let acting = scope.spawn(|| act(&store, &dir));
+            reached.recv().unwrap();
+            store.close().unwrap();
+            drop(go_on);
+            acting.join().unwrap()
+        });
+        assert_eq!(refused, Some(kmsfs_store::Error::ReadOnly));
+        assert!(store.stat_if_there(&dir, OsStr::new("made")).unwrap().is_none());
+        assert!(bytes() == before, "it is written anew");
+    }
+}
+
 #[test]
 fn without_a_mood_nothing_is_wrong() {
     let kms = Moody::new();

@@ -2,9 +2,12 @@
 
 use super::check::LOOK;
 use super::*;
+use kmsfs_kms::{Waits, WouldWait, waits};
 use kmsfs_store::backend::XattrFlags;
 use kmsfs_store::check::{CheckOptions, Severity};
 use kmsfs_store::{CAPABILITY, Target};
+use std::sync::mpsc::channel;
+use std::thread;
 
 /// What a capability is kept under, and a directory's id.
 const KEPT: &str = "user.kmsfs.capability";
@@ -208,6 +211,39 @@ fn values_stay_with_a_damaged_file_that_is_written_anew_by_a_program_or_a_repair
         assert_eq!(value(&victim, &path, "user.x").unwrap(), format!("user.x of {path}").into_bytes());
     }
     assert_eq!(victim.check(LOOK).findings, []);
+}
+
+/// An event loop begins it, and a thread that may wait for the checkpoint does it from the beginning.
+#[test]
+fn values_stay_with_a_damaged_file_that_is_written_anew_at_the_second_attempt() {
+    let victim = victim();
+    flip(victim.object("a").as_ref(), 50, 3);
+    victim.mounted(|store| {
+        let dir = bucket(store);
+        let open = || store.open_truncated(&dir, OsStr::new("a"), &aes256(), "a", &CALLER);
+        let other = open_object(store, &dir, "b");
+        other.write(0, b"something to sync").unwrap();
+        let (reached, has_reached) = channel();
+        let (go_on, may_go_on) = channel::<()>();
+        victim.disk.during_sync(move |_| {
+            let _ = reached.send(());
+            let _ = may_go_on.recv();
+        });
+        thread::scope(|scope| {
+            let checkpoint = scope.spawn(|| store.checkpoint());
+            has_reached.recv().unwrap();
+            let begun = waits::within(Waits::Nothing, open);
+            drop(go_on);
+            assert_eq!(begun.err(), Some(Error::WouldWait(WouldWait(Waits::Disk))));
+            checkpoint.join().unwrap().unwrap();
+        });
+        victim.disk.unwatch();
+        store.release(&open().unwrap());
+        store.release(&other);
+    });
+    for (path, attribute, _) in VALUES.iter().filter(|(path, ..)| *path == "bucket/a") {
+        assert_eq!(value(&victim, path, attribute).unwrap(), format!("{attribute} of {path}").into_bytes());
+    }
 }
 
 #[test]
