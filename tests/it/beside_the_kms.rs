@@ -2,8 +2,8 @@
 //! the time it comes is another matter, and looked at too.
 
 use crate::revocation::judged::{ANN, BOB, MoodyFs, creation};
-use kmsfs_fs::{Changes, Fs, Writer};
-use kmsfs_kms::{Code, Error};
+use kmsfs_fs::{Changes, Fs, Refusal, Writer};
+use kmsfs_kms::{Code, Error, Waits, WouldWait, waits};
 use kmsfs_store::backend::{Rename, XattrFlags};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::Moody;
@@ -227,6 +227,56 @@ fn while_a_length_is_in_doubt_after_a_crash_nobody_waits_but_who_asks() {
     });
     assert_eq!(fs.getattr(ino).unwrap().size, 7);
     fs.lookup(bucket, name("other")).unwrap();
+}
+
+#[test]
+fn what_has_to_wait_for_a_checkpoint_asks_the_kms_nothing_before() {
+    let disk = SimulatedDisk::new();
+    let moody = MoodyFs::over(Arc::new(disk.clone()), false);
+    let fs = &moody.fs;
+    moody.kms.be_at_hand();
+    let ino = moody.make("object", b"content");
+    let (open, size) = (moody.make("open", b"content"), Changes { size: Some(3), ..Changes::default() });
+    let handle = moody.open(open, &ANN);
+    fs.write(handle, 0, b"C", Writer::Privileged).unwrap();
+    let (reached, has_reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    disk.during_sync(move |_| {
+        let _ = reached.send(());
+        let _ = may_go_on.recv();
+    });
+    let not_begun = |act: &dyn Fn() -> Result<(), Refusal>| {
+        moody.kms.take_calls();
+        let begun = waits::within(Waits::Nothing, act);
+        assert_eq!((begun, moody.kms.take_calls()), (Err(Refusal::WouldWait(WouldWait(Waits::Disk))), vec![]));
+    };
+    held(
+        &has_reached,
+        go_on,
+        || fs.store().checkpoint().unwrap(),
+        || {
+            fs.write(handle, 1, b"O", Writer::Privileged).unwrap();
+            not_begun(&|| fs.open(ino, true, true, &ANN).map(drop));
+            not_begun(&|| fs.setattr(ino, None, &size, &ANN).map(drop));
+        },
+    );
+    disk.unwatch();
+    moody.kms.take_calls();
+    assert_eq!(fs.setattr(ino, None, &size, &ANN).unwrap().size, 3);
+    assert_eq!(moody.kms.take_calls().len(), 1);
+}
+
+#[test]
+fn a_configuration_is_cut_by_a_thread_that_may_wait_from_the_beginning() {
+    let moody = MoodyFs::new(false);
+    let (fs, name) = (&moody.fs, OsStr::new(".encryption.json"));
+    let (root, before) = (kmsfs_kms::Caller { uid: 0, gid: 0, ..ANN }, fs.lookup(moody.bucket, name).unwrap());
+    let ino = before.attr.ino;
+    let cut = Changes { size: Some(before.attr.size), ..Changes::default() };
+    let begun = waits::within(Waits::Nothing, || fs.setattr(ino, None, &cut, &root));
+    assert_eq!(begun.unwrap_err(), Refusal::WouldWait(WouldWait(Waits::Disk)));
+    assert_eq!(fs.lookup(moody.bucket, name).unwrap().generation, before.generation, "it was begun");
+    fs.setattr(ino, None, &cut, &root).unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use crate::harness::{Served, WATCHER, errno, header, kms_with, wait_until, xattr};
 use kmsfs_fs::{Fs, FsOptions};
+use kmsfs_kms::{Code, Error};
 use kmsfs_sse::KeyService;
 use kmsfs_store::{Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
@@ -12,8 +13,8 @@ use rustix::fs::{CWD, FallocateFlags, FileType, Mode, SeekFrom, XattrFlags, fall
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -50,6 +51,22 @@ impl World {
     /// With these files of two chunks, closed cleanly, and opened again: nothing is in memory. A bucket `plain` is
     /// under AES256, all others are under keys of their names.
     fn with(files: &[&str]) -> (Self, Arc<Fs>) {
+        let (world, fs) = Self::made(files);
+        fs.store().close().unwrap();
+        drop(fs);
+        let fs = world.open(StoreOptions::default());
+        (world, fs)
+    }
+
+    /// The same after every process was killed: nothing is in memory, and the files' lengths are in doubt.
+    fn killed_with(files: &[&str]) -> (Self, Arc<Fs>) {
+        let (Self { disk, kms, keys }, _fs) = Self::made(files);
+        let world = Self { disk: disk.crash_point().kill(), kms, keys };
+        let fs = world.open(StoreOptions::default());
+        (world, fs)
+    }
+
+    fn made(files: &[&str]) -> (Self, Arc<Fs>) {
         let world = Self::new();
         let fs = world.open(StoreOptions::default());
         {
@@ -68,9 +85,6 @@ impl World {
                 fs::write(served.at(file), [b'a'; 2 * CHUNK]).unwrap();
             }
         }
-        fs.store().close().unwrap();
-        drop(fs);
-        let fs = world.open(StoreOptions::default());
         (world, fs)
     }
 }
@@ -380,6 +394,87 @@ fn while_a_checkpoint_runs_everything_goes_on_that_does_not_append() {
     for file in &many {
         assert_eq!(fs::read(served.at(file)).unwrap()[..CHUNK], [b'y'; CHUNK]);
     }
+}
+
+#[test]
+fn after_a_crash_no_event_loop_asks_for_a_length() {
+    let files = ["keyed/mode", "keyed/linked", "keyed/listed", "keyed/below/x", "plain/old"];
+    let (world, fs) = World::killed_with(&files);
+    let served = Served::new(&fs, 1, true);
+    let at = |name: &str| served.at("keyed").join(name);
+    // While there is no answer their lengths stay in doubt, and the kernel knows their names.
+    world.kms.fail(Some(Error::new(Code::KmsInternal, "out of order")));
+    for name in ["mode", "linked"] {
+        fs::metadata(at(name)).unwrap();
+    }
+    world.kms.fail(None);
+    let held = Held::calls(&world.kms, |_| true);
+    thread::scope(|scope| {
+        let until = held.until.write();
+        let waiting = [
+            Program::new(scope, || fs::set_permissions(at("mode"), PermissionsExt::from_mode(0o600))),
+            Program::new(scope, || fs::hard_link(at("linked"), at("below/link"))),
+        ];
+        held.wait_for(waiting.len());
+        let (tell, told) = channel();
+        let (served, dir) = (&served, at(""));
+        goes_on(scope, "what asks no KMS waits for it", move || {
+            let listed = fs::read_dir(dir).unwrap().map(Result::unwrap);
+            tell.send(listed.map(|entry| (entry.file_name(), entry.ino())).collect::<Vec<_>>()).unwrap();
+            drop(use_what_waits_for_nothing(served));
+        });
+        drop(until);
+        end_well(waiting.into());
+        // By numbers that are the files' own.
+        let listed = told.recv().unwrap();
+        assert_eq!(listed.len(), 5, "{listed:?}");
+        for (name, ino) in listed {
+            assert_eq!(fs::metadata(served.at("keyed").join(&name)).unwrap().ino(), ino, "{}", name.display());
+        }
+    });
+    held.assert_event_loops_asked_nothing();
+    for name in ["mode", "linked", "listed", "below/link"] {
+        assert_eq!(fs::metadata(at(name)).unwrap().len(), 2 * CHUNK as u64, "{name}");
+    }
+}
+
+#[test]
+fn while_a_configuration_is_made_the_content_the_rest_goes_on() {
+    let (world, fs) = World::with(&["plain/old"]);
+    let served = Served::new(&fs, 1, true);
+    let text = r#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}"#;
+    let open = || {
+        let mut file = OpenOptions::new().write(true).open(served.at("plain/.encryption.json")).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    };
+    let (one, other) = (open(), open());
+    let (told, begun) = channel();
+    let until = Arc::new(RwLock::new(()));
+    let of = until.clone();
+    world.disk.during_sync(move |_| {
+        let _ = told.send(());
+        drop(of.read());
+    });
+    thread::scope(|scope| {
+        let until = until.write();
+        let mut closing = vec![Program::new(scope, move || one.sync_all())];
+        begun.recv_timeout(LONG).unwrap();
+        closing.push(Program::new(scope, move || {
+            drop(other);
+            Ok(())
+        }));
+        wait_until_all_wait(&closing);
+        let (keep, kept) = channel();
+        let served = &served;
+        goes_on(scope, "what needs no disk waits for who closes a configuration", move || {
+            keep.send(use_what_waits_for_nothing(served)).unwrap();
+        });
+        drop(until);
+        end_well(closing);
+        drop(kept.recv().unwrap());
+    });
+    world.disk.unwatch();
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub struct Changes {
 
 impl Fs {
     pub fn setattr(&self, ino: u64, handle: Option<u64>, changes: &Changes, caller: &Caller) -> Result<Attr> {
+        self.may_end_doubt(ino)?;
         if let Some(size) = changes.size {
             self.truncate(ino, handle, size, caller)?;
         }

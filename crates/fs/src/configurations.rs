@@ -6,7 +6,7 @@
 use super::changing::{Change, Writer};
 use super::handles::{Handle, Opener};
 use super::{Fs, Refusal, Result, Stale};
-use kmsfs_kms::{Caller, EncryptionContext, Operation};
+use kmsfs_kms::{Caller, EncryptionContext, Operation, Waits, waits};
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::{Algorithm, Configuration, Encryption};
 use kmsfs_store::backend::Rename;
@@ -121,10 +121,15 @@ impl Draft {
         (text.written || text.truncated).then_some(text.content.len() as u64)
     }
 
+    /// Whether there is a text that is to become the content, or is just becoming it.
+    fn has_unwritten(&self) -> bool {
+        self.text.lock().is_unwritten()
+    }
+
     /// The text that is to become the content, if there is one, and its version.
     fn unwritten(&self) -> Option<(Vec<u8>, u64)> {
         let text = self.text.lock();
-        (text.written && !text.content.is_empty()).then(|| (text.content.clone(), text.version))
+        text.is_unwritten().then(|| (text.content.clone(), text.version))
     }
 
     /// That version has become the content. What was written since is still to.
@@ -147,6 +152,10 @@ impl Draft {
 impl Text {
     fn new(content: Vec<u8>, version: u64) -> Self {
         Self { content, written: false, truncated: false, version }
+    }
+
+    fn is_unwritten(&self) -> bool {
+        self.written && !self.content.is_empty()
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
@@ -352,6 +361,11 @@ impl Fs {
 
     /// Validates a draft and makes it the content, or gives it up: then the configuration before stays, file included.
     pub(super) fn write_out(&self, object: &Arc<Object>, draft: &Draft, caller: &Caller) -> Result<()> {
+        if !draft.has_unwritten() {
+            return Ok(());
+        }
+        // Another one may be making its text the content, and this one syncs.
+        waits::may_wait(Waits::Disk)?;
         let _alone = draft.writing_out.lock();
         let Some((content, version)) = draft.unwritten() else { return Ok(()) };
         let names = self.inodes.names(object.ino()).into_iter().filter(|(_, name)| Self::is_configuration(name));

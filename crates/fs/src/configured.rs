@@ -25,7 +25,7 @@ impl Fs {
         }
         waits::may_wait(Waits::Disk)?;
         // No directory moves meanwhile: paths stay right.
-        let alone = self.store.configured().alone();
+        let alone = self.store.configured().alone()?;
         let changes: Vec<_> = after.iter().map(|(dir, digest)| (self.path_of(dir), *digest)).collect();
         alone.make(self.store.backend(), &changes, act, |_| settle())
     }

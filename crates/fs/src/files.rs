@@ -58,6 +58,9 @@ impl Fs {
         if let Some((parent, name)) = self.inodes.name_that(ino, Self::is_configuration) {
             return self.open_configuration(ino, (&self.dir(parent)?, &name), truncate, write, caller);
         }
+        if truncate {
+            self.may_append()?;
+        }
         let judgement = self.judgement();
         let operation = Cell::new(Operation::Decrypt);
         let by_name = |dir: &Arc<Dir>, name: &OsStr| {
@@ -205,6 +208,11 @@ impl Fs {
         if let Some(handle) = handle.and_then(|id| self.handles.get(id)) {
             Self::check(&handle)?;
             return self.change(&handle, Change::Truncate(len), Writer::Anybody(*caller));
+        }
+        self.may_append()?;
+        if self.inodes.name_that(ino, Self::is_configuration).is_some() {
+            // It is validated and made the content, or given up, which the kernel is told.
+            waits::may_wait(Waits::Disk)?;
         }
         let id = self.open(ino, false, true, caller)?;
         let done = self.truncate(ino, Some(id), len, caller).and_then(|()| self.flush(id));

@@ -36,7 +36,7 @@ use dirs::{Blocked, Dirs};
 use handles::Handles;
 use heads::Outcomes;
 use inodes::Inodes;
-use kmsfs_kms::{Caller, waits};
+use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_locks::{RwLock, ranks};
 use kmsfs_store::backend::NewNode;
 use kmsfs_store::interleaving::just_before_use;
@@ -294,7 +294,24 @@ impl Fs {
         Ok(attr)
     }
 
-    /// The same once something was done that cannot be done again: whatever it takes.
+    /// For a request that shows an inode's attributes once it has changed something: what a length in doubt takes is
+    /// waited for by a thread that may, which has to be found out before anything is done.
+    fn may_end_doubt(&self, ino: u64) -> Result<()> {
+        if self.inodes.kind(ino) == Some(libc::S_IFREG) && self.store.may_be_in_doubt(ino) {
+            self.store.keys().may_ask()?;
+            waits::may_wait(Waits::Disk)?;
+        }
+        Ok(())
+    }
+
+    /// For a request that asks the KMS for an object's key, and then changes the object: what has to wait for a checkpoint
+    /// is not begun, since it would be begun again, and the KMS asked and its answer recorded once more.
+    fn may_append(&self) -> Result<()> {
+        if self.store.appends_wait() { Ok(waits::may_wait(Waits::Disk)?) } else { Ok(()) }
+    }
+
+    /// Attributes beyond doubt, once something was done that cannot be done again: whatever it takes. `may_end_doubt`
+    /// was called before.
     fn beyond_doubt_by_now(&self, attr: Attr) -> Attr {
         waits::whatever_it_takes(|| self.beyond_doubt(attr)).unwrap_or(attr)
     }

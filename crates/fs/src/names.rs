@@ -62,8 +62,11 @@ impl Fs {
     }
 
     /// As `read_dir`, each entry looked up in the same go; one that has gone meanwhile is left out, and of one
-    /// that cannot be looked up there is the name alone. `visit` answers whether it took the entry; one that it did not
+    /// that cannot be looked up there is the name alone. `visit` returns whether it took the entry; one that it did not
     /// take is not counted as looked up.
+    ///
+    /// Before an entry whose look-up this thread would have to wait for it stops, and it refuses only if that is the
+    /// first one: what was taken is not looked up, and counted, again.
     pub fn read_dir_plus(
         &self,
         ino: u64,
@@ -71,9 +74,14 @@ impl Fs {
         visit: &mut dyn FnMut(DirEntry<'_>, Option<Entry>) -> bool,
     ) -> Result<()> {
         let dir = self.dir(ino)?;
+        let (mut any, mut would_wait) = (false, None);
         self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
             let found = match self.look_up_in(&dir, entry.name) {
                 Err(refusal) if refusal.is_not_found() => return true,
+                Err(Refusal::WouldWait(wait)) => {
+                    would_wait = Some(wait);
+                    return false;
+                }
                 found => found.ok(),
             };
             let item = DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor };
@@ -81,9 +89,10 @@ impl Fs {
             if let (false, Some(found)) = (taken, found) {
                 self.inodes.forget(found.attr.ino, 1);
             }
+            any |= taken;
             taken
         })?;
-        Ok(())
+        would_wait.filter(|_| !any).map_or(Ok(()), |wait| Err(wait.into()))
     }
 
     /// Inode number of the directory above.
@@ -153,7 +162,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
-        let alone = self.store.configured().alone();
+        let alone = self.store.configured().alone()?;
         let _moving = self.searches.names_change();
         // Alone, so that nobody opens it again before its number can be another directory's.
         let _tree = self.tree.write();
@@ -185,6 +194,7 @@ impl Fs {
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr, caller: &Caller) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
+        self.may_end_doubt(ino)?;
         // Unlinked and still open: no name is left to link from.
         let (from, from_name) = self.inodes.name(ino).ok_or(Refusal::NotFound)?;
         let from = self.dir(from)?;
@@ -258,7 +268,7 @@ impl Fs {
         };
         let settle = || self.settle_configurations(&[&to, &from]);
         if dirs {
-            let alone = self.store.configured().alone();
+            let alone = self.store.configured().alone()?;
             let _moving = self.searches.names_change();
             let _held = hold();
             let _tree = self.tree.write();

@@ -115,7 +115,8 @@ impl Mount {
     /// What is in a directory from a cursor on, as much as there is room for; `plus` has each name looked up too.
     fn list(&self, ino: u64, cursor: u64, plus: bool, room: &mut dyn Room) -> Result<Answer> {
         let fs = &*self.fs;
-        for &(name, after) in dots(cursor) {
+        let dots = dots(cursor);
+        for &(name, after) in dots {
             let ino = if name == "." { ino } else { fs.parent(ino) };
             let dot = Listed { name: OsStr::new(name), ino, kind: libc::S_IFDIR, cursor: after, entry: None };
             if !room.list(&dot) {
@@ -124,12 +125,17 @@ impl Mount {
         }
         let cursor = after_dots(cursor);
         if plus {
-            fs.read_dir_plus(ino, cursor, &mut |item, entry| {
+            let done = fs.read_dir_plus(ino, cursor, &mut |item, entry| {
                 // A name that is there and cannot be looked up is listed all the same, and whoever asks for it is told
                 // why.
                 let ino = entry.map_or_else(nobody, |entry: Entry| entry.attr.ino);
                 room.list(&Listed { ino, entry, ..listed(&item) })
-            })?;
+            });
+            match done {
+                // What is in the room already stays there, and the kernel asks for the rest.
+                Err(Refusal::WouldWait(_)) if !dots.is_empty() => {}
+                done => done?,
+            }
         } else {
             fs.read_dir(ino, cursor, &mut |item| room.list(&listed(&item)))?;
         }

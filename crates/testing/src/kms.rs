@@ -214,6 +214,7 @@ pub struct Moody {
     denied: Mutex<HashSet<(u32, Operation)>>,
     version: AtomicU64,
     seems_for_everybody: AtomicBool,
+    is_at_hand: AtomicBool,
     after_decrypt: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -227,6 +228,7 @@ impl Moody {
             denied: Mutex::default(),
             version: AtomicU64::default(),
             seems_for_everybody: AtomicBool::default(),
+            is_at_hand: AtomicBool::default(),
             after_decrypt: Mutex::default(),
         })
     }
@@ -292,6 +294,11 @@ impl Moody {
     /// just begins to deny somebody.
     pub fn seem_for_everybody(&self) {
         self.seems_for_everybody.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes it one that is at hand, as the KMS of this machine is: event loops ask it themselves.
+    pub fn be_at_hand(&self) {
+        self.is_at_hand.store(true, Ordering::SeqCst);
     }
 
     /// Runs `act` once, when the next successful `Decrypt` has its result and the caller does not have it yet.
@@ -401,9 +408,9 @@ impl Kms for Moody {
         !self.seems_for_everybody.load(Ordering::SeqCst)
     }
 
-    /// As of a KMS that is elsewhere.
+    /// As of a KMS that is elsewhere, unless it was told to be at hand.
     fn may_wait(&self) -> bool {
-        true
+        !self.is_at_hand.load(Ordering::SeqCst)
     }
 
     fn version(&self) -> u64 {

@@ -180,7 +180,12 @@ impl Store {
     /// Whether the length of what has these attributes may be less than they say, since a crash left it so and nobody
     /// has opened it yet.
     pub fn is_in_doubt(&self, attr: &Attr) -> bool {
-        attr.mode & libc::S_IFMT == libc::S_IFREG && self.knows_a_crash() && self.loaded(attr.ino).is_none()
+        attr.mode & libc::S_IFMT == libc::S_IFREG && self.may_be_in_doubt(attr.ino)
+    }
+
+    /// The same of an inode of which no more is known than that it is a regular file.
+    pub fn may_be_in_doubt(&self, ino: u64) -> bool {
+        self.knows_a_crash() && self.loaded(ino).is_none()
     }
 
     /// What `stat` shows of an object whose length is in doubt: it is opened, and settled that way, on the mount's own

@@ -11,7 +11,7 @@ use crate::local::sealed::parameters::PRIVATE_FILE;
 use crate::local::sealed::seal::StoreSeal;
 use crate::{Dir, Error, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
-use kmsfs_kms::Caller;
+use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_locks::{Mutex, MutexGuard, ranks};
 use kmsfs_sse::{CONFIGURATION_FILE, Configuration};
 use serde::{Deserialize, Serialize};
@@ -110,9 +110,14 @@ impl Configured {
         matches!(&*self.known.lock(), Known::Table(table) if accepts(table, path, None))
     }
 
-    /// Waits until nobody else makes a change. The paths of a change are looked up afterwards.
-    pub fn alone(&self) -> Changing<'_> {
-        Changing { configured: self, _alone: self.changing.lock() }
+    /// Waits until nobody else makes a change, which the disk is waited for meanwhile: refused where this thread must
+    /// not wait for that. The paths of a change are looked up afterwards.
+    pub fn alone(&self) -> Result<Changing<'_>> {
+        let alone = match waits::may_wait(Waits::Disk) {
+            Ok(()) => self.changing.lock(),
+            Err(wait) => self.changing.try_lock().ok_or(wait)?,
+        };
+        Ok(Changing { configured: self, _alone: alone })
     }
 
     /// What moving a directory changes: whatever is listed below it goes along.
