@@ -2,7 +2,7 @@
 //! the time it comes is another matter, and looked at too.
 
 use crate::revocation::judged::{ANN, BOB, MoodyFs, creation};
-use kmsfs_fs::{Changes, Fs, Refusal, Writer};
+use kmsfs_fs::{Changes, Fs, Ino, Refusal, Writer};
 use kmsfs_kms::{Code, Error, Waits, WouldWait, waits};
 use kmsfs_store::backend::{Rename, XattrFlags};
 use kmsfs_testing::disk::SimulatedDisk;
@@ -41,7 +41,7 @@ fn held(reached: &Receiver<()>, go_on: Sender<()>, waits: impl FnOnce() + Send, 
     assert!(outcome.is_ok(), "somebody waited, or failed");
 }
 
-fn etag(fs: &Fs, ino: u64) -> Vec<u8> {
+fn etag(fs: &Fs, ino: Ino) -> Vec<u8> {
     fs.get_xattr(ino, OsStr::new("user.etag"), &BOB).unwrap()
 }
 
@@ -137,8 +137,8 @@ fn while_a_configuration_is_read_directories_move_and_others_create() {
     let moody = MoodyFs::new(false);
     let (fs, bucket) = (&moody.fs, moody.bucket);
     let name = OsStr::new;
-    let dirs = ["above", "beside"].map(|dir| fs.mkdir(bucket, name(dir), &creation(0o755, &ANN)).unwrap().attr.ino);
-    let below = fs.mkdir(dirs[0], name("below"), &creation(0o755, &ANN)).unwrap().attr.ino;
+    let dirs = ["above", "beside"].map(|dir| fs.mkdir(bucket, name(dir), &creation(0o755, &ANN)).unwrap().ino());
+    let below = fs.mkdir(dirs[0], name("below"), &creation(0o755, &ANN)).unwrap().ino();
     moody.make("object", b"content");
     // Whose configuration is changes with that, so it is read again.
     forget_configuration(&moody);
@@ -148,13 +148,13 @@ fn while_a_configuration_is_read_directories_move_and_others_create() {
     };
     beside(&moody.service, asks, || {
         fs.rename(bucket, name("above"), dirs[1], name("moved"), Rename::NoReplace, &ANN).unwrap();
-        let gone = fs.mkdir(below, name("gone"), &creation(0o755, &ANN)).unwrap().attr.ino;
+        let gone = fs.mkdir(below, name("gone"), &creation(0o755, &ANN)).unwrap().ino();
         fs.rmdir(below, name("gone")).unwrap();
         assert!(fs.lookup(gone, name("x")).is_err());
         fs.rename(bucket, name("object"), below, name("object"), Rename::Replace, &ANN).unwrap();
         assert_eq!(fs.lookup(below, name("object")).unwrap().attr.size, 7);
     });
-    let made = fs.lookup(below, name("asks")).unwrap().attr.ino;
+    let made = fs.lookup(below, name("asks")).unwrap().ino();
     let encryption = fs.get_xattr(made, name("user.x-amz-server-side-encryption"), &ANN).unwrap();
     assert_eq!(encryption, b"aws:kms", "the configuration is the bucket's, wherever the directory is");
 }
@@ -164,7 +164,7 @@ fn a_configuration_that_is_removed_while_it_is_read_is_none() {
     let moody = MoodyFs::new(false);
     forget_configuration(&moody);
     let encryption = |name: &str| {
-        let made = moody.fs.lookup(moody.bucket, OsStr::new(name)).unwrap().attr.ino;
+        let made = moody.fs.lookup(moody.bucket, OsStr::new(name)).unwrap().ino();
         moody.fs.get_xattr(made, OsStr::new("user.x-amz-server-side-encryption"), &ANN).unwrap()
     };
     let asks = || {
@@ -180,12 +180,12 @@ fn while_a_bucket_is_opened_the_rest_of_the_tree_is_used() {
     let moody = MoodyFs::new(false);
     let fs = &moody.fs;
     let name = OsStr::new;
-    let other = fs.mkdir(fs.root(), name("other"), &creation(0o755, &ANN)).unwrap().attr.ino;
-    let inner = fs.mkdir(other, name("inner"), &creation(0o755, &ANN)).unwrap().attr.ino;
-    let link = fs.symlink(inner, name("link"), b"target", &creation(0o755, &ANN)).unwrap().attr.ino;
+    let other = fs.mkdir(fs.root(), name("other"), &creation(0o755, &ANN)).unwrap().ino();
+    let inner = fs.mkdir(other, name("inner"), &creation(0o755, &ANN)).unwrap().ino();
+    let link = fs.symlink(inner, name("link"), b"target", &creation(0o755, &ANN)).unwrap().ino();
     // Directories that are held open are as few as not to be those.
     for n in 0..40 {
-        let dir = fs.mkdir(moody.bucket, name(&n.to_string()), &creation(0o755, &ANN)).unwrap().attr.ino;
+        let dir = fs.mkdir(moody.bucket, name(&n.to_string()), &creation(0o755, &ANN)).unwrap().ino();
         assert!(fs.lookup(dir, name("nothing")).is_err());
     }
     let asks = || assert_eq!(fs.readlink(link).unwrap(), b"target");
@@ -255,6 +255,7 @@ fn what_has_to_wait_for_a_checkpoint_asks_the_kms_nothing_before() {
         go_on,
         || fs.store().checkpoint().unwrap(),
         || {
+            assert!(fs.store().appends_wait());
             fs.write(handle, 1, b"O", Writer::Privileged).unwrap();
             not_begun(&|| fs.open(ino, true, true, &ANN).map(drop));
             not_begun(&|| fs.setattr(ino, None, &size, &ANN).map(drop));
@@ -271,7 +272,7 @@ fn a_configuration_is_cut_by_a_thread_that_may_wait_from_the_beginning() {
     let moody = MoodyFs::new(false);
     let (fs, name) = (&moody.fs, OsStr::new(".encryption.json"));
     let (root, before) = (kmsfs_kms::Caller { uid: 0, gid: 0, ..ANN }, fs.lookup(moody.bucket, name).unwrap());
-    let ino = before.attr.ino;
+    let ino = before.ino();
     let cut = Changes { size: Some(before.attr.size), ..Changes::default() };
     let begun = waits::within(Waits::Nothing, || fs.setattr(ino, None, &cut, &root));
     assert_eq!(begun.unwrap_err(), Refusal::WouldWait(WouldWait(Waits::Disk)));
@@ -284,7 +285,7 @@ fn while_a_configuration_is_written_out_it_is_read_written_and_looked_at() {
     let disk = SimulatedDisk::new();
     let moody = MoodyFs::over(Arc::new(disk.clone()), false);
     let fs = &moody.fs;
-    let ino = fs.lookup(moody.bucket, OsStr::new(".encryption.json")).unwrap().attr.ino;
+    let ino = fs.lookup(moody.bucket, OsStr::new(".encryption.json")).unwrap().ino();
     let root = kmsfs_kms::Caller { uid: 0, gid: 0, ..ANN };
     let handle = fs.open(ino, true, true, &root).unwrap();
     let text = br#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}"#;
@@ -316,7 +317,7 @@ fn while_a_configuration_is_written_out_it_is_read_written_and_looked_at() {
 
 /// What somebody does with an inode, what that is called, and what is read by whoever opens it meanwhile.
 type Case<'a> = (&'a str, Act<'a>, Result<&'a [u8], i32>);
-type Act<'a> = &'a (dyn Fn(&MoodyFs, u64) + Sync);
+type Act<'a> = &'a (dyn Fn(&MoodyFs, Ino) + Sync);
 
 /// While somebody waits for the key of an object that is not in memory, others may do anything with its inode.
 #[test]
@@ -339,7 +340,7 @@ fn while_an_object_is_opened_it_is_looked_at_renamed_and_removed() {
         before.make("object", b"content");
         before.fs.store().close().unwrap();
         let moody = before.again(Arc::new(disk.crash_point().kill()));
-        let ino = moody.fs.lookup(moody.bucket, OsStr::new("object")).unwrap().attr.ino;
+        let ino = moody.fs.lookup(moody.bucket, OsStr::new("object")).unwrap().ino();
         let found = Mutex::new(None);
         let open = || {
             let opened = moody.fs.open(ino, false, false, &ANN);

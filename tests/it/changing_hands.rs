@@ -2,7 +2,7 @@
 //! on nothing that has its name by then.
 
 use crate::store::{CALLER, keys};
-use kmsfs_fs::{Changes, Creation, Fs, FsOptions, Result, Writer};
+use kmsfs_fs::{Changes, Creation, Fs, FsOptions, Ino, Result, Time, Writer};
 use kmsfs_store::backend::{Rename, XattrFlags};
 use kmsfs_store::{self as store, Attr, Parameters, Store, StoreOptions, interleaving};
 use kmsfs_testing::disk::SimulatedDisk;
@@ -24,10 +24,10 @@ const MOMENTS: usize = 100;
 /// A mount without FUSE, in which no lock of the kernel's keeps requests apart.
 struct OwnerAndHeir {
     fs: Arc<Fs>,
-    bucket: u64,
+    bucket: Ino,
     /// Who has the name, and who gets it.
-    owner: u64,
-    heir: u64,
+    owner: Ino,
+    heir: Ino,
 }
 
 impl OwnerAndHeir {
@@ -41,22 +41,22 @@ impl OwnerAndHeir {
         let options =
             FsOptions { read_only: false, keep_owners: true, noatime: true, open_dirs: 100, most_inodes: None };
         let fs = Fs::new(store, options);
-        let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &MODE).unwrap().attr.ino;
+        let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &MODE).unwrap().ino();
         let make = |name: &str, who: &str| {
             let name = OsStr::new(name);
             if links {
-                return fs.symlink(bucket, name, who.as_bytes(), &MODE).unwrap().attr.ino;
+                return fs.symlink(bucket, name, who.as_bytes(), &MODE).unwrap().ino();
             }
             let (entry, handle) = fs.create(bucket, name, &MODE).unwrap();
             fs.write(handle, 0, who.as_bytes(), Writer::Privileged).unwrap();
             fs.flush(handle).unwrap();
             fs.release(handle);
-            fs.set_xattr(entry.attr.ino, OsStr::new(WHO), who.as_bytes(), XattrFlags::Any, &CALLER).unwrap();
-            entry.attr.ino
+            fs.set_xattr(entry.ino(), OsStr::new(WHO), who.as_bytes(), XattrFlags::Any, &CALLER).unwrap();
+            entry.ino()
         };
         let (owner, heir) = (make("name", "owner"), make("other", "the heir"));
         fs.store().checkpoint().unwrap();
-        assert!([owner, heir].iter().all(|ino| fs.store().attached(*ino).is_none()), "they are reached by name");
+        assert!([owner, heir].iter().all(|ino| fs.store().attached(ino.0).is_none()), "they are reached by name");
         Self { fs, bucket, owner, heir }
     }
 
@@ -64,7 +64,7 @@ impl OwnerAndHeir {
         self.fs.lookup(self.bucket, OsStr::new(name)).unwrap().attr
     }
 
-    fn who(&self, ino: u64) -> Result<Vec<u8>> {
+    fn who(&self, ino: Ino) -> Result<Vec<u8>> {
         self.fs.get_xattr(ino, OsStr::new(WHO), &CALLER)
     }
 }
@@ -79,7 +79,7 @@ enum How {
 }
 
 impl How {
-    fn act(self, fs: &Fs, bucket: u64) {
+    fn act(self, fs: &Fs, bucket: Ino) {
         let rename = |from: &str, to: &str, how| {
             fs.rename(bucket, OsStr::new(from), bucket, OsStr::new(to), how, &CALLER).unwrap();
         };
@@ -148,7 +148,7 @@ fn what_changes_attributes_changes_nobody_elses() {
     let changes: [(&str, Change<'_>); 5] = [
         ("chmod", &set(Changes { mode: Some(0o604), ..Changes::default() })),
         ("chown", &set(Changes { uid: Some(1234), gid: Some(4321), ..Changes::default() })),
-        ("utimes", &set(Changes { atime: Some(1), mtime: Some(2), ..Changes::default() })),
+        ("utimes", &set(Changes { atime: Some(Time(1)), mtime: Some(Time(2)), ..Changes::default() })),
         ("setxattr", &|pair| pair.fs.set_xattr(pair.owner, attribute, b"changed", XattrFlags::Any, &CALLER)),
         ("removexattr", &|pair| pair.fs.remove_xattr(pair.owner, attribute, &CALLER)),
     ];
@@ -170,7 +170,7 @@ fn what_changes_attributes_changes_nobody_elses() {
                 let attr = pair.attr(name);
                 let found =
                     (attr.mode, attr.uid, attr.gid, attr.atime.min(2), attr.mtime.min(2), pair.who(pair.owner).ok());
-                assert_eq!((&done, attr.ino, found), (&Ok(()), pair.owner, expected.clone()), "{when}");
+                assert_eq!((&done, Ino(attr.ino), found), (&Ok(()), pair.owner, expected.clone()), "{when}");
             }
             true
         });

@@ -3,7 +3,7 @@
 
 use crate::harness::{KMS, Store, configuration, header, wait_until};
 use crate::store::{CALLER, keys};
-use kmsfs_fs::{Creation, Fs, FsOptions};
+use kmsfs_fs::{Creation, Fs, FsOptions, Ino};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{Backend, Rename};
 use kmsfs_store::{self as store, Parameters, StoreOptions};
@@ -203,9 +203,9 @@ fn creation() -> Creation {
     Creation { mode: 0o755, umask: 0, caller: CALLER }
 }
 
-fn put(fs: &Fs, dir: u64, name: &str, content: &str) {
+fn put(fs: &Fs, dir: Ino, name: &str, content: &str) {
     let handle = match fs.lookup(dir, OsStr::new(name)) {
-        Ok(entry) => fs.open(entry.attr.ino, true, true, &CALLER).unwrap(),
+        Ok(entry) => fs.open(entry.ino(), true, true, &CALLER).unwrap(),
         Err(_) => fs.create(dir, OsStr::new(name), &creation()).unwrap().1,
     };
     fs.write(handle, 0, content.as_bytes(), kmsfs_fs::Writer::Anybody(CALLER)).unwrap();
@@ -216,15 +216,15 @@ fn put(fs: &Fs, dir: u64, name: &str, content: &str) {
 const NAME: &str = ".encryption.json";
 
 /// Each in a disk of its own, with the directories `a` and `b` of a bucket, the first with a configuration.
-type Change = fn(&Fs, u64, u64);
+type Change = fn(&Fs, Ino, Ino);
 const CHANGES: [(&str, Change); 6] = [
     ("another content", |fs, _, a| put(fs, a, NAME, &configuration(AES256, false))),
     ("a first one", |fs, bucket, _| {
-        put(fs, fs.lookup(bucket, OsStr::new("b")).unwrap().attr.ino, NAME, &configuration(KMS, true));
+        put(fs, fs.lookup(bucket, OsStr::new("b")).unwrap().ino(), NAME, &configuration(KMS, true));
     }),
     ("it goes", |fs, _, a| fs.unlink(a, OsStr::new(NAME)).unwrap()),
     ("it moves", |fs, bucket, a| {
-        let b = fs.lookup(bucket, OsStr::new("b")).unwrap().attr.ino;
+        let b = fs.lookup(bucket, OsStr::new("b")).unwrap().ino();
         fs.rename(a, OsStr::new(NAME), b, OsStr::new(NAME), Rename::Replace, &CALLER).unwrap();
     }),
     ("its directory moves", |fs, bucket, _| {
@@ -243,8 +243,8 @@ fn a_power_cut_in_a_change_leaves_a_directory_with_the_old_one_or_the_new() {
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         store::create(&disk, &parameters, keys.service()).unwrap();
         let fs = mounted(&disk, &keys);
-        let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation()).unwrap().attr.ino;
-        let a = fs.mkdir(bucket, OsStr::new("a"), &creation()).unwrap().attr.ino;
+        let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation()).unwrap().ino();
+        let a = fs.mkdir(bucket, OsStr::new("a"), &creation()).unwrap().ino();
         fs.mkdir(bucket, OsStr::new("b"), &creation()).unwrap();
         put(&fs, a, NAME, &configuration(KMS, false));
         fs.store().checkpoint().unwrap();
@@ -270,7 +270,7 @@ fn one_goes_from_a_full_disk_too() {
     let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
     store::create(&disk, &parameters, keys.service()).unwrap();
     let fs = mounted(&disk, &keys);
-    let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation()).unwrap().attr.ino;
+    let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation()).unwrap().ino();
     put(&fs, bucket, NAME, &configuration(KMS, false));
     fs.store().checkpoint().unwrap();
     disk.set_capacity(Some(0));
@@ -278,18 +278,18 @@ fn one_goes_from_a_full_disk_too() {
     disk.set_capacity(None);
     fs.store().close().unwrap();
     let fs = mounted(&disk, &keys);
-    let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
+    let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().ino();
     fs.create(bucket, OsStr::new("new"), &creation()).unwrap();
 }
 
 /// Every directory takes new files, and does so after its configuration was changed once more.
 fn expect_usable(disk: &SimulatedDisk, keys: &Arc<KeyService>, story: &str) {
     let fs = mounted(disk, keys);
-    let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
+    let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().ino();
     let mut configured = 0;
     for name in ["a", "b", "z"] {
         let Ok(dir) = fs.lookup(bucket, OsStr::new(name)) else { continue };
-        let dir = dir.attr.ino;
+        let dir = dir.ino();
         let made = fs.create(dir, OsStr::new("new"), &creation());
         let (_, handle) = made.unwrap_or_else(|error| panic!("{story}: {name}: {error}"));
         fs.release(handle);
@@ -299,7 +299,7 @@ fn expect_usable(disk: &SimulatedDisk, keys: &Arc<KeyService>, story: &str) {
     assert!(configured > 0 || story.starts_with("it goes"), "{story}: it is lost");
     fs.store().close().unwrap();
     let fs = mounted(disk, keys);
-    let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
-    let dir = fs.lookup(bucket, OsStr::new("b")).unwrap().attr.ino;
+    let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().ino();
+    let dir = fs.lookup(bucket, OsStr::new("b")).unwrap().ino();
     fs.create(dir, OsStr::new("more"), &creation()).unwrap_or_else(|error| panic!("{story}, afterwards: {error}"));
 }

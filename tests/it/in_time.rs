@@ -44,7 +44,7 @@ fn opens_and_creates_fail_in_time_where_the_kms_hangs() {
         before.fs.store().close().unwrap();
         let moody = before.again(Arc::new(disk.crash_point().kill()));
         let fs = &moody.fs;
-        let ino = fs.lookup(moody.bucket, OsStr::new("object")).unwrap().attr.ino;
+        let ino = fs.lookup(moody.bucket, OsStr::new("object")).unwrap().ino();
         let open = moody.open(moody.make("open", b"is open"), &BOB);
         fs.getattr(content).unwrap();
         let begin = Barrier::new(OPENERS + 1);

@@ -440,7 +440,7 @@ fn after_a_crash_no_event_loop_asks_for_a_length() {
 
 #[test]
 fn while_a_configuration_is_made_the_content_the_rest_goes_on() {
-    let (world, fs) = World::with(&["plain/old"]);
+    let (world, fs) = World::with(&["plain/dir/x", "other/old"]);
     let served = Served::new(&fs, 1, true);
     let text = r#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}"#;
     let open = || {
@@ -464,17 +464,21 @@ fn while_a_configuration_is_made_the_content_the_rest_goes_on() {
             drop(other);
             Ok(())
         }));
+        closing.push(Program::new(scope, || fs::rename(served.at("plain/dir"), served.at("plain/moved"))));
         wait_until_all_wait(&closing);
-        let (keep, kept) = channel();
-        let served = &served;
+        let at = |name: &str| served.at("other").join(name);
+        let (old, new) = (at("old"), at("new"));
         goes_on(scope, "what needs no disk waits for who closes a configuration", move || {
-            keep.send(use_what_waits_for_nothing(served)).unwrap();
+            assert_eq!(fs::read(old).unwrap(), [b'a'; 2 * CHUNK]);
+            fs::write(&new, "new").unwrap();
+            fs::remove_file(new).unwrap();
         });
+        assert!(closing.iter().all(|program| !program.thread.is_finished()));
         drop(until);
         end_well(closing);
-        drop(kept.recv().unwrap());
     });
     world.disk.unwatch();
+    assert!(served.at("plain/moved/x").exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::changing::without_set_id;
 use super::virtual_attributes::Virtual;
-use super::{Fs, Refusal, Result};
+use super::{Fs, HandleId, Ino, Refusal, Result, Time};
 use kmsfs_kms::{Caller, Waits};
 use kmsfs_store::backend::XattrFlags;
 use kmsfs_store::{Attr, CAPABILITY, Object, SetAttr};
@@ -18,13 +18,12 @@ pub struct Changes {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub size: Option<u64>,
-    /// Nanoseconds since 1970, here and below.
-    pub atime: Option<i64>,
-    pub mtime: Option<i64>,
+    pub atime: Option<Time>,
+    pub mtime: Option<Time>,
 }
 
 impl Fs {
-    pub fn setattr(&self, ino: u64, handle: Option<u64>, changes: &Changes, caller: &Caller) -> Result<Attr> {
+    pub fn setattr(&self, ino: Ino, handle: Option<HandleId>, changes: &Changes, caller: &Caller) -> Result<Attr> {
         self.may_end_doubt(ino)?;
         if let Some(size) = changes.size {
             self.truncate(ino, handle, size, caller)?;
@@ -33,8 +32,8 @@ impl Fs {
             mode: changes.mode,
             uid: changes.uid,
             gid: changes.gid,
-            atime: changes.atime,
-            mtime: changes.mtime,
+            atime: changes.atime.map(|time| time.0),
+            mtime: changes.mtime.map(|time| time.0),
         };
         let mut set = set;
         let nothing = *changes == Changes::default();
@@ -93,7 +92,7 @@ impl Fs {
         Virtual::parse(name).map_or(Waits::Nothing, Virtual::setting_waits)
     }
 
-    pub fn get_xattr(&self, ino: u64, name: &OsStr, caller: &Caller) -> Result<Vec<u8>> {
+    pub fn get_xattr(&self, ino: Ino, name: &OsStr, caller: &Caller) -> Result<Vec<u8>> {
         if let Some(name) = Virtual::parse(name) {
             return self.get_virtual(ino, name, caller);
         }
@@ -101,7 +100,7 @@ impl Fs {
         self.at(ino, |target| self.store.get_xattr(target, name))
     }
 
-    pub fn set_xattr(&self, ino: u64, name: &OsStr, value: &[u8], flags: XattrFlags, caller: &Caller) -> Result<()> {
+    pub fn set_xattr(&self, ino: Ino, name: &OsStr, value: &[u8], flags: XattrFlags, caller: &Caller) -> Result<()> {
         if let Some(name) = Virtual::parse(name) {
             return self.set_virtual(ino, name, value, caller);
         }
@@ -116,7 +115,7 @@ impl Fs {
 
     /// As chmod(2) does it, which an ACL is a kind of: the set-gid bit is not for whoever is not in the file's group.
     /// (The kernel tells that by a flag of setxattr that the FUSE library has not.)
-    fn drop_set_gid(&self, ino: u64, caller: &Caller) -> Result<()> {
+    fn drop_set_gid(&self, ino: Ino, caller: &Caller) -> Result<()> {
         let attr = self.getattr(ino)?;
         if attr.mode & libc::S_ISGID == 0 || caller.uid == 0 || caller.is_in_group(attr.gid) {
             return Ok(());
@@ -127,11 +126,11 @@ impl Fs {
     }
 
     /// Names, each ended by a NUL byte; virtual ones are not among them.
-    pub fn list_xattr(&self, ino: u64) -> Result<Vec<u8>> {
+    pub fn list_xattr(&self, ino: Ino) -> Result<Vec<u8>> {
         self.at(ino, |target| self.store.list_xattr(target))
     }
 
-    pub fn remove_xattr(&self, ino: u64, name: &OsStr, caller: &Caller) -> Result<()> {
+    pub fn remove_xattr(&self, ino: Ino, name: &OsStr, caller: &Caller) -> Result<()> {
         if name == CAPABILITY && caller.uid != 0 && !self.has_writers(ino) && self.getattr(ino)?.uid != caller.uid {
             // The kernel does so for chown(2) to nobody else, before it finds that it is not the caller's file; and for
             // truncate(2), which takes it away here.
@@ -145,13 +144,13 @@ impl Fs {
     }
 
     /// The root lies in no bucket, so there is no key for a value of its own.
-    fn refuse_at_root(&self, ino: u64, name: &OsStr, refusal: Refusal) -> Result<()> {
+    fn refuse_at_root(&self, ino: Ino, name: &OsStr, refusal: Refusal) -> Result<()> {
         let user = name.as_encoded_bytes().starts_with(b"user.");
         if ino == self.root() && user { Err(refusal) } else { Ok(()) }
     }
 
     /// The object of an inode with a handle of its own, which wants a release.
-    pub(super) fn open_for_attribute(&self, ino: u64, caller: &Caller) -> Result<Arc<Object>> {
+    pub(super) fn open_for_attribute(&self, ino: Ino, caller: &Caller) -> Result<Arc<Object>> {
         if self.inodes.kind(ino) != Some(libc::S_IFREG) {
             return Err(Refusal::NoAttribute);
         }

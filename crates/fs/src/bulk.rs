@@ -4,7 +4,7 @@
 //! without a control socket. The kernel asks for write permission on the inode that carries it. What came of it is
 //! another attribute, whose name ends in the order's token.
 
-use super::{Fs, Reached, Refusal, Result};
+use super::{Fs, Ino, Reached, Refusal, Result};
 use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::{Encryption, Request, arn, resolve};
@@ -83,7 +83,7 @@ enum Done {
 }
 
 impl Fs {
-    pub(super) fn reencrypt(&self, ino: u64, order: &[u8], caller: &Caller) -> Result<()> {
+    pub(super) fn reencrypt(&self, ino: Ino, order: &[u8], caller: &Caller) -> Result<()> {
         let order: Order = serde_json::from_slice(order).map_err(|cause| Refusal::MalformedOrder(cause.into()))?;
         if self.options.read_only {
             return Err(Refusal::ReadOnly);
@@ -254,7 +254,7 @@ impl Fs {
         let key = aim.dir.key_of(name);
         let go_on = || Instant::now() < until;
         let done = self.store.change_encryption(&object, &want, aim.change, &key, &aim.caller, from, &go_on);
-        let ino = object.ino();
+        let ino = Ino(object.ino());
         self.store.release(&object);
         self.was_used(ino, judged);
         Ok(match done? {

@@ -5,7 +5,7 @@
 
 use super::changing::{Change, Writer};
 use super::handles::{Handle, Opener};
-use super::{Fs, Refusal, Result, Stale};
+use super::{Fs, HandleId, Ino, Refusal, Result, Stale};
 use kmsfs_kms::{Caller, EncryptionContext, Operation, Waits, waits};
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::{Algorithm, Configuration, Encryption};
@@ -26,13 +26,13 @@ pub(super) const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 pub struct Configurations {
     known: Mutex<ranks::Configurations, Known>,
     /// By the inode of the configuration being written, with the number of handles that write it.
-    drafts: Mutex<ranks::Drafts, HashMap<u64, SharedDraft>>,
+    drafts: Mutex<ranks::Drafts, HashMap<Ino, SharedDraft>>,
 }
 
 #[derive(Default)]
 struct Known {
     /// By directory; `None` where there is none.
-    of: HashMap<u64, Option<Arc<Configuration>>>,
+    of: HashMap<Ino, Option<Arc<Configuration>>>,
     /// Counts those that were forgotten, here or not.
     forgotten: u64,
 }
@@ -43,20 +43,20 @@ type SharedDraft = (Arc<Draft>, usize);
 pub(super) type Place<'a> = (&'a Arc<Dir>, &'a OsStr);
 
 impl Configurations {
-    pub fn forget(&self, dir: u64) {
+    pub fn forget(&self, dir: Ino) {
         let mut known = self.known.lock();
         known.of.remove(&dir);
         known.forgotten += 1;
     }
 
     /// A directory's, or what [`Configurations::keep`] is to be told.
-    fn find(&self, dir: u64) -> std::result::Result<Option<Arc<Configuration>>, u64> {
+    fn find(&self, dir: Ino) -> std::result::Result<Option<Arc<Configuration>>, u64> {
         let known = self.known.lock();
         known.of.get(&dir).cloned().ok_or(known.forgotten)
     }
 
     /// Keeps what was read, unless it may have been another one's turn since `find`.
-    fn keep(&self, dir: u64, configuration: Option<Arc<Configuration>>, forgotten: u64) {
+    fn keep(&self, dir: Ino, configuration: Option<Arc<Configuration>>, forgotten: u64) {
         let mut known = self.known.lock();
         if known.forgotten == forgotten {
             known.of.insert(dir, configuration);
@@ -193,7 +193,7 @@ impl Fs {
 
     /// Whether what the kernel keeps of an inode's content can go wrong: of configurations, and of objects that some
     /// may read no longer.
-    pub fn is_volatile(&self, ino: u64) -> bool {
+    pub fn is_volatile(&self, ino: Ino) -> bool {
         self.is_revoked(ino) || self.inodes.names(ino).iter().any(|(_, name)| Self::is_configuration(name))
     }
 
@@ -213,13 +213,13 @@ impl Fs {
                 let source = format!("{bucket}/{}", dir.key_of(OsStr::new(NAME)));
                 return Ok(Some(InForce { encryption: configuration.encryption(), configuration, source }));
             }
-            dir = self.dir(self.parent(dir.ino()))?;
+            dir = self.dir(self.parent(Ino(dir.ino())))?;
         }
         Ok(None)
     }
 
     fn configuration_of(&self, dir: &Arc<Dir>) -> Result<Option<Arc<Configuration>>> {
-        let forgotten = match self.configurations.find(dir.ino()) {
+        let forgotten = match self.configurations.find(Ino(dir.ino())) {
             Ok(known) => return Ok(known),
             Err(forgotten) => forgotten,
         };
@@ -255,7 +255,7 @@ impl Fs {
             self.check_putter(dir, owner, None).map_err(|_| unreadable(Refusal::ConfigurationOwner))?;
             configuration = Some(Arc::new(Configuration::parse(&content).map_err(|error| unreadable(error.into()))?));
         }
-        self.configurations.keep(dir.ino(), configuration.clone(), forgotten);
+        self.configurations.keep(Ino(dir.ino()), configuration.clone(), forgotten);
         Ok(configuration)
     }
 
@@ -280,18 +280,18 @@ impl Fs {
 
     pub(super) fn configuration_changed(&self, dir: &Dir, name: &OsStr) {
         if Self::is_configuration(name) {
-            self.configurations.forget(dir.ino());
+            self.configurations.forget(Ino(dir.ino()));
         }
     }
 
     pub(super) fn open_configuration(
         &self,
-        ino: u64,
+        ino: Ino,
         (dir, name): Place,
         truncate: bool,
         write: bool,
         caller: &Caller,
-    ) -> Result<u64> {
+    ) -> Result<HandleId> {
         let object = match self.store.open_object(dir, name, caller) {
             // One that cannot be read can be replaced by writing a whole new one.
             Err(error) if truncate && matches!(error, kmsfs_store::Error::Corrupt(_)) => {
@@ -305,7 +305,7 @@ impl Fs {
         // AES256, which no KMS key stands behind: there is nothing to take away.
         let opener = Opener { caller: *caller, operation: Operation::Decrypt, write };
         let mut handle = Handle::new(object, opener);
-        if handle.object.ino() != ino {
+        if handle.ino() != ino {
             return Err(Refusal::Stale);
         }
         if write || truncate {
@@ -327,28 +327,29 @@ impl Fs {
     fn draft(&self, object: &Arc<Object>) -> Result<Arc<Draft>> {
         let content = Self::content_of(object)?;
         let mut drafts = self.configurations.drafts.lock();
-        let (draft, handles) = drafts.entry(object.ino()).or_insert_with(|| (Arc::new(Draft::new(content)), 0));
+        let (draft, handles) = drafts.entry(Ino(object.ino())).or_insert_with(|| (Arc::new(Draft::new(content)), 0));
         *handles += 1;
         Ok(draft.clone())
     }
 
     pub(super) fn drop_draft(&self, object: &Arc<Object>) {
+        let ino = Ino(object.ino());
         let mut drafts = self.configurations.drafts.lock();
-        if let Some((draft, handles)) = drafts.get_mut(&object.ino()) {
+        if let Some((draft, handles)) = drafts.get_mut(&ino) {
             *handles -= 1;
             if *handles == 0 {
                 let abandoned = draft.text.lock().truncated;
-                drafts.remove(&object.ino());
+                drafts.remove(&ino);
                 drop(drafts);
                 if abandoned {
-                    self.show_anew(object.ino());
+                    self.show_anew(ino);
                 }
             }
         }
     }
 
     /// The length that a configuration has for whoever writes it.
-    pub(super) fn draft_attr(&self, ino: u64) -> Result<Option<Attr>> {
+    pub(super) fn draft_attr(&self, ino: Ino) -> Result<Option<Attr>> {
         let Some(draft) = self.configurations.drafts.lock().get(&ino).map(|(draft, _)| draft.clone()) else {
             return Ok(None);
         };
@@ -368,7 +369,7 @@ impl Fs {
         waits::may_wait(Waits::Disk)?;
         let _alone = draft.writing_out.lock();
         let Some((content, version)) = draft.unwritten() else { return Ok(()) };
-        let names = self.inodes.names(object.ino()).into_iter().filter(|(_, name)| Self::is_configuration(name));
+        let names = self.inodes.names(Ino(object.ino())).into_iter().filter(|(_, name)| Self::is_configuration(name));
         let dirs: Vec<_> = names.filter_map(|(dir, _)| self.dir(dir).ok()).collect();
         let mut refused = None;
         if let Err(cause) = Configuration::parse(&content) {
@@ -381,20 +382,20 @@ impl Fs {
             .fold(refused, |before, dir| before.or_else(|| self.check_putter(dir, owner, Some(caller)).err()));
         if let Some(refused) = refused {
             draft.give_up(version, Self::content_of(object)?);
-            self.show_anew(object.ino());
+            self.show_anew(Ino(object.ino()));
             return Err(refused);
         }
         let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), digest(&content))).collect();
         self.configuring(&after, || Ok(object.rewrite(&content, None)?), || Ok(object.fsync()?))?;
         draft.was_written_out(version);
         for dir in dirs {
-            self.configurations.forget(dir.ino());
+            self.configurations.forget(Ino(dir.ino()));
         }
         Ok(())
     }
 
     /// The kernel trusts its own idea of a file's length while it caches writes: it is made to look again.
-    fn show_anew(&self, ino: u64) {
+    fn show_anew(&self, ino: Ino) {
         self.inodes.renew(ino);
         for (parent, name) in self.inodes.names(ino) {
             self.tell(Stale::Name(parent, name));

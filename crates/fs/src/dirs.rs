@@ -1,6 +1,7 @@
 //! Directories held open, the least recently used given up; others are found again by walking names from one that is.
 
-use super::inodes::Inodes;
+use super::inodes::{Inodes, Name};
+use super::numbers::Ino;
 use super::refusal::Refusal;
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_store::{Dir, Store, Target};
@@ -15,7 +16,7 @@ pub struct Dirs {
 
 #[derive(Default)]
 struct Open {
-    by_ino: HashMap<u64, (Arc<Dir>, u64)>,
+    by_ino: HashMap<Ino, (Arc<Dir>, u64)>,
     clock: u64,
 }
 
@@ -42,13 +43,13 @@ impl Dirs {
         &self,
         store: &Store,
         inodes: &Inodes,
-        ino: u64,
+        ino: Ino,
         bucket: Option<&Arc<Dir>>,
     ) -> std::result::Result<Arc<Dir>, Blocked> {
-        if ino == store.root().ino() {
+        if ino.0 == store.root().ino() {
             return Ok(store.root().clone());
         }
-        let mut below: Vec<(u64, OsString)> = Vec::new();
+        let mut below: Vec<Name> = Vec::new();
         let mut at = ino;
         let mut dir = loop {
             if let Some(dir) = self.held(store, at) {
@@ -71,7 +72,7 @@ impl Dirs {
                 }
                 bucket.clone()
             };
-            if next.ino() != ino {
+            if next.ino() != ino.0 {
                 return Err(Refusal::Stale.into());
             }
             self.hold(&next);
@@ -80,8 +81,8 @@ impl Dirs {
         Ok(dir)
     }
 
-    fn held(&self, store: &Store, ino: u64) -> Option<Arc<Dir>> {
-        if ino == store.root().ino() {
+    fn held(&self, store: &Store, ino: Ino) -> Option<Arc<Dir>> {
+        if ino.0 == store.root().ino() {
             return Some(store.root().clone());
         }
         let mut open = self.open.lock();
@@ -100,7 +101,7 @@ impl Dirs {
         }
         open.clock += 1;
         let clock = open.clock;
-        open.by_ino.insert(dir.ino(), (dir.clone(), clock));
+        open.by_ino.insert(Ino(dir.ino()), (dir.clone(), clock));
         if open.by_ino.len() > self.most {
             // A quarter at once, so that finding the oldest is rare.
             let mut ages: Vec<_> = open.by_ino.values().map(|(_, used)| *used).collect();
@@ -114,7 +115,7 @@ impl Dirs {
         self.open.lock().by_ino.len()
     }
 
-    pub fn drop_one(&self, ino: u64) {
+    pub fn drop_one(&self, ino: Ino) {
         self.open.lock().by_ino.remove(&ino);
     }
 

@@ -1,5 +1,6 @@
 //! Threads for what waits, so that the event loops do not.
 
+use super::numbers::Ino;
 use kmsfs_locks::{Condvar, Mutex, ranks};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -25,9 +26,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    lanes: HashMap<u64, Lane>,
+    lanes: HashMap<Ino, Lane>,
     /// Inodes with a job that can begin, each once, in the order of their turns.
-    turns: VecDeque<u64>,
+    turns: VecDeque<Ino>,
     threads: usize,
     idle: usize,
     /// Threads that were woken and do not run yet.
@@ -56,7 +57,7 @@ impl Executor {
     }
 
     /// Does a job about an inode soon. The executor was started.
-    pub fn run(&self, ino: u64, job: Job) {
+    pub fn run(&self, ino: Ino, job: Job) {
         let mut state = self.0.state.lock();
         state.put(ino, job, self.0.per_inode());
         if state.turns.is_empty() {
@@ -117,7 +118,7 @@ impl Shared {
 }
 
 impl State {
-    fn put(&mut self, ino: u64, job: Job, per_inode: usize) {
+    fn put(&mut self, ino: Ino, job: Job, per_inode: usize) {
         let lane = self.lanes.entry(ino).or_default();
         lane.waiting.push_back(job);
         // With more than one it has a turn already, or all the threads that it may have.
@@ -126,7 +127,7 @@ impl State {
         }
     }
 
-    fn take(&mut self, per_inode: usize) -> Option<(u64, Job)> {
+    fn take(&mut self, per_inode: usize) -> Option<(Ino, Job)> {
         let ino = self.turns.pop_front()?;
         let lane = self.lanes.get_mut(&ino)?;
         let job = lane.waiting.pop_front()?;
@@ -137,7 +138,7 @@ impl State {
         Some((ino, job))
     }
 
-    fn ended(&mut self, ino: u64, per_inode: usize) {
+    fn ended(&mut self, ino: Ino, per_inode: usize) {
         let Some(lane) = self.lanes.get_mut(&ino) else { return };
         lane.running -= 1;
         if lane.waiting.is_empty() {
@@ -168,7 +169,7 @@ mod tests {
         for _ in 0..200 {
             let (done, all) = channel();
             let barrier = Arc::new(Barrier::new(MOST));
-            for ino in 0..MOST as u64 {
+            for ino in (0..MOST as u64).map(Ino) {
                 let (done, barrier) = (done.clone(), barrier.clone());
                 executor.run(
                     ino,
@@ -193,7 +194,7 @@ mod tests {
         for _ in 0..1000 {
             let (told, held) = (told.clone(), held.clone());
             executor.run(
-                1,
+                Ino(1),
                 Box::new(move || {
                     // Until the sender is gone.
                     let _ = held.lock().unwrap().recv();
@@ -202,7 +203,7 @@ mod tests {
             );
         }
         for ino in 2..40 {
-            tell(&executor, ino, ino, &told);
+            tell(&executor, Ino(ino), ino, &told);
             assert_eq!(events.recv_timeout(LONG), Ok(ino), "it waits for those that are held");
         }
         drop(release);
@@ -221,16 +222,16 @@ mod tests {
             // Until the sender is gone.
             let _ = held.recv();
         };
-        executor.run(0, Box::new(hold));
+        executor.run(Ino(0), Box::new(hold));
         for n in 0..3 {
             for lane in 1..3 {
-                tell(&executor, lane, lane * 10 + n, &told);
+                tell(&executor, Ino(lane), lane * 10 + n, &told);
             }
         }
         for n in 3..6 {
-            tell(&executor, 1, 10 + n, &told);
+            tell(&executor, Ino(1), 10 + n, &told);
         }
-        tell(&executor, 3, 3, &told);
+        tell(&executor, Ino(3), 3, &told);
         drop(release);
         let order: Vec<u64> = (0..10).map(|_| events.recv_timeout(LONG).unwrap()).collect();
         assert_eq!(order, [10, 20, 3, 11, 21, 12, 22, 13, 14, 15]);
@@ -240,8 +241,8 @@ mod tests {
     fn a_job_that_panics_takes_nobodys_thread() {
         let executor = started(1);
         let (told, events) = channel();
-        executor.run(1, Box::new(|| panic!("as a bug would")));
-        tell(&executor, 1, 7, &told);
+        executor.run(Ino(1), Box::new(|| panic!("as a bug would")));
+        tell(&executor, Ino(1), 7, &told);
         assert_eq!(events.recv_timeout(LONG), Ok(7));
     }
 
@@ -250,7 +251,7 @@ mod tests {
         let executor = started(2);
         let (told, events) = channel();
         for n in 0..10 {
-            tell(&executor, n, n, &told);
+            tell(&executor, Ino(n), n, &told);
         }
         let shared = Arc::downgrade(&executor.0);
         drop((executor, told));
@@ -268,7 +269,7 @@ mod tests {
     }
 
     /// A job that sends this.
-    fn tell(executor: &Executor, ino: u64, what: u64, told: &Sender<u64>) {
+    fn tell(executor: &Executor, ino: Ino, what: u64, told: &Sender<u64>) {
         let told = told.clone();
         let job = move || {
             let _ = told.send(what);

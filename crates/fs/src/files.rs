@@ -2,7 +2,7 @@
 
 use super::changing::{Change, Writer};
 use super::handles::{Handle, Opener, Standing};
-use super::{Creation, Entry, Fs, Refusal, Result, TRIES};
+use super::{Creation, Entry, Fs, HandleId, Ino, Refusal, Result, TRIES};
 use kmsfs_kms::{Caller, Operation, Waits, waits};
 use kmsfs_sse::{Encryption, Request};
 use kmsfs_store::{self as store, Dir, Object, SeekTo};
@@ -26,7 +26,7 @@ const COPY: usize = 1 << 20;
 
 impl Fs {
     /// Makes and opens an object. Answers its handle too.
-    pub fn create(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<(Entry, u64)> {
+    pub fn create(&self, parent: Ino, name: &OsStr, creation: &Creation) -> Result<(Entry, HandleId)> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         let judgement = self.judgement();
@@ -54,7 +54,7 @@ impl Fs {
 
     /// `truncate` is O_TRUNC, `write` whether the handle is for writing too. ESTALE if no name is the inode's any more:
     /// whoever resolved one has to do so again.
-    pub fn open(&self, ino: u64, truncate: bool, write: bool, caller: &Caller) -> Result<u64> {
+    pub fn open(&self, ino: Ino, truncate: bool, write: bool, caller: &Caller) -> Result<HandleId> {
         if let Some((parent, name)) = self.inodes.name_that(ino, Self::is_configuration) {
             return self.open_configuration(ino, (&self.dir(parent)?, &name), truncate, write, caller);
         }
@@ -90,11 +90,11 @@ impl Fs {
     /// one of the inode's names.
     pub(super) fn object_of(
         &self,
-        ino: u64,
+        ino: Ino,
         caller: &Caller,
         open: impl Fn(&Arc<Dir>, &OsStr) -> Result<Arc<Object>>,
     ) -> Result<Arc<Object>> {
-        if let Some(object) = self.store.open_again(ino, caller)? {
+        if let Some(object) = self.store.open_again(ino.0, caller)? {
             return Ok(object);
         }
         self.object_by_name(ino, open)?.ok_or(Refusal::Stale)
@@ -103,7 +103,7 @@ impl Fs {
     /// A name may become another inode's just before it is opened, and never answers for this one then.
     fn object_by_name(
         &self,
-        ino: u64,
+        ino: Ino,
         open: impl Fn(&Arc<Dir>, &OsStr) -> Result<Arc<Object>>,
     ) -> Result<Option<Arc<Object>>> {
         // A name that has just moved is found on another try.
@@ -111,7 +111,7 @@ impl Fs {
             for (parent, name) in self.inodes.names(ino) {
                 let Ok(dir) = self.dir(parent) else { continue };
                 match open(&dir, &name) {
-                    Ok(object) if object.ino() == ino => return Ok(Some(object)),
+                    Ok(object) if object.ino() == ino.0 => return Ok(Some(object)),
                     Ok(other) => self.store.release(&other),
                     Err(refusal) if refusal.is_not_found() => {}
                     Err(error) => return Err(error),
@@ -124,7 +124,7 @@ impl Fs {
         Ok(None)
     }
 
-    fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judgement: u64) -> Result<u64> {
+    fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judgement: u64) -> Result<HandleId> {
         let handle = Handle::new(object, opener);
         if let Err(wait) = self.store.keys().may_ask()
             && !handle.object.kms_keys().is_empty()
@@ -138,12 +138,12 @@ impl Fs {
         Ok(self.admit(handle, judgement))
     }
 
-    pub(super) fn handle(&self, id: u64) -> Result<Arc<Handle>> {
+    pub(super) fn handle(&self, id: HandleId) -> Result<Arc<Handle>> {
         self.handles.get(id).ok_or(Refusal::UnknownHandle)
     }
 
     /// Bytes read; fewer than asked for only at the end.
-    pub fn read(&self, handle: u64, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+    pub fn read(&self, handle: HandleId, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         let handle = self.permitted(handle)?;
         if let Some(draft) = &handle.draft {
             return Ok(draft.read(offset, bytes));
@@ -154,7 +154,7 @@ impl Fs {
     }
 
     /// The reader of a handle may be seen in the access time.
-    pub fn accessed(&self, handle: u64) -> Result<()> {
+    pub fn accessed(&self, handle: HandleId) -> Result<()> {
         let handle = self.handle(handle)?;
         if handle.draft.is_none() && !self.options.noatime {
             handle.object.accessed();
@@ -162,13 +162,13 @@ impl Fs {
         Ok(())
     }
 
-    pub fn write(&self, handle: u64, offset: u64, data: &[u8], writer: Writer) -> Result<()> {
+    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], writer: Writer) -> Result<()> {
         let handle = self.permitted(handle)?;
         self.change(&handle, Change::Write { offset, data }, writer)
     }
 
     /// What close(2) asks for: the object is committed, and errors are reported.
-    pub fn flush(&self, handle: u64) -> Result<()> {
+    pub fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.handle(handle)?;
         if let Some(draft) = &handle.draft {
             return self.write_out(&handle.object, draft, &handle.opener.caller);
@@ -180,19 +180,19 @@ impl Fs {
         Ok(handle.object.commit()?)
     }
 
-    pub fn release(&self, handle: u64) {
+    pub fn release(&self, handle: HandleId) {
         if let Some(handle) = self.handles.remove(handle) {
             if handle.draft.is_some() {
                 self.drop_draft(&handle.object);
             }
             self.released(&handle);
-            if !self.handles.is_open(handle.object.ino()) {
-                self.forget_unwritten(handle.object.ino());
+            if !self.handles.is_open(handle.ino()) {
+                self.forget_unwritten(handle.ino());
             }
         }
     }
 
-    pub fn fsync(&self, handle: u64) -> Result<()> {
+    pub fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.handle(handle)?;
         if let Some(draft) = &handle.draft {
             self.write_out(&handle.object, draft, &handle.opener.caller)?;
@@ -204,7 +204,7 @@ impl Fs {
     }
 
     /// Another length, through a handle or by inode.
-    pub fn truncate(&self, ino: u64, handle: Option<u64>, len: u64, caller: &Caller) -> Result<()> {
+    pub fn truncate(&self, ino: Ino, handle: Option<HandleId>, len: u64, caller: &Caller) -> Result<()> {
         if let Some(handle) = handle.and_then(|id| self.handles.get(id)) {
             Self::check(&handle)?;
             return self.change(&handle, Change::Truncate(len), Writer::Anybody(*caller));
@@ -221,7 +221,7 @@ impl Fs {
     }
 
     /// fallocate(2), `mode` as there.
-    pub fn fallocate(&self, handle: u64, range: Range, mode: i32, caller: &Caller) -> Result<()> {
+    pub fn fallocate(&self, handle: HandleId, range: Range, mode: i32, caller: &Caller) -> Result<()> {
         const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE;
         const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
@@ -254,24 +254,32 @@ impl Fs {
     }
 
     /// Whether somebody has the inode open for writing, so that the kernel may have content that was not written yet.
-    pub fn has_writers(&self, ino: u64) -> bool {
+    pub fn has_writers(&self, ino: Ino) -> bool {
         self.handles.has_writers(ino)
     }
 
     /// Whether `seek` may have to pass over so much data that others should not wait for it. Holes it passes over at
     /// once.
-    pub fn seek_takes_long(&self, handle: u64, offset: u64, to: SeekTo) -> bool {
+    pub fn seek_takes_long(&self, handle: HandleId, offset: u64, to: SeekTo) -> bool {
         let size = || self.handle(handle).and_then(|handle| Ok(handle.object.attr()?.size));
         to == SeekTo::Hole && size().is_ok_and(|size| size.saturating_sub(offset) > LONG)
     }
 
-    pub fn seek(&self, handle: u64, offset: u64, to: SeekTo) -> Result<u64> {
+    pub fn seek(&self, handle: HandleId, offset: u64, to: SeekTo) -> Result<u64> {
         let handle = self.permitted(handle)?;
         Ok(handle.object.seek(offset, to)?)
     }
 
     /// Copies inside the daemon; holes stay holes. Answers how many bytes, fewer after an error in the middle.
-    pub fn copy(&self, from: u64, offset: u64, to: u64, to_offset: u64, len: u64, caller: &Caller) -> Result<u64> {
+    pub fn copy(
+        &self,
+        from: HandleId,
+        offset: u64,
+        to: HandleId,
+        to_offset: u64,
+        len: u64,
+        caller: &Caller,
+    ) -> Result<u64> {
         let (source, target) = (self.permitted(from)?, self.permitted(to)?);
         if source.draft.is_some() || target.draft.is_some() {
             return Err(Refusal::ConfigurationCopy);

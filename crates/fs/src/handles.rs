@@ -1,6 +1,7 @@
 //! Open files.
 
 use super::configurations::Draft;
+use super::{HandleId, Ino};
 use kmsfs_kms::{Caller, Operation};
 use kmsfs_locks::{Mutex, RwLock, ranks};
 use kmsfs_store::Object;
@@ -11,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Default)]
 pub struct Handles {
     next: AtomicU64,
-    open: RwLock<ranks::Handles, HashMap<u64, Arc<Handle>>>,
+    open: RwLock<ranks::Handles, HashMap<HandleId, Arc<Handle>>>,
     /// By inode; none is empty.
-    by_ino: Mutex<ranks::HandlesOfInode, HashMap<u64, Vec<Arc<Handle>>>>,
+    by_ino: Mutex<ranks::HandlesOfInode, HashMap<Ino, Vec<Arc<Handle>>>>,
 }
 
 /// The object stays open until nobody uses the handle any more, which may be after its release.
@@ -50,6 +51,11 @@ impl Handle {
     /// Of an object that was opened for it.
     pub fn new(object: Arc<Object>, opener: Opener) -> Self {
         Self { object, draft: None, opener, personal: false, standing: Decided::default() }
+    }
+
+    /// Of its object.
+    pub fn ino(&self) -> Ino {
+        Ino(self.object.ino())
     }
 
     pub fn standing(&self) -> Standing {
@@ -132,10 +138,10 @@ impl Drop for Handle {
 }
 
 impl Handles {
-    pub fn insert(&self, mut handle: Handle) -> (u64, Arc<Handle>) {
-        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+    pub fn insert(&self, mut handle: Handle) -> (HandleId, Arc<Handle>) {
+        let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         let mut by_ino = self.by_ino.lock();
-        let handles = by_ino.entry(handle.object.ino()).or_default();
+        let handles = by_ino.entry(handle.ino()).or_default();
         handle.personal = handles.first().map_or(handle.personal, |first| first.personal);
         let handle = Arc::new(handle);
         handles.push(handle.clone());
@@ -149,17 +155,17 @@ impl Handles {
         (self.open.read().len(), self.by_ino.lock().len())
     }
 
-    pub fn has_writers(&self, ino: u64) -> bool {
+    pub fn has_writers(&self, ino: Ino) -> bool {
         self.by_ino.lock().get(&ino).is_some_and(|handles| handles.iter().any(|handle| handle.opener.write))
     }
 
-    pub fn get(&self, id: u64) -> Option<Arc<Handle>> {
+    pub fn get(&self, id: HandleId) -> Option<Arc<Handle>> {
         self.open.read().get(&id).cloned()
     }
 
-    pub fn remove(&self, id: u64) -> Option<Arc<Handle>> {
+    pub fn remove(&self, id: HandleId) -> Option<Arc<Handle>> {
         let handle = self.open.write().remove(&id)?;
-        let ino = handle.object.ino();
+        let ino = handle.ino();
         let mut by_ino = self.by_ino.lock();
         if let Some(handles) = by_ino.get_mut(&ino) {
             if let Some(at) = handles.iter().rposition(|other| Arc::ptr_eq(other, &handle)) {
@@ -172,16 +178,16 @@ impl Handles {
         Some(handle)
     }
 
-    pub fn is_personal(&self, ino: u64) -> bool {
+    pub fn is_personal(&self, ino: Ino) -> bool {
         self.by_ino.lock().get(&ino).is_some_and(|handles| handles.iter().any(|handle| handle.personal))
     }
 
-    pub fn is_open(&self, ino: u64) -> bool {
+    pub fn is_open(&self, ino: Ino) -> bool {
         self.by_ino.lock().contains_key(&ino)
     }
 
     /// All the handles of an inode.
-    pub fn of(&self, ino: u64) -> Vec<Arc<Handle>> {
+    pub fn of(&self, ino: Ino) -> Vec<Arc<Handle>> {
         self.by_ino.lock().get(&ino).cloned().unwrap_or_default()
     }
 

@@ -1,7 +1,7 @@
 //! What an errno cannot say, for programs that answer as S3 does: all of HeadObject's answer in one attribute, or S3's
 //! code and message where the object's key refuses the caller; and why a request for an encryption was refused.
 
-use super::{Fs, Refusal, Result};
+use super::{Fs, Ino, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::RequestError;
@@ -39,7 +39,7 @@ impl Outcomes {
 impl Fs {
     /// `{"ETag", "ETagIsMD5", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled"}`, or `{"Code", "Message"}`
     /// where S3 or KMS refuses the caller.
-    pub(super) fn head(&self, ino: u64, caller: &Caller) -> Result<Vec<u8>> {
+    pub(super) fn head(&self, ino: Ino, caller: &Caller) -> Result<Vec<u8>> {
         let answer = self.with_object(ino, caller, |object| {
             let (tag, encryption) = (object.tag()?, object.encryption());
             Ok(json!({
@@ -57,9 +57,9 @@ impl Fs {
     }
 
     /// Keeps S3's words for a refusal of the caller's request, which the caller may then ask for.
-    pub(super) fn tell_refused(&self, ino: u64, refusal: &Refusal, caller: &Caller) {
+    pub(super) fn tell_refused(&self, ino: Ino, refusal: &Refusal, caller: &Caller) {
         if let Some(words) = words_of(refusal) {
-            self.refused.keep((caller.uid, ino), words);
+            self.refused.keep((caller.uid, ino.0), words);
         }
     }
 }

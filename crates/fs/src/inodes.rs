@@ -1,5 +1,6 @@
 //! The inodes that the kernel knows. None of them costs a descriptor.
 
+use super::Ino;
 use kmsfs_crypto::random;
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_store::Attr;
@@ -8,23 +9,23 @@ use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
 
 /// A name of an inode: the directory's inode and the name in it.
-pub type Name = (u64, OsString);
+pub type Name = (Ino, OsString);
 
 #[derive(Default)]
 pub struct Inodes(Mutex<ranks::Inodes, State>);
 
 struct State {
     /// Boxed, since a table that grows is half empty, and there for a moment twice.
-    known: HashMap<u64, Box<Inode>>,
+    known: HashMap<Ino, Box<Inode>>,
     /// Of the next inode that gets to be known. It moves on whenever a number can come to mean another inode, and
     /// begins at random: a file handle is a number and a generation, of which the kernel keeps 32 bits, and programs
     /// (an NFS server) keep handles when the kernel has forgotten the inode, and over a new mount.
     generation: u64,
     /// Once an inode was searched for by its number: where directories are that the kernel has forgotten, so that what
     /// was found below them stays reachable.
-    forgotten: Option<HashMap<u64, Name>>,
+    forgotten: Option<HashMap<Ino, Name>>,
     /// What is searched for at present, and where it was if it was known and forgotten meanwhile.
-    wanted: HashMap<u64, Wanted>,
+    wanted: HashMap<Ino, Wanted>,
 }
 
 /// What is searched for.
@@ -67,9 +68,9 @@ impl Inodes {
         let present = own.unwrap_or(state.generation);
         let kind = attr.mode & libc::S_IFMT;
         if let Some(forgotten) = &mut state.forgotten {
-            forgotten.remove(&attr.ino);
+            forgotten.remove(&Ino(attr.ino));
         }
-        let inode = state.known.entry(attr.ino).or_insert_with(|| {
+        let inode = state.known.entry(Ino(attr.ino)).or_insert_with(|| {
             let names = Vec::with_capacity(1);
             Box::new(Inode { generation: present, lookups: 0, kind, read_under: 0, names, unlinked: None })
         });
@@ -98,7 +99,7 @@ impl Inodes {
 
     /// Names of some of the inodes beyond so many, of which the kernel may be asked to forget them: not of directories,
     /// whose names programs may hold, nor of what is in use. Others each time, since it may have reasons to keep some.
-    pub fn beyond(&self, most: usize, at_once: usize, in_use: impl Fn(u64) -> bool) -> Vec<Name> {
+    pub fn beyond(&self, most: usize, at_once: usize, in_use: impl Fn(Ino) -> bool) -> Vec<Name> {
         let state = self.0.lock();
         let beyond = state.known.len().saturating_sub(most).min(at_once);
         if beyond == 0 {
@@ -110,7 +111,7 @@ impl Inodes {
         some.flat_map(|(_, inode)| inode.names.iter().cloned()).collect()
     }
 
-    pub fn forget(&self, ino: u64, lookups: u64) {
+    pub fn forget(&self, ino: Ino, lookups: u64) {
         let state = &mut *self.0.lock();
         let Entry::Occupied(mut known) = state.known.entry(ino) else { return };
         known.get_mut().lookups = known.get().lookups.saturating_sub(lookups);
@@ -128,7 +129,7 @@ impl Inodes {
     }
 
     /// The names by which an inode can be reached, the latest first.
-    pub fn names(&self, ino: u64) -> Vec<Name> {
+    pub fn names(&self, ino: Ino) -> Vec<Name> {
         let state = self.0.lock();
         match state.known.get(&ino) {
             Some(inode) => inode.names.iter().rev().cloned().collect(),
@@ -137,34 +138,34 @@ impl Inodes {
     }
 
     /// The latest of the names.
-    pub fn name(&self, ino: u64) -> Option<Name> {
+    pub fn name(&self, ino: Ino) -> Option<Name> {
         let state = self.0.lock();
         state.known.get(&ino).map_or_else(|| state.forgotten(ino), |inode| inode.names.last()).cloned()
     }
 
     /// One of the names that is of a kind.
-    pub fn name_that(&self, ino: u64, is: impl Fn(&OsStr) -> bool) -> Option<Name> {
+    pub fn name_that(&self, ino: Ino, is: impl Fn(&OsStr) -> bool) -> Option<Name> {
         self.0.lock().known.get(&ino)?.names.iter().find(|(_, name)| is(name)).cloned()
     }
 
-    pub fn kind(&self, ino: u64) -> Option<u32> {
+    pub fn kind(&self, ino: Ino) -> Option<u32> {
         self.0.lock().known.get(&ino).map(|inode| inode.kind)
     }
 
-    pub fn was_read_under(&self, ino: u64, key: u32) {
+    pub fn was_read_under(&self, ino: Ino, key: u32) {
         if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.read_under = key;
         }
     }
 
-    pub fn read_under(&self, key: u32) -> Vec<u64> {
+    pub fn read_under(&self, key: u32) -> Vec<Ino> {
         let state = self.0.lock();
         state.known.iter().filter(|(_, inode)| inode.read_under == key).map(|(ino, _)| *ino).collect()
     }
 
     /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since
     /// its number may be used again at once; `restored` takes it back.
-    pub fn unlinked(&self, ino: u64, parent: u64, name: &OsStr, last: Option<Attr>) {
+    pub fn unlinked(&self, ino: Ino, parent: Ino, name: &OsStr, last: Option<Attr>) {
         let mut state = self.0.lock();
         state.generation += u64::from(last.is_some());
         if let (Some(forgotten), true) = (&mut state.forgotten, last.is_some()) {
@@ -179,14 +180,14 @@ impl Inodes {
     }
 
     /// The name has not gone after all.
-    pub fn restored(&self, ino: u64, parent: u64, name: &OsStr) {
+    pub fn restored(&self, ino: Ino, parent: Ino, name: &OsStr) {
         if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.names.push((parent, name.to_owned()));
             inode.unlinked = None;
         }
     }
 
-    pub fn renamed(&self, ino: u64, from: (u64, &OsStr), to: Name) {
+    pub fn renamed(&self, ino: Ino, from: (Ino, &OsStr), to: Name) {
         if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != from && (*dir, other) != (to.0, &to.1));
             inode.names.push(to);
@@ -195,7 +196,7 @@ impl Inodes {
 
     /// Inodes are searched for, until `search_ends`: from now on it is known where directories are that the kernel
     /// forgets, and where these inodes were last.
-    pub fn search_begins(&self, wanted: &[u64]) {
+    pub fn search_begins(&self, wanted: &[Ino]) {
         let mut state = self.0.lock();
         state.forgotten.get_or_insert_default();
         for ino in wanted {
@@ -203,7 +204,7 @@ impl Inodes {
         }
     }
 
-    pub fn search_ends(&self, wanted: &[u64]) {
+    pub fn search_ends(&self, wanted: &[Ino]) {
         let mut state = self.0.lock();
         for ino in wanted {
             if let Some(search) = state.wanted.get_mut(ino) {
@@ -214,7 +215,7 @@ impl Inodes {
     }
 
     /// A directory was found there. What is known of it otherwise is newer.
-    pub fn found_dir(&self, ino: u64, name: Name) {
+    pub fn found_dir(&self, ino: Ino, name: Name) {
         let state = &mut *self.0.lock();
         if let (Some(forgotten), false) = (&mut state.forgotten, state.known.contains_key(&ino)) {
             forgotten.entry(ino).or_insert(name);
@@ -222,25 +223,25 @@ impl Inodes {
     }
 
     /// Those that the kernel knows, and those that it knew or that were found since the first search.
-    pub fn dirs(&self) -> Vec<u64> {
+    pub fn dirs(&self) -> Vec<Ino> {
         let state = self.0.lock();
         let known = state.known.iter().filter(|(_, inode)| inode.kind == libc::S_IFDIR).map(|(ino, _)| *ino);
         known.chain(state.forgotten.iter().flat_map(|dirs| dirs.keys().copied())).collect()
     }
 
     /// What is remembered of an inode without a name.
-    pub fn remembered(&self, ino: u64) -> Option<Attr> {
+    pub fn remembered(&self, ino: Ino) -> Option<Attr> {
         self.0.lock().known.get(&ino)?.unlinked.as_deref().copied()
     }
 
     pub fn remember(&self, attr: Attr) {
-        if let Some(inode) = self.0.lock().known.get_mut(&attr.ino) {
+        if let Some(inode) = self.0.lock().known.get_mut(&Ino(attr.ino)) {
             inode.unlinked = Some(Box::new(attr));
         }
     }
 
     /// Makes the kernel see another inode at the next look-up: what it keeps of this one is wrong.
-    pub fn renew(&self, ino: u64) {
+    pub fn renew(&self, ino: Ino) {
         let mut state = self.0.lock();
         state.generation += 1;
         let generation = state.generation;
@@ -252,7 +253,7 @@ impl Inodes {
 
 impl State {
     /// Where an inode is that the kernel does not know.
-    fn forgotten(&self, ino: u64) -> Option<&Name> {
+    fn forgotten(&self, ino: Ino) -> Option<&Name> {
         let dir = || self.forgotten.as_ref()?.get(&ino);
         self.wanted.get(&ino).and_then(|wanted| wanted.name.as_ref()).or_else(dir)
     }
@@ -270,30 +271,30 @@ mod tests {
     #[test]
     fn a_number_that_is_used_again_gets_another_generation_and_survives_late_forgets() {
         let inodes = Inodes::default();
-        let first = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()), None);
-        inodes.unlinked(5, 1, OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
-        assert_eq!(inodes.names(5), vec![]);
-        let second = inodes.looked_up(&attr(5, libc::S_IFREG), (1, "b".into()), None);
+        let first = inodes.looked_up(&attr(5, libc::S_IFREG), (Ino(1), "a".into()), None);
+        inodes.unlinked(Ino(5), Ino(1), OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
+        assert_eq!(inodes.names(Ino(5)), vec![]);
+        let second = inodes.looked_up(&attr(5, libc::S_IFREG), (Ino(1), "b".into()), None);
         assert_ne!(first, second);
-        inodes.forget(5, 1);
-        assert_eq!(inodes.names(5), vec![(1, "b".into())]);
-        inodes.forget(5, 1);
-        assert_eq!(inodes.kind(5), None);
+        inodes.forget(Ino(5), 1);
+        assert_eq!(inodes.names(Ino(5)), vec![(Ino(1), "b".into())]);
+        inodes.forget(Ino(5), 1);
+        assert_eq!(inodes.kind(Ino(5)), None);
     }
 
     #[test]
     fn a_generation_is_not_met_again_after_forgetting_nor_in_another_mount() {
         let inodes = Inodes::default();
-        let look_up = |inodes: &Inodes| inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()), None);
+        let look_up = |inodes: &Inodes| inodes.looked_up(&attr(5, libc::S_IFREG), (Ino(1), "a".into()), None);
         let first = look_up(&inodes);
-        inodes.forget(5, 1);
+        inodes.forget(Ino(5), 1);
         assert_eq!(look_up(&inodes), first, "nothing was deleted");
-        inodes.unlinked(5, 1, OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
-        inodes.forget(5, 1);
+        inodes.unlinked(Ino(5), Ino(1), OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
+        inodes.forget(Ino(5), 1);
         let second = look_up(&inodes);
         assert_ne!(first, second);
-        inodes.forget(5, 1);
-        inodes.unlinked(5, 1, OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
+        inodes.forget(Ino(5), 1);
+        inodes.unlinked(Ino(5), Ino(1), OsStr::new("a"), Some(attr(5, libc::S_IFREG)));
         assert_ne!(second, look_up(&inodes), "deleted when the kernel did not know it");
         let others: HashSet<u32> = (0..8).map(|_| look_up(&Inodes::default()) as u32).collect();
         assert!(others.len() > 1, "{others:?}");
@@ -302,15 +303,15 @@ mod tests {
     #[test]
     fn a_generation_of_the_file_systems_own_is_the_inodes_in_every_mount() {
         let (ino, kind) = (5, libc::S_IFREG);
-        let look_up = |inodes: &Inodes, own| inodes.looked_up(&attr(ino, kind), (1, "a".into()), Some(own));
+        let look_up = |inodes: &Inodes, own| inodes.looked_up(&attr(ino, kind), (Ino(1), "a".into()), Some(own));
         let inodes = Inodes::default();
         assert_eq!(look_up(&inodes, 70), 70);
-        inodes.forget(ino, 1);
-        inodes.unlinked(6, 1, OsStr::new("b"), Some(attr(6, kind)));
+        inodes.forget(Ino(ino), 1);
+        inodes.unlinked(Ino(6), Ino(1), OsStr::new("b"), Some(attr(6, kind)));
         assert_eq!((look_up(&inodes, 70), look_up(&Inodes::default(), 70)), (70, 70));
-        inodes.unlinked(ino, 1, OsStr::new("a"), Some(attr(ino, kind)));
+        inodes.unlinked(Ino(ino), Ino(1), OsStr::new("a"), Some(attr(ino, kind)));
         assert_eq!(look_up(&inodes, 71), 71);
-        inodes.unlinked(ino, 1, OsStr::new("a"), Some(attr(ino, kind)));
+        inodes.unlinked(Ino(ino), Ino(1), OsStr::new("a"), Some(attr(ino, kind)));
         assert_ne!(look_up(&inodes, 71), 71, "the kernel would take it for the one before");
     }
 
@@ -318,36 +319,36 @@ mod tests {
     fn directories_that_the_kernel_forgot_are_known_once_somebody_has_searched() {
         let inodes = Inodes::default();
         let (dir, file) = (attr(5, libc::S_IFDIR), attr(6, libc::S_IFREG));
-        let name = |dir: u64, name: &str| (dir, OsString::from(name));
+        let name = |dir: u64, name: &str| (Ino(dir), OsString::from(name));
         let know = |attr: &Attr, at: Name| inodes.looked_up(attr, at, None);
         know(&dir, name(1, "a"));
-        inodes.forget(5, 1);
-        assert_eq!(inodes.name(5), None);
-        inodes.search_begins(&[6]);
+        inodes.forget(Ino(5), 1);
+        assert_eq!(inodes.name(Ino(5)), None);
+        inodes.search_begins(&[Ino(6)]);
         for attr in [&dir, &file] {
             know(attr, name(1, "a"));
-            inodes.renamed(attr.ino, (1, OsStr::new("a")), name(2, "b"));
-            inodes.forget(attr.ino, 1);
-            assert_eq!(inodes.names(attr.ino), [name(2, "b")]);
+            inodes.renamed(Ino(attr.ino), (Ino(1), OsStr::new("a")), name(2, "b"));
+            inodes.forget(Ino(attr.ino), 1);
+            assert_eq!(inodes.names(Ino(attr.ino)), [name(2, "b")]);
         }
-        inodes.found_dir(5, name(1, "a"));
-        assert_eq!(inodes.name(5), Some(name(2, "b")), "what a walk saw is older");
-        inodes.search_ends(&[6]);
-        assert_eq!((inodes.name(5), inodes.name(6)), (Some(name(2, "b")), None));
+        inodes.found_dir(Ino(5), name(1, "a"));
+        assert_eq!(inodes.name(Ino(5)), Some(name(2, "b")), "what a walk saw is older");
+        inodes.search_ends(&[Ino(6)]);
+        assert_eq!((inodes.name(Ino(5)), inodes.name(Ino(6))), (Some(name(2, "b")), None));
         know(&dir, name(2, "b"));
-        assert_eq!(inodes.dirs(), [5]);
-        inodes.unlinked(5, 2, OsStr::new("b"), Some(dir));
-        inodes.forget(5, 1);
-        assert_eq!((inodes.name(5), inodes.dirs()), (None, vec![]));
+        assert_eq!(inodes.dirs(), [Ino(5)]);
+        inodes.unlinked(Ino(5), Ino(2), OsStr::new("b"), Some(dir));
+        inodes.forget(Ino(5), 1);
+        assert_eq!((inodes.name(Ino(5)), inodes.dirs()), (None, vec![]));
     }
 
     #[test]
     fn all_hard_links_are_known() {
         let inodes = Inodes::default();
-        inodes.looked_up(&attr(5, libc::S_IFREG), (1, "a".into()), None);
-        inodes.looked_up(&attr(5, libc::S_IFREG), (2, "b".into()), None);
-        inodes.renamed(5, (1, OsStr::new("a")), (3, "c".into()));
-        inodes.unlinked(5, 2, OsStr::new("b"), None);
-        assert_eq!(inodes.names(5), vec![(3, "c".into())]);
+        inodes.looked_up(&attr(5, libc::S_IFREG), (Ino(1), "a".into()), None);
+        inodes.looked_up(&attr(5, libc::S_IFREG), (Ino(2), "b".into()), None);
+        inodes.renamed(Ino(5), (Ino(1), OsStr::new("a")), (Ino(3), "c".into()));
+        inodes.unlinked(Ino(5), Ino(2), OsStr::new("b"), None);
+        assert_eq!(inodes.names(Ino(5)), vec![(Ino(3), "c".into())]);
     }
 }

@@ -15,6 +15,7 @@ mod handles;
 mod heads;
 mod inodes;
 mod names;
+mod numbers;
 mod observer;
 mod puts;
 mod refusal;
@@ -27,6 +28,7 @@ pub use attributes::Changes;
 pub use changing::Writer;
 pub use files::{LONG, Range};
 pub use names::{DirEntry, Entry};
+pub use numbers::{HandleId, Ino, Time};
 pub use observer::{Observer, Stale};
 pub use puts::PREFIX as PUT_PREFIX;
 pub use refusal::{NotJson, Refusal, Result};
@@ -153,8 +155,8 @@ impl Fs {
     }
 
     /// Inode number of the root directory, as attributes show it.
-    pub fn root(&self) -> u64 {
-        self.store.root().ino()
+    pub fn root(&self) -> Ino {
+        Ino(self.store.root().ino())
     }
 
     /// How much is in memory.
@@ -182,16 +184,16 @@ impl Fs {
 
     fn show_resized(&self) {
         for ino in self.store.take_resized() {
-            self.tell(Stale::Attributes(ino));
+            self.tell(Stale::Attributes(Ino(ino)));
         }
     }
 
-    fn dir(&self, ino: u64) -> Result<Arc<Dir>> {
+    fn dir(&self, ino: Ino) -> Result<Arc<Dir>> {
         self.with_bucket(|bucket| self.dir_at_hand(ino, bucket))
     }
 
     /// The same for whoever holds a lock, and so does not open a bucket.
-    fn dir_at_hand(&self, ino: u64, bucket: Option<&Arc<Dir>>) -> std::result::Result<Arc<Dir>, Blocked> {
+    fn dir_at_hand(&self, ino: Ino, bucket: Option<&Arc<Dir>>) -> std::result::Result<Arc<Dir>, Blocked> {
         let _tree = self.tree.read();
         self.dirs.get(&self.store, &self.inodes, ino, bucket)
     }
@@ -226,8 +228,8 @@ impl Fs {
 
     /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that stays
     /// its meanwhile.
-    fn at<T>(&self, ino: u64, act: impl Fn(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
-        if let Some(object) = self.store.attached(ino) {
+    fn at<T>(&self, ino: Ino, act: impl Fn(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
+        if let Some(object) = self.store.attached(ino.0) {
             return Ok(act(Target::Object(&object))?);
         }
         let (_held, reached) = self.hold(ino)?;
@@ -236,7 +238,7 @@ impl Fs {
     }
 
     /// Where an inode is that nobody has open, which stays so until what comes with it is dropped.
-    fn hold(&self, ino: u64) -> Result<(Held<'_>, Reached)> {
+    fn hold(&self, ino: Ino) -> Result<(Held<'_>, Reached)> {
         self.with_bucket(|bucket| {
             let held = self.searches.hold(ino, ino);
             Ok((held, self.reach_at_hand(ino, bucket)?))
@@ -244,11 +246,11 @@ impl Fs {
     }
 
     /// Where an inode is at this moment.
-    fn reach(&self, ino: u64) -> Result<Reached> {
+    fn reach(&self, ino: Ino) -> Result<Reached> {
         self.with_bucket(|bucket| self.reach_at_hand(ino, bucket))
     }
 
-    fn reach_at_hand(&self, ino: u64, bucket: Option<&Arc<Dir>>) -> std::result::Result<Reached, Blocked> {
+    fn reach_at_hand(&self, ino: Ino, bucket: Option<&Arc<Dir>>) -> std::result::Result<Reached, Blocked> {
         if ino == self.root() || self.inodes.kind(ino) == Some(libc::S_IFDIR) {
             return Ok(Reached::Dir(self.dir_at_hand(ino, bucket)?));
         }
@@ -262,13 +264,13 @@ impl Fs {
         Err(Refusal::Stale.into())
     }
 
-    pub fn getattr(&self, ino: u64) -> Result<Attr> {
+    pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         if let Some(attr) = self.draft_attr(ino)? {
             return Ok(attr);
         }
         self.has_to_ask_again(ino);
         match self.at(ino, |target| self.store.stat_at_hand(target)) {
-            Ok(attr) if attr.ino == ino => self.beyond_doubt(attr),
+            Ok(attr) if Ino(attr.ino) == ino => self.beyond_doubt(attr),
             Err(wait @ Refusal::WouldWait(_)) => Err(wait),
             // It has no name any more, or another one since a moment ago.
             _ => match self.inodes.remembered(ino) {
@@ -283,7 +285,7 @@ impl Fs {
         if !self.store.is_in_doubt(&attr) {
             return Ok(attr);
         }
-        for (parent, name) in self.inodes.names(attr.ino) {
+        for (parent, name) in self.inodes.names(Ino(attr.ino)) {
             let found = self.dir(parent).and_then(|dir| Ok(self.store.stat(Target::Name(&dir, &name))?));
             match found {
                 Ok(found) if found.ino == attr.ino => return Ok(found),
@@ -296,8 +298,8 @@ impl Fs {
 
     /// For a request that shows an inode's attributes once it has changed something: what a length in doubt takes is
     /// waited for by a thread that may, which has to be found out before anything is done.
-    fn may_end_doubt(&self, ino: u64) -> Result<()> {
-        if self.inodes.kind(ino) == Some(libc::S_IFREG) && self.store.may_be_in_doubt(ino) {
+    fn may_end_doubt(&self, ino: Ino) -> Result<()> {
+        if self.inodes.kind(ino) == Some(libc::S_IFREG) && self.store.may_be_in_doubt(ino.0) {
             self.store.keys().may_ask()?;
             waits::may_wait(Waits::Disk)?;
         }

@@ -1,6 +1,6 @@
 //! Names: looking them up, making, moving and removing them.
 
-use super::{Creation, Fs, Reached, Refusal, Result};
+use super::{Creation, Fs, Ino, Reached, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_sse::BucketName;
 use kmsfs_store::backend::{self, Rename};
@@ -19,10 +19,17 @@ pub struct Entry {
     pub volatile: bool,
 }
 
+impl Entry {
+    /// The inode's number.
+    pub fn ino(&self) -> Ino {
+        Ino(self.attr.ino)
+    }
+}
+
 /// One name of a directory.
 pub struct DirEntry<'a> {
     pub name: &'a OsStr,
-    pub ino: u64,
+    pub ino: Ino,
     /// `S_IFMT` part of the mode; 0 if the backing file system does not tell.
     pub kind: u32,
     /// Where reading goes on after it.
@@ -30,7 +37,7 @@ pub struct DirEntry<'a> {
 }
 
 impl Fs {
-    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Entry> {
+    pub fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         self.look_up_in(&dir, name)
@@ -42,21 +49,22 @@ impl Fs {
     }
 
     pub(super) fn entry(&self, dir: &Dir, name: &OsStr, attr: Attr) -> Entry {
-        self.has_to_ask_again(attr.ino);
+        let ino = Ino(attr.ino);
+        self.has_to_ask_again(ino);
         let own = self.store.generation(dir, name);
-        let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()), own);
-        Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(attr.ino) }
+        let generation = self.inodes.looked_up(&attr, (Ino(dir.ino()), name.to_owned()), own);
+        Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(ino) }
     }
 
-    pub fn forget(&self, ino: u64, lookups: u64) {
+    pub fn forget(&self, ino: Ino, lookups: u64) {
         self.inodes.forget(ino, lookups);
     }
 
     /// Entries from a cursor on, 0 being the beginning, until `visit` answers false.
-    pub fn read_dir(&self, ino: u64, cursor: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    pub fn read_dir(&self, ino: Ino, cursor: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let dir = self.dir(ino)?;
         self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
-            visit(DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor })
+            visit(DirEntry { name: entry.name, ino: Ino(entry.ino), kind: entry.kind, cursor: entry.cursor })
         })?;
         Ok(())
     }
@@ -69,7 +77,7 @@ impl Fs {
     /// first one: what was taken is not looked up, and counted, again.
     pub fn read_dir_plus(
         &self,
-        ino: u64,
+        ino: Ino,
         cursor: u64,
         visit: &mut dyn FnMut(DirEntry<'_>, Option<Entry>) -> bool,
     ) -> Result<()> {
@@ -84,10 +92,10 @@ impl Fs {
                 }
                 found => found.ok(),
             };
-            let item = DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor };
+            let item = DirEntry { name: entry.name, ino: Ino(entry.ino), kind: entry.kind, cursor: entry.cursor };
             let taken = visit(item, found);
             if let (false, Some(found)) = (taken, found) {
-                self.inodes.forget(found.attr.ino, 1);
+                self.inodes.forget(found.ino(), 1);
             }
             any |= taken;
             taken
@@ -96,11 +104,11 @@ impl Fs {
     }
 
     /// Inode number of the directory above.
-    pub fn parent(&self, ino: u64) -> u64 {
+    pub fn parent(&self, ino: Ino) -> Ino {
         self.inodes.name(ino).map_or(self.root(), |(parent, _)| parent)
     }
 
-    pub fn mkdir(&self, parent: u64, name: &OsStr, creation: &Creation) -> Result<Entry> {
+    pub fn mkdir(&self, parent: Ino, name: &OsStr, creation: &Creation) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         if dir.bucket().is_none() {
@@ -112,7 +120,7 @@ impl Fs {
     }
 
     /// A regular file, FIFO, socket or device: `kind` is the `S_IFMT` part.
-    pub fn mknod(&self, parent: u64, name: &OsStr, kind: u32, rdev: u64, creation: &Creation) -> Result<Entry> {
+    pub fn mknod(&self, parent: Ino, name: &OsStr, kind: u32, rdev: u64, creation: &Creation) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         if kind == libc::S_IFREG || kind == 0 {
@@ -127,7 +135,7 @@ impl Fs {
         Ok(self.entry(&dir, name, attr))
     }
 
-    pub fn symlink(&self, parent: u64, name: &OsStr, target: &[u8], creation: &Creation) -> Result<Entry> {
+    pub fn symlink(&self, parent: Ino, name: &OsStr, target: &[u8], creation: &Creation) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         Self::refuse_as_configuration(&dir, name)?;
@@ -135,14 +143,14 @@ impl Fs {
         Ok(self.entry(&dir, name, attr))
     }
 
-    pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
+    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
         let (_held, reached) = self.hold(ino)?;
         let Reached::Name(dir, name) = reached else { return Err(Refusal::Stale) };
         just_before_use();
         Ok(self.store.read_link(dir.as_ref(), &name)?)
     }
 
-    pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
+    pub fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
@@ -150,7 +158,8 @@ impl Fs {
         let after = if is_configuration { vec![(dir.clone(), None)] } else { Vec::new() };
         let unlink = || {
             let _moving = self.searches.names_change();
-            let hold = || self.searches.hold(attr.ino, attr.ino);
+            let ino = Ino(attr.ino);
+            let hold = || self.searches.hold(ino, ino);
             self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr, hold).map(drop))
         };
         self.configuring(&after, unlink, || Ok(self.store.fsync_dir(&dir)?))?;
@@ -158,7 +167,7 @@ impl Fs {
         Ok(())
     }
 
-    pub fn rmdir(&self, parent: u64, name: &OsStr) -> Result<()> {
+    pub fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
         let attr = self.store.stat(Target::Name(&dir, name))?;
@@ -169,8 +178,8 @@ impl Fs {
         let removed = self.store.configured().removed(&self.path_in((&dir, name)));
         let remove = || {
             self.losing(parent, name, attr, || {
-                self.dirs.drop_one(attr.ino);
-                self.configurations.forget(attr.ino);
+                self.dirs.drop_one(Ino(attr.ino));
+                self.configurations.forget(Ino(attr.ino));
                 self.store.remove_dir(&dir, name)
             })
         };
@@ -180,18 +189,18 @@ impl Fs {
     /// Does what takes a name away from an inode.
     fn losing<T>(
         &self,
-        parent: u64,
+        parent: Ino,
         name: &OsStr,
         attr: Attr,
         act: impl FnOnce() -> kmsfs_store::Result<T>,
     ) -> Result<T> {
         let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let last = (is_dir || attr.nlink <= 1).then_some(Attr { nlink: 0, ..attr });
-        self.inodes.unlinked(attr.ino, parent, name, last);
-        Ok(act().inspect_err(|_| self.inodes.restored(attr.ino, parent, name))?)
+        self.inodes.unlinked(Ino(attr.ino), parent, name, last);
+        Ok(act().inspect_err(|_| self.inodes.restored(Ino(attr.ino), parent, name))?)
     }
 
-    pub fn link(&self, ino: u64, parent: u64, name: &OsStr, caller: &Caller) -> Result<Entry> {
+    pub fn link(&self, ino: Ino, parent: Ino, name: &OsStr, caller: &Caller) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         self.may_end_doubt(ino)?;
@@ -218,9 +227,9 @@ impl Fs {
 
     pub fn rename(
         &self,
-        parent: u64,
+        parent: Ino,
         name: &OsStr,
-        to_parent: u64,
+        to_parent: Ino,
         to_name: &OsStr,
         how: Rename,
         caller: &Caller,
@@ -247,7 +256,7 @@ impl Fs {
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
         self.store.sync_before_rename((&from, name, &source), (&to, to_name, target.as_ref()), how)?;
-        let hold = || self.searches.hold(source.ino, target.map_or(source.ino, |target| target.ino));
+        let hold = || self.searches.hold(Ino(source.ino), Ino(target.map_or(source.ino, |target| target.ino)));
         let rename = || {
             let (old, new) = ((&from, name, &source), (&to, to_name, target.as_ref()));
             // Beside directories they are held already.
@@ -257,13 +266,13 @@ impl Fs {
             let _held = match target {
                 Some(target) if how == Rename::Exchange => {
                     let held = rename()?;
-                    self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned()));
+                    self.inodes.renamed(Ino(target.ino), (to_parent, to_name), (parent, name.to_owned()));
                     held
                 }
                 Some(target) => self.losing(to_parent, to_name, target, rename)?,
                 None => rename()?,
             };
-            self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
+            self.inodes.renamed(Ino(source.ino), (parent, name), (to_parent, to_name.to_owned()));
             Ok(())
         };
         let settle = || self.settle_configurations(&[&to, &from]);
@@ -288,7 +297,7 @@ impl Fs {
         Ok(())
     }
 
-    pub fn fsync_dir(&self, ino: u64) -> Result<()> {
+    pub fn fsync_dir(&self, ino: Ino) -> Result<()> {
         match self.dir(ino) {
             // Nothing is left of it that could be synced.
             Err(_) if self.inodes.remembered(ino).is_some() => Ok(()),
@@ -301,7 +310,7 @@ impl Fs {
     }
 
     /// A directory in which files can be made: EPERM at the root, where only buckets are.
-    pub(super) fn below_root(&self, ino: u64) -> Result<Arc<Dir>> {
+    pub(super) fn below_root(&self, ino: Ino) -> Result<Arc<Dir>> {
         let dir = self.dir(ino)?;
         if dir.bucket().is_none() {
             return Err(Refusal::BucketsOnly);

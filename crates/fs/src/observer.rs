@@ -1,6 +1,6 @@
 //! Who keeps what the file system says, and has to be told when it is no longer right: the kernel.
 
-use super::Fs;
+use super::{Fs, Ino};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use std::path::Path;
 #[derive(Debug)]
 pub enum Stale {
     /// A directory's inode and a name in it.
-    Name(u64, OsString),
+    Name(Ino, OsString),
     /// Attributes of an inode.
-    Attributes(u64),
+    Attributes(Ino),
 }
 
 /// What the kernel keeps of a mount. It is told from any thread, and without locks.
@@ -20,13 +20,13 @@ pub trait Observer: Send + Sync {
     fn is_stale(&self, what: Stale);
     /// The next use of the inode that needs attributes asks for them. At once, also while a request for the inode is
     /// served.
-    fn forget_attributes(&self, ino: u64);
+    fn forget_attributes(&self, ino: Ino);
     /// Has the attributes asked for now. The path is relative to the mount. Not from a thread that serves requests:
     /// this waits for the kernel's own requests to be answered, and so does the next.
     fn ask_attributes(&self, path: &Path);
     /// Writes back what is dirty and drops all pages, but for those that some program is just reading; mappings fault
     /// at their next use.
-    fn drop_pages(&self, ino: u64);
+    fn drop_pages(&self, ino: Ino);
 }
 
 impl Fs {
@@ -51,13 +51,13 @@ impl Fs {
     }
 
     /// Attributes changed by a request whose answer does not tell the kernel.
-    pub(super) fn forget_attributes(&self, ino: u64) {
+    pub(super) fn forget_attributes(&self, ino: Ino) {
         if let Some(observer) = self.observer() {
             observer.forget_attributes(ino);
         }
     }
 
-    pub(super) fn drop_pages(&self, ino: u64) {
+    pub(super) fn drop_pages(&self, ino: Ino) {
         if let Some(observer) = self.observer() {
             observer.drop_pages(ino);
         }

@@ -3,7 +3,7 @@
 //! any file.
 
 use super::configurations::service_encryption;
-use super::{Fs, Refusal, Result};
+use super::{Fs, Ino, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Algorithm, Encryption, Request};
 use kmsfs_store::{Dir, Target};
@@ -39,7 +39,7 @@ impl Fs {
 
     /// Gives an empty object the encryption of a request (JSON), as a whole. The encryption context names what the file
     /// system knows: the object's directory, and the name that it was made for.
-    pub(super) fn request_all(&self, ino: u64, json: &[u8], caller: &Caller) -> Result<()> {
+    pub(super) fn request_all(&self, ino: Ino, json: &[u8], caller: &Caller) -> Result<()> {
         let request: Request = serde_json::from_slice(json).map_err(|cause| Refusal::MalformedRequest(cause.into()))?;
         let Some((parent, name)) = self.inodes.name(ino) else { return Err(Refusal::Stale) };
         let dir = self.dir(parent)?;

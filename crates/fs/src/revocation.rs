@@ -9,7 +9,7 @@ use super::changing::{Change, Writer};
 use super::closed::{Closed, Question};
 use super::evaluation::Evaluation;
 use super::handles::{Handle, Standing};
-use super::{Fs, Refusal, Result};
+use super::{Fs, HandleId, Ino, Refusal, Result};
 use kmsfs_kms::Operation;
 use kmsfs_locks::{Condvar, Mutex, RwLock, ranks};
 use kmsfs_store::{self as store, Object};
@@ -52,7 +52,7 @@ pub struct Revocations {
     /// When one of all handles began last.
     at: Mutex<ranks::Watch, Option<Instant>>,
     /// Inodes with a handle that is refused, and whether there are any.
-    inodes: RwLock<ranks::RevokedInodes, HashSet<u64>>,
+    inodes: RwLock<ranks::RevokedInodes, HashSet<Ino>>,
     any: AtomicBool,
     closed: Closed,
     queue: Mutex<ranks::RevocationQueue, Queue>,
@@ -61,11 +61,11 @@ pub struct Revocations {
 
 #[derive(Default)]
 struct Queue {
-    inodes: BTreeSet<u64>,
+    inodes: BTreeSet<Ino>,
     /// Inodes whose pages are dropped again, and until when.
-    again: HashMap<u64, Instant>,
+    again: HashMap<Ino, Instant>,
     /// Inodes that nobody has open, whose pages are of no use to anybody and can wait.
-    closed_inodes: Vec<u64>,
+    closed_inodes: Vec<Ino>,
     closed: bool,
 }
 
@@ -132,7 +132,7 @@ impl Fs {
         let mut refused = BTreeSet::new();
         let mut count = 0;
         for handle in handles {
-            let ino = handle.object.ino();
+            let ino = handle.ino();
             match evaluation.of(&self.store, &handle) {
                 Some(true) if handle.allow(evaluation.number) => self.revocation_changed(ino),
                 Some(false) if self.begin_refusing(&handle, evaluation) => {
@@ -156,7 +156,7 @@ impl Fs {
     /// Its inode is queued before that, so that what was queued for it before does not end with what has only just
     /// begun, and once more afterwards, in case it was taken meanwhile.
     fn begin_refusing(&self, handle: &Handle, evaluation: &Evaluation) -> bool {
-        let ino = handle.object.ino();
+        let ino = handle.ino();
         let queue = || {
             self.revocations.queue.lock().inodes.insert(ino);
         };
@@ -211,7 +211,7 @@ impl Fs {
     }
 
     /// Has the kernel write back and drop what it holds, and makes that durable.
-    fn begin_draining(&self) -> BTreeSet<u64> {
+    fn begin_draining(&self) -> BTreeSet<Ino> {
         let inodes = std::mem::take(&mut self.revocations.queue.lock().inodes);
         for &ino in &inodes {
             if let Some((observer, path)) = self.observer().zip(self.path(ino)) {
@@ -224,7 +224,7 @@ impl Fs {
     }
 
     /// Nothing more is taken, and the keys go.
-    fn end_draining(&self, inodes: &BTreeSet<u64>) {
+    fn end_draining(&self, inodes: &BTreeSet<Ino>) {
         self.make_durable(inodes);
         for &ino in inodes {
             if self.refuse_write_back(ino) {
@@ -236,7 +236,7 @@ impl Fs {
     }
 
     /// Returns whether any handle had been draining. Not if the inode is queued again.
-    fn refuse_write_back(&self, ino: u64) -> bool {
+    fn refuse_write_back(&self, ino: Ino) -> bool {
         // Let go after the lock: whoever is the last to do that closes the object.
         let handles;
         let queue = self.revocations.queue.lock();
@@ -255,7 +255,7 @@ impl Fs {
             }
         }
         let now = Instant::now();
-        let over: BTreeSet<u64> = again.iter().filter(|(_, until)| now >= **until).map(|(ino, _)| *ino).collect();
+        let over: BTreeSet<Ino> = again.iter().filter(|(_, until)| now >= **until).map(|(ino, _)| *ino).collect();
         self.end_draining(&over);
         // Unless it was queued again meanwhile.
         self.revocations.queue.lock().again.retain(|_, until| now < *until);
@@ -269,7 +269,7 @@ impl Fs {
     }
 
     fn drop_revoked(&self) {
-        let inodes: Vec<u64> = self.revocations.inodes.read().iter().copied().collect();
+        let inodes: Vec<Ino> = self.revocations.inodes.read().iter().copied().collect();
         for ino in inodes {
             self.drop_pages(ino);
         }
@@ -296,7 +296,7 @@ impl Fs {
     }
 
     /// Makes durable what programs could write until now through handles that are refused.
-    fn make_durable(&self, inodes: &BTreeSet<u64>) {
+    fn make_durable(&self, inodes: &BTreeSet<Ino>) {
         let handles: Vec<_> = inodes.iter().filter_map(|ino| self.written(*ino)).collect();
         if self.store.read_only() || handles.is_empty() {
             return;
@@ -311,16 +311,16 @@ impl Fs {
         }
     }
 
-    fn written(&self, ino: u64) -> Option<Arc<Handle>> {
+    fn written(&self, ino: Ino) -> Option<Arc<Handle>> {
         let mut handles = self.handles.of(ino).into_iter();
         let writer = handles.find(|handle| handle.opener.write && handle.standing() == Standing::Draining);
         writer.filter(|handle| handle.object.is_unsynced())
     }
 
     /// Zeroizes an object's data keys if no handle is left that may use them, be it that there is none at all.
-    fn lock_unused(&self, ino: u64) {
+    fn lock_unused(&self, ino: Ino) {
         let handles = self.handles.of(ino);
-        let Some(first) = handles.first() else { return self.store.lock_if_closed(ino) };
+        let Some(first) = handles.first() else { return self.store.lock_if_closed(ino.0) };
         if handles.iter().any(|handle| handle.standing() != Standing::Refused) {
             return;
         }
@@ -344,7 +344,7 @@ impl Fs {
     }
 
     /// A handle comes into use whose opener was allowed at that judgement.
-    pub(super) fn admit(&self, mut handle: Handle, judgement: u64) -> u64 {
+    pub(super) fn admit(&self, mut handle: Handle, judgement: u64) -> HandleId {
         let keys = handle.object.kms_keys();
         handle.personal = keys.iter().any(|(key_arn, context)| self.store.keys().distinguishes(key_arn, context));
         let (id, handle) = self.handles.insert(handle);
@@ -362,12 +362,12 @@ impl Fs {
     /// Whether users who have the inode open may be answered differently about its key: then reads and writes come
     /// here, and no page of them stays in the kernel, where splice(2) asks nobody. As it was when the first of them
     /// opened it, since the kernel keeps either all or nothing of a file coherent.
-    pub fn is_personal(&self, ino: u64) -> bool {
+    pub fn is_personal(&self, ino: Ino) -> bool {
         self.handles.is_personal(ino)
     }
 
     pub(super) fn released(&self, handle: &Handle) {
-        let ino = handle.object.ino();
+        let ino = handle.ino();
         let keys = handle.object.kms_keys();
         if !keys.is_empty() {
             self.inodes.was_read_under(ino, self.revocations.closed.number(keys, &handle.opener.caller));
@@ -383,7 +383,7 @@ impl Fs {
 
     /// The handle, if its opener may still use the object's key. (That a read or write answers EACCES is not in POSIX's
     /// list, but it is what network file systems answer, and what the next open will.)
-    pub(super) fn permitted(&self, id: u64) -> Result<Arc<Handle>> {
+    pub(super) fn permitted(&self, id: HandleId) -> Result<Arc<Handle>> {
         let handle = self.handle(id)?;
         Self::check(&handle)?;
         Ok(handle)
@@ -394,24 +394,24 @@ impl Fs {
     }
 
     /// The kernel asks for attributes on behalf of a read or write through that handle.
-    pub fn check_handle(&self, id: u64) -> Result<()> {
+    pub fn check_handle(&self, id: HandleId) -> Result<()> {
         let handle = self.permitted(id)?;
-        if handle.opener.write { self.check_written(handle.object.ino()) } else { Ok(()) }
+        if handle.opener.write { self.check_written(handle.ino()) } else { Ok(()) }
     }
 
     /// What the kernel writes back was accepted from some program before, which need not be the one whose handle it
     /// names. It is taken while any handle could have written it.
-    pub fn write_back(&self, id: u64, offset: u64, data: &[u8]) -> Result<()> {
+    pub fn write_back(&self, id: HandleId, offset: u64, data: &[u8]) -> Result<()> {
         let handle = self.handle(id)?;
         let write = |handle: &Handle| self.change(handle, Change::Write { offset, data }, Writer::WriteBack);
         let written = if handle.standing() == Standing::Refused {
-            let handles = self.handles.of(handle.object.ino());
+            let handles = self.handles.of(handle.ino());
             let other = handles.iter().find(|other| other.opener.write && other.standing() != Standing::Refused);
             other.map_or_else(|| Err(Refusal::Revoked), |other| write(other))
         } else {
             write(&handle)
         };
-        written.inspect_err(|error| self.was_not_written(handle.object.ino(), error))
+        written.inspect_err(|error| self.was_not_written(handle.ino(), error))
     }
 
     /// Uses an object through a handle that is allowed; data keys that were given up are asked for again. If the KMS
@@ -427,7 +427,7 @@ impl Fs {
             Err(store::Error::Locked) => {
                 self.store.unlock(&handle.object, &handle.opener.caller)?;
                 if handle.standing() != Standing::Allowed {
-                    self.drain_soon(handle.object.ino());
+                    self.drain_soon(handle.ino());
                 }
                 if handle.standing() > worst {
                     return Err(Refusal::Revoked);
@@ -440,7 +440,7 @@ impl Fs {
 
     /// A read went well. What others read lies in the kernel's cache, where a refused handle would find it.
     pub(super) fn was_read(&self, handle: &Handle) {
-        let ino = handle.object.ino();
+        let ino = handle.ino();
         if self.is_revoked(ino) {
             let mut queue = self.revocations.queue.lock();
             if let Entry::Vacant(new) = queue.again.entry(ino) {
@@ -452,7 +452,7 @@ impl Fs {
 
     /// Somebody used the object without a handle: its keys may have come back for that, or be others now. `judged`
     /// is from before that: if keys have changed since, the watcher has passed over the object while it was used.
-    pub(super) fn was_used(&self, ino: u64, judged: u64) {
+    pub(super) fn was_used(&self, ino: Ino, judged: u64) {
         let changed = self.judged() != judged;
         self.revocations.rekeyed.fetch_add(1, Ordering::SeqCst);
         let handles = self.handles.of(ino);
@@ -464,7 +464,7 @@ impl Fs {
         }
     }
 
-    fn drain_soon(&self, ino: u64) {
+    fn drain_soon(&self, ino: Ino) {
         self.revocations.queue.lock().inodes.insert(ino);
         self.revocations.queued.notify_all();
     }
@@ -472,12 +472,12 @@ impl Fs {
     // ---- inodes
 
     /// Whether a handle of the inode is refused.
-    pub fn is_revoked(&self, ino: u64) -> bool {
+    pub fn is_revoked(&self, ino: Ino) -> bool {
         self.revocations.any.load(Ordering::SeqCst) && self.revocations.inodes.read().contains(&ino)
     }
 
     /// A path of the inode, relative to the mount.
-    fn path(&self, ino: u64) -> Option<PathBuf> {
+    fn path(&self, ino: Ino) -> Option<PathBuf> {
         let mut names = Vec::new();
         let mut at = ino;
         while at != self.root() {
@@ -488,7 +488,7 @@ impl Fs {
         Some(names.into_iter().rev().collect())
     }
 
-    fn revocation_changed(&self, ino: u64) {
+    fn revocation_changed(&self, ino: Ino) {
         let handles;
         let mut inodes = self.revocations.inodes.write();
         handles = self.handles.of(ino);

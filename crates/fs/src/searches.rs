@@ -6,7 +6,7 @@
 
 use super::dirs::Blocked;
 use super::inodes::Name;
-use super::{Entry, Fs, Refusal, Result};
+use super::{Entry, Fs, Ino, Refusal, Result};
 use kmsfs_locks::{Condvar, Mutex, RwLock, RwLockReadGuard, Turn, ranks};
 use kmsfs_store::{Attr, Dir, Target};
 use std::collections::{HashMap, HashSet};
@@ -23,9 +23,9 @@ pub struct Searches {
     changing: RwLock<ranks::NamesChanging, ()>,
     /// Inodes that are no directories, and a directory in which a walk saw each. A search takes them out, and puts its
     /// own there at its end.
-    hints: Mutex<ranks::Hints, HashMap<u64, u64>>,
+    hints: Mutex<ranks::Hints, HashMap<Ino, Ino>>,
     /// Inodes whose names are just changing below, or are just being used there.
-    held: Mutex<ranks::InodesHeld, HashSet<u64>>,
+    held: Mutex<ranks::InodesHeld, HashSet<Ino>>,
     freed: Condvar,
 }
 
@@ -37,7 +37,7 @@ impl Searches {
     /// From before two inodes' names change below until `Inodes` has that, or for as long as one of them is used by a
     /// name: no name changes hands in between. Whoever takes `changing` has it before, whoever takes `tree` or settles
     /// an inode (`Store::settling`) does so afterwards.
-    pub fn hold(&self, one: u64, other: u64) -> Held<'_> {
+    pub fn hold(&self, one: Ino, other: Ino) -> Held<'_> {
         let turn = Turn::take();
         let mut held = self.held.lock();
         while held.contains(&one) || held.contains(&other) {
@@ -51,7 +51,7 @@ impl Searches {
 /// Two inodes, or one, that nobody else holds.
 pub struct Held<'a> {
     searches: &'a Searches,
-    inodes: [u64; 2],
+    inodes: [Ino; 2],
     _turn: Turn<ranks::InodeHeld>,
 }
 
@@ -69,7 +69,7 @@ impl Drop for Held<'_> {
 #[derive(Default)]
 struct Seen {
     /// A name of each inode that is searched for and was there.
-    names: HashMap<u64, Name>,
+    names: HashMap<Ino, Name>,
     /// Why some directory could not be read.
     unread: Option<Refusal>,
 }
@@ -77,13 +77,13 @@ struct Seen {
 impl Fs {
     /// The inodes of these numbers, each as if it had been looked up by name, or ENOENT. From a thread that may wait:
     /// for one of which nothing is remembered all directories are read.
-    pub fn find(&self, numbers: &[u64]) -> Vec<Result<Entry>> {
+    pub fn find(&self, numbers: &[Ino]) -> Vec<Result<Entry>> {
         let mut hints = std::mem::take(&mut *self.searches.hints.lock());
         self.inodes.search_begins(numbers);
         let mut found = self.confirm(numbers, &self.hinted(numbers, &hints));
         let missing: Vec<usize> = (0..found.len()).filter(|at| is_missing(&found[*at])).collect();
         if !missing.is_empty() {
-            let wanted: Vec<u64> = missing.iter().map(|at| numbers[*at]).collect();
+            let wanted: Vec<Ino> = missing.iter().map(|at| numbers[*at]).collect();
             let seen = self.walk(&wanted.iter().copied().collect(), &mut hints);
             for (at, again) in missing.into_iter().zip(self.confirm(&wanted, &seen.names)) {
                 found[at] = match &seen.unread {
@@ -99,12 +99,12 @@ impl Fs {
     }
 
     /// Inode number of the directory above a directory.
-    pub fn above(&self, ino: u64) -> Result<u64> {
+    pub fn above(&self, ino: Ino) -> Result<Ino> {
         Ok(self.inodes.name(ino).ok_or(Refusal::NotFound)?.0)
     }
 
     /// Attributes of an inode that has a name, while none changes: for whoever has met one that was just changing.
-    pub(super) fn in_place(&self, ino: u64) -> Result<Option<Attr>> {
+    pub(super) fn in_place(&self, ino: Ino) -> Result<Option<Attr>> {
         let found = self.with_bucket(|bucket| {
             let _alone = self.searches.changing.write();
             for (parent, name) in self.inodes.names(ino) {
@@ -113,7 +113,7 @@ impl Fs {
                     dir => dir?,
                 };
                 match self.store.stat_at_hand(Target::Name(&dir, &name)) {
-                    Ok(attr) if attr.ino == ino => return Ok(attr),
+                    Ok(attr) if Ino(attr.ino) == ino => return Ok(attr),
                     _ => {}
                 }
             }
@@ -126,8 +126,8 @@ impl Fs {
         }
     }
 
-    fn confirm(&self, numbers: &[u64], names: &HashMap<u64, Name>) -> Vec<Result<Entry>> {
-        let confirm = |ino: &u64| {
+    fn confirm(&self, numbers: &[Ino], names: &HashMap<Ino, Name>) -> Vec<Result<Entry>> {
+        let confirm = |ino: &Ino| {
             let found = self.with_bucket(|bucket| {
                 let _alone = self.searches.changing.write();
                 self.look_up_number(*ino, names.get(ino), bucket)
@@ -139,7 +139,7 @@ impl Fs {
 
     fn look_up_number(
         &self,
-        ino: u64,
+        ino: Ino,
         name: Option<&Name>,
         bucket: Option<&Arc<Dir>>,
     ) -> std::result::Result<Entry, Blocked> {
@@ -153,7 +153,7 @@ impl Fs {
                 .dir_at_hand(parent, bucket)
                 .and_then(|dir| Ok((self.store.stat_at_hand(Target::Name(&dir, &name))?, dir)));
             match there {
-                Ok((attr, dir)) if attr.ino == ino => return Ok(self.entry(&dir, &name, attr)),
+                Ok((attr, dir)) if Ino(attr.ino) == ino => return Ok(self.entry(&dir, &name, attr)),
                 Ok(_) => {}
                 Err(Blocked::Refused(refusal)) if refusal.is_gone() => {}
                 Err(blocked) => return Err(blocked),
@@ -163,9 +163,9 @@ impl Fs {
     }
 
     /// Names of those that are still where a walk saw them.
-    fn hinted(&self, numbers: &[u64], hints: &HashMap<u64, u64>) -> HashMap<u64, Name> {
-        let dirs: HashSet<u64> = numbers.iter().filter_map(|ino| hints.get(ino).copied()).collect();
-        let wanted: HashSet<u64> = numbers.iter().copied().collect();
+    fn hinted(&self, numbers: &[Ino], hints: &HashMap<Ino, Ino>) -> HashMap<Ino, Name> {
+        let dirs: HashSet<Ino> = numbers.iter().filter_map(|ino| hints.get(ino).copied()).collect();
+        let wanted: HashSet<Ino> = numbers.iter().copied().collect();
         let mut names = HashMap::new();
         for dir in dirs {
             // What this does not find the walk does.
@@ -178,7 +178,7 @@ impl Fs {
         names
     }
 
-    fn walk(&self, wanted: &HashSet<u64>, hints: &mut HashMap<u64, u64>) -> Seen {
+    fn walk(&self, wanted: &HashSet<Ino>, hints: &mut HashMap<Ino, Ino>) -> Seen {
         hints.clear();
         let mut seen = Seen::default();
         let mut visited = HashSet::from([self.root()]);
@@ -211,14 +211,14 @@ impl Fs {
     }
 
     /// Number, kind and name of all that is in a directory.
-    fn list(&self, ino: u64, mut visit: impl FnMut(u64, u32, &OsStr)) -> Result<()> {
+    fn list(&self, ino: Ino, mut visit: impl FnMut(Ino, u32, &OsStr)) -> Result<()> {
         let dir = self.dir(ino)?;
         self.store.read_dir(&dir, 0, &mut |entry| {
             let kind = match entry.kind {
                 0 => self.store.stat(Target::Name(&dir, entry.name)).map_or(0, |attr| attr.mode & libc::S_IFMT),
                 kind => kind,
             };
-            visit(entry.ino, kind, entry.name);
+            visit(Ino(entry.ino), kind, entry.name);
             true
         })?;
         Ok(())

@@ -6,7 +6,7 @@
 //! no more, and passes on the error that it is answered. A read(2) does not ask then: it would have to be told that the
 //! time is over for which it may keep attributes.
 
-use super::{Fs, Refusal, Result, Stale};
+use super::{Fs, Ino, Refusal, Result, Stale};
 use kmsfs_kms::{Code, Kind};
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::RequestError;
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Unwritten {
     any: AtomicBool,
-    inodes: Mutex<ranks::Unwritten, HashMap<u64, Failure>>,
+    inodes: Mutex<ranks::Unwritten, HashMap<Ino, Failure>>,
 }
 
 struct Failure {
@@ -35,11 +35,11 @@ struct Failure {
 }
 
 impl Unwritten {
-    fn has(&self, ino: u64) -> bool {
+    fn has(&self, ino: Ino) -> bool {
         self.any.load(Ordering::SeqCst) && self.inodes.lock().contains_key(&ino)
     }
 
-    fn remove(&self, ino: u64) {
+    fn remove(&self, ino: Ino) {
         let mut inodes = self.inodes.lock();
         inodes.remove(&ino);
         self.any.store(!inodes.is_empty(), Ordering::SeqCst);
@@ -48,7 +48,7 @@ impl Unwritten {
 
 impl Fs {
     /// A write-back has failed: from here on write(2) does so for the same reason.
-    pub(super) fn was_not_written(&self, ino: u64, cause: &Refusal) {
+    pub(super) fn was_not_written(&self, ino: Ino, cause: &Refusal) {
         if !concerns_others(cause) {
             return;
         }
@@ -62,7 +62,7 @@ impl Fs {
     }
 
     /// The kernel asks on behalf of a write(2).
-    pub(super) fn check_written(&self, ino: u64) -> Result<()> {
+    pub(super) fn check_written(&self, ino: Ino) -> Result<()> {
         if !self.unwritten.has(ino) {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl Fs {
 
     /// The kernel is about to be told attributes, and has to ask for them all the same before the next write(2): what
     /// it is answered after it was told that counts for nothing.
-    pub(super) fn has_to_ask_again(&self, ino: u64) {
+    pub(super) fn has_to_ask_again(&self, ino: Ino) {
         if self.unwritten.has(ino) {
             self.forget_attributes(ino);
             // Answers to changes of attributes count all the same.
@@ -92,14 +92,14 @@ impl Fs {
 
     /// Once more for all of them, in case one of these answers came after.
     pub(super) fn have_to_ask_again(&self) {
-        let inodes: Vec<u64> = self.unwritten.inodes.lock().keys().copied().collect();
+        let inodes: Vec<Ino> = self.unwritten.inodes.lock().keys().copied().collect();
         for ino in inodes {
             self.tell(Stale::Attributes(ino));
         }
     }
 
     /// Nobody has the inode open any more.
-    pub(super) fn forget_unwritten(&self, ino: u64) {
+    pub(super) fn forget_unwritten(&self, ino: Ino) {
         if self.unwritten.has(ino) {
             self.unwritten.remove(ino);
         }

@@ -1,6 +1,6 @@
 //! S3's headers as extended attributes: what HeadObject would answer, and requests for another encryption.
 
-use super::{Fs, Reached, Refusal, Result};
+use super::{Fs, Ino, Reached, Refusal, Result};
 use kmsfs_kms::{Caller, Waits};
 use kmsfs_sse::request::{ALGORITHM, BUCKET_KEY_ENABLED, CONTEXT, KEY_ID};
 use kmsfs_sse::{Algorithm, Configuration, Request, resolve};
@@ -73,7 +73,7 @@ impl Virtual {
 }
 
 impl Fs {
-    pub(super) fn get_virtual(&self, ino: u64, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
+    pub(super) fn get_virtual(&self, ino: Ino, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
         match name {
             Virtual::Encryption => self.directory_encryption(ino),
             Virtual::Sync => self.sync(ino, caller).map(|()| b"1".to_vec()),
@@ -82,7 +82,7 @@ impl Fs {
             }
             Virtual::Reencrypted(token) => self.reencrypted(token, caller),
             Virtual::Head => self.head(ino, caller),
-            Virtual::Refusal => self.refused.take((caller.uid, ino)),
+            Virtual::Refusal => self.refused.take((caller.uid, ino.0)),
             Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
             Virtual::Header(header) => self.with_object(ino, caller, |object| {
                 let encryption = object.encryption();
@@ -98,7 +98,7 @@ impl Fs {
 
     pub(super) fn with_object<T>(
         &self,
-        ino: u64,
+        ino: Ino,
         caller: &Caller,
         with: impl FnOnce(&Arc<Object>) -> Result<T>,
     ) -> Result<T> {
@@ -110,7 +110,7 @@ impl Fs {
         done
     }
 
-    fn directory_encryption(&self, ino: u64) -> Result<Vec<u8>> {
+    fn directory_encryption(&self, ino: Ino) -> Result<Vec<u8>> {
         let Reached::Dir(dir) = self.reach(ino)? else { return Err(Refusal::NoAttribute) };
         if dir.bucket().is_none() {
             return Err(Refusal::NoAttribute);
@@ -125,7 +125,7 @@ impl Fs {
         Ok(answer.to_string().into_bytes())
     }
 
-    pub(super) fn set_virtual(&self, ino: u64, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
+    pub(super) fn set_virtual(&self, ino: Ino, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
         match name {
             Virtual::Etag | Virtual::Head | Virtual::Refusal | Virtual::Encryption | Virtual::Reencrypted(_) => {
                 Err(Refusal::FixedAttribute)
@@ -144,7 +144,7 @@ impl Fs {
     }
 
     /// Root's affair, and that of whoever runs the mount.
-    fn sync(&self, ino: u64, caller: &Caller) -> Result<()> {
+    fn sync(&self, ino: Ino, caller: &Caller) -> Result<()> {
         let own = caller.uid == rustix::process::geteuid().as_raw();
         match (ino == self.root(), caller.uid == 0 || own) {
             (false, _) => Err(Refusal::NoAttribute),
@@ -159,7 +159,7 @@ impl Fs {
     }
 
     /// Asks for another encryption of an object that exists.
-    fn request(&self, ino: u64, header: &str, value: &[u8], caller: &Caller) -> Result<()> {
+    fn request(&self, ino: Ino, header: &str, value: &[u8], caller: &Caller) -> Result<()> {
         let text = std::str::from_utf8(value).map_err(|_| Refusal::NotUtf8)?;
         let Some((parent, name)) = self.inodes.name(ino) else { return Err(Refusal::Stale) };
         let dir = self.dir(parent)?;

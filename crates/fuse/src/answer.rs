@@ -1,6 +1,6 @@
 //! Answers as values, and where a transport puts them.
 
-use kmsfs_fs::{Entry, Result};
+use kmsfs_fs::{Entry, HandleId, Ino, Result};
 use kmsfs_store::Attr;
 use kmsfs_store::backend::Space;
 use std::ffi::OsStr;
@@ -35,7 +35,7 @@ pub enum Answer {
 /// An open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    pub handle: u64,
+    pub handle: HandleId,
     pub cache: Cache,
 }
 
@@ -52,7 +52,7 @@ pub enum Cache {
 #[derive(Debug, Clone, Copy)]
 pub struct Listed<'a> {
     pub name: &'a OsStr,
-    pub ino: u64,
+    pub ino: Ino,
     /// `S_IFMT` part of the mode; 0 if the backing file system does not tell.
     pub kind: u32,
     /// Where reading goes on after it.

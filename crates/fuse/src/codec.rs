@@ -2,6 +2,7 @@
 
 use super::op::{Op, WrittenBy};
 use super::status::STATUS;
+use kmsfs_fs::HandleId;
 use kmsfs_store::SeekTo;
 use kmsfs_store::backend::{Rename, XattrFlags};
 use std::borrow::Cow;
@@ -54,7 +55,7 @@ pub fn rename(flags: u32) -> Result<Rename, i32> {
 }
 
 /// `offset` and `whence` of lseek(2), of which the kernel does all but the search for data and holes.
-pub fn lseek(handle: u64, offset: i64, whence: i32) -> Result<Op<'static>, i32> {
+pub fn lseek(handle: HandleId, offset: i64, whence: i32) -> Result<Op<'static>, i32> {
     let to = match whence {
         libc::SEEK_DATA => SeekTo::Data,
         libc::SEEK_HOLE => SeekTo::Hole,
@@ -117,8 +118,8 @@ mod tests {
     #[test]
     fn what_no_operation_is_asked_by_is_refused() {
         assert_eq!(rename(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE), Err(libc::EINVAL));
-        assert_eq!(lseek(1, 0, libc::SEEK_SET).unwrap_err(), libc::EINVAL);
-        assert_eq!(lseek(1, -1, libc::SEEK_DATA).unwrap_err(), libc::ENXIO);
+        assert_eq!(lseek(HandleId(1), 0, libc::SEEK_SET).unwrap_err(), libc::EINVAL);
+        assert_eq!(lseek(HandleId(1), -1, libc::SEEK_DATA).unwrap_err(), libc::ENXIO);
     }
 
     #[test]

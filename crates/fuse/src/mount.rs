@@ -8,7 +8,7 @@ use super::runner::Runner;
 use super::statistics::Statistics;
 use super::transport::fuser::Transport;
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
-use kmsfs_fs::{Fs, Observer, Stale};
+use kmsfs_fs::{Fs, Ino, Observer, Stale};
 use rustix::process::{getgid, getuid};
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -90,7 +90,7 @@ pub fn mount(
     let (notifier, numbers) = (session.notifier(), Numbers::of(&fs));
     runner.write_back_by(Box::new(move |ino| {
         // Invalidating makes it.
-        if let Err(error) = notifier.inval_inode(INodeNo(numbers.node(ino)), 0, 0) {
+        if let Err(error) = notifier.inval_inode(INodeNo(numbers.node(ino).0), 0, 0) {
             log::debug!("the kernel does not write what it has of a file before lseek: {error}");
         }
     }));
@@ -178,7 +178,7 @@ impl Observer for Cache {
         let _ = self.stale.send(what);
     }
 
-    fn forget_attributes(&self, ino: u64) {
+    fn forget_attributes(&self, ino: Ino) {
         // A negative offset is for attributes alone.
         self.tell(ino, -1);
     }
@@ -187,14 +187,14 @@ impl Observer for Cache {
         (self.ask_attributes)(path);
     }
 
-    fn drop_pages(&self, ino: u64) {
+    fn drop_pages(&self, ino: Ino) {
         self.tell(ino, 0);
     }
 }
 
 impl Cache {
-    fn tell(&self, ino: u64, offset: i64) {
-        if let Err(error) = self.notifier.inval_inode(INodeNo(self.numbers.node(ino)), offset, 0) {
+    fn tell(&self, ino: Ino, offset: i64) {
+        if let Err(error) = self.notifier.inval_inode(INodeNo(self.numbers.node(ino).0), offset, 0) {
             log::warn!("the kernel may keep content that is no longer to be read: {error}");
         }
     }
@@ -210,9 +210,9 @@ fn tell_the_kernel(fs: &Arc<Fs>, notifier: Notifier, ask_attributes: AskAttribut
     thread::Builder::new().name("kmsfs-notify".into()).spawn(move || {
         for stale in all {
             let told = match &stale {
-                Stale::Name(parent, name) => notifier.inval_entry(INodeNo(numbers.node(*parent)), name),
+                Stale::Name(parent, name) => notifier.inval_entry(INodeNo(numbers.node(*parent).0), name),
                 // A negative offset is for attributes alone.
-                Stale::Attributes(ino) => notifier.inval_inode(INodeNo(numbers.node(*ino)), -1, 0),
+                Stale::Attributes(ino) => notifier.inval_inode(INodeNo(numbers.node(*ino).0), -1, 0),
             };
             if let Err(error) = told {
                 log::debug!("the kernel does not take {stale:?}: {error}");

@@ -2,8 +2,12 @@
 
 pub mod by_number;
 
-use kmsfs_fs::Fs;
+use kmsfs_fs::{Fs, Ino};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The number by which the kernel knows an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node(pub u64);
 
 /// The number that FUSE has for the root.
 const ROOT: u64 = 1;
@@ -11,7 +15,7 @@ const ROOT: u64 = 1;
 /// Inode numbers as the kernel sees them: the backing ones, with the root's exchanged for FUSE's.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
-    root: u64,
+    root: Ino,
 }
 
 impl Numbers {
@@ -20,19 +24,19 @@ impl Numbers {
     }
 
     /// The kernel's number of a backing inode.
-    pub fn node(self, ino: u64) -> u64 {
-        self.exchanged(ino)
+    pub fn node(self, ino: Ino) -> Node {
+        Node(self.exchanged(ino.0))
     }
 
     /// The backing number of one of the kernel's.
-    pub fn ino(self, node: u64) -> u64 {
-        self.exchanged(node)
+    pub fn ino(self, node: Node) -> Ino {
+        Ino(self.exchanged(node.0))
     }
 
     fn exchanged(self, number: u64) -> u64 {
         match number {
-            number if number == self.root => ROOT,
-            ROOT => self.root,
+            number if number == self.root.0 => ROOT,
+            ROOT => self.root.0,
             number => number,
         }
     }
@@ -40,9 +44,9 @@ impl Numbers {
 
 /// A number that is no inode's, another one each time: the kernel makes an inode of whatever is listed, and a name
 /// without a number would not be listed.
-pub fn nobody() -> u64 {
+pub fn nobody() -> Ino {
     static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
-    NEXT.fetch_sub(1, Ordering::Relaxed)
+    Ino(NEXT.fetch_sub(1, Ordering::Relaxed))
 }
 
 #[cfg(test)]
@@ -51,10 +55,10 @@ mod tests {
 
     #[test]
     fn the_root_is_one_and_a_backing_one_is_not() {
-        let numbers = Numbers { root: 77 };
-        assert_eq!(numbers.node(77), 1);
-        assert_eq!(numbers.node(1), 77);
-        assert_eq!(numbers.ino(1), 77);
-        assert_eq!(numbers.ino(5), 5);
+        let numbers = Numbers { root: Ino(77) };
+        assert_eq!(numbers.node(Ino(77)), Node(1));
+        assert_eq!(numbers.node(Ino(1)), Node(77));
+        assert_eq!(numbers.ino(Node(1)), Ino(77));
+        assert_eq!(numbers.ino(Node(5)), Ino(5));
     }
 }

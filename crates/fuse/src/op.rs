@@ -1,7 +1,7 @@
 //! Requests of the kernel as values: what one asks for, about which inode, and on whose behalf.
 
 use super::statistics::Call;
-use kmsfs_fs::{Changes, Fs, LONG, Range};
+use kmsfs_fs::{Changes, Fs, HandleId, Ino, LONG, Range};
 use kmsfs_kms::{Caller, Waits};
 use kmsfs_store::SeekTo;
 use kmsfs_store::backend::{Rename, XattrFlags};
@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The inode that it is about; of an operation on a name, the directory that has or will have the name.
-    pub ino: u64,
+    pub ino: Ino,
     pub caller: Caller,
     pub op: Op<'a>,
 }
@@ -33,10 +33,10 @@ pub enum Op<'a> {
     },
     GetAttr {
         /// Set where the kernel asks on behalf of a read or write; fstat(2) comes without.
-        handle: Option<u64>,
+        handle: Option<HandleId>,
     },
     SetAttr {
-        handle: Option<u64>,
+        handle: Option<HandleId>,
         changes: Changes,
     },
     ReadLink,
@@ -63,13 +63,13 @@ pub enum Op<'a> {
     },
     Rename {
         name: Cow<'a, OsStr>,
-        to_parent: u64,
+        to_parent: Ino,
         to_name: Cow<'a, OsStr>,
         how: Rename,
     },
     Link {
         /// The inode that gets another name.
-        target: u64,
+        target: Ino,
         name: Cow<'a, OsStr>,
     },
     Open {
@@ -82,7 +82,7 @@ pub enum Op<'a> {
         umask: u32,
     },
     Read {
-        handle: u64,
+        handle: HandleId,
         offset: u64,
         /// Bytes.
         size: u32,
@@ -90,21 +90,21 @@ pub enum Op<'a> {
         is_access: bool,
     },
     Write {
-        handle: u64,
+        handle: HandleId,
         offset: u64,
         data: Cow<'a, [u8]>,
         from: WrittenBy,
     },
     /// close(2) of one of the descriptors of an open file.
     Flush {
-        handle: u64,
+        handle: HandleId,
     },
     /// The last of them; the kernel waits for no answer.
     Release {
-        handle: u64,
+        handle: HandleId,
     },
     Fsync {
-        handle: u64,
+        handle: HandleId,
     },
     FsyncDir,
     ReadDir {
@@ -135,13 +135,13 @@ pub enum Op<'a> {
         size: u32,
     },
     Fallocate {
-        handle: u64,
+        handle: HandleId,
         range: Range,
         /// As fallocate(2) has it.
         mode: i32,
     },
     LSeek {
-        handle: u64,
+        handle: HandleId,
         offset: u64,
         to: SeekTo,
     },
@@ -155,7 +155,7 @@ pub enum Op<'a> {
 /// Bytes at `offset` of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    pub handle: u64,
+    pub handle: HandleId,
     pub offset: u64,
 }
 

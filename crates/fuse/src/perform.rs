@@ -7,7 +7,7 @@ use super::nodes::nobody;
 use super::op::{Op, Request, WrittenBy};
 use super::statistics::Statistics;
 use super::status::status;
-use kmsfs_fs::{Creation, DirEntry, Entry, Fs, Refusal, Result, Writer};
+use kmsfs_fs::{Creation, DirEntry, Entry, Fs, Ino, Refusal, Result, Writer};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Mount {
             }
             Op::Create { name, mode, umask } => {
                 let (entry, handle) = fs.create(ino, name, &creation(*mode, *umask))?;
-                Ok(Answer::Created(entry, Opened { handle, cache: self.cache(entry.attr.ino) }))
+                Ok(Answer::Created(entry, Opened { handle, cache: self.cache(entry.ino()) }))
             }
             Op::Read { handle, offset, size, is_access } => {
                 let filled = room.fill(*size as usize, &mut |bytes| {
@@ -107,13 +107,13 @@ impl Mount {
         }
     }
 
-    fn find(&self, ino: u64) -> Result<Answer> {
+    fn find(&self, ino: Ino) -> Result<Answer> {
         let mut found = self.fs.find(&[ino]);
         found.pop().unwrap_or(Err(Refusal::NotFound)).map(Answer::Entry)
     }
 
     /// What is in a directory from a cursor on, as much as there is room for; `plus` has each name looked up too.
-    fn list(&self, ino: u64, cursor: u64, plus: bool, room: &mut dyn Room) -> Result<Answer> {
+    fn list(&self, ino: Ino, cursor: u64, plus: bool, room: &mut dyn Room) -> Result<Answer> {
         let fs = &*self.fs;
         let dots = dots(cursor);
         for &(name, after) in dots {
@@ -128,7 +128,7 @@ impl Mount {
             let done = fs.read_dir_plus(ino, cursor, &mut |item, entry| {
                 // A name that is there and cannot be looked up is listed all the same, and whoever asks for it is told
                 // why.
-                let ino = entry.map_or_else(nobody, |entry: Entry| entry.attr.ino);
+                let ino = entry.map_or_else(nobody, |entry: Entry| entry.ino());
                 room.list(&Listed { ino, entry, ..listed(&item) })
             });
             match done {
@@ -143,13 +143,13 @@ impl Mount {
     }
 
     /// How long the kernel may keep the attributes.
-    fn attr_ttl(&self, ino: u64) -> Duration {
+    fn attr_ttl(&self, ino: Ino) -> Duration {
         if self.fs.is_revoked(ino) { AT_ONCE } else { FOR_EVER }
     }
 
     /// Pages are kept across opens; but a configuration's content changes by the daemon's doing, and one user's is none
     /// of another's.
-    fn cache(&self, ino: u64) -> Cache {
+    fn cache(&self, ino: Ino) -> Cache {
         let is_direct = self.fs.is_volatile(ino) || (self.several_users && self.fs.is_personal(ino));
         if is_direct { Cache::Bypass } else { Cache::Keep }
     }

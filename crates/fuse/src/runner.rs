@@ -6,12 +6,12 @@ use super::errno::errno;
 use super::nodes::by_number::ByNumber;
 use super::op::{Op, Request};
 use super::perform::Mount;
-use kmsfs_fs::Result;
+use kmsfs_fs::{Ino, Result};
 use kmsfs_kms::{Waits, WouldWait, waits};
 use std::sync::{Arc, OnceLock};
 
 /// Has the kernel write what it holds of an inode, and waits for that: for event loops and workers to take it.
-pub type WriteBack = Box<dyn Fn(u64) + Send + Sync>;
+pub type WriteBack = Box<dyn Fn(Ino) + Send + Sync>;
 
 /// Runs the requests of one mount, for whatever transport carries them.
 #[derive(Clone)]

@@ -188,6 +188,7 @@ fn name(op: &Op<'_>) -> String {
 mod tests {
     use super::super::codec;
     use super::*;
+    use kmsfs_fs::HandleId;
     use kmsfs_kms::Waits;
     use std::ffi::OsStr;
 
@@ -221,6 +222,6 @@ mod tests {
     }
 
     fn read_of(size: u32) -> Op<'static> {
-        Op::Read { handle: 1, offset: 0, size, is_access: true }
+        Op::Read { handle: HandleId(1), offset: 0, size, is_access: true }
     }
 }

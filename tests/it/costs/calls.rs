@@ -1,6 +1,6 @@
 use super::{compare, stated};
 use crate::store::{CALLER, keys, pattern};
-use kmsfs_fs::{Creation, Fs, FsOptions, Writer};
+use kmsfs_fs::{Creation, Fs, FsOptions, HandleId, Ino, Writer};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Rename;
 use kmsfs_store::{self as store, Parameters, Store, StoreOptions};
@@ -15,7 +15,7 @@ struct CountedFs {
     disk: SimulatedDisk,
     keys: Arc<KeyService>,
     fs: Arc<Fs>,
-    bucket: u64,
+    bucket: Ino,
 }
 
 impl CountedFs {
@@ -26,7 +26,7 @@ impl CountedFs {
         store::create(&disk, &parameters, keys.service()).unwrap();
         let fs = mount(&disk, &keys);
         fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755)).unwrap();
-        let mut counted = Self { disk, keys, fs, bucket: 0 };
+        let mut counted = Self { disk, keys, fs, bucket: Ino(0) };
         counted.remount();
         // The log has its file and the first segment of sidecars is there.
         counted.make("warm", &[1; 100]);
@@ -37,7 +37,7 @@ impl CountedFs {
     fn remount(&mut self) {
         self.fs.store().close().unwrap();
         self.fs = mount(&self.disk, &self.keys);
-        self.bucket = self.fs.lookup(self.fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
+        self.bucket = self.fs.lookup(self.fs.root(), OsStr::new("bucket")).unwrap().ino();
         let _ = self.fs.lookup(self.bucket, OsStr::new("nothing"));
     }
 
@@ -47,20 +47,20 @@ impl CountedFs {
         self.close(handle);
     }
 
-    fn ino(&self, name: &str) -> u64 {
-        self.fs.lookup(self.bucket, OsStr::new(name)).unwrap().attr.ino
+    fn ino(&self, name: &str) -> Ino {
+        self.fs.lookup(self.bucket, OsStr::new(name)).unwrap().ino()
     }
 
-    fn open(&self, name: &str) -> u64 {
+    fn open(&self, name: &str) -> HandleId {
         self.fs.open(self.ino(name), false, true, &CALLER).unwrap()
     }
 
-    fn close(&self, handle: u64) {
+    fn close(&self, handle: HandleId) {
         self.fs.flush(handle).unwrap();
         self.fs.release(handle);
     }
 
-    fn read(&self, handle: u64, offset: u64) -> Vec<u8> {
+    fn read(&self, handle: HandleId, offset: u64) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         let read = self.fs.read(handle, offset, &mut bytes).unwrap();
         bytes.truncate(read);

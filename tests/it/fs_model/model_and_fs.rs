@@ -4,7 +4,7 @@ use super::model::{Answer, BUCKETS, CONFIGURATION, CONFIGURATIONS, Encryption, I
 use super::{Op, Path, Request};
 use crate::harness::wait_until;
 use crate::store::keys;
-use kmsfs_fs::{Changes, Creation, Entry, Fs, FsOptions, Range, Refusal, Writer};
+use kmsfs_fs::{Changes, Creation, Entry, Fs, FsOptions, HandleId, Ino, Range, Refusal, Time, Writer};
 use kmsfs_kms::Caller;
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{Backend, XattrFlags};
@@ -31,7 +31,7 @@ pub struct ModelAndFs {
     fs: Arc<Fs>,
     pub model: Model,
     kernel: Kernel,
-    handles: Vec<(u64, Id)>,
+    handles: Vec<(HandleId, Id)>,
     /// Change times seen so far: they never go back.
     changed: RefCell<HashMap<Id, i64>>,
 }
@@ -39,8 +39,8 @@ pub struct ModelAndFs {
 /// What a kernel remembers: which node each number is, in which generation, and how often it was told so.
 #[derive(Default)]
 struct Kernel {
-    inodes: HashMap<u64, Inode>,
-    numbers: HashMap<Id, u64>,
+    inodes: HashMap<Ino, Inode>,
+    numbers: HashMap<Id, Ino>,
 }
 
 struct Inode {
@@ -168,23 +168,23 @@ impl ModelAndFs {
     // ---- walking as a kernel does
 
     /// Looks up a name in both and compares.
-    fn look_up(&mut self, ino: u64, place: Place) -> Answer<(u64, Id)> {
+    fn look_up(&mut self, ino: Ino, place: Place) -> Answer<(Ino, Id)> {
         let expected = self.model.find(place);
         let got = self.fs.lookup(ino, OsStr::new(place.1));
         let (id, entry) = same(expected, got)?;
         self.told(id, &entry);
-        Ok((entry.attr.ino, id))
+        Ok((entry.ino(), id))
     }
 
     /// The kernel is told of a node, and that it is what the reference has there.
     fn told(&mut self, id: Id, entry: &Entry) {
         let Entry { attr, generation, .. } = *entry;
         self.check_attr(id, &attr);
-        if let Some(known) = self.kernel.numbers.insert(id, attr.ino) {
-            assert_eq!(known, attr.ino, "an inode's number changed");
+        if let Some(known) = self.kernel.numbers.insert(id, entry.ino()) {
+            assert_eq!(known, entry.ino(), "an inode's number changed");
         }
         let generation = Some(generation);
-        let inode = self.kernel.inodes.entry(attr.ino).or_insert(Inode { id, generation, lookups: 0 });
+        let inode = self.kernel.inodes.entry(entry.ino()).or_insert(Inode { id, generation, lookups: 0 });
         inode.lookups += 1;
         if inode.id != id {
             assert_ne!(inode.generation, generation, "a number was used again in the same generation");
@@ -195,7 +195,7 @@ impl ModelAndFs {
     }
 
     /// The directory that a path lies in, or nothing where the way there ends, in both alike.
-    fn parent(&mut self, path: &Path) -> Option<(u64, Id)> {
+    fn parent(&mut self, path: &Path) -> Option<(Ino, Id)> {
         let mut at = (self.fs.root(), ROOT);
         for name in path.parent() {
             at = self.look_up(at.0, (at.1, name)).ok()?;
@@ -203,12 +203,12 @@ impl ModelAndFs {
         Some(at)
     }
 
-    fn find(&mut self, path: &Path) -> Option<(u64, Id)> {
+    fn find(&mut self, path: &Path) -> Option<(Ino, Id)> {
         let (ino, dir) = self.parent(path)?;
         self.look_up(ino, (dir, path.name())).ok()
     }
 
-    fn at(&mut self, path: &Path, act: impl FnOnce(&mut Self, u64, Place)) {
+    fn at(&mut self, path: &Path, act: impl FnOnce(&mut Self, Ino, Place)) {
         if let Some((ino, dir)) = self.parent(path) {
             act(self, ino, (dir, path.name()));
         }
@@ -231,7 +231,7 @@ impl ModelAndFs {
         &mut self,
         path: &Path,
         mode: u32,
-        make: impl FnOnce(&Fs, u64, &OsStr, &Creation) -> kmsfs_fs::Result<Entry>,
+        make: impl FnOnce(&Fs, Ino, &OsStr, &Creation) -> kmsfs_fs::Result<Entry>,
         kind: Option<Kind>,
     ) {
         self.at(path, |both, ino, place| {
@@ -283,7 +283,7 @@ impl ModelAndFs {
         self.handles.iter().any(|(_, open)| *open == id)
     }
 
-    fn keep(&mut self, handle: u64, id: Id) {
+    fn keep(&mut self, handle: HandleId, id: Id) {
         if self.handles.len() < HANDLES && !self.model.is_configuration(id) {
             self.handles.push((handle, id));
         } else {
@@ -304,13 +304,13 @@ impl ModelAndFs {
         self.keep(handle, id);
     }
 
-    fn with_handle(&mut self, n: usize, act: impl FnOnce(&Fs, u64, &mut Model)) {
+    fn with_handle(&mut self, n: usize, act: impl FnOnce(&Fs, HandleId, &mut Model)) {
         if let Some((handle, _)) = self.pick(n) {
             act(&self.fs, handle, &mut self.model);
         }
     }
 
-    fn pick(&self, n: usize) -> Option<(u64, Id)> {
+    fn pick(&self, n: usize) -> Option<(HandleId, Id)> {
         let count = self.handles.len();
         (count > 0).then(|| self.handles[n % count])
     }
@@ -419,7 +419,7 @@ impl ModelAndFs {
         if node.is_file() {
             node.atime = atime.or(node.atime);
         }
-        let changes = Changes { atime, mtime, ..Changes::default() };
+        let changes = Changes { atime: atime.map(Time), mtime: mtime.map(Time), ..Changes::default() };
         let attr = self.fs.setattr(ino, None, &changes, &ROOT_CALLER).unwrap();
         self.check_attr(id, &attr);
     }
@@ -576,14 +576,14 @@ impl ModelAndFs {
         assert!(attr.ctime >= before, "the change time went back from {before} to {}", attr.ctime);
     }
 
-    fn check_handle(&self, handle: u64) {
+    fn check_handle(&self, handle: HandleId) {
         let (_, id) = *self.handles.iter().find(|(other, _)| *other == handle).unwrap();
         self.check_content(handle, id);
         let ino = self.kernel.numbers[&id];
         self.check_attr(id, &self.fs.getattr(ino).unwrap());
     }
 
-    fn check_content(&self, handle: u64, id: Id) {
+    fn check_content(&self, handle: HandleId, id: Id) {
         let expected = self.model.content(id);
         let mut bytes = vec![0xaa; expected.len() + 100];
         let read = self.fs.read(handle, 0, &mut bytes).unwrap();
@@ -612,7 +612,7 @@ impl ModelAndFs {
         self.check_dir(self.fs.root(), ROOT);
     }
 
-    fn check_dir(&mut self, ino: u64, dir: Id) {
+    fn check_dir(&mut self, ino: Ino, dir: Id) {
         let mut expected = self.model.names(dir).unwrap().clone();
         let mut cursor = 0;
         loop {
@@ -631,14 +631,14 @@ impl ModelAndFs {
             for (name, _, entry) in entries {
                 let id = expected.remove(&name).unwrap_or_else(|| panic!("{name} is listed but not there, or twice"));
                 self.told(id, &entry);
-                self.check_node(entry.attr.ino, id);
+                self.check_node(entry.ino(), id);
             }
         }
         assert!(expected.is_empty(), "not listed: {expected:?}");
         self.check_xattrs(ino, dir);
     }
 
-    fn check_node(&mut self, ino: u64, id: Id) {
+    fn check_node(&mut self, ino: Ino, id: Id) {
         self.check_attr(id, &self.fs.getattr(ino).unwrap());
         match self.model.node(id).kind.clone() {
             Kind::Dir(_) => return self.check_dir(ino, id),
@@ -655,7 +655,7 @@ impl ModelAndFs {
         self.check_xattrs(ino, id);
     }
 
-    fn check_encryption(&self, ino: u64, expected: Encryption) {
+    fn check_encryption(&self, ino: Ino, expected: Encryption) {
         let read = |header| match self.fs.get_xattr(ino, OsStr::new(header), &ROOT_CALLER) {
             Ok(value) => Some(String::from_utf8(value).unwrap()),
             Err(error) => {
@@ -670,7 +670,7 @@ impl ModelAndFs {
         assert_eq!(read(HEADERS[2]).is_some_and(|enabled| enabled == "true"), expected.bucket_key);
     }
 
-    fn check_xattrs(&self, ino: u64, id: Id) {
+    fn check_xattrs(&self, ino: Ino, id: Id) {
         let node = self.model.node(id);
         let listed = self.fs.list_xattr(ino).unwrap();
         let mut names: Vec<&str> =

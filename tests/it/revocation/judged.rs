@@ -1,7 +1,7 @@
 //! The file system without FUSE over a KMS that can deny a user, and with a kernel's cache that is played by the test.
 
 use crate::store::NODE;
-use kmsfs_fs::{Creation, Fs, FsOptions, Observer, Refusal, Stale, Writer};
+use kmsfs_fs::{Creation, Fs, FsOptions, HandleId, Ino, Observer, Refusal, Stale, Writer};
 use kmsfs_kms::{self as kms, Caller, Code, Kms, Operation, ServiceKey, Timely};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
@@ -25,7 +25,7 @@ pub struct MoodyFs {
     pub service: Arc<Moody>,
     keys: Arc<KeyService>,
     pub fs: Arc<Fs>,
-    pub bucket: u64,
+    pub bucket: Ino,
 }
 
 impl MoodyFs {
@@ -57,7 +57,7 @@ impl MoodyFs {
         kmsfs_store::create(&*disk, &parameters, &*service as &dyn ServiceKey).unwrap();
         let keys = Arc::new(keys(&kms, &service));
         let fs = open(disk, &keys);
-        let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().attr.ino;
+        let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().ino();
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
         let moody = Self { kms, service, keys, fs, bucket };
         // One that others' files follow is put by root or the directory's owner.
@@ -71,17 +71,17 @@ impl MoodyFs {
     /// The same KMS over a store that it has made.
     pub fn again(&self, disk: Arc<dyn Backend>) -> Self {
         let fs = open(disk, &self.keys);
-        let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
+        let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().ino();
         Self { kms: self.kms.clone(), service: self.service.clone(), keys: self.keys.clone(), fs, bucket }
     }
 
-    fn create(&self, name: &str, caller: &Caller) -> (u64, u64) {
+    fn create(&self, name: &str, caller: &Caller) -> (Ino, HandleId) {
         let (entry, handle) = self.fs.create(self.bucket, OsStr::new(name), &creation(0o666, caller)).unwrap();
-        (entry.attr.ino, handle)
+        (entry.ino(), handle)
     }
 
     /// A closed object with that content.
-    pub fn make(&self, name: &str, content: &[u8]) -> u64 {
+    pub fn make(&self, name: &str, content: &[u8]) -> Ino {
         let (ino, handle) = self.create(name, &ANN);
         self.fs.write(handle, 0, content, Writer::Privileged).unwrap();
         self.fs.flush(handle).unwrap();
@@ -89,11 +89,11 @@ impl MoodyFs {
         ino
     }
 
-    pub fn open(&self, ino: u64, caller: &Caller) -> u64 {
+    pub fn open(&self, ino: Ino, caller: &Caller) -> HandleId {
         self.fs.open(ino, false, true, caller).unwrap()
     }
 
-    pub fn read(&self, handle: u64) -> Result<Vec<u8>, i32> {
+    pub fn read(&self, handle: HandleId) -> Result<Vec<u8>, i32> {
         let mut bytes = vec![0; 100];
         let read = self.fs.read(handle, 0, &mut bytes).map_err(|refusal| kmsfs_fuse::errno(&refusal))?;
         bytes.truncate(read);
@@ -177,14 +177,14 @@ fn only_the_handles_of_the_user_who_is_denied_fail() {
 /// A kernel with dirty pages: writes them back when it is told to drop them, and says what it was told.
 struct Kernel {
     fs: Weak<Fs>,
-    dirty: Mutex<Vec<(u64, u64, &'static [u8])>>,
+    dirty: Mutex<Vec<(HandleId, u64, &'static [u8])>>,
     told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Observer for Kernel {
     fn is_stale(&self, _what: Stale) {}
 
-    fn forget_attributes(&self, ino: u64) {
+    fn forget_attributes(&self, ino: Ino) {
         self.told.lock().push(format!("attributes {ino}"));
     }
 
@@ -192,7 +192,7 @@ impl Observer for Kernel {
         self.told.lock().push(format!("attributes of {}", path.display()));
     }
 
-    fn drop_pages(&self, ino: u64) {
+    fn drop_pages(&self, ino: Ino) {
         let fs = self.fs.upgrade().unwrap();
         for (handle, offset, data) in self.dirty.lock().drain(..) {
             // By now nothing new is accepted, and that has to be.
@@ -226,8 +226,8 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     moody.kms.allow_all();
     for disk in simulated.crash_point().power_cuts(8, 1) {
         let fs = open(Arc::new(disk), &moody.keys);
-        let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().attr.ino;
-        let found = fs.lookup(bucket, OsStr::new("object")).unwrap().attr.ino;
+        let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().ino();
+        let found = fs.lookup(bucket, OsStr::new("object")).unwrap().ino();
         let again = fs.open(found, false, false, &ANN).unwrap();
         let mut bytes = [0; 20];
         let read = fs.read(again, 0, &mut bytes).unwrap();
@@ -414,11 +414,11 @@ struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 impl Observer for Meanwhile {
     fn is_stale(&self, _what: Stale) {}
 
-    fn forget_attributes(&self, _ino: u64) {}
+    fn forget_attributes(&self, _ino: Ino) {}
 
     fn ask_attributes(&self, _path: &Path) {}
 
-    fn drop_pages(&self, _ino: u64) {
+    fn drop_pages(&self, _ino: Ino) {
         if let Some(act) = self.0.lock().take() {
             act();
         }

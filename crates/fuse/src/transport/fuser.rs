@@ -4,7 +4,7 @@ mod replies;
 mod values;
 
 use crate::codec::{self, MAX_COPY, MAX_REQUEST};
-use crate::nodes::Numbers;
+use crate::nodes::{Node, Numbers};
 use crate::op::{Op, Place, Request};
 use crate::runner::Runner;
 use fuser::{
@@ -12,7 +12,7 @@ use fuser::{
     OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request as Header, TimeOrNow, WriteFlags,
 };
-use kmsfs_fs::{Changes, Range};
+use kmsfs_fs::{Changes, HandleId, Ino, Range, Time};
 use kmsfs_kms::Caller;
 use replies::{Nobody, To};
 use std::borrow::Cow;
@@ -46,8 +46,8 @@ impl Transport {
         self.runner.run(request, To { reply, numbers: self.numbers });
     }
 
-    fn ino(&self, node: INodeNo) -> u64 {
-        self.numbers.ino(node.0)
+    fn ino(&self, node: INodeNo) -> Ino {
+        self.numbers.ino(Node(node.0))
     }
 }
 
@@ -100,7 +100,7 @@ impl Filesystem for Transport {
     }
 
     fn getattr(&self, header: &Header, node: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
-        self.run(header, node, Op::GetAttr { handle: handle.map(|handle| handle.0) }, reply);
+        self.run(header, node, Op::GetAttr { handle: handle.map(known) }, reply);
     }
 
     fn setattr(
@@ -124,10 +124,10 @@ impl Filesystem for Transport {
         let time = |time: TimeOrNow| match time {
             TimeOrNow::SpecificTime(time) => requested(time),
             // The clock that stamps what is written: no file that is touched after another looks older.
-            TimeOrNow::Now => self.runner.mount().fs.store().now(),
+            TimeOrNow::Now => Time(self.runner.mount().fs.store().now()),
         };
         let changes = Changes { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
-        self.run(header, node, Op::SetAttr { handle: handle.map(|handle| handle.0), changes }, reply);
+        self.run(header, node, Op::SetAttr { handle: handle.map(known), changes }, reply);
     }
 
     fn readlink(&self, header: &Header, node: INodeNo, reply: ReplyData) {
@@ -216,7 +216,7 @@ impl Filesystem for Transport {
         reply: ReplyData,
     ) {
         let is_access = flags.0 & libc::O_NOATIME == 0;
-        self.run(header, node, Op::Read { handle: handle.0, offset, size, is_access }, reply);
+        self.run(header, node, Op::Read { handle: known(handle), offset, size, is_access }, reply);
     }
 
     fn write(
@@ -232,11 +232,11 @@ impl Filesystem for Transport {
         reply: ReplyWrite,
     ) {
         let from = codec::written_by(write_flags.bits());
-        self.run(header, node, Op::Write { handle: handle.0, offset, data: Cow::Borrowed(data), from }, reply);
+        self.run(header, node, Op::Write { handle: known(handle), offset, data: Cow::Borrowed(data), from }, reply);
     }
 
     fn flush(&self, header: &Header, node: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        self.run(header, node, Op::Flush { handle: handle.0 }, reply);
+        self.run(header, node, Op::Flush { handle: known(handle) }, reply);
     }
 
     fn release(
@@ -249,11 +249,11 @@ impl Filesystem for Transport {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.run(header, node, Op::Release { handle: handle.0 }, reply);
+        self.run(header, node, Op::Release { handle: known(handle) }, reply);
     }
 
     fn fsync(&self, header: &Header, node: INodeNo, handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.run(header, node, Op::Fsync { handle: handle.0 }, reply);
+        self.run(header, node, Op::Fsync { handle: known(handle) }, reply);
     }
 
     fn opendir(&self, _header: &Header, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -313,11 +313,11 @@ impl Filesystem for Transport {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.run(header, node, Op::Fallocate { handle: handle.0, range: Range { offset, len }, mode }, reply);
+        self.run(header, node, Op::Fallocate { handle: known(handle), range: Range { offset, len }, mode }, reply);
     }
 
     fn lseek(&self, header: &Header, node: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        match codec::lseek(handle.0, offset, whence) {
+        match codec::lseek(known(handle), offset, whence) {
             Ok(op) => self.run(header, node, op, reply),
             Err(errno) => reply.error(Errno::from_i32(errno)),
         }
@@ -336,7 +336,12 @@ impl Filesystem for Transport {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let (from, to) = (Place { handle: from.0, offset }, Place { handle: to.0, offset: to_offset });
+        let (from, to) = (Place { handle: known(from), offset }, Place { handle: known(to), offset: to_offset });
         self.run(header, node, Op::CopyFileRange { from, to, len: len.min(MAX_COPY) }, reply);
     }
+}
+
+/// By which number `fs` knows a handle: it chose the kernel's.
+fn known(handle: FileHandle) -> HandleId {
+    HandleId(handle.0)
 }

@@ -137,7 +137,7 @@ impl Carry for ReplyAttr {
 impl Carry for ReplyOpen {
     fn carry(self, answer: Answer, _numbers: Numbers) {
         match answer {
-            Answer::Opened(opened) => self.opened(FileHandle(opened.handle), fopen_flags(opened)),
+            Answer::Opened(opened) => self.opened(FileHandle(opened.handle.0), fopen_flags(opened)),
             other => self.cannot_carry(&other),
         }
     }
@@ -150,7 +150,7 @@ impl Carry for ReplyCreate {
         match answer {
             Answer::Created(entry, opened) => {
                 let (attr, generation) = (attributes(&entry.attr, numbers), Generation(entry.generation));
-                self.created(&attr_ttl(&entry), &attr, generation, FileHandle(opened.handle), fopen_flags(opened));
+                self.created(&attr_ttl(&entry), &attr, generation, FileHandle(opened.handle.0), fopen_flags(opened));
             }
             other => self.cannot_carry(&other),
         }
@@ -243,7 +243,7 @@ impl Carry for ReplyDirectory {
     by_its_error!();
 
     fn list(&mut self, name: &Listed<'_>, numbers: Numbers) -> bool {
-        !self.add(INodeNo(numbers.node(name.ino)), name.cursor, kind(name.kind), name.name)
+        !self.add(INodeNo(numbers.node(name.ino).0), name.cursor, kind(name.kind), name.name)
     }
 }
 
@@ -258,7 +258,7 @@ impl Carry for ReplyDirectoryPlus {
     by_its_error!();
 
     fn list(&mut self, name: &Listed<'_>, numbers: Numbers) -> bool {
-        let ino = INodeNo(numbers.node(name.ino));
+        let ino = INodeNo(numbers.node(name.ino).0);
         let (attr, ttl, generation) = match &name.entry {
             Some(entry) => (attributes(&entry.attr, numbers), attr_ttl(entry), entry.generation),
             // Of "." and ".." the kernel takes only number and name.

@@ -2,12 +2,13 @@
 
 use crate::nodes::Numbers;
 use fuser::{FileAttr, FileType, INodeNo};
+use kmsfs_fs::{Ino, Time};
 use kmsfs_store::Attr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub fn attributes(attr: &Attr, numbers: Numbers) -> FileAttr {
     FileAttr {
-        ino: INodeNo(numbers.node(attr.ino)),
+        ino: INodeNo(numbers.node(Ino(attr.ino)).0),
         size: attr.size,
         blocks: attr.blocks,
         atime: time(attr.atime),
@@ -62,16 +63,16 @@ fn time(nanoseconds: i64) -> SystemTime {
     if nanoseconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
-/// A time as fuser hands it over, in nanoseconds since 1970. Before 1970 it is wrong: the kernel's nanoseconds count
+/// A time as fuser hands it over. Before 1970 it is wrong: the kernel's nanoseconds count
 /// upwards from its seconds, and fuser counts them downwards.
-pub fn requested(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
+pub fn requested(time: SystemTime) -> Time {
+    Time(match time.duration_since(UNIX_EPOCH) {
         Ok(_) => nanoseconds(time),
         Err(before) => {
             let seconds = i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX);
             seconds.saturating_neg().saturating_mul(1_000_000_000) + i64::from(before.duration().subsec_nanos())
         }
-    }
+    })
 }
 
 /// Nanoseconds since 1970, clamped to what 64 bits hold.
@@ -96,9 +97,9 @@ mod tests {
     #[test]
     fn times_before_1970_are_what_the_kernel_meant() {
         // The kernel's -3600 s and 500 ms, as fuser makes a time of them.
-        assert_eq!(requested(UNIX_EPOCH - Duration::new(3600, 500_000_000)), -3_599_500_000_000);
-        assert_eq!(requested(UNIX_EPOCH - Duration::new(1, 0)), -1_000_000_000);
-        assert_eq!(requested(UNIX_EPOCH + Duration::new(1, 5)), 1_000_000_005);
-        assert!(requested(UNIX_EPOCH - Duration::new(1 << 40, 1)) < 0);
+        assert_eq!(requested(UNIX_EPOCH - Duration::new(3600, 500_000_000)), Time(-3_599_500_000_000));
+        assert_eq!(requested(UNIX_EPOCH - Duration::new(1, 0)), Time(-1_000_000_000));
+        assert_eq!(requested(UNIX_EPOCH + Duration::new(1, 5)), Time(1_000_000_005));
+        assert!(requested(UNIX_EPOCH - Duration::new(1 << 40, 1)) < Time(0));
     }
 }
