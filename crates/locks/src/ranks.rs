@@ -30,6 +30,11 @@ macro_rules! ranks {
 }
 
 ranks! {
+    // ---- requests of the kernel
+
+    /// Who waits for an inode that is asked for by its number. Nothing is called under it.
+    AskedByNumber,
+
     // ---- the file system: what keeps names and numbers what they are, while the store is called
 
     /// Of one draft of a configuration: it is being made the content. One flush waits for the other.
