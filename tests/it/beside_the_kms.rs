@@ -236,9 +236,7 @@ fn what_has_to_wait_for_a_checkpoint_asks_the_kms_nothing_before() {
     let fs = &moody.fs;
     moody.kms.be_at_hand();
     let ino = moody.make("object", b"content");
-    let (open, size) = (moody.make("open", b"content"), Changes { size: Some(3), ..Changes::default() });
-    let handle = moody.open(open, &ANN);
-    fs.write(handle, 0, b"C", Writer::Privileged).unwrap();
+    let size = Changes { size: Some(3), ..Changes::default() };
     let (reached, has_reached) = channel();
     let (go_on, may_go_on) = channel::<()>();
     disk.during_sync(move |_| {
@@ -256,7 +254,6 @@ fn what_has_to_wait_for_a_checkpoint_asks_the_kms_nothing_before() {
         || fs.store().checkpoint().unwrap(),
         || {
             assert!(fs.store().appends_wait());
-            fs.write(handle, 1, b"O", Writer::Privileged).unwrap();
             not_begun(&|| fs.open(ino, true, true, &ANN).map(drop));
             not_begun(&|| fs.setattr(ino, None, &size, &ANN).map(drop));
         },

@@ -14,15 +14,23 @@ const ACL: &str = "system.posix_acl_access";
 /// What setattr is asked to change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Permissions with set-id and sticky bits.
     pub mode: Option<u32>,
+    /// The owner.
     pub uid: Option<u32>,
+    /// The group.
     pub gid: Option<u32>,
+    /// Bytes.
     pub size: Option<u64>,
+    /// When it was read last.
     pub atime: Option<Time>,
+    /// When its content was changed last.
     pub mtime: Option<Time>,
 }
 
 impl Fs {
+    /// As chmod(2), chown(2), truncate(2) and utimensat(2) do it; `handle` where the kernel names one. Returns what the
+    /// attributes are then.
     pub fn setattr(&self, ino: Ino, handle: Option<HandleId>, changes: &Changes, caller: &Caller) -> Result<Attr> {
         self.may_end_doubt(ino)?;
         if let Some(size) = changes.size {
@@ -92,6 +100,7 @@ impl Fs {
         Virtual::parse(name).map_or(Waits::Nothing, Virtual::setting_waits)
     }
 
+    /// An extended attribute: S3's headers and what the service itself shows, or one that somebody has set.
     pub fn get_xattr(&self, ino: Ino, name: &OsStr, caller: &Caller) -> Result<Vec<u8>> {
         if let Some(name) = Virtual::parse(name) {
             return self.get_virtual(ino, name, caller);
@@ -100,6 +109,7 @@ impl Fs {
         self.at(ino, |target| self.store.get_xattr(target, name))
     }
 
+    /// Sets an extended attribute; of S3's headers that asks for another encryption.
     pub fn set_xattr(&self, ino: Ino, name: &OsStr, value: &[u8], flags: XattrFlags, caller: &Caller) -> Result<()> {
         if let Some(name) = Virtual::parse(name) {
             return self.set_virtual(ino, name, value, caller);
@@ -130,6 +140,7 @@ impl Fs {
         self.at(ino, |target| self.store.list_xattr(target))
     }
 
+    /// Removes an extended attribute, none of the service's own.
     pub fn remove_xattr(&self, ino: Ino, name: &OsStr, caller: &Caller) -> Result<()> {
         if name == CAPABILITY && caller.uid != 0 && !self.has_writers(ino) && self.getattr(ino)?.uid != caller.uid {
             // The kernel does so for chown(2) to nobody else, before it finds that it is not the caller's file; and for

@@ -33,6 +33,7 @@ const TOLD: usize = 48;
 pub struct Order {
     /// Chosen by whoever gives the order.
     pub token: u64,
+    /// Which change.
     pub how: How,
     /// `None` leaves algorithm and key as they are: another wrapping under the key's present material, or another data
     /// key.
@@ -42,24 +43,33 @@ pub struct Order {
     pub key_arn: Option<String>,
     /// Only objects under this KMS key: its ARN.
     pub from_key: Option<String>,
+    /// Nothing is changed, and all is counted as if it were.
     pub dry_run: bool,
     /// Where to go on in the directory, or in the object; 0 at first.
     pub from: u64,
 }
 
+/// How an object comes to its encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
+    /// By another wrapping of its data key where that is enough, else by another data key.
     AsNeeded,
+    /// By another wrapping alone.
     RewrapOnly,
+    /// By another data key in any case.
     NewDataKey,
 }
 
 /// What came of a piece, as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
+    /// Objects that are done with, whatever came of each.
     pub seen: u64,
+    /// Objects whose data key was wrapped anew.
     pub rewrapped: u64,
+    /// Objects whose content was encrypted anew under another data key.
     pub reencrypted: u64,
+    /// Objects that are not meant, or are as they should be.
     pub skipped: u64,
     /// Name, in hexadecimal, and reason.
     pub failed: Vec<(String, String)>,

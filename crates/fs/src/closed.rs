@@ -10,7 +10,7 @@ type Key = (String, EncryptionContext);
 /// The keys that files were read under; while an object comes under a new data key, several. Each set has a number,
 /// from 1 on.
 #[derive(Default)]
-pub struct Closed(Mutex<ranks::ClosedKeys, HashMap<Vec<String>, ReadUnder>>);
+pub(crate) struct Closed(Mutex<ranks::ClosedKeys, HashMap<Vec<String>, ReadUnder>>);
 
 struct ReadUnder {
     number: u32,
@@ -24,14 +24,14 @@ struct ReadUnder {
 }
 
 /// What the KMS is to be asked about files that were read under the keys of that number, and closed.
-pub struct Question {
+pub(crate) struct Question {
     pub number: u32,
     pub caller: Caller,
     pub keys: Vec<Key>,
 }
 
 impl Closed {
-    pub fn number(&self, keys: Vec<Key>, caller: &Caller) -> u32 {
+    pub(crate) fn number(&self, keys: Vec<Key>, caller: &Caller) -> u32 {
         let mut known = self.0.lock();
         let next = known.len() as u32 + 1;
         let new = || ReadUnder { number: next, caller: *caller, keys: Vec::new(), refused: false, decided: 0 };
@@ -41,7 +41,7 @@ impl Closed {
     }
 
     /// One for each set of keys.
-    pub fn questions(&self) -> Vec<Question> {
+    pub(crate) fn questions(&self) -> Vec<Question> {
         let known = self.0.lock();
         let question =
             |under: &ReadUnder| Question { number: under.number, caller: under.caller, keys: under.keys.clone() };
@@ -50,7 +50,7 @@ impl Closed {
 
     /// What the evaluation of that number found about the files with this number. Returns whether they are refused and
     /// were not before.
-    pub fn decided(&self, evaluation: u64, number: u32, refused: bool) -> bool {
+    pub(crate) fn decided(&self, evaluation: u64, number: u32, refused: bool) -> bool {
         let mut known = self.0.lock();
         let of_number = known.values_mut().find(|under| under.number == number);
         let Some(under) = of_number.filter(|under| under.decided <= evaluation) else { return false };

@@ -23,7 +23,7 @@ pub(super) use kmsfs_sse::CONFIGURATION_FILE as NAME;
 pub(super) const SERVICE: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 #[derive(Default)]
-pub struct Configurations {
+pub(crate) struct Configurations {
     known: Mutex<ranks::Configurations, Known>,
     /// By the inode of the configuration being written, with the number of handles that write it.
     drafts: Mutex<ranks::Drafts, HashMap<Ino, SharedDraft>>,
@@ -43,7 +43,7 @@ type SharedDraft = (Arc<Draft>, usize);
 pub(super) type Place<'a> = (&'a Arc<Dir>, &'a OsStr);
 
 impl Configurations {
-    pub fn forget(&self, dir: Ino) {
+    pub(crate) fn forget(&self, dir: Ino) {
         let mut known = self.known.lock();
         known.of.remove(&dir);
         known.forgotten += 1;
@@ -65,7 +65,7 @@ impl Configurations {
 }
 
 /// A configuration on its way, of all who write it.
-pub struct Draft {
+pub(crate) struct Draft {
     /// Held by whoever makes the text the content, which takes as long as the disk does: texts are made the content one
     /// after the other.
     writing_out: Mutex<ranks::WritingOut, ()>,
@@ -82,7 +82,7 @@ struct Text {
 }
 
 /// A configuration with where it comes from.
-pub struct InForce {
+pub(crate) struct InForce {
     pub encryption: Encryption,
     pub configuration: Arc<Configuration>,
     /// Path of the file, relative to the mount.
@@ -90,7 +90,7 @@ pub struct InForce {
 }
 
 /// What configurations are encrypted with, whatever they say: AES256.
-pub fn service_encryption() -> Encryption {
+pub(crate) fn service_encryption() -> Encryption {
     Encryption { algorithm: Algorithm::Aes256, key_id: None, bucket_key: false, context: EncryptionContext::new() }
 }
 
@@ -99,7 +99,7 @@ impl Draft {
         Self { writing_out: Mutex::default(), text: Mutex::new(Text::new(content, 0)) }
     }
 
-    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> usize {
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> usize {
         let content = &self.text.lock().content;
         let from = (offset as usize).min(content.len());
         let count = bytes.len().min(content.len() - from);
@@ -107,11 +107,11 @@ impl Draft {
         count
     }
 
-    pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.text.lock().write(offset, data)
     }
 
-    pub fn truncate(&self, len: u64) -> Result<()> {
+    pub(crate) fn truncate(&self, len: u64) -> Result<()> {
         self.text.lock().truncate(len)
     }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-pub struct Dirs {
+pub(crate) struct Dirs {
     most: usize,
     open: Mutex<ranks::Dirs, Open>,
 }
@@ -21,7 +21,7 @@ struct Open {
 }
 
 /// Why there is no directory.
-pub enum Blocked {
+pub(crate) enum Blocked {
     Refused(Refusal),
     /// The bucket of this name has to be opened first, by whoever holds no lock.
     Bucket(OsString),
@@ -34,12 +34,12 @@ impl<R: Into<Refusal>> From<R> for Blocked {
 }
 
 impl Dirs {
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, open: Mutex::default() }
     }
 
     /// Asks no KMS. A bucket that is not held open has to be opened before, as `bucket`, which takes the service's key.
-    pub fn get(
+    pub(crate) fn get(
         &self,
         store: &Store,
         inodes: &Inodes,
@@ -111,16 +111,16 @@ impl Dirs {
         }
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.open.lock().by_ino.len()
     }
 
-    pub fn drop_one(&self, ino: Ino) {
+    pub(crate) fn drop_one(&self, ino: Ino) {
         self.open.lock().by_ino.remove(&ino);
     }
 
     /// After a directory was renamed: those below it know a path that is no longer theirs.
-    pub fn drop_all(&self) {
+    pub(crate) fn drop_all(&self) {
         self.open.lock().by_ino.clear();
     }
 }

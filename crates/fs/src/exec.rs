@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
+/// What a thread does.
 pub type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that do jobs, as many as are needed up to a bound. Each job is about an inode. Those of one inode are begun

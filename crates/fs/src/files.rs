@@ -14,7 +14,9 @@ use std::sync::Arc;
 /// Bytes of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {
+    /// Where it begins.
     pub offset: u64,
+    /// Bytes.
     pub len: u64,
 }
 
@@ -162,6 +164,7 @@ impl Fs {
         Ok(())
     }
 
+    /// Writes all of it.
     pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], writer: Writer) -> Result<()> {
         let handle = self.permitted(handle)?;
         self.change(&handle, Change::Write { offset, data }, writer)
@@ -180,6 +183,7 @@ impl Fs {
         Ok(handle.object.commit()?)
     }
 
+    /// The last descriptor of the handle is closed.
     pub fn release(&self, handle: HandleId) {
         if let Some(handle) = self.handles.remove(handle) {
             if handle.draft.is_some() {
@@ -192,6 +196,7 @@ impl Fs {
         }
     }
 
+    /// What was written through any handle of the object survives a loss of power.
     pub fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.handle(handle)?;
         if let Some(draft) = &handle.draft {
@@ -265,6 +270,7 @@ impl Fs {
         to == SeekTo::Hole && size().is_ok_and(|size| size.saturating_sub(offset) > LONG)
     }
 
+    /// Where the next data is, or the next hole, from an offset on.
     pub fn seek(&self, handle: HandleId, offset: u64, to: SeekTo) -> Result<u64> {
         let handle = self.permitted(handle)?;
         Ok(handle.object.seek(offset, to)?)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Default)]
-pub struct Handles {
+pub(crate) struct Handles {
     next: AtomicU64,
     open: RwLock<ranks::Handles, HashMap<HandleId, Arc<Handle>>>,
     /// By inode; none is empty.
@@ -18,7 +18,7 @@ pub struct Handles {
 }
 
 /// The object stays open until nobody uses the handle any more, which may be after its release.
-pub struct Handle {
+pub(crate) struct Handle {
     pub object: Arc<Object>,
     /// A configuration that is being written.
     pub draft: Option<Arc<Draft>>,
@@ -30,7 +30,7 @@ pub struct Handle {
 
 /// For whom a handle was opened, and what the KMS was asked for then.
 #[derive(Debug, Clone, Copy)]
-pub struct Opener {
+pub(crate) struct Opener {
     pub caller: Caller,
     pub operation: Operation,
     /// The handle is for writing (too).
@@ -40,7 +40,7 @@ pub struct Opener {
 /// What a handle is good for, as its opener's permission to use the key goes; the best one first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
-pub enum Standing {
+pub(crate) enum Standing {
     Allowed,
     /// Refused, but the kernel may still write back what was written before.
     Draining,
@@ -49,31 +49,31 @@ pub enum Standing {
 
 impl Handle {
     /// Of an object that was opened for it.
-    pub fn new(object: Arc<Object>, opener: Opener) -> Self {
+    pub(crate) fn new(object: Arc<Object>, opener: Opener) -> Self {
         Self { object, draft: None, opener, personal: false, standing: Decided::default() }
     }
 
     /// Of its object.
-    pub fn ino(&self) -> Ino {
+    pub(crate) fn ino(&self) -> Ino {
         Ino(self.object.ino())
     }
 
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         self.standing.standing()
     }
 
-    pub fn is_allowed(&self) -> bool {
+    pub(crate) fn is_allowed(&self) -> bool {
         self.standing() == Standing::Allowed
     }
 
     /// The KMS allows it, as the evaluation of that number found. Returns whether it did not before.
-    pub fn allow(&self, evaluation: u64) -> bool {
+    pub(crate) fn allow(&self, evaluation: u64) -> bool {
         self.standing.decide(evaluation, |_| Standing::Allowed).is_some_and(|before| before != Standing::Allowed)
     }
 
     /// The KMS refuses it, as the evaluation of that number found. Returns whether it was allowed until now; `before`
     /// is called first if it seems to be.
-    pub fn begin_refusing(&self, evaluation: u64, mut before: impl FnMut()) -> bool {
+    pub(crate) fn begin_refusing(&self, evaluation: u64, mut before: impl FnMut()) -> bool {
         let draining = |now| match now {
             Standing::Allowed => {
                 before();
@@ -85,7 +85,7 @@ impl Handle {
     }
 
     /// Nothing more is written back. Returns whether it was until now.
-    pub fn end_draining(&self) -> bool {
+    pub(crate) fn end_draining(&self) -> bool {
         self.standing.end_draining()
     }
 }
@@ -138,7 +138,7 @@ impl Drop for Handle {
 }
 
 impl Handles {
-    pub fn insert(&self, mut handle: Handle) -> (HandleId, Arc<Handle>) {
+    pub(crate) fn insert(&self, mut handle: Handle) -> (HandleId, Arc<Handle>) {
         let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         let mut by_ino = self.by_ino.lock();
         let handles = by_ino.entry(handle.ino()).or_default();
@@ -151,19 +151,19 @@ impl Handles {
     }
 
     /// Handles, and inodes that they are of.
-    pub fn count(&self) -> (usize, usize) {
+    pub(crate) fn count(&self) -> (usize, usize) {
         (self.open.read().len(), self.by_ino.lock().len())
     }
 
-    pub fn has_writers(&self, ino: Ino) -> bool {
+    pub(crate) fn has_writers(&self, ino: Ino) -> bool {
         self.by_ino.lock().get(&ino).is_some_and(|handles| handles.iter().any(|handle| handle.opener.write))
     }
 
-    pub fn get(&self, id: HandleId) -> Option<Arc<Handle>> {
+    pub(crate) fn get(&self, id: HandleId) -> Option<Arc<Handle>> {
         self.open.read().get(&id).cloned()
     }
 
-    pub fn remove(&self, id: HandleId) -> Option<Arc<Handle>> {
+    pub(crate) fn remove(&self, id: HandleId) -> Option<Arc<Handle>> {
         let handle = self.open.write().remove(&id)?;
         let ino = handle.ino();
         let mut by_ino = self.by_ino.lock();
@@ -178,20 +178,20 @@ impl Handles {
         Some(handle)
     }
 
-    pub fn is_personal(&self, ino: Ino) -> bool {
+    pub(crate) fn is_personal(&self, ino: Ino) -> bool {
         self.by_ino.lock().get(&ino).is_some_and(|handles| handles.iter().any(|handle| handle.personal))
     }
 
-    pub fn is_open(&self, ino: Ino) -> bool {
+    pub(crate) fn is_open(&self, ino: Ino) -> bool {
         self.by_ino.lock().contains_key(&ino)
     }
 
     /// All the handles of an inode.
-    pub fn of(&self, ino: Ino) -> Vec<Arc<Handle>> {
+    pub(crate) fn of(&self, ino: Ino) -> Vec<Arc<Handle>> {
         self.by_ino.lock().get(&ino).cloned().unwrap_or_default()
     }
 
-    pub fn all(&self) -> Vec<Arc<Handle>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
         self.open.read().values().cloned().collect()
     }
 }

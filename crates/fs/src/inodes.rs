@@ -9,10 +9,10 @@ use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
 
 /// A name of an inode: the directory's inode and the name in it.
-pub type Name = (Ino, OsString);
+pub(crate) type Name = (Ino, OsString);
 
 #[derive(Default)]
-pub struct Inodes(Mutex<ranks::Inodes, State>);
+pub(crate) struct Inodes(Mutex<ranks::Inodes, State>);
 
 struct State {
     /// Boxed, since a table that grows is half empty, and there for a moment twice.
@@ -62,7 +62,7 @@ impl Inodes {
     /// used again gets another one, also if it was forgotten in between, and its lookups are added up, so that a late
     /// FORGET never drops a live inode. `own` is the generation by which the file system below knows it, if it does:
     /// that is the same in every mount.
-    pub fn looked_up(&self, attr: &Attr, name: Name, own: Option<u32>) -> u64 {
+    pub(crate) fn looked_up(&self, attr: &Attr, name: Name, own: Option<u32>) -> u64 {
         let mut state = self.0.lock();
         let (own, next) = (own.map(u64::from), state.generation + 1);
         let present = own.unwrap_or(state.generation);
@@ -93,13 +93,13 @@ impl Inodes {
         generation
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.lock().known.len()
     }
 
     /// Names of some of the inodes beyond so many, of which the kernel may be asked to forget them: not of directories,
     /// whose names programs may hold, nor of what is in use. Others each time, since it may have reasons to keep some.
-    pub fn beyond(&self, most: usize, at_once: usize, in_use: impl Fn(Ino) -> bool) -> Vec<Name> {
+    pub(crate) fn beyond(&self, most: usize, at_once: usize, in_use: impl Fn(Ino) -> bool) -> Vec<Name> {
         let state = self.0.lock();
         let beyond = state.known.len().saturating_sub(most).min(at_once);
         if beyond == 0 {
@@ -111,7 +111,7 @@ impl Inodes {
         some.flat_map(|(_, inode)| inode.names.iter().cloned()).collect()
     }
 
-    pub fn forget(&self, ino: Ino, lookups: u64) {
+    pub(crate) fn forget(&self, ino: Ino, lookups: u64) {
         let state = &mut *self.0.lock();
         let Entry::Occupied(mut known) = state.known.entry(ino) else { return };
         known.get_mut().lookups = known.get().lookups.saturating_sub(lookups);
@@ -129,7 +129,7 @@ impl Inodes {
     }
 
     /// The names by which an inode can be reached, the latest first.
-    pub fn names(&self, ino: Ino) -> Vec<Name> {
+    pub(crate) fn names(&self, ino: Ino) -> Vec<Name> {
         let state = self.0.lock();
         match state.known.get(&ino) {
             Some(inode) => inode.names.iter().rev().cloned().collect(),
@@ -138,34 +138,34 @@ impl Inodes {
     }
 
     /// The latest of the names.
-    pub fn name(&self, ino: Ino) -> Option<Name> {
+    pub(crate) fn name(&self, ino: Ino) -> Option<Name> {
         let state = self.0.lock();
         state.known.get(&ino).map_or_else(|| state.forgotten(ino), |inode| inode.names.last()).cloned()
     }
 
     /// One of the names that is of a kind.
-    pub fn name_that(&self, ino: Ino, is: impl Fn(&OsStr) -> bool) -> Option<Name> {
+    pub(crate) fn name_that(&self, ino: Ino, is: impl Fn(&OsStr) -> bool) -> Option<Name> {
         self.0.lock().known.get(&ino)?.names.iter().find(|(_, name)| is(name)).cloned()
     }
 
-    pub fn kind(&self, ino: Ino) -> Option<u32> {
+    pub(crate) fn kind(&self, ino: Ino) -> Option<u32> {
         self.0.lock().known.get(&ino).map(|inode| inode.kind)
     }
 
-    pub fn was_read_under(&self, ino: Ino, key: u32) {
+    pub(crate) fn was_read_under(&self, ino: Ino, key: u32) {
         if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.read_under = key;
         }
     }
 
-    pub fn read_under(&self, key: u32) -> Vec<Ino> {
+    pub(crate) fn read_under(&self, key: u32) -> Vec<Ino> {
         let state = self.0.lock();
         state.known.iter().filter(|(_, inode)| inode.read_under == key).map(|(ino, _)| *ino).collect()
     }
 
     /// A name goes; `last` tells what the inode was, if it is its last one. Called before the name is removed, since
     /// its number may be used again at once; `restored` takes it back.
-    pub fn unlinked(&self, ino: Ino, parent: Ino, name: &OsStr, last: Option<Attr>) {
+    pub(crate) fn unlinked(&self, ino: Ino, parent: Ino, name: &OsStr, last: Option<Attr>) {
         let mut state = self.0.lock();
         state.generation += u64::from(last.is_some());
         if let (Some(forgotten), true) = (&mut state.forgotten, last.is_some()) {
@@ -180,14 +180,14 @@ impl Inodes {
     }
 
     /// The name has not gone after all.
-    pub fn restored(&self, ino: Ino, parent: Ino, name: &OsStr) {
+    pub(crate) fn restored(&self, ino: Ino, parent: Ino, name: &OsStr) {
         if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.names.push((parent, name.to_owned()));
             inode.unlinked = None;
         }
     }
 
-    pub fn renamed(&self, ino: Ino, from: (Ino, &OsStr), to: Name) {
+    pub(crate) fn renamed(&self, ino: Ino, from: (Ino, &OsStr), to: Name) {
         if let Some(inode) = self.0.lock().known.get_mut(&ino) {
             inode.names.retain(|(dir, other)| (*dir, other.as_os_str()) != from && (*dir, other) != (to.0, &to.1));
             inode.names.push(to);
@@ -196,7 +196,7 @@ impl Inodes {
 
     /// Inodes are searched for, until `search_ends`: from now on it is known where directories are that the kernel
     /// forgets, and where these inodes were last.
-    pub fn search_begins(&self, wanted: &[Ino]) {
+    pub(crate) fn search_begins(&self, wanted: &[Ino]) {
         let mut state = self.0.lock();
         state.forgotten.get_or_insert_default();
         for ino in wanted {
@@ -204,7 +204,7 @@ impl Inodes {
         }
     }
 
-    pub fn search_ends(&self, wanted: &[Ino]) {
+    pub(crate) fn search_ends(&self, wanted: &[Ino]) {
         let mut state = self.0.lock();
         for ino in wanted {
             if let Some(search) = state.wanted.get_mut(ino) {
@@ -215,7 +215,7 @@ impl Inodes {
     }
 
     /// A directory was found there. What is known of it otherwise is newer.
-    pub fn found_dir(&self, ino: Ino, name: Name) {
+    pub(crate) fn found_dir(&self, ino: Ino, name: Name) {
         let state = &mut *self.0.lock();
         if let (Some(forgotten), false) = (&mut state.forgotten, state.known.contains_key(&ino)) {
             forgotten.entry(ino).or_insert(name);
@@ -223,25 +223,25 @@ impl Inodes {
     }
 
     /// Those that the kernel knows, and those that it knew or that were found since the first search.
-    pub fn dirs(&self) -> Vec<Ino> {
+    pub(crate) fn dirs(&self) -> Vec<Ino> {
         let state = self.0.lock();
         let known = state.known.iter().filter(|(_, inode)| inode.kind == libc::S_IFDIR).map(|(ino, _)| *ino);
         known.chain(state.forgotten.iter().flat_map(|dirs| dirs.keys().copied())).collect()
     }
 
     /// What is remembered of an inode without a name.
-    pub fn remembered(&self, ino: Ino) -> Option<Attr> {
+    pub(crate) fn remembered(&self, ino: Ino) -> Option<Attr> {
         self.0.lock().known.get(&ino)?.unlinked.as_deref().copied()
     }
 
-    pub fn remember(&self, attr: Attr) {
+    pub(crate) fn remember(&self, attr: Attr) {
         if let Some(inode) = self.0.lock().known.get_mut(&Ino(attr.ino)) {
             inode.unlinked = Some(Box::new(attr));
         }
     }
 
     /// Makes the kernel see another inode at the next look-up: what it keeps of this one is wrong.
-    pub fn renew(&self, ino: Ino) {
+    pub(crate) fn renew(&self, ino: Ino) {
         let mut state = self.0.lock();
         state.generation += 1;
         let generation = state.generation;

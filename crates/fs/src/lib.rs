@@ -1,5 +1,44 @@
-//! POSIX meaning over the store: inodes, handles, permissions, S3's rules for names and encryption. No FUSE types.
+//! What POSIX means over a store: inodes, handles, names, attributes, S3's rules for names and encryption. It has no
+//! types of FUSE: whatever serves programs calls [`Fs`], and may be told what is out of date ([`Observer`]).
+//!
+//! - Inodes are known by number ([`Ino`]) from their look-up until they are forgotten, open files by [`HandleId`].
+//! - What an operation refuses is a [`Refusal`]; which errno that is says who serves programs.
+//! - What a thread must not wait for (the KMS, a checkpoint) is refused before anything has been done, and another
+//!   thread can do the operation from its beginning: [`kmsfs_kms::waits`], [`exec::Executor`].
+//! - Whether a handle's opener may still use the object's key is evaluated again and again ([`Fs::watch_keys`]), and
+//!   what is refused leaves the caches and the memory ([`Fs::drain_forever`]).
+//! - [`bulk`] changes the encryption of many objects.
+//!
+//! ```
+//! use kmsfs_fs::{Creation, Fs, FsOptions, Refusal, Writer};
+//! use kmsfs_kms::Caller;
+//! use kmsfs_sse::KeyService;
+//! use kmsfs_store::{Parameters, Store, StoreOptions};
+//! use kmsfs_testing::{disk::SimulatedDisk, kms::OneKey};
+//! use std::sync::Arc;
+//!
+//! let (disk, key) = (SimulatedDisk::new(), Arc::new(OneKey::new()));
+//! let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
+//! kmsfs_store::create(&disk, &parameters, &*key)?;
+//! let keys = Arc::new(KeyService::new(key.clone(), key));
+//! let store = Store::open(Arc::new(disk), keys, StoreOptions::default())?;
+//! let options = FsOptions { read_only: false, keep_owners: true, noatime: false, open_dirs: 16, most_inodes: None };
+//! let fs = Fs::new(store, options);
+//!
+//! let creation = Creation { mode: 0o755, umask: 0o022, caller: Caller { uid: 1000, gid: 1000, pid: 1 } };
+//! let bucket = fs.mkdir(fs.root(), "bucket".as_ref(), &creation)?;
+//! let (object, handle) = fs.create(bucket.ino(), "bond".as_ref(), &creation)?;
+//! fs.write(handle, 0, b"my name is Bond", Writer::Privileged)?;
+//! fs.flush(handle)?;
+//! fs.release(handle);
+//! assert_eq!(fs.getattr(object.ino())?.size, 15);
+//! // Buckets alone are made at the root, and their names are S3's.
+//! let refused = fs.mkdir(fs.root(), "Bucket".as_ref(), &creation);
+//! assert!(matches!(refused, Err(Refusal::BucketName { .. })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 mod attributes;
 pub mod bulk;
@@ -59,6 +98,7 @@ const TRIES: usize = 64;
 /// Inodes that the kernel is asked to forget at a time.
 const FORGET: usize = 16 << 10;
 
+/// The file system of one mount. Its operations take inodes by number, and may be called from any thread.
 pub struct Fs {
     store: Arc<Store>,
     options: FsOptions,
@@ -77,8 +117,10 @@ pub struct Fs {
     observer: OnceLock<Box<dyn Observer>>,
 }
 
+/// How a mount behaves.
 #[derive(Debug, Clone)]
 pub struct FsOptions {
+    /// Nothing is changed.
     pub read_only: bool,
     /// New files belong to whoever makes them; otherwise to whoever runs the mount.
     pub keep_owners: bool,
@@ -93,11 +135,13 @@ pub struct FsOptions {
 /// What a mount holds in memory, in numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
+    /// Open files.
     pub handles: usize,
     /// Inodes with a handle.
     pub objects: usize,
     /// Inodes that the kernel knows.
     pub inodes: usize,
+    /// Directories that are held open.
     pub dirs: usize,
     /// Objects whose verified state is kept, open or not.
     pub cached: usize,
@@ -108,7 +152,9 @@ pub struct Usage {
 pub struct Creation {
     /// Permissions with set-id and sticky bits.
     pub mode: u32,
+    /// The bits that the mode loses, unless the directory has a default ACL.
     pub umask: u32,
+    /// Who makes it.
     pub caller: Caller,
 }
 
@@ -128,6 +174,7 @@ impl Reached {
 }
 
 impl Fs {
+    /// A file system over a store that is open.
     pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Self> {
         Arc::new(Self {
             dirs: Dirs::new(options.open_dirs),
@@ -146,10 +193,12 @@ impl Fs {
         })
     }
 
+    /// The store below.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
+    /// As it was made with.
     pub fn options(&self) -> &FsOptions {
         &self.options
     }
@@ -264,6 +313,8 @@ impl Fs {
         Err(Refusal::Stale.into())
     }
 
+    /// Attributes of an inode, also of one without a name that is still open; of a configuration that is being written,
+    /// with the length that it has for whoever writes it.
     pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         if let Some(attr) = self.draft_attr(ino)? {
             return Ok(attr);
@@ -306,8 +357,8 @@ impl Fs {
         Ok(())
     }
 
-    /// For a request that asks the KMS for an object's key, and then changes the object: what has to wait for a checkpoint
-    /// is not begun, since it would be begun again, and the KMS asked and its answer recorded once more.
+    /// For a request that asks the KMS for an object's key, and then changes the object: what has to wait for a
+    /// checkpoint is not begun, since it would be begun again, and the KMS asked and its answer recorded once more.
     fn may_append(&self) -> Result<()> {
         if self.store.appends_wait() { Ok(waits::may_wait(Waits::Disk)?) } else { Ok(()) }
     }

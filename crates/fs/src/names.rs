@@ -12,7 +12,9 @@ use std::sync::Arc;
 /// A name that was looked up or made.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
+    /// Its attributes.
     pub attr: Attr,
+    /// Tells apart inodes that have the same number one after the other.
     pub generation: u64,
     /// The kernel has to ask for the attributes each time: of configurations, which change without its doing, and where
     /// a handle is refused, which is told by that.
@@ -28,7 +30,9 @@ impl Entry {
 
 /// One name of a directory.
 pub struct DirEntry<'a> {
+    /// The name.
     pub name: &'a OsStr,
+    /// The inode's number, as the directory has it.
     pub ino: Ino,
     /// `S_IFMT` part of the mode; 0 if the backing file system does not tell.
     pub kind: u32,
@@ -37,6 +41,7 @@ pub struct DirEntry<'a> {
 }
 
 impl Fs {
+    /// The inode of that name, which is known from then on until it is forgotten.
     pub fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
@@ -56,6 +61,7 @@ impl Fs {
         Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(ino) }
     }
 
+    /// An inode is no longer known, as often as that of the times that it was looked up or made.
     pub fn forget(&self, ino: Ino, lookups: u64) {
         self.inodes.forget(ino, lookups);
     }
@@ -108,6 +114,7 @@ impl Fs {
         self.inodes.name(ino).map_or(self.root(), |(parent, _)| parent)
     }
 
+    /// Makes a directory; at the root a bucket, whose name has S3's rules.
     pub fn mkdir(&self, parent: Ino, name: &OsStr, creation: &Creation) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
@@ -135,6 +142,7 @@ impl Fs {
         Ok(self.entry(&dir, name, attr))
     }
 
+    /// Makes a symlink.
     pub fn symlink(&self, parent: Ino, name: &OsStr, target: &[u8], creation: &Creation) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
@@ -143,6 +151,7 @@ impl Fs {
         Ok(self.entry(&dir, name, attr))
     }
 
+    /// Where a symlink points.
     pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
         let (_held, reached) = self.hold(ino)?;
         let Reached::Name(dir, name) = reached else { return Err(Refusal::Stale) };
@@ -150,6 +159,7 @@ impl Fs {
         Ok(self.store.read_link(dir.as_ref(), &name)?)
     }
 
+    /// Takes a name away from what is no directory.
     pub fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
@@ -167,6 +177,7 @@ impl Fs {
         Ok(())
     }
 
+    /// Removes an empty directory.
     pub fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
         Self::check_name(name)?;
         let dir = self.dir(parent)?;
@@ -200,6 +211,7 @@ impl Fs {
         Ok(act().inspect_err(|_| self.inodes.restored(Ino(attr.ino), parent, name))?)
     }
 
+    /// Gives a file another name in its bucket.
     pub fn link(&self, ino: Ino, parent: Ino, name: &OsStr, caller: &Caller) -> Result<Entry> {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
@@ -225,6 +237,7 @@ impl Fs {
         Ok(self.entry(&dir, name, self.beyond_doubt_by_now(attr)))
     }
 
+    /// Moves a name within its bucket, as renameat2(2) does.
     pub fn rename(
         &self,
         parent: Ino,
@@ -297,6 +310,7 @@ impl Fs {
         Ok(())
     }
 
+    /// Makes a directory's names durable, and the objects behind those that are new.
     pub fn fsync_dir(&self, ino: Ino) -> Result<()> {
         match self.dir(ino) {
             // Nothing is left of it that could be synced.
@@ -305,6 +319,7 @@ impl Fs {
         }
     }
 
+    /// The space below.
     pub fn statfs(&self) -> Result<backend::Space> {
         Ok(self.store.space()?)
     }

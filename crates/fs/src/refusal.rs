@@ -13,24 +13,31 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     // ---- names
+    /// A name is longer than [`crate::NAME_MAX`].
     #[error("a name has at most {} bytes", crate::NAME_MAX)]
     NameTooLong,
     /// A bucket's name breaks one of S3's rules.
     #[error("mkdir {}: {rule}", .name.display())]
     BucketName {
+        /// The name.
         name: OsString,
+        /// The rule that it breaks.
         #[source]
         rule: BucketNameError,
     },
+    /// A file, symlink or special file would be in no bucket.
     #[error("only buckets (directories) can be made at the root")]
     BucketsOnly,
     /// Nothing has this name or this number.
     #[error("no such file or directory")]
     NotFound,
+    /// Something else has the name.
     #[error("the name is taken")]
     Exists,
+    /// A rename onto a directory.
     #[error("a file cannot replace a directory")]
     IsADirectory,
+    /// A directory's rename onto something else.
     #[error("a directory cannot replace a file")]
     NotADirectory,
     /// Links and renames stay in their bucket, and buckets are not renamed: S3 has a copy for that.
@@ -44,6 +51,7 @@ pub enum Refusal {
     /// The inode number means another inode by now, or none that has a name: whoever resolved a name does so again.
     #[error("the inode has no name any more")]
     Stale,
+    /// No open file has this number.
     #[error("no such handle")]
     UnknownHandle,
     /// The handle's opener may no longer use the object's key.
@@ -57,13 +65,16 @@ pub enum Refusal {
     /// A mode of fallocate(2), or an attribute of the service's own that does not exist.
     #[error("this is not supported")]
     Unsupported,
+    /// A configuration is one text, which is replaced as a whole.
     #[error("a configuration has no holes and no space of its own")]
     ConfigurationSpace,
     /// copy_file_range(2) leaves a configuration to its caller, who reads and writes.
     #[error("a configuration is copied by reading and writing it")]
     ConfigurationCopy,
+    /// The file, or the configuration, would be longer than it can be.
     #[error("the file would be too long")]
     TooLong,
+    /// Nothing can be changed in this mount.
     #[error("the file system is mounted read-only")]
     ReadOnly,
 
@@ -71,6 +82,7 @@ pub enum Refusal {
     /// The attribute does not exist, or the inode is none of those that have it.
     #[error("no such attribute")]
     NoAttribute,
+    /// The caller may ask for the size, and then again.
     #[error("the attribute's value is longer than the caller has room for")]
     NoRoom,
     /// The service shows the attribute, and nobody sets or removes it; or it would be the root's, which lies in no
@@ -80,6 +92,7 @@ pub enum Refusal {
     /// Only root and whoever runs the mount may.
     #[error("this is for root and for whoever runs the mount")]
     NotAdministrator,
+    /// The value of one of S3's headers is no text.
     #[error("a header's value is UTF-8")]
     NotUtf8,
 
@@ -87,37 +100,61 @@ pub enum Refusal {
     /// S3 or KMS refuses the request: its code and message.
     #[error(transparent)]
     Request(RequestError),
+    /// A whole request for an encryption is not the JSON that it should be.
     #[error("a request cannot be read: {0}")]
     MalformedRequest(#[source] NotJson),
+    /// An order ([`crate::bulk::Order`]) is not the JSON that it should be.
     #[error("an order to reencrypt is malformed: {0}")]
     MalformedOrder(#[source] NotJson),
+    /// The object has content under the encryption that it has.
     #[error("{path}: only an empty object takes a request as a whole")]
-    NotEmpty { path: String },
+    NotEmpty {
+        /// The object's path.
+        path: String,
+    },
 
     // ---- configurations
+    /// Another encryption was asked for.
     #[error("{path}: a configuration is always under AES256")]
-    ConfigurationEncryption { path: String },
+    ConfigurationEncryption {
+        /// The configuration's path.
+        path: String,
+    },
+    /// A directory, symlink or special file would have a configuration's name.
     #[error("{path}: only a regular file can have this name")]
-    ConfigurationKind { path: String },
+    ConfigurationKind {
+        /// The path that it would have.
+        path: String,
+    },
     /// What was written is no configuration.
     #[error("{path}: {cause}; what was there stays in force")]
     Configuration {
+        /// The configuration's path.
         path: String,
+        /// What is wrong with the text.
         #[source]
         cause: RequestError,
     },
+    /// Other people's objects would follow a configuration of somebody who may not put one there.
     #[error(
         "{path}: user {uid}'s configuration is refused: \
          only those of root, of the mounting user and of the directory's owner hold"
     )]
-    Putter { path: String, uid: u32 },
+    Putter {
+        /// The configuration's path.
+        path: String,
+        /// Whose it is, or who put it.
+        uid: u32,
+    },
     /// The configuration that would be in force has another owner than those whose configurations hold.
     #[error("it is not its owner's to put")]
     ConfigurationOwner,
     /// There is a configuration, and it cannot be told what it says.
     #[error("{path}: {cause}; nothing can be created below it")]
     UnreadableConfiguration {
+        /// The configuration's path.
         path: String,
+        /// Why it cannot be read, or does not hold.
         #[source]
         cause: Box<Refusal>,
     },
@@ -148,6 +185,7 @@ impl PartialEq for NotJson {
     }
 }
 
+/// What an operation returns.
 pub type Result<T, E = Refusal> = std::result::Result<T, E>;
 
 impl Refusal {

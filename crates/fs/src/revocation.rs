@@ -42,7 +42,7 @@ const CLOSED_AT_ONCE: usize = 1000;
 const FEW: usize = 16;
 
 #[derive(Default)]
-pub struct Revocations {
+pub(crate) struct Revocations {
     /// The KMS's version that all handles were evaluated by last.
     judged: AtomicU64,
     /// How often an object may have come under other keys.
@@ -286,6 +286,7 @@ impl Fs {
         }
     }
 
+    /// Ends `drain_forever`, and gives up what is queued.
     pub fn stop_draining(&self) {
         let mut queue = self.revocations.queue.lock();
         queue.closed = true;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const HINTS: usize = 256 << 10;
 
 #[derive(Default)]
-pub struct Searches {
+pub(crate) struct Searches {
     /// Shared by whoever takes a name away or gives an inode another one. Taken alone to say what is where: the kernel
     /// keeps a directory's names as they are only while it asks by name. Whoever takes `tree` alone has it before.
     changing: RwLock<ranks::NamesChanging, ()>,
@@ -30,14 +30,14 @@ pub struct Searches {
 }
 
 impl Searches {
-    pub fn names_change(&self) -> RwLockReadGuard<'_, ranks::NamesChanging, ()> {
+    pub(crate) fn names_change(&self) -> RwLockReadGuard<'_, ranks::NamesChanging, ()> {
         self.changing.read()
     }
 
     /// From before two inodes' names change below until `Inodes` has that, or for as long as one of them is used by a
     /// name: no name changes hands in between. Whoever takes `changing` has it before, whoever takes `tree` or settles
     /// an inode (`Store::settling`) does so afterwards.
-    pub fn hold(&self, one: Ino, other: Ino) -> Held<'_> {
+    pub(crate) fn hold(&self, one: Ino, other: Ino) -> Held<'_> {
         let turn = Turn::take();
         let mut held = self.held.lock();
         while held.contains(&one) || held.contains(&other) {
@@ -49,7 +49,7 @@ impl Searches {
 }
 
 /// Two inodes, or one, that nobody else holds.
-pub struct Held<'a> {
+pub(crate) struct Held<'a> {
     searches: &'a Searches,
     inodes: [Ino; 2],
     _turn: Turn<ranks::InodeHeld>,

@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Inodes of which a write-back has failed, and nothing has changed since.
 #[derive(Default)]
-pub struct Unwritten {
+pub(crate) struct Unwritten {
     any: AtomicBool,
     inodes: Mutex<ranks::Unwritten, HashMap<Ino, Failure>>,
 }

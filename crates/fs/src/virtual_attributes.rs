@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// The attributes that are not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Virtual {
+pub(crate) enum Virtual {
     /// One of S3's request headers.
     Header(&'static str),
     Etag,
@@ -35,7 +35,7 @@ pub enum Virtual {
 }
 
 impl Virtual {
-    pub fn parse(name: &OsStr) -> Option<Self> {
+    pub(crate) fn parse(name: &OsStr) -> Option<Self> {
         let name = name.to_str()?.strip_prefix("user.")?;
         let headers = [ALGORITHM, KEY_ID, CONTEXT, BUCKET_KEY_ENABLED];
         match name {

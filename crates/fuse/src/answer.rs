@@ -50,7 +50,7 @@ pub enum Cache {
 
 /// A name in a directory.
 #[derive(Debug, Clone, Copy)]
-pub struct Listed<'a> {
+pub(crate) struct Listed<'a> {
     pub name: &'a OsStr,
     pub ino: Ino,
     /// `S_IFMT` part of the mode; 0 if the backing file system does not tell.
@@ -63,7 +63,7 @@ pub struct Listed<'a> {
 }
 
 /// Where a reply has room for what is too long to be made first and copied then.
-pub trait Room {
+pub(crate) trait Room {
     /// Has `len` bytes of room filled from their beginning; `fill` returns how many it filled. Only a read needs it.
     fn fill(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<usize>;
 
@@ -73,7 +73,7 @@ pub trait Room {
 }
 
 /// Where the answer to one request goes. It may be sent from any thread, by whichever filled its room.
-pub trait Reply: Room + Send + 'static {
+pub(crate) trait Reply: Room + Send + 'static {
     /// Sends the answer or an errno.
     fn send(self, answer: std::result::Result<Answer, i32>);
 }

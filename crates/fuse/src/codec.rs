@@ -11,21 +11,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// Largest request that the kernel sends here, in bytes.
-pub const MAX_REQUEST: u32 = 1 << 20;
+pub(crate) const MAX_REQUEST: u32 = 1 << 20;
 
 /// The longest copy at a time: the answer has 32 bits, and the caller comes again for the rest.
-pub const MAX_COPY: u64 = 1 << 30;
+pub(crate) const MAX_COPY: u64 = 1 << 30;
 
 /// The store belongs to one process, so what the kernel knows stays right until the kernel itself changes it.
-pub const FOR_EVER: Duration = Duration::from_secs(1 << 30);
-pub const AT_ONCE: Duration = Duration::ZERO;
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+pub(crate) const AT_ONCE: Duration = Duration::ZERO;
 
 /// Bits of WRITE's `write_flags`, from linux/fuse.h.
 const WRITE_CACHE: u32 = 1 << 0;
 const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 
 /// Programs' own dots the kernel follows by itself: these are of file handles, and ask by number.
-pub fn lookup(name: &OsStr) -> Op<'_> {
+pub(crate) fn lookup(name: &OsStr) -> Op<'_> {
     match name.as_bytes() {
         b"." => Op::Find,
         b".." => Op::FindAbove,
@@ -34,17 +34,17 @@ pub fn lookup(name: &OsStr) -> Op<'_> {
 }
 
 /// An extended attribute of the root or of another inode.
-pub fn get_xattr(is_root: bool, name: &OsStr, size: u32) -> Op<'_> {
+pub(crate) fn get_xattr(is_root: bool, name: &OsStr, size: u32) -> Op<'_> {
     if is_root && name == STATUS { Op::Status { size } } else { Op::GetXattr { name: Cow::Borrowed(name), size } }
 }
 
 /// `flags` of open(2).
-pub fn open(flags: i32) -> Op<'static> {
+pub(crate) fn open(flags: i32) -> Op<'static> {
     Op::Open { truncate: flags & libc::O_TRUNC != 0, write: flags & libc::O_ACCMODE != libc::O_RDONLY }
 }
 
 /// `flags` of renameat2(2); the errno if no such renaming is known.
-pub fn rename(flags: u32) -> Result<Rename, i32> {
+pub(crate) fn rename(flags: u32) -> Result<Rename, i32> {
     match flags {
         0 => Ok(Rename::Replace),
         libc::RENAME_NOREPLACE => Ok(Rename::NoReplace),
@@ -55,7 +55,7 @@ pub fn rename(flags: u32) -> Result<Rename, i32> {
 }
 
 /// `offset` and `whence` of lseek(2), of which the kernel does all but the search for data and holes.
-pub fn lseek(handle: HandleId, offset: i64, whence: i32) -> Result<Op<'static>, i32> {
+pub(crate) fn lseek(handle: HandleId, offset: i64, whence: i32) -> Result<Op<'static>, i32> {
     let to = match whence {
         libc::SEEK_DATA => SeekTo::Data,
         libc::SEEK_HOLE => SeekTo::Hole,
@@ -66,7 +66,7 @@ pub fn lseek(handle: HandleId, offset: i64, whence: i32) -> Result<Op<'static>, 
 }
 
 /// `flags` of setxattr(2).
-pub fn xattr_flags(flags: i32) -> XattrFlags {
+pub(crate) fn xattr_flags(flags: i32) -> XattrFlags {
     match flags {
         libc::XATTR_CREATE => XattrFlags::Create,
         libc::XATTR_REPLACE => XattrFlags::Replace,
@@ -75,7 +75,7 @@ pub fn xattr_flags(flags: i32) -> XattrFlags {
 }
 
 /// `write_flags` of a WRITE.
-pub fn written_by(flags: u32) -> WrittenBy {
+pub(crate) fn written_by(flags: u32) -> WrittenBy {
     match flags {
         flags if flags & WRITE_CACHE != 0 => WrittenBy::Cache,
         flags if flags & WRITE_KILL_SUIDGID != 0 => WrittenBy::Ordinary,
@@ -88,7 +88,7 @@ const AFTER_DOT: u64 = i64::MAX as u64 - 15;
 const AFTER_DOT_DOT: u64 = AFTER_DOT + 1;
 
 /// Which of "." and ".." a listing from this cursor on begins with: the name, and the cursor after it.
-pub fn dots(cursor: u64) -> &'static [(&'static str, u64)] {
+pub(crate) fn dots(cursor: u64) -> &'static [(&'static str, u64)] {
     const DOTS: [(&str, u64); 2] = [(".", AFTER_DOT), ("..", AFTER_DOT_DOT)];
     match cursor {
         0 => &DOTS,
@@ -98,7 +98,7 @@ pub fn dots(cursor: u64) -> &'static [(&'static str, u64)] {
 }
 
 /// Where the store goes on with a listing from this cursor on.
-pub fn after_dots(cursor: u64) -> u64 {
+pub(crate) fn after_dots(cursor: u64) -> u64 {
     if cursor == AFTER_DOT || cursor == AFTER_DOT_DOT { 0 } else { cursor }
 }
 

@@ -103,7 +103,7 @@ fn of_kms(code: Code) -> i32 {
 
 /// The line for the log, where the errno alone does not say what was wrong; `call` is the request's name. A reason that
 /// names its file stands for itself.
-pub fn log_line(call: &str, refusal: &Refusal) -> Option<(Level, String)> {
+pub(crate) fn log_line(call: &str, refusal: &Refusal) -> Option<(Level, String)> {
     match refusal {
         Refusal::NameTooLong
         | Refusal::NotFound

@@ -1,8 +1,26 @@
-//! The FUSE side of kmsfs: requests of the kernel become operations, operations are done over `fs`, answers go back.
+//! The FUSE side of kmsfs: requests of the kernel become operations, operations are done over [`kmsfs_fs::Fs`], and
+//! answers go back.
 //!
-//! `transport` decodes and encodes, and is the only place that imports fuser beside `mount`; `op` and `answer` are what
-//! passes between it and `runner`, which decides on which thread an operation is done; `perform` does one.
+//! - [`mount()`] mounts a file system, and [`Mounted::run`] serves it until it is unmounted. [`Place`] is that mount,
+//!   told from all others that are or will be at the same place.
+//! - [`mounts`] and [`mounted_at`] say what is mounted where.
+//! - [`errno()`] is what a program sees of a refusal, [`Statistics`] what a mount has done, [`STATUS`] how it is asked.
+//!
+//! Inside, `transport` decodes and encodes, and is the only place that imports fuser beside `mount`; `op` and `answer`
+//! are what passes between it and `runner`, which decides on which thread an operation is done; `perform` does one.
+//!
+//! ```
+//! use kmsfs_fs::Refusal;
+//! use std::path::Path;
+//!
+//! assert_eq!(kmsfs_fuse::errno(&Refusal::Revoked), libc::EACCES);
+//! let proc = kmsfs_fuse::mounted_at(Path::new("/proc"))?.expect("which is where mounts are listed");
+//! assert_ne!(proc.kind, kmsfs_fuse::TYPE);
+//! assert!(kmsfs_fuse::Place::at(Path::new("/proc")).is_err());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 mod answer;
 mod codec;

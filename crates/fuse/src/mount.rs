@@ -23,20 +23,29 @@ use std::thread;
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // Each is a word of mount(8).
 pub struct MountOptions {
+    /// The directory that it is mounted on.
     pub mountpoint: PathBuf,
     /// Shown as the source in /proc/mounts: the store's path.
     pub source: String,
+    /// Nothing is changed.
     pub read_only: bool,
+    /// Users other than the one who mounts see it.
     pub allow_other: bool,
     /// Kernel's writeback cache; on by default.
     pub writeback_cache: bool,
     /// Event loops; 2 by default.
     pub threads: usize,
+    /// Programs of it may run as their owner or group.
     pub suid: bool,
+    /// Device files of it are devices.
     pub dev: bool,
+    /// Programs of it may be run.
     pub exec: bool,
+    /// Reading leaves access times alone.
     pub noatime: bool,
+    /// Each write is durable when it returns.
     pub sync: bool,
+    /// Each change of a directory is durable when it returns.
     pub dirsync: bool,
 }
 
@@ -138,6 +147,7 @@ impl Mounted {
         self.session.run()
     }
 
+    /// What it counts while it serves.
     pub fn statistics(&self) -> Arc<Statistics> {
         self.statistics.clone()
     }

@@ -13,8 +13,11 @@ pub struct Mount {
     pub id: u64,
     /// Major and minor number of `st_dev` of everything in it.
     pub device: (u32, u32),
+    /// Where it is mounted, absolute.
     pub target: PathBuf,
+    /// The file system's type.
     pub kind: String,
+    /// What is mounted; of a kmsfs its store.
     pub source: PathBuf,
     /// Options of the superblock, as the kernel prints them.
     pub super_options: String,

@@ -1,35 +1,35 @@
 //! Nodes: what the kernel calls inodes.
 
-pub mod by_number;
+pub(crate) mod by_number;
 
 use kmsfs_fs::{Fs, Ino};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The number by which the kernel knows an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Node(pub u64);
+pub(crate) struct Node(pub u64);
 
 /// The number that FUSE has for the root.
 const ROOT: u64 = 1;
 
 /// Inode numbers as the kernel sees them: the backing ones, with the root's exchanged for FUSE's.
 #[derive(Debug, Clone, Copy)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     root: Ino,
 }
 
 impl Numbers {
-    pub fn of(fs: &Fs) -> Self {
+    pub(crate) fn of(fs: &Fs) -> Self {
         Self { root: fs.root() }
     }
 
     /// The kernel's number of a backing inode.
-    pub fn node(self, ino: Ino) -> Node {
+    pub(crate) fn node(self, ino: Ino) -> Node {
         Node(self.exchanged(ino.0))
     }
 
     /// The backing number of one of the kernel's.
-    pub fn ino(self, node: Node) -> Ino {
+    pub(crate) fn ino(self, node: Node) -> Ino {
         Ino(self.exchanged(node.0))
     }
 
@@ -44,7 +44,7 @@ impl Numbers {
 
 /// A number that is no inode's, another one each time: the kernel makes an inode of whatever is listed, and a name
 /// without a number would not be listed.
-pub fn nobody() -> Ino {
+pub(crate) fn nobody() -> Ino {
     static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
     Ino(NEXT.fetch_sub(1, Ordering::Relaxed))
 }

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 
 /// One request. All inode numbers are the backing ones.
 #[derive(Debug, Clone)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The inode that it is about; of an operation on a name, the directory that has or will have the name.
     pub ino: Ino,
     pub caller: Caller,
@@ -173,7 +173,7 @@ pub enum WrittenBy {
 impl Request<'_> {
     /// What a thread has to be free to wait for that begins this. With `Nothing` an event loop begins it, and ends it
     /// unless it turns out on the way that it has to wait: then another thread does it from the beginning.
-    pub fn waits(&self, fs: &Fs) -> Waits {
+    pub(crate) fn waits(&self, fs: &Fs) -> Waits {
         match &self.op {
             // Each is a sync, or goes through much.
             Op::Fsync { .. } | Op::FsyncDir | Op::CopyFileRange { .. } | Op::Find | Op::FindAbove => Waits::Disk,
@@ -224,12 +224,12 @@ impl Request<'_> {
 
     /// Whether the kernel has to write first what it holds of the inode: that counts as data, and it does not write it
     /// before it asks.
-    pub fn is_after_write_back(&self, fs: &Fs) -> bool {
+    pub(crate) fn is_after_write_back(&self, fs: &Fs) -> bool {
         matches!(self.op, Op::LSeek { .. }) && fs.has_writers(self.ino)
     }
 
     /// The same, with copies of what it borrowed.
-    pub fn into_owned(self) -> Request<'static> {
+    pub(crate) fn into_owned(self) -> Request<'static> {
         Request { ino: self.ino, caller: self.caller, op: self.op.into_owned() }
     }
 }

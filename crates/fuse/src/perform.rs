@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What operations are done over, on any thread.
-pub struct Mount {
+pub(crate) struct Mount {
     pub fs: Arc<Fs>,
     pub statistics: Arc<Statistics>,
     /// Whether users other than who mounted see it.
@@ -22,7 +22,7 @@ pub struct Mount {
 
 impl Mount {
     /// Does it, and waits for whatever it needs; `room` is where a read or a listing goes.
-    pub fn perform(&self, request: &Request<'_>, room: &mut dyn Room) -> Result<Answer> {
+    pub(crate) fn perform(&self, request: &Request<'_>, room: &mut dyn Room) -> Result<Answer> {
         let Request { ino, ref caller, ref op } = *request;
         let creation = |mode, umask| Creation { mode, umask, caller: *caller };
         let fs = &*self.fs;

@@ -19,6 +19,7 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// Where something is mounted, and that it is ours: somebody else may mount there once it is gone.
 #[derive(Clone)]
 pub struct Place {
+    /// The directory that it is mounted on.
     pub mountpoint: PathBuf,
     id: u64,
     /// Another one, which is never used again, where the kernel has it (Linux 6.8).

@@ -11,11 +11,11 @@ use kmsfs_kms::{Waits, WouldWait, waits};
 use std::sync::{Arc, OnceLock};
 
 /// Has the kernel write what it holds of an inode, and waits for that: for event loops and workers to take it.
-pub type WriteBack = Box<dyn Fn(Ino) + Send + Sync>;
+pub(crate) type WriteBack = Box<dyn Fn(Ino) + Send + Sync>;
 
 /// Runs the requests of one mount, for whatever transport carries them.
 #[derive(Clone)]
-pub struct Runner(Arc<Shared>);
+pub(crate) struct Runner(Arc<Shared>);
 
 struct Shared {
     mount: Mount,
@@ -26,21 +26,21 @@ struct Shared {
 }
 
 impl Runner {
-    pub fn new(mount: Mount, crew: Arc<Crew>) -> Self {
+    pub(crate) fn new(mount: Mount, crew: Arc<Crew>) -> Self {
         Self(Arc::new(Shared { mount, crew, by_number: ByNumber::default(), write_back: OnceLock::new() }))
     }
 
-    pub fn mount(&self) -> &Mount {
+    pub(crate) fn mount(&self) -> &Mount {
         &self.0.mount
     }
 
-    pub fn write_back_by(&self, write_back: WriteBack) {
+    pub(crate) fn write_back_by(&self, write_back: WriteBack) {
         let _ = self.0.write_back.set(write_back);
     }
 
     /// Has a request answered: at once, unless it would have to wait, since whoever calls takes other requests
     /// meanwhile.
-    pub fn run<R: Reply>(&self, request: Request<'_>, reply: R) {
+    pub(crate) fn run<R: Reply>(&self, request: Request<'_>, reply: R) {
         let fs = &self.mount().fs;
         if matches!(request.op, Op::Find | Op::FindAbove) {
             self.find(request.into_owned(), reply);

@@ -83,6 +83,7 @@ struct Counter {
     errors: AtomicU64,
 }
 
+/// Counters of one mount; any thread counts.
 pub struct Statistics {
     since: Instant,
     counters: [Counter; CALLS.len()],

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub const STATUS: &str = "user.x-kmsfs-status";
 
 /// For root and whoever mounted; `EPERM` for anybody else.
-pub fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>> {
+pub(crate) fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u8>> {
     if uid != 0 && uid != rustix::process::getuid().as_raw() {
         return Err(Refusal::NotAdministrator);
     }

@@ -4,12 +4,12 @@ use kmsfs_fs::{Entry, Fs, Ino, Result};
 use kmsfs_locks::{Mutex, ranks};
 
 /// What is done with the inode once it is found.
-pub type Found = Box<dyn FnOnce(Result<Entry>) + Send>;
+pub(crate) type Found = Box<dyn FnOnce(Result<Entry>) + Send>;
 
 /// Who waits for which inode. One thread at a time looks for all that wait: a walk of the tree finds many as fast as
 /// one.
 #[derive(Default)]
-pub struct ByNumber(Mutex<ranks::AskedByNumber, Waiting>);
+pub(crate) struct ByNumber(Mutex<ranks::AskedByNumber, Waiting>);
 
 #[derive(Default)]
 struct Waiting {
@@ -19,14 +19,14 @@ struct Waiting {
 
 impl ByNumber {
     /// Puts one more there. True if nobody searches yet: the caller has to see to it that `search` is called.
-    pub fn wait(&self, ino: Ino, found: Found) -> bool {
+    pub(crate) fn wait(&self, ino: Ino, found: Found) -> bool {
         let mut waiting = self.0.lock();
         waiting.all.push((ino, found));
         !std::mem::replace(&mut waiting.is_searched, true)
     }
 
     /// Searches until nobody waits.
-    pub fn search(&self, fs: &Fs) {
+    pub(crate) fn search(&self, fs: &Fs) {
         loop {
             let all = {
                 let mut waiting = self.0.lock();

@@ -24,7 +24,7 @@ use std::time::SystemTime;
 use values::requested;
 
 /// A mount, as fuser sees it.
-pub struct Transport {
+pub(crate) struct Transport {
     runner: Runner,
     numbers: Numbers,
     writeback_cache: bool,
@@ -32,7 +32,7 @@ pub struct Transport {
 
 impl Transport {
     /// `writeback_cache`: whether the kernel is asked for it.
-    pub fn new(runner: Runner, writeback_cache: bool) -> Self {
+    pub(crate) fn new(runner: Runner, writeback_cache: bool) -> Self {
         let numbers = Numbers::of(&runner.mount().fs);
         Self { runner, numbers, writeback_cache }
     }

@@ -13,13 +13,13 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 /// A reply of fuser's, and by which numbers the kernel knows inodes.
-pub struct To<R> {
+pub(super) struct To<R> {
     pub reply: R,
     pub numbers: Numbers,
 }
 
 /// The reply to a request that has none.
-pub struct Nobody;
+pub(super) struct Nobody;
 
 thread_local! {
     /// What a read of this thread fills, and sends next.
@@ -48,7 +48,7 @@ macro_rules! by_its_error {
 }
 
 /// A kind of reply: what of answers it can carry.
-pub trait Carry: Sized + Send + 'static {
+pub(super) trait Carry: Sized + Send + 'static {
     /// Sends an answer.
     fn carry(self, answer: Answer, numbers: Numbers);
 

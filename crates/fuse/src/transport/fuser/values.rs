@@ -6,7 +6,7 @@ use kmsfs_fs::{Ino, Time};
 use kmsfs_store::Attr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub fn attributes(attr: &Attr, numbers: Numbers) -> FileAttr {
+pub(super) fn attributes(attr: &Attr, numbers: Numbers) -> FileAttr {
     FileAttr {
         ino: INodeNo(numbers.node(Ino(attr.ino)).0),
         size: attr.size,
@@ -25,7 +25,7 @@ pub fn attributes(attr: &Attr, numbers: Numbers) -> FileAttr {
 }
 
 /// Attributes of number 0, which tells the kernel that there is nothing.
-pub fn nothing() -> FileAttr {
+pub(super) fn nothing() -> FileAttr {
     FileAttr {
         ino: INodeNo(0),
         size: 0,
@@ -46,7 +46,7 @@ pub fn nothing() -> FileAttr {
 }
 
 /// `mode`: its `S_IFMT` part counts.
-pub fn kind(mode: u32) -> FileType {
+pub(super) fn kind(mode: u32) -> FileType {
     match mode & libc::S_IFMT {
         libc::S_IFDIR => FileType::Directory,
         libc::S_IFLNK => FileType::Symlink,
@@ -65,7 +65,7 @@ fn time(nanoseconds: i64) -> SystemTime {
 
 /// A time as fuser hands it over. Before 1970 it is wrong: the kernel's nanoseconds count
 /// upwards from its seconds, and fuser counts them downwards.
-pub fn requested(time: SystemTime) -> Time {
+pub(super) fn requested(time: SystemTime) -> Time {
     Time(match time.duration_since(UNIX_EPOCH) {
         Ok(_) => nanoseconds(time),
         Err(before) => {
