@@ -1,6 +1,6 @@
-//! Answers that are begun before it is known what they tell, as S3 begins them: where an operation takes long, its status
-//! is sent, the beginning of its document, and white space while it goes on, so that neither the client nor who stands
-//! between takes the connection for a dead one. What came of it follows in the document; a refusal too.
+//! Answers that are begun before it is known what they tell, as S3 begins them: where an operation takes long, its
+//! status is sent, the beginning of its document, and white space while it goes on, so that neither the client nor who
+//! stands between takes the connection for a dead one. What came of it follows in the document; a refusal too.
 
 use crate::answers;
 use crate::body::Outgoing;

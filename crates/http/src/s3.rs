@@ -80,8 +80,8 @@ pub(crate) async fn answer(
     Ok(answers::to_http(response, content, &head.method))
 }
 
-/// An operation with a body. Whatever goes wrong on the way, and if the client goes, nothing is left of it. A refusal is
-/// answered after that.
+/// An operation with a body. Whatever goes wrong on the way, and if the client goes, nothing is left of it. A refusal
+/// is answered after that.
 async fn put(
     worker: &Arc<Worker>,
     operation: Operation,
@@ -106,8 +106,8 @@ async fn put(
     }
 }
 
-/// Puts the body where it belongs. The upload goes along, so that it is abandoned after the last write, wherever that is
-/// when the client goes.
+/// Puts the body where it belongs. The upload goes along, so that it is abandoned after the last write, wherever that
+/// is when the client goes.
 async fn receive(
     mut begun: Begun,
     mut upload: Upload,

@@ -1,7 +1,8 @@
 //! Programs that people use with S3 and KMS, unchanged, on a real server: what each of them stores is compared with the
 //! files of the mount, byte by byte. Each goes a long walk without TLS, and a short one with it.
 //!
-//! Those that no package of the system has are where `KMSFS_TEST_CLIENTS` says, as pip(1) puts them: `scripts/test` does.
+//! Those that no package of the system has are where `KMSFS_TEST_CLIENTS` says, as pip(1) puts them, which
+//! `scripts/test` does.
 
 use super::{Server, access_key};
 use crate::harness::Store;

@@ -57,8 +57,8 @@ impl Worker {
             }
             Err(error) => return Err(error),
         };
-        // The process may have ended when the object was in its place, with some of the upload left. What else is there may
-        // be another object, which need not be readable.
+        // The process may have ended when the object was in its place, with some of the upload left. What else is there
+        // may be another object, which need not be readable.
         if let Ok(Some(written)) = completed_before(&bucket, of) {
             running.remove(&bucket, true)?;
             return Ok((Answer::Written(written), None));
