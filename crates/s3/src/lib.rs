@@ -2,8 +2,9 @@
 //!
 //! A request is one of the [`Operation`]s, whose fields are checked when they are made; whoever does it has an
 //! [`Answer`] to it, or an [`Error`] with S3's code, message and elements. Nothing here reads a clock, a file or a
-//! socket; of the bytes of objects only checksums are computed here ([`Summing`]). All types go through serde in a form that is not
-//! self-describing (bincode), since the process that reads HTTP is another one than the process that opens files.
+//! socket; of the bytes of objects only checksums are computed here ([`Summing`]). All types go through serde in a form
+//! that is not self-describing (bincode), since the process that reads HTTP is another one than the process that opens
+//! files.
 //!
 //! Rules and messages are those of the Amazon S3 API Reference, and where that says nothing those of recorded answers
 //! of S3. docs/S3_OPERATIONS.md has a row for each operation.
