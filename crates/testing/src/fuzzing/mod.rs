@@ -2,8 +2,10 @@
 //!
 //! `fuzz/` runs them under cargo-fuzz, and the tests run them over the corpus that is kept there.
 
+mod frames;
 mod kms_calls;
 mod operations;
+mod oracle;
 mod parsers;
 mod s3;
 mod signatures;
@@ -41,6 +43,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("aws_chunked", signatures::aws_chunked),
     ("s3_request", s3::s3_request),
     ("s3_document", s3::s3_document),
+    ("sigv4_oracle", oracle::sigv4_oracle),
+    ("gateway_frame", frames::gateway_frame),
+    ("authority_frame", frames::authority_frame),
 ];
 
 /// Runs one target.

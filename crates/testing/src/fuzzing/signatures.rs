@@ -8,8 +8,8 @@ use kmsfs_sigv4::{
 use sha2::{Digest, Sha256};
 use time::macros::datetime;
 
-const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+pub(super) const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+pub(super) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const DATE: &str = "20130524T000000Z";
 const SCOPE: &str = "20130524/us-east-1/s3/aws4_request";
 
@@ -74,7 +74,7 @@ fn split(text: &[u8], at: u8) -> (&[u8], &[u8]) {
     place.map_or((text, &[]), |place| (&text[..place], &text[place + 1..]))
 }
 
-fn by(secret: &str, request: &Request<'_>, service: Service<'_>) -> Result<Verified, Error> {
+pub(super) fn by(secret: &str, request: &Request<'_>, service: Service<'_>) -> Result<Verified, Error> {
     let endpoint = Endpoint { region: "us-east-1", service, now: datetime!(2013-05-24 00:00:00 UTC) };
     verify(request, &endpoint, |credential| {
         let secret = SecretAccessKey::new(secret);
