@@ -21,6 +21,7 @@ tar /usr/bin/tar tar
 tar /usr/bin/setfattr attr
 tar /usr/bin/setfacl acl
 limits /usr/bin/python3 python3
+http /usr/bin/python3 python3
 backing /usr/bin/python3 python3
 backing /sbin/mkfs.ext4 e2fsprogs
 '
