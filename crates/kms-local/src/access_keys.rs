@@ -18,7 +18,9 @@ const MOST_OF_A_USER: usize = 2;
 /// Whoever has signed a request, if the signature is right.
 #[derive(Debug)]
 pub struct Signer {
+    /// The access key.
     pub access_key: AccessKeyId,
+    /// Whose it is.
     pub user: User,
     /// For the scope of the credential; the secret itself stays here.
     pub key: SigningKey,

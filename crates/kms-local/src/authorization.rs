@@ -19,6 +19,7 @@ use time::format_description::well_known::Rfc3339;
 pub struct Ask<'a> {
     /// AWS's name of the operation, without `kms:`.
     pub action: &'a str,
+    /// Who asks.
     pub caller: &'a Principal,
     /// Through a mount or another command on the store's objects: S3 asks on the caller's behalf.
     pub through_s3: bool,
@@ -38,6 +39,7 @@ impl<'a> Ask<'a> {
         Self { action, caller, through_s3: false, context: None, alias: None, now, more: &[] }
     }
 
+    /// A call through a mount.
     pub fn through_s3(action: &'a str, context: &'a EncryptionContext, caller: &'a Principal, now: i64) -> Self {
         Self { through_s3: true, context: Some(context), ..Self::direct(action, caller, now) }
     }
@@ -52,13 +54,13 @@ impl<'a> Ask<'a> {
 
 /// Policies and grants of one generation of the keyring, each read when it is first needed.
 #[derive(Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     of_keys: RwLock<ranks::KeyRules, HashMap<[u8; 16], Arc<KeyRules>>>,
     /// Of keys of other KMSs.
     elsewhere: OnceLock<Result<Policy, Error>>,
 }
 
-pub struct KeyRules {
+pub(crate) struct KeyRules {
     policy: Result<Policy, Error>,
     grants: Result<Vec<Grant>, Error>,
 }

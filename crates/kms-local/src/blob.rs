@@ -10,18 +10,18 @@ const KEY: u8 = 1;
 const BYTES: u8 = 2;
 /// Version, key id, material id.
 const HEADER: usize = 33;
-pub const LEN: usize = HEADER + envelope::LEN;
+pub(crate) const LEN: usize = HEADER + envelope::LEN;
 /// What sealing adds to bytes.
 const OVERHEAD: usize = 32;
 
 /// Which key and which of its materials a blob names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     pub key: [u8; 16],
     pub material: [u8; 16],
 }
 
-pub fn wrap(names: Names, material: &SecretKey, plaintext: &SecretKey, context: &EncryptionContext) -> Vec<u8> {
+pub(crate) fn wrap(names: Names, material: &SecretKey, plaintext: &SecretKey, context: &EncryptionContext) -> Vec<u8> {
     let mut blob = header(KEY, names);
     let bound_to = bound_to(&blob, context);
     blob.extend_from_slice(&envelope::wrap(material, plaintext, &bound_to));
@@ -29,7 +29,7 @@ pub fn wrap(names: Names, material: &SecretKey, plaintext: &SecretKey, context: 
 }
 
 /// Bytes of any length.
-pub fn seal(names: Names, material: &SecretKey, plaintext: &[u8], context: &EncryptionContext) -> Vec<u8> {
+pub(crate) fn seal(names: Names, material: &SecretKey, plaintext: &[u8], context: &EncryptionContext) -> Vec<u8> {
     let mut blob = header(BYTES, names);
     let bound_to = bound_to(&blob, context);
     blob.extend_from_slice(&sealed::seal(material, plaintext, &bound_to));
@@ -44,7 +44,7 @@ fn header(version: u8, names: Names) -> Vec<u8> {
 }
 
 /// `None` for anything that is not a blob.
-pub fn names(blob: &[u8]) -> Option<Names> {
+pub(crate) fn names(blob: &[u8]) -> Option<Names> {
     match *blob.first()? {
         KEY if blob.len() == LEN => {}
         BYTES if blob.len() > HEADER + OVERHEAD => {}
@@ -54,7 +54,7 @@ pub fn names(blob: &[u8]) -> Option<Names> {
 }
 
 /// A key, whichever way it was wrapped.
-pub fn unwrap(blob: &[u8], material: &SecretKey, context: &EncryptionContext) -> Option<SecretKey> {
+pub(crate) fn unwrap(blob: &[u8], material: &SecretKey, context: &EncryptionContext) -> Option<SecretKey> {
     let (header, wrapped) = blob.split_at_checked(HEADER)?;
     match header[0] {
         KEY => envelope::unwrap(material, wrapped, &bound_to(header, context)).ok(),
@@ -63,7 +63,7 @@ pub fn unwrap(blob: &[u8], material: &SecretKey, context: &EncryptionContext) ->
 }
 
 /// The bytes that a blob of either kind holds.
-pub fn open(blob: &[u8], material: &SecretKey, context: &EncryptionContext) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn open(blob: &[u8], material: &SecretKey, context: &EncryptionContext) -> Option<Zeroizing<Vec<u8>>> {
     let (header, sealed) = blob.split_at_checked(HEADER)?;
     match header[0] {
         KEY => Some(unwrap(blob, material, context)?.into_plaintext()),

@@ -77,6 +77,7 @@ impl LocalKms {
         })
     }
 
+    /// Takes a grant of the key away.
     pub fn revoke_grant(&self, key_id: &str, grant_id: &str, caller: &Principal) -> Result<(), Error> {
         check_id(grant_id)?;
         let who = self.directory.principals(caller);

@@ -4,14 +4,14 @@ use kmsfs_kms::api::Grant;
 use kmsfs_kms::{Code, Error};
 
 /// As the attribute `grants` of a key holds them: JSON.
-pub fn encode(grants: &[Grant]) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(grants: &[Grant]) -> Result<Vec<u8>, Error> {
     if grants.is_empty() {
         return Ok(Vec::new());
     }
     serde_json::to_vec(grants).map_err(|error| Error::new(Code::KmsInternal, format!("grants: {error}")))
 }
 
-pub fn decode(bytes: &[u8]) -> Result<Vec<Grant>, Error> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Grant>, Error> {
     let fail =
         |error| Error::new(Code::KmsInternal, format!("the key's grants in the keyring cannot be read: {error}"));
     serde_json::from_slice(bytes).map_err(fail)

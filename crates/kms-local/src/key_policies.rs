@@ -32,6 +32,7 @@ impl LocalKms {
         })
     }
 
+    /// The document that was put, or what keys have for which nobody put one.
     pub fn get_key_policy(&self, key_id: &str, name: Option<&str>, caller: &Principal) -> Result<String, Error> {
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;

@@ -33,6 +33,8 @@ pub(super) const SERVICE: [u8; 16] = *b"kmsfs service\0\0\0";
 /// Under this id materials of access keys are asked for; no blob has it.
 pub(super) const ACCESS_KEYS: [u8; 16] = *b"kmsfs access-key";
 
+/// A KMS over a keyring in a directory, for mounts, for direct calls and for access keys. It is the service's own key
+/// too.
 pub struct LocalKms {
     keyring: Keyring,
     clock: Clock,
@@ -60,6 +62,7 @@ impl LocalKms {
         Self::over(Keyring::create(dir, parameters, unlock, unlock.cost())?, Machine::default())
     }
 
+    /// Opens a keyring that is there, on this machine.
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Arc<Self>, OpenError> {
         Self::open_on(dir, unlock, Machine::default())
     }
@@ -96,6 +99,7 @@ impl LocalKms {
         self.state.read().contents.check_store(store_id)
     }
 
+    /// Calls of mounts that were answered so far.
     pub fn calls(&self) -> KmsCalls {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         KmsCalls {

@@ -5,7 +5,7 @@ use kmsfs_kms::{Code, Error};
 use uuid::Uuid;
 
 /// The alias of the AWS managed key for S3.
-pub const AWS_S3: &str = "alias/aws/s3";
+pub(crate) const AWS_S3: &str = "alias/aws/s3";
 
 impl Contents {
     pub fn key_arn(&self, id: &[u8; 16]) -> String {
@@ -68,7 +68,7 @@ impl Contents {
 }
 
 /// `alias/` and [a-zA-Z0-9/_-]+, not `alias/aws/...`, at most 256 characters.
-pub fn check_alias_name(name: &str) -> Result<(), Error> {
+pub(crate) fn check_alias_name(name: &str) -> Result<(), Error> {
     let constraint = |what: &str| {
         Error::new(
             Code::Validation,

@@ -19,7 +19,7 @@ pub struct Principals {
 
 /// The users and groups of this machine as principals of an account. What was looked up is kept for a second, so that
 /// an open costs no look-up.
-pub struct Directory {
+pub(crate) struct Directory {
     account: String,
     owner: u32,
     users: Arc<CachedUsers>,
@@ -31,18 +31,18 @@ type Who = (u32, u32, Option<Caller>);
 
 impl Directory {
     /// `owner`: the user whose keyring it is, who is the account's root as the machine's root is.
-    pub fn new(account: &str, owner: u32, users: Arc<dyn UserDatabase>) -> Self {
+    pub(crate) fn new(account: &str, owner: u32, users: Arc<dyn UserDatabase>) -> Self {
         let users = Arc::new(CachedUsers::new(users));
         Self { account: account.into(), owner, users, known: Kept::default() }
     }
 
-    pub fn principals(&self, who: &Principal) -> Arc<Principals> {
+    pub(crate) fn principals(&self, who: &Principal) -> Arc<Principals> {
         let key = (who.uid(), who.gid(), who.process().copied());
         self.known.get(&key, || Arc::new(self.look_up(who)))
     }
 
     /// The user of that name; `None` if there is none.
-    pub fn user_named(&self, name: &str) -> Known<Option<User>> {
+    pub(crate) fn user_named(&self, name: &str) -> Known<Option<User>> {
         self.users.user_named(name).map_err(|errno| unknown(&format!("user {name}"), errno))
     }
 

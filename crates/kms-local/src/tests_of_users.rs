@@ -16,24 +16,24 @@ use std::time::{Duration, Instant};
 type Known = BTreeMap<String, (u32, Vec<u32>)>;
 
 /// Users by name, each with its number and groups; the group 7 has the name `g7`.
-pub struct Users {
+pub(crate) struct Users {
     known: Mutex<ranks::InTests, Result<Known, Errno>>,
     asked: AtomicUsize,
 }
 
 impl Users {
-    pub fn new(users: &[(&str, u32, &[u32])]) -> Arc<Self> {
+    pub(crate) fn new(users: &[(&str, u32, &[u32])]) -> Arc<Self> {
         let this = Arc::new(Self { known: Mutex::new(Ok(BTreeMap::new())), asked: AtomicUsize::new(0) });
         this.set(users);
         this
     }
 
-    pub fn set(&self, users: &[(&str, u32, &[u32])]) {
+    pub(crate) fn set(&self, users: &[(&str, u32, &[u32])]) {
         let users = users.iter().map(|(name, uid, groups)| ((*name).to_owned(), (*uid, groups.to_vec())));
         *self.known.lock() = Ok(users.collect());
     }
 
-    pub fn fail(&self, errno: Errno) {
+    pub(crate) fn fail(&self, errno: Errno) {
         *self.known.lock() = Err(errno);
     }
 
@@ -104,7 +104,7 @@ fn decrypts(kms: &LocalKms, arn: &str, caller: &Principal) -> Result<(), Error> 
 }
 
 /// What was looked up before is forgotten.
-pub fn outlive_answers() {
+pub(crate) fn outlive_answers() {
     let until = Instant::now() + LIFETIME;
     while Instant::now() <= until {
         std::thread::sleep(Duration::from_millis(20));

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 /// An entry of passwd(5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
+    /// Of the user.
     pub name: String,
+    /// The user's number.
     pub uid: u32,
     /// The group that it has in its entry.
     pub gid: u32,
@@ -23,9 +25,13 @@ pub struct User {
 /// Users and groups by number and by name. `None` is the database's own word that there is no such entry; an error says
 /// that it cannot tell. A call may take as long as a directory service does: nobody makes one who holds a lock.
 pub trait UserDatabase: Send + Sync {
+    /// The user with that number.
     fn user(&self, uid: u32) -> Result<Option<User>, Errno>;
+    /// The user of that name.
     fn user_named(&self, name: &str) -> Result<Option<User>, Errno>;
+    /// The name of a group.
     fn group_name(&self, gid: u32) -> Result<Option<String>, Errno>;
+    /// The number of a group.
     fn group_named(&self, name: &str) -> Result<Option<u32>, Errno>;
     /// Its own group and all that list it.
     fn groups_of(&self, user: &User) -> Result<Vec<u32>, Errno>;
@@ -77,7 +83,7 @@ pub(super) struct CachedUsers {
 }
 
 impl CachedUsers {
-    pub fn new(database: Arc<dyn UserDatabase>) -> Self {
+    pub(crate) fn new(database: Arc<dyn UserDatabase>) -> Self {
         let (by_uid, by_name, group_names, groups, memberships) = Default::default();
         Self { database, by_uid, by_name, group_names, groups, memberships }
     }
@@ -118,7 +124,7 @@ impl<K, V> Default for Kept<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Kept<K, V> {
-    pub fn get<Q>(&self, key: &Q, look_up: impl FnOnce() -> V) -> V
+    pub(crate) fn get<Q>(&self, key: &Q, look_up: impl FnOnce() -> V) -> V
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,

@@ -5,8 +5,11 @@ use super::processes;
 /// The Linux process on whose behalf a key is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller {
+    /// Of the user.
     pub uid: u32,
+    /// Of the group that it runs under.
     pub gid: u32,
+    /// Of the process, or of one of its threads; 0 for the kernel itself.
     pub pid: u32,
 }
 
@@ -18,6 +21,7 @@ impl Caller {
         Self { uid: geteuid().as_raw(), gid: getegid().as_raw(), pid }
     }
 
+    /// Whether it may do what that group may, as far as can be told.
     pub fn is_in_group(&self, gid: u32) -> bool {
         gid == self.gid || self.groups().is_some_and(|groups| groups.contains(&gid))
     }

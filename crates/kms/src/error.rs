@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {message}", code.name())]
 pub struct Error {
+    /// Which error of AWS's it is.
     pub code: Code,
+    /// In AWS's words, for whoever asked.
     pub message: String,
 }
 
+/// AWS KMS's errors, by AWS's names of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // They mean what they mean there.
 pub enum Code {
     Disabled,
     KmsInvalidState,
@@ -88,6 +92,7 @@ impl Code {
 }
 
 impl Error {
+    /// An error with that message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -97,6 +102,7 @@ impl Error {
         Self::new(Code::InvalidCiphertext, "")
     }
 
+    /// What it says of those who may use a key.
     pub fn kind(&self) -> Kind {
         match self.code {
             Code::KmsInternal | Code::LimitExceeded | Code::KeyUnavailable | Code::DependencyTimeout => Kind::Outage,

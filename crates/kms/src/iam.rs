@@ -14,25 +14,33 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub enum Request {
+    /// Makes one, with a new secret.
     CreateAccessKey {
+        /// Whose it is.
         user_name: String,
     },
     /// Of all users where none is named.
     ListAccessKeys {
         #[serde(skip_serializing_if = "Option::is_none")]
+        /// Whose.
         user_name: Option<String>,
     },
+    /// Says whether it is accepted.
     UpdateAccessKey {
         /// Whose it has to be.
         #[serde(skip_serializing_if = "Option::is_none")]
         user_name: Option<String>,
+        /// Which.
         access_key_id: String,
+        /// What it is to be.
         status: Status,
     },
+    /// Forgets it.
     DeleteAccessKey {
         /// Whose it has to be.
         #[serde(skip_serializing_if = "Option::is_none")]
         user_name: Option<String>,
+        /// Which.
         access_key_id: String,
     },
 }
@@ -40,7 +48,9 @@ pub enum Request {
 /// Whether requests that are signed with an access key are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
+    /// They are.
     Active,
+    /// They are not, for now.
     Inactive,
 }
 
@@ -48,15 +58,20 @@ pub enum Status {
 pub enum Answer {
     /// It is done, and there is nothing to say.
     Done,
+    /// To CreateAccessKey.
     Created(NewAccessKey),
+    /// To ListAccessKeys.
     AccessKeys(Vec<AccessKey>),
 }
 
 /// What is told of an access key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessKey {
+    /// The Linux user whose it is.
     pub user_name: String,
+    /// What requests name it by.
     pub id: AccessKeyId,
+    /// Whether it is accepted.
     pub status: Status,
     /// Nanoseconds since 1970.
     pub created: i64,
@@ -64,6 +79,7 @@ pub struct AccessKey {
 
 /// An access key with its secret, which is told this once.
 pub struct NewAccessKey {
+    /// What is told of it later too.
     pub key: AccessKey,
     /// 40 characters.
     pub secret: Zeroizing<String>,
@@ -73,14 +89,20 @@ pub struct NewAccessKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.name())]
 pub struct Error {
+    /// Which error of AWS's it is.
     pub code: Code,
+    /// In AWS's words, for whoever asked.
     pub message: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// AWS's errors of IAM.
 pub enum Code {
+    /// The caller may not do that with that user's access keys.
     AccessDenied,
+    /// The user has as many as there may be.
     LimitExceeded,
+    /// There is no such user, or access key.
     NoSuchEntity,
     /// The keyring or the user database could not be asked.
     ServiceFailure,
@@ -112,6 +134,7 @@ impl Request {
         serde_json::to_value(self).expect("texts can be serialized")
     }
 
+    /// Whose access keys it is about, where that is said.
     pub fn user_name(&self) -> Option<&str> {
         match self {
             Self::CreateAccessKey { user_name } => Some(user_name),
@@ -192,14 +215,17 @@ impl Code {
 }
 
 impl Error {
+    /// An error with that message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
+    /// There is no user of that name.
     pub fn no_such_user(name: &str) -> Self {
         Self::new(Code::NoSuchEntity, format!("The user with name {name} cannot be found."))
     }
 
+    /// There is no access key with that id, or it is another user's.
     pub fn no_such_access_key(id: &str) -> Self {
         Self::new(Code::NoSuchEntity, format!("The Access Key with id {id} cannot be found."))
     }

@@ -1,5 +1,29 @@
 //! A KMS as AWS has it: what kmsfs asks of one, the calls as values, key policies, and who asks.
+//!
+//! Nothing here keeps a key. A KMS implements [`Kms`], which mounts ask for data keys, and [`api::Service`], which
+//! takes the calls of AWS KMS as values; [`iam::Service`] is for access keys. Decorators go around any of them:
+//!
+//! - [`audit::Audited`] records each use in CloudTrail's form.
+//! - [`Router`] passes each call on to the KMS that keeps the key.
+//! - [`Authorized`] asks a key policy ([`policy`]) here before it asks a KMS that does not know the users here.
+//! - [`Timely`] gives a call up at its [`deadline`].
+//!
+//! Whoever must not wait says so with [`waits`].
+//!
+//! ```
+//! use kmsfs_kms::api::Request;
+//! use kmsfs_kms::{Code, Error, Kind};
+//!
+//! let request = Request::DescribeKey { key_id: "alias/invoices".into() };
+//! assert_eq!((request.name(), request.key_id()), ("DescribeKey", Some("alias/invoices")));
+//! assert_eq!(request.parameters().to_string(), r#"{"keyId":"alias/invoices"}"#);
+//!
+//! // What an error says of those who may use a key: a KMS that is away takes nothing from anybody.
+//! assert_eq!(Error::new(Code::KeyUnavailable, "it is away").kind(), Kind::Outage);
+//! assert_eq!(Error::new(Code::AccessDenied, "no").kind(), Kind::Refusal);
+//! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod api;
 pub mod audit;
@@ -34,7 +58,9 @@ pub type EncryptionContext = BTreeMap<String, String>;
 pub struct GeneratedDataKey {
     /// ARN of the KMS key that was used, never an alias.
     pub key_arn: String,
+    /// The key itself.
     pub plaintext: SecretKey,
+    /// What `Decrypt` makes the key of again.
     pub ciphertext_blob: Vec<u8>,
 }
 
@@ -115,9 +141,13 @@ pub trait Kms: Send + Sync {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a key is used for by a mount.
 pub enum Operation {
+    /// A data key is unwrapped.
     Decrypt,
+    /// A data key that exists is wrapped.
     Encrypt,
+    /// A data key is made.
     GenerateDataKey,
 }
 
@@ -135,8 +165,11 @@ impl Operation {
 /// How often the KMS was asked, the service's own key aside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KmsCalls {
+    /// Calls of GenerateDataKey.
     pub generate_data_key: u64,
+    /// Calls of Decrypt.
     pub decrypt: u64,
+    /// Calls of Encrypt.
     pub encrypt: u64,
 }
 
@@ -159,8 +192,11 @@ pub trait ServiceKey: Send + Sync {
         None
     }
 
+    /// A new data key, and what wraps it.
     fn generate_data_key(&self, context: &EncryptionContext) -> Result<(SecretKey, Vec<u8>), Error>;
+    /// Wraps a data key that exists.
     fn encrypt(&self, plaintext: &SecretKey, context: &EncryptionContext) -> Result<Vec<u8>, Error>;
+    /// The data key that was wrapped with that context (`InvalidCiphertext` with another one).
     fn decrypt(&self, ciphertext_blob: &[u8], context: &EncryptionContext) -> Result<SecretKey, Error>;
     /// The store's format version that was sealed here, 0 if none was. It is kept where the service's key is, out of
     /// reach of whoever writes the store.

@@ -11,15 +11,18 @@ use std::sync::Arc;
 pub enum Principal {
     /// A process that makes a system call in a mount, or a command.
     Process(Caller),
+    /// A request that was signed with an access key.
     Request(SignedRequest),
 }
 
 /// A request that was signed, and whose signature was found to be right.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SignedRequest {
+    /// The one that it was signed with.
     pub access_key: AccessKeyId,
     /// The Linux user whose access key it is, and the group of that user's entry in passwd(5).
     pub uid: u32,
+    /// The group of the user's entry.
     pub gid: u32,
     /// Where it came from; `None` if not over a network.
     pub source: Option<IpAddr>,
@@ -76,6 +79,7 @@ impl Principal {
         }
     }
 
+    /// The group of the process, or of the user's entry.
     pub fn gid(&self) -> u32 {
         match self {
             Self::Process(caller) => caller.gid,
@@ -99,6 +103,7 @@ impl Principal {
         }
     }
 
+    /// The one that a request was signed with.
     pub fn access_key(&self) -> Option<AccessKeyId> {
         self.request().map(|request| request.access_key)
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::OnceLock;
 
 /// Reads `/proc/PID/status` (`true`) or `/proc/PID/comm`.
-pub type ReadProcess = Box<dyn Fn(u32, bool) -> io::Result<Vec<u8>> + Send + Sync>;
+pub(crate) type ReadProcess = Box<dyn Fn(u32, bool) -> io::Result<Vec<u8>> + Send + Sync>;
 
 static READER: OnceLock<ReadProcess> = OnceLock::new();
 

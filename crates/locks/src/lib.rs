@@ -16,6 +16,7 @@
 //! What is no lock, but is waited for like one, takes a [`Rank`] as well, as a [`Turn`]: an inode number that changes
 //! hands, for instance.
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 mod condvar;
 mod held;

@@ -136,6 +136,7 @@ impl SimulatedDisk {
         self.shared.few_descriptors.store(few, Ordering::SeqCst);
     }
 
+    /// How often each call was made.
     pub fn calls(&self) -> Calls {
         self.shared.state.lock().faults.counted.clone()
     }

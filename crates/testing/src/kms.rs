@@ -156,10 +156,15 @@ impl Service for OneKey {
 /// What a caller asked a [`Moody`] KMS for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// A data key.
     GenerateDataKey,
+    /// To wrap one that exists, or bytes.
     Encrypt,
+    /// To open a blob.
     Decrypt,
+    /// About a key, or anything else of a direct call.
     DescribeKey,
+    /// To wrap what a blob holds anew.
     ReEncrypt,
     /// Whether this operation would be allowed.
     Authorize(Operation),
@@ -183,6 +188,7 @@ impl Action {
 pub struct Call {
     /// The first call since the last [`Moody::answer`] is 1.
     pub number: u64,
+    /// What was asked for.
     pub action: Action,
     /// The key as the caller named it; empty for the service's own key.
     pub key: String,
@@ -219,6 +225,7 @@ pub struct Moody {
 }
 
 impl Moody {
+    /// One that does as it is asked.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             key: OneKey::new(),

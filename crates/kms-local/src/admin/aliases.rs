@@ -9,6 +9,7 @@ use kmsfs_kms::{Code, Error};
 use uuid::Uuid;
 
 impl Administrator<'_> {
+    /// Gives a key another name.
     pub fn create_alias(&self, name: &str, target: &str) -> Result<(), Error> {
         check_alias_name(name)?;
         let now = self.kms.now();
@@ -23,6 +24,7 @@ impl Administrator<'_> {
         })
     }
 
+    /// Gives the name to another key.
     pub fn update_alias(&self, name: &str, target: &str) -> Result<(), Error> {
         check_alias_name(name)?;
         let now = self.kms.now();
@@ -38,6 +40,7 @@ impl Administrator<'_> {
         })
     }
 
+    /// Takes the name away; the key stays.
     pub fn delete_alias(&self, name: &str) -> Result<(), Error> {
         check_alias_name(name)?;
         self.kms.change(|contents, _| {

@@ -16,8 +16,11 @@ const BYTES: std::ops::RangeInclusive<u64> = 1..=1024;
 /// How long a data key is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataKeySpec {
+    /// 16 bytes.
     Aes128,
+    /// 32 bytes.
     Aes256,
+    /// So many bytes: 1 to 1024.
     Bytes(u64),
 }
 
@@ -34,6 +37,7 @@ impl DataKeySpec {
 }
 
 impl Administrator<'_> {
+    /// Encrypts 1 to 4096 bytes.
     pub fn encrypt(&self, key_id: &str, plaintext: &[u8], context: &EncryptionContext) -> Result<Ciphertext, Error> {
         validation::length(plaintext.len(), "**REDACTED**", "plaintext", PLAINTEXT)?;
         let (key_arn, names) = self.kms.usable_for(key_id, "Encrypt", context, &self.caller)?;
@@ -62,6 +66,7 @@ impl Administrator<'_> {
         Ok((plaintext, Ciphertext { key_arn, material_id: material_name(&names.material), blob }))
     }
 
+    /// Random bytes, and the same encrypted. `action` is what a policy has to allow.
     pub fn generate_data_key(
         &self,
         key_id: &str,
@@ -76,6 +81,7 @@ impl Administrator<'_> {
         Ok((bytes, Ciphertext { key_arn, material_id: material_name(&names.material), blob }))
     }
 
+    /// So many random bytes: 1 to 1024.
     pub fn generate_random(&self, count: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
         validation::number(count, "numberOfBytes", BYTES)?;
         let mut bytes = Zeroizing::new(vec![0; count as usize]);

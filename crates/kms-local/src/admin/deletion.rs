@@ -22,6 +22,7 @@ const WINDOW: std::ops::RangeInclusive<u64> = 7..=30;
 const DEFAULT_WINDOW: u64 = 30;
 
 impl Administrator<'_> {
+    /// Has the key deleted in so many days, 7 to 30.
     pub fn schedule_key_deletion(&self, key_id: &str, window_in_days: Option<u64>) -> Result<Deletion, Error> {
         let window_in_days = window_in_days.unwrap_or(DEFAULT_WINDOW);
         validation::number(window_in_days, "pendingWindowInDays", WINDOW)?;

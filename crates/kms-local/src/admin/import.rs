@@ -19,6 +19,7 @@ const MOST_VALID: i64 = 365 * DAY;
 
 /// What ImportKeyMaterial is asked for.
 pub struct ImportRequest<'a> {
+    /// What came with the public key.
     pub import_token: &'a [u8],
     /// Under the public key, by RSAES_OAEP_SHA_256.
     pub encrypted_material: &'a [u8],
@@ -66,6 +67,7 @@ impl Token {
 }
 
 impl Administrator<'_> {
+    /// A public key to wrap material with, and a token.
     pub fn get_parameters_for_import(&self, key_id: &str, spec: WrappingKeySpec) -> Result<ImportParameters, Error> {
         let (id, key_arn) = self.kms.ask(|contents| {
             let key = self.external(contents, key_id, "GetParametersForImport")?;
@@ -84,6 +86,7 @@ impl Administrator<'_> {
         Ok(ImportParameters { key_arn, import_token, public_key: key.public().map_err(internal)?, valid_to })
     }
 
+    /// Takes material for a key whose origin is `EXTERNAL`.
     pub fn import_key_material(&self, key_id: &str, request: &ImportRequest<'_>) -> Result<Imported, Error> {
         let now = self.kms.now();
         if let Some(valid_to) = request.valid_to

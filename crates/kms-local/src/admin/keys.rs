@@ -15,7 +15,7 @@ use uuid::Uuid;
 const AWS_S3_DESCRIPTION: &str = "Default key that protects my S3 objects when no other key is defined";
 
 /// Its ARN, if it was missing.
-pub fn make_aws_s3(contents: &mut Contents, wrapping: &Wrapping, now: i64) -> Result<Option<String>, Error> {
+pub(crate) fn make_aws_s3(contents: &mut Contents, wrapping: &Wrapping, now: i64) -> Result<Option<String>, Error> {
     // Two who miss it at the same time make it once.
     if contents.alias(AWS_S3).is_some() {
         return Ok(None);
@@ -29,6 +29,7 @@ pub fn make_aws_s3(contents: &mut Contents, wrapping: &Wrapping, now: i64) -> Re
 }
 
 impl Administrator<'_> {
+    /// Makes a key.
     pub fn create_key(&self, new: &NewKey) -> Result<KeyMetadata, Error> {
         check_description(&new.description)?;
         tags::check(&new.tags)?;
@@ -64,6 +65,7 @@ impl Administrator<'_> {
         page.of(arns)
     }
 
+    /// Changes what is said of the key.
     pub fn update_key_description(&self, key_id: &str, description: &str) -> Result<(), Error> {
         check_description(description)?;
         self.kms.change(|contents, _| {

@@ -34,6 +34,7 @@ pub struct Administrator<'a> {
 }
 
 impl LocalKms {
+    /// The administrative calls, on behalf of that caller.
     pub fn administer(&self, caller: impl Into<Principal>) -> Administrator<'_> {
         Administrator { kms: self, caller: caller.into() }
     }

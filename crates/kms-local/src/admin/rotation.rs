@@ -31,6 +31,7 @@ impl Automatic {
 }
 
 impl Administrator<'_> {
+    /// Has the key get new material every so many days, 90 to 2560.
     pub fn enable_key_rotation(&self, key_id: &str, period_in_days: Option<u64>) -> Result<(), Error> {
         let period_in_days = period_in_days.unwrap_or(YEAR);
         validation::number(period_in_days, "rotationPeriodInDays", PERIOD)?;
@@ -43,6 +44,7 @@ impl Administrator<'_> {
         })
     }
 
+    /// Ends that.
     pub fn disable_key_rotation(&self, key_id: &str) -> Result<(), Error> {
         self.kms.change(|contents, _| {
             let id = self.rotatable(contents, key_id, "DisableKeyRotation")?;
@@ -51,6 +53,7 @@ impl Administrator<'_> {
         })
     }
 
+    /// Whether it does, and when.
     pub fn get_key_rotation_status(&self, key_id: &str) -> Result<RotationStatus, Error> {
         self.kms.ask(|contents| {
             let key = self.key_not_alias(contents, key_id, "GetKeyRotationStatus")?;

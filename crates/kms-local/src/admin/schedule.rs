@@ -7,7 +7,7 @@ use kmsfs_kms::Error;
 use kmsfs_kms::api::RotationKind;
 
 /// Whether there is something to do. Cheap: it is asked every few seconds.
-pub fn is_due(contents: &Contents, moment: &Moment) -> bool {
+pub(crate) fn is_due(contents: &Contents, moment: &Moment) -> bool {
     let now = moment.date;
     deletion::is_due(contents, moment)
         || !rotation::overdue(contents, now).is_empty()
@@ -16,7 +16,7 @@ pub fn is_due(contents: &Contents, moment: &Moment) -> bool {
 }
 
 /// Does it. Answers AWS's name of each thing that was done, and the ARN of the key.
-pub fn settle(
+pub(crate) fn settle(
     contents: &mut Contents,
     wrapping: &Wrapping,
     moment: &Moment,

@@ -29,6 +29,7 @@ impl Administrator<'_> {
         })
     }
 
+    /// Takes tags of those names away.
     pub fn untag_resource(&self, key_id: &str, keys: &[String]) -> Result<(), Error> {
         self.kms.change(|contents, _| {
             let key = self.customer_key(contents, key_id, "UntagResource")?;
@@ -40,6 +41,7 @@ impl Administrator<'_> {
         })
     }
 
+    /// The key's tags.
     pub fn list_resource_tags(&self, key_id: &str, page: &PageRequest) -> Result<Page<Tag>, Error> {
         let tags = self.kms.ask(|contents| {
             let key = self.key_not_alias(contents, key_id, "ListResourceTags")?;

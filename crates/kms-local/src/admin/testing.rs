@@ -9,45 +9,45 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const CALLER: Principal = Principal::Process(Caller { uid: 0, gid: 0, pid: 1 });
+pub(crate) const CALLER: Principal = Principal::Process(Caller { uid: 0, gid: 0, pid: 1 });
 
 /// A time that is set.
 #[derive(Clone)]
-pub struct SetClock(Arc<Mutex<ranks::InTests, Moment>>);
+pub(crate) struct SetClock(Arc<Mutex<ranks::InTests, Moment>>);
 
 impl SetClock {
     /// Time goes by, on both clocks. Days.
-    pub fn pass(&self, days: u64) {
+    pub(crate) fn pass(&self, days: u64) {
         self.pass_hours(days * 24);
     }
 
-    pub fn pass_hours(&self, hours: u64) {
+    pub(crate) fn pass_hours(&self, hours: u64) {
         let mut moment = self.0.lock();
         *moment = moment.after(Duration::from_secs(hours * 60 * 60));
     }
 
     /// The wall clock is set. Days.
-    pub fn jump(&self, days: i64) {
+    pub(crate) fn jump(&self, days: i64) {
         self.0.lock().date += days * super::DAY;
     }
 
     /// The machine is started anew.
-    pub fn restart(&self) {
+    pub(crate) fn restart(&self) {
         let mut moment = self.0.lock();
         (moment.boot[0], moment.uptime) = (moment.boot[0].wrapping_add(1), 0);
     }
 
     /// Nanoseconds since 1970.
-    pub fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.moment().date
     }
 
-    pub fn moment(&self) -> Moment {
+    pub(crate) fn moment(&self) -> Moment {
         *self.0.lock()
     }
 }
 
-pub fn unlock(dir: &Path) -> Unlock {
+pub(crate) fn unlock(dir: &Path) -> Unlock {
     let path = dir.join("key");
     if !path.exists() {
         kmsfs_crypto::key_file::create(&path).unwrap();
@@ -55,13 +55,13 @@ pub fn unlock(dir: &Path) -> Unlock {
     Unlock::KeyFile(kmsfs_crypto::key_file::read(&path).unwrap())
 }
 
-pub fn kms() -> (tempfile::TempDir, Arc<LocalKms>) {
+pub(crate) fn kms() -> (tempfile::TempDir, Arc<LocalKms>) {
     let (dir, kms, _) = kms_with_clock();
     (dir, kms)
 }
 
 /// A keyring in `keyring/`, and what time it is there.
-pub fn kms_with_clock() -> (tempfile::TempDir, Arc<LocalKms>, SetClock) {
+pub(crate) fn kms_with_clock() -> (tempfile::TempDir, Arc<LocalKms>, SetClock) {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("keyring");
     let (account_id, region) = ("000000000000".into(), "us-east-1".into());
@@ -72,22 +72,22 @@ pub fn kms_with_clock() -> (tempfile::TempDir, Arc<LocalKms>, SetClock) {
     (dir, kms, clock)
 }
 
-pub fn open(dir: &Path, clock: &SetClock) -> Arc<LocalKms> {
+pub(crate) fn open(dir: &Path, clock: &SetClock) -> Arc<LocalKms> {
     let clock = clock.clone();
     LocalKms::open_at(&dir.join("keyring"), &unlock(dir), Box::new(move || clock.moment())).unwrap()
 }
 
-pub fn code<T>(answer: Result<T, Error>) -> Code {
+pub(crate) fn code<T>(answer: Result<T, Error>) -> Code {
     answer.err().expect("it is refused").code
 }
 
 /// Short forms, as root.
 impl LocalKms {
-    pub fn create_key(&self, description: &str) -> Result<KeyMetadata, Error> {
+    pub(crate) fn create_key(&self, description: &str) -> Result<KeyMetadata, Error> {
         self.administer(CALLER).create_key(&NewKey { description: description.into(), ..NewKey::default() })
     }
 
-    pub fn create_key_with_policy(
+    pub(crate) fn create_key_with_policy(
         &self,
         description: &str,
         policy: &str,
@@ -98,19 +98,19 @@ impl LocalKms {
         self.administer(caller).create_key(&NewKey { description, policy, bypass_lockout_check, ..NewKey::default() })
     }
 
-    pub fn describe_key(&self, key_id: &str) -> Result<KeyMetadata, Error> {
+    pub(crate) fn describe_key(&self, key_id: &str) -> Result<KeyMetadata, Error> {
         self.administer(CALLER).describe_key(key_id)
     }
 
-    pub fn list_keys(&self) -> Result<Vec<String>, Error> {
+    pub(crate) fn list_keys(&self) -> Result<Vec<String>, Error> {
         Ok(self.administer(CALLER).list_keys(&PageRequest::default())?.entries)
     }
 
-    pub fn create_alias(&self, name: &str, target: &str) -> Result<(), Error> {
+    pub(crate) fn create_alias(&self, name: &str, target: &str) -> Result<(), Error> {
         self.administer(CALLER).create_alias(name, target)
     }
 
-    pub fn set_enabled(&self, key_id: &str, enabled: bool) -> Result<(), Error> {
+    pub(crate) fn set_enabled(&self, key_id: &str, enabled: bool) -> Result<(), Error> {
         self.administer(CALLER).set_enabled(key_id, enabled)
     }
 }

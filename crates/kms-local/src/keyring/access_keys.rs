@@ -33,7 +33,7 @@ impl AccessKey {
 }
 
 /// A new access key's id: `AKIA` and 16 of the letters and digits of base32, 80 random bits.
-pub fn random_id() -> AccessKeyId {
+pub(crate) fn random_id() -> AccessKeyId {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let rest = random::bytes::<16>().map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
     let text: String = "AKIA".chars().chain(rest).collect();
@@ -41,7 +41,7 @@ pub fn random_id() -> AccessKeyId {
 }
 
 /// The secret of an access key, as AWS's look: base64 of 30 bytes, which are the first ones of its material.
-pub fn secret_of(material: &SecretKey) -> Zeroizing<String> {
+pub(crate) fn secret_of(material: &SecretKey) -> Zeroizing<String> {
     const BYTES: usize = 30;
     let bytes = material.duplicate().into_plaintext();
     let mut text = Zeroizing::new(String::with_capacity(BYTES / 3 * 4));

@@ -28,7 +28,9 @@ const HEADER: usize = 8 + 2 + 16 + 8;
 const LENGTH: usize = 4;
 const CHECKSUM: usize = 32;
 
+/// A backup of a keyring: what it has in its files. It unlocks as the keyring does.
 pub struct Backup {
+    /// The store whose keyring it is.
     pub store_id: [u8; 16],
     /// Nanoseconds since 1970.
     pub made: i64,
@@ -41,6 +43,7 @@ pub struct Backup {
 /// What a restore has done.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Restored {
+    /// How often the keyring had been changed.
     pub generation: u64,
     /// Where what was there has been put, if anything was.
     pub kept: Option<PathBuf>,
@@ -60,6 +63,7 @@ impl Backup {
         Ok(Self { store_id: *store_id, made: now(), slots, keyring, shred: Some(shred::read(dir)?) })
     }
 
+    /// As a file's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let shred = self.shred.as_deref();
@@ -77,6 +81,7 @@ impl Backup {
         bytes
     }
 
+    /// Of a file's bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
         let refuse = |why: &str| OpenError::Other(why.into());
         let damaged = || refuse("it is damaged: use another backup");

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Of the bytes below. In the first keyrings material had no secret of its own.
-pub const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 2;
 /// Bytes of the contents. A key takes about 150 and its description, which has 8192 characters at most.
 const MOST: u64 = 64 << 20;
 
@@ -25,6 +25,7 @@ pub struct KeyringParameters {
     pub store_id: [u8; 16],
     /// Twelve digits.
     pub account_id: String,
+    /// Of its ARNs.
     pub region: String,
 }
 

@@ -93,6 +93,7 @@ impl Keyring {
         fs::metadata(&self.dir).map(|metadata| metadata.uid()).map_err(|error| OpenError::io("its directory", &error))
     }
 
+    /// Of the generation that is there now.
     pub fn stamp(&self) -> io::Result<Stamp> {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
@@ -105,6 +106,7 @@ impl Keyring {
         Ok(Stamp { ino: metadata.ino(), len: metadata.len(), mtime, beginning, end })
     }
 
+    /// What is in it now.
     pub fn read(&self) -> Result<Contents, OpenError> {
         self.load().map(|(contents, _)| contents)
     }
@@ -246,7 +248,7 @@ pub(super) fn private_empty_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Nanoseconds since 1970.
-pub fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

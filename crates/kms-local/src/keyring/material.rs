@@ -76,7 +76,7 @@ impl Material {
 
 /// What the KMS calls a material: 64 hexadecimal digits, as AWS's have, which the id of 16 bytes gives and nothing
 /// else.
-pub fn material_name(id: &[u8; 16]) -> String {
+pub(crate) fn material_name(id: &[u8; 16]) -> String {
     let digest = Sha256::new().chain_update(b"kmsfs key material").chain_update(id).finalize();
     hex::encode(digest)
 }

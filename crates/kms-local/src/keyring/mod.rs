@@ -14,14 +14,16 @@ mod slot;
 mod slots;
 mod unlocking;
 
-pub use access_keys::{AccessKey, random_id as random_access_key_id, secret_of as access_key_secret};
+pub(crate) use access_keys::{AccessKey, random_id as random_access_key_id, secret_of as access_key_secret};
 pub use backup::{Backup, Restored};
-pub use contents::{Alias, Contents, Key, KeyringParameters};
+pub use contents::KeyringParameters;
+pub(crate) use contents::{Alias, Contents, Key};
 pub(super) use contents::{GRANTS, PENDING_MATERIAL, POLICY, Pending};
-pub use files::{Keyring, Stamp, now};
-pub use lasting::Lasting;
-pub use material::{Material, material_name};
-pub use shred::Wrapping;
+pub use files::Keyring;
+pub(crate) use files::{Stamp, now};
+pub(crate) use lasting::Lasting;
+pub(crate) use material::{Material, material_name};
+pub(crate) use shred::Wrapping;
 pub use slot::{SlotInfo, Unlock};
 #[cfg(feature = "testing")]
 pub(super) use slots::Slots;

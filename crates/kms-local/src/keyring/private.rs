@@ -9,7 +9,7 @@ use std::path::Path;
 /// More than any file of a keyring has.
 const MOST: u64 = 128 << 20;
 
-pub fn read_private(dir: &Path, name: &str) -> Result<Vec<u8>, OpenError> {
+pub(crate) fn read_private(dir: &Path, name: &str) -> Result<Vec<u8>, OpenError> {
     let file = open_private(dir, name, Access::Read)?;
     // At once, since a vector that grows leaves copies, and one of these files has secrets.
     let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -23,7 +23,7 @@ pub fn read_private(dir: &Path, name: &str) -> Result<Vec<u8>, OpenError> {
 }
 
 /// In a directory that [`check_directory`] has found to be its owner's.
-pub fn open_private(dir: &Path, name: &str, access: Access) -> Result<File, OpenError> {
+pub(crate) fn open_private(dir: &Path, name: &str, access: Access) -> Result<File, OpenError> {
     private::open_here(&dir.join(name), Kind::Secret, access).map_err(|refusal| match refusal {
         Refusal::Io(error) => OpenError::io(name, &error),
         Refusal::Rule(why) => OpenError::Other(format!("{name} {why}")),
@@ -31,7 +31,7 @@ pub fn open_private(dir: &Path, name: &str, access: Access) -> Result<File, Open
 }
 
 /// Who can write to the directory can put other files into it.
-pub fn check_directory(dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn check_directory(dir: &Path) -> Result<(), OpenError> {
     private::check_directory(dir).map_err(|refusal| match refusal {
         Refusal::Io(error) if error.kind() == io::ErrorKind::NotFound => OpenError::missing(),
         Refusal::Io(error) => OpenError::io("its directory", &error),

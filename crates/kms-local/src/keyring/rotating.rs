@@ -20,10 +20,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub const NEXT: &str = "keyring.next";
+pub(crate) const NEXT: &str = "keyring.next";
 
 /// What a process has of a keyring that it opened.
-pub struct Session {
+pub(crate) struct Session {
     pub root: Arc<SecretKey>,
     /// What opened it.
     pub slot: Value,

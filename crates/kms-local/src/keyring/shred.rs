@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-pub const SHRED: &str = "shred";
+pub(crate) const SHRED: &str = "shred";
 const SECTOR: usize = 512;
 /// Sectors that the file grows by, so that most changes find one that is there: written, not only allocated.
 const STEP: usize = 64;
@@ -25,7 +25,7 @@ const SECRET: std::ops::Range<usize> = 8..40;
 const CHECKSUM: std::ops::Range<usize> = 40..44;
 const PURPOSE: &[u8] = b"kmsfs material";
 
-pub type Sector = u32;
+pub(crate) type Sector = u32;
 
 /// What wraps key material: the root key and the secrets.
 pub struct Wrapping {
@@ -132,7 +132,7 @@ impl Wrapping {
 }
 
 /// Overwrites what no material names, and makes that durable.
-pub fn sweep(dir: &Path, named: &BTreeSet<Sector>) -> Result<(), OpenError> {
+pub(crate) fn sweep(dir: &Path, named: &BTreeSet<Sector>) -> Result<(), OpenError> {
     let stray: Vec<_> = strays(dir, named)?;
     if stray.is_empty() {
         return Ok(());
@@ -149,12 +149,12 @@ pub fn sweep(dir: &Path, named: &BTreeSet<Sector>) -> Result<(), OpenError> {
 }
 
 /// Sectors with something in them that no material names.
-pub fn strays(dir: &Path, named: &BTreeSet<Sector>) -> Result<Vec<Sector>, OpenError> {
+pub(crate) fn strays(dir: &Path, named: &BTreeSet<Sector>) -> Result<Vec<Sector>, OpenError> {
     Ok(taken(&read(dir)?).difference(named).copied().collect())
 }
 
 /// Overwrites a copy as a whole, in its place.
-pub fn erase(dir: &Path) -> io::Result<()> {
+pub(crate) fn erase(dir: &Path) -> io::Result<()> {
     if !is_there(dir) {
         return Ok(());
     }
@@ -165,12 +165,12 @@ pub fn erase(dir: &Path) -> io::Result<()> {
 }
 
 /// The file as it is; none of the first keyrings has one.
-pub fn read(dir: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+pub(crate) fn read(dir: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     if is_there(dir) { read_private(dir, SHRED).map(Zeroizing::new) } else { Ok(Zeroizing::default()) }
 }
 
 /// Whether there is one, its owner's alone.
-pub fn check(dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn check(dir: &Path) -> Result<(), OpenError> {
     if is_there(dir) {
         return open(dir, false).map(drop);
     }

@@ -9,8 +9,11 @@ use zeroize::Zeroizing;
 
 /// What opens a slot.
 pub enum Unlock {
+    /// The key in a key file.
     KeyFile(SecretKey),
+    /// What somebody types.
     Passphrase(Zeroizing<Vec<u8>>),
+    /// The key that was printed once.
     RecoveryKey(SecretKey),
 }
 
@@ -28,7 +31,7 @@ impl Unlock {
 /// until they are opened: their root key is wrapped under the secret itself. Further members, a name or a date, are
 /// passed over.
 #[derive(Serialize, Deserialize)]
-pub struct Slot {
+pub(crate) struct Slot {
     #[serde(flatten)]
     kind: Kind,
     root_key: String,
@@ -54,14 +57,14 @@ struct WrittenKeys {
 }
 
 /// What a slot's secret gives beside the root key, and what follows the root key when it changes.
-pub struct SlotKeys {
+pub(crate) struct SlotKeys {
     pub pair: KeyPair,
     /// The keyring's, by which the slots are known to be made by somebody who had it open.
     pub slots: SecretKey,
 }
 
 /// What opening a slot gives.
-pub struct OpenedSlot {
+pub(crate) struct OpenedSlot {
     pub root: SecretKey,
     /// `None` in the first keyrings.
     pub keys: Option<SlotKeys>,
@@ -72,9 +75,11 @@ pub struct OpenedSlot {
 /// What a slot tells without being opened. Only that it opens is authenticated: name and date are what the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotInfo {
+    /// It is named by this.
     pub number: u32,
     /// One that this version does not know is a later one's.
     pub kind: String,
+    /// What somebody calls it.
     pub name: Option<String>,
     /// Nanoseconds since 1970; the first slots do not say it.
     pub created: Option<i64>,
@@ -86,7 +91,7 @@ const ROOT_KEY: &[u8] = b"kmsfs slot root key";
 
 impl Slot {
     /// A slot, its keys, and what they are wrapped under; the root key is still to be sealed to it.
-    pub fn new(unlock: &Unlock, cost: Cost, slots: &SecretKey) -> Result<(Self, SlotKeys), OpenError> {
+    pub(crate) fn new(unlock: &Unlock, cost: Cost, slots: &SecretKey) -> Result<(Self, SlotKeys), OpenError> {
         let kind = match unlock {
             Unlock::KeyFile(_) => Kind::KeyFile,
             Unlock::RecoveryKey(_) => Kind::RecoveryKey,
@@ -103,7 +108,7 @@ impl Slot {
     }
 
     /// A key pair of its own; the root key is still to be sealed to it.
-    pub fn give_keys(&mut self, secret: &SecretKey, slots: &SecretKey) -> SlotKeys {
+    pub(crate) fn give_keys(&mut self, secret: &SecretKey, slots: &SecretKey) -> SlotKeys {
         let pair = KeyPair::random();
         let wrap = |key, what| hex::encode(envelope::wrap(secret, key, &self.kind.bound_to(what)));
         self.keys = Some(WrittenKeys {
@@ -115,25 +120,25 @@ impl Slot {
     }
 
     /// False where it has no public key yet, or one that is none.
-    pub fn seal_root(&mut self, root: &SecretKey) -> bool {
+    pub(crate) fn seal_root(&mut self, root: &SecretKey) -> bool {
         let public = self.keys.as_ref().and_then(|keys| unhex(&keys.public_key)?.try_into().ok());
         let sealed = public.and_then(|public| seal_to(&public, root, ROOT_KEY).ok());
         sealed.map(|sealed| self.root_key = hex::encode(sealed)).is_some()
     }
 
-    pub fn root_key(&self) -> &str {
+    pub(crate) fn root_key(&self) -> &str {
         &self.root_key
     }
 
     /// `None` if this is not what opens it.
-    pub fn open(&self, unlock: &Unlock) -> Result<Option<OpenedSlot>, OpenError> {
+    pub(crate) fn open(&self, unlock: &Unlock) -> Result<Option<OpenedSlot>, OpenError> {
         match self.kind.secret(unlock)? {
             Some(secret) => self.open_with(secret),
             None => Ok(None),
         }
     }
 
-    pub fn open_with(&self, secret: SecretKey) -> Result<Option<OpenedSlot>, OpenError> {
+    pub(crate) fn open_with(&self, secret: SecretKey) -> Result<Option<OpenedSlot>, OpenError> {
         let unwrap = |text: &str, what| envelope::unwrap(&secret, &unhex(text)?, &self.kind.bound_to(what)).ok();
         let Some(keys) = &self.keys else {
             let root = unwrap(&self.root_key, &[]);
@@ -147,7 +152,7 @@ impl Slot {
     }
 
     /// The root key, if this is the slot with these keys.
-    pub fn root_for(&self, keys: &SlotKeys) -> Option<SecretKey> {
+    pub(crate) fn root_for(&self, keys: &SlotKeys) -> Option<SecretKey> {
         let is_own = self.keys.as_ref()?.public_key == hex::encode(keys.pair.public());
         keys.pair.open(&is_own.then(|| unhex(&self.root_key))??, ROOT_KEY).ok()
     }
@@ -186,6 +191,7 @@ impl Kind {
 }
 
 impl SlotInfo {
+    /// Of the slot in `slots.json`.
     pub fn of(number: u32, slot: &Value) -> Self {
         let cost = match Slot::deserialize(slot) {
             Ok(Slot { kind: Kind::Passphrase { memory_kib, passes, lanes, .. }, .. }) => {
@@ -210,7 +216,7 @@ fn impossible(Cost { memory_kib, passes, .. }: Cost) -> OpenError {
 }
 
 /// What the keyring's own hands never write.
-pub fn forged() -> OpenError {
+pub(crate) fn forged() -> OpenError {
     let text = "slots.json was changed by somebody who had not unlocked the keyring: restore it from a backup";
     OpenError::Other(text.into())
 }

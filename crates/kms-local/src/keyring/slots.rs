@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Slots {
+pub(crate) struct Slots {
     version: u16,
     /// As they are in the file: one of a kind that only a later kmsfs knows is passed over, and kept.
     #[serde(rename = "slots")]
@@ -24,7 +24,7 @@ pub struct Slots {
 }
 
 /// A slot that is not in a list yet: making one takes a second, which nobody is to wait for.
-pub struct NewSlot {
+pub(crate) struct NewSlot {
     slot: Slot,
     keys: SlotKeys,
     name: Option<String>,
@@ -38,7 +38,7 @@ const MOST: usize = 32;
 const LONGEST_NAME: usize = 64;
 
 impl NewSlot {
-    pub fn new(
+    pub(crate) fn new(
         slots: &SecretKey,
         unlock: &Unlock,
         cost: Cost,
@@ -55,7 +55,7 @@ impl NewSlot {
         Ok(Self { slot, keys, name: name.map(str::to_owned), created: now })
     }
 
-    pub fn into_keys(self) -> SlotKeys {
+    pub(crate) fn into_keys(self) -> SlotKeys {
         self.keys
     }
 
@@ -73,7 +73,7 @@ impl NewSlot {
 
 impl Slots {
     /// One slot, for a new root key.
-    pub fn new(root: &SecretKey, mut slot: NewSlot) -> (Self, SlotKeys) {
+    pub(crate) fn new(root: &SecretKey, mut slot: NewSlot) -> (Self, SlotKeys) {
         let list = vec![slot.numbered(0, root)];
         let mut slots = Self { version: VERSION, crc32: 0, mac: None, list };
         let keys = slot.into_keys();
@@ -82,13 +82,13 @@ impl Slots {
     }
 
     /// To be done after each change: nobody can without the root key and the slots' own.
-    pub fn authenticate(&mut self, root: &SecretKey, slots: &SecretKey) {
+    pub(crate) fn authenticate(&mut self, root: &SecretKey, slots: &SecretKey) {
         self.version = VERSION;
         self.mac = Some(hex::encode(mac_key(root, slots).hash(&self.authenticated())));
         self.crc32 = checksum(&self.list);
     }
 
-    pub fn verify(&self, root: &SecretKey, slots: &SecretKey) -> Result<(), OpenError> {
+    pub(crate) fn verify(&self, root: &SecretKey, slots: &SecretKey) -> Result<(), OpenError> {
         let mac = self.mac.as_ref().and_then(|mac| unhex(mac)?.try_into().ok());
         let is_authentic = mac.is_some_and(|mac| mac_key(root, slots).verify(&self.authenticated(), &mac));
         if is_authentic { Ok(()) } else { Err(forged()) }
@@ -98,15 +98,15 @@ impl Slots {
         [&self.version.to_le_bytes()[..], &bytes_of(&self.list)].concat()
     }
 
-    pub fn is_of_first_version(&self) -> bool {
+    pub(crate) fn is_of_first_version(&self) -> bool {
         self.version == FIRST
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("numbers and strings can be serialized")
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
         #[derive(Deserialize)]
         struct Version {
             version: u16,
@@ -143,12 +143,12 @@ impl Slots {
 
     /// The first slot that opens, and what that gives. All of them are authenticated by that, but in the first
     /// keyrings.
-    pub fn open(&self, unlock: &Unlock) -> Result<(OpenedSlot, Value), OpenError> {
+    pub(crate) fn open(&self, unlock: &Unlock) -> Result<(OpenedSlot, Value), OpenError> {
         self.open_by(|slot| slot.open(unlock))
     }
 
     /// As `open`, with the secret that [`Slots::open`] answered.
-    pub fn open_again(&self, secret: &SecretKey) -> Result<(OpenedSlot, Value), OpenError> {
+    pub(crate) fn open_again(&self, secret: &SecretKey) -> Result<(OpenedSlot, Value), OpenError> {
         self.open_by(|slot| slot.open_with(secret.duplicate()))
     }
 
@@ -174,13 +174,13 @@ impl Slots {
     }
 
     /// The root key of now for the slot with these keys; `None` if it is not there any more.
-    pub fn root_for(&self, keys: &SlotKeys) -> Result<Option<SecretKey>, OpenError> {
+    pub(crate) fn root_for(&self, keys: &SlotKeys) -> Result<Option<SecretKey>, OpenError> {
         let root = self.list.iter().find_map(|slot| Slot::deserialize(slot).ok()?.root_for(keys));
         root.map(|root| self.verify(&root, &keys.slots).map(|()| root)).transpose()
     }
 
     /// A key pair for a slot of the first keyrings. Answers the slot.
-    pub fn give_keys(
+    pub(crate) fn give_keys(
         &mut self,
         slot: &Value,
         secret: &SecretKey,
@@ -201,7 +201,7 @@ impl Slots {
     }
 
     /// Seals a new root key to every slot. Those that cannot have it, since they have no public key, are answered.
-    pub fn seal_root(&mut self, root: &SecretKey) -> Vec<u32> {
+    pub(crate) fn seal_root(&mut self, root: &SecretKey) -> Vec<u32> {
         let mut left_out = Vec::new();
         let numbers = self.numbers();
         for (slot, number) in self.list.iter_mut().zip(numbers) {
@@ -215,12 +215,12 @@ impl Slots {
     }
 
     /// The one that was added last.
-    pub fn newest(&self) -> &Value {
+    pub(crate) fn newest(&self) -> &Value {
         self.list.last().unwrap_or(&Value::Null)
     }
 
     /// In order of their numbers, those of later versions too.
-    pub fn infos(&self) -> Vec<SlotInfo> {
+    pub(crate) fn infos(&self) -> Vec<SlotInfo> {
         let numbers = self.numbers().into_iter();
         let mut infos: Vec<_> = numbers.zip(&self.list).map(|(number, slot)| SlotInfo::of(number, slot)).collect();
         infos.sort_by_key(|info| info.number);
@@ -228,7 +228,7 @@ impl Slots {
     }
 
     /// The number of a slot that [`Slots::open`] answered, if it is still as it was then.
-    pub fn number_of(&self, slot: &Value) -> Option<u32> {
+    pub(crate) fn number_of(&self, slot: &Value) -> Option<u32> {
         let same = |other: &&Value| match &slot["public_key"] {
             Value::Null => other["kind"] == slot["kind"] && other["root_key"] == slot["root_key"],
             public_key => other["public_key"] == *public_key,
@@ -238,14 +238,14 @@ impl Slots {
     }
 
     /// As it is now.
-    pub fn same_as(&self, slot: &Value) -> Option<&Value> {
+    pub(crate) fn same_as(&self, slot: &Value) -> Option<&Value> {
         let number = self.number_of(slot)?;
         self.list.iter().zip(self.numbers()).find_map(|(other, its)| (its == number).then_some(other))
     }
 
     /// The number that the new slot has. One above the others: a number that somebody still has in mind is not given
     /// to another slot while a later one is there.
-    pub fn add(&mut self, mut slot: NewSlot, root: &SecretKey) -> Result<u32, OpenError> {
+    pub(crate) fn add(&mut self, mut slot: NewSlot, root: &SecretKey) -> Result<u32, OpenError> {
         if self.list.len() >= MOST {
             return Err(OpenError::Other(format!("it has {MOST} slots, which is the most: remove one first")));
         }
@@ -254,7 +254,7 @@ impl Slots {
         Ok(number)
     }
 
-    pub fn remove(&mut self, number: u32) -> Result<(), OpenError> {
+    pub(crate) fn remove(&mut self, number: u32) -> Result<(), OpenError> {
         let at = self.find(number)?;
         let usable = |slot: &Value| Slot::deserialize(slot).is_ok();
         let others = self.list.iter().enumerate().filter(|(other, slot)| *other != at && usable(slot));
@@ -267,7 +267,7 @@ impl Slots {
     }
 
     /// The slot keeps its number, and its name where the new one has none.
-    pub fn replace(&mut self, number: u32, mut new: NewSlot, root: &SecretKey) -> Result<(), OpenError> {
+    pub(crate) fn replace(&mut self, number: u32, mut new: NewSlot, root: &SecretKey) -> Result<(), OpenError> {
         let at = self.find(number)?;
         if new.name.is_none() {
             new.name = self.list[at]["name"].as_str().map(str::to_owned);

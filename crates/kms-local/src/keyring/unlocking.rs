@@ -12,7 +12,9 @@ use std::path::Path;
 /// Whether a slot that goes takes the root key with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootKey {
+    /// Everything is wrapped anew.
     Changes,
+    /// Only the slot is another one.
     Stays,
 }
 
@@ -35,6 +37,7 @@ impl Keyring {
         find(&slots, self.own_slot(&slots)?)
     }
 
+    /// Another way to unlock it.
     pub fn add_slot(&self, unlock: &Unlock, name: Option<&str>) -> Result<SlotInfo, OpenError> {
         let new = self.new_slot(unlock, name)?;
         self.change_slots(|slots, root| {

@@ -46,10 +46,13 @@ pub fn boot_id() -> [u8; 16] {
     read.and_then(|text| Uuid::parse_str(text.trim()).ok()).unwrap_or_else(random::uuid).into_bytes()
 }
 
+/// What a KMS asks about the machine.
 pub struct Machine {
+    /// Tells the time.
     pub clock: Clock,
     /// Who keeps what was last seen of the keyring of which store.
     pub watch: ([u8; 16], Watch),
+    /// Knows users and groups.
     pub users: Arc<dyn UserDatabase>,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn material(&self, names: Names) -> Option<Arc<SecretKey>> {
+    pub(crate) fn material(&self, names: Names) -> Option<Arc<SecretKey>> {
         let Self { contents, wrapping, .. } = self;
         let is_meant = |material: &&Material| material.id == names.material;
         let material = match names.key {

@@ -23,32 +23,52 @@ pub enum Answer {
     Keys(Page<String>),
     /// The ARN of the key, to CancelKeyDeletion and RotateKeyOnDemand.
     KeyId(String),
+    /// To ScheduleKeyDeletion.
     Deletion(Deletion),
+    /// To ListAliases.
     Aliases(Page<AliasEntry>),
+    /// To ListResourceTags.
     Tags(Page<Tag>),
+    /// To GetKeyRotationStatus.
     RotationStatus(RotationStatus),
+    /// To ListKeyRotations.
     Rotations(Page<Rotation>),
+    /// To GetParametersForImport.
     ImportParameters(ImportParameters),
+    /// To ImportKeyMaterial and DeleteImportedKeyMaterial.
     Imported(Imported),
+    /// To Encrypt.
     Encrypted(Ciphertext),
+    /// To Decrypt.
     Decrypted(Plaintext),
     /// What the blob was encrypted under before, and what it is now.
     ReEncrypted {
+        /// The key and material of before; the plaintext is told nobody.
         source: Plaintext,
+        /// The key and material of now, and the blob.
         destination: Ciphertext,
     },
     /// With the key itself, unless it was asked for without.
     DataKey {
+        /// The data key.
         plaintext: Option<Zeroizing<Vec<u8>>>,
+        /// What Decrypt makes it of again.
         wrapped: Ciphertext,
     },
+    /// To GenerateRandom.
     Random(Zeroizing<Vec<u8>>),
+    /// To GetKeyPolicy: the document.
     Policy(String),
+    /// To ListKeyPolicies.
     PolicyNames(Page<String>),
+    /// To CreateGrant.
     Grant {
+        /// Of the grant.
         id: String,
+        /// Lets its bearer use the grant, as AWS has it.
         token: String,
     },
+    /// To ListGrants and ListRetirableGrants.
     Grants(Page<GrantEntry>),
 }
 
@@ -62,6 +82,7 @@ pub enum TimeForm {
 }
 
 impl TimeForm {
+    /// A time in this form; empty text where there is no such date.
     pub fn of(self, nanoseconds: i64) -> Value {
         match self {
             Self::Text => text_of(nanoseconds).into(),

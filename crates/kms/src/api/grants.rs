@@ -26,15 +26,21 @@ pub struct Grant {
     /// Names the grant where the id is not known yet; no secret.
     pub grant_token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Makes asking twice for the same grant one grant.
     pub name: Option<String>,
     /// Nanoseconds since 1970.
     pub creation_date: i64,
+    /// Who may use the key.
     pub grantee_principal: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Who else may retire the grant.
     pub retiring_principal: Option<String>,
+    /// The account in which it was made.
     pub issuing_account: String,
+    /// What the grantee may do, of [`OPERATIONS`].
     pub operations: Vec<String>,
     #[serde(default, skip_serializing_if = "Constraints::is_empty")]
+    /// With which encryption contexts.
     pub constraints: Constraints,
 }
 
@@ -51,6 +57,7 @@ pub struct Constraints {
 }
 
 impl Constraints {
+    /// Whether every context will do.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -76,6 +83,7 @@ impl Constraints {
 }
 
 impl Grant {
+    /// Whether it lets this one do that (AWS's name, without `kms:`).
     pub fn allows(&self, action: &str, context: Option<&EncryptionContext>, who: &Subject<'_>) -> Known<bool> {
         let concerns = self.operations.iter().any(|operation| operation == action) && self.constraints.hold(context);
         if concerns { who.is_named(&self.grantee_principal) } else { Ok(false) }
@@ -91,11 +99,16 @@ impl Grant {
 /// What CreateGrant is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRequest {
+    /// Who may use the key.
     pub grantee_principal: String,
+    /// Who else may retire the grant.
     pub retiring_principal: Option<String>,
+    /// What the grantee may do, of [`OPERATIONS`].
     pub operations: Vec<String>,
     #[serde(with = "whole")]
+    /// With which encryption contexts.
     pub constraints: Constraints,
+    /// Makes asking twice for the same grant one grant.
     pub name: Option<String>,
 }
 
@@ -106,11 +119,11 @@ mod whole {
 
     type Both = (Option<EncryptionContext>, Option<EncryptionContext>);
 
-    pub fn serialize<S: Serializer>(constraints: &Constraints, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(constraints: &Constraints, serializer: S) -> Result<S::Ok, S::Error> {
         (&constraints.encryption_context_subset, &constraints.encryption_context_equals).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Constraints, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Constraints, D::Error> {
         let (encryption_context_subset, encryption_context_equals) = Both::deserialize(deserializer)?;
         Ok(Constraints { encryption_context_subset, encryption_context_equals })
     }
@@ -119,15 +132,27 @@ mod whole {
 /// A grant that stands, and the ARN of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantEntry {
+    /// The key that it is for.
     pub key_arn: String,
+    /// The grant itself.
     pub grant: Grant,
 }
 
 /// Which grant RetireGrant means. A token lets its bearer in.
 #[derive(Clone, Serialize, Deserialize)]
 pub enum Retired {
-    Token { grant_token: String },
-    Id { key_id: String, grant_id: String },
+    /// The one with this token.
+    Token {
+        /// As CreateGrant returned it.
+        grant_token: String,
+    },
+    /// The one with this id.
+    Id {
+        /// The key that it is for.
+        key_id: String,
+        /// As CreateGrant returned it.
+        grant_id: String,
+    },
 }
 
 #[cfg(test)]

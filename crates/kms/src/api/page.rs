@@ -14,7 +14,9 @@ pub struct PageRequest {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+/// A part of a list.
 pub struct Page<T> {
+    /// As many as were asked for.
     pub entries: Vec<T>,
     /// Where the next one begins.
     pub next: Option<String>,

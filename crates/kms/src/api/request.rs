@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 ///
 /// It serializes as a whole, secrets too, for frames between processes; JSON is [`Request::to_json`]'s.
 #[derive(Clone, Serialize, Deserialize)]
+#[allow(missing_docs)] // Operations and their members have AWS's names and AWS's meaning.
 pub enum Request {
     CreateKey(NewKey),
     DescribeKey {
@@ -164,35 +165,48 @@ pub enum Request {
 /// What GenerateDataKey and its sibling without plaintext are asked for: a specification or a number of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataKeyRequest {
+    /// As the caller names it.
     pub key_id: String,
+    /// How long it is to be.
     pub key_spec: Option<KeySpec>,
+    /// How long it is to be: 1 to 1024.
     pub number_of_bytes: Option<u64>,
+    /// What it is bound to.
     pub encryption_context: EncryptionContext,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::enum_variant_names)] // AWS's names.
+/// How long a data key is.
 pub enum KeySpec {
+    /// 32 bytes.
     Aes256,
+    /// 16 bytes.
     Aes128,
 }
 
 /// Whether a key's first material, which no rotation made, is listed too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IncludeKeyMaterial {
+    /// It is not.
     RotationsOnly,
+    /// It is.
     AllKeyMaterial,
 }
 
 /// How imported key material is wrapped on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WrappingAlgorithm {
+    /// RSAES-OAEP with SHA-256.
     RsaesOaepSha256,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether imported material is new to the key.
 pub enum ImportType {
+    /// It becomes the key's newest.
     NewKeyMaterial,
+    /// It was the key's, and comes back.
     ExistingKeyMaterial,
 }
 

@@ -3,6 +3,7 @@
 use crate::{Code, Error};
 use std::fmt::Display;
 
+/// AWS's ValidationException about one member.
 pub fn error(value: impl Display, member: &str, constraint: impl Display) -> Error {
     let text = format!(
         "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: {constraint}"

@@ -4,7 +4,7 @@ use kmsfs_crypto::{ChainKey, random};
 use std::fmt::Write as _;
 
 /// Tells one chain from another: a log that nobody had written before starts a new one.
-pub type ChainId = [u8; 8];
+pub(crate) type ChainId = [u8; 8];
 
 const MARK: &str = r#","chain":{"id":""#;
 const HASH: &str = r#","hash":""#;
@@ -12,7 +12,7 @@ const END: &str = r#""}}"#;
 
 /// The last record of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     pub id: ChainId,
     /// The first record is 1; 0 before it.
     pub sequence: u64,
@@ -21,7 +21,7 @@ pub struct Head {
 
 /// What a record says is missing before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Loss {
+pub(crate) struct Loss {
     /// Bytes of the unfinished line that a crash left there.
     pub torn: u64,
     /// Records that could not be written.
@@ -30,19 +30,19 @@ pub struct Loss {
 
 /// A record's own statement of its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     pub head: Head,
     pub previous: [u8; 32],
     pub loss: Loss,
 }
 
 impl Head {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { id: random::bytes(), sequence: 0, hash: [0; 32] }
     }
 
     /// The record with its link, without line end, and the head that it becomes. `body` is a JSON object.
-    pub fn seal(&self, key: &ChainKey, body: &str, loss: Loss) -> (String, Self) {
+    pub(crate) fn seal(&self, key: &ChainKey, body: &str, loss: Loss) -> (String, Self) {
         let sequence = self.sequence + 1;
         let open = body.strip_suffix('}').expect("a record is a JSON object");
         let mut line = format!(
@@ -63,7 +63,7 @@ impl Head {
 
 impl Link {
     /// Of a line without its end; `None` for what is no record.
-    pub fn parse(line: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(line).ok()?;
         let (signed, hash) = line.strip_suffix(END)?.rsplit_once(HASH)?;
         let mut fields = signed.rsplit_once(MARK)?.1.split(',');
@@ -83,7 +83,7 @@ impl Link {
     }
 
     /// Whether the line, whose link this is, was written by somebody who has the key.
-    pub fn is_authentic(&self, key: &ChainKey, line: &[u8]) -> bool {
+    pub(crate) fn is_authentic(&self, key: &ChainKey, line: &[u8]) -> bool {
         let unsigned = HASH.len() + 64 + END.len();
         line.len() >= unsigned && key.verify(&line[..line.len() - unsigned], &self.head.hash)
     }

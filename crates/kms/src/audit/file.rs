@@ -14,7 +14,7 @@ const ROOM: u64 = 256 << 10;
 /// Looking for the last line goes back in steps of this many bytes.
 const STEP: u64 = 64 << 10;
 
-pub struct FileSink {
+pub(crate) struct FileSink {
     path: PathBuf,
     open: Option<Open>,
 }
@@ -36,12 +36,12 @@ struct End {
 }
 
 impl FileSink {
-    pub fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, open: None }
     }
 
     /// Makes sure that a record has room, whatever is written to the file system in between.
-    pub fn reserve(&mut self) -> io::Result<()> {
+    pub(crate) fn reserve(&mut self) -> io::Result<()> {
         self.locked(|open, _| {
             let len = open.log.metadata()?.len();
             match fallocate(&open.log, FallocateFlags::KEEP_SIZE, len, ROOM) {
@@ -53,7 +53,7 @@ impl FileSink {
     }
 
     /// Appends a record, entirely or not at all.
-    pub fn append(&mut self, key: &ChainKey, body: &str, loss: Loss) -> io::Result<()> {
+    pub(crate) fn append(&mut self, key: &ChainKey, body: &str, loss: Loss) -> io::Result<()> {
         self.locked(|open, path| {
             let end = open.end(key, path)?;
             let (line, head) = end.head.seal(key, body, Loss { torn: end.torn, ..loss });
@@ -71,7 +71,7 @@ impl FileSink {
         })
     }
 
-    pub fn sync(&mut self) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         match &self.open {
             Some(open) => open.log.sync_data(),
             None => Ok(()),
@@ -167,7 +167,7 @@ fn parse_kept(bytes: &[u8]) -> Option<(Head, u64)> {
 }
 
 /// A log between two records, while others go on writing it.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     pub log: File,
     /// Bytes of it.
     pub len: u64,
@@ -176,7 +176,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let log = File::open(path)?;
         // What has no lock, a pipe for instance, nobody appends to.
         let is_locked = flock(&log, FlockOperation::LockShared).is_ok();
@@ -209,7 +209,7 @@ fn last_lines(file: &File, len: u64) -> io::Result<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-pub fn head_path(path: &Path) -> PathBuf {
+pub(crate) fn head_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".head");
     name.into()

@@ -28,6 +28,7 @@ pub trait RecordSource: Send + Sync {
     /// Account and region.
     fn place(&self) -> (String, String);
 
+    /// Who that is.
     fn identity(&self, who: &Principal) -> Identity;
 
     /// The ARN of the key that is named, if there is one.
@@ -51,7 +52,9 @@ pub trait RecordSource: Send + Sync {
 /// Who asks, in CloudTrail's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
+    /// Of the user, or the account's root.
     pub arn: String,
+    /// As the user database has it, or `uid:` and the number.
     pub user_name: String,
 }
 

@@ -156,7 +156,7 @@ impl Event<'_> {
 }
 
 /// `requestParameters` of a cryptographic call.
-pub fn parameters(key_id: &str, context: &EncryptionContext, key_spec: Option<&str>) -> Value {
+pub(crate) fn parameters(key_id: &str, context: &EncryptionContext, key_spec: Option<&str>) -> Value {
     let mut parameters = json!({"keyId": key_id, "encryptionContext": context});
     match key_spec {
         Some(spec) => parameters["keySpec"] = spec.into(),
@@ -166,7 +166,7 @@ pub fn parameters(key_id: &str, context: &EncryptionContext, key_spec: Option<&s
 }
 
 /// CloudTrail's `responseElements` of a direct call, which are told of what changes something.
-pub fn response(request: &Request, answer: &Answer) -> Value {
+pub(crate) fn response(request: &Request, answer: &Answer) -> Value {
     match answer.to_json(TimeForm::Text) {
         Some(answer) if !is_read_only(request.name()) => as_cloudtrail(&answer),
         _ => Value::Null,
@@ -192,7 +192,7 @@ fn now() -> String {
 }
 
 /// Calls that change neither a key nor who may use it.
-pub fn is_read_only(name: &str) -> bool {
+pub(crate) fn is_read_only(name: &str) -> bool {
     ["Get", "List", "Describe", "Decrypt", "Encrypt", "ReEncrypt", "GenerateDataKey", "GenerateRandom"]
         .iter()
         .any(|prefix| name.starts_with(prefix))

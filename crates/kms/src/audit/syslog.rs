@@ -29,18 +29,18 @@ fn connect_to(socket: &Path) -> io::Result<UnixDatagram> {
     Ok(connection)
 }
 
-pub struct SyslogSink {
+pub(crate) struct SyslogSink {
     connect: ConnectSyslog,
     connection: Option<UnixDatagram>,
     head: Head,
 }
 
 impl SyslogSink {
-    pub fn new(connect: ConnectSyslog) -> Self {
+    pub(crate) fn new(connect: ConnectSyslog) -> Self {
         Self { connect, connection: None, head: Head::start() }
     }
 
-    pub fn connect(&mut self) -> io::Result<()> {
+    pub(crate) fn connect(&mut self) -> io::Result<()> {
         if self.connection.is_none() {
             let explain =
                 |error: io::Error| io::Error::new(error.kind(), format!("syslog does not answer at {SOCKET}: {error}"));
@@ -49,7 +49,7 @@ impl SyslogSink {
         Ok(())
     }
 
-    pub fn append(&mut self, key: &ChainKey, body: &str, loss: Loss) -> io::Result<()> {
+    pub(crate) fn append(&mut self, key: &ChainKey, body: &str, loss: Loss) -> io::Result<()> {
         let (line, head) = self.head.seal(key, body, loss);
         let message = format!("<{PRIORITY}>kmsfs-audit[{}]: {line}", std::process::id());
         // A daemon that was started anew has a new socket.

@@ -22,17 +22,22 @@ pub enum Writer {
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// Where it is.
     pub file: PathBuf,
     /// From 1.
     pub line: u64,
+    /// What is wrong, for a person.
     pub what: String,
 }
 
 #[derive(Debug, Default)]
+/// What checking a log came to.
 pub struct Verification {
     /// That are authentic.
     pub records: u64,
+    /// Logs that were begun anew in it.
     pub chains: usize,
+    /// In the order of the lines.
     pub findings: Vec<Finding>,
     /// What is as it should be but worth knowing.
     pub notices: Vec<String>,
@@ -43,7 +48,7 @@ pub struct Verification {
 }
 
 /// Reads the files of a log, the oldest first.
-pub fn verify(key: &ChainKey, files: &[PathBuf], writer: Writer) -> io::Result<Verification> {
+pub(crate) fn verify(key: &ChainKey, files: &[PathBuf], writer: Writer) -> io::Result<Verification> {
     let mut check = Check { key, writer, heads: HashMap::new(), found: Verification::default() };
     for file in files {
         let of_file = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));

@@ -9,7 +9,7 @@ use time::format_description::well_known::Iso8601;
 
 /// One operator over one condition key.
 #[derive(Debug)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// In small letters: names of condition keys have no case.
     key: String,
     quantity: Quantity,
@@ -58,7 +58,7 @@ enum Order {
 
 impl Condition {
     /// `operator` is the whole name, as `ForAnyValue:StringLikeIfExists`. On an error: what is wrong with it.
-    pub fn new(operator: &str, key: &str, wanted: &[String]) -> Result<Self, String> {
+    pub(crate) fn new(operator: &str, key: &str, wanted: &[String]) -> Result<Self, String> {
         let (quantity, rest) = match operator.split_once(':') {
             Some((set, rest)) if set.eq_ignore_ascii_case("ForAllValues") => (Quantity::ForAll, rest),
             Some((set, rest)) if set.eq_ignore_ascii_case("ForAnyValue") => (Quantity::ForAny, rest),
@@ -88,23 +88,23 @@ impl Condition {
     }
 
     /// Names of an account that are compared by number: `user/NAME` or `role/NAME`.
-    pub fn names(&self, account: &str) -> impl Iterator<Item = String> {
+    pub(crate) fn names(&self, account: &str) -> impl Iterator<Item = String> {
         let mine = self.resources.iter().filter(move |(of, _)| Pattern::new(of).matches(account));
         mine.filter_map(move |(_, resource)| Principal::of_resource(account, resource)?.name_in(account))
     }
 
     /// Whether who asks, or when, makes a difference.
-    pub fn is_personal(&self) -> bool {
+    pub(crate) fn is_personal(&self) -> bool {
         matches!(&*self.key, USER_NAME | PRINCIPAL_ARN | "aws:userid" | "aws:currenttime" | "aws:epochtime")
     }
 
     /// Of a key that is not personal.
-    pub fn holds_of_all(&self, values: &dyn Fn(&str) -> Vec<String>) -> bool {
+    pub(crate) fn holds_of_all(&self, values: &dyn Fn(&str) -> Vec<String>) -> bool {
         self.holds_of(&values(&self.key))
     }
 
     /// `values` of a key that does not name whoever asks.
-    pub fn holds(&self, values: &dyn Fn(&str) -> Vec<String>, view: &View<'_>) -> Known<bool> {
+    pub(crate) fn holds(&self, values: &dyn Fn(&str) -> Vec<String>, view: &View<'_>) -> Known<bool> {
         let values = match &*self.key {
             USER_NAME => self.with_other_names(vec![view.user_name()?], view)?,
             PRINCIPAL_ARN => self.with_other_names(view.arns()?, view)?,

@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 const MOST: usize = 32 * 1024;
 
 impl Policy {
+    /// Reads a document whole (`MalformedPolicyDocument`).
     pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() > MOST {
             let text = format!("The key policy document is {} bytes long and may have {MOST} at most.", text.len());

@@ -71,6 +71,7 @@ pub struct Request<'a> {
     pub action: &'a str,
     /// The key's ARN.
     pub resource: &'a str,
+    /// Who asks.
     pub subject: &'a Subject<'a>,
     /// The values of a condition key, whose name is in small letters, but for those that name the subject; none if the
     /// request does not have it.
@@ -78,7 +79,9 @@ pub struct Request<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a policy says to a request.
 pub enum Decision {
+    /// A statement allows it, and none denies it.
     Allowed,
     /// No statement allows it.
     NotAllowed,
@@ -89,6 +92,7 @@ pub enum Decision {
 /// What those statements say of which it is known whether they match.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Judgement {
+    /// By those statements.
     pub decision: Decision,
     /// What could make it another.
     pub unknown: Option<Unknown>,

@@ -1,18 +1,18 @@
 //! Wildcards as IAM has them: `*` is any run of characters, `?` is any one.
 
 #[derive(Debug)]
-pub struct Pattern(String);
+pub(crate) struct Pattern(String);
 
 impl Pattern {
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    pub fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         matches(&self.0, text, |a, b| a == b)
     }
 
-    pub fn matches_ignoring_case(&self, text: &str) -> bool {
+    pub(crate) fn matches_ignoring_case(&self, text: &str) -> bool {
         matches(&self.0, text, |a, b| a.eq_ignore_ascii_case(&b))
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown(pub String);
 
+/// What may not be told.
 pub type Known<T> = Result<T, Unknown>;
 
 /// Whom a statement or a grant names.
@@ -15,9 +16,13 @@ pub type Known<T> = Result<T, Unknown>;
 pub enum Principal {
     /// An account, which is its root too.
     Account(String),
+    /// A user or a group.
     Of {
+        /// Which of the two.
         kind: Kind,
+        /// Twelve digits.
         account: String,
+        /// Its name or number.
         id: Id,
     },
     /// The ARN of a session of a role or of a federated user: nobody here is one.
@@ -25,7 +30,9 @@ pub enum Principal {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a principal of an account is here.
 pub enum Kind {
+    /// A Linux user.
     User,
     /// A group of Linux.
     Role,
@@ -34,7 +41,9 @@ pub enum Kind {
 /// In an ARN: `NAME`, or `uid:NUMBER` (`gid:NUMBER` of a role), which no name can be, for passwd(5) parts by colons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
+    /// As the user database has it.
     Name(String),
+    /// `uid:` or `gid:`.
     Number(u32),
 }
 
@@ -126,16 +135,22 @@ fn is_literal(text: &str) -> bool {
 
 /// The user database as policies need it. `None`: it has no such entry.
 pub trait Names {
+    /// The number of a user, if there is one of that name.
     fn uid(&self, name: &str) -> Known<Option<u32>>;
+    /// The number of a group, if there is one of that name.
     fn gid(&self, name: &str) -> Known<Option<u32>>;
+    /// The name of a user, if it has one.
     fn user_name(&self, uid: u32) -> Known<Option<String>>;
+    /// The name of a group, if it has one.
     fn group_name(&self, gid: u32) -> Known<Option<String>>;
 }
 
 /// Groups, and why there may be more of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups {
+    /// Numbers.
     pub gids: Vec<u32>,
+    /// Why there may be more.
     pub missing: Option<Unknown>,
 }
 
@@ -151,7 +166,9 @@ impl Groups {
 
 /// Whoever asks.
 pub struct Subject<'a> {
+    /// The account that it is of.
     pub account: &'a str,
+    /// Its number.
     pub uid: u32,
     /// It is the account's root, too.
     pub is_root: bool,
@@ -159,6 +176,7 @@ pub struct Subject<'a> {
     pub groups: &'a Groups,
     /// Those and the user's own by the database.
     pub all_groups: &'a Groups,
+    /// Who knows the names.
     pub names: &'a dyn Names,
 }
 
@@ -193,15 +211,15 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    pub fn meaning_ghosts(self) -> Self {
+    pub(crate) fn meaning_ghosts(self) -> Self {
         Self { are_ghosts_meant: true, ..self }
     }
 
-    pub fn is_in_account(&self, principal: &Principal) -> bool {
+    pub(crate) fn is_in_account(&self, principal: &Principal) -> bool {
         matches!(principal, Principal::Account(account) if account == self.subject.account)
     }
 
-    pub fn is(&self, principal: &Principal) -> Known<bool> {
+    pub(crate) fn is(&self, principal: &Principal) -> Known<bool> {
         let (kind, id) = match principal {
             Principal::Account(_) => return Ok(self.subject.is_root && self.is_in_account(principal)),
             Principal::Of { kind, account, id } if account == self.subject.account => (kind, id),
@@ -223,13 +241,13 @@ impl View<'_> {
     }
 
     /// `aws:username`.
-    pub fn user_name(&self) -> Known<String> {
+    pub(crate) fn user_name(&self) -> Known<String> {
         let uid = self.subject.uid;
         Ok(self.subject.names.user_name(uid)?.unwrap_or_else(|| format!("uid:{uid}")))
     }
 
     /// `aws:PrincipalArn`: whoever asks is each of these.
-    pub fn arns(&self) -> Known<Vec<String>> {
+    pub(crate) fn arns(&self) -> Known<Vec<String>> {
         let mut resources = Vec::new();
         if self.subject.is_root {
             resources.push("root".to_owned());
@@ -245,11 +263,11 @@ impl View<'_> {
         Ok(resources.iter().map(|resource| self.arn(resource)).collect())
     }
 
-    pub fn arn(&self, resource: &str) -> String {
+    pub(crate) fn arn(&self, resource: &str) -> String {
         format!("arn:aws:iam::{}:{resource}", self.subject.account)
     }
 
-    pub fn is_resource(&self, resource: &str) -> Known<bool> {
+    pub(crate) fn is_resource(&self, resource: &str) -> Known<bool> {
         Principal::of_resource(self.subject.account, resource).map_or(Ok(false), |principal| self.is(&principal))
     }
 }

@@ -4,7 +4,7 @@ use super::{Groups, Known, Names, Subject, Unknown};
 
 /// A user database: alice is 1001 and bob 1002, 1003 has the name 1001 and 1004 two names. staff is 50, audit 51, and
 /// 52 has the name 50.
-pub struct People;
+pub(crate) struct People;
 
 const USERS: [(&str, u32); 5] = [("alice", 1001), ("bob", 1002), ("1001", 1003), ("carol", 1004), ("caroline", 1004)];
 const GROUPS: [(&str, u32); 3] = [("staff", 50), ("audit", 51), ("50", 52)];
@@ -36,9 +36,9 @@ impl Names for People {
 }
 
 /// A user database that does not answer.
-pub struct Away;
+pub(crate) struct Away;
 
-pub fn away<T>() -> Known<T> {
+pub(crate) fn away<T>() -> Known<T> {
     Err(Unknown("away".into()))
 }
 
@@ -61,7 +61,7 @@ impl Names for Away {
 }
 
 /// One that has forgotten everybody.
-pub struct Empty;
+pub(crate) struct Empty;
 
 impl Names for Empty {
     fn uid(&self, _: &str) -> Known<Option<u32>> {
@@ -81,6 +81,6 @@ impl Names for Empty {
     }
 }
 
-pub fn subject<'a>(names: &'a dyn Names, uid: u32, groups: &'a Groups, all_groups: &'a Groups) -> Subject<'a> {
+pub(crate) fn subject<'a>(names: &'a dyn Names, uid: u32, groups: &'a Groups, all_groups: &'a Groups) -> Subject<'a> {
     Subject { account: "111122223333", uid, is_root: uid == 0, groups, all_groups, names }
 }

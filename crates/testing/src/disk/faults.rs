@@ -6,6 +6,7 @@ use std::io;
 
 /// Kinds of calls of the backend's traits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)] // The traits of the backend, which have these names, say what they do.
 pub enum Call {
     OpenDir,
     OpenFile,
@@ -50,10 +51,12 @@ pub enum Call {
 pub struct Calls(BTreeMap<Call, u64>);
 
 impl Calls {
+    /// Of this one.
     pub fn of(&self, call: Call) -> u64 {
         self.0.get(&call).copied().unwrap_or(0)
     }
 
+    /// Of all together.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
@@ -65,6 +68,7 @@ impl Calls {
         Self(added.filter(|(_, count)| *count > 0).collect())
     }
 
+    /// Those that were made, and how often.
     pub fn iter(&self) -> impl Iterator<Item = (Call, u64)> + '_ {
         self.0.iter().map(|(call, count)| (*call, *count))
     }

@@ -24,7 +24,7 @@ struct DamagedStore {
 }
 
 /// Three bytes an operation: which, and two arguments.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let disk = new_disk();
     let Some(store) = open(&disk) else { return };
     let Some(dir) = bucket(&store) else { return };

@@ -13,14 +13,14 @@ use kmsfs_kms_local::fuzzing as kms;
 use kmsfs_sse::{BucketName, Configuration, Request};
 use std::cell::Cell;
 
-pub fn object_header(bytes: &[u8]) {
+pub(crate) fn object_header(bytes: &[u8]) {
     if let Ok(header) = Header::read(bytes) {
         let written = Header::write(header.object_id, header.suite, &header.seal, header.sidecar, |_| header.mac);
         assert_eq!(&bytes[..ENTRIES_AT], &written[..]);
     }
 }
 
-pub fn sidecar_record(bytes: &[u8]) {
+pub(crate) fn sidecar_record(bytes: &[u8]) {
     // A checksum that is right is a matter of luck: the body is tried without one too.
     if let Ok(sidecar) = Sidecar::decode(bytes) {
         assert_eq!(sidecar.encode(), bytes);
@@ -33,7 +33,7 @@ pub fn sidecar_record(bytes: &[u8]) {
     }
 }
 
-pub fn tag_entries(bytes: &[u8]) {
+pub(crate) fn tag_entries(bytes: &[u8]) {
     let mut table = bytes.to_vec();
     table.resize(BLOCK as usize, 0);
     for geometry in [Geometry::Single, Geometry::Dual] {
@@ -48,7 +48,7 @@ pub fn tag_entries(bytes: &[u8]) {
     }
 }
 
-pub fn log_record(bytes: &[u8]) {
+pub(crate) fn log_record(bytes: &[u8]) {
     if let Ok(found) = LogHeader::read(bytes, |_, _| true) {
         let again = LogHeader::read(&found.header.write(|_| [0; 32]), |_, _| true);
         assert_eq!(again.map(|again| again.header), Ok(found.header));
@@ -68,23 +68,23 @@ pub fn log_record(bytes: &[u8]) {
     }
 }
 
-pub fn keyring_contents(bytes: &[u8]) {
+pub(crate) fn keyring_contents(bytes: &[u8]) {
     kms::decode_keyring(bytes);
 }
 
-pub fn keyring_slots(bytes: &[u8]) {
+pub(crate) fn keyring_slots(bytes: &[u8]) {
     kms::decode_slots(bytes);
 }
 
-pub fn keyring_backup(bytes: &[u8]) {
+pub(crate) fn keyring_backup(bytes: &[u8]) {
     kms::decode_backup(bytes);
 }
 
-pub fn ciphertext_blob(bytes: &[u8]) {
+pub(crate) fn ciphertext_blob(bytes: &[u8]) {
     assert!(!kms::open_blob(bytes, &SecretKey::random(), &EncryptionContext::new()), "a key of chance opens it");
 }
 
-pub fn encryption_configuration(bytes: &[u8]) {
+pub(crate) fn encryption_configuration(bytes: &[u8]) {
     if let Ok(configuration) = Configuration::parse(bytes) {
         let written = configuration.to_json().to_string();
         let again = Configuration::parse(written.as_bytes()).expect("what was read can be read again");
@@ -92,7 +92,7 @@ pub fn encryption_configuration(bytes: &[u8]) {
     }
 }
 
-pub fn request_header(bytes: &[u8]) {
+pub(crate) fn request_header(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (name, value) = text.split_once(':').unwrap_or((text, ""));
     let mut request = Request::default();
@@ -102,7 +102,7 @@ pub fn request_header(bytes: &[u8]) {
     }
 }
 
-pub fn bucket_name(bytes: &[u8]) {
+pub(crate) fn bucket_name(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(name) = BucketName::parse(text) {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
@@ -110,7 +110,7 @@ pub fn bucket_name(bytes: &[u8]) {
     }
 }
 
-pub fn mount_options(bytes: &[u8]) {
+pub(crate) fn mount_options(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         parse_mount_options(text);
     }

@@ -11,17 +11,17 @@ use kmsfs_store::{Dir, Parameters, Store, StoreOptions};
 use std::ffi::OsStr;
 use std::sync::{Arc, LazyLock};
 
-pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-pub const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
+pub(crate) const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+pub(crate) const NODE: NewNode = NewNode { mode: 0o644, umask: 0, owner: None };
 const TARGET: &[u8] = b"where it leads";
 
 /// The keys of every store here.
-pub static KEYS: LazyLock<Arc<KeyService>> = LazyLock::new(|| {
+pub(crate) static KEYS: LazyLock<Arc<KeyService>> = LazyLock::new(|| {
     let key = || Arc::new(OneKey::new());
     Arc::new(KeyService::new(key(), key()))
 });
 
-pub fn encryption() -> Encryption {
+pub(crate) fn encryption() -> Encryption {
     Encryption {
         algorithm: Algorithm::AwsKms,
         key_id: Some("key".into()),
@@ -31,12 +31,12 @@ pub fn encryption() -> Encryption {
 }
 
 /// Two layers.
-pub fn dual() -> Encryption {
+pub(crate) fn dual() -> Encryption {
     Encryption { algorithm: Algorithm::AwsKmsDsse, ..encryption() }
 }
 
 /// An empty store with a bucket.
-pub fn new_disk() -> SimulatedDisk {
+pub(crate) fn new_disk() -> SimulatedDisk {
     let disk = SimulatedDisk::new();
     let parameters = Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
     kmsfs_store::create(&disk, &parameters, KEYS.service()).expect("an empty disk takes a store");
@@ -46,12 +46,12 @@ pub fn new_disk() -> SimulatedDisk {
     disk
 }
 
-pub fn open(disk: &SimulatedDisk) -> Option<Arc<Store>> {
+pub(crate) fn open(disk: &SimulatedDisk) -> Option<Arc<Store>> {
     let backend: Arc<dyn Backend> = Arc::new(disk.clone());
     Store::open(backend, KEYS.clone(), StoreOptions::default()).ok()
 }
 
-pub fn bucket(store: &Store) -> Option<Arc<Dir>> {
+pub(crate) fn bucket(store: &Store) -> Option<Arc<Dir>> {
     store.open_dir(store.root(), OsStr::new("bucket")).ok()
 }
 
@@ -89,14 +89,14 @@ static VICTIMS: LazyLock<Victims> = LazyLock::new(|| {
 });
 
 /// A file of the store, by its path in it, is replaced.
-pub fn open_with(path: &str, bytes: &[u8]) {
+pub(crate) fn open_with(path: &str, bytes: &[u8]) {
     let disk = VICTIMS.closed.kill();
     replace(&disk, path, bytes);
     look(&disk);
 }
 
 /// The log keeps its header, so that records are looked at.
-pub fn open_with_log(bytes: &[u8]) {
+pub(crate) fn open_with_log(bytes: &[u8]) {
     let disk = VICTIMS.killed.kill();
     let log = file(&disk, "log/redo");
     log.write_at(bytes, 4096).expect("the disk has room");
@@ -104,7 +104,7 @@ pub fn open_with_log(bytes: &[u8]) {
     look(&disk);
 }
 
-pub fn open_with_symlink(bytes: &[u8]) {
+pub(crate) fn open_with_symlink(bytes: &[u8]) {
     let disk = VICTIMS.closed.kill();
     let root = disk.root().expect("a disk has a root");
     let dir = root.open_dir(OsStr::new("buckets")).and_then(|dir| dir.open_dir(OsStr::new("bucket")));
