@@ -130,6 +130,8 @@ def idle(client, options):
     # As many as there may be.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # The server takes half of its descriptors for connections, and leaves some for all else.
+    options.connections = min(options.connections, (most - 256) // 2 - 16)
     host, port = options.address.split(":")
 
     def latency():
