@@ -2,7 +2,7 @@
 
 use super::client::plain_list;
 use super::{Client, bucket_name, key};
-use crate::harness::{KMS, NOBODY, Store, configuration};
+use crate::harness::{KMS, Mount, NOBODY, Store, configuration};
 use kmsfs_gateway::Locks;
 use kmsfs_s3::operation::{AbortMultipartUpload, CreateMultipartUpload, HeadBucket, ListBuckets, ListMultipartUploads};
 use kmsfs_s3::{Answer, Code, Metadata, StorageClass, Tags};
@@ -10,6 +10,35 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 const EVE: u32 = 7777;
+
+/// A mount that is open to all users, and a worker for each of three of them.
+struct Shared {
+    root: Client,
+    nobody: Client,
+    eve: Client,
+    mount: Mount,
+    store: Store,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let store = Store::new();
+        store.open_to_all();
+        let mount = store.mount_with("allow_other");
+        let locks = Locks::new().unwrap();
+        let root = Client::with_locks(&store, &locks);
+        let (nobody, eve) = (Client::of_user(&store, NOBODY, &locks), Client::of_user(&store, EVE, &locks));
+        Self { root, nobody, eve, mount, store }
+    }
+
+    /// With `bucket`, in which everybody may write.
+    fn with_bucket() -> Self {
+        let shared = Self::new();
+        shared.root.create_bucket("bucket").unwrap();
+        shared.store.sh("chmod 777 $MNT/bucket");
+        shared
+    }
+}
 
 fn create_upload(of: &str) -> CreateMultipartUpload {
     CreateMultipartUpload {
@@ -25,12 +54,8 @@ fn create_upload(of: &str) -> CreateMultipartUpload {
 
 #[test]
 fn a_worker_may_do_what_its_user_may() {
-    let store = Store::new();
-    store.open_to_all();
-    let mount = store.mount_with("allow_other");
-    let locks = Locks::new().unwrap();
-    let root = Client::with_locks(&store, &locks);
-    let (nobody, eve) = (Client::of_user(&store, NOBODY, &locks), Client::of_user(&store, EVE, &locks));
+    let shared = Shared::new();
+    let Shared { root, nobody, eve, mount, store } = &shared;
     for name in ["open", "readable", "private"] {
         root.create_bucket(name).unwrap();
         root.put(name, "k", "root's").unwrap();
@@ -69,14 +94,8 @@ fn a_worker_may_do_what_its_user_may() {
 
 #[test]
 fn another_users_file_opens_nothing_that_is_put_in_its_place() {
-    let store = Store::new();
-    store.open_to_all();
-    let mount = store.mount_with("allow_other");
-    let locks = Locks::new().unwrap();
-    let root = Client::with_locks(&store, &locks);
-    let nobody = Client::of_user(&store, NOBODY, &locks);
-    root.create_bucket("bucket").unwrap();
-    store.sh("chmod 777 $MNT/bucket");
+    let shared = Shared::with_bucket();
+    let Shared { root, nobody, mount, store, .. } = &shared;
     let mode = |of: &str| fs::metadata(mount.path("bucket").join(of)).unwrap().mode() & 0o777;
     nobody.put("bucket", "new", "nobody's").unwrap();
     for of in ["open", "closed"] {
@@ -93,14 +112,8 @@ fn another_users_file_opens_nothing_that_is_put_in_its_place() {
 
 #[test]
 fn a_key_policy_sees_the_user() {
-    let store = Store::new();
-    store.open_to_all();
-    let _mount = store.mount_with("allow_other");
-    let locks = Locks::new().unwrap();
-    let root = Client::with_locks(&store, &locks);
-    let nobody = Client::of_user(&store, NOBODY, &locks);
-    root.create_bucket("bucket").unwrap();
-    store.sh("chmod 777 $MNT/bucket");
+    let shared = Shared::with_bucket();
+    let Shared { root, nobody, store, .. } = &shared;
     let arn = store.create_key("alias/roots");
     let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*",
         "Principal": {"AWS": "arn:aws:iam::000000000000:user/root"}}]}"#;
@@ -120,19 +133,13 @@ fn a_key_policy_sees_the_user() {
 
 #[test]
 fn an_upload_in_parts_is_its_users_alone() {
-    let store = Store::new();
-    store.open_to_all();
-    let mount = store.mount_with("allow_other");
-    let locks = Locks::new().unwrap();
-    let root = Client::with_locks(&store, &locks);
-    let (nobody, eve) = (Client::of_user(&store, NOBODY, &locks), Client::of_user(&store, EVE, &locks));
-    root.create_bucket("bucket").unwrap();
-    store.sh("chmod 777 $MNT/bucket");
+    let shared = Shared::with_bucket();
+    let Shared { nobody, eve, mount, .. } = &shared;
     let begin = |client: &Client, of: &str| {
         let (Answer::Upload(upload), _) = client.perform(create_upload(of)).unwrap() else { panic!("an upload") };
         upload.upload_id
     };
-    let (theirs, hers) = (begin(&nobody, "theirs"), begin(&eve, "hers"));
+    let (theirs, hers) = (begin(nobody, "theirs"), begin(eve, "hers"));
     let list = |client: &Client| {
         let list = ListMultipartUploads {
             bucket: bucket_name("bucket"),
@@ -146,27 +153,21 @@ fn an_upload_in_parts_is_its_users_alone() {
         let (Answer::Uploads(uploads), _) = client.perform(list).unwrap() else { panic!("uploads") };
         uploads.uploads.into_iter().map(|upload| upload.upload_id).collect::<Vec<_>>()
     };
-    assert_eq!((list(&nobody), list(&eve)), (vec![theirs.clone()], vec![hers.clone()]));
+    assert_eq!((list(nobody), list(eve)), (vec![theirs.clone()], vec![hers.clone()]));
     let abort = |client: &Client, of: &str, id: &kmsfs_s3::UploadId| {
         client.perform(AbortMultipartUpload { bucket: bucket_name("bucket"), key: key(of), upload_id: id.clone() })
     };
-    assert_eq!(abort(&eve, "theirs", &theirs).unwrap_err().code(), &Code::NoSuchUpload);
-    assert_eq!(list(&nobody), std::slice::from_ref(&theirs));
-    abort(&nobody, "theirs", &theirs).unwrap();
-    abort(&eve, "hers", &hers).unwrap();
+    assert_eq!(abort(eve, "theirs", &theirs).unwrap_err().code(), &Code::NoSuchUpload);
+    assert_eq!(list(nobody), std::slice::from_ref(&theirs));
+    abort(nobody, "theirs", &theirs).unwrap();
+    abort(eve, "hers", &hers).unwrap();
     assert!(crate::harness::names_in(&mount.path("bucket")).is_empty());
 }
 
 #[test]
 fn an_upload_in_parts_is_not_begun_where_others_can_write() {
-    let store = Store::new();
-    store.open_to_all();
-    let mount = store.mount_with("allow_other");
-    let locks = Locks::new().unwrap();
-    let root = Client::with_locks(&store, &locks);
-    let eve = Client::of_user(&store, EVE, &locks);
-    root.create_bucket("bucket").unwrap();
-    store.sh("chmod 777 $MNT/bucket");
+    let shared = Shared::with_bucket();
+    let Shared { eve, mount, store, .. } = &shared;
     for (owner, mode) in [(NOBODY, "755"), (NOBODY, "777"), (EVE, "777")] {
         let dir = format!("$MNT/bucket/.kmsfs-uploads.{EVE}");
         store.sh(&format!("mkdir {dir}; chmod {mode} {dir}; chown {owner} {dir}"));
