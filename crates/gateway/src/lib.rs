@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use tree::Tree;
 
 /// What was done, and a descriptor of the content where that was asked for: at its beginning, for reading.
@@ -68,8 +69,9 @@ enum Begin {
 pub struct Begun {
     /// To be finished.
     pub upload: Upload,
-    /// Where the body is to be written, in its order, from where the descriptor is.
-    pub file: OwnedFd,
+    /// Where the body is to be written, in its order, from where the descriptor is. The upload has it too: closing a
+    /// second one would have the kernel write the file's times.
+    pub file: Arc<OwnedFd>,
     /// Whether [`Body::md5`] is needed.
     pub wants_md5: bool,
 }

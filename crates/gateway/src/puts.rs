@@ -21,6 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Times that a directory is made again which others remove at the same time.
 const TRIES: usize = 64;
@@ -40,7 +41,7 @@ pub(crate) struct Temporary {
     pub(crate) place: Place,
     pub(crate) name: OsString,
     /// Open for writing, past the kernel's cache, which would hand the content on in any order.
-    pub(crate) file: OwnedFd,
+    pub(crate) file: Arc<OwnedFd>,
     /// What it has once it is complete, unless the object that it replaces has another one.
     mode: u32,
     /// It is in its place, or belongs to an upload that goes on.
@@ -49,7 +50,7 @@ pub(crate) struct Temporary {
 
 impl Worker {
     /// Checks everything that can be checked without the body.
-    pub(crate) fn begin_put(&self, put: PutObject) -> Result<(Put, OwnedFd), Error> {
+    pub(crate) fn begin_put(&self, put: PutObject) -> Result<(Put, Arc<OwnedFd>), Error> {
         put.encryption.check()?;
         let bucket = self.tree.bucket(&put.bucket)?;
         if let Some(condition) = &put.condition {
@@ -60,10 +61,10 @@ impl Worker {
                 return Err(conflict(&put.key, "what ends in a slash is a directory, and has no content"));
             }
             let put = Put { operation: put, bucket, file: None };
-            return Ok((put, empty_file()?));
+            return Ok((put, Arc::new(empty_file()?)));
         }
         let file = Temporary::make(&bucket, &put.key, &put.encryption)?;
-        let body = file.file.try_clone().map_err(|error| refusals::of_call(&error))?;
+        let body = Arc::clone(&file.file);
         Ok((Put { operation: put, bucket, file: Some(file) }, body))
     }
 }
@@ -168,7 +169,7 @@ impl Temporary {
             match open_beneath(&place.dir, Path::new(&name), flags, Mode::from_raw_mode(0o666)) {
                 Ok(file) => {
                     let mode = status(&file).map_or(0o600, |status| status.mode & 0o777);
-                    return Ok(Self { place, name, file, mode, keep: false });
+                    return Ok(Self { place, name, file: Arc::new(file), mode, keep: false });
                 }
                 // The directory was removed as empty meanwhile.
                 Err(error) if is_gone(&error) => {}
@@ -183,18 +184,18 @@ impl Temporary {
             // An attribute can be set only by those to whom the mode gives write permission.
             fchmod(&self.file, Mode::from_raw_mode(self.mode | 0o200)).map_err(refusals::of_errno)?;
         }
-        set_request(&self.file, request)
+        set_request(&*self.file, request)
     }
 
     /// The file of an upload in parts, which stays where it is until it is published.
     pub(crate) fn of_upload(place: Place, name: OsString, file: OwnedFd) -> Self {
         let mode = status(&file).map_or(0o600, |status| status.mode & 0o777);
-        Self { place, name, file, mode, keep: true }
+        Self { place, name, file: Arc::new(file), mode, keep: true }
     }
 
     /// Its descriptor alone.
-    pub(crate) fn into_file(self) -> Result<OwnedFd, Error> {
-        self.file.try_clone().map_err(|error| refusals::of_call(&error))
+    pub(crate) fn into_file(self) -> Arc<OwnedFd> {
+        Arc::clone(&self.file)
     }
 
     /// It becomes the file of an upload in parts.
@@ -217,7 +218,7 @@ impl Temporary {
         content: impl FnOnce(&Head, &Status) -> Content,
     ) -> Result<Written, Error> {
         let path = proc_path(&self.file);
-        let head = head_of(&self.file)?;
+        let head = head_of(&*self.file)?;
         let status = status(&self.file).map_err(|error| refusals::of_call(&error))?;
         let content = content(&head, &status);
         let (etag, checksum) = (ETag::new(&content.etag), content.checksum());

@@ -10,6 +10,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -88,7 +89,7 @@ impl Connection<'_> {
         let handled = handled.unwrap_or_else(|_| Err(Error::new(Code::InternalError)));
         let (response, descriptor) = handled.unwrap_or_else(|error| (Response::Refused(error), None));
         let _sending = self.sending.lock();
-        match send(self.socket, number, &response, descriptor.as_ref().map(AsFd::as_fd)) {
+        match send(self.socket, number, &response, descriptor.as_deref().map(AsFd::as_fd)) {
             // Nothing of it was sent: it is too long.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 send(self.socket, number, &Response::Refused(Error::new(Code::InternalError)), None)
@@ -97,11 +98,11 @@ impl Connection<'_> {
         }
     }
 
-    fn handle(&self, request: Request) -> Result<(Response, Option<OwnedFd>), Error> {
+    fn handle(&self, request: Request) -> Result<(Response, Option<Arc<OwnedFd>>), Error> {
         match request {
             Request::Perform(operation) => {
                 let (answer, descriptor) = self.worker.perform(&operation)?;
-                Ok((Response::Done(Box::new(answer)), descriptor))
+                Ok((Response::Done(Box::new(answer)), descriptor.map(Arc::new)))
             }
             Request::Begin(operation) => {
                 if self.uploads.lock().len() >= MOST_UPLOADS {

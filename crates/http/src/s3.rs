@@ -120,6 +120,12 @@ async fn receive(
             Ok(batch) => batch,
             Err(error) => return Ok((begun, Err(error))),
         };
+        if upload.only_collects(&batch) {
+            let Err(error) = upload.take(&batch) else { continue };
+            // Closing a file may take its time.
+            spawn_blocking(move || drop(upload)).await.map_err(lost)?;
+            return Ok((begun, Err(error)));
+        }
         let taking = spawn_blocking(move || (begun, upload.take(&batch).map(|()| upload)));
         let (still_begun, taken) = taking.await.map_err(lost)?;
         begun = still_begun;

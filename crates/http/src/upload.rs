@@ -106,6 +106,11 @@ impl Upload {
         Self { checked, file, left: length, pending: Vec::new() }
     }
 
+    /// Whether taking this writes nothing, so that no thread has to wait for the file.
+    pub(crate) fn only_collects(&self, received: &[Bytes]) -> bool {
+        self.pending.len() + received.iter().map(Bytes::len).sum::<usize>() < WRITE
+    }
+
     /// Takes what came of the connection.
     pub(crate) fn take(&mut self, received: &[Bytes]) -> Result<(), Error> {
         let Self { checked, file, left, pending } = self;

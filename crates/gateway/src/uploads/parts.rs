@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The least that a part can have that is not the last one, in bytes.
 pub(super) const SMALLEST: u64 = 5 << 20;
@@ -55,17 +56,17 @@ pub(crate) struct PartUpload {
     /// What the upload wants.
     algorithm: Option<ChecksumAlgorithm>,
     is_plain: bool,
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     at: At,
     /// As long as it may write into the object's file.
     _writing: Option<Lock>,
 }
 
 impl Worker {
-    pub(crate) fn begin_part(&self, of: &UploadPart) -> Result<(PartUpload, OwnedFd, bool), Error> {
+    pub(crate) fn begin_part(&self, of: &UploadPart) -> Result<(PartUpload, Arc<OwnedFd>, bool), Error> {
         let algorithm = of.checksum.as_ref().map(ExpectedChecksum::algorithm);
         let part = self.begin_any(&of.bucket, &of.key, &of.upload_id, of.part_number, of.length, algorithm)?;
-        let body = part.file.try_clone().map_err(|error| refusals::of_call(&error))?;
+        let body = Arc::clone(&part.file);
         let wants_md5 = part.is_plain;
         Ok((part, body, wants_md5))
     }
@@ -123,7 +124,7 @@ impl Worker {
             (file, At::Offset(offset), Some(lock))
         } else {
             let (file, name) = running.own_file(number)?;
-            (file, At::File(name), None)
+            (Arc::new(file), At::File(name), None)
         };
         let is_plain = running.state.is_plain();
         let (key, id) = (key.clone(), id.clone());
@@ -133,7 +134,7 @@ impl Worker {
 
 impl Running {
     /// The object's file, at the part's place, if nobody has begun to write there before.
-    fn in_place(&self, bucket: &Bucket, number: u32, length: u64) -> Result<Option<(OwnedFd, u64, Lock)>, Error> {
+    fn in_place(&self, bucket: &Bucket, number: u32, length: u64) -> Result<Option<(Arc<OwnedFd>, u64, Lock)>, Error> {
         let unit = self.unit(number, length)?.filter(|unit| length <= *unit);
         let offset = unit.and_then(|unit| unit.checked_mul(u64::from(number.saturating_sub(1))));
         let Some(offset) = offset.filter(|offset| i64::try_from(*offset).is_ok()) else { return Ok(None) };
@@ -145,7 +146,7 @@ impl Running {
         }
         let mut file = self.file(bucket)?.ok_or_else(|| no_such_upload(&self.id))?;
         file.keep();
-        let file = file.into_file()?;
+        let file = file.into_file();
         seek(&file, SeekFrom::Start(offset)).map_err(refusals::of_errno)?;
         Ok(Some((file, offset, lock)))
     }
