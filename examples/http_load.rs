@@ -198,13 +198,13 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut latencies: Vec<f64> =
         all.iter().flat_map(|done| &done.latencies).map(|latency| latency.as_secs_f64() * 1e3).collect();
     latencies.sort_by(f64::total_cmp);
-    let at = |part: f64| latencies.get((latencies.len() as f64 * part) as usize).or(latencies.last()).copied();
+    let at = |percent: usize| latencies.get(latencies.len() * percent / 100).or(latencies.last()).copied();
     let report = json!({
         "requests": latencies.len(),
         "seconds": seconds,
         "bytes": latencies.len() * size,
-        "p50_ms": at(0.50),
-        "p99_ms": at(0.99),
+        "p50_ms": at(50),
+        "p99_ms": at(99),
         "errors": all.iter().map(|done| done.errors).sum::<usize>(),
         "first_error": all.iter().find_map(|done| done.first_error.clone()),
     });

@@ -11,6 +11,9 @@ pub struct Head {
     pub stored: Stored,
     /// The ETag is the MD5 of the content; any other is opaque.
     pub etag_is_md5: bool,
+    /// The policy of the object's key may decide differently for two users: whoever reads by splice(2) or sendfile(2)
+    /// has to go past the kernel's cache (`O_DIRECT`), where pages would be there for whoever has the file open.
+    pub key_distinguishes_users: bool,
 }
 
 /// Why S3 or KMS refuses the calling process, in their words.
@@ -35,10 +38,11 @@ impl Head {
             attributes::get(path, attributes::HEAD)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))?;
         let answer: Answer = serde_json::from_str(&text)?;
         Ok(match answer {
-            Answer::Head { etag, etag_is_md5, algorithm, key_arn, bucket_key } => {
+            Answer::Head { etag, etag_is_md5, algorithm, key_arn, bucket_key, key_distinguishes_users } => {
                 let algorithm = Algorithm::parse(&algorithm)
                     .ok_or_else(|| io::Error::other(format!("{} says {algorithm:?}", attributes::HEAD)))?;
-                Ok(Self { stored: Stored { etag, algorithm, key_arn, bucket_key }, etag_is_md5 })
+                let stored = Stored { etag, algorithm, key_arn, bucket_key };
+                Ok(Self { stored, etag_is_md5, key_distinguishes_users })
             }
             Answer::Refused(refused) => Err(refused),
         })
@@ -71,6 +75,8 @@ enum Answer {
         key_arn: Option<String>,
         #[serde(rename = "BucketKeyEnabled")]
         bucket_key: bool,
+        #[serde(rename = "KeyDistinguishesUsers")]
+        key_distinguishes_users: bool,
     },
     Refused(Refused),
 }

@@ -37,17 +37,20 @@ impl Outcomes {
 }
 
 impl Fs {
-    /// `{"ETag", "ETagIsMD5", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled"}`, or `{"Code", "Message"}`
-    /// where S3 or KMS refuses the caller.
+    /// `{"ETag", "ETagIsMD5", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled", "KeyDistinguishesUsers"}`, or
+    /// `{"Code", "Message"}` where S3 or KMS refuses the caller.
     pub(super) fn head(&self, ino: Ino, caller: &Caller) -> Result<Vec<u8>> {
         let answer = self.with_object(ino, caller, |object| {
             let (tag, encryption) = (object.tag()?, object.encryption());
+            let distinguishes =
+                object.kms_keys().iter().any(|(arn, context)| self.store.keys().distinguishes(arn, context));
             Ok(json!({
                 "ETag": tag.hex,
                 "ETagIsMD5": tag.is_md5,
                 "ServerSideEncryption": encryption.algorithm.as_str(),
                 "SSEKMSKeyId": encryption.key_arn,
                 "BucketKeyEnabled": encryption.bucket_key,
+                "KeyDistinguishesUsers": distinguishes,
             }))
         });
         match answer {

@@ -21,6 +21,8 @@ pub(crate) const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 pub(crate) struct Found {
     /// For looking at it; none of a directory's marker, which has no content.
     file: Option<OwnedFd>,
+    /// Its content is not to stay in the kernel's cache.
+    past_the_cache: bool,
     pub(crate) size: u64,
     pub(crate) modified: Timestamp,
     pub(crate) etag: ETag,
@@ -59,6 +61,7 @@ impl Found {
         let etag = content.as_ref().map_or_else(|| shown_etag(&head), |content| content.etag.clone());
         Ok(Self {
             file: Some(file),
+            past_the_cache: head.key_distinguishes_users,
             size: status.size,
             modified: status.modified(),
             etag: ETag::new(etag),
@@ -71,6 +74,7 @@ impl Found {
     fn of_marker(marker: Marker) -> Self {
         Self {
             file: None,
+            past_the_cache: false,
             size: 0,
             modified: marker.modified(),
             etag: ETag::new(EMPTY_MD5),
@@ -84,7 +88,9 @@ impl Found {
     pub(crate) fn open(&self) -> Result<OwnedFd, Error> {
         match &self.file {
             Some(file) => {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                // sendfile(2) puts into the cache what it sends, unless it is told so.
+                let cache = if self.past_the_cache { OFlags::DIRECT } else { OFlags::empty() };
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC | cache;
                 rustix::fs::open(proc_path(file), flags, Mode::empty()).map_err(refusals::of_errno)
             }
             None => empty_file(),

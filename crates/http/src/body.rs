@@ -1,9 +1,12 @@
-//! Bodies of answers: what is there, or what a descriptor has, read piece by piece as the client takes it.
+//! Bodies of answers: what is there, or what a descriptor has, as the client takes it: read piece by piece, or sent by
+//! the kernel itself where the connection can.
 
 use crate::access_log::Entry;
 use crate::late::Late;
-use bytes::{Bytes, BytesMut};
+use crate::sending::{self, Files, Piece};
+use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
+use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
 use std::future::Future;
 use std::io;
@@ -22,6 +25,8 @@ const PIECE: u64 = 256 << 10;
 pub(crate) struct Outgoing {
     what: What,
     pub(crate) entry: Option<Entry>,
+    /// Of a connection that sends files.
+    pub(crate) files: Option<Files>,
 }
 
 #[derive(Debug)]
@@ -40,15 +45,15 @@ impl Outgoing {
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { what: What::Whole(bytes), entry: None }
+        Self { what: What::Whole(bytes), entry: None, files: None }
     }
 
     pub(crate) fn content(content: Content) -> Self {
-        Self { what: What::Content(content), entry: None }
+        Self { what: What::Content(content), entry: None, files: None }
     }
 
     pub(crate) fn late(late: Late) -> Self {
-        Self { what: What::Late(late), entry: None }
+        Self { what: What::Late(late), entry: None, files: None }
     }
 
     /// Bytes that are still to be sent, if that is known.
@@ -60,12 +65,12 @@ impl Outgoing {
         }
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Piece>>> {
         match &mut self.what {
             What::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            What::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
-            What::Content(content) => content.poll_bytes(cx),
-            What::Late(late) => late.poll_bytes(cx),
+            What::Whole(bytes) => Poll::Ready(Some(Ok(Piece::Bytes(std::mem::take(bytes))))),
+            What::Content(content) => content.poll_piece(cx, self.files.as_ref()),
+            What::Late(late) => late.poll_bytes(cx).map(|bytes| bytes.map(|bytes| bytes.map(Piece::Bytes))),
         }
     }
 }
@@ -94,7 +99,7 @@ impl Content {
     /// The file cannot be read, before anything of it was answered.
     pub(crate) fn begin(file: OwnedFd, range: Range<u64>) -> io::Result<Self> {
         let mut content = Self { file: Arc::new(file), range, ahead: Ahead::Nothing };
-        if let Some(piece) = content.next_piece() {
+        if let Some(piece) = content.next_piece(PIECE) {
             content.ahead = Ahead::Read(read(&content.file, piece)?);
         }
         Ok(content)
@@ -109,32 +114,36 @@ impl Content {
         ahead + (self.range.end - self.range.start)
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>, files: Option<&Files>) -> Poll<Option<io::Result<Piece>>> {
         let read = match &mut self.ahead {
-            Ahead::Nothing => return Poll::Ready(None),
+            Ahead::Nothing => {
+                // All behind the first piece, where the connection sends files.
+                let next = files.and_then(|files| Some((files, self.next_piece(sending::PIECE)?)));
+                return Poll::Ready(next.map(|(files, range)| Ok(files.piece(&self.file, range))));
+            }
             Ahead::Read(bytes) => Ok(std::mem::take(bytes)),
             Ahead::Reading(_, reading) => {
                 ready!(Pin::new(reading).poll(cx)).unwrap_or_else(|gone| Err(io::Error::other(gone)))
             }
         };
         self.ahead = Ahead::Nothing;
-        if let Err(error) = &read {
-            log::warn!("an object cannot be read to its end: {error}");
-        } else {
-            self.read_ahead();
+        match &read {
+            Err(error) => log::warn!("an object cannot be read to its end: {error}"),
+            Ok(_) if files.is_some() => {}
+            Ok(_) => self.read_ahead(),
         }
-        Poll::Ready(Some(read))
+        Poll::Ready(Some(read.map(Piece::Bytes)))
     }
 
-    fn next_piece(&mut self) -> Option<Range<u64>> {
+    fn next_piece(&mut self, most: u64) -> Option<Range<u64>> {
         let start = self.range.start;
-        let end = self.range.end.min(start + PIECE);
+        let end = self.range.end.min(start + most);
         self.range.start = end;
         (start < end).then_some(start..end)
     }
 
     fn read_ahead(&mut self) {
-        if let Some(piece) = self.next_piece() {
+        if let Some(piece) = self.next_piece(PIECE) {
             let (file, len) = (Arc::clone(&self.file), piece.end - piece.start);
             self.ahead = Ahead::Reading(len, spawn_blocking(move || read(&file, piece)));
         }
@@ -144,31 +153,32 @@ impl Content {
 /// All of the piece: where the file has become shorter than its length was answered, there is no right end.
 fn read(file: &OwnedFd, piece: Range<u64>) -> io::Result<Bytes> {
     let len = usize::try_from(piece.end - piece.start).map_err(io::Error::other)?;
-    let mut bytes = BytesMut::zeroed(len);
-    let mut done = 0;
-    while done < len {
-        match retry_on_intr(|| rustix::io::pread(file, &mut bytes[done..], piece.start + done as u64))? {
-            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the object became shorter")),
-            more => done += more,
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = piece.start + bytes.len() as u64;
+        if retry_on_intr(|| rustix::io::pread(file, spare_capacity(&mut bytes), at))? == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the object became shorter"));
         }
     }
-    Ok(bytes.freeze())
+    // There may be more room than was asked for.
+    bytes.truncate(len);
+    Ok(Bytes::from(bytes))
 }
 
 impl Body for Outgoing {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let bytes = ready!(self.poll_bytes(cx));
-        let Self { what, entry } = &mut *self;
-        if let (Some(Ok(bytes)), Some(entry)) = (&bytes, entry) {
-            entry.sent += bytes.len() as u64;
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Piece>>>> {
+        let piece = ready!(self.poll_piece(cx));
+        let Self { what, entry, .. } = &mut *self;
+        if let (Some(Ok(piece)), Some(entry)) = (&piece, entry) {
+            entry.sent += piece.remaining() as u64;
             if let What::Late(late) = what {
                 entry.error = late.refused.take();
             }
         }
-        Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data)))
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Connections: accepted, bounded in number and in what they may wait for, and served until they end.
 
+use crate::sending::{Files, Sending};
 use crate::service::{Peer, Service};
 use crate::stalling::Stalling;
 use hyper::server::conn::http1;
@@ -108,15 +109,20 @@ impl Accepting {
         let tls = self.tls.clone();
         tokio::spawn(async move {
             match (stream, tls) {
-                (Stream::Tcp(stream, peer), None) => connection.serve(stream, peer).await,
+                (Stream::Tcp(stream, peer), None) => {
+                    let files = Files::default();
+                    connection.serve(Sending::new(stream, files.clone()), peer, Some(files)).await;
+                }
                 (Stream::Tcp(stream, peer), Some(tls)) => {
                     let handshake = TlsAcceptor::from(tls).accept(stream);
                     if let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, handshake).await {
-                        connection.serve(stream, Peer { secure: true, ..peer }).await;
+                        connection.serve(stream, Peer { secure: true, ..peer }, None).await;
                     }
                 }
                 // What goes by it does not leave the machine.
-                (Stream::Unix(stream), _) => connection.serve(stream, Peer { source: None, secure: false }).await,
+                (Stream::Unix(stream), _) => {
+                    connection.serve(stream, Peer { source: None, secure: false }, None).await;
+                }
             }
         });
     }
@@ -154,9 +160,10 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+    /// `files` where the stream sends files in place of what stands for them.
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, files: Option<Files>) {
         let service = Arc::clone(&self.service);
-        let respond = service_fn(move |request| Arc::clone(&service).respond(request, peer));
+        let respond = service_fn(move |request| Arc::clone(&service).respond(request, peer, files.clone()));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_PATIENCE)

@@ -148,6 +148,7 @@ impl Late {
 mod tests {
     use super::*;
     use crate::workers::Workers;
+    use bytes::Buf as _;
     use hyper::body::Body as _;
     use kmsfs_gateway::wire::{self, Request};
     use kmsfs_s3::answer::{Owner, Parts, Written};
@@ -239,7 +240,7 @@ mod tests {
         let mut text = String::new();
         let mut frames = 0;
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+            text.push_str(std::str::from_utf8(frame.unwrap().into_data().unwrap().chunk()).unwrap());
             frames += 1;
             if frames == 4 {
                 assert_eq!(text, format!("{}   ", kmsfs_s3::DECLARATION));

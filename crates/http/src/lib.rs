@@ -19,6 +19,7 @@ mod front;
 mod late;
 mod receiving;
 mod s3;
+mod sending;
 mod service;
 mod stalling;
 mod upload;

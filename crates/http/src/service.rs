@@ -6,6 +6,7 @@ use crate::body::Outgoing;
 use crate::calls::{self, Called};
 use crate::front::Settings;
 use crate::receiving::Incoming;
+use crate::sending::Files;
 use crate::workers::{Worker, Workers};
 use crate::{answers, s3};
 use hyper::{Request, Response};
@@ -55,6 +56,7 @@ impl Service {
         self: Arc<Self>,
         request: Request<hyper::body::Incoming>,
         peer: Peer,
+        files: Option<Files>,
     ) -> Result<Response<Outgoing>, Infallible> {
         let began = Instant::now();
         let request_id = hex::encode_upper(random::bytes::<8>());
@@ -73,6 +75,7 @@ impl Service {
             answers::to_http(refused, None, &head.method)
         });
         answers::sign(&mut answer, &request_id, &self.host_id);
+        answer.body_mut().files = files;
         if let Some(log) = &self.access_log {
             let status = answer.status().as_u16();
             let answered = Answered { status, request_id: &request_id, host_id: &self.host_id };

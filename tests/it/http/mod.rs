@@ -7,6 +7,7 @@ mod client;
 mod clients;
 mod objects;
 mod processes;
+mod sending;
 mod signatures;
 mod tls;
 mod uploads;

@@ -1,0 +1,201 @@
+//! Bytes of files that go into a socket by sendfile(2): they are not copied into this process.
+//!
+//! hyper writes heads and bodies, and knows bodies only as bytes in memory. So a body hands out placeholders, pieces of
+//! one region of zeros that nobody else has, and notes in [`Files`] what each stands for. [`Sending`], to which hyper
+//! writes, knows the region by its address and sends the file's bytes in place of it. hyper must not copy pieces
+//! together for that, which it does not where the stream says that it takes many pieces with one call.
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Bytes of a file that are handed to hyper at a time.
+pub(crate) const PIECE: u64 = 4 << 20;
+
+/// Its pages are never touched, and take no memory.
+static PLACEHOLDERS: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; PIECE as usize].into_boxed_slice());
+
+/// A piece of a body.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Bytes that are here.
+    Bytes(Bytes),
+    /// As many bytes of a file, which is the next one in the connection's [`Files`].
+    File(usize),
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.remaining(),
+            Self::File(len) => *len,
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.chunk(),
+            Self::File(len) => &PLACEHOLDERS[..*len],
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::File(len) => *len -= count,
+        }
+    }
+}
+
+fn is_placeholder(bytes: &[u8]) -> bool {
+    PLACEHOLDERS.as_ptr_range().contains(&bytes.as_ptr())
+}
+
+/// What the placeholders of one connection stand for, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files(Arc<Mutex<VecDeque<Part>>>);
+
+/// A file, and which of its bytes.
+type Part = (Arc<OwnedFd>, Range<u64>);
+
+impl Files {
+    /// At most [`PIECE`] bytes of a file; the piece that stands for them has to be the next that is handed out.
+    pub(crate) fn piece(&self, file: &Arc<OwnedFd>, range: Range<u64>) -> Piece {
+        let len = (range.end - range.start) as usize;
+        self.0.lock().push_back((Arc::clone(file), range));
+        Piece::File(len)
+    }
+
+    fn next(&self) -> Option<Part> {
+        self.0.lock().front().cloned()
+    }
+
+    fn sent(&self, count: u64) {
+        let mut files = self.0.lock();
+        if let Some((_, range)) = files.front_mut() {
+            range.start += count;
+            if range.is_empty() {
+                files.pop_front();
+            }
+        }
+    }
+}
+
+/// A connection that sends files where their placeholders are written.
+pub(crate) struct Sending {
+    stream: TcpStream,
+    files: Files,
+    /// The same socket, while there are bytes of files to be sent.
+    socket: Option<Arc<OwnedFd>>,
+    /// sendfile(2), while it goes on: a file's pages may have to be read first, for which no thread of the runtime waits.
+    call: Option<JoinHandle<io::Result<usize>>>,
+}
+
+impl Sending {
+    pub(crate) fn new(stream: TcpStream, files: Files) -> Self {
+        Self { stream, files, socket: None, call: None }
+    }
+
+    fn poll_send_file(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(call) = &mut self.call {
+                let sent = ready!(Pin::new(call).poll(cx)).unwrap_or_else(|gone| Err(io::Error::other(gone)));
+                self.call = None;
+                match sent {
+                    Ok(0) => {
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter")));
+                    }
+                    Ok(count) => {
+                        self.files.sent(count as u64);
+                        return Poll::Ready(Ok(count));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.forget_readiness(),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            ready!(self.stream.poll_write_ready(cx))?;
+            let Some((file, range)) = self.files.next() else {
+                return Poll::Ready(Err(io::Error::other("a placeholder that stands for nothing")));
+            };
+            let socket = match &self.socket {
+                Some(socket) => Arc::clone(socket),
+                None => Arc::clone(self.socket.insert(Arc::new(self.stream.as_fd().try_clone_to_owned()?))),
+            };
+            self.call = Some(spawn_blocking(move || send(&socket, &file, range)));
+        }
+    }
+
+    /// Another thread has found no room in the socket: from now on the runtime waits for some, unless there is some by
+    /// now, of which it would not be told again.
+    fn forget_readiness(&self) {
+        let _ = self.stream.try_io(Interest::WRITABLE, || {
+            let mut socket = [PollFd::new(&self.stream, PollFlags::OUT)];
+            match poll(&mut socket, Some(&Timespec::default())) {
+                Ok(0) => Err(io::Error::from(Errno::AGAIN)),
+                _ => Ok(()),
+            }
+        });
+    }
+}
+
+fn send(socket: &OwnedFd, file: &OwnedFd, range: Range<u64>) -> io::Result<usize> {
+    let mut at = range.start;
+    let count = (range.end - range.start) as usize;
+    let sent = retry_on_intr(|| rustix::fs::sendfile(socket, file, Some(&mut at), count));
+    if let Err(errno) = sent
+        && ![Errno::AGAIN, Errno::PIPE, Errno::CONNRESET].contains(&errno)
+    {
+        log::warn!("an object cannot be read to its end: {errno}");
+    }
+    Ok(sent?)
+}
+
+impl AsyncRead for Sending {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Sending {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let of_memory = bufs.iter().take_while(|bytes| !is_placeholder(bytes)).count();
+        if of_memory == 0 && !bufs.is_empty() {
+            return self.poll_send_file(cx);
+        }
+        self.socket = None;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, &bufs[..of_memory])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket = None;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
