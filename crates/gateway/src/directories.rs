@@ -24,6 +24,9 @@ pub(crate) struct Origin {
     /// Of a bucket.
     #[serde(rename = "Tags", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<(String, String)>,
+    /// Of a bucket that is being deleted: its default encryption, as its file had it.
+    #[serde(rename = "Away", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) away: Option<String>,
 }
 
 /// A directory as an object.

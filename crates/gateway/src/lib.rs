@@ -10,6 +10,7 @@
 #![warn(missing_docs, unreachable_pub)]
 
 mod attributes;
+mod bucket_deletes;
 mod buckets;
 mod copies;
 mod deletes;
@@ -93,7 +94,9 @@ impl Worker {
     /// # Errors
     /// The directory cannot be opened.
     pub fn open(mountpoint: &Path, locks: Locks, owner: Owner) -> io::Result<Self> {
-        Ok(Self { tree: Tree::open(mountpoint, locks)?, owner, names: Cache::default() })
+        let worker = Self { tree: Tree::open(mountpoint, locks)?, owner, names: Cache::default() };
+        worker.put_defaults_back();
+        Ok(worker)
     }
 
     /// Does an operation that has no body.

@@ -155,6 +155,7 @@ impl Temporary {
         request: &Request,
         number: u64,
     ) -> Result<Self, Error> {
+        let _kept = bucket.keep()?;
         let made = Self::create(bucket, key, number)?;
         made.request(request).inspect_err(|_| made.remove_now(bucket, key))?;
         Ok(made)

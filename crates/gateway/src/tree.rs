@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Times that a directory is made again which others remove at the same time.
 const TRIES: usize = 64;
+/// No object has this key.
+const NO_KEY: &str = "";
 const HERE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
@@ -67,9 +69,9 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// Whether it belongs to the user whose process this is.
+    /// Whether it belongs to the user as whom this process uses files.
     pub(crate) fn is_own(&self) -> bool {
-        self.uid == rustix::process::geteuid().as_raw()
+        self.uid == kmsfs_sys::file_user()
     }
 
     pub(crate) fn modified(&self) -> Timestamp {
@@ -90,6 +92,19 @@ impl Tree {
     /// For reading and syncing it.
     pub(crate) fn open_root(&self) -> Result<OwnedFd, Error> {
         open_dir(self.root())
+    }
+
+    /// Of a bucket's name, against others who make or delete one.
+    ///
+    /// # Errors
+    /// `SlowDown`: it was not to be had.
+    pub(crate) fn lock_bucket(&self, name: &str) -> Result<Lock, Error> {
+        self.locks.lock(name, NO_KEY, Mutual::Exclusive)
+    }
+
+    /// The same, if it is to be had at once.
+    pub(crate) fn try_lock_bucket(&self, name: &str) -> Result<Option<Lock>, Error> {
+        self.locks.try_lock(name, NO_KEY, Mutual::Exclusive)
     }
 
     /// # Errors
@@ -125,6 +140,14 @@ impl Bucket {
     /// The same, if it is to be had at once.
     pub(crate) fn try_lock(&self, key: &str, how: Mutual) -> Result<Option<Lock>, Error> {
         self.locks.try_lock(self.name.as_str(), key, how)
+    }
+
+    /// To be held while something is made in it: it is not deleted meanwhile.
+    ///
+    /// # Errors
+    /// `SlowDown`: it was not to be had.
+    pub(crate) fn keep(&self) -> Result<Lock, Error> {
+        self.locks.lock(self.name.as_str(), NO_KEY, Mutual::Shared)
     }
 
     /// What has the key's path, for looking at; `None` where nothing has.

@@ -33,6 +33,24 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// The user as whom the calling thread uses files. It is the effective user unless [`set_file_user`] has changed it.
+pub fn file_user() -> u32 {
+    // SAFETY: the call takes no pointer, and changes nothing: nobody has this number.
+    unsafe { libc::setfsuid(libc::uid_t::MAX) }.cast_unsigned()
+}
+
+/// Has the calling thread use files as that user, and the threads that it starts from now on; its other uids stay.
+/// Signals and ptrace(2) go by those.
+///
+/// # Errors
+///
+/// `PermissionDenied`: it takes CAP_SETUID.
+pub fn set_file_user(uid: u32) -> io::Result<()> {
+    // SAFETY: the call takes no pointer, and reaches the calling thread alone.
+    unsafe { libc::setfsuid(uid) };
+    if file_user() == uid { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
 /// Which side of a fork(2) this is.
 pub enum Fork {
     /// The process that was there before.

@@ -1,15 +1,17 @@
 //! Buckets, their default encryption and their tags.
 
 use super::{Client, bucket_name};
-use crate::harness::{KMS, Store, configuration, kms_with};
+use crate::harness::{KMS, NOBODY, Store, configuration, kms_with};
+use kmsfs_gateway::Locks;
 use kmsfs_s3::answer::EncryptionConfiguration;
 use kmsfs_s3::operation::{
     CreateBucket, DeleteBucket, DeleteBucketEncryption, DeleteBucketTagging, GetBucketEncryption, GetBucketTagging,
     HeadBucket, ListBuckets, PutBucketTagging,
 };
 use kmsfs_s3::{Answer, Code, Operation, Tags};
-use kmsfs_sse::Configuration;
+use kmsfs_sse::{Algorithm, Configuration};
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn names(client: &Client, list: ListBuckets) -> (Vec<String>, bool) {
     let (answer, _) = client.perform(list).unwrap();
@@ -63,6 +65,79 @@ fn a_bucket_is_deleted_when_it_has_no_objects() {
     client.perform(delete()).unwrap();
     assert!(!mount.path("bucket").exists());
     assert_eq!(code(&client, delete()), Code::NoSuchBucket);
+}
+
+/// Where only owners may remove what is in a directory, as in /tmp, others can remove a bucket's default and not the
+/// bucket.
+#[test]
+fn a_bucket_that_cannot_be_deleted_keeps_its_default() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let locks = Locks::new().unwrap();
+    let (root, nobody) = (Client::with_locks(&store, &locks), Client::of_user(&store, NOBODY, &locks));
+    root.create_bucket("bucket").unwrap();
+    root.set_default("bucket", &configuration(KMS, false)).unwrap();
+    store.sh("chmod 1777 $MNT; chmod 777 $MNT/bucket");
+    let before = fs::read(mount.path("bucket/.encryption.json")).unwrap();
+    assert_eq!(code(&nobody, DeleteBucket { bucket: bucket_name("bucket") }), Code::AccessDenied);
+    assert_eq!(fs::read(mount.path("bucket/.encryption.json")).unwrap(), before);
+    assert_eq!(store.sh("ls -A $MNT"), "bucket\n", "nothing is left of the attempt");
+    root.perform(DeleteBucket { bucket: bucket_name("bucket") }).unwrap();
+    assert_eq!(store.sh("ls -A $MNT"), "");
+}
+
+/// Clients put objects while the bucket is deleted, again and again.
+#[test]
+fn no_object_is_made_under_another_default_while_its_bucket_is_deleted() {
+    let store = Store::new();
+    let mount = store.mount();
+    let locks = Locks::new().unwrap();
+    let clients = [Client::with_locks(&store, &locks), Client::with_locks(&store, &locks)];
+    let client = &clients[0];
+    for _ in 0..20 {
+        client.create_bucket("bucket").unwrap();
+        client.set_default("bucket", &configuration(KMS, false)).unwrap();
+        let deleted = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !deleted.load(Ordering::Relaxed) {
+                    if clients[1].put("bucket", "k", "x").is_ok() {
+                        let (object, _) = clients[1].get("bucket", "k").unwrap();
+                        assert_eq!(object.encryption.algorithm, Algorithm::AwsKms);
+                        clients[1].delete("bucket", "k").unwrap();
+                    }
+                }
+            });
+            while let Err(error) = client.perform(DeleteBucket { bucket: bucket_name("bucket") }) {
+                assert_eq!(error.code(), &Code::BucketNotEmpty);
+                assert!(mount.path("bucket/.encryption.json").is_file());
+            }
+            deleted.store(true, Ordering::Relaxed);
+        });
+    }
+    assert_eq!(store.sh("ls -A $MNT"), "");
+}
+
+#[test]
+fn a_bucket_whose_deletion_was_cut_off_has_its_default_again() {
+    let store = Store::new();
+    let mount = store.mount();
+    let client = Client::new(&store);
+    client.create_bucket("bucket").unwrap();
+    // As it is just before the bucket would be removed: the default has gone.
+    let put = Configuration::parse(configuration(KMS, true).as_bytes()).unwrap();
+    let origin = serde_json::json!({"Created": 1_700_000_000, "Away": put.to_json().to_string()}).to_string();
+    kmsfs_client::attributes::set(&mount.path("bucket"), "user.s3.metadata", origin.as_bytes()).unwrap();
+    drop(Client::new(&store));
+    let file = fs::read(mount.path("bucket/.encryption.json")).unwrap();
+    assert_eq!(Configuration::parse(&file).unwrap(), put);
+    client.perform(DeleteBucketEncryption { bucket: bucket_name("bucket") }).unwrap();
+    drop(Client::new(&store));
+    assert!(!mount.path("bucket/.encryption.json").exists(), "it is back once, and can be deleted");
+    client.set_default("bucket", &configuration(KMS, false)).unwrap();
+    client.perform(DeleteBucket { bucket: bucket_name("bucket") }).unwrap();
+    assert_eq!(store.sh("ls -A $MNT"), "");
 }
 
 #[test]

@@ -189,7 +189,7 @@ pub(crate) fn uploads_of(uid: u32) -> String {
 }
 
 fn own_name() -> String {
-    uploads_of(rustix::process::geteuid().as_raw())
+    uploads_of(kmsfs_sys::file_user())
 }
 
 /// The user's directory of uploads, if it is there.
