@@ -186,6 +186,18 @@ const OPENING: &[libc::c_long] = &[
     libc::SYS_memfd_create,
 ];
 
+/// Refused to those that are a user for good, or nobody. (Which user it is setfsuid(2) says, and changes nothing then.)
+const IDENTITY: &[libc::c_long] = &[
+    libc::SYS_setuid,
+    libc::SYS_setreuid,
+    libc::SYS_setresuid,
+    libc::SYS_setgid,
+    libc::SYS_setregid,
+    libc::SYS_setresgid,
+    libc::SYS_setfsgid,
+    libc::SYS_setgroups,
+];
+
 /// What makes a terminal take commands: input that nobody typed, another discipline, the console's own.
 const TERMINAL: [libc::Ioctl; 4] = [libc::TIOCSTI, libc::TIOCSETD, libc::TIOCLINUX, libc::TIOCCONS];
 /// What would take back that memory is nobody else's, or change what the kernel believes about it.
@@ -208,6 +220,11 @@ pub fn refuse(role: Role) -> Result<(), Box<dyn Error>> {
     }
     if role == Role::Front {
         rules.extend(OPENING.iter().map(|call| (*call, Vec::new())));
+    }
+    if matches!(role, Role::Front | Role::Worker) {
+        rules.extend(IDENTITY.iter().map(|call| (*call, Vec::new())));
+        let nobodys = u64::from(libc::uid_t::MAX);
+        rules.insert(libc::SYS_setfsuid, vec![rule([argument(0, SeccompCmpOp::Ne, nobodys)?])?]);
     }
     let sockets = SOCKETS.iter().filter(|call| !role.sockets().contains(call));
     rules.extend(sockets.map(|call| (*call, Vec::new())));

@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Requests that are done at once; those that come meanwhile wait in the socket.
 const THREADS: usize = 32;
@@ -20,11 +21,12 @@ const THREADS: usize = 32;
 const MOST_UPLOADS: usize = 4096;
 
 /// Does what is asked for over `socket` until the other side ends the connection. Uploads that are not finished then
-/// are abandoned.
+/// are abandoned. After `lifetime` nothing new is begun, since what the user may do can be another matter by then: a
+/// connection has the groups that were looked up for it.
 ///
 /// # Errors
 /// What comes is none of [`crate::wire`]'s requests, or the socket fails.
-pub fn serve(worker: &Worker, socket: &UnixStream) -> io::Result<()> {
+pub fn serve(worker: &Worker, socket: &UnixStream, lifetime: Duration) -> io::Result<()> {
     let connection = Connection {
         worker,
         socket,
@@ -32,6 +34,7 @@ pub fn serve(worker: &Worker, socket: &UnixStream) -> io::Result<()> {
         sending: Mutex::default(),
         uploads: Mutex::default(),
         last: AtomicU64::new(0),
+        until: Instant::now().checked_add(lifetime),
     };
     thread::scope(|scope| {
         let spawn = |_| thread::Builder::new().spawn_scoped(scope, || connection.run());
@@ -51,6 +54,7 @@ struct Connection<'a> {
     sending: Mutex<()>,
     uploads: Mutex<HashMap<u64, Upload>>,
     last: AtomicU64,
+    until: Option<Instant>,
 }
 
 /// Ends the connection when it is dropped, by a panic too.
@@ -100,6 +104,9 @@ impl Connection<'_> {
 
     fn handle(&self, request: Request) -> Result<(Response, Option<Arc<OwnedFd>>), Error> {
         match request {
+            Request::Perform(_) | Request::Begin(_) if self.until.is_some_and(|until| until < Instant::now()) => {
+                Err(Error::new(Code::ServiceUnavailable).saying("This connection is over. Please try again."))
+            }
             Request::Perform(operation) => {
                 let (answer, descriptor) = self.worker.perform(&operation)?;
                 Ok((Response::Done(Box::new(answer)), descriptor.map(Arc::new)))

@@ -124,6 +124,17 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     options().deserialize(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// A frame's bytes.
+///
+/// # Errors
+/// The payload is longer than [`MAX_PAYLOAD`].
+pub fn frame<T: Serialize>(number: u64, payload: &T, descriptor: bool) -> io::Result<Vec<u8>> {
+    let payload = encode(payload)?;
+    let mut frame = Header { len: payload.len(), descriptor, number }.to_bytes().to_vec();
+    frame.extend_from_slice(&payload);
+    Ok(frame)
+}
+
 /// Sends a frame. Two threads must not send on one socket at the same time.
 ///
 /// # Errors
@@ -134,9 +145,7 @@ pub fn send<T: Serialize>(
     payload: &T,
     descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let payload = encode(payload)?;
-    let mut frame = Header { len: payload.len(), descriptor: descriptor.is_some(), number }.to_bytes().to_vec();
-    frame.extend_from_slice(&payload);
+    let frame = frame(number, payload, descriptor.is_some())?;
     let sent = match &descriptor {
         Some(descriptor) => send_with(socket, &frame, *descriptor)?,
         None => 0,

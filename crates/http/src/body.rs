@@ -3,7 +3,9 @@
 
 use crate::access_log::Entry;
 use crate::late::Late;
+use crate::places::Busy;
 use crate::sending::{self, Files, Piece};
+use crate::turns::Turns;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use rustix::buffer::spare_capacity;
@@ -15,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 /// Bytes of a piece: while the client takes one the next is read, and no more.
 const PIECE: u64 = 256 << 10;
@@ -27,6 +29,8 @@ pub(crate) struct Outgoing {
     pub(crate) entry: Option<Entry>,
     /// Of a connection that sends files.
     pub(crate) files: Option<Files>,
+    /// The connection has something to do until this has been sent.
+    pub(crate) busy: Option<Busy>,
 }
 
 #[derive(Debug)]
@@ -45,15 +49,15 @@ impl Outgoing {
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { what: What::Whole(bytes), entry: None, files: None }
+        Self { what: What::Whole(bytes), entry: None, files: None, busy: None }
     }
 
     pub(crate) fn content(content: Content) -> Self {
-        Self { what: What::Content(content), entry: None, files: None }
+        Self { what: What::Content(content), entry: None, files: None, busy: None }
     }
 
     pub(crate) fn late(late: Late) -> Self {
-        Self { what: What::Late(late), entry: None, files: None }
+        Self { what: What::Late(late), entry: None, files: None, busy: None }
     }
 
     /// Bytes that are still to be sent, if that is known.
@@ -82,6 +86,7 @@ pub(crate) struct Content {
     /// What is not read yet, nor being read.
     range: Range<u64>,
     ahead: Ahead,
+    turns: Turns,
 }
 
 /// What comes next.
@@ -97,8 +102,8 @@ impl Content {
     ///
     /// # Errors
     /// The file cannot be read, before anything of it was answered.
-    pub(crate) fn begin(file: OwnedFd, range: Range<u64>) -> io::Result<Self> {
-        let mut content = Self { file: Arc::new(file), range, ahead: Ahead::Nothing };
+    pub(crate) fn begin(file: OwnedFd, range: Range<u64>, turns: Turns) -> io::Result<Self> {
+        let mut content = Self { file: Arc::new(file), range, ahead: Ahead::Nothing, turns };
         if let Some(piece) = content.next_piece(PIECE) {
             content.ahead = Ahead::Read(read(&content.file, piece)?);
         }
@@ -119,7 +124,7 @@ impl Content {
             Ahead::Nothing => {
                 // All behind the first piece, where the connection sends files.
                 let next = files.and_then(|files| Some((files, self.next_piece(sending::PIECE)?)));
-                return Poll::Ready(next.map(|(files, range)| Ok(files.piece(&self.file, range))));
+                return Poll::Ready(next.map(|(files, range)| Ok(files.piece(&self.file, range, &self.turns))));
             }
             Ahead::Read(bytes) => Ok(std::mem::take(bytes)),
             Ahead::Reading(_, reading) => {
@@ -145,7 +150,7 @@ impl Content {
     fn read_ahead(&mut self) {
         if let Some(piece) = self.next_piece(PIECE) {
             let (file, len) = (Arc::clone(&self.file), piece.end - piece.start);
-            self.ahead = Ahead::Reading(len, spawn_blocking(move || read(&file, piece)));
+            self.ahead = Ahead::Reading(len, self.turns.spawn(move || read(&file, piece)));
         }
     }
 }

@@ -102,12 +102,16 @@ pub(crate) async fn answer(
             }
         }
     };
-    // Who has not signed is not told what else is wrong.
-    let (ask, refusal) = match asked {
-        Ok(ask) => (ask, None),
-        Err(refusal) => (Ask::Verify { signed, connect: false, source }, Some(refusal)),
+    // Who has not signed is not told what else is wrong, and has no turn.
+    let found = service.asked(Ask::Verify { signed: signed.clone(), connect: false, source }).await?.0;
+    let (told, refusal, _turn) = match (found, asked) {
+        (Told::Verified(Found::Right { user, .. }), Ok(ask)) => {
+            let turn = service.users.user(user.uid).turns.call().await?;
+            (service.asked(ask).await?.0, None, Some(turn))
+        }
+        (found, asked) => (found, asked.err(), None),
     };
-    match (service.asked(ask).await?.0, refusal) {
+    match (told, refusal) {
         (Told::Called { user, reply }, _) => {
             known.signed_by(service, &user);
             Ok(replied(reply))

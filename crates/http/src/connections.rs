@@ -1,5 +1,7 @@
 //! Connections: accepted, bounded in number and in what they may wait for, and served until they end.
 
+use crate::heads::{Framing, Heads};
+use crate::places::{Place, Places};
 use crate::sending::{Files, Sending};
 use crate::service::{Peer, Service};
 use crate::stalling::Stalling;
@@ -8,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -29,9 +32,9 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// For a TLS handshake.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a request's line and headers. S3 has 8 KiB for headers; presigned URLs and metadata are longer together.
-const HEAD: usize = 64 << 10;
+pub(crate) const HEAD: usize = 64 << 10;
 /// Headers of a request.
-const HEADERS: usize = 128;
+pub(crate) const HEADERS: usize = 128;
 /// Until there are descriptors again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -44,9 +47,9 @@ pub enum Listener {
 }
 
 /// How many connections there may be.
-pub(crate) fn room() -> Arc<Semaphore> {
+pub(crate) fn room() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
-    Arc::new(Semaphore::new((descriptors.saturating_sub(OTHERS) / 2).clamp(16, MOST)))
+    (descriptors.saturating_sub(OTHERS) / 2).clamp(16, MOST)
 }
 
 /// What accepting takes.
@@ -54,6 +57,7 @@ pub(crate) struct Accepting {
     pub(crate) service: Arc<Service>,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) room: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
     pub(crate) stopped: watch::Receiver<bool>,
     /// Held by all that has to come to its end.
     pub(crate) there: mpsc::Sender<()>,
@@ -79,7 +83,10 @@ impl Accepting {
 
     async fn run(mut self, listener: Listening) {
         loop {
-            // Those that there is no room for wait in the kernel.
+            // Those that there is no room for wait in the kernel, if none that is there has nothing to do.
+            if self.room.available_permits() == 0 {
+                self.places.make_room();
+            }
             let permit = tokio::select! {
                 permit = Arc::clone(&self.room).acquire_owned() => permit,
                 _ = self.stopped.changed() => return,
@@ -100,14 +107,20 @@ impl Accepting {
     }
 
     fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
+        let source = if let Stream::Tcp(_, peer) = &stream { peer.source } else { None };
+        let Some(place) = self.places.take(source) else {
+            log::debug!("a connection is closed: its address has many, and all of them have something to do");
+            return;
+        };
         let connection = Connection {
             service: Arc::clone(&self.service),
             stopped: self.stopped.clone(),
+            place: Arc::clone(&place),
             _permit: permit,
             _there: self.there.clone(),
         };
         let tls = self.tls.clone();
-        tokio::spawn(async move {
+        let serving = async move {
             match (stream, tls) {
                 (Stream::Tcp(stream, peer), None) => {
                     let files = Files::default();
@@ -123,6 +136,12 @@ impl Accepting {
                 (Stream::Unix(stream), _) => {
                     connection.serve(stream, Peer { source: None, secure: false }, None).await;
                 }
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = serving => {}
+                () = place.gives_way() => log::debug!("a connection gives way to another one"),
             }
         });
     }
@@ -155,6 +174,7 @@ impl Listening {
 struct Connection {
     service: Arc<Service>,
     stopped: watch::Receiver<bool>,
+    place: Arc<Place>,
     _permit: OwnedSemaphorePermit,
     _there: mpsc::Sender<()>,
 }
@@ -162,14 +182,26 @@ struct Connection {
 impl Connection {
     /// `files` where the stream sends files in place of what stands for them.
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, files: Option<Files>) {
-        let service = Arc::clone(&self.service);
-        let respond = service_fn(move |request| Arc::clone(&service).respond(request, peer, files.clone()));
+        let (service, place, framing) = (Arc::clone(&self.service), Arc::clone(&self.place), Framing::default());
+        let seen = framing.clone();
+        let respond = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(seen.clone());
+            let (service, busy, files) = (Arc::clone(&service), place.busy(), files.clone());
+            async move {
+                let mut answer = service.respond(request, peer).await?;
+                let body = answer.body_mut();
+                body.files = files;
+                // Until the last byte of it is on its way.
+                body.busy = Some(busy);
+                Ok::<_, Infallible>(answer)
+            }
+        });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_PATIENCE)
             .max_buf_size(HEAD)
             .max_headers(HEADERS)
-            .serve_connection(TokioIo::new(Stalling::new(stream)), respond);
+            .serve_connection(TokioIo::new(Heads::new(Stalling::new(stream), framing)), respond);
         let mut served = pin!(served);
         let ended = tokio::select! {
             ended = served.as_mut() => ended,

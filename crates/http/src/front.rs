@@ -2,7 +2,9 @@
 
 use crate::authority::Authority;
 use crate::connections::{self, Listener};
+use crate::places::Places;
 use crate::service::Service;
+use crate::turns;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -10,15 +12,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// How long what is being answered may take when the front is to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Threads that wait for files and for the authority.
-const BLOCKING_THREADS: usize = 64;
+const BLOCKING_THREADS: usize = 32 * turns::FILES + CHANNELS;
+/// To the authority, of both kinds together, at most.
+const CHANNELS: usize = 32;
 /// Bytes of a thread's stack.
 const STACK: usize = 512 << 10;
 
@@ -31,6 +35,8 @@ pub struct Settings {
     pub account_id: String,
     /// Names that clients know the server by, beside `localhost`: `BUCKET.NAME` is a bucket's.
     pub names: Vec<String>,
+    /// How long what a user's worker may do is not looked up again.
+    pub worker_lifetime: Duration,
 }
 
 /// All parts, before the first connection.
@@ -69,17 +75,21 @@ impl Front {
             .thread_stack_size(STACK)
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
+        let worker_lifetime = settings.worker_lifetime;
         let (stop, stopped) = watch::channel(false);
         let (there, ended) = mpsc::channel(1);
         let service = Arc::new(Service::new(authority, settings, access_log));
         {
             let _entered = runtime.enter();
-            let room = connections::room();
+            tokio::spawn(retire(Arc::downgrade(&service), worker_lifetime));
+            let most = connections::room();
+            let (room, places) = (Arc::new(Semaphore::new(most)), Places::new(most));
             for listener in listeners {
                 let accepting = connections::Accepting {
                     service: Arc::clone(&service),
                     tls: tls.clone(),
                     room: Arc::clone(&room),
+                    places: Arc::clone(&places),
                     stopped: stopped.clone(),
                     there: there.clone(),
                 };
@@ -102,6 +112,16 @@ impl Running {
             }
         });
         runtime.shutdown_background();
+    }
+}
+
+/// Lets go of workers whose time is over, until the service is gone.
+async fn retire(service: Weak<Service>, lifetime: Duration) {
+    let mut ticks = tokio::time::interval(lifetime.clamp(Duration::from_millis(100), Duration::from_secs(1)));
+    loop {
+        ticks.tick().await;
+        let Some(service) = service.upgrade() else { return };
+        service.users.retire();
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Performed {
     /// It did not.
     Early(Answer, Option<OwnedFd>),
     /// It goes on.
-    Late(Response<Outgoing>),
+    Late(Box<Response<Outgoing>>),
 }
 
 /// Those that S3 begins to answer early, and whose documents clients look into for a refusal.
@@ -67,7 +67,7 @@ async fn perform_within(patience: Duration, worker: &Arc<Worker>, telling: Telli
     let rest = tokio::spawn(async move { telling.rest(task.await) });
     let beat = interval_at(Instant::now() + patience, patience);
     *begun.body_mut() = Outgoing::late(Late { begun: false, rest: Some(rest), refused: None, beat });
-    Ok(Performed::Late(begun))
+    Ok(Performed::Late(Box::new(begun)))
 }
 
 /// How the object of an upload in parts is encrypted, which is known before it is there.
@@ -147,7 +147,7 @@ impl Late {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workers::Workers;
+    use crate::workers::Users;
     use bytes::Buf as _;
     use hyper::body::Body as _;
     use kmsfs_gateway::wire::{self, Request};
@@ -228,7 +228,7 @@ mod tests {
                 }
             }
         });
-        (Workers::default().put(0, ours.into()).unwrap(), tell)
+        (Users::new(Duration::from_secs(600)).user(0).connect(ours.into()).unwrap(), tell)
     }
 
     fn run<T>(of: impl Future<Output = T>) -> T {

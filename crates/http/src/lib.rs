@@ -16,12 +16,16 @@ mod body;
 mod calls;
 mod connections;
 mod front;
+mod heads;
 mod late;
+mod outbox;
+mod places;
 mod receiving;
 mod s3;
 mod sending;
 mod service;
 mod stalling;
+mod turns;
 mod upload;
 mod workers;
 

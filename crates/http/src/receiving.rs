@@ -1,5 +1,6 @@
 //! Bodies of requests, as they come.
 
+use crate::heads::Framing;
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming as HyperBody};
 use hyper::header::{EXPECT, HeaderValue, TRANSFER_ENCODING};
@@ -35,12 +36,16 @@ impl Incoming {
         Self { body: Some(body), waits }
     }
 
-    /// Refuses what nobody here can undo. (The parser of heads has decided how long the body is, and refused what has
-    /// two lengths.)
+    /// Refuses what nobody here can undo, and what others may take for another request. (The parser of heads has
+    /// decided how long the body is.)
     ///
     /// # Errors
-    /// `NotImplemented`: a transfer coding beside `chunked`.
+    /// `NotImplemented`: a transfer coding beside `chunked`. `InvalidRequest`: it has a length too.
     pub(crate) fn check(head: &Parts) -> Result<(), Error> {
+        if head.extensions.get().is_some_and(Framing::is_ambiguous) {
+            let text = "A request has either Content-Length or Transfer-Encoding, and not both.";
+            return Err(Error::new(Code::InvalidRequest).saying(text));
+        }
         let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
         let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
         if codings.next().is_none_or(is_chunked) && codings.next().is_none() {

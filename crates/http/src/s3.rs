@@ -5,6 +5,7 @@ use crate::body::{Content, Outgoing};
 use crate::late::{self, Performed, Telling};
 use crate::receiving::Incoming;
 use crate::service::{Known, Peer, Service};
+use crate::turns::Turns;
 use crate::upload::{Checked, Expected, Upload};
 use crate::workers::{Begun, Worker};
 use hyper::Response;
@@ -17,7 +18,6 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use time::OffsetDateTime;
-use tokio::task::spawn_blocking;
 
 /// Does what is asked for. What it is stands in `known` as soon as that is known.
 pub(crate) async fn answer(
@@ -63,7 +63,7 @@ pub(crate) async fn answer(
             let (operation, url, host_id) = (operation.clone(), url.clone(), service.host_id.clone());
             match late::perform(&worker, Telling { operation, region, url, request_id, host_id }).await? {
                 Performed::Early(answer, file) => (answer, file),
-                Performed::Late(response) => return Ok(response),
+                Performed::Late(response) => return Ok(*response),
             }
         }
         _ => worker.perform(operation.clone()).await?,
@@ -74,7 +74,9 @@ pub(crate) async fn answer(
     };
     let response = response(&operation, &answer, Server { region: &service.endpoint.region, url: &url })?;
     let content = match (&response.body, file) {
-        (Body::Object { offset, length }, Some(file)) => Some(content(file, *offset..*offset + *length).await?),
+        (Body::Object { offset, length }, Some(file)) => {
+            Some(content(file, *offset..*offset + *length, &worker.turns).await?)
+        }
         _ => None,
     };
     Ok(answers::to_http(response, content, &head.method))
@@ -96,7 +98,7 @@ async fn put(
     };
     let (begun, file) = worker.begin(operation).await?;
     let checked = Checked::new(body, Expected { checksum, content_md5, wants_md5: begun.wants_md5 });
-    match receive(begun, Upload::new(checked, file, length), incoming).await? {
+    match receive(&worker.turns, begun, Upload::new(checked, file, length), incoming).await? {
         (begun, Ok(received)) => begun.finish(received).await,
         (begun, Err(refusal)) => {
             // Whoever is refused finds nothing of it left.
@@ -109,11 +111,11 @@ async fn put(
 /// Puts the body where it belongs. The upload goes along, so that it is abandoned after the last write, wherever that
 /// is when the client goes.
 async fn receive(
+    turns: &Turns,
     mut begun: Begun,
     mut upload: Upload,
     incoming: &mut Incoming,
 ) -> Result<(Begun, Result<Received, Error>), Error> {
-    let lost = |_| Error::new(Code::InternalError);
     loop {
         let batch = match incoming.batch().await {
             Ok(batch) if batch.is_empty() => break,
@@ -123,18 +125,17 @@ async fn receive(
         if upload.only_collects(&batch) {
             let Err(error) = upload.take(&batch) else { continue };
             // Closing a file may take its time.
-            spawn_blocking(move || drop(upload)).await.map_err(lost)?;
+            turns.with_file(move || drop(upload)).await?;
             return Ok((begun, Err(error)));
         }
-        let taking = spawn_blocking(move || (begun, upload.take(&batch).map(|()| upload)));
-        let (still_begun, taken) = taking.await.map_err(lost)?;
+        let (still_begun, taken) = turns.with_file(move || (begun, upload.take(&batch).map(|()| upload))).await?;
         begun = still_begun;
         match taken {
             Ok(more) => upload = more,
             Err(error) => return Ok((begun, Err(error))),
         }
     }
-    spawn_blocking(move || (begun, upload.finish())).await.map_err(lost)
+    turns.with_file(move || (begun, upload.finish())).await
 }
 
 /// A body that says what is to be done.
@@ -160,9 +161,9 @@ async fn read(document: Document, body: kmsfs_sigv4::Body, incoming: &mut Incomi
 }
 
 /// The content of an object, of which the first piece is read before anything is answered.
-async fn content(file: OwnedFd, range: Range<u64>) -> Result<Outgoing, Error> {
-    let begun = spawn_blocking(move || Content::begin(file, range)).await;
-    let begun = begun.map_err(|_| Error::new(Code::InternalError))?;
+async fn content(file: OwnedFd, range: Range<u64>, turns: &Turns) -> Result<Outgoing, Error> {
+    let next = turns.clone();
+    let begun = turns.with_file(move || Content::begin(file, range, next)).await?;
     begun.map(Outgoing::content).map_err(|error| {
         log::warn!("an object cannot be read: {error}");
         Error::new(Code::InternalError)

@@ -5,6 +5,7 @@
 //! writes, knows the region by its address and sends the file's bytes in place of it. hyper must not copy pieces
 //! together for that, which it does not where the stream says that it takes many pieces with one call.
 
+use crate::turns::Turns;
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 /// Bytes of a file that are handed to hyper at a time.
 pub(crate) const PIECE: u64 = 4 << 20;
@@ -67,14 +68,20 @@ fn is_placeholder(bytes: &[u8]) -> bool {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files(Arc<Mutex<VecDeque<Part>>>);
 
-/// A file, and which of its bytes.
-type Part = (Arc<OwnedFd>, Range<u64>);
+/// Bytes of a file.
+#[derive(Clone, Debug)]
+struct Part {
+    file: Arc<OwnedFd>,
+    range: Range<u64>,
+    /// Of the user who is sent them.
+    turns: Turns,
+}
 
 impl Files {
     /// At most [`PIECE`] bytes of a file; the piece that stands for them has to be the next that is handed out.
-    pub(crate) fn piece(&self, file: &Arc<OwnedFd>, range: Range<u64>) -> Piece {
+    pub(crate) fn piece(&self, file: &Arc<OwnedFd>, range: Range<u64>, turns: &Turns) -> Piece {
         let len = (range.end - range.start) as usize;
-        self.0.lock().push_back((Arc::clone(file), range));
+        self.0.lock().push_back(Part { file: Arc::clone(file), range, turns: turns.clone() });
         Piece::File(len)
     }
 
@@ -84,9 +91,9 @@ impl Files {
 
     fn sent(&self, count: u64) {
         let mut files = self.0.lock();
-        if let Some((_, range)) = files.front_mut() {
-            range.start += count;
-            if range.is_empty() {
+        if let Some(part) = files.front_mut() {
+            part.range.start += count;
+            if part.range.is_empty() {
                 files.pop_front();
             }
         }
@@ -126,14 +133,14 @@ impl Sending {
                 }
             }
             ready!(self.stream.poll_write_ready(cx))?;
-            let Some((file, range)) = self.files.next() else {
+            let Some(Part { file, range, turns }) = self.files.next() else {
                 return Poll::Ready(Err(io::Error::other("a placeholder that stands for nothing")));
             };
             let socket = match &self.socket {
                 Some(socket) => Arc::clone(socket),
                 None => Arc::clone(self.socket.insert(Arc::new(self.stream.as_fd().try_clone_to_owned()?))),
             };
-            self.call = Some(spawn_blocking(move || send(&socket, &file, range)));
+            self.call = Some(turns.spawn(move || send(&socket, &file, range)));
         }
     }
 

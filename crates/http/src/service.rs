@@ -1,14 +1,14 @@
 //! A request from its head to its answer: who signed it, what it asks for, and who does that.
 
 use crate::access_log::{AccessLog, Answered};
-use crate::authority::{Ask, Authority, Found, Signed, Told, User};
+use crate::authority::{Ask, Authority, Channels, Found, Signed, Told, User as Named};
 use crate::body::Outgoing;
 use crate::calls::{self, Called};
 use crate::front::Settings;
 use crate::receiving::Incoming;
-use crate::sending::Files;
-use crate::workers::{Worker, Workers};
+use crate::workers::{User, Users, Worker};
 use crate::{answers, s3};
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response};
 use kmsfs_crypto::random;
 use kmsfs_s3::{Code, Endpoint, Error, Operation, refusal};
@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 /// The other end of a connection.
@@ -34,7 +35,10 @@ pub(crate) struct Peer {
 /// What all connections have together.
 pub(crate) struct Service {
     authority: Arc<Authority>,
-    workers: Workers,
+    /// As many of each kind as the authority has channels, so that who waits for one holds no thread.
+    verifying: Arc<Semaphore>,
+    calling: Arc<Semaphore>,
+    pub(crate) users: Users,
     pub(crate) endpoint: Endpoint,
     /// `x-amz-id-2`: which process answered.
     pub(crate) host_id: String,
@@ -44,11 +48,14 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(authority: Authority, settings: Settings, access_log: Option<File>) -> Self {
         let host_id = hex::encode_upper(random::bytes::<24>());
-        let Settings { region, account_id, mut names } = settings;
+        let Settings { region, account_id, mut names, worker_lifetime } = settings;
         names.push("localhost".to_owned());
         let endpoint = Endpoint { names, region, account_id };
         let access_log = access_log.map(|file| Arc::new(AccessLog::new(file)));
-        Self { authority: Arc::new(authority), workers: Workers::default(), endpoint, host_id, access_log }
+        let room = |channels: &Channels| Arc::new(Semaphore::new(channels.count()));
+        let (verifying, calling) = (room(&authority.verifying), room(&authority.calling));
+        let users = Users::new(worker_lifetime);
+        Self { authority: Arc::new(authority), verifying, calling, users, endpoint, host_id, access_log }
     }
 
     /// There is an answer to everything.
@@ -56,7 +63,6 @@ impl Service {
         self: Arc<Self>,
         request: Request<hyper::body::Incoming>,
         peer: Peer,
-        files: Option<Files>,
     ) -> Result<Response<Outgoing>, Infallible> {
         let began = Instant::now();
         let request_id = hex::encode_upper(random::bytes::<8>());
@@ -75,7 +81,10 @@ impl Service {
             answers::to_http(refused, None, &head.method)
         });
         answers::sign(&mut answer, &request_id, &self.host_id);
-        answer.body_mut().files = files;
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            // Where such a body ends only the parser knows: nothing behind it is looked at.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(log) = &self.access_log {
             let status = answer.status().as_u16();
             let answered = Answered { status, request_id: &request_id, host_id: &self.host_id };
@@ -98,14 +107,27 @@ impl Service {
 
     /// The worker that acts as the user who signed it.
     pub(crate) async fn worker(&self, signer: &Signer) -> Result<Arc<Worker>, Error> {
-        if let Some(worker) = self.workers.get(signer.user.uid) {
+        let known = self.user(signer);
+        if let Some(worker) = known.worker() {
+            return Ok(worker);
+        }
+        // One connection is enough for all that come meanwhile.
+        let _connecting = known.connecting.lock().await;
+        if let Some(worker) = known.worker() {
             return Ok(worker);
         }
         let ask = Ask::Verify { signed: signer.signed.clone(), connect: true, source: signer.source };
-        let (Found::Right { user, .. }, Some(connection)) = self.ask(ask).await? else {
-            return Err(Error::new(Code::AccessDenied));
-        };
-        self.workers.put(user.uid, connection).map_err(|error| unavailable(&error))
+        match self.ask(ask).await? {
+            (Found::Right { user, .. }, Some(connection)) if user.uid == signer.user.uid => {
+                known.connect(connection).map_err(|error| unavailable(&error))
+            }
+            _ => Err(Error::new(Code::AccessDenied)),
+        }
+    }
+
+    /// What is kept of whoever signed.
+    pub(crate) fn user(&self, signer: &Signer) -> Arc<User> {
+        self.users.user(signer.user.uid)
     }
 
     async fn ask(&self, ask: Ask) -> Result<(Found, Option<OwnedFd>), Error> {
@@ -121,7 +143,14 @@ impl Service {
     /// `AccessDenied` where the user is not served here, `ServiceUnavailable` where nobody can be asked.
     pub(crate) async fn asked(&self, ask: Ask) -> Result<(Told, Option<OwnedFd>), Error> {
         let authority = Arc::clone(&self.authority);
-        let asked = spawn_blocking(move || authority.ask(&ask)).await;
+        let room = if matches!(ask, Ask::Verify { .. }) { &self.verifying } else { &self.calling };
+        let room = Arc::clone(room).acquire_owned().await.map_err(|gone| unavailable(&io::Error::other(gone)))?;
+        let asking = move || {
+            // Until there is an answer, wherever the client is by then.
+            let _room = room;
+            authority.channels_for(&ask).ask(&ask)
+        };
+        let asked = spawn_blocking(asking).await;
         let asked = asked.unwrap_or_else(|gone| Err(io::Error::other(gone)));
         match asked.map_err(|error| unavailable(&error))? {
             (Told::NotServed(why), _) => Err(Error::new(Code::AccessDenied).saying(why)),
@@ -145,14 +174,14 @@ pub(crate) struct Known {
 
 impl Known {
     /// The signature is right.
-    pub(crate) fn signed_by(&mut self, service: &Service, user: &User) {
+    pub(crate) fn signed_by(&mut self, service: &Service, user: &Named) {
         self.requester = Some(format!("arn:aws:iam::{}:user/{}", service.endpoint.account_id, user.name));
     }
 }
 
 /// Whoever signed a request.
 pub(crate) struct Signer {
-    pub(crate) user: User,
+    pub(crate) user: Named,
     /// By which it was found out.
     signed: Signed,
     source: Option<IpAddr>,

@@ -1,43 +1,87 @@
 //! The users' workers, as the front knows them: a connection to each, over which many requests are on their way at a
 //! time.
+//!
+//! Nobody waits here for a worker but those who ask it: what is sent to one that does not read waits in a queue of its
+//! own, and each answer has its time.
 
+use crate::outbox::Outbox;
+use crate::turns::Turns;
 use kmsfs_gateway::Body;
 use kmsfs_gateway::wire::{self, Request, Response};
 use kmsfs_s3::{Answer, Code, Error, Operation};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use tokio::sync::{Semaphore, oneshot};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 
 /// Requests that a user's worker has at a time; those that come meanwhile wait.
 const AT_A_TIME: usize = 128;
+/// How long they wait.
+const ROOM_PATIENCE: Duration = Duration::from_secs(60);
+/// For an answer.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The same, where the bytes of objects are copied before there is one.
+const LONG_PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// All connections, by the users' uids.
-#[derive(Default)]
-pub(crate) struct Workers(Mutex<HashMap<u32, Arc<Worker>>>);
+/// What the front has of each user, by uid.
+pub(crate) struct Users {
+    known: Mutex<HashMap<u32, Arc<User>>>,
+    /// How long a connection is asked for something new: what a user may do is looked up for each.
+    lifetime: Duration,
+}
 
-impl Workers {
-    /// The connection to that user's worker, if there is one and it has not ended.
-    pub(crate) fn get(&self, uid: u32) -> Option<Arc<Worker>> {
-        self.0.lock().get(&uid).filter(|worker| worker.waiting.lock().is_some()).cloned()
+/// A user's part of what all have together, and the connection to the worker.
+pub(crate) struct User {
+    worker: Mutex<Option<Arc<Worker>>>,
+    /// Held by whoever makes a connection.
+    pub(crate) connecting: tokio::sync::Mutex<()>,
+    pub(crate) turns: Turns,
+    lifetime: Duration,
+}
+
+impl Users {
+    pub(crate) fn new(lifetime: Duration) -> Self {
+        Self { known: Mutex::default(), lifetime }
     }
 
-    /// Goes on with that connection, unless there is one by now.
+    pub(crate) fn user(&self, uid: u32) -> Arc<User> {
+        let new = || Arc::new(User::new(self.lifetime));
+        Arc::clone(self.known.lock().entry(uid).or_insert_with(new))
+    }
+
+    /// Ends connections that are asked for nothing new, as soon as those that use them are done.
+    pub(crate) fn retire(&self) {
+        let users: Vec<_> = self.known.lock().values().cloned().collect();
+        for user in users {
+            user.worker.lock().take_if(|worker| !worker.is_fresh(user.lifetime));
+        }
+    }
+}
+
+impl User {
+    fn new(lifetime: Duration) -> Self {
+        Self { worker: Mutex::default(), connecting: tokio::sync::Mutex::default(), turns: Turns::default(), lifetime }
+    }
+
+    /// The connection to the worker, if there is one that has not ended and may be asked.
+    pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
+        self.worker.lock().as_ref().filter(|worker| worker.is_fresh(self.lifetime)).cloned()
+    }
+
+    /// Goes on with that connection.
     ///
     /// # Errors
     /// There cannot be another thread.
-    pub(crate) fn put(&self, uid: u32, connection: OwnedFd) -> io::Result<Arc<Worker>> {
-        if let Some(known) = self.get(uid) {
-            return Ok(known);
-        }
-        let worker = Worker::start(UnixStream::from(connection))?;
-        self.0.lock().insert(uid, Arc::clone(&worker));
+    pub(crate) fn connect(&self, connection: OwnedFd) -> io::Result<Arc<Worker>> {
+        let worker = Worker::start(UnixStream::from(connection), self.turns.clone())?;
+        *self.worker.lock() = Some(Arc::clone(&worker));
         Ok(worker)
     }
 }
@@ -46,32 +90,41 @@ type Answered = (Response, Option<OwnedFd>);
 
 /// A connection to a worker. It ends when this is dropped.
 pub(crate) struct Worker {
-    socket: UnixStream,
-    sending: Mutex<()>,
+    /// With no more in it than requests that have room, and uploads that are given up.
+    outbox: Arc<Outbox>,
     /// Who waits for which answer; `None` when the connection has ended.
-    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Answered>>>>,
+    waiting: Mutex<Option<HashMap<u64, Waiting>>>,
     last: AtomicU64,
-    room: Semaphore,
+    room: Arc<Semaphore>,
+    since: Instant,
+    /// Of the user.
+    pub(crate) turns: Turns,
+}
+
+struct Waiting {
+    tell: oneshot::Sender<Answered>,
+    /// Also where nobody waits any more: the worker has it to do all the same.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Worker {
-    fn start(socket: UnixStream) -> io::Result<Arc<Self>> {
+    fn start(socket: UnixStream, turns: Turns) -> io::Result<Arc<Self>> {
         let reading = socket.try_clone()?;
         let worker = Arc::new(Self {
-            socket,
-            sending: Mutex::default(),
+            outbox: Outbox::new(socket),
             waiting: Mutex::new(Some(HashMap::new())),
             last: AtomicU64::new(0),
-            room: Semaphore::new(AT_A_TIME),
+            room: Arc::new(Semaphore::new(AT_A_TIME)),
+            since: Instant::now(),
+            turns,
         });
         let known = Arc::downgrade(&worker);
         let answers = move || {
             while let Ok(Some((number, response, descriptor))) = wire::receive::<Response>(&reading) {
                 let Some(worker) = known.upgrade() else { return };
-                let waiting = worker.waiting.lock().as_mut().and_then(|waiting| waiting.remove(&number));
-                if let Some(waiting) = waiting {
+                if let Some(waiting) = worker.forget(number) {
                     // Whoever asked may have gone meanwhile.
-                    let _ = waiting.send((response, descriptor));
+                    let _ = waiting.tell.send((response, descriptor));
                 }
             }
             if let Some(worker) = known.upgrade() {
@@ -81,6 +134,10 @@ impl Worker {
         };
         thread::Builder::new().name("kmsfs-answers".into()).spawn(answers)?;
         Ok(worker)
+    }
+
+    fn is_fresh(&self, lifetime: Duration) -> bool {
+        self.since.elapsed() < lifetime && self.waiting.lock().is_some()
     }
 
     /// Does an operation that has no body.
@@ -104,33 +161,56 @@ impl Worker {
     }
 
     async fn ask(&self, request: Request) -> Result<Answered, Error> {
-        let gone =
-            || Error::new(Code::ServiceUnavailable).saying("The worker of this user has ended. Please try again.");
-        let _permit = self.room.acquire().await.map_err(|_| gone())?;
+        let room = timeout(ROOM_PATIENCE, Arc::clone(&self.room).acquire_owned()).await;
+        let room = room.map_err(|_| Error::new(Code::SlowDown))?.map_err(|_| gone())?;
         let (tell, told) = oneshot::channel();
         let number = self.last.fetch_add(1, Ordering::Relaxed);
-        self.waiting.lock().as_mut().ok_or_else(gone)?.insert(number, tell);
+        let patience = patience_for(&request);
+        self.waiting.lock().as_mut().ok_or_else(gone)?.insert(number, Waiting { tell, _room: room });
         if let Err(error) = self.send(number, &request) {
             log::error!("a worker cannot be asked: {error}");
-            if let Some(waiting) = self.waiting.lock().as_mut() {
-                waiting.remove(&number);
-            }
+            drop(self.forget(number));
             return Err(gone());
         }
-        told.await.map_err(|_| gone())
+        timeout(patience, told).await.map_err(|_| late())?.map_err(|_| gone())
     }
 
     fn send(&self, number: u64, request: &Request) -> io::Result<()> {
-        let _sending = self.sending.lock();
-        wire::send(&self.socket, number, request, None)
+        self.outbox.send(wire::frame(number, request, false)?)
+    }
+
+    fn forget(&self, number: u64) -> Option<Waiting> {
+        self.waiting.lock().as_mut()?.remove(&number)
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         // Its thread ends by that.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        self.outbox.end();
     }
+}
+
+fn patience_for(request: &Request) -> Duration {
+    match request {
+        Request::Perform(operation) => match **operation {
+            Operation::CopyObject(_)
+            | Operation::UploadPartCopy(_)
+            | Operation::CompleteMultipartUpload(_)
+            | Operation::UpdateObjectEncryption(_) => LONG_PATIENCE,
+            _ => PATIENCE,
+        },
+        Request::Finish { .. } => LONG_PATIENCE,
+        _ => PATIENCE,
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Code::ServiceUnavailable).saying("The worker of this user has ended. Please try again.")
+}
+
+fn late() -> Error {
+    Error::new(Code::ServiceUnavailable).saying("The worker of this user does not answer. Please try again.")
 }
 
 /// An upload that was begun: it is finished, or abandoned when it is dropped.

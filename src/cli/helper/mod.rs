@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, retry_on_intr, write};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair,
+    SendFlags, Shutdown, SocketFlags, SocketType, recv, recvmsg, sendmsg, shutdown, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,7 +36,7 @@ const LONGEST: usize = 128 << 10;
 const OF_A_TERMINAL: [libc::c_int; 7] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 /// Most descriptors that a helper is given.
-const MOST: usize = 16;
+const MOST: usize = 32;
 
 /// All of them, for one mount.
 pub struct Helpers {
@@ -127,10 +127,27 @@ impl Helper {
         }
     }
 
+    /// Tells it to end, and does not wait for that.
+    pub fn tell_to_end(&self) {
+        let _ = shutdown(&self.lifeline, Shutdown::Write);
+    }
+
+    /// Whether its process is gone.
+    pub fn is_gone(&self) -> bool {
+        loop {
+            // What it has told before it went comes first.
+            match retry_on_intr(|| recv(&self.lifeline, &mut [0; 64], RecvFlags::DONTWAIT)) {
+                Ok((0, _)) => return true,
+                Ok(_) => {}
+                Err(errno) => return errno != Errno::AGAIN,
+            }
+        }
+    }
+
     /// Tells it to end, and waits until its process is gone; no longer than for `patience`.
     pub fn end(&self, patience: Duration) {
         let since = Instant::now();
-        let _ = shutdown(&self.lifeline, Shutdown::Write);
+        self.tell_to_end();
         while let Some(left) = patience.checked_sub(since.elapsed()) {
             let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
             let ended = match poll(&mut [PollFd::new(&self.lifeline, PollFlags::IN)], Some(&left)) {
@@ -150,13 +167,31 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
+/// Sends a descriptor to whoever [`take`]s it, and does not wait.
+///
+/// # Errors
+/// `WouldBlock`: the other end has not taken those before; `BrokenPipe`: it takes no more.
+pub fn pass(socket: &OwnedFd, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    send_flagged(socket, b"+", &[descriptor], SendFlags::DONTWAIT)
+}
+
+/// Waits for a descriptor that is [`pass`]ed; `None` when none will be.
+pub fn take(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let (text, mut descriptors) = receive_with(socket)?;
+    if text.is_empty() { Ok(None) } else { Ok(descriptors.pop()) }
+}
+
 fn send_with(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_flagged(socket, bytes, descriptors, SendFlags::empty())
+}
+
+fn send_flagged(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>], how: SendFlags) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::INVAL.into());
     }
-    retry_on_intr(|| sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
+    retry_on_intr(|| sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL | how))?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use super::listening::{Listening, Pem};
 use crate::cli::helper::{Answer, Duty, Helper, pair};
 use crate::cli::logging::{self, Sink};
 use crate::cli::{harden, sandbox};
-use kmsfs_http::authority::{Authority, Channel};
+use kmsfs_http::authority::{Authority, Channel, Channels};
 use kmsfs_http::{Front, Listener, Running, Settings};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, geteuid};
@@ -16,10 +16,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 const READY: u8 = 1;
-/// Questions that the authority is asked at the same time.
-const CHANNELS: usize = 8;
-/// Of nobody: what a process is run by that is to have nothing of anybody's (Linux's overflow id).
-const NOBODY: u32 = 65534;
+/// Questions that the authority is asked at the same time: about signatures, and calls.
+const VERIFYING: usize = 8;
+const CALLING: usize = 8;
+const CHANNELS: usize = VERIFYING + CALLING;
+/// Of nobody, and not the number of the user of that name: whoever runs something as that one could stop the front. The
+/// numbers from 65520 to 65533 are neither Debian's (Policy Manual, 9.2.2) nor systemd's ("Users, Groups, UIDs and
+/// GIDs") to give away.
+const NOBODY: u32 = 65532;
 
 /// What the front is given.
 pub struct Given {
@@ -115,7 +119,8 @@ impl Duty for Fronting {
 fn begin(about: About, given: Vec<OwnedFd>) -> io::Result<Running> {
     let mut given = given.into_iter();
     let mut take = |count: usize| given.by_ref().take(count).collect::<Vec<_>>();
-    let authority = Authority::new(take(CHANNELS).into_iter().map(Channel::new).collect());
+    let mut channels = |count| Channels::new(take(count).into_iter().map(Channel::new).collect());
+    let authority = Authority { verifying: channels(VERIFYING), calling: channels(CALLING) };
     let tcp = take(about.tcp).into_iter().map(|socket| Listener::Tcp(socket.into()));
     let mut listeners: Vec<_> = tcp.collect();
     listeners.extend(take(about.unix).into_iter().map(|socket| Listener::Unix(socket.into())));

@@ -69,6 +69,12 @@ pub struct ServeArgs {
     /// Write S3's server access log to this file
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
+    /// How many seconds a user's groups are not looked up again, and a process of a user that nobody asks goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    worker_lifetime: u64,
+    /// Users who are served at the same time, each by a process; the one that nobody has asked for longest gives way
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    max_workers: usize,
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
@@ -114,11 +120,14 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     logging::start(Sink::Stderr, None);
     // Before a secret is there, so that they have none.
     let users = Arc::new(Broker::start(&[], confined).map_err(no_process)?);
-    let spawner = Spawner::start(&mountpoint, confined).map_err(no_process)?;
+    let worker_lifetime = Duration::from_secs(args.worker_lifetime);
+    let spawning = spawner::About::new(&mountpoint, confined, args.max_workers, worker_lifetime);
+    let spawner = Spawner::start(&spawning).map_err(no_process)?;
     let settings = Settings {
         region: parameters.region.clone(),
         account_id: parameters.account_id.clone(),
         names: args.domain.clone(),
+        worker_lifetime,
     };
     let access_log = args.access_log.as_deref().map(open_access_log).transpose()?;
     let urls = listening.urls();
@@ -159,6 +168,10 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     authority.spawner.end();
     drop(own_mount);
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=10_000).contains(count)).ok_or("a number from 1 to 10000".to_owned())
 }
 
 fn no_process(error: io::Error) -> Failure {

@@ -1,5 +1,8 @@
 //! The process that makes workers: one for each user of the machine, with that user's uid, gid and groups and nothing
 //! more. It is started before a secret is read, and is asked by the authority alone.
+//!
+//! It never waits for a worker: what it has for one it puts in a queue, and whoever does not empty the queue is
+//! replaced.
 
 use super::worker::{self, Identity};
 use crate::cli::helper::{Answer, Channel, Duty, Helper};
@@ -13,17 +16,15 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CONNECT: u8 = 1;
-/// Workers that may be made at the same time.
+/// Questions at the same time.
 const CHANNELS: usize = 4;
 /// How long the last calls of workers may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Users who are served at the same time; each takes a process.
-const MOST: usize = 256;
 
 /// The spawner, as the authority sees it.
 pub struct Spawner {
@@ -31,17 +32,15 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// `mountpoint`: absolute, without symlinks.
-    pub fn start(mountpoint: &Path, confined: bool) -> io::Result<Self> {
-        let about = About { mountpoint: mountpoint.as_os_str().as_bytes().to_vec(), confined };
-        Ok(Self { helper: Helper::start::<Spawning>(&about, CHANNELS)? })
+    pub fn start(about: &About) -> io::Result<Self> {
+        Ok(Self { helper: Helper::start::<Spawning>(about, CHANNELS)? })
     }
 
     pub fn expect_ready(&self) -> io::Result<()> {
         self.helper.expect_ready()
     }
 
-    /// A new connection to that user's worker, which is made if there is none.
+    /// A new connection to that user's worker, which is made if there is none. A worker that cannot begin ends it.
     ///
     /// # Errors
     /// `EPERM` where this process may not become that user, `EUSERS` where there are too many.
@@ -59,8 +58,19 @@ impl Spawner {
 
 #[derive(Clone, Serialize, Deserialize)]
 pub struct About {
+    /// Absolute, without symlinks.
     pub mountpoint: Vec<u8>,
     pub confined: bool,
+    /// Users who are served at the same time; each takes a process.
+    pub most_workers: usize,
+    /// Without a connection; connections have it too.
+    pub worker_lifetime: Duration,
+}
+
+impl About {
+    pub fn new(mountpoint: &Path, confined: bool, most_workers: usize, worker_lifetime: Duration) -> Self {
+        Self { mountpoint: mountpoint.as_os_str().as_bytes().to_vec(), confined, most_workers, worker_lifetime }
+    }
 }
 
 /// The process's own side.
@@ -68,12 +78,23 @@ pub struct Spawning {
     about: About,
     /// Of all workers.
     locks: Result<Locks, i32>,
-    workers: Mutex<HashMap<u32, Arc<Mutex<Option<Worker>>>>>,
+    workers: Mutex<Workers>,
 }
 
-struct Worker {
+/// All workers that there are.
+#[derive(Default)]
+struct Workers {
+    /// By their users' uids.
+    known: HashMap<u32, Known>,
+    /// Which do what they were asked for to its end, and nothing more.
+    ending: Vec<Helper>,
+}
+
+struct Known {
     identity: Identity,
-    helper: Helper,
+    worker: worker::Started,
+    /// When somebody has come to it last.
+    last: Instant,
 }
 
 impl Duty for Spawning {
@@ -97,51 +118,79 @@ impl Duty for Spawning {
         if !own.is_root() && own.as_raw() != identity.uid {
             return Err(Errno::PERM.into());
         }
-        self.connect(&identity)
+        let connection = self.connect(&identity)?;
+        Ok(Answer { descriptor: Some(connection.into()), ..Answer::default() })
     }
 
-    /// After the workers.
+    /// After the workers, all of which have the same time for it.
     fn end(&self) {
-        for worker in self.workers.lock().values() {
-            if let Some(worker) = worker.lock().as_ref() {
-                worker.helper.end(PATIENCE);
-            }
+        let mut workers = self.workers.lock();
+        workers.end_all();
+        let since = Instant::now();
+        for helper in workers.ending.drain(..) {
+            helper.end(PATIENCE.saturating_sub(since.elapsed()));
         }
     }
 }
 
 impl Spawning {
-    /// A worker that has ended, or whose user has other groups by now, is replaced; what the old one is doing it does
-    /// to its end.
-    fn connect(&self, identity: &Identity) -> io::Result<Answer> {
-        let place = self.place(identity.uid)?;
-        let mut worker = place.lock();
-        if let Some(known) = worker.as_ref().filter(|known| known.identity == *identity)
-            && let Ok(answer) = worker::connect(&known.helper)
-        {
-            return Ok(answer);
-        }
-        *worker = None;
-        reap();
-        let about = worker::About { spawner: self.about.clone(), identity: identity.clone() };
-        let locks = self.locks.as_ref().map_err(|errno| io::Error::from_raw_os_error(*errno))?;
-        let helper = Helper::start_with::<worker::Serving>(&about, 1, &[locks.descriptor()])?;
-        helper.expect_ready()?;
-        let answer = worker::connect(&helper)?;
-        *worker = Some(Worker { identity: identity.clone(), helper });
-        Ok(answer)
-    }
-
-    fn place(&self, uid: u32) -> io::Result<Arc<Mutex<Option<Worker>>>> {
+    /// A worker that has ended, takes nothing, or whose user has other groups by now, is replaced; what the old one is
+    /// doing it does to its end.
+    fn connect(&self, identity: &Identity) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
         let mut workers = self.workers.lock();
-        if workers.len() >= MOST && !workers.contains_key(&uid) {
-            return Err(Errno::USERS.into());
+        workers.reap();
+        if let Some(known) = workers.known.get_mut(&identity.uid)
+            && known.identity == *identity
+            && known.worker.pass(&theirs).is_ok()
+        {
+            known.last = Instant::now();
+            return Ok(ours);
         }
-        Ok(Arc::clone(workers.entry(uid).or_default()))
+        workers.end(identity.uid);
+        workers.make_room(self.about.most_workers)?;
+        let locks = self.locks.as_ref().map_err(|errno| io::Error::from_raw_os_error(*errno))?;
+        let about = worker::About { spawner: self.about.clone(), identity: identity.clone() };
+        let worker = worker::Started::new(&about, locks)?;
+        worker.pass(&theirs)?;
+        workers.known.insert(identity.uid, Known { identity: identity.clone(), worker, last: Instant::now() });
+        Ok(ours)
     }
 }
 
-/// Those that have ended.
-fn reap() {
-    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+impl Workers {
+    /// Those that have ended are forgotten.
+    fn reap(&mut self) {
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        self.known.retain(|_, known| !known.worker.helper.is_gone());
+        self.ending.retain(|helper| !helper.is_gone());
+    }
+
+    /// For another one. Whoever has not been asked for longest gives way.
+    ///
+    /// # Errors
+    /// `EUSERS`: as many again have not come to their end.
+    fn make_room(&mut self, most: usize) -> io::Result<()> {
+        if self.known.len() >= most {
+            let longest = self.known.iter().min_by_key(|(_, known)| known.last).map(|(uid, _)| *uid);
+            if let Some(uid) = longest {
+                self.end(uid);
+            }
+        }
+        if self.ending.len() > most { Err(Errno::USERS.into()) } else { Ok(()) }
+    }
+
+    fn end(&mut self, uid: u32) {
+        if let Some(known) = self.known.remove(&uid) {
+            known.worker.helper.tell_to_end();
+            self.ending.push(known.worker.helper);
+        }
+    }
+
+    fn end_all(&mut self) {
+        for (_, known) in self.known.drain() {
+            known.worker.helper.tell_to_end();
+            self.ending.push(known.worker.helper);
+        }
+    }
 }

@@ -17,6 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// In whose environment a process of this program is a worker: the mount point, and the user's number.
 const MOUNTPOINT: &str = "KMSFS_TEST_WORKER_MOUNT";
@@ -95,7 +96,7 @@ impl Client {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let locks = Locks::of(locks.descriptor().try_clone_to_owned().unwrap());
         let worker = Worker::open(&store.mountpoint(), locks, owner("root")).unwrap();
-        let thread = std::thread::spawn(move || serve(&worker, &theirs).unwrap());
+        let thread = std::thread::spawn(move || serve(&worker, &theirs, Duration::MAX).unwrap());
         Self { socket: Mutex::new((ours, 0)), worker: Running::Thread(Some(thread)) }
     }
 
@@ -278,5 +279,5 @@ fn a_worker_in_a_process_of_its_own() {
     let locks = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", number(LOCKS))).unwrap();
     let socket = UnixStream::from(rustix::io::dup(rustix::stdio::stdin()).unwrap());
     let worker = Worker::open(Path::new(&mountpoint), Locks::of(locks.into()), owner("user")).unwrap();
-    serve(&worker, &socket).unwrap();
+    serve(&worker, &socket, Duration::MAX).unwrap();
 }

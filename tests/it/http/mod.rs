@@ -5,6 +5,7 @@ mod bodies;
 mod calls;
 mod client;
 mod clients;
+mod limits;
 mod objects;
 mod processes;
 mod sending;
@@ -18,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A server on a store's mount, which must be there. It ends when it is dropped.
 pub struct Server {
@@ -38,8 +39,18 @@ impl Server {
     /// `place`: a mount or a store.
     #[track_caller]
     pub fn of(store: &Store, place: &Path, options: &str) -> Self {
+        Self::by(store, place, &[], options)
+    }
+
+    /// `by`: words of a program that runs the one that follows.
+    #[track_caller]
+    pub fn by(store: &Store, place: &Path, by: &[&str], options: &str) -> Self {
         let said = store.path("serve.said");
-        let mut child = kmsfs()
+        let program = kmsfs();
+        let words = by.iter().map(AsRef::as_ref).chain([program.get_program()]).collect::<Vec<_>>();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .args(["serve", "--listen", "127.0.0.1:0", "--key-file"])
             .arg(store.path("key"))
             .args(options.split_whitespace())
@@ -128,6 +139,16 @@ impl Served {
         store.open_to_all();
         let mount = store.mount_with("allow_other");
         let server = Server::start(&store, options);
+        Self { server, mount, store }
+    }
+
+    /// The server run by another program: see [`Server::by`].
+    #[track_caller]
+    pub fn by(by: &[&str], options: &str) -> Self {
+        let store = Store::on_tmpfs();
+        store.open_to_all();
+        let mount = store.mount_with("allow_other");
+        let server = Server::by(&store, &store.mountpoint(), by, options);
         Self { server, mount, store }
     }
 

@@ -33,8 +33,11 @@ fn who_parses_has_no_privileges_and_who_works_is_the_user() {
     let field =
         |word: &str, name: &str| family.get(word).and_then(|fields| fields.get(name)).cloned().unwrap_or_default();
     let ids = |id: u32| [id; 4].map(|id| id.to_string()).join("\t");
-    for word in ["__speak_http", "__serve_user"] {
-        assert_eq!((field(word, "Uid"), field(word, "Gid")), (ids(NOBODY), ids(NOBODY)), "{word}: {family:?}");
+    // Of the user it has what files are used by, and no uid that signals go by.
+    let uids_of_worker = format!("65533\t65533\t65533\t{NOBODY}");
+    for (word, uids, gids) in [("__speak_http", ids(65532), ids(65532)), ("__serve_user", uids_of_worker, ids(NOBODY))]
+    {
+        assert_eq!((field(word, "Uid"), field(word, "Gid")), (uids, gids), "{word}: {family:?}");
         for set in ["CapInh", "CapPrm", "CapEff"] {
             assert_eq!(u64::from_str_radix(&field(word, set), 16), Ok(0), "{word}: {set}");
         }
@@ -44,6 +47,34 @@ fn who_parses_has_no_privileges_and_who_works_is_the_user() {
     assert_eq!(field("serve", "Seccomp"), "2");
     assert_eq!(field("__spawn_workers", "NoNewPrivs"), "1");
     served.server.end();
+}
+
+/// Whoever can stop a process holds up all who wait for it.
+#[test]
+fn a_user_has_no_power_over_the_processes_that_serve() {
+    let served = Served::new();
+    served.client("nobody").get("/").expect(200);
+    let family = family(served.server.pid());
+    for word in ["__speak_http", "__serve_user"] {
+        let pid = &family[word]["Pid"];
+        for act in [
+            "kill -STOP PID",
+            "kill -0 PID",
+            "renice -n 19 -p PID",
+            "chrt --idle --pid 0 PID",
+            "taskset --pid 1 PID",
+            "ionice -c 3 -p PID",
+            "prlimit --pid PID --nofile=3:3",
+            "cat /proc/PID/mem",
+            "ls -l /proc/PID/fd",
+            "echo 1000 > /proc/PID/oom_score_adj",
+        ] {
+            let answer = served.store.sh_as(NOBODY, &act.replace("PID", pid));
+            let denied = ["not permitted", "Permission denied"].iter().any(|text| answer.err.contains(text));
+            assert!(answer.code != 0 && denied, "{word}: {act}: {answer:?}");
+        }
+    }
+    served.client("nobody").get("/").expect(200);
 }
 
 #[test]

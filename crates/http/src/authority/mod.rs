@@ -13,13 +13,33 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The asking end. Several questions may be on their way, each over a channel of its own.
+/// The asking end. What takes long has channels of its own, so that no signature waits for it.
 pub struct Authority {
+    /// For [`Ask::Verify`].
+    pub verifying: Channels,
+    /// For all else.
+    pub calling: Channels,
+}
+
+impl Authority {
+    /// Those that a question goes over.
+    pub fn channels_for(&self, question: &Ask) -> &Channels {
+        if matches!(question, Ask::Verify { .. }) { &self.verifying } else { &self.calling }
+    }
+}
+
+/// Several questions may be on their way, each over a channel of its own.
+pub struct Channels {
     channels: Vec<Channel>,
     turn: AtomicUsize,
 }
 
-impl Authority {
+impl Channels {
+    /// How many questions may be on their way.
+    pub fn count(&self) -> usize {
+        self.channels.len()
+    }
+
     /// `channels`: at least one, each connected to a thread that runs [`serve`].
     pub fn new(channels: Vec<Channel>) -> Self {
         assert!(!channels.is_empty(), "somebody has to be asked");

@@ -122,7 +122,7 @@ fn form() -> impl bincode::Options {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Authority, Found, Signed};
+    use super::super::{Channels, Found, Signed};
     use super::*;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, send, socketpair};
 
@@ -150,7 +150,7 @@ mod tests {
                 (Told::Verified(if known { Found::Wrong } else { Found::NoSuchKey }), descriptor)
             })
         });
-        let authority = Authority::new(vec![Channel::new(ours)]);
+        let authority = Channels::new(vec![Channel::new(ours)]);
         for _ in 0..2 {
             let (told, descriptor) = authority.ask(&ask("known")).unwrap();
             assert!(matches!(told, Told::Verified(Found::Wrong)) && descriptor.is_some());
@@ -176,7 +176,7 @@ mod tests {
                 }
             })
         });
-        let authority = Authority::new(vec![Channel::new(ours)]);
+        let authority = Channels::new(vec![Channel::new(ours)]);
         for question in ["long", "panic", "long"] {
             assert!(matches!(authority.ask(&ask(question)).unwrap().0, Told::Outage(_)), "{question}");
             assert!(matches!(authority.ask(&ask("short")).unwrap().0, Told::Verified(Found::Wrong)));

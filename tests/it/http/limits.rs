@@ -1,0 +1,129 @@
+//! What one user, one worker or one client has of what all have together.
+
+use super::Served;
+use super::client::Connection;
+use crate::harness::{NOBODY, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::Read;
+
+/// The worker is stopped as only root can, and is sent more than the kernel keeps for it.
+#[test]
+fn a_worker_that_takes_nothing_is_in_nobody_elses_way() {
+    let served = Served::new();
+    let (root, nobody) = (served.client("root"), served.client("nobody"));
+    root.put("/bucket", b"").expect(200);
+    root.put("/bucket/x", b"content").expect(200);
+    nobody.get("/").expect(200);
+    let worker = all_workers(served.server.pid()).into_iter().find(|(_, uid)| *uid == NOBODY);
+    let (worker, _) = worker.expect("a worker");
+    let signal = |signal| kill_process(Pid::from_raw(worker).unwrap(), signal).unwrap();
+    signal(Signal::STOP);
+    let tags = vec!["\"0123456789abcdef0123456789abcdef\""; 200].join(", ");
+    let mut waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let request = nobody.sign("GET", "/bucket/x", &[("if-none-match", &tags)], b"");
+            let mut connection = Connection::open(&nobody.address);
+            connection.send(request.head().as_bytes());
+            connection
+        })
+        .collect();
+    for _ in 0..5 {
+        root.put("/bucket/x", b"content").expect(200);
+        assert_eq!(root.get("/bucket/x").expect(200).body, b"content");
+    }
+    // Who is new needs a worker of the spawner.
+    served.client("daemon").get("/").expect(200);
+    signal(Signal::CONT);
+    for connection in &mut waiting {
+        // Whether this user may read it is the mount's affair.
+        assert!(connection.reply("GET").status < 500);
+    }
+    served.server.end();
+}
+
+/// Of all workers: process and uid for files.
+fn all_workers(server: u32) -> Vec<(i32, u32)> {
+    let mut workers = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+        if words.split(|byte| *byte == 0).nth(1) == Some(b"__serve_user") && is_below(pid, server) {
+            workers.push((pid, field("Uid:").split_whitespace().nth(3).unwrap().parse().unwrap()));
+        }
+    }
+    workers
+}
+
+fn is_below(pid: i32, ancestor: u32) -> bool {
+    let mut pid = pid.cast_unsigned();
+    while pid > 1 {
+        if pid == ancestor {
+            return true;
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        pid = parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or_default();
+    }
+    false
+}
+
+/// In a mount namespace with a group database of its own.
+#[test]
+fn a_group_that_a_user_has_left_counts_no_more_and_workers_that_nobody_asks_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("group");
+    let crew = |members: &str| {
+        let others = fs::read_to_string("/etc/group").unwrap();
+        // In place, since it is mounted.
+        fs::write(&database, format!("{others}kmsfs-crew:x:54321:{members}\n")).unwrap();
+    };
+    crew("nobody");
+    let script = format!("mount --bind {} /etc/group && exec \"$@\"", database.display());
+    let served = Served::by(&["unshare", "--mount", "sh", "-c", &script, "sh"], "--worker-lifetime 1");
+    let (root, nobody) = (served.client("root"), served.client("nobody"));
+    root.put("/bucket", b"").expect(200);
+    root.put("/bucket/x", b"content").expect(200);
+    served.store.sh("chgrp -R 54321 $MNT/bucket; chmod 770 $MNT/bucket; chmod 660 $MNT/bucket/x");
+    assert_eq!(nobody.get("/bucket/x").expect(200).body, b"content");
+    crew("");
+    // All the while there are requests.
+    assert!(wait_until(|| nobody.get("/bucket/x").status == 403));
+    assert!(wait_until(|| all_workers(served.server.pid()).is_empty()), "nobody asks them for anything");
+    nobody.get("/").expect(200);
+    served.server.end();
+}
+
+#[test]
+fn where_there_are_more_users_than_workers_all_are_served() {
+    let served = Served::with("--max-workers 2 --worker-lifetime 1");
+    let clients = ["root", "nobody", "daemon", "bin", "sys"].map(|user| served.client(user));
+    for _ in 0..2 {
+        for client in &clients {
+            // Those that give way come to the end of what they do first.
+            assert!(wait_until(|| client.get("/").status == 200));
+        }
+    }
+    assert!(all_workers(served.server.pid()).len() <= 6, "two, and those that come to their end");
+    served.server.end();
+}
+
+#[test]
+fn connections_that_say_nothing_give_way_where_there_is_no_room() {
+    // Of the descriptors 256 are for all else, and each connection may have two.
+    let served = Served::by(&["prlimit", "--nofile=296:296"], "");
+    let root = served.client("root");
+    let mut silent: Vec<_> = (0..40).map(|_| Connection::open(&root.address)).collect();
+    root.put("/bucket", b"").expect(200);
+    root.put("/bucket/x", b"content").expect(200);
+    let mut left = 0;
+    for connection in &mut silent {
+        connection.0.get_ref().set_nonblocking(true).unwrap();
+        let read = connection.0.read(&mut [0]);
+        left += usize::from(read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    }
+    assert!((10..=20).contains(&left), "{left}");
+    served.server.end();
+}
