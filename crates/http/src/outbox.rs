@@ -97,6 +97,5 @@ mod tests {
         received.clear();
         theirs.read_to_end(&mut received).unwrap();
         assert!(received.starts_with(b"and more"));
-        assert!(outbox.send(b"late".to_vec()).is_err() || !outbox.left.lock().is_attended);
     }
 }
