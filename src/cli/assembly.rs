@@ -17,7 +17,7 @@ use kmsfs_kms::audit::connect_syslog;
 use kmsfs_kms_local::{KeyringParameters, LocalKms, Machine, OpenError, SystemUsers, Unlock, UserDatabase};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{self, Backend, Need, RealBackend};
-use kmsfs_store::{self as store, Parameters, Store, StoreOptions};
+use kmsfs_store::{self as store, Parameters, Store, StoreOptions, Volume};
 use kmsfs_witness::Rollback;
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -219,7 +219,7 @@ fn open_keyring(
 }
 
 /// Only root can give files to somebody else.
-pub fn file_system(store: &Arc<Store>, options: &Options) -> Arc<Fs> {
+pub fn file_system(store: &Arc<dyn Volume>, options: &Options) -> Arc<Fs> {
     let keep_owners = rustix::process::geteuid().is_root();
     let open_dirs = most_open_dirs();
     let Options { read_only, noatime, inodes: most_inodes, .. } = *options;

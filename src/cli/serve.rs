@@ -16,7 +16,7 @@ use super::threads;
 use kmsfs_fs::Fs;
 use kmsfs_fuse as fuse;
 use kmsfs_kms_local::Unlock;
-use kmsfs_store::Store;
+use kmsfs_store::Volume;
 use kmsfs_sys::{self as sys, Signals};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -66,7 +66,7 @@ pub fn serve(
     }
     let outside = Outside { users: broker, connect_syslog: Arc::new(move || connecting.connect_syslog()) };
     // A signal that comes before the mount ends the process, which the redo log bears.
-    let store = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options, &outside)?;
+    let store: Arc<dyn Volume> = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options, &outside)?;
     drop(secret);
     let stop = Stop::new(Arc::new(keeper)).map_err(|e| Failure::new(describe(&e)))?;
     let caller = caller.map(|caller| (caller, keep_stderr));
@@ -81,7 +81,7 @@ pub fn serve(
 
 fn serve_store(
     plan: &Plan,
-    store: &Arc<Store>,
+    store: &Arc<dyn Volume>,
     caller: Option<(daemon::Waiting, bool)>,
     stop: &Arc<Stop>,
     notify: &Arc<Notify>,

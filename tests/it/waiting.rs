@@ -5,7 +5,7 @@ use crate::harness::{Served, WATCHER, errno, header, kms_with, wait_until, xattr
 use kmsfs_fs::{Fs, FsOptions};
 use kmsfs_kms::{Code, Error};
 use kmsfs_sse::KeyService;
-use kmsfs_store::{Parameters, Store, StoreOptions};
+use kmsfs_store::{Parameters, Store, StoreOptions, Target};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::{Call, Moody, OneKey};
 use parking_lot::{Mutex, RwLock};
@@ -280,7 +280,8 @@ fn while_the_kms_is_asked_every_other_operation_goes_on() {
     let busy = OpenOptions::new().read(true).write(true).open(at("busy")).unwrap();
     let locked = File::open(at("locked")).unwrap();
     let dir = fs.store().open_dir(fs.store().root(), "keyed".as_ref()).unwrap();
-    fs.store().known(&dir, "locked".as_ref()).unwrap().lock().unwrap();
+    let ino = fs.store().stat(Target::Name(&dir, "locked".as_ref())).unwrap().ino;
+    fs.store().attached(ino).unwrap().lock().unwrap();
     let held = Held::calls(&world.kms, |_| true);
     thread::scope(|scope| {
         let until = held.until.write();

@@ -8,7 +8,7 @@ use super::{Fs, Ino, Reached, Refusal, Result};
 use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::{Encryption, Request, arn, resolve};
-use kmsfs_store::{self as store, Change, Changed, Dir, Step, Store, Target, Wrapping, is_as};
+use kmsfs_store::{self as store, Change, Changed, Dir, Step, Target, Wrapping, is_as};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -255,11 +255,13 @@ impl Fs {
             return Ok(Done::Skipped);
         }
         let judged = self.judged();
-        let opened = self.store.open_judged(&aim.dir, name, &aim.caller, |now| aim.judge(now));
-        let (object, want) = match opened {
-            Ok(opened) => opened,
-            Err(Left::As(done)) => return Ok(done),
-            Err(Left::Failed(error)) => return Err(error),
+        let mut want = None;
+        let opened = self.store.open_if(&aim.dir, name, &aim.caller, &mut |now| want.insert(aim.judge(now)).is_ok())?;
+        let (object, want) = match (opened, want) {
+            (Some(object), Some(Ok(want))) => (object, want),
+            (_, Some(Err(Left::Failed(error)))) => return Err(error),
+            (_, Some(Err(Left::As(done)))) => return Ok(done),
+            (_, None | Some(Ok(_))) => unreachable!("an object is opened as its judge says"),
         };
         let key = aim.dir.key_of(name);
         let go_on = || Instant::now() < until;
@@ -374,7 +376,7 @@ impl<'a> Aim<'a> {
             None => present(now),
         };
         if self.order.dry_run {
-            let rewraps = Store::would_rewrap(now.wrapped, &want, self.change)?;
+            let rewraps = self.change.leaves_data_key(now.wrapped, &want)?;
             return Err(Left::As(Done::As(if rewraps { Changed::Rewrapped } else { Changed::Reencrypted })));
         }
         Ok(want)

@@ -27,12 +27,11 @@ impl Fs {
         // No directory moves meanwhile: paths stay right.
         let alone = self.store.configured().alone()?;
         let changes: Vec<_> = after.iter().map(|(dir, digest)| (self.path_of(dir), *digest)).collect();
-        alone.make(self.store.backend(), &changes, act, |_| settle())
+        alone.make(&changes, act, |_| settle())
     }
 
     /// The same for a directory that goes, or moves with all below it; by whoever has `tree` alone too.
     pub(super) fn relocating<T>(
-        &self,
         alone: &Changing<'_>,
         changes: &[(Vec<u8>, Option<Digest>)],
         act: impl FnOnce() -> Result<T>,
@@ -42,7 +41,7 @@ impl Fs {
             return act();
         }
         waits::may_wait(Waits::Disk)?;
-        alone.make(self.store.backend(), changes, act, |_| settle())
+        alone.make(changes, act, |_| settle())
     }
 
     /// What is there is what was put.

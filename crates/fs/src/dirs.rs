@@ -4,7 +4,7 @@ use super::inodes::{Inodes, Name};
 use super::numbers::Ino;
 use super::refusal::Refusal;
 use kmsfs_locks::{Mutex, ranks};
-use kmsfs_store::{Dir, Store, Target};
+use kmsfs_store::{Dir, Target, Volume};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Dirs {
     /// Asks no KMS. A bucket that is not held open has to be opened before, as `bucket`, which takes the service's key.
     pub(crate) fn get(
         &self,
-        store: &Store,
+        store: &dyn Volume,
         inodes: &Inodes,
         ino: Ino,
         bucket: Option<&Arc<Dir>>,
@@ -81,7 +81,7 @@ impl Dirs {
         Ok(dir)
     }
 
-    fn held(&self, store: &Store, ino: Ino) -> Option<Arc<Dir>> {
+    fn held(&self, store: &dyn Volume, ino: Ino) -> Option<Arc<Dir>> {
         if ino.0 == store.root().ino() {
             return Some(store.root().clone());
         }

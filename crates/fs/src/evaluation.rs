@@ -2,7 +2,7 @@
 
 use super::handles::Handle;
 use kmsfs_kms::{Caller, EncryptionContext, Operation};
-use kmsfs_store::Store;
+use kmsfs_sse::KeyService;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -25,11 +25,11 @@ impl Evaluation {
     }
 
     /// `None` if the KMS cannot tell, or this thread must not wait for it.
-    pub(crate) fn of(&mut self, store: &Store, handle: &Handle) -> Option<bool> {
+    pub(crate) fn of(&mut self, keys: &KeyService, handle: &Handle) -> Option<bool> {
         let (operation, caller) = (handle.opener.operation, handle.opener.caller);
         let mut known = true;
         for key in handle.object.kms_keys() {
-            let answer = self.ask(store, key, operation, caller);
+            let answer = self.ask(keys, key, operation, caller);
             match answer {
                 Some(true) => {}
                 Some(false) => return Some(false),
@@ -41,7 +41,7 @@ impl Evaluation {
 
     pub(crate) fn ask(
         &mut self,
-        store: &Store,
+        keys: &KeyService,
         key: (String, EncryptionContext),
         operation: Operation,
         caller: Caller,
@@ -49,12 +49,12 @@ impl Evaluation {
         match self.answers.entry((key, operation, caller)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                if store.keys().may_ask().is_err() {
+                if keys.may_ask().is_err() {
                     self.unasked = true;
                     return None;
                 }
                 let ((key_arn, context), ..) = new.key();
-                let answer = store.keys().permits(key_arn, operation, context, caller);
+                let answer = keys.permits(key_arn, operation, context, caller);
                 *new.insert(answer)
             }
         }

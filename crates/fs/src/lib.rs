@@ -81,7 +81,7 @@ use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_locks::{RwLock, ranks};
 use kmsfs_store::backend::NewNode;
 use kmsfs_store::interleaving::just_before_use;
-use kmsfs_store::{Attr, Dir, Store, Target};
+use kmsfs_store::{Attr, Dir, Target, Volume};
 use revocation::Revocations;
 use searches::{Held, Searches};
 use std::ffi::{OsStr, OsString};
@@ -100,7 +100,7 @@ const FORGET: usize = 16 << 10;
 
 /// The file system of one mount. Its operations take inodes by number, and may be called from any thread.
 pub struct Fs {
-    store: Arc<Store>,
+    store: Arc<dyn Volume>,
     options: FsOptions,
     inodes: Inodes,
     dirs: Dirs,
@@ -175,7 +175,7 @@ impl Reached {
 
 impl Fs {
     /// A file system over a store that is open.
-    pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Self> {
+    pub fn new(store: Arc<dyn Volume>, options: FsOptions) -> Arc<Self> {
         Arc::new(Self {
             dirs: Dirs::new(options.open_dirs),
             store,
@@ -194,7 +194,7 @@ impl Fs {
     }
 
     /// The store below.
-    pub fn store(&self) -> &Arc<Store> {
+    pub fn store(&self) -> &Arc<dyn Volume> {
         &self.store
     }
 
@@ -244,7 +244,7 @@ impl Fs {
     /// The same for whoever holds a lock, and so does not open a bucket.
     fn dir_at_hand(&self, ino: Ino, bucket: Option<&Arc<Dir>>) -> std::result::Result<Arc<Dir>, Blocked> {
         let _tree = self.tree.read();
-        self.dirs.get(&self.store, &self.inodes, ino, bucket)
+        self.dirs.get(self.store.as_ref(), &self.inodes, ino, bucket)
     }
 
     /// Does what takes a lock and goes to a directory under it. If the bucket is not open it is opened in between.

@@ -169,8 +169,13 @@ impl Fs {
         let unlink = || {
             let _moving = self.searches.names_change();
             let ino = Ino(attr.ino);
-            let hold = || self.searches.hold(ino, ino);
-            self.losing(parent, name, attr, || self.store.unlink_known(&dir, name, &attr, hold).map(drop))
+            self.losing(parent, name, attr, || {
+                let mut held = None;
+                let mut hold = || held = Some(self.searches.hold(ino, ino));
+                let done = self.store.unlink_known(&dir, name, &attr, &mut hold);
+                drop(held);
+                done
+            })
         };
         self.configuring(&after, unlink, || Ok(self.store.fsync_dir(&dir)?))?;
         self.configuration_changed(&dir, name);
@@ -194,7 +199,7 @@ impl Fs {
                 self.store.remove_dir(&dir, name)
             })
         };
-        self.relocating(&alone, &removed, remove, || Ok(self.store.fsync_dir(&dir)?))
+        Self::relocating(&alone, &removed, remove, || Ok(self.store.fsync_dir(&dir)?))
     }
 
     /// Does what takes a name away from an inode.
@@ -272,8 +277,10 @@ impl Fs {
         let hold = || self.searches.hold(Ino(source.ino), Ino(target.map_or(source.ino, |target| target.ino)));
         let rename = || {
             let (old, new) = ((&from, name, &source), (&to, to_name, target.as_ref()));
+            let mut held = None;
             // Beside directories they are held already.
-            self.store.rename_known(old, new, how, || (!dirs).then(hold))
+            self.store.rename_known(old, new, how, &mut || held = (!dirs).then(hold))?;
+            Ok(held)
         };
         let act = || {
             let _held = match target {
@@ -295,7 +302,7 @@ impl Fs {
             let _held = hold();
             let _tree = self.tree.write();
             let (old, new) = (self.path_in((&from, name)), self.path_in((&to, to_name)));
-            self.relocating(&alone, &self.store.configured().moved(&old, &new, how), act, settle)?;
+            Self::relocating(&alone, &self.store.configured().moved(&old, &new, how), act, settle)?;
             self.dirs.drop_all();
         } else {
             let after = self.configurations_after((&from, name), (&to, to_name), how)?;

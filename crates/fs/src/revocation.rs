@@ -110,7 +110,8 @@ impl Fs {
         let mut evaluation = self.evaluation();
         self.reevaluate(handles, &mut evaluation);
         for Question { number, caller, keys } in self.revocations.closed.questions() {
-            let mut is_refused = |key| evaluation.ask(&self.store, key, Operation::Decrypt, caller) == Some(false);
+            let mut is_refused =
+                |key| evaluation.ask(self.store.keys(), key, Operation::Decrypt, caller) == Some(false);
             let refused = keys.into_iter().any(&mut is_refused);
             if self.revocations.closed.decided(evaluation.number, number, refused) {
                 self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(number));
@@ -133,7 +134,7 @@ impl Fs {
         let mut count = 0;
         for handle in handles {
             let ino = handle.ino();
-            match evaluation.of(&self.store, &handle) {
+            match evaluation.of(self.store.keys(), &handle) {
                 Some(true) if handle.allow(evaluation.number) => self.revocation_changed(ino),
                 Some(false) if self.begin_refusing(&handle, evaluation) => {
                     refused.insert(ino);
@@ -351,7 +352,7 @@ impl Fs {
         let (id, handle) = self.handles.insert(handle);
         if self.judgement() != judgement {
             let mut evaluation = self.evaluation();
-            if evaluation.of(&self.store, &handle) == Some(false) {
+            if evaluation.of(self.store.keys(), &handle) == Some(false) {
                 self.begin_refusing(&handle, &evaluation);
             } else if evaluation.has_unasked() {
                 self.revocations.evaluate_soon();

@@ -12,6 +12,7 @@ mod mistakes;
 #[cfg(feature = "testing")]
 pub mod mistakes;
 mod object;
+mod volume;
 
 pub use error::{Error, Result};
 pub use local::attributes::capabilities::CAPABILITY;
@@ -24,3 +25,4 @@ pub use local::sealed::configured;
 pub use local::sealed::parameters::{Parameters, create, read_parameters};
 pub use local::{Attr, Store, StoreOptions};
 pub use object::{Held, Object, ObjectEncryption, SeekTo, Tag};
+pub use volume::{KnownName, NameIfThere, Volume};

@@ -5,7 +5,7 @@ use kmsfs_fs::{Creation, Fs, FsOptions, HandleId, Ino, Observer, Refusal, Stale,
 use kmsfs_kms::{self as kms, Caller, Code, Kms, Operation, ServiceKey, Timely};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
-use kmsfs_store::{Object, Parameters, Store, StoreOptions};
+use kmsfs_store::{Parameters, Store, StoreOptions, Target};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::Moody;
 use parking_lot::Mutex;
@@ -110,8 +110,8 @@ impl MoodyFs {
     fn is_locked(&self, name: &str) -> bool {
         let store = self.fs.store();
         let dir = store.open_dir(store.root(), OsStr::new("bucket")).unwrap();
-        let object: Option<Arc<Object>> = store.known(&dir, OsStr::new(name));
-        object.expect("it is in memory").is_locked()
+        let ino = store.stat(Target::Name(&dir, OsStr::new(name))).unwrap().ino;
+        store.attached(ino).expect("it is in memory").is_locked()
     }
 }
 

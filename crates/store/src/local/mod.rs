@@ -14,6 +14,7 @@ pub(crate) mod recovery;
 pub(crate) mod reserve;
 pub(crate) mod sealed;
 pub(crate) mod segments;
+mod volume;
 
 use crate::backend::{self, Access, Backend, File, Space};
 use crate::local::log::LogUsage;
@@ -68,7 +69,7 @@ pub struct Store {
     /// Epochs of the redo log that ended in a crash.
     crashes: Crashes,
     pub(crate) births: Births,
-    /// For what opens objects on nobody's behalf.
+    /// For the objects that are opened, which keep the store.
     me: Weak<Self>,
     /// What is wrong with the redo log.
     damage: Option<String>,
@@ -223,7 +224,7 @@ impl Store {
         let births = Births::new(seal.key(), &log, seeded);
         let segments = Segments::open(open(SIDECARS)?, access, seeded)?;
         let (root, meta) = (Dir::new(open(BUCKETS)?, None, Vec::new())?, open(META)?);
-        let configured = Configured::read(backend.as_ref(), &seal);
+        let configured = Configured::read(&backend, &seal);
         let store = Arc::new_cyclic(|me| Self {
             root,
             meta,
@@ -293,6 +294,11 @@ impl Store {
         self.lock.lock().take();
         // What could not be committed was told to whoever wrote it, and is in the log.
         done.map(drop)
+    }
+
+    /// The store, for an object that keeps it.
+    pub(crate) fn shared(&self) -> Arc<Self> {
+        self.me.upgrade().expect("whoever calls a store holds it, and none is made outside an Arc")
     }
 
     pub fn root(&self) -> &Arc<Dir> {

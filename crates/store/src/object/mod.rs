@@ -100,9 +100,9 @@ pub struct ObjectEncryption {
 
 impl Object {
     /// Of an object that has just been opened or made, with one handle.
-    fn with(store: &Arc<Store>, ino: u64, state: State, ahead: Vec<u8>) -> Self {
+    fn with(store: &Store, ino: u64, state: State, ahead: Vec<u8>) -> Self {
         Self {
-            store: store.clone(),
+            store: store.shared(),
             ino,
             users: Users::one_handle(),
             state: RwLock::new(state),

@@ -21,7 +21,6 @@ use kmsfs_format::layout::BLOCK;
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 
 /// 16 random bytes, with a directory's first value.
 const DIRECTORY_ID: &str = "user.kmsfs.directory";
@@ -148,7 +147,7 @@ impl Store {
     }
 
     /// Seals anew what an earlier version left, durably: everything in the store. Doing it twice does no harm.
-    pub(crate) fn bind_values(self: &Arc<Self>) -> Result<()> {
+    pub(crate) fn bind_values(&self) -> Result<()> {
         self.each_below(&mut |at| {
             for stored in sealed_names(at)? {
                 self.bind(at, &stored)?;
@@ -200,7 +199,7 @@ impl Store {
 
     /// Every file and directory in a bucket. What is damaged is told of and passed over; what the file system refuses
     /// is the error in the end, after all else was visited. No recursion, as in `check::tree`.
-    fn each_below(self: &Arc<Self>, visit: &mut dyn FnMut(Target<'_>) -> Result<()>) -> Result<()> {
+    fn each_below(&self, visit: &mut dyn FnMut(Target<'_>) -> Result<()>) -> Result<()> {
         let mut refused = Ok(());
         let mut tell = |done: Result<()>, shown: String| {
             let Err(error) = done else { return Ok(()) };

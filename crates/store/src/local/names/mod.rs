@@ -11,7 +11,7 @@ use crate::local::names::dir::Bucket;
 use crate::local::objects::identity;
 use crate::mistakes::Mistake;
 use crate::object::Home;
-use crate::{Attr, Dir, Error, Result, Store, Target};
+use crate::{Attr, Dir, Error, KnownName, NameIfThere, Result, Store, Target};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::Header;
 use kmsfs_format::layout::{BLOCK, CipherLen, Geometry};
@@ -146,18 +146,18 @@ impl Store {
     }
 
     pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
-        self.unlink_known(dir, name, &self.stat_name(dir, name)?, || ())
+        self.unlink_known(dir, name, &self.stat_name(dir, name)?, &mut || ())
     }
 
     /// A name of which `stat` has just shown what it stands for. `hold` is called before the name goes.
-    pub fn unlink_known<H>(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr, hold: impl FnOnce() -> H) -> Result<H> {
+    pub fn unlink_known(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr, hold: &mut dyn FnMut()) -> Result<()> {
         self.writable()?;
         let going = self.going(dir, name, attr)?;
-        let held = hold();
+        hold();
         let _settling = self.settle(going.ino)?;
         self.changing(|| dir.backing.unlink(name))?;
         self.gone(going, dir);
-        Ok(held)
+        Ok(())
     }
 
     /// Who loses a name.
@@ -195,15 +195,15 @@ impl Store {
         let source = self.stat_name(from, name)?;
         let target = self.stat_if_there(to, to_name)?;
         self.sync_before_rename((from, name, &source), (to, to_name, target.as_ref()), how)?;
-        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, || ())
+        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, &mut || ())
     }
 
     /// N2: save-by-rename without fsync shows old or new after a crash, never EIO. To be called before `rename_known`,
     /// by whoever holds nothing yet: it takes long.
     pub fn sync_before_rename(
         &self,
-        (from, name, source): (&Arc<Dir>, &OsStr, &Attr),
-        (to, to_name, target): (&Arc<Dir>, &OsStr, Option<&Attr>),
+        (from, name, source): KnownName<'_>,
+        (to, to_name, target): NameIfThere<'_>,
         how: Rename,
     ) -> Result<()> {
         self.writable()?;
@@ -215,23 +215,24 @@ impl Store {
     }
 
     /// Names of which `stat` has just shown what they stand for. `hold` is called before they change.
-    pub fn rename_known<H>(
+    pub fn rename_known(
         &self,
-        (from, name, source): (&Arc<Dir>, &OsStr, &Attr),
-        (to, to_name, target): (&Arc<Dir>, &OsStr, Option<&Attr>),
+        (from, name, source): KnownName<'_>,
+        (to, to_name, target): NameIfThere<'_>,
         how: Rename,
-        hold: impl FnOnce() -> H,
-    ) -> Result<H> {
+        hold: &mut dyn FnMut(),
+    ) -> Result<()> {
         self.writable()?;
         if target.is_some() && how == Rename::NoReplace {
             return Err(Error::Errno(libc::EEXIST));
         }
         if target.is_some_and(|target| target.ino == source.ino) && how.replaces() {
-            return Ok(hold());
+            hold();
+            return Ok(());
         }
         let replaced = target.filter(|_| how.replaces());
         let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
-        let held = hold();
+        hold();
         let settling = going.as_ref().map(|going| self.settle(going.ino)).transpose()?;
         self.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
         if let Some(going) = going {
@@ -244,7 +245,7 @@ impl Store {
             (Rename::Whiteout, _) => drop(self.made(from, name)?),
             _ => {}
         }
-        Ok(held)
+        Ok(())
     }
 
     fn moved(&self, node: &Attr, dir: &Arc<Dir>, name: &OsStr) {

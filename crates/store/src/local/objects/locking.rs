@@ -1,9 +1,8 @@
 //! Data keys of objects that nobody has open, and of objects whose keys have left memory.
 
 use crate::object::Object;
-use crate::{Dir, Result, Store};
+use crate::{Result, Store};
 use kmsfs_kms::Caller;
-use std::ffi::OsStr;
 use std::sync::Arc;
 
 impl Store {
@@ -27,11 +26,6 @@ impl Store {
         {
             ::log::error!("{}: its data key stays in memory: {error}", object.show());
         }
-    }
-
-    /// The object of that name if it is in memory, open or not.
-    pub fn known(&self, dir: &Dir, name: &OsStr) -> Option<Arc<Object>> {
-        self.loaded(dir.backing.stat(name).ok()?.ino)
     }
 
     /// Brings back the data keys of a locked object, on behalf of a caller.

@@ -12,10 +12,22 @@ use kmsfs_sse::{Encryption, WrappedDataKey};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+/// Why `Store::open_if` has not opened an object.
+enum NotOpened {
+    Unwanted,
+    Failed(Error),
+}
+
+impl From<Error> for NotOpened {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Store {
     /// Makes an object and opens it. `key` is its S3 key (path below the bucket). On an error nothing is left behind.
     pub fn create(
-        self: &Arc<Self>,
+        &self,
         dir: &Arc<Dir>,
         name: &OsStr,
         node: &NewNode,
@@ -58,17 +70,33 @@ impl Store {
     }
 
     /// Opens an object: asks for its data key every time, on behalf of the caller. Each success wants one `release`.
-    pub fn open_object(self: &Arc<Self>, dir: &Dir, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
+    pub fn open_object(&self, dir: &Dir, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
         self.open_judged(dir, name, caller, |_| Ok(())).map(|(object, ())| object)
     }
 
-    /// The same for an object that is judged first by how it is wrapped. No key is asked for before that.
-    pub fn open_judged<T, E: From<Error>>(
-        self: &Arc<Self>,
+    /// The same if `wanted` says so of how the object is wrapped, else `None`. No key is asked for before that.
+    pub fn open_if(
+        &self,
         dir: &Dir,
         name: &OsStr,
         caller: &Caller,
-        judge: impl Fn(&Wrapping<'_>) -> std::result::Result<T, E>,
+        wanted: &mut dyn FnMut(&Wrapping<'_>) -> bool,
+    ) -> Result<Option<Arc<Object>>> {
+        let judge = |now: &Wrapping<'_>| if wanted(now) { Ok(()) } else { Err(NotOpened::Unwanted) };
+        match self.open_judged(dir, name, caller, judge) {
+            Ok((object, ())) => Ok(Some(object)),
+            Err(NotOpened::Unwanted) => Ok(None),
+            Err(NotOpened::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The same for an object that is judged first by how it is wrapped.
+    fn open_judged<T, E: From<Error>>(
+        &self,
+        dir: &Dir,
+        name: &OsStr,
+        caller: &Caller,
+        mut judge: impl FnMut(&Wrapping<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<(Arc<Object>, T), E> {
         let bucket = &dir.in_bucket()?.name;
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
@@ -195,12 +223,11 @@ impl Store {
         if !self.may_be_unsynced(file.as_ref(), None) {
             return Ok(self.is_blank_of_version_1(file.as_ref()).then_some(0));
         }
-        let Some(store) = self.me.upgrade() else { return Ok(None) };
-        Ok(match store.open_object(dir, name, &Caller::itself()) {
+        Ok(match self.open_object(dir, name, &Caller::itself()) {
             Err(wait @ Error::WouldWait(_)) => return Err(wait),
             Ok(object) => {
                 let size = object.with_state(crate::object::State::length);
-                store.release(&object);
+                self.release(&object);
                 (object.ino() == ino).then_some(size)
             }
             Err(Error::Corrupt(_)) => Some(0),
@@ -211,7 +238,7 @@ impl Store {
     /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged
     /// or its key refuses, gets a new key as `want` says, and if it is damaged a new id too.
     pub fn open_truncated(
-        self: &Arc<Self>,
+        &self,
         dir: &Arc<Dir>,
         name: &OsStr,
         want: &Encryption,
@@ -248,7 +275,7 @@ impl Store {
     /// For a store that is only read: what a crash left of an object that was never committed. Nothing, for as long as
     /// it is open.
     fn open_nothing(
-        self: &Arc<Self>,
+        &self,
         dir: &Arc<Dir>,
         name: &OsStr,
         (data_key, wrapped): (DataKey, WrappedDataKey),
@@ -266,7 +293,7 @@ impl Store {
 
     /// The same inode with a new object id: what cannot be read is given up.
     fn replace(
-        self: &Arc<Self>,
+        &self,
         dir: &Arc<Dir>,
         name: &OsStr,
         file: Arc<dyn File>,

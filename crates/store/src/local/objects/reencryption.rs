@@ -49,6 +49,29 @@ impl<'a> Wrapping<'a> {
     }
 }
 
+impl Change {
+    /// Whether the change leaves the data key as it is, and only wraps it anew. [`Error::NeedsReencryption`] where that
+    /// will not do and nothing else is wanted.
+    pub fn leaves_data_key(self, now: &WrappedDataKey, want: &Encryption) -> Result<bool> {
+        let dsse = Algorithm::AwsKmsDsse;
+        let will_do = match want.algorithm {
+            Algorithm::AwsKms => {
+                now.algorithm != dsse && (want.context.is_empty() || own_pairs(now).eq(want.context.iter()))
+            }
+            // Another wrapping under the service's own key, not one that leaves KMS.
+            Algorithm::Aes256 => now.algorithm == Algorithm::Aes256 && self == Self::RewrapOnly,
+            Algorithm::AwsKmsDsse => {
+                now.algorithm == dsse && (want.context.is_empty() || own_pairs(now).eq(want.context.iter()))
+            }
+        };
+        match self {
+            Self::NewDataKey => Ok(false),
+            Self::RewrapOnly if !will_do => Err(Error::NeedsReencryption),
+            _ => Ok(will_do),
+        }
+    }
+}
+
 impl Store {
     /// What a request for another encryption does. From AES256 or aws:kms to aws:kms, and from aws:kms:dsse to itself,
     /// the data key is wrapped again, and content, ETag and mtime stay. Anything else needs a new data key: the content
@@ -84,7 +107,7 @@ impl Store {
         });
         // An empty object has nothing to encrypt again.
         let change = if length == 0 && change == Change::AsNeeded { Change::NewDataKey } else { change };
-        if Self::would_rewrap(&old, want, change)? {
+        if change.leaves_data_key(&old, want)? {
             self.replace_wrapping(object, want, key, caller)?;
             return Ok(Step::Done(Changed::Rewrapped));
         }
@@ -102,26 +125,6 @@ impl Store {
             object.rekey_content(key)?;
         }
         Ok(Step::Done(Changed::Reencrypted))
-    }
-
-    /// Whether a change leaves the data key as it is.
-    pub fn would_rewrap(now: &WrappedDataKey, want: &Encryption, change: Change) -> Result<bool> {
-        let dsse = Algorithm::AwsKmsDsse;
-        let will_do = match want.algorithm {
-            Algorithm::AwsKms => {
-                now.algorithm != dsse && (want.context.is_empty() || own_pairs(now).eq(want.context.iter()))
-            }
-            // Another wrapping under the service's own key, not one that leaves KMS.
-            Algorithm::Aes256 => now.algorithm == Algorithm::Aes256 && change == Change::RewrapOnly,
-            Algorithm::AwsKmsDsse => {
-                now.algorithm == dsse && (want.context.is_empty() || own_pairs(now).eq(want.context.iter()))
-            }
-        };
-        match change {
-            Change::NewDataKey => Ok(false),
-            Change::RewrapOnly if !will_do => Err(Error::NeedsReencryption),
-            _ => Ok(will_do),
-        }
     }
 
     /// A new data key for what is written from here on; `Object::reencrypt_some` brings what is there under it.

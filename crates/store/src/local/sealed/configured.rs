@@ -43,6 +43,7 @@ struct Json {
 }
 
 pub struct Configured {
+    backend: Arc<dyn Backend>,
     key: Option<MacKey>,
     /// One change at a time, of configurations or of where directories are.
     changing: Mutex<ranks::Configuring, ()>,
@@ -74,13 +75,13 @@ pub(crate) fn create(backend: &dyn Backend, key: &StoreKey) -> Result<()> {
 }
 
 impl Configured {
-    pub(crate) fn read(backend: &dyn Backend, seal: &StoreSeal) -> Self {
+    pub(crate) fn read(backend: &Arc<dyn Backend>, seal: &StoreSeal) -> Self {
         let key = seal.key().map(|key| key.mac_key(PURPOSE));
         let known = match &key {
             None => Known::Nothing,
             // The caller makes it from what is there.
             Some(_) if seal.takes_unlisted() => Known::Nothing,
-            Some(key) => match read(backend, key) {
+            Some(key) => match read(backend.as_ref(), key) {
                 Ok(table) => Known::Table(table),
                 Err(why) => {
                     let why = format!(
@@ -92,7 +93,7 @@ impl Configured {
                 }
             },
         };
-        Self { key, changing: Mutex::default(), known: Mutex::new(known) }
+        Self { backend: backend.clone(), key, changing: Mutex::default(), known: Mutex::new(known) }
     }
 
     /// Refuses what is not the directory's configuration: `found` is what is there.
@@ -147,7 +148,7 @@ impl Configured {
         }
     }
 
-    fn write(&self, backend: &dyn Backend, change: impl FnOnce(&mut Table)) -> Result<()> {
+    fn write(&self, change: impl FnOnce(&mut Table)) -> Result<()> {
         let mut known = self.known.lock();
         let (Known::Table(table), Some(key)) = (&*known, &self.key) else {
             return match &*known {
@@ -158,7 +159,7 @@ impl Configured {
         let mut new = table.clone();
         change(&mut new);
         if new != *table {
-            write(backend, key, &new)?;
+            write(self.backend.as_ref(), key, &new)?;
             *known = Known::Table(new);
         }
         Ok(())
@@ -168,9 +169,9 @@ impl Configured {
         if let Known::Table(table) = &*self.known.lock() { Some(table.clone()) } else { None }
     }
 
-    fn replace(&self, backend: &dyn Backend, table: Table) -> Result<()> {
+    fn replace(&self, table: Table) -> Result<()> {
         let key = self.key.as_ref().ok_or(Error::ReadOnly)?;
-        write(backend, key, &table)?;
+        write(self.backend.as_ref(), key, &table)?;
         *self.known.lock() = Known::Table(table);
         Ok(())
     }
@@ -180,7 +181,6 @@ impl Changing<'_> {
     /// Announces what the directories will have, acts, and settles it where `settle` could make it durable.
     pub fn make<T, E: From<Error>>(
         &self,
-        backend: &dyn Backend,
         changes: &[(Vec<u8>, Option<Digest>)],
         act: impl FnOnce() -> std::result::Result<T, E>,
         settle: impl FnOnce(&T) -> std::result::Result<(), E>,
@@ -202,18 +202,18 @@ impl Changing<'_> {
             }
         };
         let before = configured.table();
-        configured.write(backend, announced)?;
+        configured.write(announced)?;
         let done = act().inspect_err(|_| {
             // Nothing was changed, so nothing else is to be taken.
             if let Some(before) = before
-                && let Err(error) = configured.write(backend, |table| *table = before)
+                && let Err(error) = configured.write(|table| *table = before)
             {
                 ::log::warn!("{FILE} cannot be written, a configuration put back would not be noticed: {error}");
             }
         })?;
         // Until it is settled both are taken: whoever acted has succeeded all the same.
         if settle(&done).is_ok()
-            && let Err(error) = configured.write(backend, settled)
+            && let Err(error) = configured.write(settled)
         {
             ::log::warn!("{FILE} cannot be written, a configuration put back would not be noticed: {error}");
         }
@@ -226,17 +226,13 @@ impl Store {
         &self.configured
     }
 
-    pub fn backend(&self) -> &dyn Backend {
-        self.backend.as_ref()
-    }
-
     /// Lists what is there, in a store that has no list yet.
-    pub(crate) fn list_configurations(self: &Arc<Self>) -> Result<()> {
-        self.configured.replace(self.backend(), self.configurations()?)
+    pub(crate) fn list_configurations(&self) -> Result<()> {
+        self.configured.replace(self.configurations()?)
     }
 
     /// Compares the list with what is there; a repair takes what is there.
-    pub(crate) fn check_configurations(self: &Arc<Self>, repair: bool, report: &mut Report) -> Result<()> {
+    pub(crate) fn check_configurations(&self, repair: bool, report: &mut Report) -> Result<()> {
         let there = self.configurations()?;
         let found = |path: &[u8]| there.get(path).and_then(|digests| digests.iter().flatten().next().copied());
         let wrong: Vec<(Vec<u8>, String)> = match &*self.configured.known.lock() {
@@ -259,11 +255,11 @@ impl Store {
             let finding = report.add(Severity::Error, String::from_utf8_lossy(path), what);
             finding.repaired = repair.then(|| "what is there holds from now on".into());
         }
-        if repair { self.configured.replace(self.backend(), there) } else { Ok(()) }
+        if repair { self.configured.replace(there) } else { Ok(()) }
     }
 
     /// What every directory has. No recursion, as in `check::tree`.
-    fn configurations(self: &Arc<Self>) -> Result<Table> {
+    fn configurations(&self) -> Result<Table> {
         let mut table = Table::new();
         let mut pending = vec![(self.root().clone(), directories(self.root())?.into_iter())];
         while let Some((dir, left)) = pending.last_mut() {
@@ -288,7 +284,7 @@ impl Store {
         Ok(table)
     }
 
-    fn configuration_digest(self: &Arc<Self>, dir: &Arc<Dir>) -> Result<Option<Digest>> {
+    fn configuration_digest(&self, dir: &Arc<Dir>) -> Result<Option<Digest>> {
         let object = match self.open_object(dir, OsStr::new(CONFIGURATION_FILE), &SERVICE) {
             Ok(object) => object,
             Err(error) if error.is_errno(rustix::io::Errno::NOENT) => return Ok(None),

@@ -28,7 +28,7 @@ pub(crate) struct NewObject<'a> {
 
 impl Object {
     /// An empty object over an empty file: nothing is written before its first commit.
-    pub(crate) fn new(store: &Arc<Store>, file: Arc<dyn File>, new: NewObject<'_>) -> Result<Self> {
+    pub(crate) fn new(store: &Store, file: Arc<dyn File>, new: NewObject<'_>) -> Result<Self> {
         let ino = file.ino();
         let keyed = Keyed::new(store, ino, new.bucket, new.data_key, new.wrapped)?;
         let tables = Tables::new(Geometry::of(keyed.suite()), store.seeded);
@@ -45,7 +45,7 @@ impl Object {
     /// Verifies downwards with the data keys: sidecar, seal, tag entries, the tree's top. `unsynced`: it may never have
     /// been durable, so not all of it need be there.
     pub(crate) fn load(
-        store: &Arc<Store>,
+        store: &Store,
         found: Unverified<'_>,
         keys: Keys,
         path: Vec<u8>,
