@@ -28,7 +28,7 @@ use crate::local::recovery::birth::Births;
 use crate::local::reserve::Reserve;
 use crate::local::sealed::configured::Configured;
 use crate::local::sealed::openings::{Openings, Position};
-use crate::local::sealed::parameters::{BUCKETS, LOCK, LOG, META, SIDECARS, read_parameters};
+use crate::local::sealed::parameters::{BUCKETS, LOCK, LOG, META, SIDECARS, read_json};
 use crate::local::sealed::seal::StoreSeal;
 use crate::local::sealed::seen::Seen;
 use crate::local::sealed::{parameters, seen};
@@ -168,19 +168,21 @@ impl Store {
         let access = if options.read_only { Access::Read } else { Access::ReadWrite };
         let seeded = Seeded::of(&options);
         let root = backend.root()?;
-        // Says what is wrong with a directory that is no store before its lock is missed.
-        read_parameters(backend.as_ref())?;
-        let lock = take_lock(root.as_ref(), access)?;
+        let lock = take_lock(root.as_ref(), access);
+        // Once, under the lock. What is wrong with a directory that is no store is said before its lock is missed.
+        let json = read_json(backend.as_ref())?;
+        json.store_id()?;
+        let lock = lock?;
         let reserve = Reserve::of(&backend, if options.read_only { 0 } else { options.reserve })?;
-        let mut compared = seen::compare(backend.as_ref(), keys.service(), &options.watch)?;
+        let mut compared = seen::compare(backend.as_ref(), &json, keys.service(), &options.watch)?;
         let rolled_back = compared.finding.take();
         if access == Access::ReadWrite {
             backend.put_modes_back()?;
             // In place, so that a full disk can be mounted.
             reserve.with_room(|| lock.write_at(&parameters::owner(std::process::id()), 0))?;
         }
-        let seal = StoreSeal::open(backend.as_ref(), keys.service(), access)?;
-        let features = parameters::Features::read(backend.as_ref())?;
+        let features = parameters::Features::of(&json);
+        let seal = StoreSeal::open(backend.as_ref(), json, keys.service(), access)?;
         let open = |name: &str| {
             root.open_dir(OsStr::new(name)).map_err(|error| match Error::reaching_part(name, error) {
                 error @ Error::Errno(_) => {

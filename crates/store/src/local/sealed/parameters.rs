@@ -44,7 +44,7 @@ pub(crate) fn owner(pid: u32) -> [u8; OWNER] {
     text
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Json {
     pub format_version: u16,
     /// Of version 2, which has one at least, and of later ones.
@@ -95,8 +95,8 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn Serv
 
 pub fn read_parameters(backend: &dyn Backend) -> Result<Parameters> {
     let json = read_json(backend)?;
-    let store_id = uuid::Uuid::parse_str(&json.store_id).map_err(|error| damaged(&error))?;
-    Ok(Parameters { store_id: store_id.into_bytes(), account_id: json.account_id, region: json.region })
+    let store_id = json.store_id()?;
+    Ok(Parameters { store_id, account_id: json.account_id, region: json.region })
 }
 
 fn damaged(why: &dyn std::fmt::Display) -> Error {
@@ -154,6 +154,11 @@ pub(crate) fn replace_json(backend: &dyn Backend, json: &Json) -> Result<()> {
 }
 
 impl Json {
+    /// The store's id, or what is wrong with it.
+    pub fn store_id(&self) -> Result<[u8; 16]> {
+        Ok(uuid::Uuid::parse_str(&self.store_id).map_err(|error| damaged(&error))?.into_bytes())
+    }
+
     /// What its MAC is of.
     pub fn signed(&self) -> Vec<u8> {
         let Self { format_version, features, store_id, account_id, region, store_key, mac: _ } = self;
@@ -175,9 +180,8 @@ pub struct Features {
 }
 
 impl Features {
-    pub(crate) fn read(backend: &dyn Backend) -> Result<Self> {
-        let json = read_json(backend)?;
-        Ok(Self { dual_layers: AtomicBool::new(!json.features.is_empty()), changing: Mutex::new(()) })
+    pub(crate) fn of(json: &Json) -> Self {
+        Self { dual_layers: AtomicBool::new(!json.features.is_empty()), changing: Mutex::new(()) }
     }
 
     pub(crate) fn dual_layers(&self) -> bool {

@@ -5,7 +5,7 @@
 //! of earlier versions are taken; afterwards they are not, whatever store.json says.
 
 use crate::backend::{Access, Backend};
-use crate::local::sealed::parameters::{Json, read_json, replace_json};
+use crate::local::sealed::parameters::{Json, replace_json};
 use crate::{Error, Result};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_kms::{self as kms, EncryptionContext, ServiceKey};
@@ -27,10 +27,10 @@ pub struct StoreSeal {
 }
 
 impl StoreSeal {
-    /// For writing, gives a store of an earlier version its key: store.json is replaced as a whole, durably, before
-    /// anything is sealed. Under the store's lock.
-    pub(crate) fn open(backend: &dyn Backend, service: &dyn ServiceKey, access: Access) -> Result<Self> {
-        let mut json = read_json(backend)?;
+    /// Opens the seal of the store that has this store.json, which has been read under the store's lock. For writing,
+    /// a store of an earlier version is given its key: store.json is replaced as a whole, durably, before anything is
+    /// sealed.
+    pub(crate) fn open(backend: &dyn Backend, mut json: Json, service: &dyn ServiceKey, access: Access) -> Result<Self> {
         let remembered = service.store_format().map_err(|error| unusable(&error))?;
         if json.format_version < remembered {
             return Err(Error::Unusable(format!(

@@ -7,7 +7,7 @@
 use crate::backend::{Access, Backend};
 use crate::local::log::{self, LogSeal};
 use crate::local::sealed::openings::{Openings, Position, Relation};
-use crate::local::sealed::parameters::LOG;
+use crate::local::sealed::parameters::{Json, LOG};
 use crate::local::sealed::seal::StoreSeal;
 use crate::{Error, Result, Store};
 use kmsfs_crypto::{MacKey, StoreKey};
@@ -56,8 +56,8 @@ struct State {
     over: bool,
 }
 
-/// Under the store's lock; changes nothing in the store.
-pub fn compare(backend: &dyn Backend, service: &dyn ServiceKey, watch: &Watch) -> Result<Compared> {
+/// Under the store's lock, under which store.json has been read too; changes nothing in the store.
+pub fn compare(backend: &dyn Backend, json: &Json, service: &dyn ServiceKey, watch: &Watch) -> Result<Compared> {
     let witness = watch.witness.clone();
     let as_known = |told| Compared { witness: witness.clone(), told, finding: None };
     let Some(known) = &watch.witness else { return Ok(as_known(None)) };
@@ -67,7 +67,7 @@ pub fn compare(backend: &dyn Backend, service: &dyn ServiceKey, watch: &Watch) -
         ))
     })?;
     let Some(bytes) = read else { return Ok(as_known(None)) };
-    match (judge(backend, service, &bytes)?, watch.rollback) {
+    match (judge(backend, json, service, &bytes)?, watch.rollback) {
         (Ok(told), _) => Ok(as_known(Some(told))),
         (Err(finding), Rollback::Refuse) => Err(Error::RolledBack(format!("{finding}; {ADVICE}"))),
         (Err(finding), Rollback::Report) => Ok(Compared { witness: None, told: None, finding: Some(finding) }),
@@ -81,10 +81,11 @@ pub fn compare(backend: &dyn Backend, service: &dyn ServiceKey, watch: &Watch) -
 /// What was seen, or what is wrong with the store if that was.
 fn judge(
     backend: &dyn Backend,
+    json: &Json,
     service: &dyn ServiceKey,
     record: &[u8],
 ) -> Result<std::result::Result<Position, String>> {
-    let seal = StoreSeal::open(backend, service, Access::Read)?;
+    let seal = StoreSeal::open(backend, json.clone(), service, Access::Read)?;
     let log = backend.root()?.open_dir(OsStr::new(LOG)).map_err(|error| Error::reaching_part(LOG, error))?;
     let (_, found) = log::read_header(log.as_ref(), Access::Read, &LogSeal::new(seal.key()), seal.takes_unsealed())?;
     let Some(key) = seal.key() else {
