@@ -43,9 +43,11 @@ pub enum Error {
 const ANOTHER_FILE_SYSTEM: &str = "another file system begins here (a mount point, a btrfs subvolume, a layer of an overlay), \
     and a store is on one only: unmount it, or move what is there into an ordinary directory";
 
+/// What methods of the store return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// What is corrupt, and what was found.
     pub fn corrupt(what: impl fmt::Display, finding: impl fmt::Display) -> Self {
         Self::Corrupt(format!("{what}: {finding}"))
     }
@@ -76,6 +78,7 @@ impl Error {
         }
     }
 
+    /// Whether it is this errno, and not an error of the store's own kinds.
     pub fn is_errno(&self, errno: rustix::io::Errno) -> bool {
         *self == Self::Errno(errno.raw_os_error())
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 const PIECE: u64 = 1 << 20;
 
 /// What reading an object through found.
-pub struct Scrubbed {
+pub(crate) struct Scrubbed {
     /// Bytes that are what was written.
     pub bytes: u64,
     /// Byte ranges that are not, merged.
@@ -16,7 +16,7 @@ pub struct Scrubbed {
 }
 
 /// Holes are authenticated by the tables, and not read.
-pub fn scrub(object: &Object) -> Result<Scrubbed> {
+pub(crate) fn scrub(object: &Object) -> Result<Scrubbed> {
     let length = object.attr()?.size;
     let mut found = Scrubbed { bytes: 0, damaged: Vec::new() };
     let mut buffer = vec![0; PIECE as usize];
@@ -56,7 +56,7 @@ fn piece(object: &Object, range: Range<u64>, buffer: &mut [u8], found: &mut Scru
 }
 
 /// Adds a range behind the others, to the last one where they touch.
-pub fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+pub(crate) fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         Some(last) if last.end == range.start => last.end = range.end,
         _ => ranges.push(range),
@@ -64,7 +64,7 @@ pub fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
 }
 
 /// For a message: the first of them, and how many more.
-pub fn ranges(ranges: &[Range<u64>]) -> String {
+pub(crate) fn ranges(ranges: &[Range<u64>]) -> String {
     const SHOWN: usize = 8;
     let mut text: Vec<String> =
         ranges.iter().take(SHOWN).map(|range| format!("{} to {}", range.start, range.end - 1)).collect();

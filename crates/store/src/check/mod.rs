@@ -35,9 +35,11 @@ pub enum Severity {
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// How bad it is.
     pub severity: Severity,
     /// Path in the mount, or place in the store.
     pub place: String,
+    /// What is wrong, without the place.
     pub what: String,
     /// What the repair did about it; `None` if nothing was, or could be, done.
     pub repaired: Option<String>,
@@ -46,9 +48,13 @@ pub struct Finding {
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Buckets that were looked at.
     pub buckets: u64,
+    /// Directories below them.
     pub directories: u64,
+    /// Objects, each counted once whatever names it has.
     pub objects: u64,
+    /// Symlinks.
     pub symlinks: u64,
     /// FIFOs, sockets and devices.
     pub special: u64,
@@ -56,6 +62,7 @@ pub struct Report {
     pub records: u64,
     /// Bytes of plaintext that were read and authenticated.
     pub scrubbed: u64,
+    /// What was found, in the order in which it was.
     pub findings: Vec<Finding>,
 }
 
@@ -65,6 +72,7 @@ impl Report {
         self.findings.iter().filter(|found| found.severity == Severity::Error && found.repaired.is_none()).count()
     }
 
+    /// The number of findings that were repaired.
     pub fn repaired(&self) -> usize {
         self.findings.iter().filter(|found| found.repaired.is_some()).count()
     }
@@ -90,8 +98,11 @@ fn without_place<'a>(place: &str, what: &'a str) -> &'a str {
 /// How far a check is: objects seen, and how many there are as far as the records tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    /// Objects that have been looked at.
     pub seen: u64,
+    /// Objects that there are, about.
     pub expected: u64,
+    /// Bytes of plaintext that were read and authenticated.
     pub scrubbed: u64,
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// What the segments hold.
 #[derive(Default)]
-pub struct Records {
+pub(crate) struct Records {
     pub all: Vec<Found>,
     /// Where the sidecar of an inode is, and whose it is: of the newest where there are several.
     pub by_inode: HashMap<u64, (ObjectId, Place)>,
@@ -17,14 +17,14 @@ pub struct Records {
 }
 
 /// A record whose checksum is right.
-pub struct Found {
+pub(crate) struct Found {
     pub kind: Kind,
     pub id: ObjectId,
     pub place: Place,
 }
 
 impl Records {
-    pub fn read(store: &Store, report: &mut Report) -> Result<Self> {
+    pub(crate) fn read(store: &Store, report: &mut Report) -> Result<Self> {
         let mut records = Self::default();
         for segment in store.segments.numbers()? {
             let bytes = match store.whole_segment(segment) {
@@ -41,7 +41,7 @@ impl Records {
     }
 
     /// Sidecars, which is how many objects there should be.
-    pub fn sidecars(&self) -> u64 {
+    pub(crate) fn sidecars(&self) -> u64 {
         self.all.iter().filter(|found| found.kind == Kind::Sidecar).count() as u64
     }
 

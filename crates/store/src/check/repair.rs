@@ -24,7 +24,7 @@ const PIECE: usize = 1 << 20;
 
 /// Third pass: records that are nobody's. Their space is free again after a repair, if it is certain that nobody's they
 /// are.
-pub fn settle_records(
+pub(crate) fn settle_records(
     store: &Store,
     records: &Records,
     used: &Used,
@@ -55,13 +55,13 @@ pub fn settle_records(
 }
 
 /// The only file with its id has another inode than the sidecar says.
-pub fn adopt(store: &Store, object: &Arc<Object>) -> Result<()> {
+pub(crate) fn adopt(store: &Store, object: &Arc<Object>) -> Result<()> {
     let permit = store.permit()?;
     object.replace_sidecar(|keyed| keyed.adopt(store, object.ino()), &permit)
 }
 
 /// Takes a name out of its bucket. Answers what was done, or `None` (and the log says why) if it could not be.
-pub fn move_away(store: &Store, dir: &Arc<Dir>, name: &OsStr) -> Option<String> {
+pub(crate) fn move_away(store: &Store, dir: &Arc<Dir>, name: &OsStr) -> Option<String> {
     match try_move_away(store, dir, name) {
         Ok(to) => Some(format!("moved to {to} in the store")),
         Err(error) => {
@@ -89,7 +89,7 @@ fn lost_and_found(backend: &dyn Backend) -> Result<Arc<dyn backend::Dir>> {
 }
 
 /// The files in `lost+found/`, with their inodes.
-pub fn put_aside(store: &Store) -> Result<Vec<(Arc<dyn backend::File>, u64)>> {
+pub(crate) fn put_aside(store: &Store) -> Result<Vec<(Arc<dyn backend::File>, u64)>> {
     let lost = match store.backend.root()?.open_dir(OsStr::new(LOST_AND_FOUND)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         lost => lost?,
@@ -120,7 +120,7 @@ fn kept_as(ino: u64, name: &OsStr) -> (OsString, String) {
 
 /// Puts a new object with all chunks that can be read in the place of a damaged one, which goes to `lost+found/`. Bytes
 /// that are lost read as zeros. Answers what was done, and the new object's id, inode and sidecar.
-pub fn salvage(
+pub(crate) fn salvage(
     store: &Arc<Store>,
     dir: &Arc<Dir>,
     name: &OsStr,
@@ -231,7 +231,7 @@ fn carry_over(store: &Store, dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result
 }
 
 /// A further name of a damaged object becomes one of the new object.
-pub fn relink(store: &Store, from: &Arc<Dir>, new: &OsStr, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+pub(crate) fn relink(store: &Store, from: &Arc<Dir>, new: &OsStr, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
     let ino = from.backing.stat(new)?.ino;
     let temporary = OsString::from(format!(".kmsfs-fsck-{ino}"));
     from.backing.link(new, dir.backing.as_ref(), &temporary)?;

@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-pub struct Tree<'a> {
+pub(crate) struct Tree<'a> {
     store: &'a Arc<Store>,
     options: CheckOptions,
     caller: Caller,
@@ -33,14 +33,14 @@ pub struct Tree<'a> {
 }
 
 /// Which records are somebody's.
-pub struct Used {
+pub(crate) struct Used {
     pub places: HashMap<ObjectId, Place>,
     /// Whether all of them are known.
     pub certain: bool,
 }
 
 impl<'a> Tree<'a> {
-    pub fn new(
+    pub(crate) fn new(
         store: &'a Arc<Store>,
         options: CheckOptions,
         caller: Caller,
@@ -52,13 +52,13 @@ impl<'a> Tree<'a> {
         Self { store, options, caller, records, report, progress, seen, ids, others, unsure: false, salvaged }
     }
 
-    pub fn used(self) -> Used {
+    pub(crate) fn used(self) -> Used {
         let objects = self.ids.into_iter().map(|(id, (_, place))| (id, place));
         Used { places: objects.chain(self.others).collect(), certain: !self.unsure }
     }
 
     /// All buckets.
-    pub fn walk(&mut self) -> Result<()> {
+    pub(crate) fn walk(&mut self) -> Result<()> {
         self.lost_and_found()?;
         let root = self.store.root().clone();
         for (name, kind) in self.names(&root)? {

@@ -11,7 +11,7 @@ use kmsfs_locks::{RwLockReadGuard, RwLockWriteGuard, ranks};
 use std::sync::Arc;
 
 /// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
-pub struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
+pub(crate) struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
 
 enum Gate<'a> {
     #[allow(dead_code)]

@@ -15,11 +15,14 @@ use std::sync::Arc;
 /// An object that a KMS key protects, or an older data key of it, while it is being encrypted again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protected {
+    /// The bucket that it lies in.
     pub bucket: String,
     /// Below the bucket, one of its names. `None` if no file in the bucket has the inode that its record remembers: it
     /// is unlinked and not collected yet, or the store was restored and `kmsfs fsck --repair` has not been run.
     pub key: Option<Vec<u8>>,
+    /// Of its newest data key.
     pub algorithm: Algorithm,
+    /// Whether its newest data key is under the bucket's key.
     pub bucket_key: bool,
 }
 

@@ -23,9 +23,9 @@ const FIRST_SIZE: u64 = 1 << 20;
 /// Bytes that content leaves free in the file, and a quarter of what is used on top.
 const FOR_COMMITS: u64 = 16 << 10;
 /// A checkpoint is due once the log holds this much. Requests that are under way may go beyond it.
-pub const DEFAULT_BOUND: u64 = 64 << 20;
+pub(crate) const DEFAULT_BOUND: u64 = 64 << 20;
 
-pub struct Log {
+pub(crate) struct Log {
     file: Arc<dyn File>,
     seal: LogSeal,
     bound: u64,
@@ -75,14 +75,15 @@ pub struct LogUsage {
     pub bytes: u64,
     /// For whoever waits: fewer than fsync(2) was called, if several wait at once.
     pub syncs: u64,
+    /// Checkpoints that have ended.
     pub checkpoints: u64,
 }
 
 /// What vouches for the log's header and marks: `None` in a store that has no key yet and is only read.
-pub struct LogSeal(Option<MacKey>);
+pub(crate) struct LogSeal(Option<MacKey>);
 
 impl LogSeal {
-    pub fn new(key: Option<&StoreKey>) -> Self {
+    pub(crate) fn new(key: Option<&StoreKey>) -> Self {
         Self(key.map(|key| key.mac_key(PURPOSE)))
     }
 
@@ -91,7 +92,7 @@ impl LogSeal {
         self.0.as_ref().map_or([0; MacKey::LEN], |key| key.tag(parts))
     }
 
-    pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
+    pub(crate) fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
         self.0.as_ref().is_some_and(|key| key.verify(parts, tag))
     }
 
@@ -100,7 +101,7 @@ impl LogSeal {
     }
 }
 
-pub fn create(dir: &dyn Dir, seal: &LogSeal) -> Result<()> {
+pub(crate) fn create(dir: &dyn Dir, seal: &LogSeal) -> Result<()> {
     let file = dir.create_file(OsStr::new(FILE), &PRIVATE_FILE)?;
     file.write_at(&vec![0; FIRST_SIZE as usize], 0)?;
     file.write_at(&seal.header(&LogHeader { epoch: 1, settled: 1, clean: true, ..LogHeader::default() }), 0)?;
@@ -111,7 +112,7 @@ pub fn create(dir: &dyn Dir, seal: &LogSeal) -> Result<()> {
 const LONGEST: u64 = 4 << 30;
 
 /// The log as it was found, for recovery.
-pub struct Found {
+pub(crate) struct Found {
     pub header: LogHeader,
     /// Of a log that nothing authenticates yet: where its untidy span would begin.
     pub unsealed: Option<i64>,
@@ -124,7 +125,7 @@ pub struct Found {
 
 impl Found {
     /// The record at a place of the log.
-    pub fn record(&self, at: u64) -> Option<(Record<'_>, usize, u64)> {
+    pub(crate) fn record(&self, at: u64) -> Option<(Record<'_>, usize, u64)> {
         let bytes = self.bytes.get(at as usize..)?;
         let verify = |parts: &[&[u8]], tag: &[u8]| self.seal.verify(parts, tag);
         let marks = if self.unsealed.is_some() { Marks::Plain } else { Marks::Sealed(&verify) };
@@ -134,7 +135,7 @@ impl Found {
 
 /// The header alone, of a log that is not changed. `takes_unsealed`: a log of version 1 is believed, since it is still
 /// to be raised to this one.
-pub fn read_header(
+pub(crate) fn read_header(
     dir: &dyn Dir,
     access: Access,
     seal: &LogSeal,
@@ -156,7 +157,13 @@ pub fn read_header(
 }
 
 /// `takes_unsealed`: as in `read_header`.
-pub fn find(dir: &dyn Dir, access: Access, seal: LogSeal, takes_unsealed: bool, seeded: Seeded) -> Result<Found> {
+pub(crate) fn find(
+    dir: &dyn Dir,
+    access: Access,
+    seal: LogSeal,
+    takes_unsealed: bool,
+    seeded: Seeded,
+) -> Result<Found> {
     let (file, log_header::Found { header, unsealed }) = read_header(dir, access, &seal, takes_unsealed)?;
     if access == Access::ReadWrite && !seeded.is(Mistake::RecoveryLogNotSynced) {
         // After a kill it may be in the page cache only, and recovery overwrites homes (M1).
@@ -182,7 +189,7 @@ fn read_all(file: &dyn File, len: u64) -> Result<Vec<u8>> {
 
 impl Log {
     /// Starts an empty log under this header, durably.
-    pub fn start(
+    pub(crate) fn start(
         file: Arc<dyn File>,
         seal: LogSeal,
         header: &LogHeader,
@@ -198,29 +205,29 @@ impl Log {
     }
 
     /// The log of a store that is not written: nothing is appended.
-    pub fn unused(file: Arc<dyn File>, seal: LogSeal, header: &LogHeader) -> Self {
+    pub(crate) fn unused(file: Arc<dyn File>, seal: LogSeal, header: &LogHeader) -> Self {
         let tail = Tail::new(header, 0);
         let (tail, syncs) = (Mutex::new(tail), Mutex::new(Syncs::default()));
         Self { file, seal, bound: u64::MAX, tail, syncs, synced: Condvar::new(), seeded: Seeded::default() }
     }
 
-    pub fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.tail.lock().header.epoch
     }
 
     /// As the header has it, durably.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position::of(&self.tail.lock().header)
     }
 
     /// Appends all the records in one write, or none of them. Answers the position of each one's bytes.
-    pub fn append(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
+    pub(crate) fn append(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
         self.append_leaving(records, |_| 0)
     }
 
     /// The same for content, which leaves room for the commits of it: a checkpoint begins with them, and must not fail
     /// for want of what only a checkpoint can give.
-    pub fn append_content(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
+    pub(crate) fn append_content(&self, records: &[Record<'_>]) -> Result<Vec<u64>> {
         self.append_leaving(records, |used| FOR_COMMITS + used / 4)
     }
 
@@ -312,7 +319,7 @@ impl Log {
     }
 
     /// Bytes at a position that `append` answered.
-    pub fn read(&self, position: u64, bytes: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(&self, position: u64, bytes: &mut [u8]) -> Result<()> {
         if self.file.read_at(bytes, position)? == bytes.len() {
             Ok(())
         } else {
@@ -322,7 +329,7 @@ impl Log {
 
     /// Makes durable all that was appended before the call. Everybody who waits shares one fdatasync, if it starts
     /// after they have appended.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         let target = self.tail.lock().appended;
         let mut syncs = self.syncs.lock();
         loop {
@@ -357,22 +364,22 @@ impl Log {
     }
 
     /// Whether a checkpoint is due before anything more is appended.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         let tail = self.tail.lock();
         let used = tail.next - RECORDS_AT;
         used >= self.bound || used > 0 && tail.cramped
     }
 
     /// Whether something failed because the file cannot grow.
-    pub fn is_cramped(&self) -> bool {
+    pub(crate) fn is_cramped(&self) -> bool {
         self.tail.lock().cramped
     }
 
-    pub fn is_half_full(&self) -> bool {
+    pub(crate) fn is_half_full(&self) -> bool {
         self.used() >= self.bound / 2
     }
 
-    pub fn usage(&self) -> LogUsage {
+    pub(crate) fn usage(&self) -> LogUsage {
         let (bytes, checkpoints) = {
             let tail = self.tail.lock();
             (tail.next - RECORDS_AT, tail.checkpoints)
@@ -381,14 +388,14 @@ impl Log {
     }
 
     /// Bytes of records in this epoch.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.tail.lock().next - RECORDS_AT
     }
 
     /// Raises the epoch, durably: from here on the records so far no longer count, and their space is used again.
     /// Only a checkpoint that has written them home may call it, while nothing is appended. `settled`: everything that
     /// was made or committed in the epoch is durable (K8).
-    pub fn raise_epoch(&self, settled: bool, clean: bool) -> Result<()> {
+    pub(crate) fn raise_epoch(&self, settled: bool, clean: bool) -> Result<()> {
         let mut tail = self.tail.lock();
         let before = tail.header;
         let settled = if settled { before.epoch } else { before.settled };

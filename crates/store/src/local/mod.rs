@@ -98,8 +98,10 @@ pub struct Store {
     lock: Mutex<ranks::StoreLock, Option<Arc<dyn File>>>,
 }
 
+/// How a store is opened; the default opens it for writing as a mount does.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
+    /// Nothing is changed in the directory: what is in the log is laid over what is there.
     pub read_only: bool,
     /// Go on with what a damaged log holds up to the damage: for a repair.
     pub cut_damaged_log: bool,
@@ -146,19 +148,27 @@ impl Default for StoreOptions {
 /// What stat(2) shows of a name or an object: the backing inode's, with plaintext lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
+    /// Inode number, of the backing file system.
     pub ino: u64,
     /// Type and permissions, as `st_mode`.
     pub mode: u32,
+    /// Number of names.
     pub nlink: u32,
+    /// Owner.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
+    /// Of a device, its number.
     pub rdev: u64,
     /// Plaintext length; of a symlink, its target's.
     pub size: u64,
+    /// In units of 512 bytes, of the backing file.
     pub blocks: u64,
     /// Nanoseconds since 1970, here and below.
     pub atime: i64,
+    /// When the content was changed last.
     pub mtime: i64,
+    /// When anything was changed last.
     pub ctime: i64,
 }
 
@@ -303,18 +313,22 @@ impl Store {
         self.me.upgrade().expect("whoever calls a store holds it, and none is made outside an Arc")
     }
 
+    /// The directory of buckets.
     pub fn root(&self) -> &Arc<Dir> {
         &self.root
     }
 
+    /// The way to the KMS and to the service's own key.
     pub fn keys(&self) -> &Arc<KeyService> {
         &self.keys
     }
 
+    /// What the redo log holds, and has done since the store was opened.
     pub fn log_usage(&self) -> LogUsage {
         self.log.usage()
     }
 
+    /// Space and inodes of the backing file system.
     pub fn space(&self) -> Result<Space> {
         Ok(self.backend.space()?)
     }

@@ -14,7 +14,7 @@ const FILE: &str = "reserve";
 const ROOM: u64 = 16;
 const PIECE: usize = 64 << 10;
 
-pub struct Reserve {
+pub(crate) struct Reserve {
     backend: Arc<dyn Backend>,
     /// Bytes; 0 for none.
     size: u64,
@@ -24,13 +24,13 @@ pub struct Reserve {
 
 impl Reserve {
     /// Under the store's lock, of a store that is opened for writing.
-    pub fn of(backend: &Arc<dyn Backend>, size: u64) -> io::Result<Self> {
+    pub(crate) fn of(backend: &Arc<dyn Backend>, size: u64) -> io::Result<Self> {
         let kept = size > 0 && backend.root()?.open_file(OsStr::new(FILE), Access::Read).is_ok();
         Ok(Self { backend: backend.clone(), size, kept: Mutex::new(kept) })
     }
 
     /// Keeps the space back, unless it is already, or the disk is nearly full. Not being able to is no error.
-    pub fn keep(&self) {
+    pub(crate) fn keep(&self) {
         let mut kept = self.kept.lock();
         if *kept || self.size == 0 {
             return;
@@ -67,7 +67,7 @@ impl Reserve {
 
     /// Does something that needs room on the disk to make more of it. If there is none, once more, after the reserve
     /// was given up and everything is synced, which frees what was overwritten before.
-    pub fn with_room<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn with_room<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let first = act();
         if !is_full(&first) {
             return first;

@@ -18,10 +18,10 @@ use std::sync::Arc;
 /// Units in a segment: 16 MiB.
 const SEGMENT_UNITS: u32 = 1 << 15;
 /// Bytes of a whole segment.
-pub const BYTES: usize = SEGMENT_UNITS as usize * UNIT;
+pub(crate) const BYTES: usize = SEGMENT_UNITS as usize * UNIT;
 const FREE_LIST: &str = "free";
 
-pub struct Segments {
+pub(crate) struct Segments {
     dir: Arc<dyn Dir>,
     access: Access,
     seeded: Seeded,
@@ -38,7 +38,7 @@ struct Units {
 }
 
 impl Segments {
-    pub fn open(dir: Arc<dyn Dir>, access: Access, seeded: Seeded) -> Result<Self> {
+    pub(crate) fn open(dir: Arc<dyn Dir>, access: Access, seeded: Seeded) -> Result<Self> {
         let last = numbers(dir.as_ref())?.last().copied().unwrap_or(0);
         let segments = Self {
             dir,
@@ -55,11 +55,11 @@ impl Segments {
     }
 
     /// Of all segments, in order.
-    pub fn numbers(&self) -> Result<Vec<u32>> {
+    pub(crate) fn numbers(&self) -> Result<Vec<u32>> {
         numbers(self.dir.as_ref())
     }
 
-    pub fn read_whole(&self, segment: u32) -> Result<Vec<u8>> {
+    pub(crate) fn read_whole(&self, segment: u32) -> Result<Vec<u8>> {
         let file = self.file(segment)?;
         let mut bytes = vec![0; (file.metadata()?.len as usize).min(BYTES)];
         let read = file.read_at(&mut bytes, 0)?;
@@ -68,37 +68,37 @@ impl Segments {
     }
 
     /// Replaces the list of free units.
-    pub fn set_free(&self, runs: Vec<Place>) {
+    pub(crate) fn set_free(&self, runs: Vec<Place>) {
         self.units.lock().free.clear();
         for run in runs {
             self.give_back(run);
         }
     }
 
-    pub fn read(&self, place: Place) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, place: Place) -> Result<Vec<u8>> {
         let mut bytes = vec![0; place.bytes()];
         let read = self.file(place.segment)?.read_at(&mut bytes, place.offset())?;
         bytes.truncate(read);
         Ok(bytes)
     }
 
-    pub fn write(&self, segment: u32, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, segment: u32, offset: u64, bytes: &[u8]) -> Result<()> {
         Ok(self.file_or_new(segment)?.write_at(bytes, offset)?)
     }
 
-    pub fn sync(&self, segment: u32) -> Result<()> {
+    pub(crate) fn sync(&self, segment: u32) -> Result<()> {
         Ok(self.file_or_new(segment)?.sync_data()?)
     }
 
     /// Makes durable every segment that was used, and their names.
-    pub fn sync_all(&self) -> Result<()> {
+    pub(crate) fn sync_all(&self) -> Result<()> {
         let files: Vec<_> = self.files.lock().values().cloned().collect();
         files.iter().try_for_each(|file| file.sync_data())?;
         Ok(self.dir.sync()?)
     }
 
     /// Gives out units for one record.
-    pub fn take(&self, units: u16) -> Result<Place> {
+    pub(crate) fn take(&self, units: u16) -> Result<Place> {
         let mut state = self.units.lock();
         while let Some(place) = state.pop_free(units) {
             let empty = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == 0) || self.seeded.is(Mistake::StaleFreeList);
@@ -118,12 +118,12 @@ impl Segments {
 
     /// Takes back units: of a creation that failed before it wrote anything there, or, after a checkpoint whose epoch
     /// is durable, of the dead.
-    pub fn give_back(&self, place: Place) {
+    pub(crate) fn give_back(&self, place: Place) {
         self.units.lock().free.entry(place.units).or_default().push(place);
     }
 
     /// Zeroes the units of a dead object, if they still name it. Answers whether they did.
-    pub fn free(&self, place: Place, owner: ObjectId) -> Result<bool> {
+    pub(crate) fn free(&self, place: Place, owner: ObjectId) -> Result<bool> {
         let record = match self.read(place) {
             // Its creation wrote nothing, not even the segment.
             Err(error) if error.is_errno(rustix::io::Errno::NOENT) => return Ok(false),
@@ -138,7 +138,7 @@ impl Segments {
 
     /// Leaves the list of free units for the next mount. Losing it loses space until the store is checked, nothing
     /// else.
-    pub fn save_free_list(&self) -> Result<()> {
+    pub(crate) fn save_free_list(&self) -> Result<()> {
         let mut text = String::new();
         for place in self.units.lock().free.values().flatten() {
             let _ = writeln!(text, "{} {} {}", place.segment, place.unit, place.units);

@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+/// The attribute by which Linux knows a file capability.
 pub const CAPABILITY: &str = "security.capability";
 /// What it is kept under, which no attribute of a user's can be.
 pub(crate) const KEPT_AS: &str = "user.kmsfs.capability";

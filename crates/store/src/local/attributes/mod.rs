@@ -14,10 +14,15 @@ use std::sync::Arc;
 /// Changes to an inode's attributes; `None` leaves one as it is. Times in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetAttr {
+    /// Permissions with set-id and sticky bits; the type is passed over.
     pub mode: Option<u32>,
+    /// Owner.
     pub uid: Option<u32>,
+    /// Group.
     pub gid: Option<u32>,
+    /// When it was read last.
     pub atime: Option<i64>,
+    /// When the content was changed last.
     pub mtime: Option<i64>,
 }
 
@@ -25,8 +30,11 @@ pub struct SetAttr {
 /// more), else a name in a directory, or a directory itself.
 #[derive(Clone, Copy)]
 pub enum Target<'a> {
+    /// An object that is open, or that has a descriptor.
     Object(&'a Arc<Object>),
+    /// A name in a directory, which stays that inode's meanwhile.
     Name(&'a Arc<Dir>, &'a OsStr),
+    /// A directory that is open.
     Dir(&'a Arc<Dir>),
 }
 
@@ -68,6 +76,7 @@ impl Store {
         if is_user(attribute) { self.get_sealed(at, attribute) } else { Carrier::of(at)?.get(attribute) }
     }
 
+    /// Values in `user.` are encrypted, and take a few bytes more than they have (ENOSPC beyond 64 KiB).
     pub fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
         self.writable()?;
         if is_reserved(attribute) {
@@ -94,6 +103,7 @@ impl Store {
         Ok(shown(&Carrier::of(at)?.list()?))
     }
 
+    /// ENODATA if there is none of that name.
     pub fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
         self.writable()?;
         if is_reserved(attribute) {

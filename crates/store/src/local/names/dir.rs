@@ -40,6 +40,7 @@ impl Dir {
         &self.path
     }
 
+    /// Inode number.
     pub fn ino(&self) -> u64 {
         self.ino
     }
@@ -92,7 +93,7 @@ impl Dir {
 }
 
 /// A bucket's record: what its symlinks and attributes are encrypted with.
-pub struct Bucket {
+pub(crate) struct Bucket {
     pub(crate) name: String,
     pub(crate) metadata: MetadataCipher,
 }

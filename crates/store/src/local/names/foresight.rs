@@ -19,7 +19,7 @@ const MOST: usize = 128;
 /// What was read ahead, and how much to read ahead the next time: twice as much when most of it was of use, else a
 /// quarter.
 #[derive(Default)]
-pub struct Foresight {
+pub(crate) struct Foresight {
     expected: HashSet<u64>,
     count: usize,
 }

@@ -21,6 +21,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 impl Store {
+    /// Opens a directory, of a bucket with the record that its names' attributes are encrypted under.
     pub fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
         let backing = self.with_descriptor(|| parent.backing.open_dir(name));
         let backing = backing.map_err(|error| Error::reaching(|| parent.show(name), error))?;
@@ -118,6 +119,7 @@ impl Store {
         Ok(attr)
     }
 
+    /// Removes an empty directory, of a bucket with its record.
     pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.writable()?;
         let ino = self.stat_name(dir, name)?.ino;
@@ -132,6 +134,7 @@ impl Store {
         Ok(())
     }
 
+    /// A FIFO, socket or device: `kind` is the `S_IFMT` part of its mode.
     pub fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
         self.writable()?;
         dir.in_bucket()?;
@@ -139,12 +142,14 @@ impl Store {
         self.made(dir, name)
     }
 
+    /// A symlink, whose target is encrypted. EPERM at the root.
     pub fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
         self.writable()?;
         self.changing(|| self.write_link(dir, name, target, node))?;
         self.made(dir, name)
     }
 
+    /// Removes a name that is no directory's.
     pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.unlink_known(dir, name, &self.stat_name(dir, name)?, &mut || ())
     }

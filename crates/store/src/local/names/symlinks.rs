@@ -23,6 +23,7 @@ enum Text {
 }
 
 impl Store {
+    /// The target of a symlink.
     pub fn read_link(&self, dir: &Dir, name: &OsStr) -> Result<Vec<u8>> {
         let bucket = dir.in_bucket()?;
         let damaged = || Error::corrupt(dir.show(name), "the symlink's target is not what was written");

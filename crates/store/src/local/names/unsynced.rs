@@ -14,7 +14,7 @@ const UNSYNCED: usize = 1 << 15;
 
 /// Names that a crash may lose: by inode, the directory and the number of the change.
 #[derive(Default)]
-pub struct Names {
+pub(crate) struct Names {
     /// Of names and of directories themselves, anywhere.
     changes: AtomicU64,
     unsynced: Mutex<ranks::UnsyncedNames, Unsynced>,
@@ -148,7 +148,7 @@ impl Synced {
 
 impl Names {
     /// The inode's last name has gone.
-    pub fn forget(&self, ino: u64) {
+    pub(crate) fn forget(&self, ino: u64) {
         let mut unsynced = self.unsynced.lock();
         unsynced.names.remove(&ino);
         unsynced.moved.remove(&ino);

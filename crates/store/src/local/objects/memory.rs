@@ -11,34 +11,34 @@ const SHARES: usize = 256;
 
 /// How much may be kept, and how much is. What is needed is had all the same: the bound is for what could be read
 /// again.
-pub struct Budget {
+pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
 }
 
 impl Budget {
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, used: AtomicUsize::new(0) })
     }
 
-    pub fn is_exceeded(&self) -> bool {
+    pub(crate) fn is_exceeded(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.limit
     }
 }
 
 /// What one object keeps, in bytes, until it is dropped.
-pub struct Share {
+pub(crate) struct Share {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Share {
-    pub fn of(budget: &Arc<Budget>) -> Self {
+    pub(crate) fn of(budget: &Arc<Budget>) -> Self {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
     /// It keeps so much now. Answers whether that is more than its due while all together keep too much.
-    pub fn set(&mut self, bytes: usize) -> bool {
+    pub(crate) fn set(&mut self, bytes: usize) -> bool {
         let used = &self.budget.used;
         used.fetch_add(bytes, Ordering::Relaxed);
         used.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
@@ -53,7 +53,7 @@ impl Drop for Share {
 }
 
 /// Something of each closed object, by its inode, in the order in which they were closed.
-pub struct Closed<T>(Mutex<ranks::ClosedObjects, Order<T>>);
+pub(crate) struct Closed<T>(Mutex<ranks::ClosedObjects, Order<T>>);
 
 struct Order<T> {
     closings: u64,
@@ -69,7 +69,7 @@ impl<T> Default for Closed<T> {
 
 impl<T> Closed<T> {
     /// It was closed just now. Answers how many there are.
-    pub fn add(&self, ino: u64, what: T) -> usize {
+    pub(crate) fn add(&self, ino: u64, what: T) -> usize {
         let order = &mut *self.0.lock();
         order.closings += 1;
         order.by_closing.insert(order.closings, ino);
@@ -80,13 +80,13 @@ impl<T> Closed<T> {
     }
 
     /// Takes out whichever was closed the longest time ago.
-    pub fn pop(&self) -> Option<(u64, T)> {
+    pub(crate) fn pop(&self) -> Option<(u64, T)> {
         let order = &mut *self.0.lock();
         let (_, ino) = order.by_closing.pop_first()?;
         order.of.remove(&ino).map(|(_, what)| (ino, what))
     }
 
-    pub fn remove(&self, ino: u64) -> Option<T> {
+    pub(crate) fn remove(&self, ino: u64) -> Option<T> {
         let order = &mut *self.0.lock();
         let (closing, what) = order.of.remove(&ino)?;
         order.by_closing.remove(&closing);
@@ -94,7 +94,7 @@ impl<T> Closed<T> {
     }
 
     /// Takes out all, and answers whether there were any.
-    pub fn clear(&self) -> bool {
+    pub(crate) fn clear(&self) -> bool {
         let all = std::mem::replace(&mut *self.0.lock(), Self::default().0.into_inner());
         !all.of.is_empty()
     }

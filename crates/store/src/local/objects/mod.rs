@@ -30,7 +30,7 @@ const DIRS: usize = 64;
 /// A name that went, and with the last one of an object that nobody has open, its record: its units are freed once all
 /// the object's names are durably gone, those too that went while others were left.
 #[derive(Clone)]
-pub struct Dead {
+pub(crate) struct Dead {
     /// `None` if the object lived on, or the record is not its own.
     pub record: Option<(ObjectId, Place)>,
     /// Where the name was; `None` once there are too many to hold, so everything has to be synced.
@@ -38,7 +38,7 @@ pub struct Dead {
 }
 
 #[derive(Default)]
-pub struct Objects {
+pub(crate) struct Objects {
     by_ino: Mutex<ranks::ObjectTable, HashMap<u64, Arc<Object>>>,
     by_id: Mutex<ranks::ObjectIds, HashMap<ObjectId, u64>>,
     /// Whose verified state is kept.
@@ -61,6 +61,7 @@ struct Pinned {
 }
 
 impl Store {
+    /// Gives up what one opening took. Of the last one the descriptor may be kept, for whoever opens the object again.
     pub fn release(&self, object: &Arc<Object>) {
         if !object.remove_handle() {
             return;
@@ -292,7 +293,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Who an object file on disk says it is, for one that is not in memory. Damage is nobody.
-pub fn identity(file: &dyn File) -> Option<(ObjectId, Place)> {
+pub(crate) fn identity(file: &dyn File) -> Option<(ObjectId, Place)> {
     let header = read_header(file).ok()?;
     Some((header.object_id, header.sidecar))
 }

@@ -17,19 +17,23 @@ pub enum Change {
     AsNeeded,
     /// `Error::NeedsReencryption` where wrapping will not do.
     RewrapOnly,
+    /// A new data key in any case.
     NewDataKey,
 }
 
 /// What was done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
+    /// Its data key is wrapped anew; content, ETag and mtime stay.
     Rewrapped,
+    /// It has a new data key.
     Reencrypted,
 }
 
 /// How far a change is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// It is done.
     Done(Changed),
     /// It was told to stop, and goes on from this chunk.
     More(u64),
@@ -38,6 +42,7 @@ pub enum Step {
 /// How an object's newest data key is wrapped. Not authenticated, unless the object is open.
 #[derive(Debug, Clone, Copy)]
 pub struct Wrapping<'a> {
+    /// The newest data key, as it is wrapped.
     pub wrapped: &'a WrappedDataKey,
     /// Chunks may be under older data keys.
     pub unfinished: bool,

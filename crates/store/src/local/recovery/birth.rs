@@ -30,12 +30,12 @@ const TAG: usize = 16;
 const LEN: usize = 16 + 8 + TAG;
 
 /// Whether an attribute is the store's own, which nobody else sees.
-pub fn is_reserved(attribute: &OsStr) -> bool {
+pub(crate) fn is_reserved(attribute: &OsStr) -> bool {
     attribute.as_bytes() == ATTRIBUTE.as_bytes()
 }
 
 /// The object is durable: from now on nothing excuses what is missing of it.
-pub fn settle(file: &dyn File) -> io::Result<()> {
+pub(crate) fn settle(file: &dyn File) -> io::Result<()> {
     match file.remove_xattr(OsStr::new(ATTRIBUTE)) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Err(error),
         _ => Ok(()),
@@ -45,7 +45,7 @@ pub fn settle(file: &dyn File) -> io::Result<()> {
 /// An object without a header that a crash of version 1 caught before its first commit, which that version told by the
 /// clock, gets a birth: once, before the log is of a version that believes no clock. Answers the header that the log is
 /// to have.
-pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Result<LogHeader> {
+pub(crate) fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Result<LogHeader> {
     let Some((from, to)) = header.untidy else { return Ok(*header) };
     // No object is made in it, so that it excuses these alone.
     let epoch = header.settled;
@@ -68,7 +68,7 @@ pub fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -
 }
 
 /// Whether nothing was ever written of an object's header block.
-pub fn is_blank(file: &dyn File) -> bool {
+pub(crate) fn is_blank(file: &dyn File) -> bool {
     let mut block = [0; BLOCK as usize];
     file.read_at(&mut block, 0).is_ok_and(|read| block[..read].iter().all(|byte| *byte == 0))
 }
@@ -78,13 +78,13 @@ fn note(file: &dyn File, certificate: &[u8; LEN]) -> io::Result<()> {
 }
 
 /// Which object a file's birth names, whether or not that is authentic.
-pub fn named(file: &dyn File) -> Option<ObjectId> {
+pub(crate) fn named(file: &dyn File) -> Option<ObjectId> {
     let value = file.get_xattr(OsStr::new(ATTRIBUTE)).ok()?;
     Some(ObjectId(value.get(..16)?.try_into().expect("16 bytes")))
 }
 
 /// What certifies births, and which epoch is theirs.
-pub struct Births {
+pub(crate) struct Births {
     key: Option<MacKey>,
     /// Of what is made now: the next one's as soon as a checkpoint has begun (K1).
     epoch: AtomicU64,
@@ -96,7 +96,7 @@ pub struct Births {
 }
 
 impl Births {
-    pub fn new(key: Option<&StoreKey>, log: &Log, seeded: Seeded) -> Self {
+    pub(crate) fn new(key: Option<&StoreKey>, log: &Log, seeded: Seeded) -> Self {
         let key = key.map(|key| key.mac_key(PURPOSE));
         let (epoch, loose) = (AtomicU64::new(log.epoch()), AtomicBool::new(false));
         Self { key, epoch, loose, making: RwLock::default(), seeded }
@@ -104,7 +104,7 @@ impl Births {
 
     /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to
     /// sync everything, for what is loose.
-    pub fn begin_checkpoint(&self, epoch: u64) -> bool {
+    pub(crate) fn begin_checkpoint(&self, epoch: u64) -> bool {
         if !self.seeded.is(Mistake::BirthBeforeCheckpoint) {
             self.epoch.store(epoch + 1, Ordering::SeqCst);
         }
@@ -112,20 +112,20 @@ impl Births {
     }
 
     /// For as long as a file is made and its birth not noted.
-    pub fn making(&self) -> RwLockReadGuard<'_, ranks::Making, ()> {
+    pub(crate) fn making(&self) -> RwLockReadGuard<'_, ranks::Making, ()> {
         self.making.read()
     }
 
     /// While it is held, every file that has no birth is one that a crash left so.
-    pub fn none_is_made(&self) -> RwLockWriteGuard<'_, ranks::Making, ()> {
+    pub(crate) fn none_is_made(&self) -> RwLockWriteGuard<'_, ranks::Making, ()> {
         self.making.write()
     }
 
-    pub fn add_loose(&self) {
+    pub(crate) fn add_loose(&self) {
         self.loose.store(true, Ordering::SeqCst);
     }
 
-    pub fn has_loose(&self) -> bool {
+    pub(crate) fn has_loose(&self) -> bool {
         self.loose.load(Ordering::SeqCst)
     }
 

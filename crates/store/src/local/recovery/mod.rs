@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// What a read-only recovery would have written into a file, kept in memory and laid over what is read from it.
 #[derive(Default)]
-pub struct Patch {
+pub(crate) struct Patch {
     /// By offset in the file, in the order of the log where they overlap.
     writes: Vec<(u64, Vec<u8>)>,
     len: Option<u64>,
@@ -29,7 +29,7 @@ pub struct Patch {
 
 impl Patch {
     /// Lays the patch over bytes that were read at an offset, of which `read` are real. Answers how many now are.
-    pub fn lay_over(&self, offset: u64, bytes: &mut [u8], read: usize) -> usize {
+    pub(crate) fn lay_over(&self, offset: u64, bytes: &mut [u8], read: usize) -> usize {
         let mut end = read;
         bytes[read..].fill(0);
         for (at, patch) in &self.writes {
@@ -47,21 +47,21 @@ impl Patch {
         }
     }
 
-    pub fn len(&self, len: u64) -> u64 {
+    pub(crate) fn len(&self, len: u64) -> u64 {
         self.len.unwrap_or(len)
     }
 }
 
 /// What a read-only mount has to lay over the store: by inode, and by segment.
 #[derive(Default)]
-pub struct Replayed {
+pub(crate) struct Replayed {
     /// Objects that the log calls settled, whatever their birth says (M7): also for a store that is written.
     pub settled: HashSet<ObjectId>,
     pub objects: HashMap<u64, Arc<Patch>>,
     pub segments: HashMap<u32, Patch>,
 }
 
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The header that the log goes on under.
     pub header: LogHeader,
     pub replayed: Replayed,
@@ -85,7 +85,13 @@ impl Committed<'_> {
 }
 
 /// `cut`: a damaged log counts as if it ended where the damage is.
-pub fn recover(backend: &dyn Backend, reserve: &Reserve, found: &Found, access: Access, cut: bool) -> Result<Outcome> {
+pub(crate) fn recover(
+    backend: &dyn Backend,
+    reserve: &Reserve,
+    found: &Found,
+    access: Access,
+    cut: bool,
+) -> Result<Outcome> {
     let seeded = found.seeded;
     let (records, end, corrupt) = valid_prefix(found);
     let damaged = corrupt.is_some();
@@ -288,7 +294,7 @@ fn carries(file: &dyn File, id: ObjectId) -> bool {
 /// Visits every regular file below `buckets/` until `visit` returns false. A directory that cannot be searched is an
 /// error that names it: what the log has for an object in it would be lost. Not by recursion: whoever can write the
 /// store decides how deep its directories are.
-pub fn walk(top: &Arc<dyn Dir>, visit: &mut dyn FnMut(&dyn Dir, &OsStr) -> bool) -> Result<()> {
+pub(crate) fn walk(top: &Arc<dyn Dir>, visit: &mut dyn FnMut(&dyn Dir, &OsStr) -> bool) -> Result<()> {
     let mut path = OsString::from(BUCKETS);
     let below = names(top.as_ref()).map_err(|error| unsearched(&path, error))?;
     let mut pending = vec![(top.clone(), below, path.len())];

@@ -12,7 +12,7 @@ use kmsfs_format::log_record::{Body, HomeWrite, Record};
 use std::collections::BTreeMap;
 
 /// Takes away the records behind the newest mark whose home writes are all there; all of them if there is no such mark.
-pub fn cut_back(id: ObjectId, records: &mut Vec<Record<'_>>, file: &dyn File, seeded: Seeded) -> Result<()> {
+pub(crate) fn cut_back(id: ObjectId, records: &mut Vec<Record<'_>>, file: &dyn File, seeded: Seeded) -> Result<()> {
     let mut judged = Judged { file, known: BTreeMap::new(), seeded };
     let all = records.len();
     while let Some(mark) = records.iter().rposition(|record| matches!(record.body, Body::Mark(_))) {

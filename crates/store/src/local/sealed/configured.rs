@@ -42,6 +42,7 @@ struct Json {
     mac: String,
 }
 
+/// What is listed of the directories' configurations.
 pub struct Configured {
     backend: Arc<dyn Backend>,
     key: Option<MacKey>,
@@ -222,6 +223,7 @@ impl Changing<'_> {
 }
 
 impl Store {
+    /// What is listed of the directories' configurations.
     pub fn configured(&self) -> &Configured {
         &self.configured
     }

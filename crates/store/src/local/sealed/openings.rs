@@ -21,7 +21,7 @@ const PURPOSE: &str = "kmsfs openings";
 const MOST: usize = 256;
 
 /// Names an opening for writing.
-pub type OpeningId = [u8; 16];
+pub(crate) type OpeningId = [u8; 16];
 
 /// Where none is known.
 const UNKNOWN: OpeningId = [0; 16];
@@ -34,7 +34,7 @@ struct Opening {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Openings {
+pub(crate) struct Openings {
     /// In order. Empty in a store that was not opened for writing since they are listed.
     list: Vec<Opening>,
     /// Whether the list that there should be is there.
@@ -43,7 +43,7 @@ pub struct Openings {
 
 /// Where the store stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     /// The redo log's epoch, which every checkpoint and every opening for writing raises.
     pub epoch: u64,
     pub opening: OpeningId,
@@ -51,7 +51,7 @@ pub struct Position {
 
 /// How a position that was seen is related to where the store stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
+pub(crate) enum Relation {
     /// It is there, or on the way that led there.
     Reached,
     /// It is so long ago that the openings since are not all listed.
@@ -73,7 +73,7 @@ struct Json {
 impl Openings {
     /// Those that led to where the log stands. One that the log does not name did not come to be; where it names none,
     /// as one has it that an earlier kmsfs has written since, its epoch decides.
-    pub fn read(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Self {
+    pub(crate) fn read(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Self {
         let mut list = read(backend, &key.mac_key(PURPOSE)).unwrap_or_default();
         if header.opening == UNKNOWN {
             list.retain(|opening| opening.after < header.epoch);
@@ -90,7 +90,7 @@ impl Openings {
 
     /// Lists one more, durably, that goes on from the log's header, and answers what the next one is to name. Where it
     /// cannot be listed, as on a full disk, this opening counts as part of the one before.
-    pub fn begin(
+    pub(crate) fn begin(
         mut self,
         backend: &dyn Backend,
         key: &StoreKey,
@@ -113,7 +113,7 @@ impl Openings {
     }
 
     /// How a position that was seen is related to where the store stands, with these openings behind it.
-    pub fn relate(&self, seen: Position, now: Position) -> Relation {
+    pub(crate) fn relate(&self, seen: Position, now: Position) -> Relation {
         let passed = self.list.iter().position(|opening| opening.id == seen.opening);
         let left = passed.and_then(|n| self.list.get(n + 1)).is_some_and(|next| seen.epoch > next.after);
         match self.list.first() {

@@ -27,9 +27,11 @@ pub(crate) const LOCK: &str = "lock";
 /// What is fixed when a store is made. None of it is secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
+    /// Chosen at random when the store is made.
     pub store_id: [u8; 16],
     /// Twelve digits.
     pub account_id: String,
+    /// An AWS region's name, as ARNs have it.
     pub region: String,
 }
 
@@ -93,6 +95,7 @@ pub fn create(backend: &dyn Backend, parameters: &Parameters, service: &dyn Serv
     seal::remember(service)
 }
 
+/// Reads the parameters of the store in a directory, or says what is wrong with it ([`Error::Unusable`]).
 pub fn read_parameters(backend: &dyn Backend) -> Result<Parameters> {
     let json = read_json(backend)?;
     let store_id = json.store_id()?;
@@ -155,12 +158,12 @@ pub(crate) fn replace_json(backend: &dyn Backend, json: &Json) -> Result<()> {
 
 impl Json {
     /// The store's id, or what is wrong with it.
-    pub fn store_id(&self) -> Result<[u8; 16]> {
+    pub(crate) fn store_id(&self) -> Result<[u8; 16]> {
         Ok(uuid::Uuid::parse_str(&self.store_id).map_err(|error| damaged(&error))?.into_bytes())
     }
 
     /// What its MAC is of.
-    pub fn signed(&self) -> Vec<u8> {
+    pub(crate) fn signed(&self) -> Vec<u8> {
         let Self { format_version, features, store_id, account_id, region, store_key, mac: _ } = self;
         serde_json::to_vec(&(format_version, features, store_id, account_id, region, store_key))
             .expect("strings and a number can be serialized")
@@ -174,7 +177,7 @@ impl Json {
 }
 
 /// What is in a store that not every kmsfs can read. A store is made without any, and gets one before it is used.
-pub struct Features {
+pub(crate) struct Features {
     dual_layers: AtomicBool,
     changing: Mutex<ranks::Features, ()>,
 }

@@ -19,7 +19,7 @@ const RAISED: &str = "the store is raised to format version 4: earlier versions 
 const OF_JSON: &str = "kmsfs store.json";
 
 /// How far a store's word about itself is to be believed.
-pub struct StoreSeal {
+pub(crate) struct StoreSeal {
     /// `None`: a store of an earlier version that is only read.
     key: Option<StoreKey>,
     /// Version that all of the store is known to have: forms of earlier ones are not taken.
@@ -30,7 +30,12 @@ impl StoreSeal {
     /// Opens the seal of the store that has this store.json, which has been read under the store's lock. For writing,
     /// a store of an earlier version is given its key: store.json is replaced as a whole, durably, before anything is
     /// sealed.
-    pub(crate) fn open(backend: &dyn Backend, mut json: Json, service: &dyn ServiceKey, access: Access) -> Result<Self> {
+    pub(crate) fn open(
+        backend: &dyn Backend,
+        mut json: Json,
+        service: &dyn ServiceKey,
+        access: Access,
+    ) -> Result<Self> {
         let remembered = service.store_format().map_err(|error| unusable(&error))?;
         if json.format_version < remembered {
             return Err(Error::Unusable(format!(
@@ -74,19 +79,19 @@ impl StoreSeal {
     }
 
     /// What derives the keys for each purpose; `None` in a store of an earlier version that is only read.
-    pub fn key(&self) -> Option<&StoreKey> {
+    pub(crate) fn key(&self) -> Option<&StoreKey> {
         self.key.as_ref()
     }
 
     /// Whether it is to be believed that a directory's configuration is missing, or there, that the store does not
     /// list: only until it lists them all, as version 3 does.
-    pub fn takes_unlisted(&self) -> bool {
+    pub(crate) fn takes_unlisted(&self) -> bool {
         self.settled.load(Ordering::SeqCst) < SEALED
     }
 
     /// Whether a redo log is to be believed that nothing authenticates, and a value that is bound to no more than a
     /// bucket and an attribute's name: only until the store is of the present version throughout.
-    pub fn takes_unsealed(&self) -> bool {
+    pub(crate) fn takes_unsealed(&self) -> bool {
         self.settled.load(Ordering::SeqCst) < PRESENT
     }
 

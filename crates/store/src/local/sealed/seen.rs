@@ -31,7 +31,7 @@ struct Told {
 }
 
 /// What is known once a store was compared with what was seen of it, before anything in it is changed.
-pub struct Compared {
+pub(crate) struct Compared {
     witness: Option<Arc<dyn Witness>>,
     /// Where the witness has it already.
     told: Option<Position>,
@@ -40,7 +40,7 @@ pub struct Compared {
 }
 
 /// Tells the witness how the store goes on.
-pub struct Seen {
+pub(crate) struct Seen {
     witness: Arc<dyn Witness>,
     key: MacKey,
     state: Mutex<ranks::Witness, State>,
@@ -57,7 +57,7 @@ struct State {
 }
 
 /// Under the store's lock, under which store.json has been read too; changes nothing in the store.
-pub fn compare(backend: &dyn Backend, json: &Json, service: &dyn ServiceKey, watch: &Watch) -> Result<Compared> {
+pub(crate) fn compare(backend: &dyn Backend, json: &Json, service: &dyn ServiceKey, watch: &Watch) -> Result<Compared> {
     let witness = watch.witness.clone();
     let as_known = |told| Compared { witness: witness.clone(), told, finding: None };
     let Some(known) = &watch.witness else { return Ok(as_known(None)) };
@@ -130,7 +130,7 @@ fn decode(key: &MacKey, record: &[u8]) -> Option<Sighting<Position>> {
 
 impl Compared {
     /// For what follows the store from now on, if there is a witness, and a key.
-    pub fn follow(self, key: Option<&StoreKey>) -> Option<Seen> {
+    pub(crate) fn follow(self, key: Option<&StoreKey>) -> Option<Seen> {
         let state = State { told: self.told, own: false, failed: None, over: false };
         let (witness, key) = self.witness.zip(key)?;
         Some(Seen { witness, key: key.mac_key(PURPOSE), state: Mutex::new(state) })
@@ -139,7 +139,7 @@ impl Compared {
 
 impl Seen {
     /// Tells that the store is there, durably.
-    pub fn tell(&self, now: Position) {
+    pub(crate) fn tell(&self, now: Position) {
         let mut state = self.state.lock();
         if state.over || state.told == Some(now) {
             return;
@@ -184,7 +184,7 @@ impl Store {
 }
 
 impl Position {
-    pub fn of(header: &LogHeader) -> Self {
+    pub(crate) fn of(header: &LogHeader) -> Self {
         Self { epoch: header.epoch, opening: header.opening }
     }
 }
