@@ -1,12 +1,12 @@
 //! The load of `scripts/bench s3`: clients that ask an HTTP server, each by one connection that is kept, or that do the
 //! same with files, as fast as they are served.
 //!
-//! `http_load METHOD WHERE CLIENTS SECONDS SIZE` reads targets from its standard input, one a line, and prints a line of
-//! JSON. METHOD is `GET` or `PUT` of HTTP, WHERE is the server's `ADDRESS:PORT` and a target the path and query of a
-//! request, signed already; or METHOD is `read` or `write`, WHERE a directory, and a target a name in it. A written file
-//! takes its name when it is whole and durable, as an object does. Client n takes the targets n, n + CLIENTS and so on,
-//! from the beginning again at their end; with SECONDS `once` each target is taken once. SIZE is that of a body, in
-//! bytes: what a server sends or a file has is discarded, but has to be as long.
+//! `http_load METHOD WHERE CLIENTS SECONDS SIZE` reads targets from its standard input, one a line, and prints a line
+//! of JSON. METHOD is `GET` or `PUT` of HTTP, WHERE is the server's `ADDRESS:PORT` and a target the path and query of a
+//! request, signed already; or METHOD is `read` or `write`, WHERE a directory, and a target a name in it. A written
+//! file takes its name when it is whole and durable, as an object does. Client n takes the targets n, n + CLIENTS and
+//! so on, from the beginning again at their end; with SECONDS `once` each target is taken once. SIZE is that of a body,
+//! in bytes: what a server sends or a file has is discarded, but has to be as long.
 
 use rustix::net::RecvFlags;
 use serde_json::json;

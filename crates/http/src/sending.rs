@@ -106,7 +106,8 @@ pub(crate) struct Sending {
     files: Files,
     /// The same socket, while there are bytes of files to be sent.
     socket: Option<Arc<OwnedFd>>,
-    /// sendfile(2), while it goes on: a file's pages may have to be read first, for which no thread of the runtime waits.
+    /// sendfile(2), while it goes on: a file's pages may have to be read first, for which no thread of the runtime
+    /// waits.
     call: Option<JoinHandle<io::Result<usize>>>,
 }
 

@@ -4,9 +4,10 @@
 //! log. A [`Store`] has names in directories ([`Dir`]) and opens an [`Object`] by name; content is read, written and
 //! committed through that. What a file system asks of a store is the trait [`Volume`].
 //!
-//! The directory below is a [`Backend`](backend::Backend): a real one, or what tests put in its place. Data keys come from a
-//! [`KeyService`](kmsfs_sse::KeyService), which asks the KMS on behalf of a caller. [`check`] is what `kmsfs fsck` does. The
-//! bytes of all files are described in docs/FORMAT.md, the rules of commits and checkpoints in docs/ARCHITECTURE.md.
+//! The directory below is a [`Backend`](backend::Backend): a real one, or what tests put in its place. Data keys come
+//! from a [`KeyService`](kmsfs_sse::KeyService), which asks the KMS on behalf of a caller. [`check`] is what `kmsfs
+//! fsck` does. The bytes of all files are described in docs/FORMAT.md, the rules of commits and checkpoints in
+//! docs/ARCHITECTURE.md.
 //!
 //! ```
 //! use kmsfs_kms::Caller;

@@ -25,8 +25,8 @@ pub type NameIfThere<'a> = (&'a Arc<Dir>, &'a OsStr, Option<&'a Attr>);
 /// - Times are nanoseconds since 1970, lengths are plaintext bytes, and `name` is one component of a path.
 /// - Errors of names and attributes are those of the system call with that meaning ([`Error::Errno`](crate::Error)):
 ///   ENOENT, EEXIST, ENOTEMPTY, ENODATA, EPERM where only buckets can be, and whatever the disk below returns.
-/// - What is not what was sealed is `Error::Corrupt`; a change of a store that is only read is `Error::ReadOnly`; where the
-///   KMS or the request refuses it is `Error::Sse`.
+/// - What is not what was sealed is `Error::Corrupt`; a change of a store that is only read is `Error::ReadOnly`; where
+///   the KMS or the request refuses it is `Error::Sse`.
 /// - `Error::WouldWait` comes from a thread that must not wait for a checkpoint or the KMS ([`kmsfs_kms::waits`]).
 ///   Nothing has been done then that doing it again would not do in the same way.
 /// - A method that names a `caller` asks the KMS on that caller's behalf.
@@ -50,7 +50,8 @@ pub trait Volume: Send + Sync {
 
     // ---- names
 
-    /// Opens a directory, which takes a descriptor. Opening a bucket, which is a directory in the root, takes the service's key.
+    /// Opens a directory, which takes a descriptor. Opening a bucket, which is a directory in the root, takes the
+    /// service's key.
     fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>>;
 
     /// Visits the entries from `cursor` on (0 at first) until `visit` returns `false`.
@@ -122,8 +123,8 @@ pub trait Volume: Send + Sync {
     /// Opens an object by name: the KMS is asked for its data key, or whether this caller might have it.
     fn open_object(&self, dir: &Dir, name: &OsStr, caller: &Caller) -> Result<Arc<Object>>;
 
-    /// The same if `wanted` says so of how the object is encrypted, else `None`; no key is asked for before. `wanted` may
-    /// be called several times, and the last time counts.
+    /// The same if `wanted` says so of how the object is encrypted, else `None`; no key is asked for before. `wanted`
+    /// may be called several times, and the last time counts.
     fn open_if(
         &self,
         dir: &Dir,
@@ -136,8 +137,8 @@ pub trait Volume: Send + Sync {
     /// descriptor at hand.
     fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>>;
 
-    /// Opens an object for O_TRUNC. One that cannot be read, because it is damaged or its key is refused, gets a new data key
-    /// as `want` says; `key` is its S3 key.
+    /// Opens an object for O_TRUNC. One that cannot be read, because it is damaged or its key is refused, gets a new
+    /// data key as `want` says; `key` is its S3 key.
     fn open_truncated(
         &self,
         dir: &Arc<Dir>,
@@ -162,8 +163,8 @@ pub trait Volume: Send + Sync {
     /// Brings an object under another encryption, at once and as a whole. Commits. `key` is its S3 key.
     fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()>;
 
-    /// As `rewrap`, in pieces: goes on from chunk `from` where an earlier call left the object halfway, and asks `go_on`
-    /// after each commit.
+    /// As `rewrap`, in pieces: goes on from chunk `from` where an earlier call left the object halfway, and asks
+    /// `go_on` after each commit.
     #[allow(clippy::too_many_arguments)]
     fn change_encryption(
         &self,
@@ -210,7 +211,8 @@ pub trait Volume: Send + Sync {
     /// Makes durable a directory's names, and the objects behind those that are new.
     fn fsync_dir(&self, dir: &Arc<Dir>) -> Result<()>;
 
-    /// Commits what was modified, and makes a checkpoint if one is due; to be called every few seconds. Errors are logged.
+    /// Commits what was modified, and makes a checkpoint if one is due; to be called every few seconds. Errors are
+    /// logged.
     fn commit_all(&self);
 
     /// Commits everything and makes it durable. An error also where one object could not be committed: the rest is
