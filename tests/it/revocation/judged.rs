@@ -5,7 +5,7 @@ use kmsfs_fs::{Creation, Fs, FsOptions, HandleId, Ino, Observer, Refusal, Stale,
 use kmsfs_kms::{self as kms, Caller, Code, Kms, Operation, ServiceKey, Timely};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
-use kmsfs_store::{Parameters, Store, StoreOptions, Target};
+use kmsfs_store::{Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::Moody;
 use parking_lot::Mutex;
@@ -25,6 +25,7 @@ pub struct MoodyFs {
     pub service: Arc<Moody>,
     keys: Arc<KeyService>,
     pub fs: Arc<Fs>,
+    store: Weak<Store>,
     pub bucket: Ino,
 }
 
@@ -56,10 +57,10 @@ impl MoodyFs {
             Parameters { store_id: [1; 16], account_id: "000000000000".into(), region: "us-east-1".into() };
         kmsfs_store::create(&*disk, &parameters, &*service as &dyn ServiceKey).unwrap();
         let keys = Arc::new(keys(&kms, &service));
-        let fs = open(disk, &keys);
+        let (store, fs) = open(disk, &keys);
         let bucket = fs.mkdir(fs.root(), OsStr::new("bucket"), &creation(0o755, &ANN)).unwrap().ino();
         let configuration = String::from_utf8_lossy(CONFIGURATION).replace("BUCKET_KEY", &bucket_key.to_string());
-        let moody = Self { kms, service, keys, fs, bucket };
+        let moody = Self { kms, service, keys, fs, store, bucket };
         // One that others' files follow is put by root or the directory's owner.
         let (_, handle) = moody.create(".encryption.json", &Caller { uid: 0, gid: 0, ..ANN });
         moody.fs.write(handle, 0, configuration.as_bytes(), Writer::Privileged).unwrap();
@@ -70,9 +71,9 @@ impl MoodyFs {
 
     /// The same KMS over a store that it has made.
     pub fn again(&self, disk: Arc<dyn Backend>) -> Self {
-        let fs = open(disk, &self.keys);
+        let (store, fs) = open(disk, &self.keys);
         let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().ino();
-        Self { kms: self.kms.clone(), service: self.service.clone(), keys: self.keys.clone(), fs, bucket }
+        Self { kms: self.kms.clone(), service: self.service.clone(), keys: self.keys.clone(), fs, store, bucket }
     }
 
     fn create(&self, name: &str, caller: &Caller) -> (Ino, HandleId) {
@@ -108,16 +109,16 @@ impl MoodyFs {
 
     /// The object in memory. It has a handle, so that a second one for a moment changes nothing.
     fn is_locked(&self, name: &str) -> bool {
-        let store = self.fs.store();
+        let store = self.store.upgrade().unwrap();
         let dir = store.open_dir(store.root(), OsStr::new("bucket")).unwrap();
-        let ino = store.stat(Target::Name(&dir, OsStr::new(name))).unwrap().ino;
-        store.attached(ino).expect("it is in memory").is_locked()
+        store.known(&dir, OsStr::new(name)).expect("it is in memory").is_locked()
     }
 }
 
-fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>) -> Arc<Fs> {
+fn open(disk: Arc<dyn Backend>, keys: &Arc<KeyService>) -> (Weak<Store>, Arc<Fs>) {
     let store = Store::open(disk, keys.clone(), StoreOptions::default()).unwrap();
-    Fs::new(store, FsOptions { read_only: false, keep_owners: false, noatime: false, open_dirs: 16, most_inodes: None })
+    let options = FsOptions { read_only: false, keep_owners: false, noatime: false, open_dirs: 16, most_inodes: None };
+    (Arc::downgrade(&store), Fs::new(store, options))
 }
 
 pub fn creation(mode: u32, caller: &Caller) -> Creation {
@@ -225,7 +226,7 @@ fn dirty_pages_are_written_back_and_durable_before_the_keys_go() {
     // The power goes: what was written back is there.
     moody.kms.allow_all();
     for disk in simulated.crash_point().power_cuts(8, 1) {
-        let fs = open(Arc::new(disk), &moody.keys);
+        let (_, fs) = open(Arc::new(disk), &moody.keys);
         let bucket = fs.lookup(fs.root(), OsStr::new("bucket")).unwrap().ino();
         let found = fs.lookup(bucket, OsStr::new("object")).unwrap().ino();
         let again = fs.open(found, false, false, &ANN).unwrap();

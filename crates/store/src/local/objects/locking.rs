@@ -28,6 +28,12 @@ impl Store {
         }
     }
 
+    /// The object of that name if it is in memory, open or not: for tests of what is left there.
+    #[cfg(feature = "testing")]
+    pub fn known(&self, dir: &crate::Dir, name: &std::ffi::OsStr) -> Option<Arc<Object>> {
+        self.loaded(dir.backing.stat(name).ok()?.ino)
+    }
+
     /// Brings back the data keys of a locked object, on behalf of a caller.
     pub fn unlock(&self, object: &Object, caller: &Caller) -> Result<()> {
         object.authorize(caller)
