@@ -67,10 +67,14 @@ impl Fs {
         let operation = Cell::new(Operation::Decrypt);
         let by_name = |dir: &Arc<Dir>, name: &OsStr| {
             let opened = self.store.open_object(dir, name, caller);
+            let is_given_up = match &opened {
+                Err(store::Error::Corrupt(_)) => truncate || self.store.was_never_committed(dir, name),
+                // A key that refuses says nothing about what is there.
+                Err(store::Error::Sse(_)) => truncate,
+                _ => false,
+            };
             match opened {
-                Err(store::Error::Corrupt(_) | store::Error::Sse(_))
-                    if truncate || self.store.was_never_committed(dir, name) =>
-                {
+                Err(_) if is_given_up => {
                     operation.set(Operation::GenerateDataKey);
                     let want = self.encryption_for(dir, name, None)?;
                     Ok(self.store.open_truncated(dir, name, &want, &dir.key_of(name), caller)?)

@@ -451,3 +451,23 @@ fn who_is_refused_anew_while_a_refusal_ends_has_the_same_time_to_write_back() {
     moody.notice();
     assert_eq!(moody.read(handle), Ok(b"WRITTEN".to_vec()));
 }
+
+/// A file that was never synced is there after a kill, and its key decides who reads it: a refusal is no damage.
+#[test]
+fn a_file_whose_key_refuses_after_a_crash_is_not_taken_for_empty() {
+    let disk = SimulatedDisk::new();
+    let moody = MoodyFs::over(Arc::new(disk.clone()), false);
+    moody.make("object", b"content");
+    // Whatever is made anew would be under the service's own key, which refuses nobody.
+    moody.fs.unlink(moody.bucket, OsStr::new(".encryption.json")).unwrap();
+    let killed = moody.again(Arc::new(disk.crash_point().kill()));
+    for code in [Code::Disabled, Code::KeyUnavailable] {
+        killed.kms.fail(Some(kms::Error::new(code, "not now")));
+        let ino = killed.fs.lookup(killed.bucket, OsStr::new("object")).unwrap().ino();
+        assert!(killed.fs.open(ino, false, false, &ANN).is_err(), "{code:?}");
+    }
+    killed.kms.fail(None);
+    let ino = killed.fs.lookup(killed.bucket, OsStr::new("object")).unwrap().ino();
+    let handle = killed.open(ino, &ANN);
+    assert_eq!(killed.read(handle), Ok(b"content".to_vec()));
+}

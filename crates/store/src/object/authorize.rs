@@ -43,8 +43,17 @@ impl Object {
     /// Commits, then zeroizes the data keys. Whoever needs them gets `Error::Locked` until `authorize` has brought them
     /// back.
     pub fn lock(&self) -> Result<()> {
+        self.lock_if(|| true)
+    }
+
+    /// The same, unless somebody has it open: who opens it is counted before its keys are looked for.
+    pub(crate) fn lock_unless_open(&self) -> Result<()> {
+        self.lock_if(|| !self.has_handles())
+    }
+
+    fn lock_if(&self, may: impl Fn() -> bool) -> Result<()> {
         let mut state = self.state.write();
-        if state.keyed.is_locked() {
+        if state.keyed.is_locked() || !may() {
             return Ok(());
         }
         if state.durability.is_dirty() && !self.store.read_only() {
@@ -54,6 +63,9 @@ impl Object {
             state = self.state.write();
             if state.durability.is_dirty() {
                 self.commit_state(&mut state, &permit, false)?;
+            }
+            if !may() {
+                return Ok(());
             }
         }
         state.keyed.lock();

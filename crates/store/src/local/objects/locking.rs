@@ -19,10 +19,8 @@ impl Store {
     }
 
     fn lock_unless_open(object: &Arc<Object>) {
-        if !object.has_handles()
-            && !object.is_locked()
-            && !object.kms_keys().is_empty()
-            && let Err(error) = object.lock()
+        if !object.kms_keys().is_empty()
+            && let Err(error) = object.lock_unless_open()
         {
             ::log::error!("{}: its data key stays in memory: {error}", object.show());
         }
