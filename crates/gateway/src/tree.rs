@@ -145,9 +145,17 @@ impl Bucket {
     /// To be held while something is made in it: it is not deleted meanwhile.
     ///
     /// # Errors
-    /// `SlowDown`: it was not to be had.
+    /// `SlowDown`: it was not to be had. `ServiceUnavailable`: a deletion of the bucket that was cut off has left its
+    /// default encryption away, which its owner or root puts back.
     pub(crate) fn keep(&self) -> Result<Lock, Error> {
-        self.locks.lock(self.name.as_str(), NO_KEY, Mutual::Shared)
+        let lock = self.locks.lock(self.name.as_str(), NO_KEY, Mutual::Shared)?;
+        match directories::origin(&proc_path(&self.dir)) {
+            Ok(Some(Origin { away: Some(_), .. })) => Err(Error::new(Code::ServiceUnavailable).saying(
+                "The deletion of this bucket was cut off. Its default encryption is not back yet. Please try again.",
+            )),
+            // Whoever may write in it and not read it is not told.
+            _ => Ok(lock),
+        }
     }
 
     /// What has the key's path, for looking at; `None` where nothing has.

@@ -35,6 +35,8 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const HEAD: usize = 64 << 10;
 /// Headers of a request.
 pub(crate) const HEADERS: usize = 128;
+/// Until it is looked again whether a connection has nothing to do.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Until there are descriptors again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,6 +91,8 @@ impl Accepting {
             }
             let permit = tokio::select! {
                 permit = Arc::clone(&self.room).acquire_owned() => permit,
+                // By now some may have nothing to do.
+                () = sleep(LOOK_AGAIN) => continue,
                 _ = self.stopped.changed() => return,
             };
             let Ok(permit) = permit else { return };

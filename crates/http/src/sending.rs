@@ -25,6 +25,9 @@ use tokio::task::JoinHandle;
 /// Bytes of a file that are handed to hyper at a time.
 pub(crate) const PIECE: u64 = 4 << 20;
 
+/// Times that nothing may be sent into a socket that has room.
+const TRIES: usize = 2;
+
 /// Its pages are never touched, and take no memory.
 static PLACEHOLDERS: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; PIECE as usize].into_boxed_slice());
 
@@ -109,11 +112,13 @@ pub(crate) struct Sending {
     /// sendfile(2), while it goes on: a file's pages may have to be read first, for which no thread of the runtime
     /// waits.
     call: Option<JoinHandle<io::Result<usize>>>,
+    /// How often nothing was sent though the socket had room.
+    in_vain: usize,
 }
 
 impl Sending {
     pub(crate) fn new(stream: TcpStream, files: Files) -> Self {
-        Self { stream, files, socket: None, call: None }
+        Self { stream, files, socket: None, call: None, in_vain: 0 }
     }
 
     fn poll_send_file(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -126,10 +131,17 @@ impl Sending {
                         return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter")));
                     }
                     Ok(count) => {
+                        self.in_vain = 0;
                         self.files.sent(count as u64);
                         return Poll::Ready(Ok(count));
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.forget_readiness(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        // Where there is room it is the file that cannot be read now.
+                        self.in_vain += usize::from(self.has_room());
+                        if self.in_vain > TRIES {
+                            return Poll::Ready(Err(error));
+                        }
+                    }
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
@@ -147,14 +159,15 @@ impl Sending {
 
     /// Another thread has found no room in the socket: from now on the runtime waits for some, unless there is some by
     /// now, of which it would not be told again.
-    fn forget_readiness(&self) {
-        let _ = self.stream.try_io(Interest::WRITABLE, || {
+    fn has_room(&self) -> bool {
+        let room = self.stream.try_io(Interest::WRITABLE, || {
             let mut socket = [PollFd::new(&self.stream, PollFlags::OUT)];
             match poll(&mut socket, Some(&Timespec::default())) {
                 Ok(0) => Err(io::Error::from(Errno::AGAIN)),
                 _ => Ok(()),
             }
         });
+        room.is_ok()
     }
 }
 

@@ -129,6 +129,9 @@ fn a_bucket_whose_deletion_was_cut_off_has_its_default_again() {
     let put = Configuration::parse(configuration(KMS, true).as_bytes()).unwrap();
     let origin = serde_json::json!({"Created": 1_700_000_000, "Away": put.to_json().to_string()}).to_string();
     kmsfs_client::attributes::set(&mount.path("bucket"), "user.s3.metadata", origin.as_bytes()).unwrap();
+    // A worker that runs makes nothing without it.
+    assert_eq!(client.put("bucket", "k", "x").map(drop).unwrap_err().code(), &Code::ServiceUnavailable);
+    assert_eq!(store.sh("ls -A $MNT/bucket"), "");
     drop(Client::new(&store));
     let file = fs::read(mount.path("bucket/.encryption.json")).unwrap();
     assert_eq!(Configuration::parse(&file).unwrap(), put);

@@ -16,7 +16,7 @@ use kmsfs_client::Head;
 use kmsfs_s3::answer::Written;
 use kmsfs_s3::operation::{CompleteMultipartUpload, CompletedPart};
 use kmsfs_s3::{Answer, Checksum, ChecksumAlgorithm, ChecksumType, Code, ETag, Error, checksum_of_parts};
-use rustix::fs::ftruncate;
+use rustix::fs::{fsync, ftruncate};
 use std::os::fd::OwnedFd;
 
 /// A part of the object.
@@ -53,6 +53,7 @@ impl Worker {
             Ok(running) => running,
             Err(error) if *error.code() == Code::NoSuchUpload => {
                 let written = completed_before(&bucket, of)?.ok_or(error)?;
+                make_durable(&bucket, of)?;
                 return Ok((Answer::Written(written), None));
             }
             Err(error) => return Err(error),
@@ -60,6 +61,7 @@ impl Worker {
         // The process may have ended when the object was in its place, with some of the upload left. What else is there
         // may be another object, which need not be readable.
         if let Ok(Some(written)) = completed_before(&bucket, of) {
+            make_durable(&bucket, of)?;
             running.remove(&bucket, true)?;
             return Ok((Answer::Written(written), None));
         }
@@ -90,6 +92,12 @@ impl Worker {
         running.remove(&bucket, true)?;
         Ok((Answer::Written(written), None))
     }
+}
+
+/// Of an object that was put in its place by somebody who may not have come to this: its content is durable already.
+fn make_durable(bucket: &Bucket, of: &CompleteMultipartUpload) -> Result<(), Error> {
+    let place = bucket.place(&of.key)?.ok_or_else(|| no_such_upload(&of.upload_id))?;
+    fsync(&place.dir).map_err(refusals::of_errno)
 }
 
 /// The answer to a client that asks again, if this upload has made the object that is there.
