@@ -6,18 +6,17 @@
 //! nothing in the bucket meanwhile, and the default is kept in the bucket's attribute: it comes back where the bucket
 //! cannot be removed after all, and where its deletion was cut off.
 
-use crate::buckets::{configuration_in, write_configuration};
+use crate::buckets::{configuration_in, origin_of, write_configuration};
 use crate::directories::{self, Origin};
 use crate::refusals;
-use crate::tree::{Kind, Status, is_absent, is_gone, open_beneath, proc_path, status, status_at};
+use crate::tree::{Kind, Status, is_absent, is_gone, names_in, open_beneath, proc_path, status, status_at};
 use crate::{Done, Worker};
 use kmsfs_s3::{Answer, Code, Error};
 use kmsfs_sse::{BucketName, CONFIGURATION_FILE, Configuration};
 use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, fsync, unlinkat};
 use rustix::io::Errno;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 impl Worker {
@@ -104,10 +103,6 @@ fn put_default_back(dir: &OwnedFd) -> Result<(), Error> {
     mark_as(dir, None)
 }
 
-fn origin_of(dir: &OwnedFd) -> Result<Origin, Error> {
-    Ok(directories::origin(&proc_path(dir)).map_err(|error| refusals::of_call(&error))?.unwrap_or_default())
-}
-
 /// Durable when it returns.
 fn mark_as(dir: &OwnedFd, away: Option<String>) -> Result<(), Error> {
     let origin = Origin { away, ..origin_of(dir)? };
@@ -163,15 +158,4 @@ fn remove_directories(dir: &OwnedFd) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-pub(crate) fn names_in(dir: &OwnedFd) -> Result<Vec<OsString>, Error> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir).map_err(refusals::of_errno)? {
-        let name = OsStr::from_bytes(entry.map_err(refusals::of_errno)?.file_name().to_bytes()).to_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }

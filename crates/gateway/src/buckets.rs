@@ -1,10 +1,9 @@
 //! Buckets: the directories at the root of the mount.
 
-use crate::bucket_deletes::names_in;
 use crate::directories::{self, Origin};
 use crate::puts::too_long;
 use crate::refusals;
-use crate::tree::{Bucket, Kind, open_beneath, proc_path, status_at};
+use crate::tree::{Bucket, Kind, names_in, open_beneath, proc_path, status_at};
 use crate::{Done, Worker};
 use kmsfs_client::{attributes, temporary_name};
 use kmsfs_s3::answer::{self, EncryptionConfiguration};
@@ -94,7 +93,7 @@ impl Worker {
 
     pub(crate) fn bucket_tags(&self, name: &BucketName) -> Result<Done, Error> {
         let bucket = self.readable_bucket(name)?;
-        let tags = origin_of(&bucket)?.tags();
+        let tags = origin_of(bucket.dir())?.tags();
         if tags.is_empty() {
             return Err(Error::new(Code::NoSuchTagSet).with("BucketName", name.as_str()));
         }
@@ -103,7 +102,7 @@ impl Worker {
 
     pub(crate) fn put_bucket_tags(&self, name: &BucketName, tags: &Tags) -> Result<Done, Error> {
         let bucket = self.writable_bucket(name)?;
-        let origin = origin_of(&bucket)?;
+        let origin = origin_of(bucket.dir())?;
         if origin.tags() != *tags {
             directories::mark(&proc_path(bucket.dir()), &origin.with_tags(tags)).map_err(|error| too_long(&error))?;
             sync_bucket(&bucket)?;
@@ -140,8 +139,9 @@ impl Worker {
     }
 }
 
-fn origin_of(bucket: &Bucket) -> Result<Origin, Error> {
-    let origin = directories::origin(&proc_path(bucket.dir())).map_err(|error| refusals::of_call(&error))?;
+/// What S3 keeps with a bucket.
+pub(crate) fn origin_of(bucket: impl AsFd) -> Result<Origin, Error> {
+    let origin = directories::origin(&proc_path(bucket)).map_err(|error| refusals::of_call(&error))?;
     Ok(origin.unwrap_or_default())
 }
 

@@ -8,7 +8,7 @@ use kmsfs_s3::{Code, Error, ObjectKey, Timestamp};
 use kmsfs_sse::BucketName;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat2, statx};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -267,6 +267,18 @@ pub(crate) fn open_beneath(at: impl AsFd, path: &Path, flags: OFlags, mode: Mode
             done => return Ok(done?),
         }
     }
+}
+
+/// The names in a directory, in no order.
+pub(crate) fn names_in(dir: &OwnedFd) -> Result<Vec<OsString>, Error> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir).map_err(refusals::of_errno)? {
+        let name = OsStr::from_bytes(entry.map_err(refusals::of_errno)?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// An open inode by a path that any call takes, those for extended attributes among them.

@@ -1,6 +1,7 @@
 //! ListParts and ListMultipartUploads.
 
-use super::{Running, names_in, own_uploads, sweep};
+use super::{Running, own_uploads, sweep};
+use crate::tree::names_in;
 use crate::{Done, Worker};
 use kmsfs_s3::answer::{ListedPart, ListedUpload, Parts, Uploads};
 use kmsfs_s3::operation::{ListMultipartUploads, ListParts};

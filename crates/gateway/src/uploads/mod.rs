@@ -29,7 +29,7 @@ use crate::objects::encryption;
 use crate::puts::{Temporary, head_of, too_long};
 use crate::record::{DEFAULT_TYPE, NAME, Record};
 use crate::refusals;
-use crate::tree::{Bucket, Kind, Place, conflict, is_absent, open_beneath, proc_path, status, status_at};
+use crate::tree::{Bucket, Kind, Place, conflict, is_absent, names_in, open_beneath, proc_path, status, status_at};
 use crate::{Done, Worker};
 use kmsfs_client::{attributes, numbered_name};
 use kmsfs_s3::answer::{ServerSideEncryption, Upload};
@@ -339,17 +339,6 @@ impl Running {
 fn is_own_file(file: &OwnedFd) -> Result<bool, Error> {
     let status = status(file).map_err(|error| refusals::of_call(&error))?;
     Ok(status.kind == Kind::File && status.is_own())
-}
-
-fn names_in(dir: &OwnedFd) -> Result<Vec<OsString>, Error> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir.as_fd()).map_err(refusals::of_errno)? {
-        let name = OsStr::from_bytes(entry.map_err(refusals::of_errno)?.file_name().to_bytes()).to_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }
 
 /// Gives up those of the user's uploads that no part was sent to for so long.
