@@ -42,15 +42,13 @@ impl Fs {
     pub(super) fn head(&self, ino: Ino, caller: &Caller) -> Result<Vec<u8>> {
         let answer = self.with_object(ino, caller, |object| {
             let (tag, encryption) = (object.tag()?, object.encryption());
-            let distinguishes =
-                object.kms_keys().iter().any(|(arn, context)| self.store.keys().distinguishes(arn, context));
             Ok(json!({
                 "ETag": tag.hex,
                 "ETagIsMD5": tag.is_md5,
                 "ServerSideEncryption": encryption.algorithm.as_str(),
                 "SSEKMSKeyId": encryption.key_arn,
                 "BucketKeyEnabled": encryption.bucket_key,
-                "KeyDistinguishesUsers": distinguishes,
+                "KeyDistinguishesUsers": self.distinguishes_users(object),
             }))
         });
         match answer {

@@ -347,8 +347,7 @@ impl Fs {
 
     /// A handle comes into use whose opener was allowed at that judgement.
     pub(super) fn admit(&self, mut handle: Handle, judgement: u64) -> HandleId {
-        let keys = handle.object.kms_keys();
-        handle.personal = keys.iter().any(|(key_arn, context)| self.store.keys().distinguishes(key_arn, context));
+        handle.personal = self.distinguishes_users(&handle.object);
         let (id, handle) = self.handles.insert(handle);
         if self.judgement() != judgement {
             let mut evaluation = self.evaluation();
@@ -359,6 +358,11 @@ impl Fs {
             }
         }
         id
+    }
+
+    /// Whether two users may be answered differently about the object's keys, as of now.
+    pub(super) fn distinguishes_users(&self, object: &Object) -> bool {
+        object.kms_keys().iter().any(|(key_arn, context)| self.store.keys().distinguishes(key_arn, context))
     }
 
     /// Whether users who have the inode open may be answered differently about its key: then reads and writes come
