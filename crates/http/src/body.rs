@@ -49,15 +49,19 @@ impl Outgoing {
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { what: What::Whole(bytes), entry: None, files: None, busy: None }
+        Self::of(What::Whole(bytes))
     }
 
     pub(crate) fn content(content: Content) -> Self {
-        Self { what: What::Content(content), entry: None, files: None, busy: None }
+        Self::of(What::Content(content))
     }
 
     pub(crate) fn late(late: Late) -> Self {
-        Self { what: What::Late(late), entry: None, files: None, busy: None }
+        Self::of(What::Late(late))
+    }
+
+    fn of(what: What) -> Self {
+        Self { what, entry: None, files: None, busy: None }
     }
 
     /// Bytes that are still to be sent, if that is known.

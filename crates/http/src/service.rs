@@ -1,7 +1,7 @@
 //! A request from its head to its answer: who signed it, what it asks for, and who does that.
 
 use crate::access_log::{AccessLog, Answered};
-use crate::authority::{Ask, Authority, Channels, Found, Signed, Told, User as Named};
+use crate::authority::{Ask, Authority, Found, Signed, Told, User as Named};
 use crate::body::Outgoing;
 use crate::calls::{self, Called};
 use crate::front::Settings;
@@ -20,7 +20,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 /// The other end of a connection.
@@ -35,9 +34,6 @@ pub(crate) struct Peer {
 /// What all connections have together.
 pub(crate) struct Service {
     authority: Arc<Authority>,
-    /// As many of each kind as the authority has channels, so that who waits for one holds no thread.
-    verifying: Arc<Semaphore>,
-    calling: Arc<Semaphore>,
     pub(crate) users: Users,
     pub(crate) endpoint: Endpoint,
     /// `x-amz-id-2`: which process answered.
@@ -52,10 +48,8 @@ impl Service {
         names.push("localhost".to_owned());
         let endpoint = Endpoint { names, region, account_id };
         let access_log = access_log.map(|file| Arc::new(AccessLog::new(file)));
-        let room = |channels: &Channels| Arc::new(Semaphore::new(channels.count()));
-        let (verifying, calling) = (room(&authority.verifying), room(&authority.calling));
         let users = Users::new(worker_lifetime);
-        Self { authority: Arc::new(authority), verifying, calling, users, endpoint, host_id, access_log }
+        Self { authority: Arc::new(authority), users, endpoint, host_id, access_log }
     }
 
     /// There is an answer to everything.
@@ -143,8 +137,10 @@ impl Service {
     /// `AccessDenied` where the user is not served here, `ServiceUnavailable` where nobody can be asked.
     pub(crate) async fn asked(&self, ask: Ask) -> Result<(Told, Option<OwnedFd>), Error> {
         let authority = Arc::clone(&self.authority);
-        let room = if matches!(ask, Ask::Verify { .. }) { &self.verifying } else { &self.calling };
-        let room = Arc::clone(room).acquire_owned().await.map_err(|gone| unavailable(&io::Error::other(gone)))?;
+        let room = Arc::clone(&authority.channels_for(&ask).room)
+            .acquire_owned()
+            .await
+            .map_err(|gone| unavailable(&io::Error::other(gone)))?;
         let asking = move || {
             // Until there is an answer, wherever the client is by then.
             let _room = room;

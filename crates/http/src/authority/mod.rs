@@ -11,7 +11,9 @@ pub use wire::{Channel, serve};
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
 
 /// The asking end. What takes long has channels of its own, so that no signature waits for it.
 pub struct Authority {
@@ -30,20 +32,18 @@ impl Authority {
 
 /// Several questions may be on their way, each over a channel of its own.
 pub struct Channels {
-    channels: Vec<Channel>,
+    all: Vec<Channel>,
     turn: AtomicUsize,
+    /// As much as there are channels, so that whoever waits for one holds no thread.
+    pub(crate) room: Arc<Semaphore>,
 }
 
 impl Channels {
-    /// How many questions may be on their way.
-    pub fn count(&self) -> usize {
-        self.channels.len()
-    }
-
     /// `channels`: at least one, each connected to a thread that runs [`serve`].
     pub fn new(channels: Vec<Channel>) -> Self {
         assert!(!channels.is_empty(), "somebody has to be asked");
-        Self { channels, turn: AtomicUsize::new(0) }
+        let room = Arc::new(Semaphore::new(channels.len()));
+        Self { all: channels, turn: AtomicUsize::new(0), room }
     }
 
     /// Over a channel that nobody waits for, if there is one. Waits for the answer.
@@ -51,10 +51,10 @@ impl Channels {
     /// # Errors
     /// The authority has ended, or does not speak as it should.
     pub fn ask(&self, question: &Ask) -> io::Result<(Told, Option<OwnedFd>)> {
-        if let Some(answer) = self.channels.iter().find_map(|channel| channel.try_exchange(question)) {
+        if let Some(answer) = self.all.iter().find_map(|channel| channel.try_exchange(question)) {
             return answer;
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.channels.len();
-        self.channels[turn].exchange(question)
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len();
+        self.all[turn].exchange(question)
     }
 }
