@@ -1,6 +1,7 @@
 """The servers that `scripts/bench s3` compares, all on loopback and on the same backing."""
 
 import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -79,8 +80,6 @@ class Server:
 
     def ask(self, method, path, query="", body=b"", connection=None):
         """One request and the text of its answer, by a connection of `http.client` where one is given."""
-        import http.client
-
         asked = connection or http.client.HTTPConnection(self.address, timeout=600)
         asked.request(method, self.presigned(method, path, query), body)
         answer = asked.getresponse()
