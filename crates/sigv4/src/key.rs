@@ -47,6 +47,11 @@ impl SigningKey {
         self.0.into_secret()
     }
 
+    /// The signature of the string to sign.
+    pub(crate) fn sign(&self, string_to_sign: &str) -> Signature {
+        Signature(self.0.tag(&[string_to_sign.as_bytes()]))
+    }
+
     /// Whether the signature is that of the string to sign; in constant time.
     pub(crate) fn signed(&self, string_to_sign: &str, signature: &Signature) -> bool {
         self.0.verify(&[string_to_sign.as_bytes()], &signature.0)

@@ -1,4 +1,5 @@
-//! Verifies AWS Signature Version 4, and decodes the bodies that are signed with it.
+//! Verifies AWS Signature Version 4, decodes the bodies that are signed with it, and signs ([`Signer`]) what kmsfs asks of
+//! other services.
 //!
 //! A server gives [`verify`] a request's line and headers as they were received, and gets a [`Verified`]: who signed
 //! it, the path and parameters that were signed, and a [`Body`] through which it reads the rest. Nothing here reads a
@@ -64,6 +65,7 @@ mod key;
 mod payload;
 mod question;
 mod request;
+mod sign;
 mod timestamp;
 mod verify;
 
@@ -74,4 +76,5 @@ pub use key::{SecretAccessKey, SigningKey};
 pub use payload::Payload;
 pub use question::{Finding, Question};
 pub use request::Request;
+pub use sign::Signer;
 pub use verify::{Endpoint, Prepared, Service, Verified, prepare, verify};

@@ -15,6 +15,11 @@ const OF_HTTP: &[FormatItem<'_>] =
 const OF_ANSWERS: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
 impl Timestamp {
+    /// The second that this moment is in.
+    pub(crate) fn at(time: OffsetDateTime) -> Self {
+        Self(time.to_offset(time::UtcOffset::UTC))
+    }
+
     /// The form of `x-amz-date`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'T' | b'Z'));

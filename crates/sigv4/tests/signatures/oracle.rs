@@ -7,7 +7,7 @@ use aws_sigv4::http_request::{
     UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
-use kmsfs_sigv4::{Endpoint, Service};
+use kmsfs_sigv4::{Endpoint, Request, SecretAccessKey, Service, Signer};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -133,5 +133,23 @@ proptest! {
         let verified = sent.verify_by(&endpoint(body_sha256(&asked)), SECRET);
         prop_assert!(verified.is_ok(), "{:?}: {:#?}", sent, verified.unwrap_err().elements());
         prop_assert!(sent.verify_by(&endpoint([7; 32]), SECRET).is_err());
+    }
+    /// The signer here writes, byte for byte, what AWS's own does.
+    #[test]
+    fn requests_are_signed_as_aws_signs_them(mut asked in asked()) {
+        asked.presigned = false;
+        let sent = signed(&asked, "kms");
+        let is_of_signer = |name: &[u8]| [&b"x-amz-date"[..], b"authorization"].iter().any(|own| name.eq_ignore_ascii_case(own));
+        let headers: Vec<(&[u8], &[u8])> = sent.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        let (theirs, own): (Vec<_>, Vec<_>) = headers.into_iter().partition(|(name, _)| is_of_signer(name));
+        let request = Request { method: &sent.method, path: &sent.path, query: &sent.query, headers: &own };
+        let secret = SecretAccessKey::new(SECRET);
+        let signer = Signer { access_key_id: ACCESS_KEY, secret: &secret, region: "us-east-1", service: "kms" };
+        let made = signer.sign(&request, &asked.body, date()).unwrap();
+        prop_assert_eq!(theirs.len(), made.len());
+        for (name, value) in theirs {
+            let made = made.iter().find(|(own, _)| name.eq_ignore_ascii_case(own.as_bytes())).unwrap();
+            prop_assert_eq!(String::from_utf8_lossy(value), made.1.as_str());
+        }
     }
 }
