@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sse", &["format", "kms", "crypto", "sys", "locks"]),
     ("format", &["crypto"]),
     ("kms-json", &["kms", "sigv4"]),
+    ("kms-remote", &["kms", "crypto", "locks"]),
     ("kms-local", &["kms", "sigv4", "witness", "crypto", "sys", "locks"]),
     ("kms", &["crypto", "sys", "locks"]),
     ("sigv4", &["crypto"]),
@@ -155,9 +156,9 @@ fn locks_have_ranks() {
     let plain =
         |code: &str| names_crate(code, "parking_lot") || words(code).any(is_lock) && !names_crate(code, "kmsfs_locks");
     assert!(plain("use std::sync::{Arc, Mutex};") && !plain("use kmsfs_locks::{Mutex, ranks};"));
-    let ranked = sources()
-        .into_iter()
-        .filter(|source| ["fuse", "fs", "store", "sse", "kms", "kms-local"].contains(&source.layer.as_str()));
+    let ranked = sources().into_iter().filter(|source| {
+        ["fuse", "fs", "store", "sse", "kms", "kms-local", "kms-remote"].contains(&source.layer.as_str())
+    });
     let (with, others): (Vec<_>, Vec<_>) = ranked.partition(|source| words(&source.code).any(is_lock));
     assert!(with.len() > 20, "locks are not where they are looked for");
     let wrong: Vec<_> = with.into_iter().chain(others).filter(|source| plain(&source.code)).map(|s| s.path).collect();
@@ -178,7 +179,7 @@ fn content_changes_through_one_door() {
 #[test]
 fn processes_are_read_of_in_one_place_alone() {
     let reads = |source: &Source| fs::read_to_string(&source.path).unwrap().contains("\"/proc/{");
-    let of_requests = ["kms", "kms-local", "sse", "store", "fs", "fuse"];
+    let of_requests = ["kms", "kms-local", "kms-remote", "sse", "store", "fs", "fuse"];
     let readers = sources().into_iter().filter(|source| of_requests.contains(&source.layer.as_str()) && reads(source));
     let names: Vec<_> = readers.map(|source| source.path.file_name().unwrap().to_owned()).collect();
     assert_eq!(names, ["processes.rs"]);

@@ -172,6 +172,10 @@ ranks! {
     UserEntries,
     /// Calls of a KMS that is elsewhere, which wait for a thread.
     KmsCalls,
+    /// The stream that a provider reads requests from. Whose turn it is waits for one under it.
+    ProviderReading,
+    /// The stream that one side of a provider writes to. A frame is written under it.
+    ProviderWriting,
     /// Whom a key was refused without a call, each recorded once.
     AuditRefused,
     /// The end of the audit trail. A record is written under it.
