@@ -1,7 +1,7 @@
 //! Several KMSs behind one: which of them keeps a key is told by its ARN.
 
 use kmsfs_crypto::SecretKey;
-use kmsfs_kms::api::{Answer, NewKey, Request, Service};
+use kmsfs_kms::api::{Answer, Ciphertext, DataKeyRequest, NewKey, Plaintext, Request, Service};
 use kmsfs_kms::audit::{AuditLog, Audited, ConnectSyslog, Destination, RecordSource, WhenFull};
 use kmsfs_kms::{
     Authorized, Caller, Code, EncryptionContext, Error, GeneratedDataKey, Kms, Operation, Principal, Router,
@@ -186,6 +186,8 @@ fn the_longest_route_counts_and_the_own_account_is_no_part_of_a_shorter_one() {
         ("arn:aws:kms:eu-central-1:1111", "must end with : or /"),
         ("arn:aws:kms:us-east-1:000000000000:", "where this store's own keys are"),
         ("arn:aws:kms:us-east-1:000000000000:key/", "where this store's own keys are"),
+        ("arn:aws:kms:us-east-1:000000000000:alias/", "where this store's own keys are"),
+        ("arn:aws:kms:us-east-1:000000000000:alias/x:", "where this store's own keys are"),
         (THERE, "has a KMS already"),
     ] {
         assert!(bad(arns).contains(why), "{arns}: {}", bad(arns));
@@ -344,6 +346,17 @@ fn whom_a_policy_here_does_not_permit_the_other_kms_is_not_asked_for() {
     assert_eq!(code(Kms::decrypt(&router, key, &made.ciphertext_blob, &context("a"), &ROOT)), Code::AccessDenied);
 }
 
+#[test]
+fn a_change_at_any_of_them_is_a_new_version() {
+    let world = World::new();
+    for fake in &world.fakes {
+        let before = (RecordSource::version_now(&*world.router), Kms::version(&*world.router));
+        fake.change();
+        let after = (RecordSource::version_now(&*world.router), Kms::version(&*world.router));
+        assert!(after.0 > before.0 && after.1 > before.1, "what was refused before is recorded again");
+    }
+}
+
 /// Says that it has used another's key, whichever it was asked for.
 struct Liar(String);
 
@@ -377,18 +390,55 @@ impl Kms for Liar {
 }
 
 impl Service for Liar {
-    fn call(&self, _: &Request, _: &Principal) -> Result<Answer, Error> {
-        Ok(Answer::Done)
+    fn call(&self, request: &Request, _: &Principal) -> Result<Answer, Error> {
+        let (key_arn, material_id) = (self.0.clone(), String::new());
+        let wrapped = || Ciphertext { key_arn: key_arn.clone(), material_id: material_id.clone(), blob: vec![1] };
+        let opened = || Plaintext { key_arn: key_arn.clone(), material_id: material_id.clone(), bytes: vec![1].into() };
+        Ok(match request {
+            Request::Encrypt { .. } => Answer::Encrypted(wrapped()),
+            Request::Decrypt { .. } => Answer::Decrypted(opened()),
+            Request::ReEncrypt { .. } => Answer::ReEncrypted { source: opened(), destination: wrapped() },
+            Request::GenerateDataKey(_) => Answer::DataKey { plaintext: None, wrapped: wrapped() },
+            Request::DescribeKey { .. } => Answer::KeyId(key_arn),
+            _ => Answer::Done,
+        })
     }
 }
 
 #[test]
 fn what_names_a_key_of_another_kms_than_was_asked_is_no_answer() {
     let world = World::new();
+    let near = "arn:aws:kms:ap-south-1:444455556666:key/other".to_owned();
+    for named in [world.keys[0].clone(), near, String::new()] {
+        assert_is_no_answer(&world, Liar(named));
+    }
+}
+
+fn assert_is_no_answer(world: &World, liar: Liar) {
     let key = "arn:aws:kms:ap-south-1:444455556666:key/k";
-    let liar = Liar(world.keys[0].clone());
     let router = Router::new(world.home.clone()).with_route(key, "liar", Arc::new(liar)).unwrap();
     let context = context("a");
+    let data_key = DataKeyRequest {
+        key_id: key.into(),
+        key_spec: None,
+        number_of_bytes: Some(32),
+        encryption_context: context.clone(),
+    };
+    for request in [
+        encrypt(key),
+        Request::Decrypt { ciphertext_blob: vec![1], encryption_context: context.clone(), key_id: Some(key.into()) },
+        Request::GenerateDataKey(data_key),
+        Request::DescribeKey { key_id: key.into() },
+        Request::ReEncrypt {
+            ciphertext_blob: vec![1],
+            source_encryption_context: context.clone(),
+            source_key_id: Some(key.into()),
+            destination_key_id: key.into(),
+            destination_encryption_context: context.clone(),
+        },
+    ] {
+        assert_eq!(code(call(&router, &request)), Code::KmsInternal, "{}", request.name());
+    }
     assert_eq!(code(Kms::generate_data_key(&router, key, &context, &ROOT)), Code::KmsInternal);
     assert_eq!(code(Kms::encrypt(&router, key, &SecretKey::random(), &context, &ROOT)), Code::KmsInternal);
     assert_eq!(code(Kms::describe_key(&router, key, &ROOT)), Code::KmsInternal);

@@ -141,6 +141,17 @@ impl<K: Kms + ?Sized> Kms for Authorized<K> {
         self.kms.authorize(key_id, operation, context, caller)
     }
 
+    fn authorize_here(
+        &self,
+        key_id: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Principal,
+    ) -> Result<(), Error> {
+        self.through_s3(key_id, operation.name(), Some(context), caller)?;
+        self.kms.authorize_here(key_id, operation, context, caller)
+    }
+
     /// The KMS sees one client alone.
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
         self.by.distinguishes(key_arn, context)

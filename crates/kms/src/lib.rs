@@ -106,6 +106,19 @@ pub trait Kms: Send + Sync {
         caller: &Principal,
     ) -> Result<(), Error>;
 
+    /// As much of [`Kms::authorize`] as is known without waiting for a KMS that is elsewhere: an error is as that would
+    /// be, and its absence says nothing. Nothing is recorded of it. The default is for a KMS that knows nothing of its
+    /// keys' users without being asked.
+    fn authorize_here(
+        &self,
+        _key_id: &str,
+        _operation: Operation,
+        _context: &EncryptionContext,
+        _caller: &Principal,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Whether callers who ask for the use of that key may be answered differently, so that what one has read under it
     /// is nothing to share with others. The default is for a KMS that does not know.
     fn distinguishes(&self, _key_arn: &str, _context: &EncryptionContext) -> bool {

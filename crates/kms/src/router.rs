@@ -80,7 +80,7 @@ impl Route {
                 let describe = Request::DescribeKey { key_id: named(key_id) };
                 return match self.kms.call(&describe, caller)? {
                     Answer::Key(key) => Ok(Answer::KeyId(key.arn)),
-                    _ => Err(unexpected(Keeper::Elsewhere(self), &describe)),
+                    _ => Err(unexpected(&self.name, &describe)),
                 };
             }
             _ => {
@@ -104,7 +104,8 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// What is wrong with `arns`: it is none, is the home KMS's whole place, or has a route already.
+    /// What is wrong with `arns`: it is none, takes more than single keys of the home KMS's place, or has a route
+    /// already.
     pub fn with_route(mut self, arns: &str, name: &str, kms: Arc<dyn Provider>) -> Result<Self, String> {
         let parts: Vec<_> = arns.splitn(6, ':').collect();
         if parts.len() < 4 || parts[..3] != ["arn", "aws", "kms"] {
@@ -114,7 +115,7 @@ impl Router {
         if !is_key && !arns.ends_with([':', '/']) {
             return Err(format!("{arns} is not one key's ARN, and must end with : or / as the beginning of several"));
         }
-        if arns == self.own || arns.strip_prefix(&self.own) == Some("key/") {
+        if !is_key && arns.starts_with(&self.own) {
             return Err(format!("{arns} is where this store's own keys are"));
         }
         if self.routes.iter().any(|route| route.arns == arns) {
@@ -156,16 +157,42 @@ impl Router {
         ask(keeper.kms(self), arn.as_deref().unwrap_or(key_id))
     }
 
-    /// What a KMS says it has used must be its own: a sidecar names it, and whoever opens it asks by that name.
+    /// The key that a KMS says it has used must be the one that was asked for, or one of its own if that was asked for
+    /// by another name: a sidecar names it, and whoever opens it asks by that name. `arn` is what the key was called
+    /// there, where that is not how it was named.
     fn check(&self, key_id: &str, key_arn: &str) -> Result<(), Error> {
-        let (asked, _) = self.keeper(key_id);
-        match asked {
-            Keeper::Elsewhere(route) if !self.keeper_of(key_arn).is(asked) => {
-                let text = format!("{} was asked to use {key_id} and says that it used {key_arn}", route.name);
-                Err(Error::new(Code::KmsInternal, text))
-            }
-            _ => Ok(()),
+        let (asked, arn) = self.keeper(key_id);
+        self.check_used(asked, arn.as_deref().unwrap_or(key_id), key_arn)
+    }
+
+    fn check_used(&self, asked: Keeper<'_>, key_id: &str, key_arn: &str) -> Result<(), Error> {
+        let Keeper::Elsewhere(route) = asked else { return Ok(()) };
+        let is_it = if is_key_arn(key_id) {
+            key_arn == key_id
+        } else {
+            is_key_arn(key_arn) && self.keeper_of(key_arn).is(asked)
+        };
+        if is_it {
+            return Ok(());
         }
+        let text = format!("{} was asked to use {key_id} and says that it used {key_arn}", route.name);
+        Err(Error::new(Code::KmsInternal, text))
+    }
+
+    /// Asks whoever keeps the key that is named there as `key_id`, and takes no answer that names another one.
+    fn call_checked(
+        &self,
+        keeper: Keeper<'_>,
+        key_id: Option<&str>,
+        request: &Request,
+        caller: &Principal,
+    ) -> Result<Answer, Error> {
+        let answer = keeper.service(self).call(request, caller)?;
+        if let (Keeper::Elsewhere(route), Some(key_id)) = (keeper, key_id) {
+            let key_arn = answer.key_arn().ok_or_else(|| unexpected(&route.name, request))?;
+            self.check_used(keeper, key_id, key_arn)?;
+        }
+        Ok(answer)
     }
 
     fn is_routed(&self, request: &Request) -> bool {
@@ -191,38 +218,49 @@ impl Router {
             let request = Request::ReEncrypt {
                 ciphertext_blob: ciphertext_blob.clone(),
                 source_encryption_context: source_encryption_context.clone(),
-                source_key_id,
-                destination_key_id,
+                source_key_id: source_key_id.clone(),
+                destination_key_id: destination_key_id.clone(),
                 destination_encryption_context: destination_encryption_context.clone(),
             };
-            return source.service(self).call(&request, caller);
+            let answer = self.call_checked(destination, Some(&destination_key_id), &request, caller)?;
+            if let (Answer::ReEncrypted { source: from, .. }, Some(key_id)) = (&answer, &source_key_id) {
+                self.check_used(source, key_id, &from.key_arn)?;
+            }
+            return Ok(answer);
         }
         let decrypt = Request::Decrypt {
             ciphertext_blob: ciphertext_blob.clone(),
             encryption_context: source_encryption_context.clone(),
-            key_id: source_key_id,
+            key_id: source_key_id.clone(),
         };
         let Answer::Decrypted(Plaintext { key_arn, material_id, bytes }) =
-            source.service(self).call(&decrypt, caller)?
+            self.call_checked(source, source_key_id.as_deref(), &decrypt, caller)?
         else {
-            return Err(unexpected(source, &decrypt));
+            return Err(unexpected(source.name(), &decrypt));
         };
         let encrypt = Request::Encrypt {
-            key_id: destination_key_id,
+            key_id: destination_key_id.clone(),
             plaintext: bytes,
             encryption_context: destination_encryption_context.clone(),
         };
-        match destination.service(self).call(&encrypt, caller)? {
+        match self.call_checked(destination, Some(&destination_key_id), &encrypt, caller)? {
             Answer::Encrypted(destination) => {
                 let source = Plaintext { key_arn, material_id, bytes: Zeroizing::default() };
                 Ok(Answer::ReEncrypted { source, destination })
             }
-            _ => Err(unexpected(destination, &encrypt)),
+            _ => Err(unexpected(destination.name(), &encrypt)),
         }
     }
 }
 
 impl Keeper<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Home => "this KMS",
+            Self::Elsewhere(route) => &route.name,
+        }
+    }
+
     fn kms<'r>(&'r self, router: &'r Router) -> &'r dyn Kms {
         match self {
             Self::Home => &*router.home,
@@ -251,11 +289,7 @@ fn is_key_arn(text: &str) -> bool {
     text.starts_with("arn:") && text.splitn(6, ':').nth(5).is_some_and(|resource| resource.starts_with("key/"))
 }
 
-fn unexpected(keeper: Keeper<'_>, request: &Request) -> Error {
-    let who = match keeper {
-        Keeper::Home => "this KMS",
-        Keeper::Elsewhere(route) => &route.name,
-    };
+fn unexpected(who: &str, request: &Request) -> Error {
     Error::new(Code::KmsInternal, format!("{who} answered something else than {} asks for", request.name()))
 }
 
@@ -309,6 +343,16 @@ impl Kms for Router {
         self.ask(key_id, |kms, key_id| kms.authorize(key_id, operation, context, caller))
     }
 
+    fn authorize_here(
+        &self,
+        key_id: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Principal,
+    ) -> Result<(), Error> {
+        self.ask(key_id, |kms, key_id| kms.authorize_here(key_id, operation, context, caller))
+    }
+
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
         self.ask(key_arn, |kms, key_arn| kms.distinguishes(key_arn, context))
     }
@@ -343,7 +387,13 @@ impl Service for Router {
         let Some(key_id) = request.key_id() else { return self.re_encrypt(request, caller) };
         match self.keeper(key_id) {
             (Keeper::Home, _) => Service::call(&*self.home, request, caller),
-            (Keeper::Elsewhere(route), arn) => route.call(request, arn, caller),
+            (keeper @ Keeper::Elsewhere(route), arn) => {
+                let named = arn.clone();
+                let answer = route.call(request, arn, caller)?;
+                let key_arn = answer.key_arn().ok_or_else(|| unexpected(&route.name, request))?;
+                self.check_used(keeper, named.as_deref().unwrap_or(key_id), key_arn)?;
+                Ok(answer)
+            }
         }
     }
 }
@@ -391,6 +441,6 @@ impl RecordSource for Router {
     }
 
     fn version_now(&self) -> u64 {
-        self.home.version_now()
+        self.routes.iter().fold(self.home.version_now(), |sum, route| sum.wrapping_add(route.kms.version()))
     }
 }

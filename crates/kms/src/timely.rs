@@ -190,6 +190,16 @@ impl<K: Kms + ?Sized + 'static> Kms for Timely<K> {
         self.in_time(move |kms| kms.authorize(&key_id, operation, &context, &caller))
     }
 
+    fn authorize_here(
+        &self,
+        key_id: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Principal,
+    ) -> Result<(), Error> {
+        self.kms.authorize_here(key_id, operation, context, caller)
+    }
+
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
         self.kms.distinguishes(key_arn, context)
     }

@@ -88,6 +88,16 @@ impl Kms for LocalKms {
         })
     }
 
+    fn authorize_here(
+        &self,
+        key_id: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Principal,
+    ) -> Result<(), Error> {
+        self.authorize(key_id, operation, context, caller)
+    }
+
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
         self.ask(|contents| Ok(contents.distinguishes(contents.find(key_arn)?, context, self.now()))).unwrap_or(true)
     }

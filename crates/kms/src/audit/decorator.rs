@@ -239,6 +239,16 @@ impl<K: Kms + ?Sized> Kms for Audited<K> {
         }
     }
 
+    fn authorize_here(
+        &self,
+        key_id: &str,
+        operation: Operation,
+        context: &EncryptionContext,
+        caller: &Principal,
+    ) -> Result<(), Error> {
+        self.kms.authorize_here(key_id, operation, context, caller)
+    }
+
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
         self.kms.distinguishes(key_arn, context)
     }
