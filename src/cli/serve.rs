@@ -125,6 +125,7 @@ fn serve_store(
     drop(background.idle);
     drop(background.watcher);
     fs.stop_draining();
+    drop(background.elsewhere);
     drop(background.ticker);
     if !answers.load(Ordering::Acquire) && !stop.was_asked() {
         return Err(Failure::new(format!("{} was unmounted before it answered", shown(&plan.target))));
@@ -136,6 +137,8 @@ fn serve_store(
 struct Background {
     ticker: Ticker,
     watcher: Ticker,
+    /// Looks after keys whose KMS is elsewhere, where there may be any.
+    elsewhere: Option<Ticker>,
     idle: Option<Ticker>,
 }
 
@@ -155,16 +158,22 @@ impl Background {
         })?;
         let watched = Arc::clone(fs);
         let watcher = Ticker::start("watch", WATCH_INTERVAL, move || {
-            watched.watch_keys();
+            watched.watch_keys_at_hand();
             watched.bound_inodes();
         })?;
+        let watched = Arc::clone(fs);
+        let elsewhere = fs
+            .store()
+            .keys()
+            .may_wait()
+            .then(|| Ticker::start("watch-far", WATCH_INTERVAL, move || watched.watch_keys_elsewhere()));
         let idle = plan.options.idle_timeout.map(|timeout| {
             let stop = Arc::clone(stop);
             let unmount = Box::new(move || stop.unmount_unless_busy());
             let idle = Idle::new(timeout, Arc::clone(fs), mounted.statistics(), unmount);
             Ticker::start("idle", idle.interval(), move || idle.look())
         });
-        Ok(Self { ticker, watcher, idle: idle.transpose()? })
+        Ok(Self { ticker, watcher, elsewhere: elsewhere.transpose()?, idle: idle.transpose()? })
     }
 }
 

@@ -15,11 +15,14 @@ pub fn start(name: &str, act: impl FnOnce() + Send + 'static) -> io::Result<Join
     thread::Builder::new().name(format!("kmsfs-{name}")).spawn(act)
 }
 
-/// How many event loops there can be of those that are `wanted`: one, at least. `asks`: whether there is a thread that
-/// waits for the KMS too.
+/// Those of a mount whose KMS may take its time: one that asks it for programs, and one that watches keys there.
+const ASKING: usize = 2;
+
+/// How many event loops there can be of those that are `wanted`: one, at least. `asks`: whether there are threads that
+/// wait for the KMS too.
 pub fn event_loops(wanted: usize, asks: bool) -> Result<usize, Failure> {
     let wanted = wanted.max(1);
-    let own = OWN + usize::from(asks);
+    let own = if asks { OWN + ASKING } else { OWN };
     let (had, why) = at_once(own + wanted);
     let Some(error) = why else { return Ok(wanted) };
     if had <= own {

@@ -1,13 +1,15 @@
 //! A KMS that is away, or does not answer at all: whoever needs it now is told so in time, and what is open goes on.
 
-use crate::harness::wait_until;
+use crate::harness::{Served, errno as errno_of, wait_until};
 use crate::revocation::judged::{ANN, BOB, MoodyFs, creation};
 use kmsfs_fs::Refusal;
 use kmsfs_kms::{Code, EncryptionContext, Error, Kms, Principal, Timely};
 use kmsfs_testing::disk::SimulatedDisk;
-use kmsfs_testing::kms::Moody;
+use kmsfs_testing::kms::{Action, Moody};
 use parking_lot::RwLock;
+use rustix::io::Errno;
 use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -74,6 +76,26 @@ fn opens_and_creates_fail_in_time_where_the_kms_hangs() {
         let again = moody.open(ino, &ANN);
         assert_eq!(moody.read(again), Ok(b"content".to_vec()), "it is asked again");
     }
+}
+
+/// The KMS is asked once by a request that it does not answer: by the time it could be asked again, it is too late.
+#[test]
+fn a_request_waits_once_however_often_it_asks() {
+    let disk = SimulatedDisk::new();
+    let before = MoodyFs::in_time(&disk, false, Duration::from_secs(1));
+    before.make("object", b"content");
+    // Nothing is in memory.
+    before.fs.store().close().unwrap();
+    let moody = before.again(Arc::new(disk.crash_point().kill()));
+    let served = Served::new(&moody.fs, 1, false);
+    let asked = || {
+        let asked = moody.kms.take_calls();
+        asked.iter().filter(|call| matches!(call.action, Action::Decrypt | Action::GenerateDataKey)).count()
+    };
+    let cut = || OpenOptions::new().write(true).truncate(true).open(served.at("bucket/object")).map(drop);
+    let cut = || (errno_of(cut()), asked());
+    assert_eq!(while_it_hangs(&moody.kms, cut), (Errno::IO, 1));
+    assert_eq!(fs::read(served.at("bucket/object")).unwrap(), b"content");
 }
 
 #[test]

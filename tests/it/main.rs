@@ -18,6 +18,7 @@ mod config;
 mod configured;
 mod costs;
 mod dual;
+mod elsewhere;
 mod format;
 mod fs_model;
 mod full_disk;

@@ -5,10 +5,11 @@
 //! another attribute, whose name ends in the order's token.
 
 use super::{Fs, Ino, Reached, Refusal, Result};
+use kmsfs_kms::deadline::{self, Deadline};
 use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::{Encryption, Request, arn, resolve};
-use kmsfs_store::{self as store, Change, Changed, Dir, Step, Target, Wrapping, is_as};
+use kmsfs_store::{self as store, Change, Changed, Dir, Object, Step, Target, Wrapping, is_as};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -171,8 +172,11 @@ impl Fs {
 
     fn work_together(&self, aim: &Aim<'_>, piece: &Piece, names: &[(OsString, u64)], claimed: &AtomicUsize) -> Outcome {
         let outcome: Mutex<ranks::Outcomes, _> = Mutex::new(Outcome::default());
+        let deadline = deadline::current();
         thread::scope(|scope| {
             let work = || {
+                // It is one request's, whoever works on it.
+                let _running = deadline.map(Deadline::begin);
                 let done = self.work_on(aim, piece, names, claimed);
                 outcome.lock().add(done);
             };
@@ -265,7 +269,10 @@ impl Fs {
         };
         let key = aim.dir.key_of(name);
         let go_on = || Instant::now() < until;
-        let done = self.store.change_encryption(&object, &want, aim.change, &key, &aim.caller, from, &go_on);
+        let change = |object: &Arc<Object>| {
+            Ok(self.store.change_encryption(object, &want, aim.change, &key, &aim.caller, from, &go_on)?)
+        };
+        let done = self.unlocking(&object, &aim.caller, change);
         let ino = Ino(object.ino());
         self.store.release(&object);
         self.was_used(ino, judged);

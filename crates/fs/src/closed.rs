@@ -24,6 +24,7 @@ struct ReadUnder {
 }
 
 /// What the KMS is to be asked about files that were read under the keys of that number, and closed.
+#[derive(Clone)]
 pub(crate) struct Question {
     pub number: u32,
     pub caller: Caller,

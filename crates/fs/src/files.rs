@@ -66,7 +66,8 @@ impl Fs {
         let judgement = self.judgement();
         let operation = Cell::new(Operation::Decrypt);
         let by_name = |dir: &Arc<Dir>, name: &OsStr| {
-            let opened = self.store.open_object(dir, name, caller);
+            let known = if truncate { self.given_up.take(ino, caller) } else { None };
+            let opened = known.map_or_else(|| self.store.open_object(dir, name, caller), Err);
             let is_given_up = match &opened {
                 Err(store::Error::Corrupt(_)) => truncate || self.store.was_never_committed(dir, name),
                 // A key that refuses says nothing about what is there.
@@ -74,10 +75,17 @@ impl Fs {
                 _ => false,
             };
             match opened {
-                Err(_) if is_given_up => {
+                Err(why) if is_given_up => {
                     operation.set(Operation::GenerateDataKey);
-                    let want = self.encryption_for(dir, name, None)?;
-                    Ok(self.store.open_truncated(dir, name, &want, &dir.key_of(name), caller)?)
+                    let (want, key) = (self.encryption_for(dir, name, None)?, dir.key_of(name));
+                    if !truncate {
+                        return Ok(self.store.open_truncated(dir, name, &want, &key, caller)?);
+                    }
+                    let opened = self.store.open_given_up(dir, name, &want, &key, caller, &why);
+                    if matches!(opened, Err(store::Error::WouldWait(_))) {
+                        self.given_up.keep(ino, caller, why);
+                    }
+                    Ok(opened?)
                 }
                 // The kernel looks the name up again, and finds none.
                 Err(store::Error::Corrupt(_)) if self.store.remove_unborn(dir, name)? => Err(Refusal::Stale),
@@ -132,12 +140,9 @@ impl Fs {
 
     fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judgement: u64) -> Result<HandleId> {
         let handle = Handle::new(object, opener);
-        if let Err(wait) = self.store.keys().may_ask()
-            && !handle.object.kms_keys().is_empty()
-        {
-            // It came under a KMS key since it was opened, which its opener has to be asked about.
-            return Err(wait.into());
-        }
+        // It may have come under another key since it was opened, which its opener has to be asked about.
+        let keys = self.store.keys();
+        handle.object.kms_keys().iter().try_for_each(|(key_arn, _)| keys.may_ask_about(key_arn))?;
         if truncate {
             self.change(&handle, Change::Truncate(0), Writer::Anybody(opener.caller))?;
         }

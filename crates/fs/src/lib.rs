@@ -50,6 +50,7 @@ mod dirs;
 mod evaluation;
 pub mod exec;
 mod files;
+mod given_up;
 mod handles;
 mod heads;
 mod inodes;
@@ -62,6 +63,7 @@ mod revocation;
 mod searches;
 mod unwritten;
 mod virtual_attributes;
+mod watching;
 
 pub use attributes::Changes;
 pub use changing::Writer;
@@ -110,6 +112,7 @@ pub struct Fs {
     unwritten: Unwritten,
     searches: Searches,
     outcomes: Outcomes,
+    given_up: given_up::GivenUp,
     /// Why requests for an encryption were refused, by inode.
     refused: Outcomes,
     /// Renames of directories take it alone, walks share it.
@@ -187,6 +190,7 @@ impl Fs {
             unwritten: Unwritten::default(),
             searches: Searches::default(),
             outcomes: Outcomes::default(),
+            given_up: given_up::GivenUp::default(),
             refused: Outcomes::default(),
             tree: RwLock::new(()),
             observer: OnceLock::new(),

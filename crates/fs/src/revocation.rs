@@ -1,16 +1,17 @@
 //! Keys taken away and given back while files are open.
 //!
-//! One thread looks whether keys or policies changed and says at once which handles are refused (`watch_keys`). Another
-//! one then has the kernel write back and drop what it holds of their objects, and zeroizes data keys
+//! Who looks whether keys or policies changed (`watch_keys`) says at once which handles are refused. Another thread
+//! then has the kernel write back and drop what it holds of their objects, and zeroizes data keys
 //! (`drain_revoked`): that takes as long as the writing does. Neither serves requests, which the kernel sends
 //! meanwhile.
 
 use super::changing::{Change, Writer};
-use super::closed::{Closed, Question};
-use super::evaluation::Evaluation;
+use super::closed::Closed;
+use super::evaluation::{Evaluation, Reach};
 use super::handles::{Handle, Standing};
-use super::{Fs, HandleId, Ino, Refusal, Result};
-use kmsfs_kms::Operation;
+use super::watching::Watch;
+use super::{Fs, HandleId, Ino, Refusal, Result, TRIES};
+use kmsfs_kms::Caller;
 use kmsfs_locks::{Condvar, Mutex, RwLock, ranks};
 use kmsfs_store::{self as store, Object};
 use std::collections::hash_map::Entry;
@@ -19,10 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// Permission may also end by itself, by a policy's date or a material's expiry: everything is evaluated again so
-/// often.
-const ANYWAY: Duration = Duration::from_secs(10);
 
 /// A page that is just being read stays when pages are dropped, and a write(2) that was under way may still come into
 /// the cache: for so long pages are dropped again and again, and what they hold is taken.
@@ -44,17 +41,20 @@ const FEW: usize = 16;
 #[derive(Default)]
 pub(crate) struct Revocations {
     /// The KMS's version that all handles were evaluated by last.
-    judged: AtomicU64,
+    pub(crate) judged: AtomicU64,
     /// How often an object may have come under other keys.
     rekeyed: AtomicU64,
     /// How many evaluations have begun.
     evaluations: AtomicU64,
-    /// When one of all handles began last.
-    at: Mutex<ranks::Watch, Option<Instant>>,
+    /// Of keys whose KMS is at hand, and of those whose KMS is elsewhere.
+    pub(crate) at_hand: Watch,
+    pub(crate) elsewhere: Watch,
+    /// Closed objects are to give their keys up.
+    pub(crate) is_locking: AtomicBool,
     /// Inodes with a handle that is refused, and whether there are any.
     inodes: RwLock<ranks::RevokedInodes, HashSet<Ino>>,
     any: AtomicBool,
-    closed: Closed,
+    pub(crate) closed: Closed,
     queue: Mutex<ranks::RevocationQueue, Queue>,
     queued: Condvar,
 }
@@ -70,22 +70,9 @@ struct Queue {
 }
 
 impl Revocations {
-    /// Whether all handles are to be evaluated, now that the KMS has this version: keys, or who may use them, have
-    /// changed, or the last time was long ago.
-    fn is_due(&self, version: u64) -> bool {
-        let mut at = self.at.lock();
-        // Before the evaluation: a handle that is opened meanwhile sees it, and is evaluated by whoever opens it.
-        let changed = self.judged.fetch_max(version, Ordering::SeqCst) < version;
-        if !changed && at.is_some_and(|at| at.elapsed() < ANYWAY) {
-            return false;
-        }
-        *at = Some(Instant::now());
-        true
-    }
-
-    /// Has the watcher evaluate all handles the next time it looks: a thread that must not wait for the KMS could not.
-    fn evaluate_soon(&self) {
-        *self.at.lock() = None;
+    /// Nothing more is drained, nor asked for.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.queue.lock().closed
     }
 }
 
@@ -96,58 +83,25 @@ impl Queue {
 }
 
 impl Fs {
-    /// Looks whether keys or who may use them have changed, and if so says which open handles are refused from now on
-    /// and which are good again. To be called several times a second.
-    ///
-    /// The KMS may take its time for each answer, so each refusal takes effect as soon as it is known.
-    pub fn watch_keys(&self) {
-        if !self.revocations.is_due(self.store.keys().version()) {
-            return;
-        }
-        // Taken first: a handle that is closed meanwhile is evaluated with the others, and its object's keys go then.
-        let handles = self.handles.all();
-        self.store.lock_closed();
-        let mut evaluation = self.evaluation();
-        self.reevaluate(handles, &mut evaluation);
-        for Question { number, caller, keys } in self.revocations.closed.questions() {
-            let mut is_refused =
-                |key| evaluation.ask(self.store.keys(), key, Operation::Decrypt, caller) == Some(false);
-            let refused = keys.into_iter().any(&mut is_refused);
-            if self.revocations.closed.decided(evaluation.number, number, refused) {
-                self.revocations.queue.lock().closed_inodes.extend(self.inodes.read_under(number));
-                self.revocations.queued.notify_all();
-            }
-        }
-        self.store.keys().drop_refused();
-    }
-
     /// One that begins now. What the KMS allows and refuses from here on it either says to this one, or its version
     /// tells the watcher, and there is a later one.
-    fn evaluation(&self) -> Evaluation {
+    pub(crate) fn evaluation(&self, reach: Reach) -> Evaluation {
         let number = self.revocations.evaluations.fetch_add(1, Ordering::SeqCst) + 1;
-        Evaluation::new(number)
+        Evaluation::new(number, reach)
     }
 
     /// An old answer of the KMS is never acted on after a newer one: each handle knows which evaluation decided it.
-    fn reevaluate(&self, handles: Vec<Arc<Handle>>, evaluation: &mut Evaluation) {
-        let mut refused = BTreeSet::new();
-        let mut count = 0;
+    pub(crate) fn reevaluate(&self, handles: &[Arc<Handle>], evaluation: &Evaluation) {
         for handle in handles {
             let ino = handle.ino();
-            match evaluation.of(self.store.keys(), &handle) {
+            match evaluation.of(self.store.keys(), handle) {
                 Some(true) if handle.allow(evaluation.number) => self.revocation_changed(ino),
-                Some(false) if self.begin_refusing(&handle, evaluation) => {
-                    refused.insert(ino);
-                    count += 1;
-                }
+                Some(false) if self.begin_refusing(handle, evaluation) => evaluation.has_refused(ino),
                 _ => {}
             }
         }
         if evaluation.has_unasked() {
-            self.revocations.evaluate_soon();
-        }
-        if count > 0 {
-            log::info!("keys were taken away: {count} open handles of {} objects are refused", refused.len());
+            self.revocations.elsewhere.is_due_now();
         }
     }
 
@@ -350,11 +304,11 @@ impl Fs {
         handle.personal = self.distinguishes_users(&handle.object);
         let (id, handle) = self.handles.insert(handle);
         if self.judgement() != judgement {
-            let mut evaluation = self.evaluation();
+            let evaluation = self.evaluation(Reach::Everybody);
             if evaluation.of(self.store.keys(), &handle) == Some(false) {
                 self.begin_refusing(&handle, &evaluation);
             } else if evaluation.has_unasked() {
-                self.revocations.evaluate_soon();
+                self.revocations.elsewhere.is_due_now();
             }
         }
         id
@@ -444,6 +398,24 @@ impl Fs {
         }
     }
 
+    /// Uses an object that was opened without a handle. It gives its keys up whenever all handles are refused, which
+    /// says nothing of who uses it here: they are asked for again on behalf of that caller, as often as they may have
+    /// gone in between.
+    pub(super) fn unlocking<T>(
+        &self,
+        object: &Arc<Object>,
+        caller: &Caller,
+        mut act: impl FnMut(&Arc<Object>) -> Result<T>,
+    ) -> Result<T> {
+        for _ in 1..TRIES {
+            match act(object) {
+                Err(Refusal::Store(store::Error::Locked)) => self.store.unlock(object, caller)?,
+                done => return done,
+            }
+        }
+        act(object)
+    }
+
     /// A read went well. What others read lies in the kernel's cache, where a refused handle would find it.
     pub(super) fn was_read(&self, handle: &Handle) {
         let ino = handle.ino();
@@ -463,11 +435,18 @@ impl Fs {
         self.revocations.rekeyed.fetch_add(1, Ordering::SeqCst);
         let handles = self.handles.of(ino);
         if !handles.is_empty() {
-            self.reevaluate(handles, &mut self.evaluation());
+            let evaluation = self.evaluation(Reach::Everybody);
+            self.reevaluate(&handles, &evaluation);
+            evaluation.log();
         }
         if changed || self.is_revoked(ino) {
             self.drain_soon(ino);
         }
+    }
+
+    pub(crate) fn drop_closed_soon(&self, inodes: Vec<Ino>) {
+        self.revocations.queue.lock().closed_inodes.extend(inodes);
+        self.revocations.queued.notify_all();
     }
 
     fn drain_soon(&self, ino: Ino) {

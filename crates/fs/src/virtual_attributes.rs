@@ -96,15 +96,16 @@ impl Fs {
         }
     }
 
+    /// Uses an object without a handle, on behalf of a caller who may use its key.
     pub(super) fn with_object<T>(
         &self,
         ino: Ino,
         caller: &Caller,
-        with: impl FnOnce(&Arc<Object>) -> Result<T>,
+        with: impl FnMut(&Arc<Object>) -> Result<T>,
     ) -> Result<T> {
         let judged = self.judged();
         let object = self.open_for_attribute(ino, caller)?;
-        let done = with(&object);
+        let done = self.unlocking(&object, caller, with);
         self.store.release(&object);
         self.was_used(ino, judged);
         done

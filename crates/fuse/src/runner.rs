@@ -7,6 +7,7 @@ use super::nodes::by_number::ByNumber;
 use super::op::{Op, Request};
 use super::perform::Mount;
 use kmsfs_fs::{Ino, Result};
+use kmsfs_kms::deadline::Deadline;
 use kmsfs_kms::{Waits, WouldWait, waits};
 use std::sync::{Arc, OnceLock};
 
@@ -72,12 +73,16 @@ impl Runner {
         }
     }
 
-    /// Has it done by a thread that may wait for that.
+    /// Has it done by a thread that may wait for that. For the KMS the request waits from now on, and no longer than
+    /// until its deadline, however often it asks and whatever it waits for before it comes to that.
     fn hand_over<R: Reply>(&self, what: Waits, request: Request<'static>, reply: R) {
-        let may_wait = self.mount().fs.store().keys().may_wait();
+        let deadline = if what == Waits::Kms { self.mount().fs.store().keys().deadline() } else { None };
         let (runner, ino) = (self.clone(), request.ino);
-        let job = move || runner.serve(what, request, reply);
-        self.0.crew.waiting_for(what, may_wait).run(ino, Box::new(job));
+        let job = move || {
+            let _running = deadline.map(Deadline::begin);
+            runner.serve(what, request, reply);
+        };
+        self.0.crew.waiting_for(what, deadline.is_some()).run(ino, Box::new(job));
     }
 
     /// Has the kernel write first what it holds of the inode: from neither an event loop nor a worker, since these take
@@ -108,7 +113,11 @@ impl Runner {
         let found = move |found: Result<_>| reply.send(waiting.answer(&request.op, found.map(Answer::Entry)));
         if shared.by_number.wait(ino, Box::new(found)) {
             let shared = shared.clone();
-            let search = move || shared.by_number.search(&shared.mount.fs);
+            let search = move || {
+                // It asks for what lengths need that a crash left in doubt.
+                let _running = shared.mount.fs.store().keys().begin();
+                shared.by_number.search(&shared.mount.fs);
+            };
             self.0.crew.waiting_for(Waits::Disk, false).run(ino, Box::new(search));
         }
     }

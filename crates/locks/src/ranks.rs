@@ -53,6 +53,10 @@ ranks! {
 
     /// When it was looked last whether keys have changed.
     Watch,
+    /// What could not be read, for the thread that cuts it.
+    GivenUp,
+    /// What the KMS has said to one evaluation of open handles.
+    Evaluation,
     /// Which configurations are being written.
     Drafts,
     /// What one of them will say.

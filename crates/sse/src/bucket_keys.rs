@@ -120,15 +120,29 @@ impl<K: Hash + Eq + Clone> BucketKeys<K> {
 
     /// Zeroizes those that are no longer to be kept, as soon as nobody is using them.
     pub(crate) fn retain(&self, keep: impl Fn(&BucketKey) -> bool) {
-        // Asking may take long, and whoever wants a key meanwhile need not wait.
-        let slots: Vec<_> =
-            self.state.lock().slots.iter().map(|(key, slot)| (key.clone(), slot.entry.clone())).collect();
-        for (key, slot) in slots {
-            let held = slot.lock().as_ref().map(|entry| entry.bucket_key.clone());
-            if held.is_some_and(|bucket_key| !keep(&bucket_key)) {
+        for (key, bucket_key) in self.held() {
+            if !keep(&bucket_key) {
                 self.forget(&key);
             }
         }
+    }
+
+    /// Those that are in memory.
+    pub(crate) fn all(&self) -> Vec<Arc<BucketKey>> {
+        self.held().into_iter().map(|(_, bucket_key)| bucket_key).collect()
+    }
+
+    /// Without the lock afterwards: asking may take long, and whoever wants a key meanwhile need not wait. Nor is
+    /// whoever is asking the KMS for one just now waited for: that one is fresh, and the KMS is asked again before it
+    /// is used.
+    fn held(&self) -> Vec<(K, Arc<BucketKey>)> {
+        let slots: Vec<_> =
+            self.state.lock().slots.iter().map(|(key, slot)| (key.clone(), slot.entry.clone())).collect();
+        let held = |(key, slot): (K, Arc<Mutex<ranks::BucketKey, Option<Entry>>>)| {
+            let bucket_key = slot.try_lock()?.as_ref().map(|entry| entry.bucket_key.clone())?;
+            Some((key, bucket_key))
+        };
+        slots.into_iter().filter_map(held).collect()
     }
 
     fn is_usable(&self, entry: &Entry, now: Instant) -> bool {

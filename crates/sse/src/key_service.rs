@@ -69,10 +69,15 @@ impl KeyService {
         Self { limit, ..self }
     }
 
+    /// When an operation that needs the KMS from now on is given up; `None` for a KMS that nobody waits for.
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.kms.may_wait().then(|| Deadline::after(self.limit))
+    }
+
     /// From here on the thread's operation waits so long for the KMS, and for others who ask it the same, and no
     /// longer, unless it began earlier. `None` for a KMS that nobody waits for.
     pub fn begin(&self) -> Option<deadline::Running> {
-        self.kms.may_wait().then(|| Deadline::after(self.limit).begin())
+        self.deadline().map(Deadline::begin)
     }
 
     /// `key` is the object's S3 key. The context is `{"aws:s3:arn": object's or (with a bucket key) bucket's ARN}` and
@@ -225,10 +230,16 @@ impl KeyService {
         Ok(self.kms(key_id)?.authorize(key_id, Operation::Encrypt, &context, &caller.into())?)
     }
 
-    /// An error if calls of the KMS may take their time, and this thread must not wait for it.
+    /// An error if calls about some key may take their time, and this thread must not wait for the KMS. For whoever
+    /// does not know yet which key it will be.
     pub fn may_ask(&self) -> Result<(), WouldWait> {
         check_before_asking_the_kms();
         if self.kms.may_wait() { waits::may_wait(Waits::Kms) } else { Ok(()) }
+    }
+
+    /// The same for calls about that key alone.
+    pub fn may_ask_about(&self, key_arn: &str) -> Result<(), WouldWait> {
+        self.kms(key_arn).map(drop)
     }
 
     /// The one way to the KMS, for a call about a key: whoever calls it holds nothing that others wait for.

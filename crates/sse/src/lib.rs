@@ -42,6 +42,7 @@ pub use bucket_name::{BucketName, BucketNameError};
 pub use configuration::{CONFIGURATION_FILE, Configuration};
 pub use error::{RequestError, s3_code};
 pub use key_service::{AWS_S3, KeyService};
+pub use permission::Asked;
 pub use request::{Request, resolve};
 
 /// What a sidecar keeps of them.

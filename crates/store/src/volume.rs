@@ -2,7 +2,7 @@
 
 use crate::backend::{Entry, NewNode, Rename, Space, XattrFlags};
 use crate::configured::Configured;
-use crate::{Attr, Change, Dir, Held, LogUsage, Object, Result, SetAttr, Step, Target, Wrapping};
+use crate::{Attr, Change, Dir, Error, Held, LogUsage, Object, Result, SetAttr, Step, Target, Wrapping};
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Encryption, KeyService};
 use std::collections::HashSet;
@@ -148,6 +148,17 @@ pub trait Volume: Send + Sync {
         caller: &Caller,
     ) -> Result<Arc<Object>>;
 
+    /// The same for one of which it is known `why` it cannot be read: the KMS is not asked for its key once more.
+    fn open_given_up(
+        &self,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+        why: &Error,
+    ) -> Result<Arc<Object>>;
+
     /// Gives up what one opening took.
     fn release(&self, object: &Arc<Object>);
 
@@ -180,8 +191,9 @@ pub trait Volume: Send + Sync {
     /// Brings back the data keys of an object that has given them up (`Error::Locked`).
     fn unlock(&self, object: &Object, caller: &Caller) -> Result<()>;
 
-    /// Zeroizes the data keys of the closed objects that a KMS key protects.
-    fn lock_closed(&self);
+    /// Zeroizes the data keys of the closed objects that a KMS key protects. Returns whether none keeps them since this
+    /// thread must not wait for a checkpoint.
+    fn lock_closed(&self) -> bool;
 
     /// The same for one object, if it is in memory and closed.
     fn lock_if_closed(&self, ino: u64);

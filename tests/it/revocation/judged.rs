@@ -108,7 +108,7 @@ impl MoodyFs {
     }
 
     /// The object in memory. It has a handle, so that a second one for a moment changes nothing.
-    fn is_locked(&self, name: &str) -> bool {
+    pub fn is_locked(&self, name: &str) -> bool {
         let store = self.store.upgrade().unwrap();
         let dir = store.open_dir(store.root(), OsStr::new("bucket")).unwrap();
         store.known(&dir, OsStr::new(name)).expect("it is in memory").is_locked()

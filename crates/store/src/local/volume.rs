@@ -3,7 +3,7 @@
 use crate::backend::{Entry, NewNode, Rename, Space, XattrFlags};
 use crate::configured::Configured;
 use crate::volume::{KnownName, NameIfThere, Volume};
-use crate::{Attr, Change, Dir, Held, LogUsage, Object, Result, SetAttr, Step, Store, Target, Wrapping};
+use crate::{Attr, Change, Dir, Error, Held, LogUsage, Object, Result, SetAttr, Step, Store, Target, Wrapping};
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Encryption, KeyService};
 use std::collections::HashSet;
@@ -146,6 +146,18 @@ impl Volume for Store {
         Self::open_truncated(self, dir, name, want, key, caller)
     }
 
+    fn open_given_up(
+        &self,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+        why: &Error,
+    ) -> Result<Arc<Object>> {
+        Self::open_given_up(self, dir, name, want, key, caller, why)
+    }
+
     fn release(&self, object: &Arc<Object>) {
         Self::release(self, object);
     }
@@ -183,8 +195,8 @@ impl Volume for Store {
         Self::unlock(self, object, caller)
     }
 
-    fn lock_closed(&self) {
-        Self::lock_closed(self);
+    fn lock_closed(&self) -> bool {
+        Self::lock_closed(self)
     }
 
     fn lock_if_closed(&self, ino: u64) {

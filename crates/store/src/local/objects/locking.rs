@@ -1,14 +1,15 @@
 //! Data keys of objects that nobody has open, and of objects whose keys have left memory.
 
 use crate::object::Object;
-use crate::{Result, Store};
+use crate::{Error, Result, Store};
 use kmsfs_kms::Caller;
 use std::sync::Arc;
 
 impl Store {
     /// Zeroizes the data keys of the closed objects that a KMS key protects: whoever opens one asks for them anyway.
-    pub fn lock_closed(&self) {
-        self.living().iter().for_each(Self::lock_unless_open);
+    /// Returns whether no object keeps its keys for this thread not to wait.
+    pub fn lock_closed(&self) -> bool {
+        self.living().iter().filter(|object| !Self::lock_unless_open(object)).count() == 0
     }
 
     /// The same for one object, if it is in memory and closed.
@@ -18,11 +19,17 @@ impl Store {
         }
     }
 
-    fn lock_unless_open(object: &Arc<Object>) {
-        if !object.kms_keys().is_empty()
-            && let Err(error) = object.lock_unless_open()
-        {
-            ::log::error!("{}: its data key stays in memory: {error}", object.show());
+    fn lock_unless_open(object: &Arc<Object>) -> bool {
+        if object.kms_keys().is_empty() {
+            return true;
+        }
+        match object.lock_unless_open() {
+            Ok(()) => true,
+            Err(Error::WouldWait(_)) => false,
+            Err(error) => {
+                ::log::error!("{}: its data key stays in memory: {error}", object.show());
+                true
+            }
         }
     }
 

@@ -245,15 +245,27 @@ impl Store {
         key: &str,
         caller: &Caller,
     ) -> Result<Arc<Object>> {
-        let why = match self.open_object(dir, name, caller) {
+        match self.open_object(dir, name, caller) {
             Ok(object) => {
                 // Nothing is where a crash left nothing: that needs no truncation.
                 object.truncate(0).inspect_err(|_| self.release(&object))?;
-                return Ok(object);
+                Ok(object)
             }
-            Err(why @ (Error::Corrupt(_) | Error::Sse(_))) => why,
-            Err(error) => return Err(error),
-        };
+            Err(why @ (Error::Corrupt(_) | Error::Sse(_))) => self.open_given_up(dir, name, want, key, caller, &why),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for one of which it is known `why` it cannot be read: the KMS is not asked for its key once more.
+    pub fn open_given_up(
+        &self,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+        why: &Error,
+    ) -> Result<Arc<Object>> {
         // What follows cannot be done again: the second time the file would have an id and a birth of the first.
         waits::may_wait(Waits::Disk)?;
         let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
