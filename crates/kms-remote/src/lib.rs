@@ -10,6 +10,17 @@
 #![warn(missing_docs, unreachable_pub)]
 
 mod backend;
+mod canaries;
+mod channel;
+mod health;
+mod joins;
 pub mod protocol;
+mod remote;
+mod service;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{Backend, Identity, serve};
+pub use channel::Connect;
+pub use health::Counts;
+pub use remote::{RemoteKms, Settings, Status};

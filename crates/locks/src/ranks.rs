@@ -176,6 +176,14 @@ ranks! {
     UserEntries,
     /// Calls of a KMS that is elsewhere, which wait for a thread.
     KmsCalls,
+    /// Blobs that a provider is opening, and who waits for each.
+    ProviderJoins,
+    /// Keys of a provider, and whether they can be used.
+    ProviderKeys,
+    /// How a provider is.
+    ProviderHealth,
+    /// Calls that a provider has not answered.
+    ProviderCalls,
     /// The stream that a provider reads requests from. Whose turn it is waits for one under it.
     ProviderReading,
     /// The stream that one side of a provider writes to. A frame is written under it.

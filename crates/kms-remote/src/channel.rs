@@ -1,0 +1,327 @@
+//! The way to a provider: calls by their numbers over one stream, which is made anew when it has ended.
+
+use crate::Identity;
+use crate::protocol::{Call, Frame, Incoming, Malformed, Reply, Request, Response, VERSION, Verb, read_frame};
+use kmsfs_kms::deadline::{self, Deadline};
+use kmsfs_kms::{Code, Error};
+use kmsfs_locks::{Condvar, Mutex, ranks};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Has a provider started, a new one in place of any before, and returns the stream to it.
+pub type Connect = Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>;
+
+/// How often whoever reads looks whether it is to go on.
+const LOOK: Duration = Duration::from_millis(500);
+/// Calls that were given up and that a provider may answer still.
+const MOST_GIVEN_UP: usize = 4096;
+
+pub(crate) struct Channel(Arc<Shared>);
+
+struct Shared {
+    connect: Connect,
+    /// For how long a provider that is asked may say nothing at all.
+    patience: Duration,
+    /// Calls at a time.
+    most: usize,
+    state: Mutex<ranks::ProviderCalls, State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Of the last call.
+    number: u64,
+    connection: Option<Connection>,
+    connecting: bool,
+    /// How often a connection could not be made, or has ended, and why last.
+    endings: u64,
+    why: String,
+    waiting: HashMap<u64, Waiting>,
+    busy: usize,
+    identity: Option<Identity>,
+    closed: bool,
+}
+
+struct Connection {
+    stream: Arc<Mutex<ranks::ProviderWriting, UnixStream>>,
+    /// When something came last.
+    heard: Instant,
+    /// It is to be ended, and why.
+    wrong: Option<String>,
+}
+
+/// A call that has no response yet.
+struct Waiting {
+    verb: Verb,
+    since: Instant,
+    /// `None` once nobody waits.
+    tell: Option<Sender<Result<Response, Error>>>,
+}
+
+impl Channel {
+    pub(crate) fn new(connect: Connect, patience: Duration, most: usize) -> Self {
+        Self(Arc::new(Shared { connect, patience, most, state: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// Makes the call, and waits for what comes of it until then.
+    ///
+    /// # Errors
+    ///
+    /// An outage: it took too long, or the provider is not there or makes no sense.
+    pub(crate) fn call(&self, call: &Call, deadline: Deadline) -> Result<Response, Error> {
+        let _place = self.take_place(deadline)?;
+        let stream = self.connection(deadline)?;
+        let (tell, told) = channel();
+        let id = {
+            let mut state = self.0.state.lock();
+            state.number += 1;
+            let id = state.number;
+            state.waiting.insert(id, Waiting { verb: call.verb(), since: Instant::now(), tell: Some(tell) });
+            id
+        };
+        let frame = Request { id, timeout: deadline.left(), call: call.clone() }.frame();
+        let sent = frame.map_err(|Malformed(text)| Error::new(Code::Validation, text)).and_then(|frame| {
+            send(&stream, &frame, deadline).map_err(|error| {
+                // Half a frame may have gone: what follows could not be understood.
+                self.0.give_up_on(format!("it takes nothing: {error}"));
+                away(&error.to_string())
+            })
+        });
+        if let Err(error) = sent {
+            self.0.state.lock().waiting.remove(&id);
+            return Err(error);
+        }
+        told.recv_timeout(deadline.left()).unwrap_or_else(|_| {
+            if let Some(waiting) = self.0.state.lock().waiting.get_mut(&id) {
+                waiting.tell = None;
+            }
+            Err(deadline::missed())
+        })
+    }
+
+    /// What came makes no sense: the connection ends.
+    pub(crate) fn give_up_on(&self, why: String) {
+        self.0.give_up_on(why);
+    }
+
+    /// Who is there, as far as it has said so.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.0.state.lock().identity.clone()
+    }
+
+    /// Calls that are being made.
+    pub(crate) fn busy(&self) -> usize {
+        self.0.state.lock().busy
+    }
+
+    fn take_place(&self, deadline: Deadline) -> Result<Place<'_>, Error> {
+        let mut state = self.0.state.lock();
+        while state.busy >= self.0.most {
+            if deadline.has_passed() {
+                return Err(deadline::missed());
+            }
+            self.0.changed.wait_for(&mut state, deadline.left());
+        }
+        state.busy += 1;
+        Ok(Place(&self.0))
+    }
+
+    fn connection(&self, deadline: Deadline) -> Result<Arc<Mutex<ranks::ProviderWriting, UnixStream>>, Error> {
+        let mut state = self.0.state.lock();
+        let endings = state.endings;
+        loop {
+            if let Some(Connection { stream, wrong: None, .. }) = &state.connection {
+                return Ok(Arc::clone(stream));
+            }
+            if state.endings != endings {
+                return Err(away(&state.why));
+            }
+            if deadline.has_passed() {
+                return Err(deadline::missed());
+            }
+            if !state.connecting && state.connection.is_none() {
+                let shared = Arc::clone(&self.0);
+                let reading = thread::Builder::new().name("kmsfs-provider".into()).spawn(move || shared.run());
+                reading.map_err(|error| away(&error.to_string()))?;
+                state.connecting = true;
+            }
+            self.0.changed.wait_for(&mut state, deadline.left());
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.0.state.lock().closed = true;
+    }
+}
+
+/// One of the calls that are made at a time.
+struct Place<'a>(&'a Shared);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().busy -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// A connection, from its beginning to its end.
+    fn run(&self) {
+        let ended = self.connect_and_read();
+        let mut state = self.state.lock();
+        (state.connection, state.connecting) = (None, false);
+        state.endings += 1;
+        state.why = ended.to_string();
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.changed.notify_all();
+        for tell in waiting.into_values().filter_map(|waiting| waiting.tell) {
+            let _ = tell.send(Err(away(&ended.to_string())));
+        }
+    }
+
+    fn connect_and_read(&self) -> io::Error {
+        let mut reader = match (self.connect)().and_then(|stream| self.say_hello(stream)) {
+            Ok(reader) => reader,
+            Err(error) => return error,
+        };
+        loop {
+            let taken = read_frame(&mut reader).and_then(|json| {
+                let json = json.ok_or_else(|| io::Error::other("it has ended"))?;
+                self.take(&json).map_err(|Malformed(text)| io::Error::new(io::ErrorKind::InvalidData, text))
+            });
+            if let Err(error) = taken {
+                return error;
+            }
+        }
+    }
+
+    fn say_hello(&self, stream: UnixStream) -> io::Result<Reader<'_>> {
+        let invalid = |Malformed(text)| io::Error::new(io::ErrorKind::InvalidData, text);
+        let mut reader = Reader { shared: self, stream: stream.try_clone()?, since: Instant::now() };
+        let stream = Mutex::new(stream);
+        let hello = Request { id: 0, timeout: self.patience, call: Call::hello() };
+        send(&stream, &hello.frame().map_err(invalid)?, Deadline::after(self.patience))?;
+        let json = read_frame(&mut reader)?.ok_or_else(|| io::Error::other("it has ended at once"))?;
+        let said = Incoming::parse(&json).and_then(|response| match response.id {
+            0 => response.read(Verb::Hello),
+            id => Err(Malformed(format!("a response to call {id}, which is none"))),
+        });
+        let identity = match said.map_err(invalid)?.outcome {
+            Ok(Reply::Hello { version: VERSION, provider, endpoint }) => Identity { provider, endpoint },
+            Ok(_) => return Err(invalid(Malformed(format!("it speaks another version than {VERSION}")))),
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        };
+        let mut state = self.state.lock();
+        state.identity = Some(identity);
+        state.connecting = false;
+        state.connection = Some(Connection { stream: Arc::new(stream), heard: Instant::now(), wrong: None });
+        drop(state);
+        self.changed.notify_all();
+        Ok(reader)
+    }
+
+    fn take(&self, json: &[u8]) -> Result<(), Malformed> {
+        let response = Incoming::parse(json)?;
+        let waiting = {
+            let mut state = self.state.lock();
+            if let Some(connection) = &mut state.connection {
+                connection.heard = Instant::now();
+            }
+            state.waiting.remove(&response.id)
+        };
+        let id = response.id;
+        let waiting = waiting.ok_or_else(|| Malformed(format!("a response to call {id}, which is none")))?;
+        match (response.read(waiting.verb), waiting.tell) {
+            (Ok(response), Some(tell)) => {
+                let _ = tell.send(Ok(response));
+                Ok(())
+            }
+            (Ok(_), None) => Ok(()),
+            (Err(malformed), tell) => {
+                if let Some(tell) = tell {
+                    let _ = tell.send(Err(away(&malformed.0)));
+                }
+                Err(malformed)
+            }
+        }
+    }
+
+    fn give_up_on(&self, why: String) {
+        if let Some(connection) = &mut self.state.lock().connection {
+            connection.wrong.get_or_insert(why);
+        }
+    }
+
+    /// Why reading is to end, if it is.
+    fn look(&self, since: Instant) -> io::Result<()> {
+        let state = self.state.lock();
+        if state.closed {
+            return Err(io::Error::other("it is no longer asked"));
+        }
+        let Some(Connection { heard, wrong, .. }) = &state.connection else {
+            return if since.elapsed() > self.patience { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) };
+        };
+        if let Some(why) = wrong {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why.clone()));
+        }
+        let oldest = state.waiting.values().map(|waiting| waiting.since).min();
+        let silent = oldest.is_some_and(|oldest| heard.max(&oldest).elapsed() > self.patience);
+        if silent || state.waiting.len() > MOST_GIVEN_UP {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads, and looks now and then whether it is to go on.
+struct Reader<'a> {
+    shared: &'a Shared,
+    stream: UnixStream,
+    since: Instant,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.shared.look(self.since)?;
+            if is_ready(&self.stream, PollFlags::IN, LOOK)? {
+                return self.stream.read(buffer);
+            }
+        }
+    }
+}
+
+/// Writes it as soon as there is room for a frame, however long it is.
+fn send(stream: &Mutex<ranks::ProviderWriting, UnixStream>, frame: &Frame, deadline: Deadline) -> io::Result<()> {
+    let mut stream = stream.lock_until(deadline.instant()).ok_or(io::ErrorKind::TimedOut)?;
+    // The kernel says so of a stream of this kind only while most of its buffer is free: writing does not wait then.
+    if is_ready(&stream, PollFlags::OUT, deadline.left())? {
+        frame.write(&mut *stream)
+    } else {
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+fn is_ready(stream: &UnixStream, what: PollFlags, patience: Duration) -> io::Result<bool> {
+    let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(stream, what)], Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn away(why: &str) -> Error {
+    Error::new(Code::KeyUnavailable, format!("The KMS that keeps the key cannot be asked: {why}."))
+}

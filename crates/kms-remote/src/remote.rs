@@ -1,0 +1,443 @@
+//! The KMS that asks a provider.
+
+use crate::Identity;
+use crate::canaries::{Canaries, Due};
+use crate::channel::{Channel, Connect};
+use crate::health::{Change, Counts, Health};
+use crate::joins::Joins;
+use crate::protocol::{Call, Reply, Trace};
+use kmsfs_crypto::SecretKey;
+use kmsfs_kms::deadline::{self, Deadline};
+use kmsfs_kms::{Code, EncryptionContext, Error, GeneratedDataKey, Kind, Kms, KmsCalls, Operation, Principal};
+use kmsfs_locks::{Condvar, Mutex, ranks};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// How a KMS that is elsewhere is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// For how long a call is waited for, where whoever asks has no deadline.
+    pub deadline: Duration,
+    /// How often it is found out whether a key in use can still be used.
+    pub revalidate: Duration,
+    /// Calls at a time.
+    pub concurrency: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(8), revalidate: Duration::from_secs(30), concurrency: 16 }
+    }
+}
+
+/// A KMS that is elsewhere, as mounts and commands see it: it asks a provider, a process that is started when it is
+/// needed. It decides nothing about who asks ([`kmsfs_kms::Authorized`] does, in front of it), and keeps no key.
+///
+/// Each call ends at the caller's deadline. After outages in a row it is left alone but for one call a second.
+pub struct RemoteKms {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    name: String,
+    settings: Settings,
+    channel: Channel,
+    joins: Joins,
+    health: Mutex<ranks::ProviderHealth, Health>,
+    keys: Mutex<ranks::ProviderKeys, Keys>,
+    look: Condvar,
+    connected: AtomicBool,
+    version: AtomicU64,
+    calls: [AtomicU64; 3],
+}
+
+#[derive(Default)]
+struct Keys {
+    canaries: Canaries,
+    /// A thread looks after them.
+    watched: bool,
+    closed: bool,
+}
+
+/// How a provider is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What the routing table calls it.
+    pub name: String,
+    /// Who is there, once it has said so.
+    pub identity: Option<Identity>,
+    /// Whether somebody has not disconnected it.
+    pub connected: bool,
+    /// For how long it cannot be asked.
+    pub away: Option<Duration>,
+    /// Whether calls are spared.
+    pub breaker_open: bool,
+    /// Calls that are being made.
+    pub in_flight: usize,
+    /// Calls so far.
+    pub counts: Counts,
+}
+
+impl RemoteKms {
+    /// Asks whoever is at the other end of what `connect` returns. Nothing is started before the first call.
+    pub fn new(name: &str, settings: Settings, connect: Connect) -> Self {
+        let channel = Channel::new(connect, settings.deadline, settings.concurrency);
+        Self {
+            shared: Arc::new(Shared {
+                name: name.to_owned(),
+                settings,
+                channel,
+                joins: Joins::default(),
+                health: Mutex::default(),
+                keys: Mutex::default(),
+                look: Condvar::new(),
+                connected: AtomicBool::new(true),
+                version: AtomicU64::new(0),
+                calls: Default::default(),
+            }),
+        }
+    }
+
+    /// Whether its keys can be used, as somebody here has decided: at once, on open files too.
+    pub fn set_connected(&self, connected: bool) {
+        if self.shared.connected.swap(connected, Ordering::SeqCst) != connected {
+            self.shared.keys.lock().canaries.doubt_all(Instant::now());
+            self.shared.changed();
+        }
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Status {
+        let (channel, health, now) = (&self.shared.channel, self.shared.health.lock(), Instant::now());
+        let (away, breaker_open, counts) = (health.away(now), health.is_open(), health.counts());
+        drop(health);
+        Status {
+            name: self.shared.name.clone(),
+            identity: channel.identity(),
+            connected: self.shared.connected.load(Ordering::SeqCst),
+            away,
+            breaker_open,
+            in_flight: channel.busy(),
+            counts,
+        }
+    }
+
+    /// Makes a call, as it is.
+    ///
+    /// # Errors
+    ///
+    /// The provider's, or an outage.
+    pub fn ask(&self, call: &Call) -> Result<(Reply, Trace), Error> {
+        self.shared.ask(call)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for RemoteKms {
+    fn drop(&mut self) {
+        self.shared.keys.lock().closed = true;
+        self.shared.look.notify_all();
+    }
+}
+
+impl Shared {
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn deadline(&self) -> Deadline {
+        let limit = Deadline::after(self.settings.deadline);
+        deadline::current().map_or(limit, |current| current.min(limit))
+    }
+
+    pub(crate) fn ask(&self, call: &Call) -> Result<(Reply, Trace), Error> {
+        if !self.connected.load(Ordering::SeqCst) {
+            let text = format!("The custom key store {} is not connected.", self.name);
+            return Err(Error::new(Code::KmsInvalidState, text));
+        }
+        let since = Instant::now();
+        self.health.lock().admit(since)?;
+        let made = self.channel.call(call, self.deadline()).and_then(|response| {
+            let reply = response.outcome?;
+            self.check(call, &reply)?;
+            Ok((reply, response.trace))
+        });
+        let (error, now) = (made.as_ref().err(), Instant::now());
+        let change = self.health.lock().note(error, now - since, now);
+        match change {
+            Change::Nothing => {}
+            Change::Away => log::warn!("KMS {}: it is away: {}", self.name, error.map_or("", |error| &error.message)),
+            Change::Back(after) => {
+                log::info!("KMS {}: it answers again, after {} s", self.name, after.as_secs());
+                self.keys.lock().canaries.doubt_all(now);
+                self.look.notify_all();
+            }
+        }
+        made
+    }
+
+    /// Whoever is asked about a key answers about that key.
+    fn check(&self, call: &Call, reply: &Reply) -> Result<(), Error> {
+        let key_id = match reply {
+            Reply::DataKey { key_id, .. }
+            | Reply::Encrypted { key_id, .. }
+            | Reply::Decrypted { key_id, .. }
+            | Reply::Key { key_id, .. } => key_id,
+            Reply::Hello { .. } | Reply::Status(_) => return Ok(()),
+        };
+        // What an alias there stands for is decided there.
+        let asked = call.key_id().filter(|asked| !asked.contains(":alias/"));
+        if asked.is_some_and(|asked| asked != key_id) {
+            return Err(self.lies(&format!("{} was asked of one key and answered of another", call.verb().name())));
+        }
+        Ok(())
+    }
+
+    /// A provider that makes no sense is ended, and another one started when it is needed.
+    pub(crate) fn lies(&self, how: &str) -> Error {
+        self.channel.give_up_on(how.to_owned());
+        Error::new(Code::KmsInternal, format!("The KMS that keeps the key makes no sense: {how}."))
+    }
+
+    /// A key was used, or that was refused.
+    fn learn(self: &Arc<Self>, key_id: &str, used: Result<(&[u8], &EncryptionContext), &Error>) {
+        let (now, every) = (Instant::now(), self.settings.revalidate);
+        let mut keys = self.keys.lock();
+        let look = match used {
+            Ok((blob, context)) => keys.canaries.used(key_id, blob, context, now, every),
+            Err(error) if error.kind() == Kind::Refusal => keys.canaries.doubt(key_id, now),
+            Err(_) => false,
+        };
+        if !keys.watched && !keys.closed {
+            let watching = Arc::clone(self);
+            let thread = thread::Builder::new().name("kmsfs-canary".into()).spawn(move || watching.watch());
+            keys.watched = thread.is_ok();
+        }
+        drop(keys);
+        if look {
+            self.look.notify_all();
+        }
+    }
+
+    fn watch(&self) {
+        let every = self.settings.revalidate;
+        let mut keys = self.keys.lock();
+        while !keys.closed {
+            match keys.canaries.next(Instant::now(), every) {
+                Ok(due) => {
+                    drop(keys);
+                    let _ = self.look_at(&due);
+                    keys = self.keys.lock();
+                }
+                Err(Some(moment)) => {
+                    let left = moment.saturating_duration_since(Instant::now());
+                    self.look.wait_for(&mut keys, left);
+                }
+                Err(None) => self.look.wait(&mut keys),
+            }
+        }
+    }
+
+    /// Finds out whether a key can be used.
+    fn look_at(&self, due: &Due) -> Result<(), Error> {
+        let Due { key_id, blob, context } = due.clone();
+        let result = self.ask(&Call::Decrypt { key_id, ciphertext_blob: blob, context }).map(drop);
+        // What is disconnected here says nothing of the key there.
+        if self.connected.load(Ordering::SeqCst)
+            && self.keys.lock().canaries.looked(&due.key_id, result.as_ref().err(), Instant::now())
+        {
+            match &result {
+                Ok(()) => log::info!("KMS {}: {} can be used again", self.name, due.key_id),
+                Err(error) => log::warn!("KMS {}: {} cannot be used any more: {error}", self.name, due.key_id),
+            }
+            self.changed();
+        }
+        result
+    }
+
+    pub(crate) fn generate(
+        self: &Arc<Self>,
+        key_id: &str,
+        context: &EncryptionContext,
+    ) -> Result<(GeneratedDataKey, Trace), Error> {
+        let made = self.ask(&Call::GenerateDataKey { key_id: key_id.to_owned(), context: context.clone() });
+        self.learn_from(key_id, context, &made, |reply| match reply {
+            Reply::DataKey { ciphertext_blob, .. } => Some(ciphertext_blob),
+            _ => None,
+        });
+        match made? {
+            (Reply::DataKey { key_id: key_arn, plaintext, ciphertext_blob }, trace) => {
+                Ok((GeneratedDataKey { key_arn, plaintext, ciphertext_blob }, trace))
+            }
+            _ => Err(self.lies("another operation's result")),
+        }
+    }
+
+    pub(crate) fn seal(
+        self: &Arc<Self>,
+        key_id: &str,
+        plaintext: Zeroizing<Vec<u8>>,
+        context: &EncryptionContext,
+    ) -> Result<(String, Vec<u8>), Error> {
+        let made = self.ask(&Call::Encrypt { key_id: key_id.to_owned(), plaintext, context: context.clone() });
+        self.learn_from(key_id, context, &made, |reply| match reply {
+            Reply::Encrypted { ciphertext_blob, .. } => Some(ciphertext_blob),
+            _ => None,
+        });
+        match made?.0 {
+            Reply::Encrypted { key_id, ciphertext_blob } => Ok((key_id, ciphertext_blob)),
+            _ => Err(self.lies("another operation's result")),
+        }
+    }
+
+    fn learn_from(
+        self: &Arc<Self>,
+        key_id: &str,
+        context: &EncryptionContext,
+        made: &Result<(Reply, Trace), Error>,
+        blob: impl Fn(&Reply) -> Option<&Vec<u8>>,
+    ) {
+        match made {
+            Ok((reply, _)) => {
+                if let Some(blob) = blob(reply) {
+                    self.learn(key_id, Ok((blob, context)));
+                }
+            }
+            Err(error) => self.learn(key_id, Err(error)),
+        }
+    }
+
+    /// Opens a blob, once for all who want that one at the same time.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        key_id: &str,
+        blob: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.joins.open((key_id, blob, context), self.deadline(), || {
+            let call =
+                Call::Decrypt { key_id: key_id.to_owned(), ciphertext_blob: blob.to_owned(), context: context.clone() };
+            let made = self.ask(&call);
+            self.learn(key_id, made.as_ref().map(|_| (blob, context)));
+            match made?.0 {
+                Reply::Decrypted { plaintext, .. } => Ok(plaintext),
+                _ => Err(self.lies("another operation's result")),
+            }
+        })
+    }
+
+    /// The key's ARN, its state and what is said of it.
+    pub(crate) fn describe(&self, key_id: &str) -> Result<(String, String, Option<String>), Error> {
+        match self.ask(&Call::DescribeKey { key_id: key_id.to_owned() })?.0 {
+            Reply::Key { key_id, key_state, description } => Ok((key_id, key_state, description)),
+            _ => Err(self.lies("another operation's result")),
+        }
+    }
+
+    fn count(&self, operation: Operation) {
+        self.calls[operation as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Found out not long ago, or now: with the canary, since that a key is enabled does not say that it may be used.
+    fn usable(&self, key_id: &str) -> Result<(), Error> {
+        if !self.connected.load(Ordering::SeqCst) {
+            let text = format!("The custom key store {} is not connected.", self.name);
+            return Err(Error::new(Code::KmsInvalidState, text));
+        }
+        let (known, canary) = {
+            let keys = self.keys.lock();
+            // A canary that is late by an outage or by a slow answer is not to be asked for twice.
+            let within = self.settings.revalidate + self.settings.deadline;
+            (keys.canaries.known(key_id, within), keys.canaries.of(key_id))
+        };
+        match (known, canary) {
+            (Some(known), _) => known,
+            (None, Some(canary)) => self.look_at(&canary),
+            (None, None) => {
+                let (key_id, state, _) = self.describe(key_id)?;
+                match state.as_str() {
+                    "Enabled" => Ok(()),
+                    "Disabled" => Err(Error::new(Code::Disabled, format!("{key_id} is disabled."))),
+                    // As AWS says of a key store that cannot be reached.
+                    "Unavailable" => Err(Error::new(Code::KeyUnavailable, format!("{key_id} is unavailable."))),
+                    other => Err(Error::new(Code::KmsInvalidState, format!("{key_id} is {other}."))),
+                }
+            }
+        }
+    }
+}
+
+impl Kms for RemoteKms {
+    fn generate_data_key(
+        &self,
+        key_id: &str,
+        context: &EncryptionContext,
+        _: &Principal,
+    ) -> Result<GeneratedDataKey, Error> {
+        let (made, _) = self.shared.generate(key_id, context)?;
+        self.shared.count(Operation::GenerateDataKey);
+        Ok(made)
+    }
+
+    fn encrypt(
+        &self,
+        key_id: &str,
+        plaintext: &SecretKey,
+        context: &EncryptionContext,
+        _: &Principal,
+    ) -> Result<(String, Vec<u8>), Error> {
+        let made = self.shared.seal(key_id, plaintext.duplicate().into_plaintext(), context)?;
+        self.shared.count(Operation::Encrypt);
+        Ok(made)
+    }
+
+    fn decrypt(
+        &self,
+        key_arn: &str,
+        ciphertext_blob: &[u8],
+        context: &EncryptionContext,
+        _: &Principal,
+    ) -> Result<SecretKey, Error> {
+        let plaintext = self.shared.open(key_arn, ciphertext_blob, context)?;
+        let wrong = || self.shared.lies(&format!("a data key of {} bytes", plaintext.len()));
+        let key = SecretKey::from_plaintext(&plaintext).ok_or_else(wrong)?;
+        self.shared.count(Operation::Decrypt);
+        Ok(key)
+    }
+
+    fn describe_key(&self, key_id: &str, _: &Principal) -> Result<String, Error> {
+        self.shared.describe(key_id).map(|(arn, ..)| arn)
+    }
+
+    fn authorize(&self, key_id: &str, _: Operation, _: &EncryptionContext, _: &Principal) -> Result<(), Error> {
+        self.shared.usable(key_id)
+    }
+
+    /// It sees one client alone.
+    fn distinguishes(&self, _: &str, _: &EncryptionContext) -> bool {
+        false
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+
+    fn version(&self) -> u64 {
+        self.shared.version.load(Ordering::SeqCst)
+    }
+
+    fn calls(&self) -> KmsCalls {
+        let count = |operation: Operation| self.shared.calls[operation as usize].load(Ordering::Relaxed);
+        KmsCalls {
+            generate_data_key: count(Operation::GenerateDataKey),
+            decrypt: count(Operation::Decrypt),
+            encrypt: count(Operation::Encrypt),
+        }
+    }
+}
