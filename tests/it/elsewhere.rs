@@ -5,7 +5,7 @@ use crate::harness::wait_until;
 use crate::revocation::judged::{ANN, creation};
 use kmsfs_crypto::SecretKey;
 use kmsfs_fs::{Fs, FsOptions, HandleId, Ino, Writer};
-use kmsfs_kms::api::{Answer, NewKey, Request, Service};
+use kmsfs_kms::api::{Answer, NewKey, PageRequest, Request, Service, Tag};
 use kmsfs_kms::{Authorized, Caller, Code, Error, Principal, Router, Waits, waits};
 use kmsfs_kms_local::{KeyringParameters, LocalKms, Unlock};
 use kmsfs_sse::KeyService;
@@ -31,6 +31,7 @@ struct World {
     _dir: TempDir,
     home: Arc<LocalKms>,
     far: Arc<Moody>,
+    router: Arc<Router>,
     fs: Arc<Fs>,
 }
 
@@ -44,14 +45,15 @@ impl World {
         let far = Moody::new();
         let authorized = Arc::new(Authorized::new(far.clone(), home.clone()));
         let router = Router::new(home.clone()).with_route("arn:aws:kms:ap-south-1:", "far", authorized).unwrap();
-        let keys = Arc::new(KeyService::new(Arc::new(router), home.clone()));
+        let router = Arc::new(router);
+        let keys = Arc::new(KeyService::new(router.clone(), home.clone()));
         let disk = SimulatedDisk::new();
         let parameters = Parameters { store_id: [1; 16], account_id: ACCOUNT.into(), region: "us-east-1".into() };
         kmsfs_store::create(&disk, &parameters, &*home).unwrap();
         let store = Store::open(Arc::new(disk), keys, StoreOptions::default()).unwrap();
         let options =
             FsOptions { read_only: false, keep_owners: false, noatime: false, open_dirs: 16, most_inodes: None };
-        Self { _dir: dir, home, far, fs: Fs::new(store, options) }
+        Self { _dir: dir, home, far, router, fs: Fs::new(store, options) }
     }
 
     fn new_key(&self) -> String {
@@ -61,7 +63,7 @@ impl World {
     }
 
     fn call(&self, request: &Request) -> Answer {
-        self.home.call(request, &ROOT.into()).unwrap()
+        Service::call(&*self.router, request, &ROOT.into()).unwrap()
     }
 
     /// A bucket whose objects are under that key.
@@ -212,4 +214,92 @@ fn a_bucket_key_that_is_just_being_asked_for_elsewhere_keeps_no_watcher() {
         assert_eq!((watched, making.join().unwrap()), (Ok(()), Ok(())));
     });
     assert!(!world.is_refused(near));
+}
+
+/// Lets root administer a key, and that user use it through mounts, if given.
+fn policy_for(user: Option<u32>) -> String {
+    let statement = |who: String, what: &str| {
+        format!(
+            r#"{{"Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::{ACCOUNT}:{who}"}},"Action":"{what}","Resource":"*"}}"#
+        )
+    };
+    let root = Some(statement("root".into(), "kms:*"));
+    let user = user.map(|uid| statement(format!("user/uid:{uid}"), "kms:*"));
+    let statements: Vec<_> = root.into_iter().chain(user).collect();
+    format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","))
+}
+
+#[test]
+fn a_policy_here_takes_a_key_away_while_its_kms_hangs() {
+    let world = World::new();
+    let key_id = format!("{FAR}k");
+    let handle = world.open(world.bucket("far", &key_id), "object");
+    let put = |user: Option<u32>| {
+        let (key_id, policy) = (key_id.clone(), policy_for(user));
+        let bypass_policy_lockout_safety_check = false;
+        world.call(&Request::PutKeyPolicy { key_id, policy_name: None, policy, bypass_policy_lockout_safety_check });
+    };
+    put(Some(ANN.uid));
+    world.fs.watch_keys();
+    assert!(!world.is_refused(handle));
+    let until = Arc::new(RwLock::new(()));
+    let held = until.write();
+    let waits = until.clone();
+    world.far.answer(move |_| {
+        drop(waits.read());
+        Ok(())
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            world.far.change();
+            world.fs.watch_keys_elsewhere();
+        });
+        assert!(wait_until(|| world.far.calls() > 0));
+        put(None);
+        world.fs.watch_keys_at_hand();
+        let refused = world.is_refused(handle);
+        drop(held);
+        assert!(refused);
+    });
+    assert!(world.is_refused(handle), "what the KMS said of it is about an earlier policy");
+    world.fs.watch_keys();
+    assert!(world.is_refused(handle));
+    put(Some(ANN.uid));
+    world.fs.watch_keys();
+    assert!(!world.is_refused(handle));
+}
+
+#[test]
+fn what_a_key_elsewhere_is_called_and_who_may_use_it_is_kept_here_and_not_told_there() {
+    let world = World::new();
+    let key_id = format!("{FAR}k");
+    world.call(&Request::CreateAlias { alias_name: "alias/far".into(), target_key_id: key_id.clone() });
+    world.call(&Request::TagResource {
+        key_id: key_id.clone(),
+        tags: vec![Tag { key: "team".into(), value: "billing".into() }],
+    });
+    for request in [
+        Request::GetKeyPolicy { key_id: key_id.clone(), policy_name: None },
+        Request::ListAliases { key_id: Some(key_id.clone()), page: PageRequest::default() },
+        Request::ListGrants {
+            key_id: key_id.clone(),
+            grant_id: None,
+            grantee_principal: None,
+            page: PageRequest::default(),
+        },
+    ] {
+        world.call(&request);
+    }
+    assert_eq!(world.far.calls(), 0);
+    let bucket = world.bucket("far", "alias/far");
+    let handle = world.open(bucket, "object");
+    assert!(!world.is_refused(handle));
+    let calls: Vec<_> = world.far.take_calls().iter().map(ToString::to_string).collect();
+    assert_eq!(calls, [format!("GenerateDataKey {key_id} {}", ANN.uid)]);
+    let ino = world.fs.lookup(bucket, OsStr::new("object")).unwrap().ino();
+    let name = OsStr::new("user.x-amz-server-side-encryption-aws-kms-key-id");
+    assert_eq!(world.fs.get_xattr(ino, name, &ANN).unwrap(), key_id.as_bytes());
+    // Where no route covers it, nothing is kept.
+    let put = Request::TagResource { key_id: "arn:aws:kms:eu-west-1:444455556666:key/k".into(), tags: vec![] };
+    assert_eq!(Service::call(&*world.router, &put, &ROOT.into()).err().unwrap().code, Code::InvalidKeyId);
 }

@@ -240,7 +240,7 @@ fn a_key_that_is_kept_elsewhere_is_administered_there() {
     for request in [
         Request::DisableKey { key_id: key_id.clone() },
         Request::ScheduleKeyDeletion { key_id: key_id.clone(), pending_window_in_days: None },
-        Request::CreateAlias { alias_name: "alias/y".into(), target_key_id: key_id.clone() },
+        Request::EnableKeyRotation { key_id: key_id.clone(), rotation_period_in_days: None },
     ] {
         let refused = call(&*world.router, &request).err().unwrap();
         let text = format!("The key is kept by second: {} is for that KMS.", request.name());

@@ -1,11 +1,10 @@
 //! Whether somebody may do something with a key: its policy and its grants.
 
-use super::grants;
 use super::keyring::{Contents, GRANTS, Key, POLICY};
 use super::local::LocalKms;
 use super::principal::Principals;
-use kmsfs_kms::api::Grant;
-use kmsfs_kms::api::KeyManager;
+use super::{admin, grants};
+use kmsfs_kms::api::{self, Grant, KeyManager};
 use kmsfs_kms::policy::{self, Decision, Judgement, Known, Policy, Request, aws_s3_policy, default_policy};
 use kmsfs_kms::{Authorizer, Caller, Code, EncryptionContext, Error, KeyUse, Principal};
 use kmsfs_locks::{RwLock, ranks};
@@ -117,8 +116,12 @@ impl Contents {
         self.permit_if(key, who, ask, |_| Ok(Ok(false)))
     }
 
-    /// Decides about a key of another KMS, by the policy that keys have here for which nobody put one.
+    /// Decides about a key of another KMS: by its policy and grants here, or by the policy that keys have for which
+    /// nobody put one.
     fn permit_elsewhere(&self, key_arn: &str, who: &Principals, ask: &Ask<'_>) -> Result<(), Error> {
+        if let Some(key) = self.elsewhere(key_arn) {
+            return self.permit(key, who, ask);
+        }
         let policy = self.policy_elsewhere()?;
         match self.judge_of(policy, key_arn, None, who, ask) {
             Judgement { decision: Decision::Allowed, unknown: None } => Ok(()),
@@ -225,7 +228,10 @@ impl Contents {
             "kms:keyusage" => one("ENCRYPT_DECRYPT"),
             "kms:encryptionalgorithm" if ask.context.is_some() => one("SYMMETRIC_DEFAULT"),
             "kms:multiregion" => one("false"),
-            "kms:keyorigin" => key.map(|key| one(key.origin.name())).unwrap_or_default(),
+            "kms:keyorigin" => {
+                let own = key.filter(|key| !self.is_elsewhere(&key.id));
+                own.map(|key| one(key.origin.name())).unwrap_or_default()
+            }
             "aws:userid" => one(&ask.caller.uid().to_string()),
             "aws:currenttime" => {
                 let time = OffsetDateTime::from_unix_timestamp_nanos(ask.now.into()).ok();
@@ -252,7 +258,8 @@ impl LocalKms {
     }
 }
 
-/// Keys of other KMSs are used by whom this keyring's default policy lets use keys.
+/// Keys of other KMSs have policies, grants, tags and aliases in this keyring. One for which nobody put a policy is
+/// used by whom this keyring's default policy lets use keys.
 impl Authorizer for LocalKms {
     fn permit(&self, asked: &KeyUse<'_>) -> Result<(), Error> {
         let ask = Ask {
@@ -266,9 +273,18 @@ impl Authorizer for LocalKms {
 
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool {
         let now = self.now();
-        let found = self
-            .ask(|contents| Ok(contents.distinguishes_by(contents.policy_elsewhere()?, key_arn, None, context, now)));
+        let found = self.ask(|contents| match contents.elsewhere(key_arn) {
+            Some(key) => Ok(contents.distinguishes(key, context, now)),
+            None => Ok(contents.distinguishes_by(contents.policy_elsewhere()?, key_arn, None, context, now)),
+        });
         found.unwrap_or(true)
+    }
+
+    fn administer(&self, key_arn: &str, request: &api::Request, caller: &Principal) -> Result<api::Answer, Error> {
+        if !request.is_about_users_or_names() {
+            return Err(admin::is_elsewhere(key_arn, request.name()));
+        }
+        self.administer_elsewhere(key_arn, caller).call(request)
     }
 
     fn version(&self) -> u64 {

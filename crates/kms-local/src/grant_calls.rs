@@ -1,39 +1,36 @@
 //! CreateGrant, ListGrants, ListRetirableGrants, RevokeGrant and RetireGrant.
 
+use super::admin::Administrator;
 use super::authorization::Ask;
 use super::grants;
 use super::keyring::{Contents, GRANTS, Key};
-use super::local::{LocalKms, check_usable};
+use super::local::check_usable;
 use super::principal::Principals;
 use kmsfs_crypto::random;
 use kmsfs_kms::api::{Constraints, Grant, OPERATIONS};
 use kmsfs_kms::api::{GrantEntry, GrantRequest, Retired};
 use kmsfs_kms::policy::{self, Known};
-use kmsfs_kms::{Code, EncryptionContext, Error, Principal};
+use kmsfs_kms::{Code, EncryptionContext, Error};
 
 /// Quotas of AWS KMS: grants of one key, pairs of a constraint.
 const MOST: usize = 50_000;
 const MOST_PAIRS: usize = 8;
 
-impl LocalKms {
+impl Administrator<'_> {
     /// Answers the grant, whose id and token the caller passes on. The same request with the same name makes one grant.
     /// `tokens`: of grants that the caller relies on; grants hold at once here, so they need only be such.
-    pub fn create_grant(
-        &self,
-        key_id: &str,
-        request: &GrantRequest,
-        tokens: &[String],
-        caller: &Principal,
-    ) -> Result<Grant, Error> {
+    pub fn create_grant(&self, key_id: &str, request: &GrantRequest, tokens: &[String]) -> Result<Grant, Error> {
         check(request)?;
-        let (who, now) = (self.directory.principals(caller), self.now());
+        let (who, now) = (self.kms.directory.principals(&self.caller), self.kms.now());
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
             contents.check_tokens(tokens)?;
             let grant = new_grant(contents, request, now);
-            let ask = Ask::direct("CreateGrant", caller, now).naming(key_id);
+            let ask = Ask::direct("CreateGrant", &self.caller, now).naming(key_id);
             contents.permit_grant(&key, &grant, &who, &ask)?;
-            check_usable(contents, &key)?;
+            if !contents.is_elsewhere(&key.id) {
+                check_usable(contents, &key)?;
+            }
             let mut grants = contents.grants(&key)?;
             let grant = add(&mut grants, grant, &contents.key_arn(&key.id))?;
             contents.set_attribute(&key.id, GRANTS, grants::encode(&grants)?);
@@ -47,12 +44,11 @@ impl LocalKms {
         key_id: &str,
         grant_id: Option<&str>,
         grantee: Option<&str>,
-        caller: &Principal,
     ) -> Result<Vec<GrantEntry>, Error> {
         grant_id.map(check_id).transpose()?;
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
-            self.permit(contents, key, &Ask::direct("ListGrants", caller, self.now()).naming(key_id))?;
+            self.kms.permit(contents, key, &Ask::direct("ListGrants", &self.caller, self.kms.now()).naming(key_id))?;
             let mut grants = contents.grants(key)?;
             grants.retain(|grant| {
                 grant_id.is_none_or(|id| grant.grant_id == id)
@@ -68,7 +64,7 @@ impl LocalKms {
         let retiring = checked_principal(retiring)?;
         self.ask(|contents| {
             let mut found = Vec::new();
-            for key in &contents.keys {
+            for key in contents.all_keys() {
                 let grants = contents.grants(key)?.into_iter();
                 let grants = grants.filter(|grant| grant.retiring_principal.as_ref() == Some(&retiring));
                 found.extend(grants.map(|grant| GrantEntry { key_arn: contents.key_arn(&key.id), grant }));
@@ -78,19 +74,19 @@ impl LocalKms {
     }
 
     /// Takes a grant of the key away.
-    pub fn revoke_grant(&self, key_id: &str, grant_id: &str, caller: &Principal) -> Result<(), Error> {
+    pub fn revoke_grant(&self, key_id: &str, grant_id: &str) -> Result<(), Error> {
         check_id(grant_id)?;
-        let who = self.directory.principals(caller);
+        let who = self.kms.directory.principals(&self.caller);
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
-            contents.permit(&key, &who, &Ask::direct("RevokeGrant", caller, self.now()).naming(key_id))?;
+            contents.permit(&key, &who, &Ask::direct("RevokeGrant", &self.caller, self.kms.now()).naming(key_id))?;
             contents.remove_grant(&key, grant_id)
         })
     }
 
     /// By its retiring principal, by its grantee if RetireGrant is among its operations, or by the account's root.
-    pub fn retire_grant(&self, which: &Retired, caller: &Principal) -> Result<(), Error> {
-        let who = self.directory.principals(caller);
+    pub fn retire_grant(&self, which: &Retired) -> Result<(), Error> {
+        let who = self.kms.directory.principals(&self.caller);
         self.change(|contents, _| {
             let (key, grant) = match which {
                 Retired::Token { grant_token } => contents.grant_of_token(grant_token)?,
@@ -110,11 +106,6 @@ impl LocalKms {
             }
             contents.remove_grant(&key, &grant.grant_id)
         })
-    }
-
-    /// Refuses tokens of no grant, which any call may carry.
-    pub fn check_grant_tokens(&self, tokens: &[String]) -> Result<(), Error> {
-        self.ask(|contents| contents.check_tokens(tokens))
     }
 }
 
@@ -139,7 +130,7 @@ impl Contents {
     }
 
     fn grant_of_token(&self, token: &str) -> Result<(Key, Grant), Error> {
-        for key in &self.keys {
+        for key in self.all_keys() {
             if let Some(grant) = self.grants(key)?.into_iter().find(|grant| grant.grant_token == token) {
                 return Ok((key.clone(), grant));
             }
@@ -270,7 +261,9 @@ fn check_id(id: &str) -> Result<(), Error> {
 mod tests {
     use super::super::tests_of_access::{ALICE, BOB, ROOT, access_denied, allow, arn_of, context, kms, policy};
     use super::*;
+    use crate::LocalKms;
     use kmsfs_kms::Caller;
+    use kmsfs_kms::Principal;
     use kmsfs_kms::{Kms, Operation};
     use std::sync::Arc;
 

@@ -1,29 +1,22 @@
 //! PutKeyPolicy, GetKeyPolicy and ListKeyPolicies.
 
+use super::admin::Administrator;
 use super::authorization::Ask;
 use super::keyring::{Contents, Key, POLICY};
-use super::local::LocalKms;
 use super::principal::Principals;
 use kmsfs_kms::policy::{Decision, Names, Policy};
-use kmsfs_kms::{Code, Error, Principal};
+use kmsfs_kms::{Code, Error};
 
 /// A key has one policy, of this name.
 const NAME: &str = "default";
 
-impl LocalKms {
+impl Administrator<'_> {
     /// `bypass`: also one under which the caller could not put another, which is refused otherwise.
-    pub fn put_key_policy(
-        &self,
-        key_id: &str,
-        name: Option<&str>,
-        text: &str,
-        bypass: bool,
-        caller: &Principal,
-    ) -> Result<(), Error> {
+    pub fn put_key_policy(&self, key_id: &str, name: Option<&str>, text: &str, bypass: bool) -> Result<(), Error> {
         let more = [("kms:bypasspolicylockoutsafetycheck", vec![bypass.to_string()])];
-        let again = Ask::direct("PutKeyPolicy", caller, self.now());
+        let again = Ask::direct("PutKeyPolicy", &self.caller, self.kms.now());
         let ask = Ask { more: &more, ..again }.naming(key_id);
-        let who = self.directory.principals(caller);
+        let who = self.kms.directory.principals(&self.caller);
         self.change(|contents, _| {
             let key = contents.find_by_id(key_id)?.clone();
             contents.permit(&key, &who, &ask)?;
@@ -33,20 +26,28 @@ impl LocalKms {
     }
 
     /// The document that was put, or what keys have for which nobody put one.
-    pub fn get_key_policy(&self, key_id: &str, name: Option<&str>, caller: &Principal) -> Result<String, Error> {
+    pub fn get_key_policy(&self, key_id: &str, name: Option<&str>) -> Result<String, Error> {
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
-            self.permit(contents, key, &Ask::direct("GetKeyPolicy", caller, self.now()).naming(key_id))?;
+            self.kms.permit(
+                contents,
+                key,
+                &Ask::direct("GetKeyPolicy", &self.caller, self.kms.now()).naming(key_id),
+            )?;
             check_name(name)?;
             contents.policy_text(key)
         })
     }
 
     /// The names of a key's policies: one.
-    pub fn list_key_policies(&self, key_id: &str, caller: &Principal) -> Result<Vec<String>, Error> {
+    pub fn list_key_policies(&self, key_id: &str) -> Result<Vec<String>, Error> {
         self.ask(|contents| {
             let key = contents.find_by_id(key_id)?;
-            self.permit(contents, key, &Ask::direct("ListKeyPolicies", caller, self.now()).naming(key_id))?;
+            self.kms.permit(
+                contents,
+                key,
+                &Ask::direct("ListKeyPolicies", &self.caller, self.kms.now()).naming(key_id),
+            )?;
             Ok(vec![NAME.into()])
         })
     }
@@ -103,6 +104,7 @@ mod tests {
     use super::*;
     use crate::{Clock, Machine, Moment};
     use kmsfs_kms::Caller;
+    use kmsfs_kms::Principal;
     use kmsfs_kms::{Kms, Operation};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};

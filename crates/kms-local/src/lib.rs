@@ -47,6 +47,8 @@ mod tests_of_access;
 #[cfg(test)]
 mod tests_of_access_keys;
 #[cfg(test)]
+mod tests_of_keys_elsewhere;
+#[cfg(test)]
 mod tests_of_users;
 mod users;
 

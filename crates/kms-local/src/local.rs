@@ -339,6 +339,10 @@ impl LocalKms {
 /// Enabled, or the error for the state that it is in.
 pub(super) fn check_usable(contents: &Contents, key: &Key) -> Result<(), Error> {
     let arn = contents.key_arn(&key.id);
+    if contents.is_elsewhere(&key.id) {
+        let text = format!("{arn} is kept by another KMS, and nothing here says by which.");
+        return Err(Error::new(Code::KmsInvalidState, text));
+    }
     match key.state {
         KeyState::Enabled => Ok(()),
         KeyState::Disabled => Err(Error::new(Code::Disabled, format!("{arn} is disabled."))),

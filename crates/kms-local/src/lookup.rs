@@ -8,8 +8,18 @@ use uuid::Uuid;
 pub(crate) const AWS_S3: &str = "alias/aws/s3";
 
 impl Contents {
+    /// Of a key of another KMS, its own.
     pub fn key_arn(&self, id: &[u8; 16]) -> String {
-        format!("{}key/{}", self.arn_prefix(), Uuid::from_bytes(*id))
+        match self.arn_elsewhere(id) {
+            Some(arn) => arn.to_owned(),
+            None => format!("{}key/{}", self.arn_prefix(), Uuid::from_bytes(*id)),
+        }
+    }
+
+    /// The end of its ARN.
+    pub fn key_id(&self, id: &[u8; 16]) -> String {
+        let arn = self.key_arn(id);
+        arn.split_once(":key/").map_or(arn.clone(), |(_, key_id)| key_id.to_owned())
     }
 
     pub fn alias_arn(&self, name: &str) -> String {
@@ -20,8 +30,11 @@ impl Contents {
         format!("arn:aws:kms:{}:{}:", self.region, self.account_id)
     }
 
-    /// The key that an id, an ARN or an alias names.
+    /// The key that an id, an ARN or an alias names: one of another KMS too, if something is kept of it here.
     pub fn find(&self, key_id: &str) -> Result<&Key, Error> {
+        if let Some(key) = self.elsewhere(key_id) {
+            return Ok(key);
+        }
         let name = self.resource(key_id)?;
         if name.starts_with("alias/") {
             let alias = self.alias(name).and_then(|alias| self.key(&alias.key));
@@ -33,7 +46,7 @@ impl Contents {
         // Only the form with hyphens, as AWS prints it.
         let id = Uuid::try_parse(text).ok().filter(|id| id.to_string() == text).ok_or_else(invalid)?;
         let missing = || Error::new(Code::NotFound, format!("Key '{}' does not exist", self.key_arn(id.as_bytes())));
-        self.key(id.as_bytes()).ok_or_else(missing)
+        self.keys.iter().find(|key| key.id == *id.as_bytes()).ok_or_else(missing)
     }
 
     /// The key that an id or an ARN names: AWS takes no alias where a key is administered.

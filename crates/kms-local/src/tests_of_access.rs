@@ -1,6 +1,7 @@
 //! What the tests of policies and grants share.
 
 use super::{KeyringParameters, LocalKms, Machine, Unlock};
+use kmsfs_kms::api::{Grant, GrantEntry, GrantRequest, Retired};
 use kmsfs_kms::{Caller, Code, EncryptionContext, Error, Principal};
 use std::sync::Arc;
 
@@ -47,4 +48,58 @@ pub(crate) fn access_denied(principal: &str, action: &str, key_arn: &str) -> Err
          because no resource-based policy allows the kms:{action} action"
     );
     Error::new(Code::AccessDenied, text)
+}
+
+/// Short forms, on behalf of a caller.
+impl LocalKms {
+    pub(crate) fn put_key_policy(
+        &self,
+        key_id: &str,
+        name: Option<&str>,
+        text: &str,
+        bypass: bool,
+        caller: &Principal,
+    ) -> Result<(), Error> {
+        self.administer(caller).put_key_policy(key_id, name, text, bypass)
+    }
+
+    pub(crate) fn get_key_policy(&self, key_id: &str, name: Option<&str>, caller: &Principal) -> Result<String, Error> {
+        self.administer(caller).get_key_policy(key_id, name)
+    }
+
+    pub(crate) fn list_key_policies(&self, key_id: &str, caller: &Principal) -> Result<Vec<String>, Error> {
+        self.administer(caller).list_key_policies(key_id)
+    }
+
+    pub(crate) fn create_grant(
+        &self,
+        key_id: &str,
+        request: &GrantRequest,
+        tokens: &[String],
+        caller: &Principal,
+    ) -> Result<Grant, Error> {
+        self.administer(caller).create_grant(key_id, request, tokens)
+    }
+
+    pub(crate) fn list_grants(
+        &self,
+        key_id: &str,
+        grant_id: Option<&str>,
+        grantee: Option<&str>,
+        caller: &Principal,
+    ) -> Result<Vec<GrantEntry>, Error> {
+        self.administer(caller).list_grants(key_id, grant_id, grantee)
+    }
+
+    pub(crate) fn list_retirable_grants(&self, retiring: &str) -> Result<Vec<GrantEntry>, Error> {
+        self.administer(&ROOT).list_retirable_grants(retiring)
+    }
+
+    pub(crate) fn revoke_grant(&self, key_id: &str, grant_id: &str, caller: &Principal) -> Result<(), Error> {
+        self.administer(caller).revoke_grant(key_id, grant_id)
+    }
+
+    pub(crate) fn retire_grant(&self, which: &Retired, caller: &Principal) -> Result<(), Error> {
+        self.administer(caller).retire_grant(which)
+    }
 }

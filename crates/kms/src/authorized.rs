@@ -17,6 +17,13 @@ pub trait Authorizer: Send + Sync {
     /// As [`Kms::distinguishes`].
     fn distinguishes(&self, key_arn: &str, context: &EncryptionContext) -> bool;
 
+    /// Answers a call about what is kept here of a key of another KMS: its policy, grants, tags and aliases.
+    ///
+    /// # Errors
+    ///
+    /// AWS's for such a call; `UnsupportedOperation` for any other.
+    fn administer(&self, key_arn: &str, request: &Request, caller: &Principal) -> Result<Answer, Error>;
+
     /// Grows whenever somebody may have been permitted something else.
     fn version(&self) -> u64;
 }

@@ -2,15 +2,16 @@
 
 use crate::api::{Answer, Plaintext, Request, Service};
 use crate::audit::{Done, Identity, RecordSource};
-use crate::{Code, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal, iam};
+use crate::{Authorizer, Code, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal, iam};
 use kmsfs_crypto::SecretKey;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// The KMS of this store: it names keys by aliases, keeps access keys, and says what audit records are made of.
-pub trait Home: Kms + Service + iam::Service + RecordSource {}
+/// The KMS of this store: it names keys by aliases, keeps access keys and the policies of keys of others, and says what
+/// audit records are made of.
+pub trait Home: Kms + Service + iam::Service + RecordSource + Authorizer {}
 
-impl<K: Kms + Service + iam::Service + RecordSource + ?Sized> Home for K {}
+impl<K: Kms + Service + iam::Service + RecordSource + Authorizer + ?Sized> Home for K {}
 
 /// A KMS that keeps keys elsewhere, for mounts and for direct calls.
 pub trait Provider: Kms + Service {}
@@ -21,6 +22,8 @@ impl<K: Kms + Service + ?Sized> Provider for K {}
 /// counts; what no entry is for is the home KMS's. What is no key's ARN (an alias, a bare key id) the home KMS resolves
 /// first: a name is not shown to others to find out whose it is. A key's ARN of the home KMS's own account and region
 /// is its own, unless an entry says otherwise of that very key.
+///
+/// Policies, grants, tags and aliases of a key are the home KMS's, wherever the key is.
 ///
 /// ReEncrypt from one of them to another is Decrypt there and Encrypt here, as whoever calls would have to do it: it
 /// takes those permissions. A blob says nothing of who made it: without a key it is the home KMS's to open.
@@ -371,7 +374,7 @@ impl Kms for Router {
     }
 
     fn version(&self) -> u64 {
-        self.routes.iter().fold(self.home.version(), |sum, route| sum.wrapping_add(route.kms.version()))
+        self.routes.iter().fold(Kms::version(&*self.home), |sum, route| sum.wrapping_add(route.kms.version()))
     }
 
     fn calls(&self) -> KmsCalls {
@@ -387,6 +390,9 @@ impl Service for Router {
         let Some(key_id) = request.key_id() else { return self.re_encrypt(request, caller) };
         match self.keeper(key_id) {
             (Keeper::Home, _) => Service::call(&*self.home, request, caller),
+            (Keeper::Elsewhere(_), arn) if request.is_about_users_or_names() => {
+                self.home.administer(arn.as_deref().unwrap_or(key_id), request, caller)
+            }
             (keeper @ Keeper::Elsewhere(route), arn) => {
                 let named = arn.clone();
                 let answer = route.call(request, arn, caller)?;

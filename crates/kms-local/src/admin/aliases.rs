@@ -6,14 +6,13 @@ use crate::lookup::check_alias_name;
 use kmsfs_kms::api::AliasEntry;
 use kmsfs_kms::api::{Page, PageRequest, validation};
 use kmsfs_kms::{Code, Error};
-use uuid::Uuid;
 
 impl Administrator<'_> {
     /// Gives a key another name.
     pub fn create_alias(&self, name: &str, target: &str) -> Result<(), Error> {
         check_alias_name(name)?;
         let now = self.kms.now();
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let id = self.target(contents, target, "CreateAlias")?;
             if contents.alias(name).is_some() {
                 let text = format!("An alias with the name {} already exists", contents.alias_arn(name));
@@ -28,7 +27,7 @@ impl Administrator<'_> {
     pub fn update_alias(&self, name: &str, target: &str) -> Result<(), Error> {
         check_alias_name(name)?;
         let now = self.kms.now();
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let id = self.target(contents, target, "UpdateAlias")?;
             let missing = not_found(contents, name);
             let before = contents.alias(name).ok_or(missing)?.key;
@@ -43,7 +42,7 @@ impl Administrator<'_> {
     /// Takes the name away; the key stays.
     pub fn delete_alias(&self, name: &str) -> Result<(), Error> {
         check_alias_name(name)?;
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = contents.alias(name).ok_or_else(|| not_found(contents, name))?.key;
             self.key(contents, &contents.key_arn(&key), "DeleteAlias")?;
             contents.aliases.retain(|alias| alias.name != name);
@@ -53,7 +52,7 @@ impl Administrator<'_> {
 
     /// All of them, or those of one key, in order of their names.
     pub fn list_aliases(&self, key_id: Option<&str>, page: &PageRequest) -> Result<Page<AliasEntry>, Error> {
-        let entries = self.kms.ask(|contents| {
+        let entries = self.ask(|contents| {
             let only = match key_id {
                 Some(key_id) => Some(self.key_not_alias(contents, key_id, "ListAliases")?.id),
                 None => None,
@@ -85,7 +84,7 @@ fn entry(contents: &Contents, alias: &Alias) -> AliasEntry {
     AliasEntry {
         name: alias.name.clone(),
         arn: contents.alias_arn(&alias.name),
-        key_id: Uuid::from_bytes(alias.key).to_string(),
+        key_id: contents.key_id(&alias.key),
         created: alias.created,
         updated: alias.updated,
     }

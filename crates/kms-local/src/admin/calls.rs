@@ -15,7 +15,7 @@ impl Service for LocalKms {
 
 impl Administrator<'_> {
     #[allow(clippy::too_many_lines)] // A table.
-    fn call(&self, request: &Request) -> Result<Answer, Error> {
+    pub(crate) fn call(&self, request: &Request) -> Result<Answer, Error> {
         match request {
             Request::CreateKey(new) => self.create_key(new).map(Answer::Key),
             Request::DescribeKey { key_id } => self.describe_key(key_id).map(Answer::Key),
@@ -107,29 +107,27 @@ impl Administrator<'_> {
             Request::GenerateRandom { number_of_bytes } => self.generate_random(*number_of_bytes).map(Answer::Random),
             Request::PutKeyPolicy { key_id, policy_name, policy, bypass_policy_lockout_safety_check } => {
                 let bypass = *bypass_policy_lockout_safety_check;
-                self.kms.put_key_policy(key_id, policy_name.as_deref(), policy, bypass, &self.caller).map(done)
+                self.put_key_policy(key_id, policy_name.as_deref(), policy, bypass).map(done)
             }
             Request::GetKeyPolicy { key_id, policy_name } => {
-                self.kms.get_key_policy(key_id, policy_name.as_deref(), &self.caller).map(Answer::Policy)
+                self.get_key_policy(key_id, policy_name.as_deref()).map(Answer::Policy)
             }
             Request::ListKeyPolicies { key_id, page } => {
-                page.of(self.kms.list_key_policies(key_id, &self.caller)?).map(Answer::PolicyNames)
+                page.of(self.list_key_policies(key_id)?).map(Answer::PolicyNames)
             }
             Request::CreateGrant { key_id, grant, grant_tokens } => {
-                let made = self.kms.create_grant(key_id, grant, grant_tokens, &self.caller)?;
+                let made = self.create_grant(key_id, grant, grant_tokens)?;
                 Ok(Answer::Grant { id: made.grant_id, token: made.grant_token })
             }
             Request::ListGrants { key_id, grant_id, grantee_principal, page } => {
                 let (grant_id, grantee) = (grant_id.as_deref(), grantee_principal.as_deref());
-                page.of(self.kms.list_grants(key_id, grant_id, grantee, &self.caller)?).map(Answer::Grants)
+                page.of(self.list_grants(key_id, grant_id, grantee)?).map(Answer::Grants)
             }
             Request::ListRetirableGrants { retiring_principal, page } => {
-                page.of(self.kms.list_retirable_grants(retiring_principal)?).map(Answer::Grants)
+                page.of(self.list_retirable_grants(retiring_principal)?).map(Answer::Grants)
             }
-            Request::RevokeGrant { key_id, grant_id } => {
-                self.kms.revoke_grant(key_id, grant_id, &self.caller).map(done)
-            }
-            Request::RetireGrant(which) => self.kms.retire_grant(which, &self.caller).map(done),
+            Request::RevokeGrant { key_id, grant_id } => self.revoke_grant(key_id, grant_id).map(done),
+            Request::RetireGrant(which) => self.retire_grant(which).map(done),
             Request::ListObjects { key_id, count: _ } => Ok(Answer::KeyId(self.describe_key(key_id)?.arn)),
         }
     }

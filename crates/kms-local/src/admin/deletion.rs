@@ -28,7 +28,7 @@ impl Administrator<'_> {
         validation::number(window_in_days, "pendingWindowInDays", WINDOW)?;
         let (moment, window) = (self.kms.moment(), window_in_days.cast_signed() * DAY);
         let date = moment.date.saturating_add(window);
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = self.customer_key(contents, key_id, "ScheduleKeyDeletion")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
@@ -42,7 +42,7 @@ impl Administrator<'_> {
 
     /// The key is disabled then. Answers its ARN.
     pub fn cancel_key_deletion(&self, key_id: &str) -> Result<String, Error> {
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = self.customer_key(contents, key_id, "CancelKeyDeletion")?;
             let arn = contents.key_arn(&key.id);
             if key.state != KeyState::PendingDeletion {

@@ -69,7 +69,7 @@ impl Token {
 impl Administrator<'_> {
     /// A public key to wrap material with, and a token.
     pub fn get_parameters_for_import(&self, key_id: &str, spec: WrappingKeySpec) -> Result<ImportParameters, Error> {
-        let (id, key_arn) = self.kms.ask(|contents| {
+        let (id, key_arn) = self.ask(|contents| {
             let key = self.external(contents, key_id, "GetParametersForImport")?;
             Ok((key.id, contents.key_arn(&key.id)))
         })?;
@@ -101,7 +101,7 @@ impl Administrator<'_> {
         }
         let unwrapped =
             ImportKey::from_bytes(&token.private_key).and_then(|key| key.unwrap(request.encrypted_material));
-        self.kms.change(|contents, wrapping| {
+        self.change(|contents, wrapping| {
             let key = self.external(contents, key_id, "ImportKeyMaterial")?;
             if key.id != token.key {
                 return Err(invalid_token());
@@ -136,7 +136,7 @@ impl Administrator<'_> {
 
     /// The material goes, its id stays: it can be imported again. Answers which one went.
     pub fn delete_imported_key_material(&self, key_id: &str, material_id: Option<&str>) -> Result<Imported, Error> {
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = self.external(contents, key_id, "DeleteImportedKeyMaterial")?;
             let id = key.id;
             let material = match material_id {

@@ -35,7 +35,7 @@ impl Administrator<'_> {
         tags::check(&new.tags)?;
         let now = self.kms.now();
         let who = self.kms.directory.principals(&self.caller);
-        self.kms.change(|contents, wrapping| {
+        self.change(|contents, wrapping| {
             let mut key = Key::new(&new.description, KeyManager::Customer, now);
             match new.origin {
                 KeyOrigin::AwsKms => key.materials.push(Material::random(wrapping, now)?),
@@ -61,14 +61,14 @@ impl Administrator<'_> {
 
     /// ARNs, oldest key first.
     pub fn list_keys(&self, page: &PageRequest) -> Result<Page<String>, Error> {
-        let arns = self.kms.ask(|contents| Ok(contents.keys.iter().map(|key| contents.key_arn(&key.id)).collect()))?;
+        let arns = self.ask(|contents| Ok(contents.keys.iter().map(|key| contents.key_arn(&key.id)).collect()))?;
         page.of(arns)
     }
 
     /// Changes what is said of the key.
     pub fn update_key_description(&self, key_id: &str, description: &str) -> Result<(), Error> {
         check_description(description)?;
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = self.customer_key(contents, key_id, "UpdateKeyDescription")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
@@ -80,7 +80,7 @@ impl Administrator<'_> {
     /// EnableKey and DisableKey.
     pub fn set_enabled(&self, key_id: &str, enabled: bool) -> Result<(), Error> {
         let action = if enabled { "EnableKey" } else { "DisableKey" };
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = self.customer_key(contents, key_id, action)?;
             match key.state {
                 KeyState::PendingDeletion => return Err(pending(contents, key, "deletion")),

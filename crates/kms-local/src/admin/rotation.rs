@@ -36,7 +36,7 @@ impl Administrator<'_> {
         let period_in_days = period_in_days.unwrap_or(YEAR);
         validation::number(period_in_days, "rotationPeriodInDays", PERIOD)?;
         let now = self.kms.now();
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let id = self.rotatable(contents, key_id, "EnableKeyRotation")?;
             let since = automatic(contents, contents.key(&id).ok_or_else(gone)?).map_or(now, |before| before.since);
             contents.set_json(&id, AUTOMATIC, Some(&Automatic { period_in_days, since }));
@@ -46,7 +46,7 @@ impl Administrator<'_> {
 
     /// Ends that.
     pub fn disable_key_rotation(&self, key_id: &str) -> Result<(), Error> {
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let id = self.rotatable(contents, key_id, "DisableKeyRotation")?;
             contents.set_json::<Automatic>(&id, AUTOMATIC, None);
             Ok(())
@@ -55,7 +55,7 @@ impl Administrator<'_> {
 
     /// Whether it does, and when.
     pub fn get_key_rotation_status(&self, key_id: &str) -> Result<RotationStatus, Error> {
-        self.kms.ask(|contents| {
+        self.ask(|contents| {
             let key = self.key_not_alias(contents, key_id, "GetKeyRotationStatus")?;
             let automatic = automatic(contents, key).map(|automatic| (automatic.period_in_days, automatic.next()));
             Ok(RotationStatus { key_arn: contents.key_arn(&key.id), automatic })
@@ -65,7 +65,7 @@ impl Administrator<'_> {
     /// Answers the key's ARN.
     pub fn rotate_key_on_demand(&self, key_id: &str) -> Result<String, Error> {
         let now = self.kms.now();
-        self.kms.change(|contents, wrapping| {
+        self.change(|contents, wrapping| {
             let key = self.customer_key(contents, key_id, "RotateKeyOnDemand")?;
             check_state(contents, key)?;
             let on_demand = |material: &&Material| kind(contents, &material.id) == Some(RotationKind::OnDemand);
@@ -88,7 +88,7 @@ impl Administrator<'_> {
 
     /// Rotations, the newest first; with `all` the first material too.
     pub fn list_key_rotations(&self, key_id: &str, all: bool, page: &PageRequest) -> Result<Page<Rotation>, Error> {
-        let rotations = self.kms.ask(|contents| {
+        let rotations = self.ask(|contents| {
             let key = self.key_not_alias(contents, key_id, "ListKeyRotations")?;
             let newest = key.newest().map(|material| material.id);
             let rotation = |material: &Material| Rotation {

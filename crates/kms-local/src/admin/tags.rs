@@ -14,7 +14,7 @@ impl Administrator<'_> {
     /// Adds tags, or gives those that are there another value.
     pub fn tag_resource(&self, key_id: &str, tags: &[Tag]) -> Result<(), Error> {
         check(tags)?;
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = self.customer_key(contents, key_id, "TagResource")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
@@ -31,7 +31,7 @@ impl Administrator<'_> {
 
     /// Takes tags of those names away.
     pub fn untag_resource(&self, key_id: &str, keys: &[String]) -> Result<(), Error> {
-        self.kms.change(|contents, _| {
+        self.change(|contents, _| {
             let key = self.customer_key(contents, key_id, "UntagResource")?;
             not_pending_deletion(contents, key)?;
             let id = key.id;
@@ -43,7 +43,7 @@ impl Administrator<'_> {
 
     /// The key's tags.
     pub fn list_resource_tags(&self, key_id: &str, page: &PageRequest) -> Result<Page<Tag>, Error> {
-        let tags = self.kms.ask(|contents| {
+        let tags = self.ask(|contents| {
             let key = self.key_not_alias(contents, key_id, "ListResourceTags")?;
             Ok(of(contents, &key.id))
         })?;

@@ -2,6 +2,7 @@
 
 use super::OpenError;
 use super::access_keys::AccessKey;
+use super::elsewhere::KeysElsewhere;
 use super::lasting::Lasting;
 use super::material::Material;
 use super::shred::{Sector, Wrapping};
@@ -38,6 +39,7 @@ pub(super) const KEYRING: [u8; 16] = [0; 16];
 const STORE_ID: &str = "store-id";
 const STORE_FORMAT: &str = "store-format";
 const ACCESS_KEYS: &str = "access-keys";
+const KEYS_ELSEWHERE: &str = "keys-elsewhere";
 pub(crate) const POLICY: &str = "policy";
 pub(crate) const GRANTS: &str = "grants";
 pub(crate) const PENDING_MATERIAL: &str = "pending-material";
@@ -69,6 +71,9 @@ pub struct Contents {
     /// What the attribute of this name says.
     #[serde(skip)]
     access_keys: Vec<AccessKey>,
+    /// Keys of other KMSs of which something is kept here, as the attribute of this name says.
+    #[serde(skip)]
+    elsewhere: KeysElsewhere,
     /// Policies and grants that were read already.
     #[serde(skip)]
     pub(crate) rules: Rules,
@@ -107,6 +112,7 @@ impl Contents {
             service: vec![Material::random(wrapping, now)?],
             attributes: Attributes::from([store_id]),
             access_keys: Vec::new(),
+            elsewhere: KeysElsewhere::default(),
             rules: Rules::default(),
         };
         for which in Lasting::ALL {
@@ -143,7 +149,46 @@ impl Contents {
     }
 
     pub fn key(&self, id: &[u8; 16]) -> Option<&Key> {
-        self.keys.iter().find(|key| key.id == *id)
+        self.all_keys().find(|key| key.id == *id)
+    }
+
+    /// Those of this KMS, and those of others of which something is kept here.
+    pub fn all_keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().chain(self.elsewhere.keys())
+    }
+
+    /// What is here for a key of another KMS, if something is.
+    pub fn elsewhere(&self, arn: &str) -> Option<&Key> {
+        self.elsewhere.of(arn)
+    }
+
+    pub fn is_elsewhere(&self, id: &[u8; 16]) -> bool {
+        self.arn_elsewhere(id).is_some()
+    }
+
+    pub fn arn_elsewhere(&self, id: &[u8; 16]) -> Option<&str> {
+        self.elsewhere.arn(id)
+    }
+
+    /// From here on the key of another KMS can have a policy, grants, tags and aliases.
+    pub fn note_elsewhere(&mut self, arn: &str, now: i64) {
+        if self.elsewhere.note(arn, now) {
+            self.keep_elsewhere();
+        }
+    }
+
+    /// Keys of other KMSs that have none of these are as if they had never been noted.
+    pub fn forget_unused_elsewhere(&mut self) {
+        let used: BTreeSet<_> = self.attributes.keys().map(|(of, _)| *of).collect();
+        let named: BTreeSet<_> = self.aliases.iter().map(|alias| alias.key).collect();
+        if self.elsewhere.retain(|id| used.contains(id) || named.contains(id)) {
+            self.keep_elsewhere();
+        }
+    }
+
+    fn keep_elsewhere(&mut self) {
+        let bytes = self.elsewhere.encode();
+        self.set_attribute(&KEYRING, KEYS_ELSEWHERE, bytes);
     }
 
     pub fn alias(&self, name: &str) -> Option<&Alias> {
@@ -262,7 +307,7 @@ impl Contents {
         }
         let is_known = |(of, name): &&([u8; 16], String)| {
             if *of == KEYRING {
-                [STORE_ID, STORE_FORMAT, ACCESS_KEYS].contains(&name.as_str())
+                [STORE_ID, STORE_FORMAT, ACCESS_KEYS, KEYS_ELSEWHERE].contains(&name.as_str())
                     || Lasting::ALL.iter().any(|which| which.name() == name)
             } else {
                 OF_KEYS.contains(&name.as_str())
@@ -276,6 +321,11 @@ impl Contents {
         if let Some(keys) = contents.attribute(&KEYRING, ACCESS_KEYS) {
             contents.access_keys = serde_json::from_slice(keys).map_err(|error| {
                 OpenError::Other(format!("its access keys are none that this kmsfs knows, use a newer one: {error}"))
+            })?;
+        }
+        if let Some(keys) = contents.attribute(&KEYRING, KEYS_ELSEWHERE) {
+            contents.elsewhere = KeysElsewhere::decode(keys).map_err(|error| {
+                OpenError::Other(format!("its keys of other KMSs are none that this kmsfs knows: {error}"))
             })?;
         }
         if contents.encode()? != all {
@@ -335,6 +385,7 @@ mod tests {
             service: vec![material(8)],
             attributes: Attributes::new(),
             access_keys: Vec::new(),
+            elsewhere: KeysElsewhere::default(),
             rules: Rules::default(),
         };
         let number = |number: u64| number.to_le_bytes().to_vec();

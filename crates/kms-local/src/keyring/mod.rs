@@ -3,6 +3,7 @@
 mod access_keys;
 mod backup;
 mod contents;
+mod elsewhere;
 mod files;
 mod lasting;
 mod material;

@@ -257,6 +257,27 @@ impl Request {
 }
 
 impl Request {
+    /// Whether the call is about who may use one key, or what it is called: its policy, grants, tags or aliases. These
+    /// are kept here of keys that are elsewhere too.
+    pub fn is_about_users_or_names(&self) -> bool {
+        matches!(
+            self,
+            Self::PutKeyPolicy { .. }
+                | Self::GetKeyPolicy { .. }
+                | Self::ListKeyPolicies { .. }
+                | Self::CreateGrant { .. }
+                | Self::ListGrants { .. }
+                | Self::RevokeGrant { .. }
+                | Self::RetireGrant(_)
+                | Self::CreateAlias { .. }
+                | Self::UpdateAlias { .. }
+                | Self::ListAliases { .. }
+                | Self::TagResource { .. }
+                | Self::UntagResource { .. }
+                | Self::ListResourceTags { .. }
+        )
+    }
+
     /// The one key that the call is about, as the caller names it. ReEncrypt names two, and has none here; nor has what
     /// is about an alias, a grant's token or a blob alone.
     pub fn key_id(&self) -> Option<&str> {
