@@ -140,9 +140,11 @@ impl Fs {
 
     fn opened(&self, object: Arc<Object>, truncate: bool, opener: Opener, judgement: u64) -> Result<HandleId> {
         let handle = Handle::new(object, opener);
-        // It may have come under another key since it was opened, which its opener has to be asked about.
         let keys = self.store.keys();
-        handle.object.kms_keys().iter().try_for_each(|(key_arn, _)| keys.may_ask_about(key_arn))?;
+        if keys.may_ask().is_err() {
+            // It may have come under another key since it was opened, which its opener has to be asked about.
+            handle.object.kms_keys().iter().try_for_each(|(key_arn, _)| keys.may_ask_about(key_arn))?;
+        }
         if truncate {
             self.change(&handle, Change::Truncate(0), Writer::Anybody(opener.caller))?;
         }

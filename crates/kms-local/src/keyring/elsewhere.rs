@@ -5,6 +5,7 @@ use super::contents::Key;
 use kmsfs_kms::api::KeyManager;
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// In the order in which they came. Each has an id of its own here, and no material.
@@ -70,7 +71,13 @@ impl KeysElsewhere {
             let id = Uuid::try_parse(&id).map_err(serde_json::Error::custom)?.into_bytes();
             Ok((arn, Key { id, ..Key::new("", KeyManager::Customer, noted) }))
         };
-        all.into_iter().map(key).collect::<Result<_, _>>().map(Self)
+        let all: Vec<(String, Key)> = all.into_iter().map(key).collect::<Result<_, _>>()?;
+        let arns: HashSet<_> = all.iter().map(|(arn, _)| arn).collect();
+        let ids: HashSet<_> = all.iter().map(|(_, key)| key.id).collect();
+        if arns.len() < all.len() || ids.len() < all.len() {
+            return Err(serde_json::Error::custom("one is there twice"));
+        }
+        Ok(Self(all))
     }
 }
 
@@ -94,6 +101,8 @@ mod tests {
         assert_eq!(keys.encode(), text.as_bytes());
         assert!(keys.retain(|_| false));
         assert_eq!(keys.encode(), Vec::<u8>::new());
+        let entry = &text[1..text.len() - 1];
+        assert!(KeysElsewhere::decode(format!("[{entry},{entry}]").as_bytes()).is_err());
         assert!(KeysElsewhere::decode(text.replace("Noted", "More").as_bytes()).is_err());
     }
 }
