@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sse", &["format", "kms", "crypto", "sys", "locks"]),
     ("format", &["crypto"]),
     ("kms-json", &["kms", "sigv4"]),
+    ("kms-providers", &["kms-remote", "kms", "sigv4", "crypto"]),
     ("kms-remote", &["kms", "crypto", "locks"]),
     ("kms-local", &["kms", "sigv4", "witness", "crypto", "sys", "locks"]),
     ("kms", &["crypto", "sys", "locks"]),

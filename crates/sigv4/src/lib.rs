@@ -1,5 +1,5 @@
-//! Verifies AWS Signature Version 4, decodes the bodies that are signed with it, and signs ([`Signer`]) what kmsfs asks of
-//! other services.
+//! Verifies AWS Signature Version 4, decodes the bodies that are signed with it, and signs ([`Signer`]) what kmsfs asks
+//! of other services.
 //!
 //! A server gives [`verify`] a request's line and headers as they were received, and gets a [`Verified`]: who signed
 //! it, the path and parameters that were signed, and a [`Body`] through which it reads the rest. Nothing here reads a
