@@ -5,7 +5,7 @@ use super::stat::encryption_members;
 use super::text::{escape, shown};
 use super::threads;
 use clap::Args;
-use kmsfs_client::{Put, PutError, Stored};
+use kmsfs_client::{Put, PutError, Refused, Stored};
 use kmsfs_sse::{Request, RequestError, request};
 use kmsfs_sys::Signals;
 use serde_json::{Map, Value};
@@ -93,6 +93,7 @@ impl PutArgs {
 fn failure(error: PutError) -> Failure {
     match &error {
         PutError::Request(RequestError::Invalid { code, message }) => refused(code, message),
+        PutError::Told { refused: Refused { code, message }, .. } => refused(code, message),
         PutError::Refused { refusal, .. } => refused(refusal.code(), refusal.message()),
         PutError::Content(source) => Failure::new(format!("{error}: {}", describe(source))),
         PutError::Os { path, source } => Failure::new(format!("{}: {}", shown(path), describe(source))),

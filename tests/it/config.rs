@@ -37,7 +37,7 @@ fn a_malformed_one_is_refused_and_the_one_before_holds() {
             .try_sh("cp bad.json $MNT/bucket/n && mv $MNT/bucket/n $MNT/bucket/.encryption.json")
             .expect_failure(1, "");
         store.try_sh("dd if=bad.json of=$MNT/bucket/.encryption.json conv=fsync").expect_failure(1, "Invalid argument");
-        store.try_sh("rsync bad.json $MNT/bucket/.encryption.json").expect_failure(23, "Invalid argument");
+        store.try_sh("rsync bad.json $MNT/bucket/.encryption.json").expect_failure(23, "Operation not permitted");
         assert_eq!(fs::read_to_string(bucket.join(".encryption.json")).unwrap(), before, "{what}");
         assert_eq!(algorithm_of_a_new_file(&bucket), "aws:kms", "{what}");
         store.sh("rm -f $MNT/bucket/n");
@@ -53,16 +53,95 @@ fn a_malformed_one_is_refused_and_the_one_before_holds() {
     assert_eq!(names_in(&bucket), [".encryption.json"]);
 }
 
+/// Programs that do not look at what close(2) says end with 0: bash's echo and Python's write among them.
 #[test]
-fn the_first_one_that_is_malformed_leaves_none() {
+fn where_the_first_one_is_malformed_nothing_is_created_until_it_is_valid_or_removed() {
     let store = Store::new();
     let mut mount = store.mount();
     let bucket = mount.bucket("bucket");
-    store.sh("echo hello > bad.json");
-    store.try_sh("cp bad.json $MNT/bucket/.encryption.json").expect_failure(1, "Invalid argument");
+    store.sh("echo hello > bad.json; mkdir -p $MNT/bucket/a/b $MNT/bucket/beside; echo before > $MNT/bucket/a/before");
+    for put in [
+        "cp bad.json $MNT/bucket/a/.encryption.json || true",
+        "bash -c 'echo hello > $MNT/bucket/a/.encryption.json'",
+        "touch $MNT/bucket/a/.encryption.json",
+        r#"python3 -c 'open("'$MNT'/bucket/a/.encryption.json", "w").write("hello")' 2>/dev/null || true"#,
+    ] {
+        store.sh(put);
+        for _ in 0..2 {
+            assert_eq!(fs::read(bucket.join("a/.encryption.json")).unwrap(), b"", "{put}");
+            store.try_sh("echo x > $MNT/bucket/a/new").expect_failure(1, "Operation not permitted");
+            let text = "cp: cannot create regular file";
+            store.try_sh("cp bad.json $MNT/bucket/a/b/new").expect_failure(1, text);
+            let text = "nothing can be created below it until a valid one is put there or it is removed";
+            store.try_sh("echo x | kmsfs put - $MNT/bucket/a/new").expect_failure(1, text);
+            let shown = store.sh("kmsfs stat $MNT/bucket/a/b");
+            assert!(shown.contains(r#""Source": "bucket/a/.encryption.json""#), "{put}: {shown}");
+            assert!(shown.contains(r#""Refused": "MalformedXML: the encryption configuration is"#), "{put}: {shown}");
+            assert!(!shown.contains("AES256\""), "{put}: {shown}");
+            // What was there is read and written, and others are not concerned.
+            store.sh("echo more >> $MNT/bucket/a/before; mkdir $MNT/bucket/a/c; rmdir $MNT/bucket/a/c");
+            assert_eq!(algorithm_of_a_new_file(&bucket.join("beside")), "AES256");
+            mount.remount();
+        }
+        store.sh("rm $MNT/bucket/a/.encryption.json");
+        assert_eq!(algorithm_of_a_new_file(&bucket.join("a/b")), "AES256");
+        store.sh(put);
+        mount.set_default("bucket/a", KMS, false);
+        assert_eq!(algorithm_of_a_new_file(&bucket.join("a/b")), "aws:kms");
+        store.sh("rm $MNT/bucket/a/.encryption.json");
+    }
+    store
+        .expect_log("bucket/a/.encryption.json: MalformedXML: the encryption configuration is refused: it is not JSON");
+    assert_eq!(names_in(&bucket.join("a")), ["b", "before"]);
+}
+
+#[test]
+fn an_empty_one_stops_nobody_if_its_owner_may_put_none_or_it_is_being_written() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let bucket = mount.bucket("bucket");
+    store.sh("chmod 1777 $MNT/bucket");
+    assert_eq!(store.sh_as(4001, "touch $MNT/bucket/.encryption.json").code, 0);
     assert_eq!(algorithm_of_a_new_file(&bucket), "AES256");
-    mount.remount();
-    assert_eq!(algorithm_of_a_new_file(&bucket), "AES256");
+    store.sh("rm $MNT/bucket/.encryption.json");
+    let written = format!("{{ echo x > during; printf '%s' '{}'; }} > .encryption.json", configuration(KMS, false));
+    store.sh(&format!("cd $MNT/bucket; {written}; echo x > after"));
+    assert_eq!(["during", "after"].map(|name| header(&bucket.join(name), "").unwrap()), ["AES256", "aws:kms"]);
+}
+
+/// EINVAL of rename(2) is a directory moved into itself, and what mv(1) says of it.
+#[test]
+fn mv_says_that_it_is_not_permitted_and_nothing_of_directories_moved_into_themselves() {
+    let store = Store::new();
+    let mount = store.mount();
+    mount.bucket("bucket");
+    store.sh("echo hello > $MNT/bucket/bad; mkdir $MNT/bucket/d");
+    for (refused, said) in [
+        ("mv $MNT/bucket/bad $MNT/bucket/.encryption.json", "Operation not permitted"),
+        ("mv -T $MNT/bucket/d $MNT/bucket/.encryption.json", "Operation not permitted"),
+        // Buckets are not renamed: mv(1) copies.
+        ("mv $MNT/bucket $MNT/No_Bucket", "cannot create directory"),
+        ("mv $MNT/bucket/d $MNT/bucket/d/d", "to a subdirectory of itself"),
+        ("ln $MNT/bucket/bad $MNT/bucket/.encryption.json", "Invalid argument"),
+        ("mkdir $MNT/No_Bucket", "Invalid argument"),
+    ] {
+        store.try_sh(refused).expect_failure(1, said);
+    }
+    store.expect_log("No_Bucket: InvalidBucketName");
+}
+
+#[test]
+fn what_is_shown_of_one_can_be_put_back_as_it_is() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    store.sh("mkdir $MNT/bucket/a $MNT/bucket/b");
+    mount.set_default("bucket/a", &kms_with("alias/aws/s3"), true);
+    store.sh("kmsfs stat $MNT/bucket/a > shown; cp shown $MNT/bucket/b/.encryption.json");
+    assert_eq!(algorithm_of_a_new_file(&bucket.join("b")), "aws:kms");
+    store.sh("kmsfs stat $MNT/bucket > shown; cp shown $MNT/bucket/b/.encryption.json");
+    assert_eq!(algorithm_of_a_new_file(&bucket.join("b")), "AES256");
 }
 
 #[test]

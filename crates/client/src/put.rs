@@ -1,13 +1,14 @@
 //! One atomic PUT of an object into a mount, with the encryption that the request asks for.
 
-use super::{Stored, attributes, mounts};
+use super::{Refused, Stored, attributes, mounts};
 use kmsfs_crypto::random;
 use kmsfs_fs::{NAME_MAX, PUT_PREFIX};
-use kmsfs_sse::{Request, RequestError};
+use kmsfs_sse::{CONFIGURATION_FILE, Request, RequestError};
 use rustix::fs::{XattrFlags, fsetxattr};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -81,7 +82,15 @@ pub enum PutError {
         /// The mount's root.
         mount: PathBuf,
     },
-    /// The mount refuses to encrypt the object as the request says, or to put it in place.
+    /// The mount refuses to encrypt the object as the request says, and has S3's or KMS's words for why.
+    #[error("{}: {}", refused.code, refused.message)]
+    Told {
+        /// Those words.
+        refused: Refused,
+        /// What the system call returned.
+        source: io::Error,
+    },
+    /// It refuses that, or to put the object in place, without a word.
     #[error("{}: {}", refusal.code(), refusal.message())]
     Refused {
         /// What S3 would say.
@@ -123,7 +132,7 @@ pub enum Refusal {
     NoSuchKey,
     /// EINVAL at the request: it cannot be met.
     Request,
-    /// EINVAL at the rename: the object is an encryption configuration, and not a valid one.
+    /// EPERM at the rename: the object is an encryption configuration, and not a valid one or not this user's to put.
     Configuration,
     /// EOPNOTSUPP or ENODATA: the mount does not do what the request asks for.
     NotImplemented,
@@ -227,9 +236,11 @@ impl<'a> Temporary<'a> {
         let request = serde_json::to_vec(request).map_err(|e| failed(e.into()))?;
         fsetxattr(&made.object, attributes::REQUEST, &request, XattrFlags::empty()).map_err(|errno| {
             let source = io::Error::from(errno);
-            match Refusal::of_request(&source) {
-                Some(refusal) => PutError::Refused { refusal, source },
-                None => failed(source),
+            let itself = PathBuf::from(format!("/proc/self/fd/{}", made.object.as_raw_fd()));
+            match (Refused::last(&itself), Refusal::of_request(&source)) {
+                (Ok(Some(refused)), _) => PutError::Told { refused, source },
+                (_, Some(refusal)) => PutError::Refused { refusal, source },
+                (_, None) => failed(source),
             }
         })?;
         Ok(made)
@@ -262,7 +273,9 @@ impl<'a> Temporary<'a> {
         let failed = |e| PutError::os(&self.target.path, e);
         fs::rename(self.path, &self.target.path).map_err(|source| match source.raw_os_error() {
             // A configuration is checked when it is put in place.
-            Some(libc::EINVAL) => PutError::Refused { refusal: Refusal::Configuration, source },
+            Some(libc::EPERM) if self.target.path.ends_with(CONFIGURATION_FILE) => {
+                PutError::Refused { refusal: Refusal::Configuration, source }
+            }
             _ => failed(source),
         })?;
         self.published = true;

@@ -8,7 +8,7 @@ use super::handles::{Handle, Opener};
 use super::{Fs, HandleId, Ino, Refusal, Result, Stale};
 use kmsfs_kms::{Caller, EncryptionContext, Operation, Waits, waits};
 use kmsfs_locks::{Mutex, ranks};
-use kmsfs_sse::{Algorithm, Configuration, Encryption};
+use kmsfs_sse::{Algorithm, Configuration, Encryption, RequestError};
 use kmsfs_store::backend::Rename;
 use kmsfs_store::configured::digest;
 use kmsfs_store::{Attr, Dir, Object, Target};
@@ -33,6 +33,8 @@ pub(crate) struct Configurations {
 struct Known {
     /// By directory; `None` where there is none.
     of: HashMap<Ino, Option<Arc<Configuration>>>,
+    /// By directory: why the text that was last written there was refused, where no valid one is there.
+    refused: HashMap<Ino, RequestError>,
     /// Counts those that were forgotten, here or not.
     forgotten: u64,
 }
@@ -46,7 +48,26 @@ impl Configurations {
     pub(crate) fn forget(&self, dir: Ino) {
         let mut known = self.known.lock();
         known.of.remove(&dir);
+        known.refused.remove(&dir);
         known.forgotten += 1;
+    }
+
+    /// No valid configuration is there, and the last text was refused for that reason.
+    fn refuse(&self, dir: Ino, cause: RequestError) {
+        self.forget(dir);
+        self.known.lock().refused.insert(dir, cause);
+    }
+
+    /// Why the empty configuration of a directory does not hold.
+    fn why_refused(&self, dir: Ino) -> RequestError {
+        let known = self.known.lock().refused.get(&dir).cloned();
+        known.unwrap_or_else(|| RequestError::malformed("the encryption configuration is empty"))
+    }
+
+    /// Whether somebody has that configuration open to write it, and nothing that was written was refused.
+    fn is_being_written(&self, ino: Ino) -> bool {
+        let draft = self.drafts.lock().get(&ino).map(|(draft, _)| draft.clone());
+        draft.is_some_and(|draft| !draft.text.lock().refused)
     }
 
     /// A directory's, or what [`Configurations::keep`] is to be told.
@@ -77,8 +98,18 @@ struct Text {
     /// Written to since it was last validated. The empty file that a redirection makes first is not validated.
     written: bool,
     truncated: bool,
+    /// A text was refused, and what the file holds instead is empty.
+    refused: bool,
     /// Counts changes.
     version: u64,
+}
+
+/// A configuration as it is in its directory.
+#[derive(PartialEq, Eq)]
+struct There {
+    content: Vec<u8>,
+    owner: u32,
+    ino: Ino,
 }
 
 /// A configuration with where it comes from.
@@ -135,6 +166,7 @@ impl Draft {
     /// That version has become the content. What was written since is still to.
     fn was_written_out(&self, version: u64) {
         let mut text = self.text.lock();
+        text.refused = false;
         if text.version == version {
             (text.written, text.truncated) = (false, false);
         }
@@ -143,15 +175,17 @@ impl Draft {
     /// That version was refused, and the content is what it was. What was written since is refused in its turn.
     fn give_up(&self, version: u64, content: Vec<u8>) {
         let mut text = self.text.lock();
+        let refused = content.is_empty();
         if text.version == version {
             *text = Text::new(content, version + 1);
         }
+        text.refused = refused;
     }
 }
 
 impl Text {
     fn new(content: Vec<u8>, version: u64) -> Self {
-        Self { content, written: false, truncated: false, version }
+        Self { content, written: false, truncated: false, refused: false, version }
     }
 
     fn is_unwritten(&self) -> bool {
@@ -228,8 +262,8 @@ impl Fs {
             cause: Box::new(cause),
         };
         let mut before = None;
-        let (content, owner) = loop {
-            let (content, owner) = match self.content_there(dir) {
+        let there = loop {
+            let there = match self.content_there(dir) {
                 // A crash caught it before it said anything, or somebody put it there in the store: it is nobody's
                 // word.
                 Err(Refusal::Store(why @ kmsfs_store::Error::Corrupt(_))) if self.has_no_configuration(dir) => {
@@ -242,32 +276,46 @@ impl Fs {
                 Err(refusal) if refusal.is_of_store(Errno::NFILE) => return Err(refusal),
                 there => there.map_err(unreadable)?,
             };
-            match self.check_configured(dir, &content) {
-                Ok(()) => break (content, owner),
+            match self.check_configured(dir, there.as_ref().map(|there| there.content.as_slice())) {
+                Ok(()) => break there,
                 // It may have become another one since it was read.
-                Err(_) if before.as_ref() != Some(&content) => before = Some(content),
+                Err(_) if before.as_ref() != Some(&there) => before = Some(there),
                 Err(error) => return Err(unreadable(error.into())),
             }
         };
-        // A file that is empty still has said nothing.
-        let mut configuration = None;
-        if !content.is_empty() {
-            self.check_putter(dir, owner, None).map_err(|_| unreadable(Refusal::ConfigurationOwner))?;
-            configuration = Some(Arc::new(Configuration::parse(&content).map_err(|error| unreadable(error.into()))?));
-        }
+        let configuration = match there {
+            None => None,
+            Some(there) if there.content.is_empty() => return self.empty_configuration(dir, &there).map(|()| None),
+            Some(there) => {
+                self.check_putter(dir, there.owner, None).map_err(|_| unreadable(Refusal::ConfigurationOwner))?;
+                Some(Arc::new(Configuration::parse(&there.content).map_err(|error| unreadable(error.into()))?))
+            }
+        };
         self.configurations.keep(Ino(dir.ino()), configuration.clone(), forgotten);
         Ok(configuration)
     }
 
-    /// What is in a directory under the name of a configuration, and whose that is; nothing, if nothing is there.
-    fn content_there(&self, dir: &Arc<Dir>) -> Result<(Vec<u8>, u32)> {
+    /// Somebody wanted a configuration where there was none, and there still is no valid one: bash's echo and Python's
+    /// write do not look at what close(2) says, so that this is where it is noticed. Not while it is being written, as
+    /// it is from when a redirection has made the file; and a file of somebody who may put none means nothing.
+    fn empty_configuration(&self, dir: &Arc<Dir>, there: &There) -> Result<()> {
+        if self.configurations.is_being_written(there.ino) || self.check_putter(dir, there.owner, None).is_err() {
+            return Ok(());
+        }
+        let cause = self.configurations.why_refused(Ino(dir.ino()));
+        Err(Refusal::InvalidConfiguration { path: dir.show(OsStr::new(NAME)), cause })
+    }
+
+    /// What is in a directory under the name of a configuration, if anything is.
+    fn content_there(&self, dir: &Arc<Dir>) -> Result<Option<There>> {
         let object = match self.store.open_object(dir, OsStr::new(NAME), &SERVICE) {
-            Err(error) if error.is_errno(Errno::NOENT) => return Ok((Vec::new(), SERVICE.uid)),
+            Err(error) if error.is_errno(Errno::NOENT) => return Ok(None),
             opened => opened?,
         };
-        let there = Self::content_of(&object).and_then(|content| Ok((content, object.attr()?.uid)));
+        let there = Self::content_of(&object)
+            .and_then(|content| Ok(There { content, owner: object.attr()?.uid, ino: Ino(object.ino()) }));
         self.store.release(&object);
-        there
+        there.map(Some)
     }
 
     /// At most one byte more than a configuration may have.
@@ -371,27 +419,46 @@ impl Fs {
         let Some((content, version)) = draft.unwritten() else { return Ok(()) };
         let names = self.inodes.names(Ino(object.ino())).into_iter().filter(|(_, name)| Self::is_configuration(name));
         let dirs: Vec<_> = names.filter_map(|(dir, _)| self.dir(dir).ok()).collect();
-        let mut refused = None;
-        if let Err(cause) = Configuration::parse(&content) {
-            let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME))).unwrap_or_default();
-            refused = Some(Refusal::Configuration { path, cause });
-        }
         let owner = object.attr()?.uid;
-        let refused = dirs
-            .iter()
-            .fold(refused, |before, dir| before.or_else(|| self.check_putter(dir, owner, Some(caller)).err()));
-        if let Some(refused) = refused {
-            draft.give_up(version, Self::content_of(object)?);
+        let putter = dirs.iter().try_for_each(|dir| self.check_putter(dir, owner, Some(caller)));
+        let malformed = Configuration::parse(&content).err();
+        if putter.is_err() || malformed.is_some() {
+            let before = Self::content_of(object)?;
+            let holds = !before.is_empty();
+            draft.give_up(version, before);
             self.show_anew(Ino(object.ino()));
-            return Err(refused);
+            putter?;
+            let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME))).unwrap_or_default();
+            return malformed.map_or(Ok(()), |cause| {
+                if !holds {
+                    self.note_refused(object, &dirs, &cause);
+                }
+                Err(Refusal::Configuration { path, cause, holds })
+            });
         }
-        let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), digest(&content))).collect();
+        let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), Some(digest(&content)))).collect();
         self.configuring(&after, || Ok(object.rewrite(&content, None)?), || Ok(object.fsync()?))?;
         draft.was_written_out(version);
         for dir in dirs {
             self.configurations.forget(Ino(dir.ino()));
         }
         Ok(())
+    }
+
+    /// Nothing valid is in these directories, where somebody wants a configuration: nobody is to create anything in them
+    /// as though there were none, also after the file was taken away in the store.
+    fn note_refused(&self, object: &Object, dirs: &[Arc<Dir>], cause: &RequestError) {
+        let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), Some(digest(b"")))).collect();
+        let settle = || {
+            object.fsync()?;
+            self.settle_configurations(&dirs.iter().collect::<Vec<_>>())
+        };
+        if let Err(error) = self.configuring(&after, || Ok(()), settle) {
+            log::warn!("an empty configuration that is taken away in the store would not be noticed: {error}");
+        }
+        for dir in dirs {
+            self.configurations.refuse(Ino(dir.ino()), cause.clone());
+        }
     }
 
     /// The kernel trusts its own idea of a file's length while it caches writes: it is made to look again.
@@ -434,7 +501,7 @@ impl Fs {
         self.with_opened(from, caller, |object| {
             self.check_putter(to.0, object.attr()?.uid, Some(caller))?;
             if let Err(cause) = Configuration::parse(&Self::content_of(object)?) {
-                return Err(Refusal::Configuration { path: to.0.show(to.1), cause });
+                return Err(Refusal::Configuration { path: to.0.show(to.1), cause, holds: true });
             }
             if object.encryption().algorithm != Algorithm::Aes256 {
                 self.store.rewrap(object, &service_encryption(), &to.0.key_of(to.1), caller)?;

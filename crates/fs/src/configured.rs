@@ -44,10 +44,10 @@ impl Fs {
         alone.make(changes, act, |_| settle())
     }
 
-    /// What is there is what was put.
-    pub(super) fn check_configured(&self, dir: &Dir, content: &[u8]) -> store::Result<()> {
+    /// What is there, if anything is, is what was put.
+    pub(super) fn check_configured(&self, dir: &Dir, content: Option<&[u8]>) -> store::Result<()> {
         let _tree = self.tree.read();
-        self.store.configured().check(&self.path_of(dir), digest(content))
+        self.store.configured().check(&self.path_of(dir), content.map(digest))
     }
 
     /// The store knows that none was put, or that one was just being put.
@@ -102,7 +102,7 @@ impl Fs {
         let content = Self::content_of(&object);
         self.store.release(&object);
         match content {
-            Ok(content) => Ok(digest(&content)),
+            Ok(content) => Ok(Some(digest(&content))),
             Err(Refusal::Store(store::Error::Corrupt(_))) => Ok(Some(UNREADABLE)),
             Err(error) => Err(error),
         }

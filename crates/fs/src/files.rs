@@ -51,6 +51,7 @@ impl Fs {
         let key = dir.key_of(name);
         let made = self.store.create(dir, name, &self.node(dir, creation)?, &want, &key, &creation.caller);
         let (object, attr) = made?;
+        self.configuration_changed(dir, name);
         Ok((object, self.entry(dir, name, attr)))
     }
 

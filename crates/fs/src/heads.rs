@@ -67,7 +67,14 @@ impl Fs {
 
 /// `{"Code", "Message"}` of what S3 or KMS has words for.
 fn words_of(refusal: &Refusal) -> Option<Vec<u8>> {
-    let Refusal::Request(error) = refusal else { return None };
+    let error = match refusal {
+        Refusal::Request(error) => error,
+        // The request itself is right.
+        Refusal::InvalidConfiguration { .. } => {
+            return Some(json!({ "Code": "InvalidRequest", "Message": refusal.to_string() }).to_string().into_bytes());
+        }
+        _ => return None,
+    };
     let (code, message) = match error {
         RequestError::Kms(error) => (kmsfs_sse::s3_code(error.code), &error.message),
         RequestError::Invalid { code, message } => ((*code).to_owned(), message),

@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+const NOTHING_CREATED: &str = "nothing can be created below it until a valid one is put there or it is removed";
+
 /// The reason for a refusal. Its text says what was wrong, in S3's or KMS's words where there are any, and names the
 /// file where the reason does not follow from the request.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -127,11 +129,22 @@ pub enum Refusal {
         path: String,
     },
     /// What was written is no configuration.
-    #[error("{path}: {cause}; what was there stays in force")]
+    #[error("{path}: {cause}; {}", if *holds { "what was there stays in force" } else { NOTHING_CREATED })]
     Configuration {
         /// The configuration's path.
         path: String,
         /// What is wrong with the text.
+        #[source]
+        cause: RequestError,
+        /// Whether a valid one is there still, or none was to be replaced. Otherwise it is empty now.
+        holds: bool,
+    },
+    /// A configuration was wanted, and what is there is none: files are not to be encrypted as if nobody had wanted one.
+    #[error("{path}: {cause}; {NOTHING_CREATED}")]
+    InvalidConfiguration {
+        /// The configuration's path.
+        path: String,
+        /// What was wrong with the text that was last put there, as far as that is known.
         #[source]
         cause: RequestError,
     },

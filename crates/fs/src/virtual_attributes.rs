@@ -1,5 +1,6 @@
 //! S3's headers as extended attributes: what HeadObject would answer, and requests for another encryption.
 
+use super::configurations::InForce;
 use super::{Fs, Ino, Reached, Refusal, Result};
 use kmsfs_kms::{Caller, Waits};
 use kmsfs_sse::request::{ALGORITHM, BUCKET_KEY_ENABLED, CONTEXT, KEY_ID};
@@ -116,13 +117,20 @@ impl Fs {
         if dir.bucket().is_none() {
             return Err(Refusal::NoAttribute);
         }
-        let found = self.configuration_in_force(&dir)?;
-        let configuration =
-            found.as_ref().map_or_else(|| Configuration::default().to_json(), |found| found.configuration.to_json());
-        let answer = json!({
-            "ServerSideEncryptionConfiguration": configuration,
-            "Source": found.map(|found| found.source),
-        });
+        let answer = match self.configuration_in_force(&dir) {
+            Ok(None) => json!({
+                "ServerSideEncryptionConfiguration": Configuration::default().to_json(),
+                "Source": null,
+            }),
+            Ok(Some(InForce { configuration, source, .. })) => json!({
+                "ServerSideEncryptionConfiguration": configuration.to_json(),
+                "Source": source,
+            }),
+            Err(Refusal::InvalidConfiguration { path, cause }) => {
+                json!({ "Source": path, "Refused": cause.to_string() })
+            }
+            Err(refusal) => return Err(refusal),
+        };
         Ok(answer.to_string().into_bytes())
     }
 

@@ -1,6 +1,7 @@
 //! What a refusal is outside of the file system: the errno that a program sees, and the line in the log that says what
 //! an errno does not.
 
+use super::statistics::Call;
 use kmsfs_fs::Refusal;
 use kmsfs_kms::Code;
 use kmsfs_sse::RequestError;
@@ -27,6 +28,7 @@ pub fn errno(refusal: &Refusal) -> i32 {
         | Refusal::NotAdministrator
         | Refusal::ConfigurationEncryption { .. }
         | Refusal::Putter { .. }
+        | Refusal::InvalidConfiguration { .. }
         | Refusal::ConfigurationOwner => libc::EPERM,
         Refusal::BucketName { .. }
         | Refusal::NotUtf8
@@ -45,6 +47,14 @@ pub fn errno(refusal: &Refusal) -> i32 {
         Refusal::WouldWait(_) => libc::EAGAIN,
         Refusal::Request(cause) | Refusal::Configuration { cause, .. } => of_request(cause),
         Refusal::Store(error) => of_store(error),
+    }
+}
+
+/// The same of a request, `call` its kind. mv(1) takes EINVAL of rename(2) for a directory that is moved into itself, and says so.
+pub(crate) fn errno_of(call: Option<Call>, refusal: &Refusal) -> i32 {
+    match (call, errno(refusal)) {
+        (Some(Call::Rename), libc::EINVAL) => libc::EPERM,
+        (_, errno) => errno,
     }
 }
 
@@ -137,6 +147,7 @@ pub(crate) fn log_line(call: &str, refusal: &Refusal) -> Option<(Level, String)>
         | Refusal::ConfigurationKind { .. }
         | Refusal::ConfigurationOwner
         | Refusal::Configuration { .. }
+        | Refusal::InvalidConfiguration { .. }
         | Refusal::Putter { .. } => Some((Level::Warn, refusal.to_string())),
         Refusal::UnreadableConfiguration { .. } => Some((Level::Error, refusal.to_string())),
         Refusal::WouldWait(_) | Refusal::Request(_) | Refusal::Store(_) => Some((Level::Warn, format!("{call}: {refusal}"))),
@@ -221,9 +232,25 @@ mod tests {
                 Some("WARN b/f: only a regular file can have this name"),
             ),
             (
-                Refusal::Configuration { path: path(), cause: RequestError::malformed("no rule") },
+                Refusal::Configuration { path: path(), cause: RequestError::malformed("no rule"), holds: true },
                 libc::EINVAL,
                 Some("WARN b/f: MalformedXML: no rule; what was there stays in force"),
+            ),
+            (
+                Refusal::Configuration { path: path(), cause: RequestError::malformed("no rule"), holds: false },
+                libc::EINVAL,
+                Some(
+                    "WARN b/f: MalformedXML: no rule; \
+                     nothing can be created below it until a valid one is put there or it is removed",
+                ),
+            ),
+            (
+                Refusal::InvalidConfiguration { path: path(), cause: RequestError::malformed("no rule") },
+                libc::EPERM,
+                Some(
+                    "WARN b/f: MalformedXML: no rule; \
+                     nothing can be created below it until a valid one is put there or it is removed",
+                ),
             ),
             (
                 Refusal::Putter { path: path(), uid: 7 },
@@ -287,7 +314,7 @@ mod tests {
         for refusal in refusals {
             assert_eq!(refusal.source().unwrap().to_string(), "b/f: torn");
         }
-        let kms = Refusal::Configuration { path: "b/f".into(), cause: kms(Code::Disabled) };
+        let kms = Refusal::Configuration { path: "b/f".into(), cause: kms(Code::Disabled), holds: true };
         let request = kms.source().unwrap();
         assert_eq!(request.to_string(), "KMS.DisabledException: why");
         assert!(request.source().unwrap().is::<KmsError>());

@@ -1,7 +1,7 @@
 //! What a mount has done since it was mounted: calls by kind, errors, bytes.
 
 use super::answer::Answer;
-use super::errno::{errno, log_line};
+use super::errno::{errno_of, log_line};
 use super::op::Op;
 use kmsfs_fs::Refusal;
 use kmsfs_kms::WouldWait;
@@ -132,7 +132,7 @@ impl Statistics {
                 if let Some((level, line)) = log_line(&name(op), &refusal) {
                     log::log!(level, "{line}");
                 }
-                errno(&refusal)
+                errno_of(op.call(), &refusal)
             }
             Err(_) => {
                 log::error!("{}: a bug in kmsfs, answered with EIO", name(op));

@@ -168,6 +168,9 @@ pub(crate) fn configuration_in(dir: impl AsFd) -> Result<Configuration, Error> {
     let text = attributes::get(&proc_path(dir), attributes::CONFIGURATION);
     let text = text.map_err(|error| refusals::of_call(&error))?.unwrap_or_default();
     let in_force: serde_json::Value = serde_json::from_str(&text).map_err(|error| refusals::of_call(&error.into()))?;
+    if let (Some(why), Some(source)) = (in_force["Refused"].as_str(), in_force["Source"].as_str()) {
+        return Err(Error::new(Code::InvalidRequest).saying(format!("{source}: {why}")));
+    }
     Ok(Configuration::parse(in_force["ServerSideEncryptionConfiguration"].to_string().as_bytes())?)
 }
 

@@ -30,8 +30,9 @@ impl Configuration {
         let text = std::str::from_utf8(content).map_err(|error| malformed(not_utf8(content, error.valid_up_to())))?;
         let Object(document) =
             serde_json::from_str::<Object<Document>>(text).map_err(|error| malformed(wrong(&error)))?;
-        let count = document.rules.len();
-        let [Object(rule)] = <[_; 1]>::try_from(document.rules)
+        let rules = document.rules()?;
+        let count = rules.len();
+        let [Object(rule)] = <[_; 1]>::try_from(rules)
             .map_err(|_| malformed(format!("\"Rules\" holds {count} rules, S3 takes exactly one")))?;
         rule.validate()
     }
@@ -84,9 +85,22 @@ struct ByDefault {
     key_id: Option<String>,
 }
 
+/// The configuration itself, or what `aws s3api get-bucket-encryption` and `kmsfs stat` print, which have it under a
+/// name; the latter say also where it comes from.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    #[serde(rename = "Rules", default, deserialize_with = "present")]
+    rules: Option<Vec<Object<Rule>>>,
+    #[serde(rename = "ServerSideEncryptionConfiguration", default, deserialize_with = "present")]
+    named: Option<Object<Rules>>,
+    #[serde(rename = "Source", default)]
+    source: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
     #[serde(rename = "Rules")]
     rules: Vec<Object<Rule>>,
 }
@@ -123,6 +137,17 @@ struct RuleJson<'a> {
 struct BlockedTypesJson<'a> {
     #[serde(rename = "EncryptionType")]
     types: &'a [BlockedEncryptionType],
+}
+
+impl Document {
+    fn rules(self) -> Result<Vec<Object<Rule>>, RequestError> {
+        match (self.rules, self.named, self.source) {
+            (Some(rules), None, None) => Ok(rules),
+            (None, Some(Object(named)), _) => Ok(named.rules),
+            (None, None, _) => Err(malformed("missing field `Rules`")),
+            (Some(_), ..) => Err(malformed("\"Rules\" is beside another member, expected it alone")),
+        }
+    }
 }
 
 impl Rule {
@@ -175,11 +200,6 @@ fn malformed(finding: impl std::fmt::Display) -> RequestError {
 /// serde_json's text ends with line and column.
 fn wrong(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if text.contains("unknown field `ServerSideEncryptionConfiguration`") {
-        return format!(
-            "{text}; put the object inside \"ServerSideEncryptionConfiguration\", without that name around it"
-        );
-    }
     match error.classify() {
         serde_json::error::Category::Data => text,
         serde_json::error::Category::Syntax | serde_json::error::Category::Eof | serde_json::error::Category::Io => {
@@ -298,7 +318,7 @@ mod tests {
             refusal(format!(r#"{{"Rules":[{rule},{rule}]}}"#)).1,
             "\"Rules\" holds 2 rules, S3 takes exactly one"
         );
-        assert_eq!(refusal("{}").1, "missing field `Rules` at line 1 column 2");
+        assert_eq!(refusal("{}").1, "missing field `Rules`");
     }
 
     #[test]
@@ -354,9 +374,23 @@ mod tests {
     }
 
     #[test]
-    fn get_bucket_encryptions_wrapping_is_refused_with_advice() {
-        let (code, finding) = refusal(r#"{"ServerSideEncryptionConfiguration":{"Rules":[]}}"#);
-        assert_eq!(code, "MalformedXML");
-        assert!(finding.ends_with("without that name around it"), "{finding}");
+    fn what_get_bucket_encryption_and_stat_print_is_taken() {
+        let plain = rule(r#"{"SSEAlgorithm":"aws:kms"}"#);
+        for content in [
+            format!(r#"{{"ServerSideEncryptionConfiguration":{plain}}}"#),
+            format!(r#"{{"ServerSideEncryptionConfiguration":{plain},"Source":"bucket/.encryption.json"}}"#),
+            format!(r#"{{"ServerSideEncryptionConfiguration":{plain},"Source":null}}"#),
+        ] {
+            assert_eq!(parse(&content), parse(&plain), "{content}");
+        }
+        let rules = r#""Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]"#;
+        for content in [
+            format!(r#"{{"ServerSideEncryptionConfiguration":{plain},{rules}}}"#),
+            format!(r#"{{{rules},"Source":"bucket/.encryption.json"}}"#),
+            r#"{"Source":"bucket/.encryption.json","Refused":"MalformedXML: why"}"#.into(),
+            r#"{"ServerSideEncryptionConfiguration":null}"#.into(),
+        ] {
+            assert_eq!(refusal(&content).0, "MalformedXML", "{content}");
+        }
     }
 }

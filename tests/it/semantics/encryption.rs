@@ -113,7 +113,7 @@ fn a_malformed_configuration_changes_nothing() {
         w.expect_log(reason);
         assert_eq!(errno(write_synced(&w.at("bucket/.encryption.json"), &content)), Errno::INVAL, "{reason}");
         fs::write(w.at("bucket/new"), &content).unwrap();
-        assert_eq!(errno(fs::rename(w.at("bucket/new"), w.at("bucket/.encryption.json"))), Errno::INVAL, "{reason}");
+        assert_eq!(errno(fs::rename(w.at("bucket/new"), w.at("bucket/.encryption.json"))), Errno::PERM, "{reason}");
         assert_eq!(fs::read_to_string(w.at("bucket/.encryption.json")).unwrap(), before);
         fs::write(w.at("bucket/object"), "x").unwrap();
         assert_eq!(w.algorithm("bucket/object"), "aws:kms");
@@ -160,7 +160,7 @@ fn a_configuration_is_a_regular_file() {
     assert_eq!(errno(std::os::unix::fs::symlink("x", &path)), Errno::INVAL);
     assert_eq!(errno(w.make_fifo("bucket/.encryption.json")), Errno::INVAL);
     fs::create_dir(w.at("bucket/dir")).unwrap();
-    assert_eq!(errno(fs::rename(w.at("bucket/dir"), &path)), Errno::INVAL);
+    assert_eq!(errno(fs::rename(w.at("bucket/dir"), &path)), Errno::PERM);
     assert!(!path.exists());
 }
 

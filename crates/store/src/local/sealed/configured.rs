@@ -65,9 +65,10 @@ enum Known {
     Damaged(String),
 }
 
-/// `None` for a file that is empty: it has said nothing yet.
-pub fn digest(content: &[u8]) -> Option<Digest> {
-    (!content.is_empty()).then(|| Sha256::digest(content).into())
+/// What is listed of a configuration with that content. One that is empty has said nothing: it is listed where
+/// something else was refused there, and taken where none is.
+pub fn digest(content: &[u8]) -> Digest {
+    Sha256::digest(content).into()
 }
 
 /// The list of a new store.
@@ -299,7 +300,7 @@ impl Store {
         let read = object.read(0, &mut content);
         self.release(&object);
         match read {
-            Ok(read) => Ok(digest(&content[..read])),
+            Ok(read) => Ok(Some(digest(&content[..read]))),
             Err(Error::Corrupt(_)) => Ok(Some(UNREADABLE)),
             Err(error) => Err(error),
         }
@@ -312,7 +313,8 @@ fn directories(dir: &Dir) -> Result<Vec<OsString>> {
 }
 
 fn accepts(table: &Table, path: &[u8], found: Option<Digest>) -> bool {
-    table.get(path).map_or(found.is_none(), |taken| taken.contains(&found))
+    let takes = |found: Option<Digest>| table.get(path).map_or(found.is_none(), |taken| taken.contains(&found));
+    takes(found) || found == Some(digest(b"")) && takes(None)
 }
 
 fn finding(found: Option<Digest>) -> &'static str {
