@@ -83,6 +83,12 @@ pub fn put_right() {
     rustix::process::umask(Mode::from_raw_mode(0o077));
 }
 
+/// For this process's children, of which some share a uid: the kernel counts the processes of a uid together, so that
+/// one would use up another's limit. Where this process may not raise it, it is as it was.
+pub fn lift_limit_on_processes() {
+    raise(Resource::Nproc, None);
+}
+
 /// Its turn and its memory are as everybody's, where the caller's were worth less. For a mount in the background: what
 /// runs in the foreground has them from a service manager.
 pub fn put_right_in_background() {

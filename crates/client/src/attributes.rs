@@ -13,6 +13,7 @@ pub const BUCKET_KEY: &str = "user.x-amz-server-side-encryption-bucket-key-enabl
 /// Of an object: its ETag, without the quotes that S3 puts around it.
 pub const ETAG: &str = "user.etag";
 /// Of an object: what HeadObject returns about it, or S3's code and message where its key refuses the caller, as JSON.
+/// With `.NAME` behind it: and the attribute `user.NAME`.
 pub const HEAD: &str = "user.x-kmsfs-head";
 /// Of an object: code and message of the last refusal of this user's request for its encryption, once, as JSON.
 pub const REFUSAL: &str = "user.x-kmsfs-refusal";
@@ -29,6 +30,8 @@ pub const SYNC: &str = "user.x-kmsfs-sync";
 
 /// Linux's bound on any attribute's value, in bytes.
 const MAX_VALUE: usize = 64 << 10;
+/// Most values are shorter. The kernel fills as much as is asked for with zeros first.
+const USUAL_VALUE: usize = 4 << 10;
 
 /// The attribute's value as text; `None` where there is none of that name, or the file system has no attributes at all.
 ///
@@ -36,8 +39,13 @@ const MAX_VALUE: usize = 64 << 10;
 ///
 /// getxattr(2) failed, or the value is not UTF-8.
 pub fn get(path: &Path, name: &str) -> io::Result<Option<String>> {
-    let mut value = vec![0; MAX_VALUE];
-    match getxattr(path, name, &mut value[..]) {
+    let mut value = vec![0; USUAL_VALUE];
+    let mut got = getxattr(path, name, &mut value[..]);
+    if got == Err(rustix::io::Errno::RANGE) {
+        value.resize(MAX_VALUE, 0);
+        got = getxattr(path, name, &mut value[..]);
+    }
+    match got {
         Ok(len) => {
             value.truncate(len);
             String::from_utf8(value).map(Some).map_err(|_| io::Error::other(format!("{name} is not UTF-8")))

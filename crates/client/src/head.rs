@@ -11,9 +11,12 @@ pub struct Head {
     pub stored: Stored,
     /// The ETag is the MD5 of the content; any other is opaque.
     pub etag_is_md5: bool,
-    /// The policy of the object's key may decide differently for two users: whoever reads by splice(2) or sendfile(2)
-    /// has to go past the kernel's cache (`O_DIRECT`), where pages would be there for whoever has the file open.
-    pub key_distinguishes_users: bool,
+    /// The policy of the object's key may decide differently for two users, or might when it was opened by those who
+    /// have it open: whoever reads by splice(2) or sendfile(2) has to go past the kernel's cache (`O_DIRECT`), where
+    /// pages would be there for whoever has the file open. It holds for a descriptor that was opened before.
+    pub past_the_cache: bool,
+    /// The attribute that [`Head::with`] asks for, if it is there.
+    pub attribute: Option<String>,
 }
 
 /// Why S3 or KMS refuses the calling process, in their words.
@@ -34,15 +37,28 @@ impl Head {
     ///
     /// ENODATA for what is no object of a mount, EACCES where its mode refuses the caller, else getxattr(2)'s error.
     pub fn of(path: &Path) -> io::Result<Result<Self, Refused>> {
-        let text =
-            attributes::get(path, attributes::HEAD)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))?;
+        Self::ask(path, attributes::HEAD)
+    }
+
+    /// The same, together with an attribute that is stored under a name that begins with `user.`, in one call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Head::of`].
+    pub fn with(path: &Path, attribute: &str) -> io::Result<Result<Self, Refused>> {
+        let name = attribute.strip_prefix("user.").unwrap_or(attribute);
+        Self::ask(path, &format!("{}.{name}", attributes::HEAD))
+    }
+
+    fn ask(path: &Path, name: &str) -> io::Result<Result<Self, Refused>> {
+        let text = attributes::get(path, name)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))?;
         let answer: Answer = serde_json::from_str(&text)?;
         Ok(match answer {
-            Answer::Head { etag, etag_is_md5, algorithm, key_arn, bucket_key, key_distinguishes_users } => {
+            Answer::Head { etag, etag_is_md5, algorithm, key_arn, bucket_key, past_the_cache, attribute } => {
                 let algorithm = Algorithm::parse(&algorithm)
                     .ok_or_else(|| io::Error::other(format!("{} says {algorithm:?}", attributes::HEAD)))?;
                 let stored = Stored { etag, algorithm, key_arn, bucket_key };
-                Ok(Self { stored, etag_is_md5, key_distinguishes_users })
+                Ok(Self { stored, etag_is_md5, past_the_cache, attribute })
             }
             Answer::Refused(refused) => Err(refused),
         })
@@ -75,8 +91,10 @@ enum Answer {
         key_arn: Option<String>,
         #[serde(rename = "BucketKeyEnabled")]
         bucket_key: bool,
-        #[serde(rename = "KeyDistinguishesUsers")]
-        key_distinguishes_users: bool,
+        #[serde(rename = "PastTheCache")]
+        past_the_cache: bool,
+        #[serde(rename = "Attribute", default)]
+        attribute: Option<String>,
     },
     Refused(Refused),
 }

@@ -1,12 +1,16 @@
 //! What an errno cannot say, for programs that answer as S3 does: all of HeadObject's answer in one attribute, or S3's
 //! code and message where the object's key refuses the caller; and why a request for an encryption was refused.
 
+use super::virtual_attributes::Virtual;
 use super::{Fs, Ino, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::RequestError;
-use serde_json::json;
+use kmsfs_store as store;
+use rustix::io::Errno;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 
 /// Results that nobody asked for, at most.
 const KEPT: usize = 64;
@@ -37,23 +41,45 @@ impl Outcomes {
 }
 
 impl Fs {
-    /// `{"ETag", "ETagIsMD5", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled", "KeyDistinguishesUsers"}`, or
-    /// `{"Code", "Message"}` where S3 or KMS refuses the caller.
-    pub(super) fn head(&self, ino: Ino, caller: &Caller) -> Result<Vec<u8>> {
+    /// `{"ETag", "ETagIsMD5", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled", "KeyDistinguishesUsers",
+    /// "PastTheCache"}`, or `{"Code", "Message"}` where S3 or KMS refuses the caller. `with`: and `"Attribute"`, what
+    /// is stored under that name with `user.` before it, null where nothing is.
+    pub(super) fn head(&self, ino: Ino, with: Option<&str>, caller: &Caller) -> Result<Vec<u8>> {
         let answer = self.with_object(ino, caller, |object| {
             let (tag, encryption) = (object.tag()?, object.encryption());
+            let distinguishes = self.distinguishes_users(object);
             Ok(json!({
                 "ETag": tag.hex,
                 "ETagIsMD5": tag.is_md5,
                 "ServerSideEncryption": encryption.algorithm.as_str(),
                 "SSEKMSKeyId": encryption.key_arn,
                 "BucketKeyEnabled": encryption.bucket_key,
-                "KeyDistinguishesUsers": self.distinguishes_users(object),
+                "KeyDistinguishesUsers": distinguishes,
+                // Who has it open may be why the kernel keeps no page of it, whatever its key does by now.
+                "PastTheCache": distinguishes || self.is_personal(ino),
             }))
         });
-        match answer {
-            Ok(head) => Ok(head.to_string().into_bytes()),
-            Err(refusal) => words_of(&refusal).ok_or(refusal),
+        let mut head = match answer {
+            Ok(head) => head,
+            Err(refusal) => return words_of(&refusal).ok_or(refusal),
+        };
+        if let Some(name) = with {
+            head["Attribute"] = self.stored_text(ino, name)?;
+        }
+        Ok(head.to_string().into_bytes())
+    }
+
+    fn stored_text(&self, ino: Ino, name: &str) -> Result<Value> {
+        let name = format!("user.{name}");
+        let name = OsStr::new(&name);
+        if Virtual::parse(name).is_some() {
+            return Err(Refusal::NoAttribute);
+        }
+        match self.at(ino, |target| self.store.get_xattr(target, name)) {
+            Ok(value) => String::from_utf8(value).map(Value::String).map_err(|_| Refusal::NotUtf8),
+            Err(Refusal::NoAttribute) => Ok(Value::Null),
+            Err(Refusal::Store(store::Error::Errno(errno))) if errno == Errno::NODATA.raw_os_error() => Ok(Value::Null),
+            Err(refusal) => Err(refusal),
         }
     }
 

@@ -12,12 +12,14 @@ use std::sync::Arc;
 
 /// The attributes that are not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Virtual {
+pub(crate) enum Virtual<'a> {
     /// One of S3's request headers.
     Header(&'static str),
     Etag,
     /// All that HeadObject returns, or why it is refused.
     Head,
+    /// The same, together with a stored attribute: `x-kmsfs-head.NAME` with `user.NAME`.
+    HeadWith(&'a str),
     /// Why this caller's request for this object was refused, once.
     Refusal,
     /// Of directories: the configuration in force.
@@ -35,8 +37,8 @@ pub(crate) enum Virtual {
     Unknown,
 }
 
-impl Virtual {
-    pub(crate) fn parse(name: &OsStr) -> Option<Self> {
+impl<'a> Virtual<'a> {
+    pub(crate) fn parse(name: &'a OsStr) -> Option<Self> {
         let name = name.to_str()?.strip_prefix("user.")?;
         let headers = [ALGORITHM, KEY_ID, CONTEXT, BUCKET_KEY_ENABLED];
         match name {
@@ -47,6 +49,7 @@ impl Virtual {
             "x-kmsfs-request" => Some(Self::Request),
             "x-kmsfs-sync" => Some(Self::Sync),
             "x-kmsfs-reencrypt" => Some(Self::Reencrypt),
+            name if name.starts_with("x-kmsfs-head.") => name.split_once('.').map(|(_, name)| Self::HeadWith(name)),
             name if name.starts_with("x-kmsfs-reencrypt.") => {
                 u64::from_str_radix(name.rsplit_once('.')?.1, 16).ok().map(Self::Reencrypted)
             }
@@ -56,7 +59,7 @@ impl Virtual {
     }
 }
 
-impl Virtual {
+impl Virtual<'_> {
     pub(super) fn getting_waits(self) -> Waits {
         if self == Self::Sync { Waits::Disk } else { Waits::Nothing }
     }
@@ -66,15 +69,19 @@ impl Virtual {
             Self::Header(_) | Self::Request | Self::Sync => Waits::Disk,
             // Each object's refusal is told with the others', so nothing is begun that has to be done again.
             Self::Reencrypt => Waits::Kms,
-            Self::Etag | Self::Head | Self::Refusal | Self::Encryption | Self::Reencrypted(_) | Self::Unknown => {
-                Waits::Nothing
-            }
+            Self::Etag
+            | Self::Head
+            | Self::HeadWith(_)
+            | Self::Refusal
+            | Self::Encryption
+            | Self::Reencrypted(_)
+            | Self::Unknown => Waits::Nothing,
         }
     }
 }
 
 impl Fs {
-    pub(super) fn get_virtual(&self, ino: Ino, name: Virtual, caller: &Caller) -> Result<Vec<u8>> {
+    pub(super) fn get_virtual(&self, ino: Ino, name: Virtual<'_>, caller: &Caller) -> Result<Vec<u8>> {
         match name {
             Virtual::Encryption => self.directory_encryption(ino),
             Virtual::Sync => self.sync(ino, caller).map(|()| b"1".to_vec()),
@@ -82,7 +89,8 @@ impl Fs {
                 Err(Refusal::NoAttribute)
             }
             Virtual::Reencrypted(token) => self.reencrypted(token, caller),
-            Virtual::Head => self.head(ino, caller),
+            Virtual::Head => self.head(ino, None, caller),
+            Virtual::HeadWith(name) => self.head(ino, Some(name), caller),
             Virtual::Refusal => self.refused.take((caller.uid, ino.0)),
             Virtual::Etag => self.with_object(ino, caller, |object| Ok(object.etag()?.into_bytes())),
             Virtual::Header(header) => self.with_object(ino, caller, |object| {
@@ -134,11 +142,14 @@ impl Fs {
         Ok(answer.to_string().into_bytes())
     }
 
-    pub(super) fn set_virtual(&self, ino: Ino, name: Virtual, value: &[u8], caller: &Caller) -> Result<()> {
+    pub(super) fn set_virtual(&self, ino: Ino, name: Virtual<'_>, value: &[u8], caller: &Caller) -> Result<()> {
         match name {
-            Virtual::Etag | Virtual::Head | Virtual::Refusal | Virtual::Encryption | Virtual::Reencrypted(_) => {
-                Err(Refusal::FixedAttribute)
-            }
+            Virtual::Etag
+            | Virtual::Head
+            | Virtual::HeadWith(_)
+            | Virtual::Refusal
+            | Virtual::Encryption
+            | Virtual::Reencrypted(_) => Err(Refusal::FixedAttribute),
             Virtual::Unknown => Err(Refusal::Unsupported),
             Virtual::Reencrypt => self.reencrypt(ino, value, caller),
             Virtual::Request => {

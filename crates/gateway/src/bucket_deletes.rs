@@ -103,6 +103,12 @@ fn put_default_back(dir: &OwnedFd) -> Result<(), Error> {
     mark_as(dir, None)
 }
 
+/// Somebody has put another default, or has deleted it: what a deletion that was cut off has left away does not come
+/// back. To be called with the bucket's lock.
+pub(crate) fn forget_default_away(dir: &OwnedFd) -> Result<(), Error> {
+    if origin_of(dir)?.away.is_some() { mark_as(dir, None) } else { Ok(()) }
+}
+
 /// Durable when it returns.
 fn mark_as(dir: &OwnedFd, away: Option<String>) -> Result<(), Error> {
     let origin = Origin { away, ..origin_of(dir)? };

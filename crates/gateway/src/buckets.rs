@@ -1,5 +1,6 @@
 //! Buckets: the directories at the root of the mount.
 
+use crate::bucket_deletes::forget_default_away;
 use crate::directories::{self, Origin};
 use crate::puts::too_long;
 use crate::refusals;
@@ -101,6 +102,8 @@ impl Worker {
     }
 
     pub(crate) fn put_bucket_tags(&self, name: &BucketName, tags: &Tags) -> Result<Done, Error> {
+        // What else is kept with it is written again, as it was read.
+        let _lock = self.tree.lock_bucket(name.as_str())?;
         let bucket = self.writable_bucket(name)?;
         let origin = origin_of(bucket.dir())?;
         if origin.tags() != *tags {
@@ -123,15 +126,20 @@ impl Worker {
         name: &BucketName,
         configuration: &Configuration,
     ) -> Result<Done, Error> {
-        let bucket = self.writable_bucket(name)?;
-        write_configuration(&bucket.open()?, configuration)?;
+        let _lock = self.tree.lock_bucket(name.as_str())?;
+        let dir = self.writable_bucket(name)?.open()?;
+        write_configuration(&dir, configuration)?;
+        forget_default_away(&dir)?;
         Ok((Answer::Done, None))
     }
 
     pub(crate) fn delete_bucket_encryption(&self, name: &BucketName) -> Result<Done, Error> {
-        let bucket = self.writable_bucket(name)?;
-        match unlinkat(bucket.dir(), CONFIGURATION_FILE, AtFlags::empty()) {
-            Ok(()) => sync_bucket(&bucket)?,
+        let _lock = self.tree.lock_bucket(name.as_str())?;
+        let dir = self.writable_bucket(name)?.open()?;
+        // First, so that none comes back if this is cut off.
+        forget_default_away(&dir)?;
+        match unlinkat(&dir, CONFIGURATION_FILE, AtFlags::empty()) {
+            Ok(()) => rustix::fs::fsync(&dir).map_err(refusals::of_errno)?,
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(refusals::of_errno(errno)),
         }

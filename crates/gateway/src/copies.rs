@@ -70,7 +70,7 @@ impl Worker {
 }
 
 fn copy_content(source: &Found, wanted: Option<ChecksumAlgorithm>, copy: &Temporary) -> Result<Known, Error> {
-    let from = source.open()?;
+    let from = source.reopen()?;
     let is_plain = head_of(&copy.file)?.stored.algorithm == Algorithm::Aes256;
     if let Some(known) = known_already(source, wanted, is_plain) {
         let copied = copy_inside(&from, 0..source.size, &copy.file, 0)?;
@@ -148,7 +148,7 @@ pub(crate) fn copy_and_sum(
     Ok((Known { md5: Some(md5_etag(md5)), checksum }, at - range.start))
 }
 
-fn write_all(to: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Error> {
+pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Error> {
     while !bytes.is_empty() {
         match pwrite(to.as_fd(), bytes, offset) {
             Ok(written) => {

@@ -36,6 +36,7 @@ pub use locks::Locks;
 pub use serving::serve;
 
 use kmsfs_s3::answer::Owner;
+use kmsfs_s3::operation::PutObject;
 use kmsfs_s3::{Answer, Checksum, Code, Error, Operation};
 use names::Cache;
 use serde::{Deserialize, Serialize};
@@ -161,6 +162,23 @@ impl Worker {
             }
             _ => Err(Error::new(Code::InternalError)),
         }
+    }
+
+    /// Both, and the body between them.
+    ///
+    /// # Errors
+    /// As S3 refuses it; nothing is left of it then.
+    pub fn put(&self, put: PutObject, content: &[u8], body: &Body) -> Result<Answer, Error> {
+        if content.len() > wire::SHORT {
+            return Err(Error::new(Code::InternalError));
+        }
+        let begun = self.begin(Operation::PutObject(put))?;
+        if !content.is_empty() {
+            copies::write_all(&begun.file, content, 0)?;
+        }
+        // Closing it is the upload's.
+        drop(begun.file);
+        begun.upload.finish(body)
     }
 }
 

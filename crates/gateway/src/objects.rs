@@ -1,7 +1,8 @@
 //! Objects that are there: found by their keys, read, and told of.
 
 use crate::directories::{self, Marker};
-use crate::record::{Content, Record, shown_etag};
+use crate::puts::head_of;
+use crate::record::{self, Content, Record, shown_etag};
 use crate::refusals;
 use crate::tree::{Bucket, Kind, Status, proc_path, status};
 use crate::{Done, Worker};
@@ -10,7 +11,7 @@ use kmsfs_s3::answer::{self, ServerSideEncryption};
 use kmsfs_s3::operation::GetObject;
 use kmsfs_s3::{Answer, Checksum, Code, ETag, Error, Metadata, ObjectKey, Timestamp};
 use kmsfs_sse::Algorithm;
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
@@ -19,7 +20,7 @@ pub(crate) const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
 /// An object that is there, and may be read.
 pub(crate) struct Found {
-    /// For looking at it; none of a directory's marker, which has no content.
+    /// By which it is looked at; none of a directory's marker, which has no content.
     file: Option<OwnedFd>,
     /// Its content is not to stay in the kernel's cache.
     past_the_cache: bool,
@@ -41,10 +42,33 @@ impl Found {
 
     /// `None` where nothing has the key.
     pub(crate) fn if_there(bucket: &Bucket, key: &ObjectKey) -> Result<Option<Self>, Error> {
+        Self::find(bucket, key, Ok)
+    }
+
+    /// The same, and it is open for reading. What is said of it is asked for afterwards, since how the kernel caches it
+    /// is decided when it is opened.
+    fn open(bucket: &Bucket, key: &ObjectKey) -> Result<Self, Error> {
+        let open = |inode: OwnedFd| {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            match rustix::fs::open(proc_path(&inode), flags, Mode::empty()) {
+                Ok(file) => Ok(file),
+                // Where its key refuses, S3 and KMS have words for it.
+                Err(errno) => Err(head_of(&inode).err().unwrap_or_else(|| refusals::of_errno(errno))),
+            }
+        };
+        Self::find(bucket, key, open)?.ok_or_else(|| no_such_key(key))
+    }
+
+    /// `open`: what makes of a file's inode what it is looked at by.
+    fn find(
+        bucket: &Bucket,
+        key: &ObjectKey,
+        open: impl FnOnce(OwnedFd) -> Result<OwnedFd, Error>,
+    ) -> Result<Option<Self>, Error> {
         let Some(inode) = bucket.find(key)? else { return Ok(None) };
         let status = status(&inode).map_err(|error| refusals::of_call(&error))?;
         match (status.kind, key.is_marker()) {
-            (Kind::File, false) => Self::of_file(inode, &status).map(Some),
+            (Kind::File, false) => Self::of_file(open(inode)?, &status).map(Some),
             (Kind::Directory, true) => {
                 let origin = directories::origin(&proc_path(&inode)).map_err(|error| refusals::of_call(&error))?;
                 Ok(origin.and_then(|origin| origin.marker).map(Self::of_marker))
@@ -54,14 +78,14 @@ impl Found {
     }
 
     fn of_file(file: OwnedFd, status: &Status) -> Result<Self, Error> {
-        let path = proc_path(&file);
-        let head = Head::of(&path).map_err(|error| refusals::of_call(&error))?.map_err(refusals::in_their_words)?;
-        let record = Record::of(&path).map_err(|error| refusals::of_call(&error))?;
+        let head = Head::with(&proc_path(&file), record::NAME);
+        let head = head.map_err(|error| refusals::of_call(&error))?.map_err(refusals::in_their_words)?;
+        let record = head.attribute.as_deref().map(Record::parse).unwrap_or_default();
         let content = record.content_of(&head.stored.etag).filter(|content| content.size == status.size).cloned();
         let etag = content.as_ref().map_or_else(|| shown_etag(&head), |content| content.etag.clone());
         Ok(Self {
             file: Some(file),
-            past_the_cache: head.key_distinguishes_users,
+            past_the_cache: head.past_the_cache,
             size: status.size,
             modified: status.modified(),
             etag: ETag::new(etag),
@@ -84,17 +108,26 @@ impl Found {
         }
     }
 
-    /// A descriptor of the content to read from, at its beginning.
-    pub(crate) fn open(&self) -> Result<OwnedFd, Error> {
+    /// A new descriptor of the content to read from.
+    pub(crate) fn reopen(&self) -> Result<OwnedFd, Error> {
         match &self.file {
             Some(file) => {
-                // sendfile(2) puts into the cache what it sends, unless it is told so.
-                let cache = if self.past_the_cache { OFlags::DIRECT } else { OFlags::empty() };
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC | cache;
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
                 rustix::fs::open(proc_path(file), flags, Mode::empty()).map_err(refusals::of_errno)
             }
             None => empty_file(),
         }
+    }
+
+    /// The descriptor that it was opened with, at the content's beginning.
+    fn into_content(self) -> Result<OwnedFd, Error> {
+        let Some(file) = self.file else { return empty_file() };
+        if self.past_the_cache {
+            // sendfile(2) puts into the cache what it sends, unless it is told so.
+            let flags = fcntl_getfl(&file).map_err(refusals::of_errno)?;
+            fcntl_setfl(&file, flags | OFlags::DIRECT).map_err(refusals::of_errno)?;
+        }
+        Ok(file)
     }
 
     pub(crate) fn checksum(&self) -> Option<Checksum> {
@@ -141,9 +174,9 @@ impl Found {
 
 impl Worker {
     pub(crate) fn get_object(&self, of: &GetObject) -> Result<Done, Error> {
-        let found = Found::look_up(&self.tree.bucket(&of.bucket)?, &of.key)?;
+        let found = Found::open(&self.tree.bucket(&of.bucket)?, &of.key)?;
         let object = found.describe(of)?;
-        Ok((Answer::Object(Box::new(object)), Some(found.open()?)))
+        Ok((Answer::Object(Box::new(object)), Some(found.into_content()?)))
     }
 
     pub(crate) fn head_object(&self, of: &GetObject) -> Result<Done, Error> {

@@ -77,11 +77,15 @@ impl Record {
     /// # Errors
     /// getxattr(2) failed.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let Some(text) = attributes::get(path, NAME)? else { return Ok(Self::default()) };
-        Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
+        Ok(attributes::get(path, NAME)?.as_deref().map(Self::parse).unwrap_or_default())
+    }
+
+    /// Of the attribute's text.
+    pub(crate) fn parse(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|error| {
             log::warn!("the attribute {NAME} of a file is no record: {error}");
             Self::default()
-        }))
+        })
     }
 
     /// # Errors

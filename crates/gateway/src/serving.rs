@@ -104,7 +104,9 @@ impl Connection<'_> {
 
     fn handle(&self, request: Request) -> Result<(Response, Option<Arc<OwnedFd>>), Error> {
         match request {
-            Request::Perform(_) | Request::Begin(_) if self.until.is_some_and(|until| until < Instant::now()) => {
+            Request::Perform(_) | Request::Begin(_) | Request::Put { .. }
+                if self.until.is_some_and(|until| until < Instant::now()) =>
+            {
                 Err(Error::new(Code::ServiceUnavailable).saying("This connection is over. Please try again."))
             }
             Request::Perform(operation) => {
@@ -119,6 +121,9 @@ impl Connection<'_> {
                 let upload = self.last.fetch_add(1, Ordering::Relaxed) + 1;
                 self.uploads.lock().insert(upload, begun.upload);
                 Ok((Response::Begun { upload, wants_md5: begun.wants_md5 }, Some(begun.file)))
+            }
+            Request::Put { put, content, body } => {
+                Ok((Response::Done(Box::new(self.worker.put(*put, &content, &body)?)), None))
             }
             Request::Finish { upload, body } => {
                 let upload = self.take(upload)?;

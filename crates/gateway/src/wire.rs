@@ -14,6 +14,7 @@
 
 use crate::Body;
 use bincode::Options;
+use kmsfs_s3::operation::PutObject;
 use kmsfs_s3::{Answer, Error, Operation};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -28,6 +29,9 @@ use std::os::unix::net::UnixStream;
 
 /// Bytes of a payload at most: a list of 10,000 parts has a few million.
 pub const MAX_PAYLOAD: usize = 16 << 20;
+/// Bytes of a body that goes with its request, at most. A longer one the asking side writes itself, so that it is in
+/// one process; what that takes (a descriptor that is passed, and a second question) is more than copying a short one.
+pub const SHORT: usize = 64 << 10;
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 16;
 
@@ -38,6 +42,15 @@ pub enum Request {
     Perform(Box<Operation>),
     /// Something with a body: [`Response::Begun`], with a descriptor to write it to.
     Begin(Box<Operation>),
+    /// A PutObject whose body is short, and is here: [`Response::Done`].
+    Put {
+        /// What is put.
+        put: Box<PutObject>,
+        /// All of its bytes, at most [`SHORT`].
+        content: Vec<u8>,
+        /// What was found out about them.
+        body: Body,
+    },
     /// The body of an upload is written: [`Response::Done`].
     Finish {
         /// As [`Response::Begun`] said.

@@ -3,7 +3,7 @@
 
 use crate::access_log::Entry;
 use crate::late::Late;
-use crate::places::Busy;
+use crate::places::Answering;
 use crate::sending::{self, Files, Piece};
 use crate::turns::Turns;
 use bytes::{Buf, Bytes};
@@ -30,7 +30,7 @@ pub(crate) struct Outgoing {
     /// Of a connection that sends files.
     pub(crate) files: Option<Files>,
     /// The connection has something to do until this has been sent.
-    pub(crate) busy: Option<Busy>,
+    pub(crate) answering: Option<Answering>,
 }
 
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Outgoing {
     }
 
     fn of(what: What) -> Self {
-        Self { what, entry: None, files: None, busy: None }
+        Self { what, entry: None, files: None, answering: None }
     }
 
     /// Bytes that are still to be sent, if that is known.

@@ -1,7 +1,7 @@
 //! Connections: accepted, bounded in number and in what they may wait for, and served until they end.
 
-use crate::heads::{Framing, Heads};
-use crate::places::{Place, Places};
+use crate::heads::{Ambiguous, Framing, Heads};
+use crate::places::{Place, Places, Unsent};
 use crate::sending::{Files, Sending};
 use crate::service::{Peer, Service};
 use crate::stalling::Stalling;
@@ -16,6 +16,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -120,24 +121,29 @@ impl Accepting {
             service: Arc::clone(&self.service),
             stopped: self.stopped.clone(),
             place: Arc::clone(&place),
+            unsent: Unsent::default(),
             _permit: permit,
             _there: self.there.clone(),
         };
         let tls = self.tls.clone();
         let serving = async move {
+            let unsent = connection.unsent.clone();
             match (stream, tls) {
                 (Stream::Tcp(stream, peer), None) => {
                     let files = Files::default();
-                    connection.serve(Sending::new(stream, files.clone()), peer, Some(files)).await;
+                    let stream = Sending::new(stream, files.clone(), unsent);
+                    connection.serve(stream, peer, Some(files)).await;
                 }
                 (Stream::Tcp(stream, peer), Some(tls)) => {
                     let handshake = TlsAcceptor::from(tls).accept(stream);
                     if let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, handshake).await {
+                        let stream = Stalling::new(stream, unsent);
                         connection.serve(stream, Peer { secure: true, ..peer }, None).await;
                     }
                 }
                 // What goes by it does not leave the machine.
                 (Stream::Unix(stream), _) => {
+                    let stream = Stalling::new(stream, unsent);
                     connection.serve(stream, Peer { source: None, secure: false }, None).await;
                 }
             }
@@ -179,24 +185,30 @@ struct Connection {
     service: Arc<Service>,
     stopped: watch::Receiver<bool>,
     place: Arc<Place>,
+    unsent: Unsent,
     _permit: OwnedSemaphorePermit,
     _there: mpsc::Sender<()>,
 }
 
 impl Connection {
-    /// `files` where the stream sends files in place of what stands for them.
+    /// `stream` gives up a client that does not read, and tells when nothing is unsent; `files` where it sends files in
+    /// place of what stands for them.
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, files: Option<Files>) {
         let (service, place, framing) = (Arc::clone(&self.service), Arc::clone(&self.place), Framing::default());
-        let seen = framing.clone();
+        let (seen, unsent, count) = (framing.clone(), self.unsent.clone(), AtomicU64::new(0));
         let respond = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(seen.clone());
+            // Its head is the last one that has been read so far, or one before that.
+            if seen.is_ambiguous(count.fetch_add(1, Ordering::Relaxed) + 1) {
+                request.extensions_mut().insert(Ambiguous);
+            }
             let (service, busy, files) = (Arc::clone(&service), place.busy(), files.clone());
+            let unsent = unsent.clone();
             async move {
                 let mut answer = service.respond(request, peer).await?;
                 let body = answer.body_mut();
                 body.files = files;
-                // Until the last byte of it is on its way.
-                body.busy = Some(busy);
+                // Until the kernel has the last byte of it.
+                body.answering = Some(unsent.answering(busy));
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -205,7 +217,7 @@ impl Connection {
             .header_read_timeout(HEAD_PATIENCE)
             .max_buf_size(HEAD)
             .max_headers(HEADERS)
-            .serve_connection(TokioIo::new(Heads::new(Stalling::new(stream), framing)), respond);
+            .serve_connection(TokioIo::new(Heads::new(stream, framing)), respond);
         let mut served = pin!(served);
         let ended = tokio::select! {
             ended = served.as_mut() => ended,

@@ -6,7 +6,7 @@ use httparse::{EMPTY_HEADER, Request, Status};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -14,12 +14,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) struct Heads<S> {
     stream: S,
     within: Within,
+    /// How many have come.
+    count: u64,
     framing: Framing,
 }
 
-/// Whether a request of a connection had two lengths. It is the last one of its connection.
+/// Which request of a connection has two lengths: the last one. Those before it may be on their way still.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Framing(Arc<AtomicBool>);
+pub(crate) struct Framing(Arc<AtomicU64>);
+
+/// A request has two lengths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ambiguous;
 
 /// Where the next byte belongs.
 enum Within {
@@ -32,14 +38,15 @@ enum Within {
 }
 
 impl Framing {
-    pub(crate) fn is_ambiguous(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// `number`: of the request whose head has come, from 1 on.
+    pub(crate) fn is_ambiguous(&self, number: u64) -> bool {
+        self.0.load(Ordering::Relaxed) == number
     }
 }
 
 impl<S> Heads<S> {
     pub(crate) fn new(stream: S, framing: Framing) -> Self {
-        Self { stream, within: Within::Head(Vec::new()), framing }
+        Self { stream, within: Within::Head(Vec::new()), count: 0, framing }
     }
 
     fn look_at(&mut self, mut bytes: &[u8]) {
@@ -66,11 +73,12 @@ impl<S> Heads<S> {
                         return;
                     };
                     bytes = &bytes[len - before..];
+                    self.count += 1;
                     self.within = match next {
                         Next::Body(length) => Within::Body(length),
                         Next::Last => Within::Last,
                         Next::Ambiguous => {
-                            self.framing.0.store(true, Ordering::Relaxed);
+                            self.framing.0.store(self.count, Ordering::Relaxed);
                             Within::Last
                         }
                     };
@@ -158,12 +166,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heads<S> {
 mod tests {
     use super::*;
 
+    /// Whether the last head is, and no other.
     fn is_ambiguous(pieces: &[&[u8]]) -> bool {
         let mut heads = Heads::new((), Framing::default());
         for piece in pieces {
             heads.look_at(piece);
         }
-        heads.framing.is_ambiguous()
+        assert!((1..heads.count).all(|number| !heads.framing.is_ambiguous(number)));
+        heads.count > 0 && heads.framing.is_ambiguous(heads.count)
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod calls;
 mod connections;
 mod front;
 mod heads;
+mod health;
 mod late;
 mod outbox;
 mod places;

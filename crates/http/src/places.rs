@@ -49,6 +49,17 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Place>);
 
+/// Requests of a connection of whose answers a part may still wait in this process for the client to take it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unsent(Arc<Mutex<Vec<Busy>>>);
+
+/// Of an answer that is handed over piece by piece. With its last piece the request is not over: it is [`Unsent`].
+#[derive(Debug)]
+pub(crate) struct Answering {
+    busy: Option<Busy>,
+    unsent: Unsent,
+}
+
 impl Places {
     /// As many as `room` in all.
     pub(crate) fn new(room: usize) -> Arc<Self> {
@@ -125,6 +136,25 @@ impl Place {
         if let Some(state) = self.places.taken.lock().by_number.get_mut(&self.number) {
             change(state);
         }
+    }
+}
+
+impl Unsent {
+    /// For the answer to that request.
+    pub(crate) fn answering(&self, busy: Busy) -> Answering {
+        Answering { busy: Some(busy), unsent: self.clone() }
+    }
+
+    /// The kernel has all that was handed over.
+    pub(crate) fn is_sent(&self) {
+        let sent = std::mem::take(&mut *self.0.lock());
+        drop(sent);
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.unsent.0.lock().extend(self.busy.take());
     }
 }
 

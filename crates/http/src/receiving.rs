@@ -1,6 +1,6 @@
 //! Bodies of requests, as they come.
 
-use crate::heads::Framing;
+use crate::heads::Ambiguous;
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming as HyperBody};
 use hyper::header::{EXPECT, HeaderValue, TRANSFER_ENCODING};
@@ -42,7 +42,7 @@ impl Incoming {
     /// # Errors
     /// `NotImplemented`: a transfer coding beside `chunked`. `InvalidRequest`: it has a length too.
     pub(crate) fn check(head: &Parts) -> Result<(), Error> {
-        if head.extensions.get().is_some_and(Framing::is_ambiguous) {
+        if head.extensions.get::<Ambiguous>().is_some() {
             let text = "A request has either Content-Length or Transfer-Encoding, and not both.";
             return Err(Error::new(Code::InvalidRequest).saying(text));
         }
@@ -52,6 +52,11 @@ impl Incoming {
             return Ok(());
         }
         Err(Error::header_not_implemented("Transfer-Encoding"))
+    }
+
+    /// Whether the client sends it only when it is told to go on.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// The next bytes, as many as come until there are enough; none at the end.

@@ -12,6 +12,7 @@ use hyper::Response;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 use kmsfs_gateway::Body as Received;
+use kmsfs_gateway::wire::SHORT;
 use kmsfs_s3::{Answer, Body, Code, Document, Error, Operation, Route, Server, response, route};
 use kmsfs_sigv4::{Endpoint, prepare};
 use std::ops::Range;
@@ -91,6 +92,15 @@ async fn put(
     incoming: &mut Incoming,
 ) -> Result<Answer, Error> {
     let length = operation.content_length().unwrap_or_default();
+    let operation = match operation {
+        // Who waits to be told to go on is told what is wrong before he sends it.
+        Operation::PutObject(put) if length <= SHORT as u64 && !incoming.waits() => {
+            let expected = Expected { checksum: put.checksum.clone(), content_md5: put.content_md5, wants_md5: false };
+            let (content, received) = whole(Checked::new(body, expected), length, incoming).await?;
+            return worker.put(put, content, received).await;
+        }
+        operation => operation,
+    };
     let (checksum, content_md5) = match &operation {
         Operation::PutObject(put) => (put.checksum.clone(), put.content_md5),
         Operation::UploadPart(part) => (part.checksum.clone(), part.content_md5),
@@ -106,6 +116,26 @@ async fn put(
             Err(refusal)
         }
     }
+}
+
+/// A short body, all of which was right.
+async fn whole(mut checked: Checked, length: u64, incoming: &mut Incoming) -> Result<(Vec<u8>, Received), Error> {
+    let mut content = Vec::with_capacity(length as usize);
+    loop {
+        let batch = incoming.batch().await?;
+        if batch.is_empty() {
+            break;
+        }
+        checked.take(&batch, |bytes| {
+            if (content.len() + bytes.len()) as u64 > length {
+                return Err(Error::new(Code::IncompleteBody));
+            }
+            content.extend_from_slice(bytes);
+            Ok(())
+        })?;
+    }
+    let received = checked.finish()?;
+    if content.len() as u64 == length { Ok((content, received)) } else { Err(Error::new(Code::IncompleteBody)) }
 }
 
 /// Puts the body where it belongs. The upload goes along, so that it is abandoned after the last write, wherever that

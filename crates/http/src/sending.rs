@@ -5,6 +5,8 @@
 //! writes, knows the region by its address and sends the file's bytes in place of it. hyper must not copy pieces
 //! together for that, which it does not where the stream says that it takes many pieces with one call.
 
+use crate::places::Unsent;
+use crate::stalling::Stall;
 use crate::turns::Turns;
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
@@ -114,11 +116,14 @@ pub(crate) struct Sending {
     call: Option<JoinHandle<io::Result<usize>>>,
     /// How often nothing was sent though the socket had room.
     in_vain: usize,
+    /// Of the socket alone: what waits for a file, or for a turn to read it, does not wait for the client.
+    stall: Stall,
+    unsent: Unsent,
 }
 
 impl Sending {
-    pub(crate) fn new(stream: TcpStream, files: Files) -> Self {
-        Self { stream, files, socket: None, call: None, in_vain: 0 }
+    pub(crate) fn new(stream: TcpStream, files: Files, unsent: Unsent) -> Self {
+        Self { stream, files, socket: None, call: None, in_vain: 0, stall: Stall::default(), unsent }
     }
 
     fn poll_send_file(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -145,7 +150,8 @@ impl Sending {
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            ready!(self.stream.poll_write_ready(cx))?;
+            let room = self.stream.poll_write_ready(cx);
+            ready!(self.stall.watch(room, cx))?;
             let Some(Part { file, range, turns }) = self.files.next() else {
                 return Poll::Ready(Err(io::Error::other("a placeholder that stands for nothing")));
             };
@@ -204,19 +210,84 @@ impl AsyncWrite for Sending {
             return self.poll_send_file(cx);
         }
         self.socket = None;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, &bufs[..of_memory])
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, &bufs[..of_memory]);
+        self.stall.watch(wrote, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
+    /// Called when all that was handed over has been written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket = None;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.unsent.is_sent();
+        }
+        self.stall.watch(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.stall.watch(shut, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stalling::PATIENCE;
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time;
+
+    /// Both ends of a connection, the first of which sends 9 bytes of a file.
+    async fn connection(turns: &Turns) -> (Sending, TcpStream, Piece) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"of a file").unwrap();
+        let files = Files::default();
+        let piece = files.piece(&Arc::new(file.into()), 0..9, turns);
+        (Sending::new(ours, files, Unsent::default()), theirs, piece)
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_file_is_not_taken_for_a_client_that_does_not_read() {
+        time::pause();
+        let turns = Turns::default();
+        let (mut sending, mut theirs, piece) = connection(&turns).await;
+        let others = turns.take_all().await;
+        // As long as a client may take nothing, twice over.
+        let writing = time::timeout(PATIENCE * 2, sending.write(piece.chunk()));
+        assert!(writing.await.is_err(), "there is no turn, and no error");
+        drop(others);
+        time::resume();
+        assert_eq!(sending.write(piece.chunk()).await.unwrap(), 9);
+        let mut received = [0; 9];
+        theirs.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"of a file");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let turns = Turns::default();
+        let (mut sending, _theirs, piece) = connection(&turns).await;
+        let bytes = vec![7; 1 << 20];
+        // Until the kernel has no room for a while: it hands on what it has.
+        let mut full = 0;
+        while full < 5 {
+            let wrote = poll_fn(|cx| Poll::Ready(Pin::new(&mut sending).poll_write(cx, &bytes))).await;
+            full = if wrote.is_pending() { full + 1 } else { 0 };
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        time::pause();
+        let refused = sending.write(piece.chunk()).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -7,7 +7,7 @@ use crate::calls::{self, Called};
 use crate::front::Settings;
 use crate::receiving::Incoming;
 use crate::workers::{User, Users, Worker};
-use crate::{answers, s3};
+use crate::{answers, health, s3};
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response};
 use kmsfs_crypto::random;
@@ -64,6 +64,7 @@ impl Service {
         let mut body = Incoming::new(&head, body);
         let mut known = Known::default();
         let answered = match Called::of(&head) {
+            _ if health::is_asked(&head, peer) => Ok(health::answer(&self, &head).await),
             None => s3::answer(&self, &head, &mut body, (peer, &request_id), &mut known).await,
             Some(called) => calls::answer(&self, called, &head, &mut body, (peer, &request_id), &mut known).await,
         };

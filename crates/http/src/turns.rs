@@ -57,6 +57,12 @@ impl Turns {
         }
     }
 
+    /// All turns for files, when they are to be had.
+    #[cfg(test)]
+    pub(crate) async fn take_all(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.files).acquire_many_owned(FILES as u32).await.unwrap()
+    }
+
     /// To be held while the KMS is called.
     ///
     /// # Errors

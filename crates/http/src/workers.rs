@@ -8,6 +8,7 @@ use crate::outbox::Outbox;
 use crate::turns::Turns;
 use kmsfs_gateway::Body;
 use kmsfs_gateway::wire::{self, Request, Response};
+use kmsfs_s3::operation::PutObject;
 use kmsfs_s3::{Answer, Code, Error, Operation};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -144,6 +145,15 @@ impl Worker {
     pub(crate) async fn perform(&self, operation: Operation) -> Result<(Answer, Option<OwnedFd>), Error> {
         match self.ask(Request::Perform(Box::new(operation))).await? {
             (Response::Done(answer), descriptor) => Ok((*answer, descriptor)),
+            (Response::Refused(error), _) => Err(error),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// Puts a short object, of which all is known.
+    pub(crate) async fn put(&self, put: PutObject, content: Vec<u8>, body: Body) -> Result<Answer, Error> {
+        match self.ask(Request::Put { put: Box::new(put), content, body }).await? {
+            (Response::Done(answer), _) => Ok(*answer),
             (Response::Refused(error), _) => Err(error),
             _ => Err(out_of_turn()),
         }

@@ -107,6 +107,7 @@ pub fn run_helper(word: &OsStr) -> Option<ExitCode> {
 
 pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     inherited::put_right();
+    inherited::lift_limit_on_processes();
     harden::forbid_dumps();
     args.audit = args.audit.or_environment();
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).map_err(no_process)?;

@@ -3,6 +3,7 @@
 
 mod calls;
 mod requests;
+mod s3;
 
 use std::collections::HashMap;
 use std::fs;

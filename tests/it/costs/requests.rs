@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// How often each operation is done: what happens once beside them does not count.
-const TIMES: usize = 50;
+pub const TIMES: usize = 50;
 const MIB: usize = 1 << 20;
 const CREATE: &str = "create, write 4 KiB, close";
 
@@ -70,14 +70,14 @@ fn moved(path: &Path) -> PathBuf {
 }
 
 /// Requests of each kind that the mount has answered.
-fn requests(store: &Store) -> BTreeMap<String, u64> {
+pub fn requests(store: &Store) -> BTreeMap<String, u64> {
     let status: Value = serde_json::from_str(&store.sh("kmsfs status $MNT --json")).unwrap();
     let operations = status["Operations"].as_object().expect("operations by kind");
     operations.iter().map(|(name, counts)| (name.clone(), counts["Calls"].as_u64().unwrap())).collect()
 }
 
 /// For each time that the operation was done.
-fn since(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+pub fn since(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     // Half a time for what is done once or now and then: opening, a flush of times in the background.
     let per_time = |count: u64| (count + TIMES as u64 / 2) / TIMES as u64;
     let added = now.iter().map(|(name, count)| (name.clone(), per_time(count - before.get(name).unwrap_or(&0))));

@@ -144,6 +144,70 @@ fn a_bucket_whose_deletion_was_cut_off_has_its_default_again() {
 }
 
 #[test]
+fn a_default_that_a_deletion_has_left_away_does_not_come_back_after_another_one() {
+    let store = Store::new();
+    let mount = store.mount();
+    let client = Client::new(&store);
+    let away = Configuration::parse(configuration(KMS, true).as_bytes()).unwrap().to_json().to_string();
+    let cut_off = || {
+        let origin = serde_json::json!({"Created": 1_700_000_000, "Away": away}).to_string();
+        kmsfs_client::attributes::set(&mount.path("bucket"), "user.s3.metadata", origin.as_bytes()).unwrap();
+    };
+    client.create_bucket("bucket").unwrap();
+    cut_off();
+    let other = configuration(KMS, false);
+    client.set_default("bucket", &other).unwrap();
+    // The bucket is as any other again, at once.
+    client.put("bucket", "k", "x").unwrap();
+    client.perform(DeleteBucketEncryption { bucket: bucket_name("bucket") }).unwrap();
+    drop(Client::new(&store));
+    assert!(!mount.path("bucket/.encryption.json").exists(), "the one before that is back");
+    cut_off();
+    client.perform(DeleteBucketEncryption { bucket: bucket_name("bucket") }).unwrap();
+    drop(Client::new(&store));
+    assert!(!mount.path("bucket/.encryption.json").exists(), "what was deleted is back");
+    client.put("bucket", "k", "x").unwrap();
+}
+
+/// Tags are kept together with what a deletion has left away.
+#[test]
+fn what_is_kept_with_a_bucket_is_changed_by_one_after_the_other() {
+    let store = Store::new();
+    let _mount = store.mount();
+    let locks = Locks::new().unwrap();
+    let clients = [Client::with_locks(&store, &locks), Client::with_locks(&store, &locks)];
+    clients[0].create_bucket("bucket").unwrap();
+    let deleted = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for value in 0.. {
+                let tags = Tags::new(vec![("n".into(), value.to_string())], Tags::MAX_ON_BUCKET).unwrap();
+                let put = PutBucketTagging { bucket: bucket_name("bucket"), tags };
+                match clients[1].perform(put) {
+                    Ok(_) => {}
+                    Err(error) => assert_eq!(error.code(), &Code::NoSuchBucket),
+                }
+                if deleted.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        for _ in 0..20 {
+            clients[0].set_default("bucket", &configuration(KMS, false)).unwrap();
+            clients[0].put("bucket", "k", "x").unwrap();
+            assert_eq!(code(&clients[0], DeleteBucket { bucket: bucket_name("bucket") }), Code::BucketNotEmpty);
+            clients[0].delete("bucket", "k").unwrap();
+            clients[0].perform(DeleteBucket { bucket: bucket_name("bucket") }).unwrap();
+            clients[0].create_bucket("bucket").unwrap();
+            // Nothing is left of a deletion.
+            clients[0].put("bucket", "k", "x").unwrap();
+            clients[0].delete("bucket", "k").unwrap();
+        }
+        deleted.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn default_encryption_is_the_file_and_is_echoed_as_it_was_put() {
     let store = Store::new();
     let mount = store.mount();

@@ -28,6 +28,13 @@ fn two_lengths_are_never_two_requests() {
     connection.send(format!("PUT /bucket/x HTTP/1.1\r\nhost: h\r\n{both}\r\n0\r\n\r\n").as_bytes());
     connection.reply("PUT").expect_error(400, "InvalidRequest");
     assert!(connection.is_ended());
+    // The same sent together with the one before it, which is answered.
+    let mut connection = Connection::open(&root.address);
+    let list = root.sign("GET", "/", &[], b"").head();
+    connection.send(format!("{list}PUT /bucket/x HTTP/1.1\r\nhost: h\r\n{both}\r\n0\r\n\r\n").as_bytes());
+    connection.reply("GET").expect(200);
+    connection.reply("PUT").expect_error(400, "InvalidRequest");
+    assert!(connection.is_ended());
     let alike = |lines: &str| {
         let mut connection = Connection::open(&root.address);
         connection.send(format!("PUT /bucket/x HTTP/1.1\r\nhost: h\r\n{lines}\r\n0\r\n\r\n").as_bytes());

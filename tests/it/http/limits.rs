@@ -2,6 +2,7 @@
 
 use super::Served;
 use super::client::Connection;
+use super::processes::family;
 use crate::harness::{NOBODY, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -125,5 +126,52 @@ fn connections_that_say_nothing_give_way_where_there_is_no_room() {
         left += usize::from(read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
     }
     assert!((10..=20).contains(&left), "{left}");
+    served.server.end();
+}
+
+/// All workers have one real uid, by which the kernel counts processes and threads.
+#[test]
+fn how_many_processes_a_user_may_have_is_no_limit_of_workers() {
+    // Each worker has more threads than that. (It is raised as far as whoever runs the server may.)
+    let served = Served::by(&["prlimit", "--nproc=24:"], "");
+    for user in ["root", "nobody", "daemon", "bin"] {
+        served.client(user).get("/").expect(200);
+    }
+    let family = family(served.server.pid());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", family["__serve_user"]["Pid"])).unwrap();
+    let processes = limits.lines().find_map(|line| line.strip_prefix("Max processes")).unwrap();
+    let limits: Vec<_> = processes.split_whitespace().take(2).collect();
+    assert_eq!(limits[0], limits[1], "the soft limit and the hard one");
+    served.server.end();
+}
+
+/// The kernel has taken a part of the last piece of its answer, and the client none of it.
+#[test]
+fn who_reads_slowly_does_not_give_way_before_the_kernel_has_all_of_the_answer() {
+    const SIZE: usize = (256 << 10) + (4 << 20);
+    let served = Served::by(&["prlimit", "--nofile=296:296"], "");
+    let root = served.client("root");
+    fs::create_dir(served.mount.path("bucket")).unwrap();
+    let content: Vec<u8> = (0..SIZE as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(served.mount.path("bucket/x"), &content).unwrap();
+    let request = root.sign("GET", "/bucket/x", &[], b"").head();
+    // As little as there can be of it in the kernel.
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+    rustix::net::connect(&socket, &root.address.parse::<std::net::SocketAddr>().unwrap()).unwrap();
+    let mut slow = Connection(std::io::BufReader::new(std::net::TcpStream::from(socket)));
+    slow.0.get_ref().set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    slow.send(request.as_bytes());
+    assert_eq!(slow.reply_head().0, 200);
+    let mut received = vec![0; SIZE];
+    // Now all of it is handed over.
+    slow.0.read_exact(&mut received[..300 << 10]).unwrap();
+    let others: Vec<_> = (0..40).map(|_| Connection::open(&root.address)).collect();
+    for _ in 0..5 {
+        root.get("/").expect(200);
+    }
+    slow.0.read_exact(&mut received[300 << 10..]).unwrap();
+    assert!(received == content);
+    drop(others);
     served.server.end();
 }

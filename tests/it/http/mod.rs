@@ -7,6 +7,7 @@ mod client;
 mod clients;
 mod limits;
 mod objects;
+mod operating;
 mod processes;
 mod sending;
 mod signatures;

@@ -110,3 +110,44 @@ fn what_a_key_that_distinguishes_users_protects_is_sent_past_the_kernels_cache()
     // The mount knows of the policy within a second.
     assert!(wait_until(|| cached_after_get() == 0));
 }
+
+/// How the kernel caches a file is decided by whoever opens it first, and holds as long as anybody has it open.
+#[test]
+fn what_somebody_has_open_past_the_kernels_cache_is_sent_past_it() {
+    let served = Served::new();
+    let (store, mount) = (&served.store, &served.mount);
+    let content = content();
+    let arn = store.create_key("alias/theirs");
+    fs::create_dir(mount.path("bucket")).unwrap();
+    fs::write(mount.path("bucket/.encryption.json"), configuration(&kms_with("alias/theirs"), false)).unwrap();
+    fs::write(mount.path("bucket/large"), &content).unwrap();
+    let root = served.client("root");
+    let cached_after_get = || {
+        store.sh("sync $MNT/bucket/large; dd if=$MNT/bucket/large iflag=nocache count=0 status=none");
+        assert!(root.get("/bucket/large").expect(200).body == content);
+        store.sh("fincore --bytes --noheadings --output RES $MNT/bucket/large").trim().parse::<usize>().unwrap()
+    };
+    let default = store.kms(&format!("get-key-policy --key-id {arn} --policy-name default"));
+    let default = default["Policy"].as_str().expect("a policy").to_owned();
+    let statement = |who: &str, what: &str| {
+        format!(
+            r#"{{"Effect": "Allow", "Principal": {{"AWS": "arn:aws:iam::000000000000:{who}"}}, "Action": "kms:{what}",
+            "Resource": "*"}}"#
+        )
+    };
+    let statements = [statement("user/root", "*"), statement("user/nobody", "Decrypt")].join(", ");
+    let put = |policy: &str| {
+        fs::write(store.path("policy.json"), policy).unwrap();
+        store.kms(&format!("put-key-policy --key-id {arn} --policy-name default --policy file://policy.json"));
+    };
+    put(&format!(r#"{{"Version": "2012-10-17", "Statement": [{statements}]}}"#));
+    assert!(wait_until(|| cached_after_get() == 0));
+    let open = File::open(mount.path("bucket/large")).unwrap();
+    put(&default);
+    let head = || store.sh("getfattr --only-values -n user.x-kmsfs-head $MNT/bucket/large");
+    assert!(wait_until(|| head().contains(r#""KeyDistinguishesUsers":false"#)), "{}", head());
+    assert_eq!(cached_after_get(), 0);
+    drop(open);
+    // The last one to close it is behind the answer.
+    assert!(wait_until(|| cached_after_get() >= SIZE));
+}

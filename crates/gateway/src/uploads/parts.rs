@@ -90,7 +90,7 @@ impl Worker {
             At::File(_) => 0,
         };
         let algorithm = part.algorithm.unwrap_or(ChecksumAlgorithm::Crc64Nvme);
-        let copied = copy_and_sum(&source.open()?, range, &part.file, offset, Some(algorithm))?;
+        let copied = copy_and_sum(&source.reopen()?, range, &part.file, offset, Some(algorithm))?;
         let (Known { md5, checksum }, copied) = copied;
         if copied != length {
             // Somebody has made the source shorter meanwhile.
