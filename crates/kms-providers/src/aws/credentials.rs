@@ -5,7 +5,7 @@ use crate::http::{Ask, Http, Tls};
 use crate::retry::Failed;
 use crate::secret::Secret;
 use kmsfs_sigv4::SecretAccessKey;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ impl Kept {
     /// The access key. One that ends within minutes is replaced, where another one is to be had.
     pub(super) fn current(&self, timeout: Duration) -> Result<Arc<Keys>, Failed> {
         const EARLY: time::Duration = time::Duration::minutes(5);
-        let mut kept = self.keys.lock();
+        let mut kept = self.place(timeout)?;
         let now = OffsetDateTime::now_utc();
         if let Some(keys) = kept.as_ref().filter(|keys| keys.expires.is_none_or(|end| now + EARLY < end)) {
             return Ok(Arc::clone(keys));
@@ -90,13 +90,18 @@ impl Kept {
 
     /// Another one than that, which is not known there any more.
     pub(super) fn after(&self, refused: &Arc<Keys>, timeout: Duration) -> Result<Arc<Keys>, Failed> {
-        let mut kept = self.keys.lock();
+        let mut kept = self.place(timeout)?;
         if let Some(newer) = kept.as_ref().filter(|newer| !Arc::ptr_eq(newer, refused)) {
             return Ok(Arc::clone(newer));
         }
         *kept = None;
         let keys = Arc::new(self.read(timeout)?);
         Ok(Arc::clone(kept.insert(keys)))
+    }
+
+    fn place(&self, timeout: Duration) -> Result<MutexGuard<'_, Option<Arc<Keys>>>, Failed> {
+        let waits = || Failed::passing("another call is reading the access key, and takes its time");
+        self.keys.try_lock_for(timeout).ok_or_else(waits)
     }
 
     fn read(&self, timeout: Duration) -> Result<Keys, Failed> {

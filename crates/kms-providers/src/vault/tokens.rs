@@ -5,7 +5,7 @@ use crate::http::{Answer, Ask};
 use crate::retry::Failed;
 use crate::secret::Secret;
 use kmsfs_kms_remote::protocol::Trace;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl Tokens {
 
     /// The token that there is; a login makes the first one.
     pub(super) fn current(&self, vault: &Vault, until: Instant) -> Result<Arc<Token>, Failed> {
-        let mut token = self.token.lock();
+        let mut token = self.place(until)?;
         if let Some(current) = &*token {
             if current.renew.is_none_or(|renew| Instant::now() < renew) {
                 return Ok(Arc::clone(current));
@@ -46,13 +46,18 @@ impl Tokens {
 
     /// Another one than that, which is not valid any more: somebody else's, who was quicker, or by a login.
     pub(super) fn after(&self, ended: &Arc<Token>, vault: &Vault, until: Instant) -> Result<Arc<Token>, Failed> {
-        let mut token = self.token.lock();
+        let mut token = self.place(until)?;
         if let Some(newer) = token.as_ref().filter(|newer| !Arc::ptr_eq(newer, ended)) {
             return Ok(Arc::clone(newer));
         }
         *token = None;
         let fresh = Arc::new(self.login(vault, until)?);
         Ok(Arc::clone(token.insert(fresh)))
+    }
+
+    fn place(&self, until: Instant) -> Result<MutexGuard<'_, Option<Arc<Token>>>, Failed> {
+        let waits = || Failed::passing("another call is logging in, and takes its time");
+        self.token.try_lock_until(until).ok_or_else(waits)
     }
 
     fn login(&self, vault: &Vault, until: Instant) -> Result<Token, Failed> {
