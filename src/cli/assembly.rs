@@ -5,16 +5,18 @@ use super::exit::{Exit, Failure, describe};
 use super::init::Account;
 use super::options::Options;
 use super::private_root;
+use super::provider;
 use super::state::{State, StateArgs};
 use super::text::{escape, shown};
 use super::unlock::UnlockArgs;
 use kmsfs_client::mounts;
 use kmsfs_crypto::random;
 use kmsfs_fs::{Fs, FsOptions};
-use kmsfs_kms::Router;
 use kmsfs_kms::audit::ConnectSyslog;
 use kmsfs_kms::audit::connect_syslog;
+use kmsfs_kms::{Authorized, Router};
 use kmsfs_kms_local::{KeyringParameters, LocalKms, Machine, OpenError, SystemUsers, Unlock, UserDatabase};
+use kmsfs_kms_remote::RemoteKms;
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{self, Backend, Need, RealBackend};
 use kmsfs_store::{self as store, Parameters, Store, StoreOptions, Volume};
@@ -39,6 +41,8 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct Outside {
     pub users: Arc<dyn UserDatabase>,
     pub connect_syslog: ConnectSyslog,
+    /// Whether what is started for this process gives up what it does not need.
+    pub confined: bool,
 }
 
 /// The keys that a process uses.
@@ -47,19 +51,34 @@ pub struct Keys {
     pub local: Arc<LocalKms>,
     /// Every KMS key, wherever it is kept.
     pub kms: Arc<Router>,
+    /// The KMSs that are elsewhere.
+    pub remotes: Vec<Arc<RemoteKms>>,
 }
 
 impl Keys {
-    /// All of them are in this keyring. A KMS that keeps others joins here, with its route.
-    fn of(local: Arc<LocalKms>) -> Self {
-        Self { kms: Arc::new(Router::new(Arc::clone(&local) as _)), local }
+    /// Those of this keyring, and those of the custom key stores that it names. Whoever starts their providers is
+    /// started with this, so this comes before privileges are given up.
+    fn of(local: Arc<LocalKms>, confined: bool) -> Result<Self, Failure> {
+        let mut router = Router::new(Arc::clone(&local) as _);
+        let stores = local.key_stores().map_err(|error| Failure::new(error.message))?;
+        let remotes = provider::start(&local, &stores, confined)
+            .map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
+        for (store, remote) in stores.iter().zip(&remotes) {
+            let kms = Arc::new(Authorized::new(Arc::clone(remote), Arc::clone(&local) as _));
+            for arns in &store.key_arns {
+                let route = router.with_route(arns, &store.name, Arc::clone(&kms) as _);
+                router =
+                    route.map_err(|why| Failure::new(format!("custom key store {}: {why}", escape(&store.name))))?;
+            }
+        }
+        Ok(Self { kms: Arc::new(router), local, remotes })
     }
 }
 
 impl Default for Outside {
     /// Nobody else.
     fn default() -> Self {
-        Self { users: Arc::new(SystemUsers), connect_syslog: Arc::new(connect_syslog) }
+        Self { users: Arc::new(SystemUsers), connect_syslog: Arc::new(connect_syslog), confined: true }
     }
 }
 
@@ -215,7 +234,7 @@ fn open_keyring(
     let machine = Machine { users: Arc::clone(&outside.users), watch, ..Machine::default() };
     let kms = LocalKms::open_on(keyring, secret, machine);
     let kms = kms.and_then(|kms| kms.check_store(&store.store_id).map(|()| kms));
-    kms.map(Keys::of).map_err(|e| explain_unlocking(keyring, secret, &e))
+    Keys::of(kms.map_err(|e| explain_unlocking(keyring, secret, &e))?, outside.confined)
 }
 
 /// Only root can give files to somebody else.

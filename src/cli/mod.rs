@@ -23,6 +23,7 @@ mod mountpoint;
 mod notify;
 mod options;
 mod private_root;
+mod provider;
 mod put;
 mod reencrypt;
 mod remount;
@@ -45,6 +46,7 @@ use exit::{Exit, Failure};
 use helper::Duty as _;
 use helper::broker::Opener;
 use helper::keeper::Kept;
+use provider::Starting;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -113,6 +115,8 @@ pub fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         Some(word) if word == Kept::WORD => return helper::run::<Kept>(),
         Some(word) if word == Opener::WORD => return helper::run::<Opener>(),
+        Some(word) if word == Starting::WORD => return helper::run::<Starting>(),
+        Some(word) if word == provider::PROGRAM => return provider::become_program(),
         Some(word) => {
             if let Some(code) = serve_http::run_helper(&word) {
                 return code;

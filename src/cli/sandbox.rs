@@ -117,6 +117,28 @@ pub fn enter_as_front() -> Result<(), NotConfined> {
     give_up(Role::Front, CapabilitySet::empty(), Some((Vec::new(), Scope::AbstractUnixSocket | Scope::Signal)))
 }
 
+/// For the process that starts providers, each of which has a cage of its own.
+pub fn enter_as_starter() {
+    // As much as this kernel has.
+    let _ = set_no_new_privs(true).and_then(|()| drop_capabilities(CapabilitySet::empty()));
+}
+
+/// For a provider that is somebody's program: it reads what programs need, itself, and has the directory of its
+/// configuration for its own. It may open sockets.
+pub fn enter_as_program(program: &Path, own: Option<&Path>) -> Result<(), NotConfined> {
+    const NEEDED: [&str; 12] =
+        ["/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/opt", "/etc", "/proc", "/run", "/dev", "/sys/devices"];
+    set_no_new_privs(true).map_err(|errno| NotConfined(format!("no_new_privs: {errno}")))?;
+    let read = NEEDED.map(|path| (PathBuf::from(path), AccessFs::from_read(LANDLOCK)));
+    let devices = ["/dev/null", "/dev/tty"].map(|path| (path.into(), AccessFs::WriteFile.into()));
+    let itself = (program.to_owned(), AccessFs::from_read(LANDLOCK));
+    let own = own.map(|own| (own.to_owned(), AccessFs::from_all(LANDLOCK)));
+    let rules = read.into_iter().chain(devices).chain([itself]).chain(own).collect();
+    confine(rules, Scope::AbstractUnixSocket | Scope::Signal)
+        .map_err(|error| NotConfined(format!("landlock: {error}")))?;
+    drop_capabilities(CapabilitySet::empty()).map_err(|errno| NotConfined(format!("capabilities: {errno}")))
+}
+
 /// An ordinary user has none of them.
 const OF_ROOTS_WORKER: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FOWNER)

@@ -64,7 +64,11 @@ pub fn serve(
     if plan.options.sandbox {
         kmsfs_kms::read_processes_through(Box::new(move |pid, status| reading.read_process(pid, status)));
     }
-    let outside = Outside { users: broker, connect_syslog: Arc::new(move || connecting.connect_syslog()) };
+    let outside = Outside {
+        users: broker,
+        connect_syslog: Arc::new(move || connecting.connect_syslog()),
+        confined: plan.options.sandbox,
+    };
     // A signal that comes before the mount ends the process, which the redo log bears.
     let store: Arc<dyn Volume> = assembly::open(&plan.store, &plan.keyring, &secret, &plan.options, &outside)?;
     drop(secret);

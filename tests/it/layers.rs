@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store",
             "sse",
             "format",
+            "kms-remote",
             "kms-local",
             "kms-json",
             "kms",

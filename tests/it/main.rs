@@ -32,6 +32,7 @@ mod in_time;
 mod inherited;
 mod installing;
 mod kept;
+mod key_stores;
 mod keyring;
 mod keys;
 mod kill9;

@@ -99,11 +99,15 @@ fn of_kms(code: Code) -> i32 {
         | Code::InvalidGrantId
         | Code::InvalidGrantToken => libc::EINVAL,
         // The blob is not what KMS made for this context, or is another key's: what the sidecar says is not true. The
-        // others are outages.
+        // others are outages, or of calls that no
+        // mount makes.
         Code::InvalidCiphertext
         | Code::IncorrectKey
         | Code::KmsInternal
         | Code::KeyUnavailable
+        | Code::CustomKeyStoreNotFound
+        | Code::CustomKeyStoreNameInUse
+        | Code::CustomKeyStoreInvalidState
         | Code::DependencyTimeout => libc::EIO,
         Code::LimitExceeded => libc::EAGAIN,
         Code::AlreadyExists => libc::EEXIST,

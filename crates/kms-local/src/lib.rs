@@ -37,6 +37,7 @@ pub mod fuzzing;
 mod grant_calls;
 mod grants;
 mod key_policies;
+mod key_stores;
 mod keyring;
 mod local;
 mod lookup;

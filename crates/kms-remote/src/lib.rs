@@ -23,4 +23,4 @@ mod tests;
 pub use backend::{Backend, Identity, serve};
 pub use channel::Connect;
 pub use health::Counts;
-pub use remote::{RemoteKms, Settings, Status};
+pub use remote::{Gate, RemoteKms, Settings, Status};

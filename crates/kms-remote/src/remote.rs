@@ -33,6 +33,9 @@ impl Default for Settings {
     }
 }
 
+/// Whether somebody has connected it; `None` where that cannot be told now.
+pub type Gate = Box<dyn Fn() -> Option<bool> + Send + Sync>;
+
 /// A KMS that is elsewhere, as mounts and commands see it: it asks a provider, a process that is started when it is
 /// needed. It decides nothing about who asks ([`kmsfs_kms::Authorized`] does, in front of it), and keeps no key.
 ///
@@ -50,6 +53,8 @@ pub(crate) struct Shared {
     keys: Mutex<ranks::ProviderKeys, Keys>,
     look: Condvar,
     connected: AtomicBool,
+    /// Who says whether it is connected, where somebody else does.
+    gate: Option<Gate>,
     version: AtomicU64,
     calls: [AtomicU64; 3],
 }
@@ -84,6 +89,15 @@ pub struct Status {
 impl RemoteKms {
     /// Asks whoever is at the other end of what `connect` returns. Nothing is started before the first call.
     pub fn new(name: &str, settings: Settings, connect: Connect) -> Self {
+        Self::made(name, settings, connect, None)
+    }
+
+    /// The same while `gate` says that it is connected. It is asked at each call, and whenever the version is.
+    pub fn gated(name: &str, settings: Settings, connect: Connect, gate: Gate) -> Self {
+        Self::made(name, settings, connect, Some(gate))
+    }
+
+    fn made(name: &str, settings: Settings, connect: Connect, gate: Option<Gate>) -> Self {
         let channel = Channel::new(connect, settings.deadline, settings.concurrency);
         Self {
             shared: Arc::new(Shared {
@@ -95,6 +109,7 @@ impl RemoteKms {
                 keys: Mutex::default(),
                 look: Condvar::new(),
                 connected: AtomicBool::new(true),
+                gate,
                 version: AtomicU64::new(0),
                 calls: Default::default(),
             }),
@@ -103,10 +118,7 @@ impl RemoteKms {
 
     /// Whether its keys can be used, as somebody here has decided: at once, on open files too.
     pub fn set_connected(&self, connected: bool) {
-        if self.shared.connected.swap(connected, Ordering::SeqCst) != connected {
-            self.shared.keys.lock().canaries.doubt_all(Instant::now());
-            self.shared.changed();
-        }
+        self.shared.set_connected(connected);
     }
 
     /// How it is.
@@ -117,7 +129,7 @@ impl RemoteKms {
         Status {
             name: self.shared.name.clone(),
             identity: channel.identity(),
-            connected: self.shared.connected.load(Ordering::SeqCst),
+            connected: self.shared.is_connected(),
             away,
             breaker_open,
             in_flight: channel.busy(),
@@ -147,6 +159,29 @@ impl Drop for RemoteKms {
 }
 
 impl Shared {
+    fn set_connected(&self, connected: bool) {
+        if self.connected.swap(connected, Ordering::SeqCst) != connected {
+            self.keys.lock().canaries.doubt_all(Instant::now());
+            self.look.notify_all();
+            self.changed();
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        if let Some(connected) = self.gate.as_ref().and_then(|gate| gate()) {
+            self.set_connected(connected);
+        }
+        self.connected.load(Ordering::SeqCst)
+    }
+
+    fn check_connected(&self) -> Result<(), Error> {
+        if self.is_connected() {
+            return Ok(());
+        }
+        let text = format!("The custom key store {} is not connected.", self.name);
+        Err(Error::new(Code::KmsInvalidState, text))
+    }
+
     fn changed(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
@@ -157,10 +192,7 @@ impl Shared {
     }
 
     pub(crate) fn ask(&self, call: &Call) -> Result<(Reply, Trace), Error> {
-        if !self.connected.load(Ordering::SeqCst) {
-            let text = format!("The custom key store {} is not connected.", self.name);
-            return Err(Error::new(Code::KmsInvalidState, text));
-        }
+        self.check_connected()?;
         let since = Instant::now();
         self.health.lock().admit(since)?;
         let made = self.channel.call(call, self.deadline()).and_then(|response| {
@@ -346,10 +378,7 @@ impl Shared {
 
     /// Found out not long ago, or now: with the canary, since that a key is enabled does not say that it may be used.
     fn usable(&self, key_id: &str) -> Result<(), Error> {
-        if !self.connected.load(Ordering::SeqCst) {
-            let text = format!("The custom key store {} is not connected.", self.name);
-            return Err(Error::new(Code::KmsInvalidState, text));
-        }
+        self.check_connected()?;
         let (known, canary) = {
             let keys = self.keys.lock();
             // A canary that is late by an outage or by a slow answer is not to be asked for twice.
@@ -429,6 +458,7 @@ impl Kms for RemoteKms {
     }
 
     fn version(&self) -> u64 {
+        self.shared.is_connected();
         self.shared.version.load(Ordering::SeqCst)
     }
 

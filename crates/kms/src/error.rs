@@ -42,6 +42,9 @@ pub enum Code {
     InvalidGrantId,
     InvalidGrantToken,
     KmsInternal,
+    CustomKeyStoreNotFound,
+    CustomKeyStoreNameInUse,
+    CustomKeyStoreInvalidState,
     /// The KMS, or what it relies on, took too long.
     DependencyTimeout,
 }
@@ -85,6 +88,9 @@ impl Code {
             Self::IncorrectKeyMaterial => "IncorrectKeyMaterialException",
             Self::InvalidKeyUsage => "InvalidKeyUsageException",
             Self::KeyUnavailable => "KeyUnavailableException",
+            Self::CustomKeyStoreNotFound => "CustomKeyStoreNotFoundException",
+            Self::CustomKeyStoreNameInUse => "CustomKeyStoreNameInUseException",
+            Self::CustomKeyStoreInvalidState => "CustomKeyStoreInvalidStateException",
             Self::KmsInternal => "KMSInternalException",
             Self::DependencyTimeout => "DependencyTimeoutException",
         }

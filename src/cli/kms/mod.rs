@@ -6,6 +6,7 @@ mod audit;
 mod cryptography;
 mod import;
 mod input;
+mod key_stores;
 mod keys;
 mod objects;
 mod rotation;
@@ -45,6 +46,7 @@ enum Operation {
     #[command(flatten)]
     Call(Call),
     ListObjects(objects::ListObjects),
+    TestCustomKeyStore(key_stores::Test),
     VerifyAuditLog(audit::VerifyAuditLog),
 }
 
@@ -55,6 +57,8 @@ enum Call {
     Keys(keys::Operation),
     #[command(flatten)]
     Aliases(aliases::Operation),
+    #[command(flatten)]
+    KeyStores(key_stores::Operation),
     #[command(flatten)]
     Tags(tags::Operation),
     #[command(flatten)]
@@ -72,6 +76,7 @@ impl Call {
         match self {
             Self::Keys(operation) => operation.request(),
             Self::Aliases(operation) => Ok(operation.request()),
+            Self::KeyStores(operation) => Ok(operation.request()),
             Self::Tags(operation) => operation.request(),
             Self::Rotation(operation) => Ok(operation.request()),
             Self::Import(operation) => operation.request(),
@@ -110,6 +115,10 @@ fn carry_out(args: KmsArgs) -> Result<(), Ending> {
         Operation::ListObjects(list) => {
             let answer = ask(&*opened.kms()?, &list.request())?;
             Ok(list.print(&opened.store, answer.key_arn().unwrap_or_default())?)
+        }
+        Operation::TestCustomKeyStore(test) => {
+            ask(&*opened.kms()?, &test.request())?;
+            Ok(print(Some(&test.run(&opened.keys)?))?)
         }
         Operation::Call(call) => {
             let service = opened.kms()?;

@@ -140,7 +140,8 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     }
     let notify = Notify::connect();
     let connecting = Arc::clone(&users);
-    let outside = Outside { users: users.clone(), connect_syslog: Arc::new(move || connecting.connect_syslog()) };
+    let outside =
+        Outside { users: users.clone(), connect_syslog: Arc::new(move || connecting.connect_syslog()), confined };
     let secret = args.unlock.clone().or_environment().read()?;
     let keys = assembly::open_kms_on(&store, &keyring, &secret, &args.state, &outside)?;
     drop(secret);

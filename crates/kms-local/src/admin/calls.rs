@@ -128,6 +128,7 @@ impl Administrator<'_> {
             }
             Request::RevokeGrant { key_id, grant_id } => self.revoke_grant(key_id, grant_id).map(done),
             Request::RetireGrant(which) => self.retire_grant(which).map(done),
+            Request::KeyStore(request) => self.kms.call_key_stores(request, &self.caller),
             Request::ListObjects { key_id, count: _ } => Ok(Answer::KeyId(self.describe_key(key_id)?.arn)),
         }
     }

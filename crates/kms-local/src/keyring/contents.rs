@@ -9,7 +9,7 @@ use super::shred::{Sector, Wrapping};
 use crate::authorization::Rules;
 use bincode::Options;
 use kmsfs_crypto::{SecretKey, random};
-use kmsfs_kms::api::{KeyManager, KeyOrigin, KeyState};
+use kmsfs_kms::api::{KeyManager, KeyOrigin, KeyState, KeyStore};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -39,6 +39,7 @@ pub(super) const KEYRING: [u8; 16] = [0; 16];
 const STORE_ID: &str = "store-id";
 const STORE_FORMAT: &str = "store-format";
 const ACCESS_KEYS: &str = "access-keys";
+const KEY_STORES: &str = "custom-key-stores";
 const KEYS_ELSEWHERE: &str = "keys-elsewhere";
 pub(crate) const POLICY: &str = "policy";
 pub(crate) const GRANTS: &str = "grants";
@@ -74,6 +75,9 @@ pub struct Contents {
     /// Keys of other KMSs of which something is kept here, as the attribute of this name says.
     #[serde(skip)]
     elsewhere: KeysElsewhere,
+    /// The same.
+    #[serde(skip)]
+    key_stores: Vec<KeyStore>,
     /// Policies and grants that were read already.
     #[serde(skip)]
     pub(crate) rules: Rules,
@@ -112,6 +116,7 @@ impl Contents {
             service: vec![Material::random(wrapping, now)?],
             attributes: Attributes::from([store_id]),
             access_keys: Vec::new(),
+            key_stores: Vec::new(),
             elsewhere: KeysElsewhere::default(),
             rules: Rules::default(),
         };
@@ -241,6 +246,16 @@ impl Contents {
         self.access_keys = keys;
     }
 
+    /// The oldest first.
+    pub fn key_stores(&self) -> &[KeyStore] {
+        &self.key_stores
+    }
+
+    pub fn set_key_stores(&mut self, stores: Vec<KeyStore>) {
+        self.set_json(&KEYRING, KEY_STORES, (!stores.is_empty()).then_some(&stores));
+        self.key_stores = stores;
+    }
+
     /// Key materials as they are wrapped: what must be nowhere once it was destroyed.
     pub fn wrapped_materials(&self) -> BTreeSet<Vec<u8>> {
         self.materials().filter(Material::is_there).map(|material| material.wrapped).collect()
@@ -307,7 +322,7 @@ impl Contents {
         }
         let is_known = |(of, name): &&([u8; 16], String)| {
             if *of == KEYRING {
-                [STORE_ID, STORE_FORMAT, ACCESS_KEYS, KEYS_ELSEWHERE].contains(&name.as_str())
+                [STORE_ID, STORE_FORMAT, ACCESS_KEYS, KEY_STORES, KEYS_ELSEWHERE].contains(&name.as_str())
                     || Lasting::ALL.iter().any(|which| which.name() == name)
             } else {
                 OF_KEYS.contains(&name.as_str())
@@ -326,6 +341,12 @@ impl Contents {
         if let Some(keys) = contents.attribute(&KEYRING, KEYS_ELSEWHERE) {
             contents.elsewhere = KeysElsewhere::decode(keys).map_err(|error| {
                 OpenError::Other(format!("its keys of other KMSs are none that this kmsfs knows: {error}"))
+            })?;
+        }
+        if let Some(stores) = contents.attribute(&KEYRING, KEY_STORES) {
+            contents.key_stores = serde_json::from_slice(stores).map_err(|error| {
+                let text = "its custom key stores are none that this kmsfs knows, use a newer one";
+                OpenError::Other(format!("{text}: {error}"))
             })?;
         }
         if contents.encode()? != all {
@@ -385,6 +406,7 @@ mod tests {
             service: vec![material(8)],
             attributes: Attributes::new(),
             access_keys: Vec::new(),
+            key_stores: Vec::new(),
             elsewhere: KeysElsewhere::default(),
             rules: Rules::default(),
         };

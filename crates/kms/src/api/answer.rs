@@ -1,8 +1,8 @@
 //! What is answered.
 
 use super::{
-    AliasEntry, Ciphertext, Deletion, Expiration, GrantEntry, ImportParameters, Imported, KeyMetadata, KeyState, Page,
-    Plaintext, Rotation, RotationKind, RotationStatus, Tag,
+    AliasEntry, Ciphertext, Deletion, Expiration, GrantEntry, ImportParameters, Imported, KeyMetadata, KeyState,
+    KeyStore, Page, Plaintext, Rotation, RotationKind, RotationStatus, Tag,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -70,6 +70,10 @@ pub enum Answer {
     },
     /// To ListGrants and ListRetirableGrants.
     Grants(Page<GrantEntry>),
+    /// To CreateCustomKeyStore: the id.
+    KeyStoreId(String),
+    /// To DescribeCustomKeyStores.
+    KeyStores(Vec<KeyStore>),
 }
 
 /// How a time is written. Times are nanoseconds since 1970.
@@ -184,6 +188,11 @@ impl Answer {
             Self::PolicyNames(page) => listed("PolicyNames", page, |name| json!(name)),
             Self::Grant { id, token } => json!({"GrantToken": token, "GrantId": id}),
             Self::Grants(page) => listed("Grants", page, |entry| grant(entry, time)),
+            Self::KeyStoreId(id) => json!({"CustomKeyStoreId": id}),
+            Self::KeyStores(stores) => {
+                let entries: Vec<_> = stores.iter().map(|store| store.to_json(time)).collect();
+                json!({"CustomKeyStores": entries, "Truncated": false})
+            }
         })
     }
 }

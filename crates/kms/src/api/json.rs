@@ -161,6 +161,7 @@ impl Request {
             Self::RevokeGrant { key_id, grant_id } | Self::RetireGrant(Retired::Id { key_id, grant_id }) => {
                 json!({"KeyId": key_id, "GrantId": grant_id})
             }
+            Self::KeyStore(request) => Value::Object(request.members()),
             Self::ListObjects { key_id, count } => json!({"KeyId": key_id, "Count": count}),
         };
         let Value::Object(members) = members else { return Map::new() };

@@ -1,6 +1,6 @@
 //! What is asked for.
 
-use super::{Expiration, GrantRequest, NewKey, PageRequest, Retired, Tag, WrappingKeySpec};
+use super::{Expiration, GrantRequest, KeyStoreRequest, NewKey, PageRequest, Retired, Tag, WrappingKeySpec};
 use crate::EncryptionContext;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -155,6 +155,8 @@ pub enum Request {
         grant_id: String,
     },
     RetireGrant(Retired),
+    /// About custom key stores.
+    KeyStore(KeyStoreRequest),
     /// Not AWS's: the objects of the store that a key protects. Answers which key that is, as DescribeKey permits it.
     ListObjects {
         key_id: String,
@@ -251,6 +253,7 @@ impl Request {
             Self::ListRetirableGrants { .. } => "ListRetirableGrants",
             Self::RevokeGrant { .. } => "RevokeGrant",
             Self::RetireGrant(_) => "RetireGrant",
+            Self::KeyStore(request) => request.name(),
             Self::ListObjects { .. } => "ListObjects",
         }
     }
@@ -319,6 +322,7 @@ impl Request {
             | Self::ReEncrypt { .. }
             | Self::GenerateRandom { .. }
             | Self::ListRetirableGrants { .. }
+            | Self::KeyStore(_)
             | Self::RetireGrant(Retired::Token { .. }) => None,
         }
     }

@@ -1,0 +1,202 @@
+//! Custom key stores.
+
+use super::Ending;
+use crate::cli::assembly::Keys;
+use clap::{Args, Subcommand, ValueEnum};
+use kmsfs_crypto::random;
+use kmsfs_kms::api::{KeyStoreChange, KeyStoreRequest, NewKeyStore, Request};
+use kmsfs_kms::{Code, EncryptionContext, Error};
+use kmsfs_kms_remote::RemoteKms;
+use kmsfs_kms_remote::protocol::{Call, Reply};
+use serde_json::{Value, json};
+use std::time::Instant;
+use zeroize::Zeroizing;
+
+/// As AWS has it; AWS's other kind is its own.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Kind {
+    #[value(name = "EXTERNAL_KEY_STORE")]
+    External,
+}
+
+#[derive(Subcommand)]
+pub enum Operation {
+    /// Say which KMS elsewhere keeps which keys, and what speaks to it
+    ///
+    /// Its keys can be used once it is connected, in mounts that are made from then on.
+    #[command(
+        after_help = "Examples:\n  kmsfs kms --store /srv/store create-custom-key-store --custom-key-store-name hsm \\\n    --provider exec:/usr/local/bin/kms-provider.py --configuration /etc/kmsfs/hsm/key \\\n    --key-arns arn:aws:kms:eu-central-1:111122223333:"
+    )]
+    CreateCustomKeyStore {
+        /// Of no other key store
+        #[arg(long)]
+        custom_key_store_name: String,
+        /// The only kind that there is
+        #[arg(long, value_enum, default_value_t = Kind::External)]
+        custom_key_store_type: Kind,
+        /// exec: and the absolute path of a program
+        #[arg(long)]
+        provider: String,
+        /// ARNs of keys that it keeps, or their beginnings, which end with : or /
+        #[arg(long, num_args = 1.., required = true)]
+        key_arns: Vec<String>,
+        /// The provider's own file; the directory that it is in is the provider's alone
+        #[arg(long)]
+        configuration: Option<String>,
+    },
+    /// Change a key store that is not connected, or the name of one that is
+    #[command(
+        after_help = "Examples:\n  kmsfs kms --store /srv/store update-custom-key-store --custom-key-store-id cks-ID --new-custom-key-store-name hsm2"
+    )]
+    UpdateCustomKeyStore {
+        #[arg(long)]
+        custom_key_store_id: String,
+        #[arg(long)]
+        new_custom_key_store_name: Option<String>,
+        /// exec: and the absolute path of a program
+        #[arg(long)]
+        provider: Option<String>,
+        /// ARNs of keys that it keeps, or their beginnings, which end with : or /
+        #[arg(long, num_args = 1..)]
+        key_arns: Option<Vec<String>>,
+        /// The provider's own file
+        #[arg(long)]
+        configuration: Option<String>,
+    },
+    /// Forget a key store that is not connected
+    #[command(
+        after_help = "Examples:\n  kmsfs kms --store /srv/store delete-custom-key-store --custom-key-store-id cks-ID"
+    )]
+    DeleteCustomKeyStore {
+        #[arg(long)]
+        custom_key_store_id: String,
+    },
+    /// List key stores, or one of them
+    #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store describe-custom-key-stores")]
+    DescribeCustomKeyStores {
+        #[arg(long)]
+        custom_key_store_id: Option<String>,
+        #[arg(long)]
+        custom_key_store_name: Option<String>,
+    },
+    /// Let the keys of a key store be used
+    #[command(
+        after_help = "Examples:\n  kmsfs kms --store /srv/store connect-custom-key-store --custom-key-store-id cks-ID"
+    )]
+    ConnectCustomKeyStore {
+        #[arg(long)]
+        custom_key_store_id: String,
+    },
+    /// Take the use of a key store's keys away, from open files too
+    #[command(
+        after_help = "Examples:\n  kmsfs kms --store /srv/store disconnect-custom-key-store --custom-key-store-id cks-ID"
+    )]
+    DisconnectCustomKeyStore {
+        #[arg(long)]
+        custom_key_store_id: String,
+    },
+}
+
+impl Operation {
+    pub fn request(self) -> Request {
+        Request::KeyStore(match self {
+            Self::CreateCustomKeyStore {
+                custom_key_store_name: name,
+                custom_key_store_type: Kind::External,
+                provider,
+                key_arns,
+                configuration,
+            } => KeyStoreRequest::Create(NewKeyStore { name, provider, key_arns, configuration }),
+            Self::UpdateCustomKeyStore {
+                custom_key_store_id: id,
+                new_custom_key_store_name: name,
+                provider,
+                key_arns,
+                configuration,
+            } => KeyStoreRequest::Update { id, change: KeyStoreChange { name, provider, key_arns, configuration } },
+            Self::DeleteCustomKeyStore { custom_key_store_id: id } => KeyStoreRequest::Delete { id },
+            Self::DescribeCustomKeyStores { custom_key_store_id: id, custom_key_store_name: name } => {
+                KeyStoreRequest::Describe { id, name }
+            }
+            Self::ConnectCustomKeyStore { custom_key_store_id: id } => KeyStoreRequest::Connect { id },
+            Self::DisconnectCustomKeyStore { custom_key_store_id: id } => KeyStoreRequest::Disconnect { id },
+        })
+    }
+}
+
+/// Find out whether a key store can be reached and a key of it used
+///
+/// Not a call of AWS's: it describes the key, wraps 32 random bytes, opens them, and tries to open them with another
+/// encryption context, which has to fail.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  kmsfs kms --store /srv/store test-custom-key-store --custom-key-store-id cks-ID \\\n    --key-id arn:aws:kms:eu-central-1:111122223333:key/invoices"
+)]
+pub struct Test {
+    #[arg(long)]
+    custom_key_store_id: String,
+    /// ARN of a key that it keeps
+    #[arg(long)]
+    key_id: String,
+}
+
+impl Test {
+    /// Who may ask for the test may ask for this.
+    pub fn request(&self) -> Request {
+        Request::KeyStore(KeyStoreRequest::Describe { id: Some(self.custom_key_store_id.clone()), name: None })
+    }
+
+    pub fn run(&self, keys: &Keys) -> Result<Value, Ending> {
+        let refused = |error: Error| Ending::Refused {
+            operation: "TestCustomKeyStore",
+            code: error.code.name(),
+            message: error.message,
+        };
+        let stores = keys.local.key_stores().map_err(refused)?;
+        let found = stores.iter().zip(&keys.remotes).find(|(store, _)| store.id == self.custom_key_store_id);
+        let (store, remote) =
+            found.ok_or_else(|| refused(Error::new(Code::CustomKeyStoreNotFound, self.custom_key_store_id.clone())))?;
+        let since = Instant::now();
+        let state = self.round_trip(remote).map_err(refused)?;
+        let milliseconds = since.elapsed().as_millis();
+        let identity = remote.status().identity;
+        let (provider, endpoint) = identity.map(|who| (who.provider, who.endpoint)).unzip();
+        Ok(json!({
+            "CustomKeyStoreId": store.id,
+            "Provider": provider,
+            "Endpoint": endpoint,
+            "KeyId": self.key_id,
+            "KeyState": state,
+            "RoundTrip": "OK",
+            "Milliseconds": u64::try_from(milliseconds).unwrap_or(u64::MAX),
+        }))
+    }
+
+    /// The key's state.
+    fn round_trip(&self, remote: &RemoteKms) -> Result<String, Error> {
+        let wrong = |what: &str| Error::new(Code::KmsInternal, format!("The provider does wrong: {what}."));
+        let key_id = || self.key_id.clone();
+        let context = |value: &str| EncryptionContext::from([("kmsfs:test".to_owned(), value.to_owned())]);
+        let (Reply::Key { key_state, .. }, _) = remote.ask(&Call::DescribeKey { key_id: key_id() })? else {
+            return Err(wrong("it describes no key"));
+        };
+        let bytes = Zeroizing::new(random::bytes::<32>().to_vec());
+        let encrypt = Call::Encrypt { key_id: key_id(), plaintext: bytes.clone(), context: context("one") };
+        let (Reply::Encrypted { ciphertext_blob, .. }, _) = remote.ask(&encrypt)? else {
+            return Err(wrong("it encrypts nothing"));
+        };
+        let open = |value: &str| {
+            let ciphertext_blob = ciphertext_blob.clone();
+            remote.ask(&Call::Decrypt { key_id: key_id(), ciphertext_blob, context: context(value) })
+        };
+        match open("one")? {
+            (Reply::Decrypted { plaintext, .. }, _) if plaintext == bytes => {}
+            _ => return Err(wrong("what it decrypts is not what it has encrypted")),
+        }
+        match open("two") {
+            Err(error) if !error.is_outage() => Ok(key_state),
+            Err(error) => Err(error),
+            Ok(_) => Err(wrong("it decrypts with another encryption context too")),
+        }
+    }
+}
