@@ -236,7 +236,7 @@ pub(crate) fn relink(store: &Store, from: &Arc<Dir>, new: &OsStr, dir: &Arc<Dir>
     let temporary = OsString::from(format!(".kmsfs-fsck-{ino}"));
     from.backing.link(new, dir.backing.as_ref(), &temporary)?;
     dir.backing.rename(&temporary, dir.backing.as_ref(), name, Rename::Replace)?;
-    store.name_changed(ino, libc::S_IFREG, dir);
+    store.names.add(ino, libc::S_IFREG, dir);
     Ok(dir.backing.sync()?)
 }
 

@@ -116,7 +116,7 @@ impl Store {
     /// `loose`: everything has to be synced (K8).
     fn checkpoint_with(&self, permit: &Permit<'_>, clean: bool, loose: bool) -> Result<Option<Error>> {
         let dead = self.dead();
-        let names = self.name_changes();
+        let names = self.names.changes();
         let living = self.living();
         let mut noted = Vec::with_capacity(living.len());
         let mut left_behind = None;
@@ -213,10 +213,10 @@ impl Store {
         let mut dirs: Vec<_> = dead.iter().filter_map(|dead| dead.dir.as_ref()).collect();
         dirs.sort_unstable_by_key(|dir| dir.ino());
         dirs.dedup_by_key(|dir| dir.ino());
-        let unknown = unknown || self.has_many_unsynced() || dead.iter().any(|dead| dead.dir.is_none());
+        let unknown = unknown || self.names.are_many() || dead.iter().any(|dead| dead.dir.is_none());
         if unknown || files.len() + dirs.len() > FEW {
             self.backend.sync_all()?;
-            self.names_synced(names);
+            self.names.all_synced(names);
             return Ok(());
         }
         self.segments.sync_all()?;

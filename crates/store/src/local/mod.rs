@@ -20,6 +20,7 @@ use crate::backend::{self, Access, Backend, File, Space};
 use crate::local::log::LogUsage;
 use crate::local::log::{Log, LogSeal};
 use crate::local::names::foresight::Foresight;
+use crate::local::names::unsynced::Names;
 use crate::local::objects::Objects;
 use crate::local::objects::memory::Budget;
 use crate::local::recovery::Replayed;
@@ -60,6 +61,7 @@ pub struct Store {
     gate: RwLock<ranks::Gate, ()>,
     pub(crate) reserve: Reserve,
     objects: Objects,
+    pub(crate) names: Names,
     replayed: Replayed,
     read_only: AtomicBool,
     /// No file is made any more: the last checkpoint has begun, or is about to.
@@ -245,6 +247,7 @@ impl Store {
             gate: RwLock::new(()),
             reserve,
             objects: Objects::default(),
+            names: Names::new(&backend, seeded),
             replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
             closing: AtomicBool::new(false),
@@ -413,7 +416,7 @@ impl Store {
 
     fn is_checkpoint_due(&self) -> bool {
         const SOON: Duration = Duration::from_secs(30);
-        let held = self.log.used() > 0 || self.has_dead() || self.has_many_unsynced() || self.births.has_loose();
+        let held = self.log.used() > 0 || self.has_dead() || self.names.are_many() || self.births.has_loose();
         let mut settled = self.settled.lock();
         if !held {
             *settled = Instant::now();

@@ -10,7 +10,7 @@ impl Object {
     pub fn fsync(&self) -> Result<()> {
         self.store.writable()?;
         self.store.with_permit(|permit| self.sync_content(permit))?;
-        if self.store.seeded.is(Mistake::NameNotSynced) { Ok(()) } else { self.store.sync_names_of(self.ino) }
+        if self.store.seeded.is(Mistake::NameNotSynced) { Ok(()) } else { self.store.names.sync_of(self.ino) }
     }
 
     /// F1 to F3: content, but not the name.

@@ -99,7 +99,7 @@ impl Store {
             done => done.map(|_| true),
         };
         if is_there(KEPT_AS)? || is_there(CAPABILITY)? {
-            self.changing(|| Self::remove_capability(at))?;
+            self.names.changing(|| Self::remove_capability(at))?;
         }
         *none = true;
         Ok(())

@@ -48,7 +48,7 @@ impl Store {
             Target::Dir(dir) => (dir, None),
         };
         let SetAttr { mode, uid, gid, atime, mtime } = *changes;
-        self.changing(|| {
+        self.names.changing(|| {
             if uid.is_some() || gid.is_some() {
                 dir.backing.set_owner(name, uid, gid)?;
             }
@@ -83,16 +83,16 @@ impl Store {
             return Err(Error::Errno(libc::EPERM));
         }
         if is_capability(attribute) {
-            return self.changing(|| self.set_capability(at, value, flags));
+            return self.names.changing(|| self.set_capability(at, value, flags));
         }
         if !is_user(attribute) {
-            return self.changing(|| Carrier::of(at)?.set(attribute, value, flags));
+            return self.names.changing(|| Carrier::of(at)?.set(attribute, value, flags));
         }
         if value.len() + MetadataCipher::OVERHEAD > XATTR_MAX {
             // Longer than the attribute that was asked for: where it is too long for Linux, that says E2BIG.
             return Err(Error::Errno(if value.len() > XATTR_MAX { libc::E2BIG } else { libc::ENOSPC }));
         }
-        self.changing(|| {
+        self.names.changing(|| {
             let (sealed, carrier) = self.seal_value(at, attribute, value)?;
             carrier.set(attribute, &sealed, flags)
         })
@@ -110,9 +110,9 @@ impl Store {
             return Err(Error::Errno(libc::ENODATA));
         }
         if is_capability(attribute) {
-            return self.changing(|| Self::remove_capability(at));
+            return self.names.changing(|| Self::remove_capability(at));
         }
-        self.changing(|| Carrier::of(at)?.remove(attribute))
+        self.names.changing(|| Carrier::of(at)?.remove(attribute))
     }
 
     /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.

@@ -108,14 +108,14 @@ impl Store {
             }
             Bucket::create(self.meta.as_ref(), name, self.keys.service(), self.backend.now())?;
         }
-        self.changing(|| dir.backing.make_dir(name, node))?;
+        self.names.changing(|| dir.backing.make_dir(name, node))?;
         self.made(dir, name)
     }
 
     fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
         let attr = self.stat_name_at_hand(dir, name)?;
         let _settling = self.settling(attr.ino);
-        self.name_changed(attr.ino, attr.mode, dir);
+        self.names.add(attr.ino, attr.mode, dir);
         Ok(attr)
     }
 
@@ -124,7 +124,7 @@ impl Store {
         self.writable()?;
         let ino = self.stat_name(dir, name)?.ino;
         let _settling = self.settle(ino)?;
-        self.changing(|| dir.backing.remove_dir(name))?;
+        self.names.changing(|| dir.backing.remove_dir(name))?;
         if dir.bucket.is_none() {
             // The record goes when the bucket is durably gone, so that no bucket is ever without one.
             dir.backing.sync()?;
@@ -138,14 +138,14 @@ impl Store {
     pub fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
         self.writable()?;
         dir.in_bucket()?;
-        self.changing(|| dir.backing.make_node(name, kind, rdev, node))?;
+        self.names.changing(|| dir.backing.make_node(name, kind, rdev, node))?;
         self.made(dir, name)
     }
 
     /// A symlink, whose target is encrypted. EPERM at the root.
     pub fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
         self.writable()?;
-        self.changing(|| self.write_link(dir, name, target, node))?;
+        self.names.changing(|| self.write_link(dir, name, target, node))?;
         self.made(dir, name)
     }
 
@@ -160,7 +160,7 @@ impl Store {
         let going = self.going(dir, name, attr)?;
         hold();
         let _settling = self.settle(going.ino)?;
-        self.changing(|| dir.backing.unlink(name))?;
+        self.names.changing(|| dir.backing.unlink(name))?;
         self.gone(going, dir);
         Ok(())
     }
@@ -239,7 +239,7 @@ impl Store {
         let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
         hold();
         let settling = going.as_ref().map(|going| self.settle(going.ino)).transpose()?;
-        self.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
+        self.names.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
         if let Some(going) = going {
             self.gone(going, to);
         }
@@ -254,9 +254,9 @@ impl Store {
     }
 
     fn moved(&self, node: &Attr, dir: &Arc<Dir>, name: &OsStr) {
-        self.name_changed(node.ino, node.mode, dir);
+        self.names.add(node.ino, node.mode, dir);
         if node.mode & libc::S_IFMT == libc::S_IFDIR {
-            self.dir_moved(node.ino);
+            self.names.dir_moved(node.ino);
         }
         if let Some(object) = self.loaded(node.ino) {
             object.rename_to(dir.path_of(name));
@@ -289,7 +289,7 @@ impl Store {
             // To know its length may take waiting, and once it has the name there is no way back.
             waits::may_wait(Waits::Disk)?;
         }
-        self.changing(|| from.backing.link(name, to.backing.as_ref(), to_name))?;
+        self.names.changing(|| from.backing.link(name, to.backing.as_ref(), to_name))?;
         self.made(to, to_name)
     }
 
@@ -299,7 +299,7 @@ impl Store {
         if self.read_only() {
             return Ok(());
         }
-        let new = self.unsynced_in(dir.ino());
+        let new = self.names.unsynced_in(dir.ino());
         let mut closed = false;
         for ino in new {
             match self.attached(ino) {
@@ -308,10 +308,10 @@ impl Store {
             }
         }
         if closed {
-            return self.sync_everything();
+            return self.names.sync_everything();
         }
-        self.sync_dir(dir)?;
-        self.sync_names_of(dir.ino())
+        self.names.sync_dir(dir)?;
+        self.names.sync_of(dir.ino())
     }
 
     /// As `backend::Dir::generation`.

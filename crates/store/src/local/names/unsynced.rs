@@ -1,7 +1,8 @@
 //! Names that may not be durable: which directories an fsync has to sync, and when it is simpler to sync everything.
 
-use crate::mistakes::Mistake;
-use crate::{Dir, Result, Store};
+use crate::backend::Backend;
+use crate::mistakes::{Mistake, Seeded};
+use crate::{Dir, Result};
 use kmsfs_locks::{Mutex, ranks};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +14,9 @@ const DIRS: usize = 64;
 const UNSYNCED: usize = 1 << 15;
 
 /// Names that a crash may lose: by inode, the directory and the number of the change.
-#[derive(Default)]
 pub(crate) struct Names {
+    backend: Arc<dyn Backend>,
+    seeded: Seeded,
     /// Of names and of directories themselves, anywhere.
     changes: AtomicU64,
     unsynced: Mutex<ranks::UnsyncedNames, Unsynced>,
@@ -46,15 +48,26 @@ struct Name {
     content: bool,
 }
 
-impl Store {
-    pub(crate) fn name_changes(&self) -> u64 {
-        self.objects.names.changes.load(Ordering::SeqCst)
+impl Names {
+    pub(crate) fn new(backend: &Arc<dyn Backend>, seeded: Seeded) -> Self {
+        Self {
+            backend: backend.clone(),
+            seeded,
+            changes: AtomicU64::default(),
+            unsynced: Mutex::default(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// How many changes there have been, of names and of directories themselves, anywhere.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// An inode (`mode` is its type, at least) has a new name in that directory, which a crash may lose.
-    pub(crate) fn name_changed(&self, ino: u64, mode: u32, dir: &Arc<Dir>) {
-        let change = self.objects.names.changes.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut unsynced = self.objects.names.unsynced.lock();
+    pub(crate) fn add(&self, ino: u64, mode: u32, dir: &Arc<Dir>) {
+        let change = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut unsynced = self.unsynced.lock();
         if unsynced.dirs.len() < DIRS {
             unsynced.dirs.entry(dir.ino()).or_insert_with(|| dir.clone());
         }
@@ -67,7 +80,7 @@ impl Store {
     pub(crate) fn changing<T, E>(&self, act: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
         let done = act();
         if !self.seeded.is(Mistake::RemovalUnseen) {
-            self.objects.names.changes.fetch_add(1, Ordering::SeqCst);
+            self.changes.fetch_add(1, Ordering::SeqCst);
         }
         done
     }
@@ -75,8 +88,8 @@ impl Store {
     /// fsync(2) of a directory, unless nothing anywhere has changed since it was the last to be synced: programs sync a
     /// file and then its directory, which the sync of the file has done.
     pub(crate) fn sync_dir(&self, dir: &Dir) -> Result<()> {
-        let before = self.name_changes();
-        let last = &self.objects.names.last;
+        let before = self.changes();
+        let last = &self.last;
         if last.lock().as_ref().is_some_and(|last| last.covers(dir.ino(), before)) {
             return Ok(());
         }
@@ -87,71 +100,69 @@ impl Store {
 
     /// sync(2), after which all names are durable.
     pub(crate) fn sync_everything(&self) -> Result<()> {
-        let before = self.name_changes();
+        let before = self.changes();
         self.backend.sync_all()?;
-        self.names_synced(before);
-        *self.objects.names.last.lock() = Some(Synced { dir: None, before });
+        self.all_synced(before);
+        *self.last.lock() = Some(Synced { dir: None, before });
         Ok(())
     }
 
     /// A directory was renamed: every path below it has changed.
     pub(crate) fn dir_moved(&self, ino: u64) {
-        self.objects.names.unsynced.lock().moved.insert(ino);
+        self.unsynced.lock().moved.insert(ino);
     }
 
     /// F4: makes durable the names of an inode, and of the directories above that are new themselves. Who lies below a
     /// renamed directory is not known, so these are made durable too.
-    pub(crate) fn sync_names_of(&self, ino: u64) -> Result<()> {
+    pub(crate) fn sync_of(&self, ino: u64) -> Result<()> {
         let mut pending = vec![ino];
-        pending.extend(&self.objects.names.unsynced.lock().moved);
+        pending.extend(&self.unsynced.lock().moved);
         let mut done = HashSet::new();
         while let Some(ino) = pending.pop() {
             if !done.insert(ino) {
                 continue;
             }
-            let before = self.name_changes();
-            let Some(dirs) = self.objects.names.unsynced.lock().dirs_of(ino) else {
+            let before = self.changes();
+            let Some(dirs) = self.unsynced.lock().dirs_of(ino) else {
                 return self.sync_everything();
             };
             for dir in &dirs {
                 self.sync_dir(dir)?;
                 pending.push(dir.ino());
             }
-            self.objects.names.unsynced.lock().settle_one(ino, before);
+            self.unsynced.lock().settle_one(ino, before);
         }
         Ok(())
     }
 
     /// Everything up to that change is durable.
-    pub(crate) fn names_synced(&self, before: u64) {
-        self.objects.names.unsynced.lock().settle(before);
+    pub(crate) fn all_synced(&self, before: u64) {
+        self.unsynced.lock().settle(before);
     }
 
     /// Whether there are more than it is worth keeping count of.
-    pub(crate) fn has_many_unsynced(&self) -> bool {
-        self.objects.names.unsynced.lock().names.len() > UNSYNCED
+    pub(crate) fn are_many(&self) -> bool {
+        self.unsynced.lock().names.len() > UNSYNCED
     }
 
     /// Inodes with a name in that directory that may not be durable, and content.
     pub(crate) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
-        let unsynced = self.objects.names.unsynced.lock();
+        let unsynced = self.unsynced.lock();
         let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|name| name.dir == dir && name.content));
         here.map(|(ino, _)| *ino).collect()
+    }
+
+    /// The inode's last name has gone.
+    pub(crate) fn forget(&self, ino: u64) {
+        let mut unsynced = self.unsynced.lock();
+        unsynced.names.remove(&ino);
+        unsynced.moved.remove(&ino);
     }
 }
 
 impl Synced {
     fn covers(&self, dir: u64, changes: u64) -> bool {
         self.before == changes && self.dir.is_none_or(|synced| synced == dir)
-    }
-}
-
-impl Names {
-    /// The inode's last name has gone.
-    pub(crate) fn forget(&self, ino: u64) {
-        let mut unsynced = self.unsynced.lock();
-        unsynced.names.remove(&ino);
-        unsynced.moved.remove(&ino);
     }
 }
 

@@ -8,7 +8,6 @@ mod settling;
 
 use crate::backend::{Access, File};
 use crate::interleaving::found;
-use crate::local::names::unsynced::Names;
 use crate::local::objects::memory::Closed;
 use crate::mistakes::Mistake;
 use crate::object::{Home, Kept, read_header};
@@ -49,7 +48,6 @@ pub(crate) struct Objects {
     /// Objects that nobody has open, of which the log holds something.
     pinned: Mutex<ranks::Pinned, Pinned>,
     numbers: settling::Numbers,
-    pub(crate) names: Names,
 }
 
 #[derive(Default)]
@@ -145,7 +143,7 @@ impl Store {
     pub(crate) fn adopt_new(&self, object: &Arc<Object>, dir: &Arc<Dir>) {
         let _settling = self.settling(object.ino());
         self.objects.insert(object);
-        self.name_changed(object.ino(), libc::S_IFREG, dir);
+        self.names.add(object.ino(), libc::S_IFREG, dir);
     }
 
     /// A closed object that the log holds nothing of is read in again by whoever opens it.
@@ -189,7 +187,7 @@ impl Store {
     /// held `settling` since before it removed the name.
     pub(crate) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
         if last {
-            self.objects.names.forget(ino);
+            self.names.forget(ino);
         }
         match self.loaded(ino) {
             Some(object) if last => {

@@ -41,7 +41,7 @@ impl Store {
         let making = self.births.making();
         // The KMS may have taken its time, and a file that is made now would have a birth that no checkpoint notes.
         self.not_closing()?;
-        let made = self.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
+        let made = self.names.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let ino = made.ino();
         let made = self.for_program(dir, name, Access::ReadWrite, made).and_then(|file| {
             let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
@@ -63,7 +63,7 @@ impl Store {
             // Whoever unlinks the inode's former life must be done with it.
             let _settling = self.settling(attr.ino);
             self.objects.insert(&object);
-            self.name_changed(attr.ino, attr.mode, dir);
+            self.names.add(attr.ino, attr.mode, dir);
         }
         self.born_by_now(&object, file.as_ref(), born);
         Ok((object, attr))
@@ -190,7 +190,7 @@ impl Store {
             return Ok(false);
         }
         ::log::warn!("{}: a crash left nothing of it but its name, which is removed", dir.show(name));
-        self.changing(|| dir.backing.unlink(name))?;
+        self.names.changing(|| dir.backing.unlink(name))?;
         Ok(true)
     }
 
