@@ -263,7 +263,7 @@ impl<'a> Tree<'a> {
                 // The copy's inode may have come into the record.
                 self.store.checkpoint()?;
             }
-            self.store.forget_closed(*other);
+            self.store.objects.forget_closed(*other);
         } else if let Some((other, _)) = self.ids.get(&header.object_id) {
             let text = format!("has the object id of another file (inode {other}): it is a copy made in the store");
             let found = self.report.add(Severity::Error, shown, text);

@@ -1,7 +1,7 @@
 //! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
 
 use crate::backend::File;
-use crate::local::objects::Dead;
+use crate::local::objects::dead::Dead;
 use crate::mistakes::Mistake;
 use crate::object::Noted;
 use crate::{Error, Result, Store};
@@ -46,7 +46,7 @@ impl Store {
     }
 
     fn needs_room(&self) -> bool {
-        self.log.is_full() || self.has_many_pinned()
+        self.log.is_full() || self.objects.has_many_pinned()
     }
 
     /// Whether who appends now would wait for a checkpoint, or make one.
@@ -89,10 +89,10 @@ impl Store {
 
     /// The space of what a checkpoint made quiet. That can take long, and nobody need wait for it.
     fn give_back(&self) {
-        for object in self.living().into_iter().filter(|object| object.has_vacated()) {
+        for object in self.objects.living().into_iter().filter(|object| object.has_vacated()) {
             match object.clone().held() {
                 Some(held) => held.give_back_vacated(),
-                None => self.let_go(&object),
+                None => self.objects.let_go(&object),
             }
         }
     }
@@ -115,9 +115,9 @@ impl Store {
 
     /// `loose`: everything has to be synced (K8).
     fn checkpoint_with(&self, permit: &Permit<'_>, clean: bool, loose: bool) -> Result<Option<Error>> {
-        let dead = self.dead();
+        let dead = self.objects.dead.all();
         let names = self.names.changes();
-        let living = self.living();
+        let living = self.objects.living();
         let mut noted = Vec::with_capacity(living.len());
         let mut left_behind = None;
         for object in living {
@@ -151,7 +151,7 @@ impl Store {
         }
         let unknown = loose && !self.seeded.is(Mistake::LooseNotSynced);
         self.sync_homes(noted.iter().map(|(_, note)| note), &dead, names, unknown)?; // K4
-        let dead = if self.seeded.is(Mistake::DeadListTakenLate) { self.dead() } else { dead };
+        let dead = if self.seeded.is(Mistake::DeadListTakenLate) { self.objects.dead.all() } else { dead };
         let mut free = self.zero_units(&dead)?; // K5
         if self.seeded.is(Mistake::UnitReusedEarly) {
             free.drain(..).for_each(|place| self.segments.give_back(place));
@@ -168,14 +168,14 @@ impl Store {
         for (object, note) in &noted {
             object.checkpointed(note);
         }
-        self.buried(dead.len());
+        self.objects.checkpointed(dead.len());
         // U3: only now that the epoch is durable.
         for place in free {
             self.segments.give_back(place);
         }
         // Those whose holes are given back now are let go then.
         for (object, _) in noted.iter().filter(|(object, note)| note.kept() && !object.has_vacated()) {
-            self.let_go(object);
+            self.objects.let_go(object);
         }
         // It may have been given up, and there is room again.
         self.reserve.keep();
@@ -230,13 +230,13 @@ impl Store {
         if self.read_only() {
             return;
         }
-        for object in self.living() {
+        for object in self.objects.living() {
             object.bound_unsynced();
             if let Err(error) = object.commit() {
                 ::log::error!("{}: cannot be committed: {error}", object.show());
             }
         }
-        self.shed();
+        self.objects.shed();
         if !self.is_checkpoint_due() {
             return;
         }

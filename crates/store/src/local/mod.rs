@@ -22,7 +22,6 @@ use crate::local::log::{Log, LogSeal};
 use crate::local::names::foresight::Foresight;
 use crate::local::names::unsynced::Names;
 use crate::local::objects::Objects;
-use crate::local::objects::memory::Budget;
 use crate::local::recovery::Replayed;
 use crate::local::recovery::birth;
 use crate::local::recovery::birth::Births;
@@ -60,7 +59,7 @@ pub struct Store {
     /// Appends share it, a checkpoint takes it alone. Before any object's lock.
     gate: RwLock<ranks::Gate, ()>,
     pub(crate) reserve: Reserve,
-    objects: Objects,
+    pub(crate) objects: Objects,
     pub(crate) names: Names,
     replayed: Replayed,
     read_only: AtomicBool,
@@ -80,12 +79,7 @@ pub struct Store {
     /// What follows the store outside it.
     seen: Option<Seen>,
     rolled_back: Option<String>,
-    /// Inodes whose files have other space since a checkpoint, until somebody asks.
-    pub(crate) resized: Mutex<ranks::Resized, HashSet<u64>>,
-    foresight: Mutex<ranks::Foresight, Foresight>,
-    max_pinned: usize,
-    spare_descriptors: usize,
-    pub(crate) memory: Arc<Budget>,
+    foresight: Foresight,
     pub(crate) seeded: Seeded,
     pub(crate) encryptions: u64,
     pub(crate) rewritten: u64,
@@ -246,7 +240,7 @@ impl Store {
             log,
             gate: RwLock::new(()),
             reserve,
-            objects: Objects::default(),
+            objects: Objects::new(&options),
             names: Names::new(&backend, seeded),
             replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
@@ -259,11 +253,7 @@ impl Store {
             settled: Mutex::new(Instant::now()),
             seen,
             rolled_back,
-            foresight: Mutex::default(),
-            resized: Mutex::default(),
-            max_pinned: options.max_pinned,
-            spare_descriptors: options.spare_descriptors,
-            memory: Budget::new(options.cache),
+            foresight: Foresight::default(),
             seeded,
             encryptions: options.encryptions,
             rewritten: options.rewritten,
@@ -305,7 +295,7 @@ impl Store {
             self.tell_witness();
         }
         self.read_only.store(true, Ordering::SeqCst);
-        self.forget_all();
+        self.objects.forget_all();
         self.lock.lock().take();
         // What could not be committed was told to whoever wrote it, and is in the log.
         done.map(drop)
@@ -348,7 +338,7 @@ impl Store {
 
     /// Inodes whose `Attr::blocks` checkpoints have changed since this was asked last.
     pub fn take_resized(&self) -> HashSet<u64> {
-        std::mem::take(&mut self.resized.lock())
+        self.objects.take_resized()
     }
 
     /// An object that is as long fits the backing file system, or EFBIG.
@@ -416,7 +406,8 @@ impl Store {
 
     fn is_checkpoint_due(&self) -> bool {
         const SOON: Duration = Duration::from_secs(30);
-        let held = self.log.used() > 0 || self.has_dead() || self.names.are_many() || self.births.has_loose();
+        let held =
+            self.log.used() > 0 || !self.objects.dead.is_empty() || self.names.are_many() || self.births.has_loose();
         let mut settled = self.settled.lock();
         if !held {
             *settled = Instant::now();

@@ -163,7 +163,7 @@ impl Volume for Store {
     }
 
     fn attached(&self, ino: u64) -> Option<Held> {
-        Self::attached(self, ino)
+        self.objects.attached(ino)
     }
 
     fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
@@ -192,15 +192,15 @@ impl Volume for Store {
     }
 
     fn unlock(&self, object: &Object, caller: &Caller) -> Result<()> {
-        Self::unlock(self, object, caller)
+        object.authorize(caller)
     }
 
     fn lock_closed(&self) -> bool {
-        Self::lock_closed(self)
+        self.objects.lock_closed()
     }
 
     fn lock_if_closed(&self, ino: u64) {
-        Self::lock_if_closed(self, ino);
+        self.objects.lock_if_closed(ino);
     }
 
     fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr> {
@@ -252,11 +252,11 @@ impl Volume for Store {
     }
 
     fn cached(&self) -> usize {
-        Self::cached(self)
+        self.objects.count()
     }
 
     fn take_resized(&self) -> HashSet<u64> {
-        Self::take_resized(self)
+        self.objects.take_resized()
     }
 
     fn log_usage(&self) -> LogUsage {

@@ -93,7 +93,7 @@ impl Object {
         }
         file.set_times(None, Some(state.shown.mtime().unwrap_or(before.mtime)))?;
         if file.metadata()?.blocks != before.blocks {
-            self.store.resized.lock().insert(self.ino);
+            self.store.objects.add_resized(self.ino);
         }
         Ok(())
     }

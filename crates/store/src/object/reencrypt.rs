@@ -88,7 +88,7 @@ impl Object {
     ) -> Result<()> {
         match moved {
             Ok(Some(place)) => {
-                self.store.abandon(state.keyed.id(), place);
+                self.store.objects.dead.abandon(state.keyed.id(), place);
                 Ok(())
             }
             Ok(None) => Ok(()),

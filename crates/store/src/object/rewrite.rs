@@ -53,7 +53,7 @@ impl Object {
         let before = Before::of(state);
         let moved = self.replace(state, permit, data, key).inspect_err(|_| before.restore(state))?;
         if let Some(place) = moved {
-            self.store.abandon(state.keyed.id(), place);
+            self.store.objects.dead.abandon(state.keyed.id(), place);
         }
         Ok(())
     }

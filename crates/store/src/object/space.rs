@@ -102,7 +102,7 @@ impl Object {
         let punched = Self::punch_out(state, &file, before.len, &unneeded)?;
         if punched {
             file.set_times(None, Some(state.shown.mtime().unwrap_or(before.mtime)))?;
-            self.store.resized.lock().insert(self.ino);
+            self.store.objects.add_resized(self.ino);
         }
         Ok(rest)
     }

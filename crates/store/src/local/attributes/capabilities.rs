@@ -64,7 +64,7 @@ impl Store {
             return Err(Error::Errno(libc::E2BIG));
         }
         let (sealed, carrier) = self.seal_value(at, OsStr::new(CAPABILITY), value)?;
-        let object = self.loaded(attr.ino);
+        let object = self.objects.loaded(attr.ino);
         // Held until it is there: nobody finds out meanwhile that there is none.
         let mut none = object.as_ref().map(|object| object.has_no_capability.lock());
         carrier.set(OsStr::new(KEPT_AS), &sealed, flags)?;

@@ -62,7 +62,7 @@ impl Store {
         })?;
         let attr = self.stat_at_hand(at)?;
         // Of an object that has something to write home, which must not undo it.
-        self.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
+        self.objects.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
     }
 
     /// Names are the full ones (`user.mime_type`).

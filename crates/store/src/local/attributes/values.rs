@@ -109,11 +109,11 @@ impl Store {
             Target::Dir(_) => return of_directory(Carrier::of(at)?, make),
             Target::Name(dir, name) => (dir, name),
         };
-        let file = match self.with_descriptor(|| dir.backing.open_file(name, Access::Read)) {
+        let file = match self.objects.with_descriptor(|| dir.backing.open_file(name, Access::Read)) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return of_directory(Carrier::of(at)?, make),
             file => file.map_err(|error| Error::reaching(|| dir.show(name), error))?,
         };
-        let id = if let Some(object) = self.loaded(file.ino()) {
+        let id = if let Some(object) = self.objects.loaded(file.ino()) {
             Some(object.id())
         } else {
             let mut block = [0; BLOCK as usize];

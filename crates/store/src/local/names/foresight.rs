@@ -1,13 +1,14 @@
-//! Reading ahead for who removes a tree. Unlinking what is not in memory reads the header of each file, to free its
+//! Read-ahead for recursive removal. Unlinking what is not in memory reads the header of each file, to free its
 //! sidecar: one wait for the disk after the other, unless it has read the next ones meanwhile. Those are the first that
 //! are left in the directory.
 
+use crate::Dir;
 use crate::backend::File;
 use crate::local::objects::identity;
-use crate::{Dir, Store};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
 use kmsfs_format::sidecar::Place;
+use kmsfs_locks::{Mutex, ranks};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -16,16 +17,34 @@ const WAITED: Duration = Duration::from_micros(50);
 /// Files to read ahead, at most.
 const MOST: usize = 128;
 
-/// What was read ahead, and how much to read ahead the next time: twice as much when most of it was of use, else a
-/// quarter.
+/// What was read ahead, and how much to read ahead the next time.
 #[derive(Default)]
-pub(crate) struct Foresight {
+pub(crate) struct Foresight(Mutex<ranks::Foresight, Ahead>);
+
+impl Foresight {
+    /// As `identity`, of a file in that directory that is about to be unlinked.
+    pub(crate) fn identity_of_leaving(&self, dir: &Dir, file: &dyn File) -> Option<(ObjectId, Place)> {
+        let began = Instant::now();
+        let found = identity(file);
+        let count = self.0.lock().after(file.ino(), began.elapsed() >= WAITED);
+        if count > 0 {
+            // One more: the file itself is still there.
+            let expected = dir.backing.read_ahead(BLOCK, count + 1);
+            self.0.lock().expected = expected.into_iter().filter(|ino| *ino != file.ino()).collect();
+        }
+        found
+    }
+}
+
+/// Twice as much is read ahead the next time when most of it was of use, else a quarter.
+#[derive(Default)]
+struct Ahead {
     expected: HashSet<u64>,
     count: usize,
 }
 
-impl Foresight {
-    /// An inode's header was read. Answers how many to read ahead now.
+impl Ahead {
+    /// An inode's header was read. Returns how many files to read ahead now.
     fn after(&mut self, ino: u64, waited: bool) -> usize {
         self.expected.remove(&ino);
         if !waited {
@@ -37,29 +56,14 @@ impl Foresight {
     }
 }
 
-impl Store {
-    /// As `identity`, of a file in that directory that is about to be unlinked.
-    pub(crate) fn identity_of_leaving(&self, dir: &Dir, file: &dyn File) -> Option<(ObjectId, Place)> {
-        let began = Instant::now();
-        let found = identity(file);
-        let count = self.foresight.lock().after(file.ino(), began.elapsed() >= WAITED);
-        if count > 0 {
-            // One more: the file itself is still there.
-            let expected = dir.backing.read_ahead(BLOCK, count + 1);
-            self.foresight.lock().expected = expected.into_iter().filter(|ino| *ino != file.ino()).collect();
-        }
-        found
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Removes inodes in that order, each read waiting for the disk unless it was read ahead. Answers how many waited
+    /// Removes inodes in that order, each read waiting for the disk unless it was read ahead. Returns how many waited
     /// and how many were read ahead, for files that the directory lists by number.
     fn remove(order: &[u64]) -> (usize, usize) {
-        let mut foresight = Foresight::default();
+        let mut foresight = Ahead::default();
         let mut left: std::collections::BTreeSet<u64> = order.iter().copied().collect();
         let (mut waits, mut ahead, mut cached) = (0, 0, HashSet::new());
         for ino in order {

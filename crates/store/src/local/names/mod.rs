@@ -23,7 +23,7 @@ use std::sync::Arc;
 impl Store {
     /// Opens a directory, of a bucket with the record that its names' attributes are encrypted under.
     pub fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
-        let backing = self.with_descriptor(|| parent.backing.open_dir(name));
+        let backing = self.objects.with_descriptor(|| parent.backing.open_dir(name));
         let backing = backing.map_err(|error| Error::reaching(|| parent.show(name), error))?;
         let bucket = match &parent.bucket {
             Some(bucket) => bucket.clone(),
@@ -55,7 +55,7 @@ impl Store {
         let mut attr = Attr::of(&metadata);
         match metadata.mode & libc::S_IFMT {
             libc::S_IFREG => {
-                if let Some(object) = self.loaded(attr.ino) {
+                if let Some(object) = self.objects.loaded(attr.ino) {
                     object.correct(&mut attr);
                 } else {
                     attr.size = self.plain_size(dir, name, &metadata);
@@ -114,7 +114,7 @@ impl Store {
 
     fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
         let attr = self.stat_name_at_hand(dir, name)?;
-        let _settling = self.settling(attr.ino);
+        let _settling = self.objects.settling(attr.ino);
         self.names.add(attr.ino, attr.mode, dir);
         Ok(attr)
     }
@@ -123,7 +123,7 @@ impl Store {
     pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.writable()?;
         let ino = self.stat_name(dir, name)?.ino;
-        let _settling = self.settle(ino)?;
+        let _settling = self.objects.settle(ino)?;
         self.names.changing(|| dir.backing.remove_dir(name))?;
         if dir.bucket.is_none() {
             // The record goes when the bucket is durably gone, so that no bucket is ever without one.
@@ -159,7 +159,7 @@ impl Store {
         self.writable()?;
         let going = self.going(dir, name, attr)?;
         hold();
-        let _settling = self.settle(going.ino)?;
+        let _settling = self.objects.settle(going.ino)?;
         self.names.changing(|| dir.backing.unlink(name))?;
         self.gone(going, dir);
         Ok(())
@@ -169,9 +169,9 @@ impl Store {
     fn going(&self, dir: &Dir, name: &OsStr, attr: &Attr) -> Result<Going> {
         let (ino, last) = (attr.ino, attr.nlink <= 1);
         let on_disk = match attr.mode & libc::S_IFMT {
-            libc::S_IFREG if last && self.loaded(ino).is_none() => {
+            libc::S_IFREG if last && self.objects.loaded(ino).is_none() => {
                 dir.backing.open_file(name, Access::Read).ok().and_then(|file| {
-                    let (id, place) = self.identity_of_leaving(dir, file.as_ref())?;
+                    let (id, place) = self.foresight.identity_of_leaving(dir, file.as_ref())?;
                     // A copy made behind the daemon's back does not take its original's sidecar along.
                     self.is_sidecar_of(id, place, ino).then_some((id, place))
                 })
@@ -238,7 +238,7 @@ impl Store {
         let replaced = target.filter(|_| how.replaces());
         let going = replaced.map(|target| self.going(to, to_name, target)).transpose()?;
         hold();
-        let settling = going.as_ref().map(|going| self.settle(going.ino)).transpose()?;
+        let settling = going.as_ref().map(|going| self.objects.settle(going.ino)).transpose()?;
         self.names.changing(|| from.backing.rename(name, to.backing.as_ref(), to_name, how))?;
         if let Some(going) = going {
             self.gone(going, to);
@@ -258,7 +258,7 @@ impl Store {
         if node.mode & libc::S_IFMT == libc::S_IFDIR {
             self.names.dir_moved(node.ino);
         }
-        if let Some(object) = self.loaded(node.ino) {
+        if let Some(object) = self.objects.loaded(node.ino) {
             object.rename_to(dir.path_of(name));
         }
     }
@@ -267,10 +267,10 @@ impl Store {
         if source.mode & libc::S_IFMT != libc::S_IFREG || self.seeded.is(Mistake::RenameWithoutSync) {
             return Ok(());
         }
-        if self.loaded(source.ino).is_some_and(|object| !object.is_unsynced()) {
+        if self.objects.loaded(source.ino).is_some_and(|object| !object.is_unsynced()) {
             return Ok(());
         }
-        if let Some(object) = self.attached(source.ino) {
+        if let Some(object) = self.objects.attached(source.ino) {
             return self.with_permit(|permit| object.sync_content(permit));
         }
         // Committed, and nothing of it is in the log: its file and its sidecar are all there is.
@@ -302,9 +302,9 @@ impl Store {
         let new = self.names.unsynced_in(dir.ino());
         let mut closed = false;
         for ino in new {
-            match self.attached(ino) {
+            match self.objects.attached(ino) {
                 Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
-                None => closed |= self.loaded(ino).is_none_or(|object| object.is_unsynced()),
+                None => closed |= self.objects.loaded(ino).is_none_or(|object| object.is_unsynced()),
             }
         }
         if closed {

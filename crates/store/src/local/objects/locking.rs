@@ -1,19 +1,19 @@
-//! Data keys of objects that nobody has open, and of objects whose keys have left memory.
+//! Data keys of the objects in memory that nobody has open.
 
+use super::Objects;
 use crate::object::Object;
-use crate::{Error, Result, Store};
-use kmsfs_kms::Caller;
+use crate::Error;
 use std::sync::Arc;
 
-impl Store {
+impl Objects {
     /// Zeroizes the data keys of the closed objects that a KMS key protects: whoever opens one asks for them anyway.
     /// Returns whether no object keeps its keys for this thread not to wait.
-    pub fn lock_closed(&self) -> bool {
+    pub(crate) fn lock_closed(&self) -> bool {
         self.living().iter().filter(|object| !Self::lock_unless_open(object)).count() == 0
     }
 
     /// The same for one object, if it is in memory and closed.
-    pub fn lock_if_closed(&self, ino: u64) {
+    pub(crate) fn lock_if_closed(&self, ino: u64) {
         if let Some(object) = self.loaded(ino) {
             Self::lock_unless_open(&object);
         }
@@ -31,16 +31,5 @@ impl Store {
                 true
             }
         }
-    }
-
-    /// The object of that name if it is in memory, open or not: for tests of what is left there.
-    #[cfg(feature = "testing")]
-    pub fn known(&self, dir: &crate::Dir, name: &std::ffi::OsStr) -> Option<Arc<Object>> {
-        self.loaded(dir.backing.stat(name).ok()?.ino)
-    }
-
-    /// Brings back the data keys of a locked object, on behalf of a caller.
-    pub fn unlock(&self, object: &Object, caller: &Caller) -> Result<()> {
-        object.authorize(caller)
     }
 }

@@ -1,5 +1,7 @@
 //! The objects in memory: which there are, who is open, and who is dead.
 
+pub(crate) mod dead;
+mod descriptors;
 mod locking;
 pub(crate) mod memory;
 mod opening;
@@ -8,10 +10,12 @@ mod settling;
 
 use crate::backend::{Access, File};
 use crate::interleaving::found;
-use crate::local::objects::memory::Closed;
+use crate::local::objects::dead::DeadList;
+use crate::local::objects::descriptors::Descriptors;
+use crate::local::objects::memory::{Budget, Closed};
 use crate::mistakes::Mistake;
 use crate::object::{Home, Kept, read_header};
-use crate::{Dir, Error, Held, Object, Result, Store};
+use crate::{Dir, Error, Held, Object, Result, Store, StoreOptions};
 use kmsfs_format::ObjectId;
 use kmsfs_format::log_record::{Body, Record};
 use kmsfs_format::sidecar::Place;
@@ -23,31 +27,24 @@ use std::sync::Arc;
 
 /// Closed objects with nothing but a record in the log, to one that keeps a descriptor: they cost memory only.
 const RECORDS: usize = 16;
-/// Directories held open for the dead.
-const DIRS: usize = 64;
 
-/// A name that went, and with the last one of an object that nobody has open, its record: its units are freed once all
-/// the object's names are durably gone, those too that went while others were left.
-#[derive(Clone)]
-pub(crate) struct Dead {
-    /// `None` if the object lived on, or the record is not its own.
-    pub record: Option<(ObjectId, Place)>,
-    /// Where the name was; `None` once there are too many to hold, so everything has to be synced.
-    pub dir: Option<Arc<Dir>>,
-}
-
-#[derive(Default)]
+/// The objects in memory. Each field but the budget is a table with a lock of its own.
 pub(crate) struct Objects {
     by_ino: Mutex<ranks::ObjectTable, HashMap<u64, Arc<Object>>>,
     by_id: Mutex<ranks::ObjectIds, HashMap<ObjectId, u64>>,
-    /// Whose verified state is kept.
+    /// Closed objects whose verified state is kept.
     closed: Closed<()>,
-    /// Their descriptors, for whoever opens one of them again.
-    spare: Closed<Home>,
-    dead: Mutex<ranks::Dead, Vec<Dead>>,
+    descriptors: Descriptors,
+    pub(crate) dead: DeadList,
     /// Objects that nobody has open, of which the log holds something.
     pinned: Mutex<ranks::Pinned, Pinned>,
+    /// Most closed objects that keep a descriptor because the log holds something of them.
+    max_pinned: usize,
     numbers: settling::Numbers,
+    /// Inodes whose files have other space since a checkpoint, until somebody asks.
+    resized: Mutex<ranks::Resized, HashSet<u64>>,
+    /// How much all objects together may keep.
+    pub(crate) memory: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -58,195 +55,48 @@ struct Pinned {
     records: HashSet<u64>,
 }
 
-impl Store {
-    /// Gives up what one opening took. Of the last one the descriptor may be kept, for whoever opens the object again.
-    pub fn release(&self, object: &Arc<Object>) {
-        if !object.remove_handle() {
-            return;
-        }
-        if object.is_unlinked() {
-            self.bury(object, None);
-            return;
-        }
-        self.let_go(object);
-    }
-
-    /// Gives up what a closed object need not keep.
-    pub(crate) fn let_go(&self, object: &Arc<Object>) {
-        match object.detach() {
-            Kept::InUse => {}
-            Kept::Open => drop(self.objects.pinned.lock().open.insert(object.ino())),
-            Kept::Record => drop(self.objects.pinned.lock().records.insert(object.ino())),
-            Kept::Nothing(home) => {
-                if let Some(home) = home {
-                    self.spare(object, home);
-                }
-                self.objects.closed.add(object.ino(), ());
-                self.shed();
-            }
+impl Objects {
+    pub(crate) fn new(options: &StoreOptions) -> Self {
+        Self {
+            by_ino: Mutex::default(),
+            by_id: Mutex::default(),
+            closed: Closed::default(),
+            descriptors: Descriptors::new(options.spare_descriptors),
+            dead: DeadList::default(),
+            pinned: Mutex::default(),
+            max_pinned: options.max_pinned,
+            numbers: settling::Numbers::default(),
+            resized: Mutex::default(),
+            memory: Budget::new(options.cache),
         }
     }
 
-    /// Keeps the descriptor of a closed object, but not longer than the object.
-    fn spare(&self, object: &Arc<Object>, home: Home) {
-        let ino = object.ino();
-        if self.objects.spare.add(ino, home) > self.spare_descriptors {
-            self.objects.spare.pop();
-        }
-        if !self.loaded(ino).is_some_and(|loaded| Arc::ptr_eq(&loaded, object)) {
-            self.objects.spare.remove(ino);
-        }
-    }
-
-    /// Does what takes a descriptor; once more without the spare ones, if there is none left.
-    pub(crate) fn with_descriptor<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        match open() {
-            Err(error) if is_out_of_descriptors(&error) && self.objects.spare.clear() => open(),
-            done => done,
-        }
-    }
-
-    /// A file that stays open for as long as a program likes: `ENFILE` rather than one of the descriptors that are kept
-    /// back. Those of closed objects are given up first, of those too that wait for a checkpoint.
-    fn for_program(&self, dir: &Dir, name: &OsStr, access: Access, mut file: Arc<dyn File>) -> Result<Arc<dyn File>> {
-        let spare = || self.objects.spare.clear();
-        let waits = || !self.read_only() && !self.objects.pinned.lock().open.is_empty();
-        let waiting = || Ok(waits() && freed_by(self.checkpoint())? && spare());
-        for make_room in [&(|| Ok(spare())) as &dyn Fn() -> Result<bool>, &waiting] {
-            if file.has_reserved_descriptor() && make_room()? {
-                let ino = file.ino();
-                drop(file);
-                file = dir.backing.open_file(name, access)?;
-                if file.ino() != ino {
-                    return Err(Error::Errno(libc::ESTALE));
-                }
-            }
-        }
-        if file.has_reserved_descriptor() { Err(Error::Errno(libc::ENFILE)) } else { Ok(file) }
-    }
-
-    /// Forgets closed objects while all together keep too much.
-    pub(crate) fn shed(&self) {
-        while self.memory.is_exceeded()
-            && let Some((oldest, ())) = self.objects.closed.pop()
-        {
-            self.objects.forget_closed(oldest);
-        }
-    }
-
-    /// A place that a living object's record has moved away from: freed like the dead's.
-    pub(crate) fn abandon(&self, id: ObjectId, place: Place) {
-        self.objects.dead.lock().push(Dead { record: Some((id, place)), dir: None });
-    }
-
-    /// A new object under a name that the caller has made: it can be used from now on.
-    pub(crate) fn adopt_new(&self, object: &Arc<Object>, dir: &Arc<Dir>) {
-        let _settling = self.settling(object.ino());
-        self.objects.insert(object);
-        self.names.add(object.ino(), libc::S_IFREG, dir);
-    }
-
-    /// A closed object that the log holds nothing of is read in again by whoever opens it.
-    pub(crate) fn forget_closed(&self, ino: u64) {
-        self.objects.forget_closed(ino);
-    }
-
-    // ---- the table
-
+    /// The object of an inode, if it is in memory.
     pub(crate) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {
-        let object = self.objects.by_ino.lock().get(&ino).cloned();
+        let object = self.by_ino.lock().get(&ino).cloned();
         found();
         object
     }
 
     /// The object of an inode, if it has a descriptor: because it is open, or there is something to be written home.
-    pub fn attached(&self, ino: u64) -> Option<Held> {
-        let held = self.objects.by_ino.lock().get(&ino).cloned()?.held();
+    pub(crate) fn attached(&self, ino: u64) -> Option<Held> {
+        let held = self.by_ino.lock().get(&ino).cloned()?.held();
         found();
         held
     }
 
-    /// Objects in memory.
-    pub fn cached(&self) -> usize {
-        self.objects.by_ino.lock().len()
+    /// The number of objects in memory.
+    pub(crate) fn count(&self) -> usize {
+        self.by_ino.lock().len()
     }
 
+    /// All objects in memory.
     pub(crate) fn living(&self) -> Vec<Arc<Object>> {
-        let living = self.objects.by_ino.lock().values().cloned().collect();
+        let living = self.by_ino.lock().values().cloned().collect();
         found();
         living
     }
 
-    pub(crate) fn has_many_pinned(&self) -> bool {
-        let pinned = self.objects.pinned.lock();
-        let most = if self.memory.is_exceeded() { self.max_pinned } else { self.max_pinned * RECORDS };
-        pinned.open.len() > self.max_pinned || pinned.records.len() > most
-    }
-
-    /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
-    /// held `settling` since before it removed the name.
-    pub(crate) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
-        if last {
-            self.names.forget(ino);
-        }
-        match self.loaded(ino) {
-            Some(object) if last => {
-                object.unlink();
-                self.bury(&object, Some(dir));
-            }
-            Some(_) => self.add_dead(None, Some(dir)),
-            None if !last || on_disk.is_some() => self.add_dead(on_disk.filter(|_| last), Some(dir)),
-            None => {}
-        }
-    }
-
-    /// Unless somebody has it open.
-    fn bury(&self, object: &Arc<Object>, dir: Option<&Arc<Dir>>) {
-        if !object.is_dead_now() {
-            return;
-        }
-        self.objects.by_ino.lock().remove(&object.ino());
-        self.objects.closed.remove(object.ino());
-        self.objects.spare.remove(object.ino());
-        let (id, record) = object.with_state(|state| (state.keyed.id(), state.keyed.own_record(object.ino())));
-        self.objects.by_id.lock().remove(&id);
-        self.add_dead(record.map(|place| (id, place)), dir);
-        if self.seeded.is(Mistake::DeadMarkTrusted) {
-            let _ = self.log.append(&[Record { object_id: id, hint: &[], body: Body::Dead }]);
-        }
-    }
-
-    fn add_dead(&self, record: Option<(ObjectId, Place)>, dir: Option<&Arc<Dir>>) {
-        let mut dead = self.objects.dead.lock();
-        let known = dir.is_some_and(|dir| {
-            dead.iter().rev().take(DIRS).any(|dead| dead.dir.as_ref().is_some_and(|other| other.ino() == dir.ino()))
-        });
-        let dirs = dead.iter().rev().take(DIRS).filter(|dead| dead.dir.is_some()).count();
-        let dir = dir.filter(|_| known || dirs < DIRS).cloned();
-        dead.push(Dead { record, dir });
-    }
-
-    pub(crate) fn dead(&self) -> Vec<Dead> {
-        self.objects.dead.lock().clone()
-    }
-
-    /// The first so many of the dead have been dealt with.
-    pub(crate) fn buried(&self, count: usize) {
-        self.objects.dead.lock().drain(..count);
-        *self.objects.pinned.lock() = Pinned::default();
-    }
-
-    pub(crate) fn has_dead(&self) -> bool {
-        !self.objects.dead.lock().is_empty()
-    }
-
-    pub(crate) fn forget_all(&self) {
-        self.objects.by_ino.lock().clear();
-        self.objects.spare.clear();
-    }
-}
-
-impl Objects {
     /// One handle more on an object in memory. Under the table's lock, so that nobody forgets it in between.
     fn hold(&self, ino: u64) -> Option<Arc<Object>> {
         let by_ino = self.by_ino.lock();
@@ -263,7 +113,56 @@ impl Objects {
         self.by_ino.lock().insert(object.ino(), object.clone());
     }
 
-    fn forget_closed(&self, ino: u64) {
+    /// Whether the object in memory that has this id is of another inode than this one.
+    fn has_copy(&self, id: ObjectId, ino: u64) -> bool {
+        self.by_id.lock().get(&id).is_some_and(|other| *other != ino)
+    }
+
+    /// Gives up what a closed object need not keep.
+    pub(crate) fn let_go(&self, object: &Arc<Object>) {
+        match object.detach() {
+            Kept::InUse => {}
+            Kept::Open => drop(self.pinned.lock().open.insert(object.ino())),
+            Kept::Record => drop(self.pinned.lock().records.insert(object.ino())),
+            Kept::Nothing(home) => {
+                if let Some(home) = home {
+                    self.keep_descriptor(object, home);
+                }
+                self.closed.add(object.ino(), ());
+                self.shed();
+            }
+        }
+    }
+
+    /// Keeps the descriptor of a closed object, but not longer than the object.
+    fn keep_descriptor(&self, object: &Arc<Object>, home: Home) {
+        let ino = object.ino();
+        self.descriptors.add(ino, home);
+        if !self.loaded(ino).is_some_and(|loaded| Arc::ptr_eq(&loaded, object)) {
+            self.descriptors.take(ino);
+        }
+    }
+
+    /// Does what takes a descriptor. If there is none left, it is done once more after those of closed objects were
+    /// given up.
+    pub(crate) fn with_descriptor<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(error) if is_out_of_descriptors(&error) && self.descriptors.clear() => open(),
+            done => done,
+        }
+    }
+
+    /// Forgets closed objects while all together keep too much.
+    pub(crate) fn shed(&self) {
+        while self.memory.is_exceeded()
+            && let Some((oldest, ())) = self.closed.pop()
+        {
+            self.forget_closed(oldest);
+        }
+    }
+
+    /// A closed object that the log holds nothing of is read in again by whoever opens it.
+    pub(crate) fn forget_closed(&self, ino: u64) {
         let mut by_ino = self.by_ino.lock();
         if let Some(object) = by_ino.get(&ino)
             && !object.has_handles()
@@ -272,9 +171,131 @@ impl Objects {
             let id = object.id();
             by_ino.remove(&ino);
             drop(by_ino);
-            self.spare.remove(ino);
+            self.descriptors.take(ino);
             self.by_id.lock().remove(&id);
         }
+    }
+
+    /// Forgets all objects, since the store is closed.
+    pub(crate) fn forget_all(&self) {
+        self.by_ino.lock().clear();
+        self.descriptors.clear();
+    }
+
+    /// Takes an object out of the table and counts it among the dead, unless somebody has it open or it is dead
+    /// already. `dir` is where its last name was, if that has just gone. Returns its id
+    /// if it did.
+    fn bury(&self, object: &Arc<Object>, dir: Option<&Arc<Dir>>) -> Option<ObjectId> {
+        if !object.is_dead_now() {
+            return None;
+        }
+        self.by_ino.lock().remove(&object.ino());
+        self.closed.remove(object.ino());
+        self.descriptors.take(object.ino());
+        let (id, record) = object.with_state(|state| (state.keyed.id(), state.keyed.own_record(object.ino())));
+        self.by_id.lock().remove(&id);
+        self.dead.add(record.map(|place| (id, place)), dir);
+        Some(id)
+    }
+
+    /// Whether so many closed objects wait for a checkpoint that one is due.
+    pub(crate) fn has_many_pinned(&self) -> bool {
+        let pinned = self.pinned.lock();
+        let most = if self.memory.is_exceeded() { self.max_pinned } else { self.max_pinned * RECORDS };
+        pinned.open.len() > self.max_pinned || pinned.records.len() > most
+    }
+
+    /// Whether closed objects keep a descriptor until a checkpoint.
+    fn has_pinned_descriptors(&self) -> bool {
+        !self.pinned.lock().open.is_empty()
+    }
+
+    /// A checkpoint has dealt with the first so many of the dead, and the log holds nothing of closed objects.
+    pub(crate) fn checkpointed(&self, dead: usize) {
+        self.dead.remove(dead);
+        *self.pinned.lock() = Pinned::default();
+    }
+
+    /// An inode's file has other space than before.
+    pub(crate) fn add_resized(&self, ino: u64) {
+        self.resized.lock().insert(ino);
+    }
+
+    /// The inodes that were added since this was called last.
+    pub(crate) fn take_resized(&self) -> HashSet<u64> {
+        std::mem::take(&mut self.resized.lock())
+    }
+}
+
+impl Store {
+    /// Gives up what one opening took. Of the last one the descriptor may be kept, for whoever opens the object again.
+    pub fn release(&self, object: &Arc<Object>) {
+        if !object.remove_handle() {
+            return;
+        }
+        if object.is_unlinked() {
+            self.bury(object, None);
+            return;
+        }
+        self.objects.let_go(object);
+    }
+
+    /// A file that stays open for as long as a program likes: `ENFILE` rather than one of the descriptors that are kept
+    /// back. Those of closed objects are given up first, of those too that wait for a checkpoint.
+    fn for_program(&self, dir: &Dir, name: &OsStr, access: Access, mut file: Arc<dyn File>) -> Result<Arc<dyn File>> {
+        let cached = || self.objects.descriptors.clear();
+        let waits = || !self.read_only() && self.objects.has_pinned_descriptors();
+        let waiting = || Ok(waits() && freed_by(self.checkpoint())? && cached());
+        for make_room in [&(|| Ok(cached())) as &dyn Fn() -> Result<bool>, &waiting] {
+            if file.has_reserved_descriptor() && make_room()? {
+                let ino = file.ino();
+                drop(file);
+                file = dir.backing.open_file(name, access)?;
+                if file.ino() != ino {
+                    return Err(Error::Errno(libc::ESTALE));
+                }
+            }
+        }
+        if file.has_reserved_descriptor() { Err(Error::Errno(libc::ENFILE)) } else { Ok(file) }
+    }
+
+    /// A new object under a name that the caller has made: it can be used from now on.
+    pub(crate) fn adopt_new(&self, object: &Arc<Object>, dir: &Arc<Dir>) {
+        // Whoever unlinks the inode's former life must be done with it.
+        let _settling = self.objects.settling(object.ino());
+        self.objects.insert(object);
+        self.names.add(object.ino(), libc::S_IFREG, dir);
+    }
+
+    /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
+    /// held `settling` since before it removed the name.
+    pub(crate) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
+        if last {
+            self.names.forget(ino);
+        }
+        match self.objects.loaded(ino) {
+            Some(object) if last => {
+                object.unlink();
+                self.bury(&object, Some(dir));
+            }
+            Some(_) => self.objects.dead.add(None, Some(dir)),
+            None if !last || on_disk.is_some() => self.objects.dead.add(on_disk.filter(|_| last), Some(dir)),
+            None => {}
+        }
+    }
+
+    fn bury(&self, object: &Arc<Object>, dir: Option<&Arc<Dir>>) {
+        if let Some(id) = self.objects.bury(object, dir)
+            && self.seeded.is(Mistake::DeadMarkTrusted)
+        {
+            let _ = self.log.append(&[Record { object_id: id, hint: &[], body: Body::Dead }]);
+        }
+    }
+
+    /// The object of that name if it is in memory, open or not: for tests of what is left there.
+    #[cfg(feature = "testing")]
+    pub fn known(&self, dir: &Dir, name: &OsStr) -> Option<Arc<Object>> {
+        self.objects.loaded(dir.backing.stat(name).ok()?.ino)
     }
 }
 

@@ -41,7 +41,7 @@ impl Store {
         let making = self.births.making();
         // The KMS may have taken its time, and a file that is made now would have a birth that no checkpoint notes.
         self.not_closing()?;
-        let made = self.names.changing(|| self.with_descriptor(|| dir.backing.create_file(name, node)))?;
+        let made = self.names.changing(|| self.objects.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let ino = made.ino();
         let made = self.for_program(dir, name, Access::ReadWrite, made).and_then(|file| {
             let new = NewObject { bucket: &bucket, path: dir.path_of(name), data_key, wrapped };
@@ -59,12 +59,7 @@ impl Store {
             }
         })?;
         drop(making);
-        {
-            // Whoever unlinks the inode's former life must be done with it.
-            let _settling = self.settling(attr.ino);
-            self.objects.insert(&object);
-            self.names.add(attr.ino, attr.mode, dir);
-        }
+        self.adopt_new(&object, dir);
         self.born_by_now(&object, file.as_ref(), born);
         Ok((object, attr))
     }
@@ -100,14 +95,14 @@ impl Store {
     ) -> std::result::Result<(Arc<Object>, T), E> {
         let bucket = &dir.in_bucket()?.name;
         let access = if self.read_only() { Access::Read } else { Access::ReadWrite };
-        let file = self.with_descriptor(|| dir.backing.open_file(name, access));
+        let file = self.objects.with_descriptor(|| dir.backing.open_file(name, access));
         let file = file.map_err(|error| Error::reaching(|| dir.show(name), error))?;
         let file = self.for_program(dir, name, access, file)?;
         let ino = file.ino();
         let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
         // Others who open it ask the KMS first, and that is time that this one waits for it as well.
         let _running = self.keys.begin();
-        let opening = self.opening(ino)?;
+        let opening = self.objects.opening(ino)?;
         let (object, judged, unsynced) = loop {
             if let Some(object) = self.objects.hold(ino) {
                 object.attach(home);
@@ -152,9 +147,7 @@ impl Store {
         let unsynced = unsynced || self.seeded.is(Mistake::SettledIsCut);
         let cut = unsynced && object.cut_back()?;
         let id = object.id();
-        if let Some(other) = self.objects.by_id.lock().get(&id)
-            && *other != ino
-        {
+        if self.objects.has_copy(id, ino) {
             let copy = "another open file carries the same object id: it is a copy";
             return Err(Error::corrupt(dir.show(name), copy).into());
         }
@@ -186,7 +179,7 @@ impl Store {
         let _none = self.births.none_is_made();
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(false) };
         let is_unborn = file.metadata()?.len == 0 && birth::named(file.as_ref()).is_none();
-        if !is_unborn || self.loaded(file.ino()).is_some() {
+        if !is_unborn || self.objects.loaded(file.ino()).is_some() {
             return Ok(false);
         }
         ::log::warn!("{}: a crash left nothing of it but its name, which is removed", dir.show(name));
@@ -213,7 +206,7 @@ impl Store {
 
     /// The same of an inode of which no more is known than that it is a regular file.
     pub fn may_be_in_doubt(&self, ino: u64) -> bool {
-        self.knows_a_crash() && self.loaded(ino).is_none()
+        self.knows_a_crash() && self.objects.loaded(ino).is_none()
     }
 
     /// What `stat` shows of an object whose length is in doubt: it is opened, and settled that way, on the mount's own
@@ -296,7 +289,7 @@ impl Store {
             return Err(Error::ReadOnly);
         }
         let file = dir.backing.open_file(name, Access::Read)?;
-        let _settling = self.settling(file.ino());
+        let _settling = self.objects.settling(file.ino());
         let new = NewObject { bucket: &dir.in_bucket()?.name, path: dir.path_of(name), data_key, wrapped };
         let object = Arc::new(Object::new(self, file, new)?);
         self.objects.insert(&object);
@@ -330,7 +323,7 @@ impl Store {
         self.adopt_new(&object, dir);
         self.born_by_now(&object, file.as_ref(), born);
         if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {
-            self.abandon(id, place);
+            self.objects.dead.abandon(id, place);
         }
         Ok(object)
     }
@@ -339,7 +332,7 @@ impl Store {
     pub fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>> {
         let Some(object) = self.objects.hold(ino) else { return Ok(None) };
         if object.file().is_none()
-            && let Some(home) = self.objects.spare.remove(ino)
+            && let Some(home) = self.objects.descriptors.take(ino)
         {
             object.attach(|| home);
         }

@@ -157,7 +157,7 @@ impl Store {
             };
             object.replace_sidecar(change, &permit)?;
             if let Some(place) = freed {
-                self.abandon(object.id(), place);
+                self.objects.dead.abandon(object.id(), place);
             }
             if is_newest {
                 return Ok(());

@@ -4,7 +4,8 @@
 //! and against whoever takes its last name away. The latter is let through while the opener asks the KMS, which may
 //! take long: the opener is told afterwards, and looks again.
 
-use crate::{Result, Store};
+use super::Objects;
+use crate::Result;
 use kmsfs_kms::{Waits, WouldWait, deadline, waits};
 use kmsfs_locks::{Condvar, Mutex, Turn, ranks};
 use kmsfs_sse::RequestError;
@@ -26,21 +27,21 @@ struct Number {
     passed: bool,
 }
 
-/// An inode number that this thread settles; see [`Store::settling`].
+/// An inode number that this thread settles; see [`Objects::settling`].
 pub(crate) struct Settling<'a> {
     numbers: &'a Numbers,
     ino: u64,
     _turn: Turn<ranks::Settling>,
 }
 
-/// An inode that this thread opens; see [`Store::opening`].
+/// An inode that this thread opens; see [`Objects::opening`].
 pub(super) struct Opening<'a> {
     numbers: &'a Numbers,
     ino: u64,
     _turn: Turn<ranks::Opening>,
 }
 
-impl Store {
+impl Objects {
     /// Held while an inode number changes hands, never for long: from before its last name goes until the object behind
     /// it is known to be dead, and while a new one comes into memory. Backing file systems use a number again at once.
     pub(crate) fn settling(&self, ino: u64) -> Settling<'_> {
@@ -50,13 +51,13 @@ impl Store {
     /// The same before anything has been done. Refused where this thread must not wait for what the inode's opener
     /// waits for.
     pub(crate) fn settle(&self, ino: u64) -> Result<Settling<'_>> {
-        Ok(self.objects.numbers.settle(ino)?)
+        Ok(self.numbers.settle(ino)?)
     }
 
     /// Held by whoever brings an inode's object into memory. Refused where this thread must not wait for what another
     /// one who does so waits for, or has waited for the KMS with it until its deadline.
     pub(super) fn opening(&self, ino: u64) -> Result<Opening<'_>> {
-        Ok(self.objects.numbers.open(ino)?)
+        Ok(self.numbers.open(ino)?)
     }
 }
 

@@ -34,7 +34,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.users.remove_hold();
         if !self.0.users.are_there() {
-            self.0.store.let_go(&self.0);
+            self.0.store.objects.let_go(&self.0);
         }
     }
 }

@@ -33,7 +33,7 @@ impl Object {
         let keyed = Keyed::new(store, ino, new.bucket, new.data_key, new.wrapped)?;
         let tables = Tables::new(Geometry::of(keyed.suite()), store.seeded);
         let state = State {
-            content: Content::new(PlainLen(0), tables, None, &store.memory),
+            content: Content::new(PlainLen(0), tables, None, &store.objects.memory),
             durability: Durability::new(store.seeded),
             keyed,
             lifetime: Lifetime::new(Home { file, patch: None }, new.path),
@@ -77,7 +77,7 @@ impl Object {
         let known = header.seal.length.0.min(geometry.header_chunks() * CHUNK).min(ahead.len() as u64);
         let ahead = ahead[..known as usize].to_vec();
         let state = State {
-            content: Content::new(header.seal.length, tables, header.seal.md5, &store.memory),
+            content: Content::new(header.seal.length, tables, header.seal.md5, &store.objects.memory),
             durability: Durability::found(header.seal, store.seeded),
             keyed: Keyed::found(&header, keys, sidecar, &record),
             lifetime: Lifetime::new(home, path),
