@@ -27,7 +27,7 @@ impl Records {
     pub(crate) fn read(store: &Store, report: &mut Report) -> Result<Self> {
         let mut records = Self::default();
         for segment in store.segments.numbers()? {
-            let bytes = match store.whole_segment(segment) {
+            let bytes = match store.segments.read_whole(segment) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     report.add(Severity::Error, format!("sidecars/{segment:08x}"), error);

@@ -239,7 +239,7 @@ impl<'a> Tree<'a> {
     fn claims_an_id(&mut self, dir: &Arc<Dir>, name: &OsStr, ino: u64, shown: &str) -> Result<bool> {
         let header = dir.backing.open_file(name, Access::Read).map_err(Error::from).and_then(|file| {
             let mut block = vec![0; kmsfs_format::layout::BLOCK as usize];
-            let home = Home { file, patch: self.store.patch_of(ino) };
+            let home = Home { file, patch: self.store.aftermath.patch_of(ino) };
             let read = home.read(0, &mut block)?;
             Ok(kmsfs_format::header::Header::read(&block[..read])?)
         });

@@ -30,7 +30,8 @@ pub struct Protected {
 /// log is not seen, so that a checkpoint is wanted before. A record that is just being written is passed over.
 pub fn protected_by(backend: &dyn Backend, key_arn: &str, visit: &mut dyn FnMut(Protected)) -> Result<()> {
     let root = backend.root()?;
-    let segments = Segments::open(root.open_dir(OsStr::new(SIDECARS))?, Access::Read, Seeded::default())?;
+    let segments =
+        Segments::open(root.open_dir(OsStr::new(SIDECARS))?, Access::Read, HashMap::new(), Seeded::default())?;
     let mut by_inode: HashMap<u64, Vec<Protected>> = HashMap::new();
     for segment in segments.numbers()? {
         records(&segments.read_whole(segment)?, &mut |record| {

@@ -23,6 +23,7 @@ use crate::local::names::foresight::Foresight;
 use crate::local::names::unsynced::Names;
 use crate::local::objects::Objects;
 use crate::local::recovery::Replayed;
+use crate::local::recovery::aftermath::Aftermath;
 use crate::local::recovery::birth;
 use crate::local::recovery::birth::Births;
 use crate::local::reserve::Reserve;
@@ -37,8 +38,6 @@ use crate::mistakes::{Mistake, Seeded};
 use crate::{Dir, Error, Result, object};
 use kmsfs_crypto::Suite;
 use kmsfs_format::layout::{Geometry, MAX_PLAIN, PlainLen};
-use kmsfs_format::log_header::Crashes;
-use kmsfs_format::sidecar::Place;
 use kmsfs_locks::{Mutex, RwLock, ranks};
 use kmsfs_sse::KeyService;
 use kmsfs_witness::Watch;
@@ -61,15 +60,11 @@ pub struct Store {
     pub(crate) reserve: Reserve,
     pub(crate) objects: Objects,
     pub(crate) names: Names,
-    replayed: Replayed,
     read_only: AtomicBool,
     /// No file is made any more: the last checkpoint has begun, or is about to.
     closing: AtomicBool,
-    /// Of a store of version 1 that is only read: object files changed in this span may be as a crash left them.
-    untidy: Option<(i64, i64)>,
-    /// Epochs of the redo log that ended in a crash.
-    crashes: Crashes,
     pub(crate) births: Births,
+    pub(crate) aftermath: Aftermath,
     /// For the objects that are opened, which keep the store.
     me: Weak<Self>,
     /// What is wrong with the redo log.
@@ -230,7 +225,9 @@ impl Store {
             }
         };
         let births = Births::new(seal.key(), &log, seeded);
-        let segments = Segments::open(open(SIDECARS)?, access, seeded)?;
+        let Replayed { settled, objects, segments } = outcome.replayed;
+        let aftermath = Aftermath::of(settled, objects, &header, seal.key(), seeded);
+        let segments = Segments::open(open(SIDECARS)?, access, segments, seeded)?;
         let (root, meta) = (Dir::new(open(BUCKETS)?, None, Vec::new())?, open(META)?);
         let configured = Configured::read(&backend, &seal);
         let store = Arc::new_cyclic(|me| Self {
@@ -242,12 +239,10 @@ impl Store {
             reserve,
             objects: Objects::new(&options),
             names: Names::new(&backend, seeded),
-            replayed: outcome.replayed,
             read_only: AtomicBool::new(read_only),
             closing: AtomicBool::new(false),
-            untidy: header.untidy,
-            crashes: header.crashes,
             births,
+            aftermath,
             me: me.clone(),
             damage: outcome.corrupt,
             settled: Mutex::new(Instant::now()),
@@ -355,10 +350,6 @@ impl Store {
         }
     }
 
-    fn has_dual_layers(&self) -> bool {
-        self.features.dual_layers()
-    }
-
     pub(crate) fn writable(&self) -> Result<()> {
         if self.read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
@@ -368,40 +359,9 @@ impl Store {
         if self.closing.load(Ordering::SeqCst) { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// What a read-only recovery lays over an object file.
-    pub(crate) fn patch_of(&self, ino: u64) -> Option<Arc<recovery::Patch>> {
-        self.replayed.objects.get(&ino).cloned()
-    }
-
-    /// A record as a read-only recovery has it, if it touches the place at all.
-    pub(crate) fn patched(&self, place: Place) -> Option<Vec<u8>> {
-        let patch = self.replayed.segments.get(&place.segment)?;
-        let mut bytes = self.segments.read(place).ok()?;
-        let read = bytes.len();
-        bytes.resize(place.bytes(), 0);
-        patch.lay_over(place.offset(), &mut bytes, read);
-        Some(bytes)
-    }
-
-    /// Everything that is in a segment, with what a read-only recovery lays over it.
-    pub(crate) fn whole_segment(&self, segment: u32) -> Result<Vec<u8>> {
-        let mut bytes = self.segments.read_whole(segment)?;
-        if let Some(patch) = self.replayed.segments.get(&segment) {
-            let read = bytes.len();
-            bytes.resize(segments::BYTES.max(read), 0);
-            patch.lay_over(0, &mut bytes, read);
-        }
-        Ok(bytes)
-    }
-
     /// The clock that the backing file system stamps changes with, nanoseconds since 1970.
     pub fn now(&self) -> i64 {
         self.backend.now()
-    }
-
-    /// Whether version 1 may have left an object file that changed at that time as a crash found it.
-    fn is_untidy(&self, ctime: i64) -> bool {
-        self.untidy.is_some_and(|(from, to)| (from..=to).contains(&ctime))
     }
 
     fn is_checkpoint_due(&self) -> bool {

@@ -4,6 +4,7 @@
 //! hint, so a stale one destroys nothing.
 
 use crate::backend::{Access, Dir, File};
+use crate::local::recovery::Patch;
 use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
 use crate::mistakes::{Mistake, Seeded};
 use crate::{Error, Result};
@@ -18,13 +19,15 @@ use std::sync::Arc;
 /// Units in a segment: 16 MiB.
 const SEGMENT_UNITS: u32 = 1 << 15;
 /// Bytes of a whole segment.
-pub(crate) const BYTES: usize = SEGMENT_UNITS as usize * UNIT;
+const BYTES: usize = SEGMENT_UNITS as usize * UNIT;
 const FREE_LIST: &str = "free";
 
 pub(crate) struct Segments {
     dir: Arc<dyn Dir>,
     access: Access,
     seeded: Seeded,
+    /// What a read-only recovery lays over them.
+    patches: HashMap<u32, Patch>,
     files: Mutex<ranks::SegmentFiles, HashMap<u32, Arc<dyn File>>>,
     units: Mutex<ranks::SegmentUnits, Units>,
 }
@@ -38,12 +41,18 @@ struct Units {
 }
 
 impl Segments {
-    pub(crate) fn open(dir: Arc<dyn Dir>, access: Access, seeded: Seeded) -> Result<Self> {
+    pub(crate) fn open(
+        dir: Arc<dyn Dir>,
+        access: Access,
+        patches: HashMap<u32, Patch>,
+        seeded: Seeded,
+    ) -> Result<Self> {
         let last = numbers(dir.as_ref())?.last().copied().unwrap_or(0);
         let segments = Self {
             dir,
             access,
             seeded,
+            patches,
             files: Mutex::new(HashMap::new()),
             units: Mutex::new(Units { last, end: 0, free: BTreeMap::new() }),
         };
@@ -59,12 +68,27 @@ impl Segments {
         numbers(self.dir.as_ref())
     }
 
+    /// Everything that is in a segment.
     pub(crate) fn read_whole(&self, segment: u32) -> Result<Vec<u8>> {
         let file = self.file(segment)?;
         let mut bytes = vec![0; (file.metadata()?.len as usize).min(BYTES)];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
+        if let Some(patch) = self.patches.get(&segment) {
+            bytes.resize(BYTES.max(read), 0);
+            patch.lay_over(0, &mut bytes, read);
+        }
         Ok(bytes)
+    }
+
+    /// A record as a read-only recovery has it, if it touches the segment at all.
+    pub(crate) fn patched(&self, place: Place) -> Option<Vec<u8>> {
+        let patch = self.patches.get(&place.segment)?;
+        let mut bytes = self.read(place).ok()?;
+        let read = bytes.len();
+        bytes.resize(place.bytes(), 0);
+        patch.lay_over(place.offset(), &mut bytes, read);
+        Some(bytes)
     }
 
     /// Replaces the list of free units.
@@ -122,7 +146,7 @@ impl Segments {
         self.units.lock().free.entry(place.units).or_default().push(place);
     }
 
-    /// Zeroes the units of a dead object, if they still name it. Answers whether they did.
+    /// Zeroes the units of a dead object, if they still name it. Returns whether they did.
     pub(crate) fn free(&self, place: Place, owner: ObjectId) -> Result<bool> {
         let record = match self.read(place) {
             // Its creation wrote nothing, not even the segment.

@@ -117,7 +117,7 @@ impl Store {
             Some(object.id())
         } else {
             let mut block = [0; BLOCK as usize];
-            let home = Home { file: file.clone(), patch: self.patch_of(file.ino()) };
+            let home = Home { file: file.clone(), patch: self.aftermath.patch_of(file.ino()) };
             let read = home.read(0, &mut block)?;
             // What a crash caught before its first commit has a birth at most.
             object_id(&block[..read]).or_else(|| birth::named(file.as_ref()))

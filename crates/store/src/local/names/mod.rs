@@ -10,11 +10,8 @@ use crate::backend::{self, NewNode, Rename};
 use crate::local::names::dir::Bucket;
 use crate::local::objects::identity;
 use crate::mistakes::Mistake;
-use crate::object::Home;
 use crate::{Attr, Dir, Error, KnownName, NameIfThere, Result, Store, Target};
 use kmsfs_format::ObjectId;
-use kmsfs_format::header::Header;
-use kmsfs_format::layout::{BLOCK, CipherLen, Geometry};
 use kmsfs_format::sidecar::Place;
 use kmsfs_kms::{Waits, waits};
 use std::ffi::OsStr;
@@ -58,42 +55,13 @@ impl Store {
                 if let Some(object) = self.objects.loaded(attr.ino) {
                     object.correct(&mut attr);
                 } else {
-                    attr.size = self.plain_size(dir, name, &metadata);
+                    attr.size = self.aftermath.plain_size(dir, name, &metadata, &self.features);
                 }
             }
             libc::S_IFLNK => attr.size = Self::link_size(dir, name)?,
             _ => {}
         }
         Ok(attr)
-    }
-
-    /// Without a key: from the file's length, or from the seal where a crash may have left the file longer.
-    fn plain_size(&self, dir: &Dir, name: &OsStr, metadata: &backend::Metadata) -> u64 {
-        let patch = self.patch_of(metadata.ino);
-        let header = || {
-            let home =
-                Home { file: dir.backing.open_file(name, Access::Read).ok()?, patch: self.patch_of(metadata.ino) };
-            let mut block = [0; BLOCK as usize];
-            let read = home.read(0, &mut block).ok()?;
-            Header::read(&block[..read]).ok()
-        };
-        let len = match patch {
-            Some(patch) => patch.len(metadata.len),
-            None if self.may_be_longer(metadata.ctime) => match header() {
-                Some(header) => return header.seal.length.0,
-                None => metadata.len,
-            },
-            None => metadata.len,
-        };
-        // A length that no writer makes is found out at open; here it shows as what is there.
-        let plain = |geometry| CipherLen(len).plain(geometry).map_or(len.saturating_sub(4096), |plain| plain.0);
-        let (single, dual) = (plain(Geometry::Single), plain(Geometry::Dual));
-        // Up to 32 chunks both are the same; beyond, who has two layers is in the header.
-        if single == dual || !self.has_dual_layers() {
-            return single;
-        }
-        let is_dual = header().is_some_and(|header| Geometry::of(header.suite) == Geometry::Dual);
-        if is_dual { dual } else { single }
     }
 
     /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)
@@ -285,7 +253,7 @@ impl Store {
     /// The length may be in doubt, as of [`Store::stat_at_hand`].
     pub fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
         self.writable()?;
-        if self.knows_a_crash() {
+        if self.aftermath.knows_a_crash() {
             // To know its length may take waiting, and once it has the name there is no way back.
             waits::may_wait(Waits::Disk)?;
         }

@@ -48,7 +48,7 @@ impl Store {
             let object = Arc::new(Object::new(self, file.clone(), new)?);
             // A new file has none.
             *object.has_no_capability.lock() = true;
-            let born = self.born(file.as_ref(), object.id());
+            let born = self.births.note(file.as_ref(), object.id());
             let attr = object.attr()?;
             Ok((object, file, attr, born))
         });
@@ -99,7 +99,7 @@ impl Store {
         let file = file.map_err(|error| Error::reaching(|| dir.show(name), error))?;
         let file = self.for_program(dir, name, access, file)?;
         let ino = file.ino();
-        let home = || Home { file: file.clone(), patch: self.patch_of(ino) };
+        let home = || Home { file: file.clone(), patch: self.aftermath.patch_of(ino) };
         // Others who open it ask the KMS first, and that is time that this one waits for it as well.
         let _running = self.keys.begin();
         let opening = self.objects.opening(ino)?;
@@ -126,7 +126,7 @@ impl Store {
             }
             let loaded = Unverified::read(self, home(), metadata, &|| dir.show(name), |found| {
                 let judged = judge(&Wrapping::of(&found.sidecar))?;
-                let unsynced = self.may_be_unsynced(file.as_ref(), Some(found.id()));
+                let unsynced = self.aftermath.may_be_unsynced(file.as_ref(), Some(found.id()));
                 if unsynced {
                     // It is read through, and what was cut is committed.
                     opening.waits_for(Waits::Disk)?;
@@ -162,18 +162,18 @@ impl Store {
     /// same crash on any file system. Programs find the journals and temporary files that they left, and
     /// `open_truncated` makes it usable.
     pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
-        if !self.knows_a_crash() {
+        if !self.aftermath.knows_a_crash() {
             return false;
         }
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
-        self.may_be_unsynced(file.as_ref(), None) || self.is_blank_of_version_1(file.as_ref())
+        self.aftermath.may_be_unsynced(file.as_ref(), None) || self.aftermath.is_blank_of_version_1(file.as_ref())
     }
 
     /// Removes what a crash left of a creation before it could be noted (N4): a file of no bytes, without a birth.
     /// Nobody was answered that it is there, and nothing is in it; whoever else makes a file such a one could as well
     /// have removed it. Answers whether it was one.
     pub fn remove_unborn(&self, dir: &Dir, name: &OsStr) -> Result<bool> {
-        if self.crashes.is_empty() || self.read_only() {
+        if !self.aftermath.has_crashed_epochs() || self.read_only() {
             return Ok(false);
         }
         let _none = self.births.none_is_made();
@@ -187,17 +187,6 @@ impl Store {
         Ok(true)
     }
 
-    /// Without one no object is less than what is there says.
-    pub(crate) fn knows_a_crash(&self) -> bool {
-        !self.crashes.is_empty() || self.untidy.is_some()
-    }
-
-    /// Version 1 told it by a blank header and a time in the span of a crash. It is believed in a store of that version
-    /// that is only read.
-    fn is_blank_of_version_1(&self, file: &dyn File) -> bool {
-        file.metadata().is_ok_and(|found| self.is_untidy(found.ctime)) && birth::is_blank(file)
-    }
-
     /// Whether the length of what has these attributes may be less than they say, since a crash left it so and nobody
     /// has opened it yet.
     pub fn is_in_doubt(&self, attr: &Attr) -> bool {
@@ -206,15 +195,15 @@ impl Store {
 
     /// The same of an inode of which no more is known than that it is a regular file.
     pub fn may_be_in_doubt(&self, ino: u64) -> bool {
-        self.knows_a_crash() && self.objects.loaded(ino).is_none()
+        self.aftermath.knows_a_crash() && self.objects.loaded(ino).is_none()
     }
 
     /// What `stat` shows of an object whose length is in doubt: it is opened, and settled that way, on the mount's own
     /// behalf. `None` where its file leaves no doubt, or there is no key.
     pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, ino: u64) -> Result<Option<u64>> {
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(None) };
-        if !self.may_be_unsynced(file.as_ref(), None) {
-            return Ok(self.is_blank_of_version_1(file.as_ref()).then_some(0));
+        if !self.aftermath.may_be_unsynced(file.as_ref(), None) {
+            return Ok(self.aftermath.is_blank_of_version_1(file.as_ref()).then_some(0));
         }
         Ok(match self.open_object(dir, name, &Caller::itself()) {
             Err(wait @ Error::WouldWait(_)) => return Err(wait),
@@ -307,7 +296,7 @@ impl Store {
         self.not_closing()?;
         let bucket = &dir.in_bucket()?.name;
         let old = identity(file.as_ref());
-        let unsynced = self.may_be_unsynced(file.as_ref(), None);
+        let unsynced = self.aftermath.may_be_unsynced(file.as_ref(), None);
         let values = self.values_of(Target::Name(dir, name))?;
         file.set_len(0)?;
         if unsynced && !self.seeded.is(Mistake::RemainsNotCleared) {
@@ -317,7 +306,7 @@ impl Store {
         let ino = file.ino();
         let new = NewObject { bucket, path: dir.path_of(name), data_key, wrapped };
         let object = Arc::new(Object::new(self, file.clone(), new)?);
-        let born = self.born(file.as_ref(), object.id());
+        let born = self.births.note(file.as_ref(), object.id());
         object.commit()?;
         self.take_values(Target::Object(&object), &values)?;
         self.adopt_new(&object, dir);
@@ -326,6 +315,20 @@ impl Store {
             self.objects.dead.abandon(id, place);
         }
         Ok(object)
+    }
+
+    /// The object is among those in memory now. If a checkpoint has begun since it was born, its birth is noted again;
+    /// where that cannot be, it is made durable at once, so that it needs no excuse.
+    fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
+        if let Err(error) = self.births.note_again(file, object.id(), born) {
+            // It is made: there is no way back to a thread that may wait.
+            let synced = waits::whatever_it_takes(|| self.with_permit(|permit| object.sync_content(permit)));
+            let show = object.show();
+            ::log::info!("{show}: its birth cannot be noted ({error}), so it is synced at once");
+            if let Err(error) = synced {
+                ::log::warn!("{show}: nor can it be synced ({error}): a crash before its first sync would damage it");
+            }
+        }
     }
 
     /// Opens an object that is open already, or whose descriptor is at hand, after the same question to the KMS.

@@ -10,12 +10,11 @@ use crate::local::log::Log;
 use crate::local::recovery::walk;
 use crate::local::sealed::parameters::BUCKETS;
 use crate::mistakes::{Mistake, Seeded};
-use crate::{Error, Object, Result, Store};
+use crate::{Error, Result};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
 use kmsfs_format::log_header::LogHeader;
-use kmsfs_kms::waits;
 use kmsfs_locks::{RwLock, RwLockReadGuard, RwLockWriteGuard, ranks};
 use std::ffi::OsStr;
 use std::io;
@@ -43,13 +42,13 @@ pub(crate) fn settle(file: &dyn File) -> io::Result<()> {
 }
 
 /// An object without a header that a crash of version 1 caught before its first commit, which that version told by the
-/// clock, gets a birth: once, before the log is of a version that believes no clock. Answers the header that the log is
+/// clock, gets a birth: once, before the log is of a version that believes no clock. Returns the header that the log is
 /// to have.
 pub(crate) fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHeader) -> Result<LogHeader> {
     let Some((from, to)) = header.untidy else { return Ok(*header) };
     // No object is made in it, so that it excuses these alone.
     let epoch = header.settled;
-    let key = key.mac_key(PURPOSE);
+    let key = self::key(key);
     let buckets =
         backend.root()?.open_dir(OsStr::new(BUCKETS)).map_err(|error| Error::reaching_part(BUCKETS, error))?;
     walk(&buckets, &mut |dir, name| {
@@ -83,6 +82,22 @@ pub(crate) fn named(file: &dyn File) -> Option<ObjectId> {
     Some(ObjectId(value.get(..16)?.try_into().expect("16 bytes")))
 }
 
+/// Which object the birth in a file is of, and in which epoch that was. `None` where there is no birth, or it is not
+/// authentic.
+pub(super) fn authentic(key: &MacKey, file: &dyn File, seeded: Seeded) -> Option<(ObjectId, u64)> {
+    let value = <[u8; LEN]>::try_from(file.get_xattr(OsStr::new(ATTRIBUTE)).ok()?).ok()?;
+    let born = ObjectId(value[..16].try_into().expect("16 bytes"));
+    let epoch = u64::from_le_bytes(value[16..24].try_into().expect("eight bytes"));
+    let ino = file.ino().to_le_bytes();
+    let authentic = key.verify(&[&value[..24], &ino], &value[24..]) || seeded.is(Mistake::BirthOfAnyInode);
+    authentic.then_some((born, epoch))
+}
+
+/// What births are authenticated with.
+pub(super) fn key(store: &StoreKey) -> MacKey {
+    store.mac_key(PURPOSE)
+}
+
 /// What certifies births, and which epoch is theirs.
 pub(crate) struct Births {
     key: Option<MacKey>,
@@ -97,12 +112,12 @@ pub(crate) struct Births {
 
 impl Births {
     pub(crate) fn new(key: Option<&StoreKey>, log: &Log, seeded: Seeded) -> Self {
-        let key = key.map(|key| key.mac_key(PURPOSE));
+        let key = key.map(self::key);
         let (epoch, loose) = (AtomicU64::new(log.epoch()), AtomicBool::new(false));
         Self { key, epoch, loose, making: RwLock::default(), seeded }
     }
 
-    /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Answers whether it has to
+    /// K1: what is made from now on belongs to the epoch that a checkpoint is about to begin. Returns whether it has to
     /// sync everything, for what is loose.
     pub(crate) fn begin_checkpoint(&self, epoch: u64) -> bool {
         if !self.seeded.is(Mistake::BirthBeforeCheckpoint) {
@@ -129,6 +144,18 @@ impl Births {
         self.loose.load(Ordering::SeqCst)
     }
 
+    /// N4: an object is made in this file. Returns the epoch, for `note_again` once the object can be found by a
+    /// checkpoint; `None` if it could not be noted.
+    pub(crate) fn note(&self, file: &dyn File, id: ObjectId) -> Option<u64> {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        self.certify(file, id).is_ok().then_some(epoch)
+    }
+
+    /// If a checkpoint has begun since `note` returned `born`, the object belongs to the next epoch, which is noted.
+    pub(crate) fn note_again(&self, file: &dyn File, id: ObjectId, born: Option<u64>) -> io::Result<()> {
+        if born == Some(self.epoch.load(Ordering::SeqCst)) { Ok(()) } else { self.certify(file, id) }
+    }
+
     /// Says in an object's file that it is made now. Where the file system has no such attributes there is nothing to
     /// say, and what a crash catches before its first sync is damaged, not empty.
     fn certify(&self, file: &dyn File, id: ObjectId) -> io::Result<()> {
@@ -148,52 +175,4 @@ fn certificate(key: &MacKey, id: ObjectId, epoch: u64, ino: u64) -> [u8; LEN] {
     let tag = key.tag(&[&value[..24], &ino.to_le_bytes()]);
     value[24..].copy_from_slice(&tag[..TAG]);
     value
-}
-
-impl Store {
-    /// N4: an object is made in this file. Answers the epoch, to be looked at again once the object can be found by a
-    /// checkpoint; `None` if it could not be noted.
-    pub(crate) fn born(&self, file: &dyn File, id: ObjectId) -> Option<u64> {
-        let epoch = self.births.epoch.load(Ordering::SeqCst);
-        self.births.certify(file, id).is_ok().then_some(epoch)
-    }
-
-    /// The object is among those in memory now: if a checkpoint has begun since it was born, it belongs to the next
-    /// epoch. Where that cannot be noted it is made durable at once, so that it needs no excuse.
-    pub(crate) fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
-        if born == Some(self.births.epoch.load(Ordering::SeqCst)) {
-            return;
-        }
-        if let Err(error) = self.births.certify(file, object.id()) {
-            // It is made: there is no way back to a thread that may wait.
-            let synced = waits::whatever_it_takes(|| self.with_permit(|permit| object.sync_content(permit)));
-            let show = object.show();
-            ::log::info!("{show}: its birth cannot be noted ({error}), so it is synced at once");
-            if let Err(error) = synced {
-                ::log::warn!("{show}: nor can it be synced ({error}): a crash before its first sync would damage it");
-            }
-        }
-    }
-
-    /// Whether the object in this file may never have been durable: it was made in an epoch that ended in a crash, and
-    /// nothing says that it was settled. `id` as far as it is known.
-    pub(crate) fn may_be_unsynced(&self, file: &dyn File, id: Option<ObjectId>) -> bool {
-        let Some(key) = self.births.key.as_ref().filter(|_| !self.crashes.is_empty()) else { return false };
-        let Ok(value) = file.get_xattr(OsStr::new(ATTRIBUTE)) else { return false };
-        let Ok(value) = <[u8; LEN]>::try_from(value) else { return false };
-        let born = ObjectId(value[..16].try_into().expect("16 bytes"));
-        let epoch = u64::from_le_bytes(value[16..24].try_into().expect("eight bytes"));
-        let ino = file.ino().to_le_bytes();
-        let authentic = key.verify(&[&value[..24], &ino], &value[24..]) || self.seeded.is(Mistake::BirthOfAnyInode);
-        authentic
-            && id.is_none_or(|id| id == born)
-            && self.crashes.contains(epoch)
-            && !self.replayed.settled.contains(&born)
-    }
-
-    /// Whether a crash, of this version or of an earlier one, may have left an object file longer than its seal says:
-    /// it wrote what it had not committed. Nothing of that is read.
-    pub(crate) fn may_be_longer(&self, ctime: i64) -> bool {
-        !self.crashes.is_empty() || self.is_untidy(ctime)
-    }
 }

@@ -1,5 +1,6 @@
 //! What a crash left in the redo log goes home: rules M1 to M8. It needs no object's key.
 
+pub(crate) mod aftermath;
 pub(crate) mod birth;
 mod whole;
 

@@ -112,7 +112,7 @@ fn check_length(
         return Err(format!("the object file is shorter ({len} bytes) than its seal says ({})", sealed.0));
     }
     if CipherLen(len) > sealed {
-        if !store.may_be_longer(metadata.ctime) {
+        if !store.aftermath.may_be_longer(metadata.ctime) {
             return Err(format!("the object file is longer ({len} bytes) than its seal says ({})", sealed.0));
         }
         if !store.read_only() {

@@ -113,7 +113,7 @@ fn stand_in(object_id: ObjectId, sidecar: Place) -> Header {
 }
 
 fn keys_of(store: &Store, header: &Header, caller: &Caller) -> Result<(Sidecar, Keys)> {
-    let (sidecar, record) = read_sidecar(&store.segments, store.patched(header.sidecar), header)?;
+    let (sidecar, record) = read_sidecar(&store.segments, store.segments.patched(header.sidecar), header)?;
     let keys = unwrap_keys(store, &sidecar, header.object_id, caller)?;
     let authenticated = Record::authenticated(Kind::Sidecar, &header.object_id, &record.body);
     keys.newest()?.verify_sidecar(&authenticated, &record.mac).map_err(|why| Error::corrupt("sidecar", why))?;

@@ -47,7 +47,7 @@ impl Unverified<'_> {
             let read = home.read(0, &mut first[..len])?;
             let first = &first[..read];
             let header = Header::read(first).map_err(|why| Error::from(why).of(&show()))?;
-            let record = read_sidecar(&store.segments, store.patched(header.sidecar), &header);
+            let record = read_sidecar(&store.segments, store.segments.patched(header.sidecar), &header);
             let (sidecar, record) = record.map_err(|error| error.of(&show()))?;
             act(Unverified { home, metadata, first, header, sidecar, record })
         })
