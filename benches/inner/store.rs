@@ -5,6 +5,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use kmsfs_kms::EncryptionContext;
 use kmsfs_sse::{Algorithm, Encryption, KeyService};
 use kmsfs_store::backend::{NewNode, RealBackend};
+use kmsfs_store::prelude::*;
 use kmsfs_store::{self as store, Dir, Object, Parameters, Store, StoreOptions, Target};
 use std::cell::Cell;
 use std::ffi::OsString;

@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kmsfs_kms::Caller;
 use kmsfs_store::check::{self, CheckOptions, Finding, Progress, Report, Severity};
-use kmsfs_store::{self as store, Store, StoreOptions};
+use kmsfs_store::{self as store, Store, StoreOptions, Volume};
 use kmsfs_witness::{ADVICE, Rollback, Watch};
 use serde_json::json;
 use std::path::PathBuf;

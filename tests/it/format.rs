@@ -3,6 +3,7 @@
 use super::store::{bucket, create, new_disk, open};
 use kmsfs_format::layout::{CipherLen, Geometry, PlainLen};
 use kmsfs_store::backend::{Access, Backend};
+use kmsfs_store::prelude::*;
 use std::ffi::OsStr;
 
 const DOCUMENT: &str = include_str!("../../docs/FORMAT.md");

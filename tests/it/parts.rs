@@ -6,6 +6,7 @@ use kmsfs_kms::{Caller, EncryptionContext, KmsCalls};
 use kmsfs_kms_local::{KeyringParameters, LocalKms, Unlock};
 use kmsfs_sse::{Algorithm, Encryption, KeyService};
 use kmsfs_store::backend::{NewNode, RealBackend};
+use kmsfs_store::prelude::*;
 use kmsfs_store::{self as store, Dir, Error, Parameters, Store, StoreOptions};
 use std::ffi::OsStr;
 use std::fs;

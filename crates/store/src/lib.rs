@@ -12,6 +12,7 @@
 //! ```
 //! use kmsfs_kms::Caller;
 //! use kmsfs_sse::{Algorithm, Encryption, KeyService};
+//! use kmsfs_store::prelude::*;
 //! use kmsfs_store::{Parameters, Store, StoreOptions, backend::NewNode};
 //! use kmsfs_testing::{disk::SimulatedDisk, kms::OneKey};
 //! use std::{ffi::OsStr, sync::Arc};
@@ -59,6 +60,7 @@ mod mistakes;
 #[cfg(feature = "testing")]
 pub mod mistakes;
 mod object;
+pub mod prelude;
 mod volume;
 
 pub use error::{Error, Result};
@@ -72,4 +74,4 @@ pub use local::sealed::configured;
 pub use local::sealed::parameters::{Parameters, create, read_parameters};
 pub use local::{Attr, Store, StoreOptions};
 pub use object::{Held, Object, ObjectEncryption, SeekTo, Tag};
-pub use volume::{KnownName, NameIfThere, Volume};
+pub use volume::{KnownName, NameIfThere, Volume, VolumeAttributes, VolumeEncryption, VolumeNames, VolumeObjects};

@@ -30,9 +30,7 @@ pub type NameIfThere<'a> = (&'a Arc<Dir>, &'a OsStr, Option<&'a Attr>);
 /// - `Error::WouldWait` comes from a thread that must not wait for a checkpoint or the KMS ([`kmsfs_kms::waits`]).
 ///   Nothing has been done then that doing it again would not do in the same way.
 /// - A method that names a `caller` asks the KMS on that caller's behalf.
-pub trait Volume: Send + Sync {
-    // ---- the store itself
-
+pub trait Volume: VolumeNames + VolumeObjects + VolumeEncryption + VolumeAttributes + Send + Sync {
     /// The directory of buckets.
     fn root(&self) -> &Arc<Dir>;
 
@@ -48,8 +46,35 @@ pub trait Volume: Send + Sync {
     /// The time by the clock that stamps changes.
     fn now(&self) -> i64;
 
-    // ---- names
+    /// Commits what was modified, and makes a checkpoint if one is due: when the log is half full, or has held
+    /// something for long. To be called every few seconds. Errors are logged.
+    fn commit_all(&self);
 
+    /// Commits everything and makes it durable. An error also where one object could not be committed: the rest is
+    /// durable then.
+    fn checkpoint(&self) -> Result<()>;
+
+    /// Whether who appends now would wait for a checkpoint, or make one.
+    fn appends_wait(&self) -> bool;
+
+    /// Ends the use of the store: commits what is still open, makes all durable and marks the store as cleanly closed.
+    fn close(&self) -> Result<()>;
+
+    /// Space and inodes of the file system below.
+    fn space(&self) -> Result<Space>;
+
+    /// The number of objects in memory, open or not.
+    fn cached(&self) -> usize;
+
+    /// Inodes whose [`Attr::blocks`] checkpoints have changed since this was called last.
+    fn take_resized(&self) -> HashSet<u64>;
+
+    /// What the redo log holds.
+    fn log_usage(&self) -> LogUsage;
+}
+
+/// Names in directories, and what stat(2) shows of them.
+pub trait VolumeNames {
     /// Opens a directory, which takes a descriptor. Opening a bucket, which is a directory in the root, takes the
     /// service's key.
     fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>>;
@@ -106,8 +131,12 @@ pub trait Volume: Send + Sync {
     fn rename_known(&self, from: KnownName<'_>, to: NameIfThere<'_>, how: Rename, hold: &mut dyn FnMut())
     -> Result<()>;
 
-    // ---- objects: each that is returned by a method that opens wants one `release`
+    /// Makes durable a directory's names, and the objects behind those that are new.
+    fn fsync_dir(&self, dir: &Arc<Dir>) -> Result<()>;
+}
 
+/// Objects, as they are made and opened: each that is returned by a method that opens wants one `release`.
+pub trait VolumeObjects {
     /// Makes an object and opens it, encrypted as `want` says. `key` is its S3 key, the path below the bucket. On an
     /// error no name is left behind.
     fn create(
@@ -138,7 +167,7 @@ pub trait Volume: Send + Sync {
     fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>>;
 
     /// Opens an object for O_TRUNC. One that cannot be read, because it is damaged or its key is refused, gets a new
-    /// data key as `want` says; `key` is its S3 key.
+    /// data key as `want` says, and if it is damaged a new id too; `key` is its S3 key.
     fn open_truncated(
         &self,
         dir: &Arc<Dir>,
@@ -159,7 +188,7 @@ pub trait Volume: Send + Sync {
         why: &Error,
     ) -> Result<Arc<Object>>;
 
-    /// Gives up what one opening took.
+    /// Gives up what one opening took. Of the last one the descriptor may be kept, for whoever opens the object again.
     fn release(&self, object: &Arc<Object>);
 
     /// The object of an inode that has a descriptor, which it keeps until what is returned is dropped.
@@ -170,8 +199,13 @@ pub trait Volume: Send + Sync {
 
     /// Removes what a crash left of a creation that nobody was told of. Returns whether the name was such a one.
     fn remove_unborn(&self, dir: &Dir, name: &OsStr) -> Result<bool>;
+}
 
-    /// Brings an object under another encryption, at once and as a whole. Commits. `key` is its S3 key.
+/// The encryption of objects that exist, and their data keys in memory.
+pub trait VolumeEncryption {
+    /// Brings an object under another encryption, at once and as a whole. From AES256 or aws:kms to aws:kms, and from
+    /// aws:kms:dsse to itself, the data key is wrapped again, and content, ETag and mtime stay. Anything else needs a
+    /// new data key: the content is encrypted again. Commits. `key` is its S3 key.
     fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()>;
 
     /// As `rewrap`, in pieces: goes on from chunk `from` where an earlier call left the object halfway, and asks
@@ -197,9 +231,10 @@ pub trait Volume: Send + Sync {
 
     /// The same for one object, if it is in memory and closed.
     fn lock_if_closed(&self, ino: u64);
+}
 
-    // ---- attributes
-
+/// Attributes of inodes.
+pub trait VolumeAttributes {
     /// Changes mode, owner and times. The length in what it returns may be in doubt, as of `stat_at_hand`.
     fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr>;
 
@@ -217,37 +252,4 @@ pub trait Volume: Send + Sync {
 
     /// Removes a file capability, because content is about to change.
     fn drop_capability(&self, object: &Arc<Object>) -> Result<()>;
-
-    // ---- durability
-
-    /// Makes durable a directory's names, and the objects behind those that are new.
-    fn fsync_dir(&self, dir: &Arc<Dir>) -> Result<()>;
-
-    /// Commits what was modified, and makes a checkpoint if one is due; to be called every few seconds. Errors are
-    /// logged.
-    fn commit_all(&self);
-
-    /// Commits everything and makes it durable. An error also where one object could not be committed: the rest is
-    /// durable then.
-    fn checkpoint(&self) -> Result<()>;
-
-    /// Whether who appends now would wait for a checkpoint, or make one.
-    fn appends_wait(&self) -> bool;
-
-    /// Ends the use of the store: commits what is still open, makes all durable and marks the store as cleanly closed.
-    fn close(&self) -> Result<()>;
-
-    // ---- statistics
-
-    /// Space and inodes of the file system below.
-    fn space(&self) -> Result<Space>;
-
-    /// The number of objects in memory, open or not.
-    fn cached(&self) -> usize;
-
-    /// Inodes whose [`Attr::blocks`] checkpoints have changed since this was called last.
-    fn take_resized(&self) -> HashSet<u64>;
-
-    /// What the redo log holds.
-    fn log_usage(&self) -> LogUsage;
 }

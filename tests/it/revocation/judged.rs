@@ -5,6 +5,7 @@ use kmsfs_fs::{Creation, Fs, FsOptions, HandleId, Ino, Observer, Refusal, Stale,
 use kmsfs_kms::{self as kms, Caller, Code, Kms, Operation, ServiceKey, Timely};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::Backend;
+use kmsfs_store::prelude::*;
 use kmsfs_store::{Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::Moody;

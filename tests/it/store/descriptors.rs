@@ -2,7 +2,7 @@
 
 use super::*;
 use kmsfs_store::backend::{Access, Rename, XattrFlags};
-use kmsfs_store::{Error, SetAttr, Target, Volume, interleaving};
+use kmsfs_store::{Error, SetAttr, Target, interleaving};
 use kmsfs_testing::disk::{Call, FaultPlan};
 use std::cell::Cell;
 use std::rc::Rc;

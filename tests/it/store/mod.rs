@@ -18,6 +18,7 @@ mod upgrade;
 use kmsfs_kms::{Caller, EncryptionContext, Error};
 use kmsfs_sse::{Algorithm, Encryption, KeyService};
 use kmsfs_store::backend::{Backend, NewNode};
+use kmsfs_store::prelude::*;
 use kmsfs_store::{Dir, Object, Parameters, Store, StoreOptions};
 use kmsfs_testing::disk::SimulatedDisk;
 use kmsfs_testing::kms::{Moody, OneKey, arn};

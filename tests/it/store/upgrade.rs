@@ -7,6 +7,7 @@ use kmsfs_kms::ServiceKey;
 use kmsfs_kms_local::{LocalKms, Unlock};
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{Access, Backend, Dir, NewNode};
+use kmsfs_store::prelude::*;
 use kmsfs_store::{self as store, Store};
 use kmsfs_testing::disk::{CrashPoint, SimulatedDisk};
 use parking_lot::Mutex;

@@ -11,6 +11,7 @@ mod tree;
 pub use repair::keep_log;
 
 use super::{Error, Result, Store};
+use crate::Volume;
 use kmsfs_kms::Caller;
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 use super::records::Records;
 use super::tree::Used;
 use super::{CheckOptions, Report, Severity, content};
+use crate::VolumeObjects;
 use crate::backend::{self, Access, Backend, NewNode, Rename, XattrFlags};
 use crate::local::attributes::names_in;
 use crate::local::recovery::birth;

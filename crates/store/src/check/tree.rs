@@ -2,7 +2,11 @@
 
 use super::records::Records;
 use super::{CheckOptions, Progress, Report, Severity, content, is_fatal, repair, without_place};
+use crate::Volume;
+use crate::VolumeNames;
+use crate::VolumeObjects;
 use crate::backend::Access;
+use crate::local::names::symlinks;
 use crate::object::{Home, Remains, read_header};
 use crate::{Dir, Error, Object, Result, Store, Target};
 use kmsfs_format::ObjectId;
@@ -60,7 +64,7 @@ impl<'a> Tree<'a> {
     /// All buckets.
     pub(crate) fn walk(&mut self) -> Result<()> {
         self.lost_and_found()?;
-        let root = self.store.root().clone();
+        let root = self.store.root.clone();
         for (name, kind) in self.names(&root)? {
             let shown = name.to_string_lossy().into_owned();
             if kind != libc::S_IFDIR {
@@ -174,10 +178,10 @@ impl<'a> Tree<'a> {
 
     fn symlink(&mut self, dir: &Arc<Dir>, name: &OsStr) {
         self.report.symlinks += 1;
-        if let Ok(Some((id, place))) = Store::link_record(dir, name) {
+        if let Ok(Some((id, place))) = symlinks::record(dir, name) {
             self.others.insert(id, place);
         }
-        if let Err(error) = self.store.read_link(dir, name) {
+        if let Err(error) = symlinks::read(&self.store.segments, dir, name) {
             let place = dir.show(name);
             let found = self.report.add(Severity::Error, place, error);
             if self.options.repair {

@@ -45,13 +45,8 @@ impl Store {
         })))
     }
 
-    fn needs_room(&self) -> bool {
+    pub(super) fn needs_room(&self) -> bool {
         self.log.is_full() || self.objects.has_many_pinned()
-    }
-
-    /// Whether who appends now would wait for a checkpoint, or make one.
-    pub fn appends_wait(&self) -> bool {
-        self.gate.is_locked_exclusive() || self.needs_room()
     }
 
     /// Does what appends. If the disk is so full that the log could not grow, it is done once more after a checkpoint,
@@ -69,12 +64,6 @@ impl Store {
         // There is need of the space.
         self.give_back();
         act(&permit)
-    }
-
-    /// Commits everything, writes the log home, makes all of it durable. An error also where an object could not be
-    /// committed: the rest is durable then.
-    pub fn checkpoint(&self) -> Result<()> {
-        self.run_checkpoint(false)?.map_or(Ok(()), Err)
     }
 
     /// Answers why an object was left behind, which hinders nobody else.
@@ -222,34 +211,5 @@ impl Store {
         self.segments.sync_all()?;
         files.into_iter().try_for_each(|file| file.sync())?;
         dirs.into_iter().try_for_each(|dir| dir.backing.sync().map_err(Error::from))
-    }
-
-    /// Commits what was modified; the mount calls it every five seconds. A checkpoint follows when the log is half full
-    /// or has held something for long.
-    pub fn commit_all(&self) {
-        if self.read_only() {
-            return;
-        }
-        for object in self.objects.living() {
-            object.bound_unsynced();
-            if let Err(error) = object.commit() {
-                ::log::error!("{}: cannot be committed: {error}", object.show());
-            }
-        }
-        self.objects.shed();
-        if !self.is_checkpoint_due() {
-            return;
-        }
-        if self.births.has_loose()
-            && let Err(error) = self.backend.sync_all()
-        {
-            // Most of it now, while nobody waits for the checkpoint.
-            ::log::warn!("the backing file system cannot be synced: {error}");
-        }
-        if let Err(error) = self.run_checkpoint(false) {
-            ::log::error!("the checkpoint failed and will be tried again: {error}");
-        }
-        // Whoever made a checkpoint meanwhile did not wait for it.
-        self.tell_witness();
     }
 }

@@ -16,8 +16,8 @@ pub(crate) mod sealed;
 pub(crate) mod segments;
 mod volume;
 
-use crate::backend::{self, Access, Backend, File, Space};
-use crate::local::log::LogUsage;
+use crate::Volume;
+use crate::backend::{self, Access, Backend, File};
 use crate::local::log::{Log, LogSeal};
 use crate::local::names::foresight::Foresight;
 use crate::local::names::unsynced::Names;
@@ -41,7 +41,6 @@ use kmsfs_format::layout::{Geometry, MAX_PLAIN, PlainLen};
 use kmsfs_locks::{Mutex, RwLock, ranks};
 use kmsfs_sse::KeyService;
 use kmsfs_witness::Watch;
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -51,7 +50,7 @@ use std::time::{Duration, Instant};
 pub struct Store {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) keys: Arc<KeyService>,
-    root: Arc<Dir>,
+    pub(crate) root: Arc<Dir>,
     meta: Arc<dyn backend::Dir>,
     pub(crate) segments: Segments,
     pub(crate) log: Log,
@@ -278,62 +277,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Checkpoints and marks the store as cleanly closed. Objects that are still open are committed.
-    pub fn close(&self) -> Result<()> {
-        {
-            // Whoever is about to make a file has made it, or finds out.
-            let _none = self.births.none_is_made();
-            self.closing.store(true, Ordering::SeqCst);
-        }
-        let done = if self.read_only() { Ok(None) } else { self.run_checkpoint(true) };
-        if !self.read_only() {
-            self.tell_witness();
-        }
-        self.read_only.store(true, Ordering::SeqCst);
-        self.objects.forget_all();
-        self.lock.lock().take();
-        // What could not be committed was told to whoever wrote it, and is in the log.
-        done.map(drop)
-    }
-
     /// The store, for an object that keeps it.
     pub(crate) fn shared(&self) -> Arc<Self> {
         self.me.upgrade().expect("whoever calls a store holds it, and none is made outside an Arc")
     }
 
-    /// The directory of buckets.
-    pub fn root(&self) -> &Arc<Dir> {
-        &self.root
-    }
-
-    /// The way to the KMS and to the service's own key.
-    pub fn keys(&self) -> &Arc<KeyService> {
-        &self.keys
-    }
-
-    /// What the redo log holds, and has done since the store was opened.
-    pub fn log_usage(&self) -> LogUsage {
-        self.log.usage()
-    }
-
-    /// Space and inodes of the backing file system.
-    pub fn space(&self) -> Result<Space> {
-        Ok(self.backend.space()?)
-    }
-
-    /// Opened so, or made so by damage that was found.
-    pub fn read_only(&self) -> bool {
-        self.read_only.load(Ordering::SeqCst)
-    }
-
     /// What is wrong with the redo log, for which the store is read-only.
     pub fn damage(&self) -> Option<&str> {
         self.damage.as_deref()
-    }
-
-    /// Inodes whose `Attr::blocks` checkpoints have changed since this was asked last.
-    pub fn take_resized(&self) -> HashSet<u64> {
-        self.objects.take_resized()
     }
 
     /// An object that is as long fits the backing file system, or EFBIG.
@@ -357,11 +308,6 @@ impl Store {
     /// An error once the store is being closed, for whoever asked the KMS before and goes on after it.
     pub(crate) fn not_closing(&self) -> Result<()> {
         if self.closing.load(Ordering::SeqCst) { Err(Error::ReadOnly) } else { Ok(()) }
-    }
-
-    /// The clock that the backing file system stamps changes with, nanoseconds since 1970.
-    pub fn now(&self) -> i64 {
-        self.backend.now()
     }
 
     fn is_checkpoint_due(&self) -> bool {

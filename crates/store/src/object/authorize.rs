@@ -3,6 +3,7 @@
 use super::Object;
 use super::keyed::unwrap_keys;
 use crate::Result;
+use crate::Volume;
 use kmsfs_format::sidecar::EpochKey;
 use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_sse::Algorithm;

@@ -90,8 +90,8 @@ impl Object {
             }
             let chunks = whole.start.max(from)..whole.end;
             let done = state.clear(chunks.clone())?;
-            state.changed(self.store.now());
-            state.shown.set_mtime(Some(self.store.now()));
+            state.changed(self.store.backend.now());
+            state.shown.set_mtime(Some(self.store.backend.now()));
             self.give_back(state, &(chunks.start..done).into());
             state.content.bound_memory();
             Ok((done < chunks.end).then_some(done))

@@ -25,6 +25,8 @@ mod write;
 
 use super::backend::{self, File};
 use super::{Attr, Result, SetAttr, Store};
+use crate::Volume;
+use crate::VolumeObjects;
 pub(super) use checkpoint::Noted;
 use content::{Ahead, Content, named};
 use durability::Durability;

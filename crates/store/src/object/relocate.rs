@@ -32,7 +32,7 @@ impl Object {
         state.content.relocate(Geometry::of(suite));
         state.durability.cut_to(0);
         let moved = state.change_keys(|keyed| keyed.rekey(&self.store, self.ino, key))?;
-        state.changed(self.store.now());
+        state.changed(self.store.backend.now());
         let runs = self.encrypt_anew(state, data)?;
         self.ahead.clear();
         if state.durability.is_committed() {
@@ -109,7 +109,7 @@ impl Object {
         state.durability.relocated();
         state.durability.record_written();
         state.settle(seal, false);
-        file.set_times(None, Some(self.store.now()))?;
+        file.set_times(None, Some(self.store.backend.now()))?;
         state.shown.set_mtime(None);
         Ok(())
     }

@@ -72,7 +72,7 @@ impl Object {
         state.prepare_cut(PlainLen(0))?;
         state.content.cut(state.lifetime.home()?, PlainLen(0))?;
         state.durability.cut_to(0);
-        state.changed(self.store.now());
+        state.changed(self.store.backend.now());
         let rekeyed = key.is_some();
         let mut moved = None;
         if let Some(key) = key {

@@ -2,6 +2,7 @@
 
 use super::Object;
 use crate::Attr;
+use crate::Volume;
 use kmsfs_format::layout::PlainLen;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -66,7 +67,7 @@ impl Object {
     /// A program has read content. The access time follows as the backing mount's rule says, and by nothing that kmsfs
     /// does itself.
     pub fn accessed(&self) {
-        let now = self.store.now();
+        let now = self.store.backend.now();
         if !self.asked.is_due(now) || self.store.read_only() {
             return;
         }

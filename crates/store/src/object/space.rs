@@ -27,7 +27,7 @@ impl Object {
             file.set_len(file.metadata()?.len)?;
         }
         // A modification, which the file has seen; but not one that hides it.
-        let mtime = state.shown.mtime().map(|_| self.store.now());
+        let mtime = state.shown.mtime().map(|_| self.store.backend.now());
         state.shown.set_mtime(mtime);
         state.durability.set_trim(false);
         state.content.vacated.remove(&chunks_of(offset, end));

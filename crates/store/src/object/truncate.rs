@@ -13,7 +13,7 @@ impl Object {
             self.store.check_length(len, state.geometry())?;
             let (old, new) = (state.content.length(), PlainLen(len));
             // Also where the length stays: POSIX counts that as a modification.
-            state.shown.set_mtime(Some(self.store.now()));
+            state.shown.set_mtime(Some(self.store.backend.now()));
             if new <= old {
                 state.durability.set_trim(true);
             }
@@ -34,7 +34,7 @@ impl Object {
                 self.encrypt(state, permit, new, &partial, &unchanged, &mut PlainLen(0))?;
             }
             state.cut(new)?;
-            state.changed(self.store.now());
+            state.changed(self.store.backend.now());
             Ok(())
         })
     }

@@ -155,7 +155,7 @@ impl Object {
             state.content.regret(state.lifetime.home()?, new, done)?;
         }
         state.content.set_length(done);
-        state.changed(self.store.now());
+        state.changed(self.store.backend.now());
         Ok(outcome?)
     }
 

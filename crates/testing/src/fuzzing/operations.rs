@@ -4,6 +4,7 @@
 use super::victim::{CALLER, NODE, bucket, dual, encryption, new_disk, open};
 use crate::disk::SimulatedDisk;
 use kmsfs_store::backend::{Access, Backend, Rename};
+use kmsfs_store::prelude::*;
 use kmsfs_store::{Dir, Object, Store};
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};

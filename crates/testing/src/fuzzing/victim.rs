@@ -7,6 +7,7 @@ use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_sse::{Algorithm, Encryption, KeyService};
 use kmsfs_store::backend::{Access, Backend, NewNode};
 use kmsfs_store::check::{CheckOptions, check};
+use kmsfs_store::prelude::*;
 use kmsfs_store::{Dir, Parameters, Store, StoreOptions};
 use std::ffi::OsStr;
 use std::sync::{Arc, LazyLock};

@@ -7,7 +7,7 @@ use super::faults::{BEFORE, Run, WORKLOAD};
 use crate::store::*;
 use kmsfs_kms::Code;
 use kmsfs_sse::RequestError;
-use kmsfs_store::{Volume, backend};
+use kmsfs_store::backend;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use kmsfs_crypto::{MetadataCipher, StoreKey};
 use kmsfs_kms::{Caller, EncryptionContext};
 use kmsfs_store::backend::XattrFlags;
 use kmsfs_store::check::{CheckOptions, Severity, check};
+use kmsfs_store::prelude::*;
 use kmsfs_store::{CAPABILITY, Target};
 
 const KEPT: &str = "user.kmsfs.capability";

@@ -7,11 +7,10 @@
 use crate::backend::XattrFlags;
 use crate::local::attributes::values::is_directory_id;
 use crate::local::attributes::{Carrier, XATTR_MAX, names_in};
-use crate::{Error, Object, Result, Store, Target};
+use crate::{Error, Result, Store, Target, VolumeNames};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 
 /// The attribute by which Linux knows a file capability.
 pub const CAPABILITY: &str = "security.capability";
@@ -84,25 +83,6 @@ impl Store {
             done => done.map(|()| true),
         };
         if remove(KEPT_AS)? | remove(CAPABILITY)? { Ok(()) } else { Err(Error::Errno(libc::ENODATA)) }
-    }
-
-    /// Before somebody changes an object's content.
-    pub fn drop_capability(&self, object: &Arc<Object>) -> Result<()> {
-        let mut none = object.has_no_capability.lock();
-        if *none {
-            return Ok(());
-        }
-        self.writable()?;
-        let at = Target::Object(object);
-        let is_there = |name| match Carrier::of(at)?.get(OsStr::new(name)) {
-            Err(error) if error.is_errno(Errno::NODATA) => Ok(false),
-            done => done.map(|_| true),
-        };
-        if is_there(KEPT_AS)? || is_there(CAPABILITY)? {
-            self.names.changing(|| Self::remove_capability(at))?;
-        }
-        *none = true;
-        Ok(())
     }
 }
 

@@ -4,9 +4,10 @@ pub(crate) mod capabilities;
 mod values;
 
 use crate::backend::{File, XattrFlags};
-use crate::local::attributes::capabilities::{is_capability, is_reserved, shown};
-use crate::{Attr, Dir, Error, Object, Result, Store};
+use crate::local::attributes::capabilities::{CAPABILITY, KEPT_AS, is_capability, is_reserved, shown};
+use crate::{Attr, Dir, Error, Object, Result, Store, VolumeAttributes, VolumeNames};
 use kmsfs_crypto::MetadataCipher;
+use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -38,9 +39,8 @@ pub enum Target<'a> {
     Dir(&'a Arc<Dir>),
 }
 
-impl Store {
-    /// The length may be in doubt, as of [`Store::stat_at_hand`].
-    pub fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr> {
+impl VolumeAttributes for Store {
+    fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr> {
         self.writable()?;
         let (dir, name) = match at {
             Target::Object(object) => return object.set_attr(changes),
@@ -65,8 +65,7 @@ impl Store {
         self.objects.attached(attr.ino).map_or(Ok(attr), |object| object.set_attr(changes))
     }
 
-    /// Names are the full ones (`user.mime_type`).
-    pub fn get_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<Vec<u8>> {
+    fn get_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<Vec<u8>> {
         if is_reserved(attribute) {
             return Err(Error::Errno(libc::ENODATA));
         }
@@ -76,8 +75,7 @@ impl Store {
         if is_user(attribute) { self.get_sealed(at, attribute) } else { Carrier::of(at)?.get(attribute) }
     }
 
-    /// Values in `user.` are encrypted, and take a few bytes more than they have (ENOSPC beyond 64 KiB).
-    pub fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
+    fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
         self.writable()?;
         if is_reserved(attribute) {
             return Err(Error::Errno(libc::EPERM));
@@ -98,13 +96,11 @@ impl Store {
         })
     }
 
-    /// Names, each ended by a NUL byte.
-    pub fn list_xattr(&self, at: Target<'_>) -> Result<Vec<u8>> {
+    fn list_xattr(&self, at: Target<'_>) -> Result<Vec<u8>> {
         Ok(shown(&Carrier::of(at)?.list()?))
     }
 
-    /// ENODATA if there is none of that name.
-    pub fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
+    fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
         self.writable()?;
         if is_reserved(attribute) {
             return Err(Error::Errno(libc::ENODATA));
@@ -115,6 +111,26 @@ impl Store {
         self.names.changing(|| Carrier::of(at)?.remove(attribute))
     }
 
+    fn drop_capability(&self, object: &Arc<Object>) -> Result<()> {
+        let mut none = object.has_no_capability.lock();
+        if *none {
+            return Ok(());
+        }
+        self.writable()?;
+        let at = Target::Object(object);
+        let is_there = |name| match Carrier::of(at)?.get(OsStr::new(name)) {
+            Err(error) if error.is_errno(Errno::NODATA) => Ok(false),
+            done => done.map(|_| true),
+        };
+        if is_there(KEPT_AS)? || is_there(CAPABILITY)? {
+            self.names.changing(|| Self::remove_capability(at))?;
+        }
+        *none = true;
+        Ok(())
+    }
+}
+
+impl Store {
     /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.
     pub(crate) fn cipher_for<T>(
         &self,

@@ -5,6 +5,7 @@
 //! Until format version 4 they were bound to the bucket and the attribute's name alone. The first opening for writing
 //! seals them anew; from then on the old form is not taken.
 
+use crate::VolumeNames;
 use crate::backend::{Access, XattrFlags};
 use crate::check::is_fatal;
 use crate::local::attributes::capabilities::{KEPT_AS, is_reserved, shown_as};
@@ -212,7 +213,7 @@ impl Store {
             }
             Ok(())
         };
-        let mut pending = vec![(self.root().clone(), self.root().entries()?.into_iter())];
+        let mut pending = vec![(self.root.clone(), self.root.entries()?.into_iter())];
         while let Some((dir, left)) = pending.last_mut() {
             let Some((name, kind)) = left.next() else {
                 pending.pop();

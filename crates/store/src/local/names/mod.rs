@@ -2,7 +2,7 @@
 
 pub(crate) mod dir;
 pub(crate) mod foresight;
-mod symlinks;
+pub(crate) mod symlinks;
 pub(crate) mod unsynced;
 
 use crate::backend::Access;
@@ -10,16 +10,15 @@ use crate::backend::{self, NewNode, Rename};
 use crate::local::names::dir::Bucket;
 use crate::local::objects::identity;
 use crate::mistakes::Mistake;
-use crate::{Attr, Dir, Error, KnownName, NameIfThere, Result, Store, Target};
+use crate::{Attr, Dir, Error, KnownName, NameIfThere, Result, Store, Target, Volume, VolumeNames};
 use kmsfs_format::ObjectId;
 use kmsfs_format::sidecar::Place;
 use kmsfs_kms::{Waits, waits};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-impl Store {
-    /// Opens a directory, of a bucket with the record that its names' attributes are encrypted under.
-    pub fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
+impl VolumeNames for Store {
+    fn open_dir(&self, parent: &Arc<Dir>, name: &OsStr) -> Result<Arc<Dir>> {
         let backing = self.objects.with_descriptor(|| parent.backing.open_dir(name));
         let backing = backing.map_err(|error| Error::reaching(|| parent.show(name), error))?;
         let bucket = match &parent.bucket {
@@ -29,43 +28,45 @@ impl Store {
         Dir::new(backing, Some(bucket), parent.path_of(name))
     }
 
-    /// As `backend::Dir::read`. `kind` is the `S_IFMT` part.
-    pub fn read_dir(&self, dir: &Dir, cursor: u64, visit: &mut dyn FnMut(backend::Entry<'_>) -> bool) -> Result<()> {
+    fn read_dir(&self, dir: &Dir, cursor: u64, visit: &mut dyn FnMut(backend::Entry<'_>) -> bool) -> Result<()> {
         Ok(dir.backing.read(cursor, visit)?)
     }
 
-    /// A name's attributes, with what its object knows better, what its file's length means or, where a crash left that
-    /// in doubt, what opening it shows.
-    pub(crate) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
-        let mut attr = self.stat_name_at_hand(dir, name)?;
-        if self.is_in_doubt(&attr)
-            && let Some(size) = self.size_after_crash(dir, name, attr.ino)?
-        {
-            attr.size = size;
+    fn stat(&self, at: Target<'_>) -> Result<Attr> {
+        match at {
+            Target::Name(dir, name) => self.stat_name(dir, name),
+            at => self.stat_at_hand(at),
         }
-        Ok(attr)
     }
 
-    /// The same without asking the KMS, in doubt as the file says.
-    fn stat_name_at_hand(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
-        let metadata = dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error))?;
-        let mut attr = Attr::of(&metadata);
-        match metadata.mode & libc::S_IFMT {
-            libc::S_IFREG => {
-                if let Some(object) = self.objects.loaded(attr.ino) {
-                    object.correct(&mut attr);
-                } else {
-                    attr.size = self.aftermath.plain_size(dir, name, &metadata, &self.features);
-                }
-            }
-            libc::S_IFLNK => attr.size = Self::link_size(dir, name)?,
-            _ => {}
+    fn stat_at_hand(&self, at: Target<'_>) -> Result<Attr> {
+        match at {
+            Target::Object(object) => object.attr(),
+            Target::Name(dir, name) => self.stat_name_at_hand(dir, name),
+            Target::Dir(dir) => Ok(Attr::of(&dir.backing.metadata()?)),
         }
-        Ok(attr)
     }
 
-    /// At the root: makes a bucket with its record. (Whether the name is a bucket name is checked by the caller.)
-    pub fn make_dir(&self, dir: &Arc<Dir>, name: &OsStr, node: &NewNode) -> Result<Attr> {
+    fn stat_if_there(&self, dir: &Dir, name: &OsStr) -> Result<Option<Attr>> {
+        match self.stat_name(dir, name) {
+            Err(Error::Errno(libc::ENOENT)) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    fn is_in_doubt(&self, attr: &Attr) -> bool {
+        attr.mode & libc::S_IFMT == libc::S_IFREG && self.may_be_in_doubt(attr.ino)
+    }
+
+    fn may_be_in_doubt(&self, ino: u64) -> bool {
+        self.aftermath.knows_a_crash() && self.objects.loaded(ino).is_none()
+    }
+
+    fn generation(&self, dir: &Dir, name: &OsStr) -> Option<u32> {
+        dir.backing.generation(name)
+    }
+
+    fn make_dir(&self, dir: &Arc<Dir>, name: &OsStr, node: &NewNode) -> Result<Attr> {
         self.writable()?;
         if dir.bucket.is_none() {
             // Without a doubt: the record of a bucket that is there must not be replaced.
@@ -80,15 +81,44 @@ impl Store {
         self.made(dir, name)
     }
 
-    fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
-        let attr = self.stat_name_at_hand(dir, name)?;
-        let _settling = self.objects.settling(attr.ino);
-        self.names.add(attr.ino, attr.mode, dir);
-        Ok(attr)
+    fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        dir.in_bucket()?;
+        self.names.changing(|| dir.backing.make_node(name, kind, rdev, node))?;
+        self.made(dir, name)
     }
 
-    /// Removes an empty directory, of a bucket with its record.
-    pub fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+    fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
+        self.writable()?;
+        self.names.changing(|| symlinks::make(&self.segments, dir, name, target, node))?;
+        self.made(dir, name)
+    }
+
+    fn read_link(&self, dir: &Dir, name: &OsStr) -> Result<Vec<u8>> {
+        symlinks::read(&self.segments, dir, name)
+    }
+
+    fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
+        self.writable()?;
+        if self.aftermath.knows_a_crash() {
+            // To know its length may take waiting, and once it has the name there is no way back.
+            waits::may_wait(Waits::Disk)?;
+        }
+        self.names.changing(|| from.backing.link(name, to.backing.as_ref(), to_name))?;
+        self.made(to, to_name)
+    }
+
+    fn unlink_known(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr, hold: &mut dyn FnMut()) -> Result<()> {
+        self.writable()?;
+        let going = self.going(dir, name, attr)?;
+        hold();
+        let _settling = self.objects.settle(going.ino)?;
+        self.names.changing(|| dir.backing.unlink(name))?;
+        self.gone(going, dir);
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
         self.writable()?;
         let ino = self.stat_name(dir, name)?.ino;
         let _settling = self.objects.settle(ino)?;
@@ -102,78 +132,9 @@ impl Store {
         Ok(())
     }
 
-    /// A FIFO, socket or device: `kind` is the `S_IFMT` part of its mode.
-    pub fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
-        self.writable()?;
-        dir.in_bucket()?;
-        self.names.changing(|| dir.backing.make_node(name, kind, rdev, node))?;
-        self.made(dir, name)
-    }
-
-    /// A symlink, whose target is encrypted. EPERM at the root.
-    pub fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
-        self.writable()?;
-        self.names.changing(|| self.write_link(dir, name, target, node))?;
-        self.made(dir, name)
-    }
-
-    /// Removes a name that is no directory's.
-    pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
-        self.unlink_known(dir, name, &self.stat_name(dir, name)?, &mut || ())
-    }
-
-    /// A name of which `stat` has just shown what it stands for. `hold` is called before the name goes.
-    pub fn unlink_known(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr, hold: &mut dyn FnMut()) -> Result<()> {
-        self.writable()?;
-        let going = self.going(dir, name, attr)?;
-        hold();
-        let _settling = self.objects.settle(going.ino)?;
-        self.names.changing(|| dir.backing.unlink(name))?;
-        self.gone(going, dir);
-        Ok(())
-    }
-
-    /// Who loses a name.
-    fn going(&self, dir: &Dir, name: &OsStr, attr: &Attr) -> Result<Going> {
-        let (ino, last) = (attr.ino, attr.nlink <= 1);
-        let on_disk = match attr.mode & libc::S_IFMT {
-            libc::S_IFREG if last && self.objects.loaded(ino).is_none() => {
-                dir.backing.open_file(name, Access::Read).ok().and_then(|file| {
-                    let (id, place) = self.foresight.identity_of_leaving(dir, file.as_ref())?;
-                    // A copy made behind the daemon's back does not take its original's sidecar along.
-                    self.is_sidecar_of(id, place, ino).then_some((id, place))
-                })
-            }
-            libc::S_IFLNK if last => Self::link_record(dir, name)?,
-            _ => None,
-        };
-        let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
-        Ok(Going { ino, last: last || is_dir, on_disk })
-    }
-
-    pub(crate) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
-        let bytes = self.segments.read(place).unwrap_or_default();
-        if self.seeded.is(Mistake::UnitFreedUnseen) {
-            return true;
-        }
-        kmsfs_format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
-    }
-
-    fn gone(&self, going: Going, dir: &Arc<Dir>) {
-        self.unlinked(going.ino, going.last, dir, going.on_disk);
-    }
-
-    /// Within one bucket (the caller has checked). Renaming over an object makes the source durable first (N2).
-    pub fn rename(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr, how: Rename) -> Result<()> {
-        let source = self.stat_name(from, name)?;
-        let target = self.stat_if_there(to, to_name)?;
-        self.sync_before_rename((from, name, &source), (to, to_name, target.as_ref()), how)?;
-        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, &mut || ())
-    }
-
     /// N2: save-by-rename without fsync shows old or new after a crash, never EIO. To be called before `rename_known`,
     /// by whoever holds nothing yet: it takes long.
-    pub fn sync_before_rename(
+    fn sync_before_rename(
         &self,
         (from, name, source): KnownName<'_>,
         (to, to_name, target): NameIfThere<'_>,
@@ -187,8 +148,7 @@ impl Store {
         if how == Rename::Exchange { self.sync_named(to, to_name, target) } else { Ok(()) }
     }
 
-    /// Names of which `stat` has just shown what they stand for. `hold` is called before they change.
-    pub fn rename_known(
+    fn rename_known(
         &self,
         (from, name, source): KnownName<'_>,
         (to, to_name, target): NameIfThere<'_>,
@@ -221,6 +181,107 @@ impl Store {
         Ok(())
     }
 
+    fn fsync_dir(&self, dir: &Arc<Dir>) -> Result<()> {
+        if self.read_only() {
+            return Ok(());
+        }
+        let new = self.names.unsynced_in(dir.ino());
+        let mut closed = false;
+        for ino in new {
+            match self.objects.attached(ino) {
+                Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
+                None => closed |= self.objects.loaded(ino).is_none_or(|object| object.is_unsynced()),
+            }
+        }
+        if closed {
+            return self.names.sync_everything();
+        }
+        self.names.sync_dir(dir)?;
+        self.names.sync_of(dir.ino())
+    }
+}
+
+impl Store {
+    /// A name's attributes, with what its object knows better, what its file's length means or, where a crash left that
+    /// in doubt, what opening it shows.
+    pub(crate) fn stat_name(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
+        let mut attr = self.stat_name_at_hand(dir, name)?;
+        if self.is_in_doubt(&attr)
+            && let Some(size) = self.size_after_crash(dir, name, attr.ino)?
+        {
+            attr.size = size;
+        }
+        Ok(attr)
+    }
+
+    /// The same without asking the KMS, in doubt as the file says.
+    fn stat_name_at_hand(&self, dir: &Dir, name: &OsStr) -> Result<Attr> {
+        let metadata = dir.backing.stat(name).map_err(|error| Error::reaching(|| dir.show(name), error))?;
+        let mut attr = Attr::of(&metadata);
+        match metadata.mode & libc::S_IFMT {
+            libc::S_IFREG => {
+                if let Some(object) = self.objects.loaded(attr.ino) {
+                    object.correct(&mut attr);
+                } else {
+                    attr.size = self.aftermath.plain_size(dir, name, &metadata, &self.features);
+                }
+            }
+            libc::S_IFLNK => attr.size = symlinks::size(dir, name)?,
+            _ => {}
+        }
+        Ok(attr)
+    }
+
+    fn made(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Attr> {
+        let attr = self.stat_name_at_hand(dir, name)?;
+        let _settling = self.objects.settling(attr.ino);
+        self.names.add(attr.ino, attr.mode, dir);
+        Ok(attr)
+    }
+
+    /// Removes a name that is no directory's.
+    pub fn unlink(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
+        self.unlink_known(dir, name, &self.stat_name(dir, name)?, &mut || ())
+    }
+
+    /// Who loses a name.
+    fn going(&self, dir: &Dir, name: &OsStr, attr: &Attr) -> Result<Going> {
+        let (ino, last) = (attr.ino, attr.nlink <= 1);
+        let on_disk = match attr.mode & libc::S_IFMT {
+            libc::S_IFREG if last && self.objects.loaded(ino).is_none() => {
+                dir.backing.open_file(name, Access::Read).ok().and_then(|file| {
+                    let (id, place) = self.foresight.identity_of_leaving(dir, file.as_ref())?;
+                    // A copy made behind the daemon's back does not take its original's sidecar along.
+                    self.is_sidecar_of(id, place, ino).then_some((id, place))
+                })
+            }
+            libc::S_IFLNK if last => symlinks::record(dir, name)?,
+            _ => None,
+        };
+        let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
+        Ok(Going { ino, last: last || is_dir, on_disk })
+    }
+
+    pub(crate) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
+        let bytes = self.segments.read(place).unwrap_or_default();
+        if self.seeded.is(Mistake::UnitFreedUnseen) {
+            return true;
+        }
+        kmsfs_format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
+    }
+
+    fn gone(&self, going: Going, dir: &Arc<Dir>) {
+        self.unlinked(going.ino, going.last, dir, going.on_disk);
+    }
+
+    /// Within one bucket (the caller has checked). Renaming over an object makes the source durable first (N2).
+    pub fn rename(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr, how: Rename) -> Result<()> {
+        let source = self.stat_name(from, name)?;
+        let target = self.stat_if_there(to, to_name)?;
+        self.sync_before_rename((from, name, &source), (to, to_name, target.as_ref()), how)?;
+        self.rename_known((from, name, &source), (to, to_name, target.as_ref()), how, &mut || ())
+    }
+
     fn moved(&self, node: &Attr, dir: &Arc<Dir>, name: &OsStr) {
         self.names.add(node.ino, node.mode, dir);
         if node.mode & libc::S_IFMT == libc::S_IFDIR {
@@ -247,69 +308,6 @@ impl Store {
         match identity(file.as_ref()) {
             Some((_, place)) => self.segments.sync(place.segment),
             None => Ok(()),
-        }
-    }
-
-    /// The length may be in doubt, as of [`Store::stat_at_hand`].
-    pub fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
-        self.writable()?;
-        if self.aftermath.knows_a_crash() {
-            // To know its length may take waiting, and once it has the name there is no way back.
-            waits::may_wait(Waits::Disk)?;
-        }
-        self.names.changing(|| from.backing.link(name, to.backing.as_ref(), to_name))?;
-        self.made(to, to_name)
-    }
-
-    /// Makes durable the directory's names, and the objects behind those that are new (a name without its header and
-    /// sidecar would be worth nothing).
-    pub fn fsync_dir(&self, dir: &Arc<Dir>) -> Result<()> {
-        if self.read_only() {
-            return Ok(());
-        }
-        let new = self.names.unsynced_in(dir.ino());
-        let mut closed = false;
-        for ino in new {
-            match self.objects.attached(ino) {
-                Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
-                None => closed |= self.objects.loaded(ino).is_none_or(|object| object.is_unsynced()),
-            }
-        }
-        if closed {
-            return self.names.sync_everything();
-        }
-        self.names.sync_dir(dir)?;
-        self.names.sync_of(dir.ino())
-    }
-
-    /// As `backend::Dir::generation`.
-    pub fn generation(&self, dir: &Dir, name: &OsStr) -> Option<u32> {
-        dir.backing.generation(name)
-    }
-
-    /// What a name stands for, if there is such a name.
-    pub fn stat_if_there(&self, dir: &Dir, name: &OsStr) -> Result<Option<Attr>> {
-        match self.stat_name(dir, name) {
-            Err(Error::Errno(libc::ENOENT)) => Ok(None),
-            found => found.map(Some),
-        }
-    }
-
-    /// Where a crash left the length in doubt the KMS is asked, on the mount's own behalf.
-    pub fn stat(&self, at: Target<'_>) -> Result<Attr> {
-        match at {
-            Target::Name(dir, name) => self.stat_name(dir, name),
-            at => self.stat_at_hand(at),
-        }
-    }
-
-    /// The same without asking the KMS, for whoever holds a lock: in doubt the length is what the file says
-    /// ([`Store::is_in_doubt`]).
-    pub fn stat_at_hand(&self, at: Target<'_>) -> Result<Attr> {
-        match at {
-            Target::Object(object) => object.attr(),
-            Target::Name(dir, name) => self.stat_name_at_hand(dir, name),
-            Target::Dir(dir) => Ok(Attr::of(&dir.backing.metadata()?)),
         }
     }
 }

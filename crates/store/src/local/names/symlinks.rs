@@ -4,7 +4,8 @@
 //! as too long, `2`, the target's length and the place and id of a record that holds it.
 
 use crate::backend::NewNode;
-use crate::{Dir, Error, Result, Store};
+use crate::local::segments::Segments;
+use crate::{Dir, Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kmsfs_crypto::MetadataCipher;
@@ -22,72 +23,71 @@ enum Text {
     Record { length: u64, place: Place, id: ObjectId },
 }
 
-impl Store {
-    /// The target of a symlink.
-    pub fn read_link(&self, dir: &Dir, name: &OsStr) -> Result<Vec<u8>> {
-        let bucket = dir.in_bucket()?;
-        let damaged = || Error::corrupt(dir.show(name), "the symlink's target is not what was written");
-        let sealed = match parse(&dir.backing.read_link(name)?).ok_or_else(damaged)? {
-            Text::Here(sealed) => sealed,
-            Text::Record { place, id, .. } => {
-                let record = Record::read(&self.segments.read(place)?).map_err(|_| damaged())?;
-                if record.object_id != id || record.kind != Kind::SymlinkTarget {
-                    return Err(damaged());
-                }
-                record.body
+/// The target of a symlink.
+pub(crate) fn read(segments: &Segments, dir: &Dir, name: &OsStr) -> Result<Vec<u8>> {
+    let bucket = dir.in_bucket()?;
+    let damaged = || Error::corrupt(dir.show(name), "the symlink's target is not what was written");
+    let sealed = match parse(&dir.backing.read_link(name)?).ok_or_else(damaged)? {
+        Text::Here(sealed) => sealed,
+        Text::Record { place, id, .. } => {
+            let record = Record::read(&segments.read(place)?).map_err(|_| damaged())?;
+            if record.object_id != id || record.kind != Kind::SymlinkTarget {
+                return Err(damaged());
             }
-        };
-        bucket.metadata.open(BOUND_TO, &sealed).map_err(|_| damaged())
-    }
-
-    pub(crate) fn write_link(&self, dir: &Dir, name: &OsStr, target: &[u8], node: &NewNode) -> Result<()> {
-        let bucket = dir.in_bucket()?;
-        if target.is_empty() {
-            return Err(Error::Errno(libc::ENOENT));
+            record.body
         }
-        if target.len() > LONGEST {
-            return Err(Error::Errno(libc::ENAMETOOLONG));
-        }
-        let sealed = bucket.metadata.seal(BOUND_TO, target);
-        let text = format!("1{}", URL_SAFE_NO_PAD.encode(&sealed));
-        if text.len() <= LONGEST {
-            match dir.backing.make_symlink(name, text.as_bytes(), node) {
-                // Some file systems take less: 1,024 bytes on xfs, a block on ext4.
-                Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => {}
-                made => return Ok(made?),
-            }
-        }
-        let units = units_for(sealed.len()).ok_or(Error::Errno(libc::ENAMETOOLONG))?;
-        let place = self.segments.take(units)?;
-        let id = ObjectId::random();
-        let record = Record { kind: Kind::SymlinkTarget, object_id: id, inode: 0, body: sealed, mac: [0; 32] };
-        self.segments.write(place.segment, place.offset(), &record.write(units))?;
-        // Rare and long: made durable at once, so that the symlink never names what is not there.
-        self.segments.sync(place.segment)?;
-        let text = format!("2 {} {} {} {units} {id}", target.len(), place.segment, place.unit);
-        dir.backing.make_symlink(name, text.as_bytes(), node).inspect_err(|_| {
-            let _ = self.segments.free(place, id);
-            self.segments.give_back(place);
-        })?;
-        Ok(())
-    }
+    };
+    bucket.metadata.open(BOUND_TO, &sealed).map_err(|_| damaged())
+}
 
-    /// Length of the target, without a key.
-    pub(crate) fn link_size(dir: &Dir, name: &OsStr) -> Result<u64> {
-        Ok(match parse(&dir.backing.read_link(name)?) {
-            Some(Text::Here(sealed)) => sealed.len().saturating_sub(MetadataCipher::OVERHEAD) as u64,
-            Some(Text::Record { length, .. }) => length,
-            None => 0,
-        })
+/// Makes a symlink. EPERM at the root.
+pub(crate) fn make(segments: &Segments, dir: &Dir, name: &OsStr, target: &[u8], node: &NewNode) -> Result<()> {
+    let bucket = dir.in_bucket()?;
+    if target.is_empty() {
+        return Err(Error::Errno(libc::ENOENT));
     }
+    if target.len() > LONGEST {
+        return Err(Error::Errno(libc::ENAMETOOLONG));
+    }
+    let sealed = bucket.metadata.seal(BOUND_TO, target);
+    let text = format!("1{}", URL_SAFE_NO_PAD.encode(&sealed));
+    if text.len() <= LONGEST {
+        match dir.backing.make_symlink(name, text.as_bytes(), node) {
+            // Some file systems take less: 1,024 bytes on xfs, a block on ext4.
+            Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => {}
+            made => return Ok(made?),
+        }
+    }
+    let units = units_for(sealed.len()).ok_or(Error::Errno(libc::ENAMETOOLONG))?;
+    let place = segments.take(units)?;
+    let id = ObjectId::random();
+    let record = Record { kind: Kind::SymlinkTarget, object_id: id, inode: 0, body: sealed, mac: [0; 32] };
+    segments.write(place.segment, place.offset(), &record.write(units))?;
+    // Rare and long: made durable at once, so that the symlink never names what is not there.
+    segments.sync(place.segment)?;
+    let text = format!("2 {} {} {} {units} {id}", target.len(), place.segment, place.unit);
+    dir.backing.make_symlink(name, text.as_bytes(), node).inspect_err(|_| {
+        let _ = segments.free(place, id);
+        segments.give_back(place);
+    })?;
+    Ok(())
+}
 
-    /// The record to free when the symlink goes.
-    pub(crate) fn link_record(dir: &Dir, name: &OsStr) -> Result<Option<(ObjectId, Place)>> {
-        Ok(match parse(&dir.backing.read_link(name)?) {
-            Some(Text::Record { place, id, .. }) => Some((id, place)),
-            _ => None,
-        })
-    }
+/// Length of the target, without a key.
+pub(crate) fn size(dir: &Dir, name: &OsStr) -> Result<u64> {
+    Ok(match parse(&dir.backing.read_link(name)?) {
+        Some(Text::Here(sealed)) => sealed.len().saturating_sub(MetadataCipher::OVERHEAD) as u64,
+        Some(Text::Record { length, .. }) => length,
+        None => 0,
+    })
+}
+
+/// The record to free when the symlink goes.
+pub(crate) fn record(dir: &Dir, name: &OsStr) -> Result<Option<(ObjectId, Place)>> {
+    Ok(match parse(&dir.backing.read_link(name)?) {
+        Some(Text::Record { place, id, .. }) => Some((id, place)),
+        _ => None,
+    })
 }
 
 fn parse(text: &[u8]) -> Option<Text> {

@@ -1,8 +1,8 @@
 //! Data keys of the objects in memory that nobody has open.
 
 use super::Objects;
-use crate::object::Object;
 use crate::Error;
+use crate::object::Object;
 use std::sync::Arc;
 
 impl Objects {

@@ -8,6 +8,7 @@ mod opening;
 pub(crate) mod reencryption;
 mod settling;
 
+use crate::Volume;
 use crate::backend::{Access, File};
 use crate::interleaving::found;
 use crate::local::objects::dead::DeadList;
@@ -228,18 +229,6 @@ impl Objects {
 }
 
 impl Store {
-    /// Gives up what one opening took. Of the last one the descriptor may be kept, for whoever opens the object again.
-    pub fn release(&self, object: &Arc<Object>) {
-        if !object.remove_handle() {
-            return;
-        }
-        if object.is_unlinked() {
-            self.bury(object, None);
-            return;
-        }
-        self.objects.let_go(object);
-    }
-
     /// A file that stays open for as long as a program likes: `ENFILE` rather than one of the descriptors that are kept
     /// back. Those of closed objects are given up first, of those too that wait for a checkpoint.
     fn for_program(&self, dir: &Dir, name: &OsStr, access: Access, mut file: Arc<dyn File>) -> Result<Arc<dyn File>> {

@@ -5,7 +5,7 @@ use crate::local::objects::identity;
 use crate::local::recovery::birth;
 use crate::mistakes::Mistake;
 use crate::object::{Home, NewObject, Unverified};
-use crate::{Attr, Dir, Error, Object, Result, Store, Target, Wrapping};
+use crate::{Attr, Dir, Error, Held, Object, Result, Store, Target, Volume, VolumeObjects, Wrapping};
 use kmsfs_crypto::DataKey;
 use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_sse::{Encryption, WrappedDataKey};
@@ -24,9 +24,8 @@ impl From<Error> for NotOpened {
     }
 }
 
-impl Store {
-    /// Makes an object and opens it. `key` is its S3 key (path below the bucket). On an error nothing is left behind.
-    pub fn create(
+impl VolumeObjects for Store {
+    fn create(
         &self,
         dir: &Arc<Dir>,
         name: &OsStr,
@@ -64,13 +63,11 @@ impl Store {
         Ok((object, attr))
     }
 
-    /// Opens an object: asks for its data key every time, on behalf of the caller. Each success wants one `release`.
-    pub fn open_object(&self, dir: &Dir, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
+    fn open_object(&self, dir: &Dir, name: &OsStr, caller: &Caller) -> Result<Arc<Object>> {
         self.open_judged(dir, name, caller, |_| Ok(())).map(|(object, ())| object)
     }
 
-    /// The same if `wanted` says so of how the object is wrapped, else `None`. No key is asked for before that.
-    pub fn open_if(
+    fn open_if(
         &self,
         dir: &Dir,
         name: &OsStr,
@@ -85,6 +82,113 @@ impl Store {
         }
     }
 
+    fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>> {
+        let Some(object) = self.objects.hold(ino) else { return Ok(None) };
+        if object.file().is_none()
+            && let Some(home) = self.objects.descriptors.take(ino)
+        {
+            object.attach(|| home);
+        }
+        if object.file().is_none() || object.is_buried() {
+            self.release(&object);
+            return Ok(None);
+        }
+        object.authorize(caller).inspect_err(|_| self.release(&object))?;
+        Ok(Some(object))
+    }
+
+    fn open_truncated(
+        &self,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+    ) -> Result<Arc<Object>> {
+        match self.open_object(dir, name, caller) {
+            Ok(object) => {
+                // Nothing is where a crash left nothing: that needs no truncation.
+                object.truncate(0).inspect_err(|_| self.release(&object))?;
+                Ok(object)
+            }
+            Err(why @ (Error::Corrupt(_) | Error::Sse(_))) => self.open_given_up(dir, name, want, key, caller, &why),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_given_up(
+        &self,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        want: &Encryption,
+        key: &str,
+        caller: &Caller,
+        why: &Error,
+    ) -> Result<Arc<Object>> {
+        // What follows cannot be done again: the second time the file would have an id and a birth of the first.
+        waits::may_wait(Waits::Disk)?;
+        let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
+        if self.read_only() {
+            return self.open_nothing(dir, name, new_key);
+        }
+        ::log::info!("{} is written anew under a new key, since it cannot be read: {why}", dir.show(name));
+        let file = dir.backing.open_file(name, Access::ReadWrite)?;
+        let ino = file.ino();
+        if let Some(object) = self.objects.hold(ino) {
+            // In memory its content can be dropped without its old key.
+            object.attach(|| Home { file: file.clone(), patch: None });
+            object.rewrite(&[], Some(new_key)).inspect_err(|_| self.release(&object))?;
+            return Ok(object);
+        }
+        self.replace(dir, name, file, new_key)
+    }
+
+    fn release(&self, object: &Arc<Object>) {
+        if !object.remove_handle() {
+            return;
+        }
+        if object.is_unlinked() {
+            self.bury(object, None);
+            return;
+        }
+        self.objects.let_go(object);
+    }
+
+    fn attached(&self, ino: u64) -> Option<Held> {
+        self.objects.attached(ino)
+    }
+
+    /// Whether a crash caught an object that does not open before it was ever durable (R2): it is empty, as after the
+    /// same crash on any file system. Programs find the journals and temporary files that they left, and
+    /// `open_truncated` makes it usable.
+    fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
+        if !self.aftermath.knows_a_crash() {
+            return false;
+        }
+        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
+        self.aftermath.may_be_unsynced(file.as_ref(), None) || self.aftermath.is_blank_of_version_1(file.as_ref())
+    }
+
+    /// Removes what a crash left of a creation before it could be noted (N4): a file of no bytes, without a birth.
+    /// Nobody was answered that it is there, and nothing is in it; whoever else makes a file such a one could as well
+    /// have removed it. Answers whether it was one.
+    fn remove_unborn(&self, dir: &Dir, name: &OsStr) -> Result<bool> {
+        if !self.aftermath.has_crashed_epochs() || self.read_only() {
+            return Ok(false);
+        }
+        let _none = self.births.none_is_made();
+        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(false) };
+        let is_unborn = file.metadata()?.len == 0 && birth::named(file.as_ref()).is_none();
+        if !is_unborn || self.objects.loaded(file.ino()).is_some() {
+            return Ok(false);
+        }
+        ::log::warn!("{}: a crash left nothing of it but its name, which is removed", dir.show(name));
+        self.names.changing(|| dir.backing.unlink(name))?;
+        Ok(true)
+    }
+}
+
+impl Store {
     /// The same for an object that is judged first by how it is wrapped.
     fn open_judged<T, E: From<Error>>(
         &self,
@@ -158,46 +262,6 @@ impl Store {
         Ok((object, judged))
     }
 
-    /// Whether a crash caught an object that does not open before it was ever durable (R2): it is empty, as after the
-    /// same crash on any file system. Programs find the journals and temporary files that they left, and
-    /// `open_truncated` makes it usable.
-    pub fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool {
-        if !self.aftermath.knows_a_crash() {
-            return false;
-        }
-        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return false };
-        self.aftermath.may_be_unsynced(file.as_ref(), None) || self.aftermath.is_blank_of_version_1(file.as_ref())
-    }
-
-    /// Removes what a crash left of a creation before it could be noted (N4): a file of no bytes, without a birth.
-    /// Nobody was answered that it is there, and nothing is in it; whoever else makes a file such a one could as well
-    /// have removed it. Answers whether it was one.
-    pub fn remove_unborn(&self, dir: &Dir, name: &OsStr) -> Result<bool> {
-        if !self.aftermath.has_crashed_epochs() || self.read_only() {
-            return Ok(false);
-        }
-        let _none = self.births.none_is_made();
-        let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(false) };
-        let is_unborn = file.metadata()?.len == 0 && birth::named(file.as_ref()).is_none();
-        if !is_unborn || self.objects.loaded(file.ino()).is_some() {
-            return Ok(false);
-        }
-        ::log::warn!("{}: a crash left nothing of it but its name, which is removed", dir.show(name));
-        self.names.changing(|| dir.backing.unlink(name))?;
-        Ok(true)
-    }
-
-    /// Whether the length of what has these attributes may be less than they say, since a crash left it so and nobody
-    /// has opened it yet.
-    pub fn is_in_doubt(&self, attr: &Attr) -> bool {
-        attr.mode & libc::S_IFMT == libc::S_IFREG && self.may_be_in_doubt(attr.ino)
-    }
-
-    /// The same of an inode of which no more is known than that it is a regular file.
-    pub fn may_be_in_doubt(&self, ino: u64) -> bool {
-        self.aftermath.knows_a_crash() && self.objects.loaded(ino).is_none()
-    }
-
     /// What `stat` shows of an object whose length is in doubt: it is opened, and settled that way, on the mount's own
     /// behalf. `None` where its file leaves no doubt, or there is no key.
     pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, ino: u64) -> Result<Option<u64>> {
@@ -215,55 +279,6 @@ impl Store {
             Err(Error::Corrupt(_)) => Some(0),
             Err(_) => None,
         })
-    }
-
-    /// Opens an object for O_TRUNC: as `open_object` and `truncate(0)`. One that cannot be read, because it is damaged
-    /// or its key refuses, gets a new key as `want` says, and if it is damaged a new id too.
-    pub fn open_truncated(
-        &self,
-        dir: &Arc<Dir>,
-        name: &OsStr,
-        want: &Encryption,
-        key: &str,
-        caller: &Caller,
-    ) -> Result<Arc<Object>> {
-        match self.open_object(dir, name, caller) {
-            Ok(object) => {
-                // Nothing is where a crash left nothing: that needs no truncation.
-                object.truncate(0).inspect_err(|_| self.release(&object))?;
-                Ok(object)
-            }
-            Err(why @ (Error::Corrupt(_) | Error::Sse(_))) => self.open_given_up(dir, name, want, key, caller, &why),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The same for one of which it is known `why` it cannot be read: the KMS is not asked for its key once more.
-    pub fn open_given_up(
-        &self,
-        dir: &Arc<Dir>,
-        name: &OsStr,
-        want: &Encryption,
-        key: &str,
-        caller: &Caller,
-        why: &Error,
-    ) -> Result<Arc<Object>> {
-        // What follows cannot be done again: the second time the file would have an id and a birth of the first.
-        waits::may_wait(Waits::Disk)?;
-        let new_key = self.keys.new_data_key(want, &dir.in_bucket()?.name, key, caller)?;
-        if self.read_only() {
-            return self.open_nothing(dir, name, new_key);
-        }
-        ::log::info!("{} is written anew under a new key, since it cannot be read: {why}", dir.show(name));
-        let file = dir.backing.open_file(name, Access::ReadWrite)?;
-        let ino = file.ino();
-        if let Some(object) = self.objects.hold(ino) {
-            // In memory its content can be dropped without its old key.
-            object.attach(|| Home { file: file.clone(), patch: None });
-            object.rewrite(&[], Some(new_key)).inspect_err(|_| self.release(&object))?;
-            return Ok(object);
-        }
-        self.replace(dir, name, file, new_key)
     }
 
     /// For a store that is only read: what a crash left of an object that was never committed. Nothing, for as long as
@@ -329,21 +344,5 @@ impl Store {
                 ::log::warn!("{show}: nor can it be synced ({error}): a crash before its first sync would damage it");
             }
         }
-    }
-
-    /// Opens an object that is open already, or whose descriptor is at hand, after the same question to the KMS.
-    pub fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>> {
-        let Some(object) = self.objects.hold(ino) else { return Ok(None) };
-        if object.file().is_none()
-            && let Some(home) = self.objects.descriptors.take(ino)
-        {
-            object.attach(|| home);
-        }
-        if object.file().is_none() || object.is_buried() {
-            self.release(&object);
-            return Ok(None);
-        }
-        object.authorize(caller).inspect_err(|_| self.release(&object))?;
-        Ok(Some(object))
     }
 }

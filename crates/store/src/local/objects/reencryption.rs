@@ -1,7 +1,7 @@
 //! Another encryption for an object that exists: its data key wrapped anew, or a new data key.
 
 use crate::object::Keyed;
-use crate::{Error, Object, Result, Store};
+use crate::{Error, Object, Result, Store, VolumeEncryption};
 use kmsfs_format::sidecar::Sidecar;
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Algorithm, Encryption, RequestError, WrappedDataKey, arn};
@@ -77,18 +77,13 @@ impl Change {
     }
 }
 
-impl Store {
-    /// What a request for another encryption does. From AES256 or aws:kms to aws:kms, and from aws:kms:dsse to itself,
-    /// the data key is wrapped again, and content, ETag and mtime stay. Anything else needs a new data key: the content
-    /// is encrypted again. Commits.
-    pub fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
+impl VolumeEncryption for Store {
+    fn rewrap(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
         self.change_encryption(object, want, Change::AsNeeded, key, caller, 0, &|| true).map(drop)
     }
 
-    /// As `rewrap`. An object that an earlier call left halfway is brought to its end first, from that chunk on, which
-    /// may be all there is to do. `key` is its S3 key. `go_on` is asked after each commit of many.
     #[allow(clippy::too_many_arguments)]
-    pub fn change_encryption(
+    fn change_encryption(
         &self,
         object: &Arc<Object>,
         want: &Encryption,
@@ -132,6 +127,20 @@ impl Store {
         Ok(Step::Done(Changed::Reencrypted))
     }
 
+    fn unlock(&self, object: &Object, caller: &Caller) -> Result<()> {
+        object.authorize(caller)
+    }
+
+    fn lock_closed(&self) -> bool {
+        self.objects.lock_closed()
+    }
+
+    fn lock_if_closed(&self, ino: u64) {
+        self.objects.lock_if_closed(ino);
+    }
+}
+
+impl Store {
     /// A new data key for what is written from here on; `Object::reencrypt_some` brings what is there under it.
     pub fn begin_epoch(&self, object: &Arc<Object>, want: &Encryption, key: &str, caller: &Caller) -> Result<()> {
         let key = self.keys.new_data_key(want, &object.bucket_name(), key, caller)?;

@@ -5,6 +5,8 @@
 //! store key. A change of a configuration is announced there before it is made, durably, and settled once it is durable
 //! itself: whatever a crash leaves is what was or what was to be, and both are taken.
 
+use crate::VolumeNames;
+use crate::VolumeObjects;
 use crate::backend::{Access, Backend, Rename};
 use crate::check::{Report, Severity, is_fatal};
 use crate::local::sealed::parameters::PRIVATE_FILE;
@@ -224,11 +226,6 @@ impl Changing<'_> {
 }
 
 impl Store {
-    /// What is listed of the directories' configurations.
-    pub fn configured(&self) -> &Configured {
-        &self.configured
-    }
-
     /// Lists what is there, in a store that has no list yet.
     pub(crate) fn list_configurations(&self) -> Result<()> {
         self.configured.replace(self.configurations()?)
@@ -264,7 +261,7 @@ impl Store {
     /// What every directory has. No recursion, as in `check::tree`.
     fn configurations(&self) -> Result<Table> {
         let mut table = Table::new();
-        let mut pending = vec![(self.root().clone(), directories(self.root())?.into_iter())];
+        let mut pending = vec![(self.root.clone(), directories(&self.root)?.into_iter())];
         while let Some((dir, left)) = pending.last_mut() {
             let Some(name) = left.next() else {
                 pending.pop();

@@ -1,5 +1,6 @@
 //! Objects coming into being: made new, or read and verified from their files.
 
+use crate::Volume;
 use crate::backend::{File, Metadata};
 use crate::mistakes::Mistake;
 use crate::object::content::{Content, Tables};

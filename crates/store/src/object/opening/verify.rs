@@ -3,6 +3,7 @@
 //! Its seal says what was committed; the seal, its tables and each chunk are authentic or are not there (R2). What is
 //! shown is the longest beginning of it without anything missing: a length that it had while it was written.
 
+use crate::Volume;
 use crate::local::recovery::birth;
 use crate::mistakes::Mistake;
 use crate::object::{Object, State};
