@@ -445,7 +445,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Nothing valid is in these directories, where somebody wants a configuration: nobody is to create anything in them
+    /// Nothing valid is in these directories, where somebody wants a configuration: nobody is to create anything there
     /// as though there were none, also after the file was taken away in the store.
     fn note_refused(&self, object: &Object, dirs: &[Arc<Dir>], cause: &RequestError) {
         let after: Vec<_> = dirs.iter().map(|dir| (dir.clone(), Some(digest(b"")))).collect();

@@ -139,7 +139,7 @@ pub enum Refusal {
         /// Whether a valid one is there still, or none was to be replaced. Otherwise it is empty now.
         holds: bool,
     },
-    /// A configuration was wanted, and what is there is none: files are not to be encrypted as if nobody had wanted one.
+    /// A configuration was wanted, and what is there is none: no file is to be encrypted as if nobody had wanted one.
     #[error("{path}: {cause}; {NOTHING_CREATED}")]
     InvalidConfiguration {
         /// The configuration's path.

@@ -50,7 +50,8 @@ pub fn errno(refusal: &Refusal) -> i32 {
     }
 }
 
-/// The same of a request, `call` its kind. mv(1) takes EINVAL of rename(2) for a directory that is moved into itself, and says so.
+/// The same of a request, `call` its kind. mv(1) takes EINVAL of rename(2) for a directory that is moved into itself,
+/// and says so.
 pub(crate) fn errno_of(call: Option<Call>, refusal: &Refusal) -> i32 {
     match (call, errno(refusal)) {
         (Some(Call::Rename), libc::EINVAL) => libc::EPERM,

@@ -1,7 +1,7 @@
 //! Whether keys that are in use can still be used: a blob of each is opened again and again.
 //!
-//! Whoever has a file open has its data key, and asks nobody for it. That the key was disabled there, or this machine is
-//! denied it, is seen with the canary alone. An outage says nothing; a refusal that others of the same key have met
+//! Whoever has a file open has its data key, and asks nobody for it. That the key was disabled there, or this machine
+//! is denied it, is seen with the canary alone. An outage says nothing; a refusal that others of the same key have met
 //! (one by the encryption context, for instance) has the canary looked at at once, and counts only if that is refused.
 
 use kmsfs_kms::{EncryptionContext, Error, Kind};

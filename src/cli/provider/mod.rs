@@ -159,7 +159,8 @@ fn check(program: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `confined|free PROGRAM [CONFIGURATION]`: the process gives up what a provider does not need, and becomes the program.
+/// `confined|free PROGRAM [CONFIGURATION]`: the process gives up what a provider does not need, and becomes the
+/// program.
 pub fn become_program() -> ExitCode {
     let mut words = std::env::args_os().skip(2);
     let (Some(confined), Some(program)) = (words.next(), words.next().map(PathBuf::from)) else {

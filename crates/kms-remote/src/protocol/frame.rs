@@ -46,7 +46,8 @@ impl Frame {
 ///
 /// # Errors
 ///
-/// `InvalidData` for one that is longer than [`LONGEST`], of which nothing is read; `UnexpectedEof` where it ends early.
+/// `InvalidData` for one that is longer than [`LONGEST`], of which nothing is read; `UnexpectedEof` where it ends
+/// early.
 pub fn read_frame(stream: &mut impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let mut header = [0; HEADER];
     let first = loop {
