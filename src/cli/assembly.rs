@@ -60,7 +60,16 @@ impl Keys {
     /// started with this, so this comes before privileges are given up.
     fn of(local: Arc<LocalKms>, confined: bool) -> Result<Self, Failure> {
         let mut router = Router::new(Arc::clone(&local) as _);
-        let stores = local.key_stores().map_err(|error| Failure::new(error.message))?;
+        let mut stores = local.key_stores().map_err(|error| Failure::new(error.message))?;
+        stores.retain(|store| {
+            provider::is_known(store) || {
+                let (name, provider) = (escape(&store.name), escape(&store.provider));
+                log::warn!(
+                    "custom key store {name}: this kmsfs has no provider {provider}, and its keys cannot be used"
+                );
+                false
+            }
+        });
         let remotes = provider::start(&local, &stores, confined)
             .map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
         for (store, remote) in stores.iter().zip(&remotes) {

@@ -116,7 +116,7 @@ pub fn main() -> ExitCode {
         Some(word) if word == Kept::WORD => return helper::run::<Kept>(),
         Some(word) if word == Opener::WORD => return helper::run::<Opener>(),
         Some(word) if word == Starting::WORD => return helper::run::<Starting>(),
-        Some(word) if word == provider::PROGRAM => return provider::become_program(),
+        Some(word) if word == provider::PROGRAM => return provider::become_provider(),
         Some(word) => {
             if let Some(code) = serve_http::run_helper(&word) {
                 return code;

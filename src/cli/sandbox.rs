@@ -123,20 +123,52 @@ pub fn enter_as_starter() {
     let _ = set_no_new_privs(true).and_then(|()| drop_capabilities(CapabilitySet::empty()));
 }
 
-/// For a provider that is somebody's program: it reads what programs need, itself, and has the directory of its
-/// configuration for its own. It may open sockets.
-pub fn enter_as_program(program: &Path, own: Option<&Path>) -> Result<(), NotConfined> {
-    const NEEDED: [&str; 12] =
-        ["/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/opt", "/etc", "/proc", "/run", "/dev", "/sys/devices"];
+/// For a provider: it reads what programs need, and `reads`, and has the directory of its configuration for its own. It
+/// may open sockets.
+pub fn enter_as_provider(reads: &[PathBuf], own: Option<&Path>) -> Result<(), NotConfined> {
+    // Not /etc and /run as a whole: there are keys in them, nor /dev with its disks.
+    const NEEDED: [&str; 32] = [
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/lib32",
+        "/bin",
+        "/sbin",
+        "/opt",
+        "/proc",
+        "/sys/devices",
+        "/dev/null",
+        "/dev/zero",
+        "/dev/full",
+        "/dev/tty",
+        "/dev/bus/usb",
+        "/etc/ssl",
+        "/etc/pki",
+        "/etc/ca-certificates",
+        "/etc/resolv.conf",
+        "/run/systemd/resolve",
+        "/etc/hosts",
+        "/etc/host.conf",
+        "/etc/nsswitch.conf",
+        "/etc/services",
+        "/etc/protocols",
+        "/etc/gai.conf",
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/ld.so.cache",
+        "/etc/ld.so.preload",
+        "/etc/localtime",
+        "/etc/alternatives",
+        "/etc/python3",
+    ];
     set_no_new_privs(true).map_err(|errno| NotConfined(format!("no_new_privs: {errno}")))?;
     let read = NEEDED.map(|path| (PathBuf::from(path), AccessFs::from_read(LANDLOCK)));
-    let devices = ["/dev/null", "/dev/tty"].map(|path| (path.into(), AccessFs::WriteFile.into()));
-    let itself = (program.to_owned(), AccessFs::from_read(LANDLOCK));
+    let devices = ["/dev/null", "/dev/tty", "/dev/bus/usb"].map(|path| (path.into(), AccessFs::WriteFile.into()));
+    let reads = reads.iter().map(|path| (path.clone(), AccessFs::from_read(LANDLOCK)));
     let own = own.map(|own| (own.to_owned(), AccessFs::from_all(LANDLOCK)));
-    let rules = read.into_iter().chain(devices).chain([itself]).chain(own).collect();
-    confine(rules, Scope::AbstractUnixSocket | Scope::Signal)
-        .map_err(|error| NotConfined(format!("landlock: {error}")))?;
-    drop_capabilities(CapabilitySet::empty()).map_err(|errno| NotConfined(format!("capabilities: {errno}")))
+    let rules = read.into_iter().chain(devices).chain(reads).chain(own).collect();
+    drop_capabilities(CapabilitySet::empty()).map_err(|errno| NotConfined(format!("capabilities: {errno}")))?;
+    confine(rules, Scope::AbstractUnixSocket | Scope::Signal).map_err(|error| NotConfined(format!("landlock: {error}")))
 }
 
 /// An ordinary user has none of them.

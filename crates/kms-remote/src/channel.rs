@@ -306,11 +306,12 @@ impl Read for Reader<'_> {
 fn send(stream: &Mutex<ranks::ProviderWriting, UnixStream>, frame: &Frame, deadline: Deadline) -> io::Result<()> {
     let mut stream = stream.lock_until(deadline.instant()).ok_or(io::ErrorKind::TimedOut)?;
     // The kernel says so of a stream of this kind only while most of its buffer is free: writing does not wait then.
-    if is_ready(&stream, PollFlags::OUT, deadline.left())? {
-        frame.write(&mut *stream)
-    } else {
-        Err(io::ErrorKind::TimedOut.into())
+    while !is_ready(&stream, PollFlags::OUT, deadline.left())? {
+        if deadline.has_passed() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
+    frame.write(&mut *stream)
 }
 
 fn is_ready(stream: &UnixStream, what: PollFlags, patience: Duration) -> io::Result<bool> {

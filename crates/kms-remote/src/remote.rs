@@ -193,6 +193,10 @@ impl Shared {
 
     pub(crate) fn ask(&self, call: &Call) -> Result<(Reply, Trace), Error> {
         self.check_connected()?;
+        // Somebody else has taken the time: that says nothing of this KMS.
+        if self.deadline().has_passed() {
+            return Err(deadline::missed());
+        }
         let since = Instant::now();
         self.health.lock().admit(since)?;
         let made = self.channel.call(call, self.deadline()).and_then(|response| {
@@ -299,16 +303,12 @@ impl Shared {
         context: &EncryptionContext,
     ) -> Result<(GeneratedDataKey, Trace), Error> {
         let made = self.ask(&Call::GenerateDataKey { key_id: key_id.to_owned(), context: context.clone() });
-        self.learn_from(key_id, context, &made, |reply| match reply {
-            Reply::DataKey { ciphertext_blob, .. } => Some(ciphertext_blob),
-            _ => None,
-        });
-        match made? {
-            (Reply::DataKey { key_id: key_arn, plaintext, ciphertext_blob }, trace) => {
-                Ok((GeneratedDataKey { key_arn, plaintext, ciphertext_blob }, trace))
-            }
-            _ => Err(self.lies("another operation's result")),
-        }
+        let made = made.inspect_err(|error| self.learn(key_id, Err(error)))?;
+        let (Reply::DataKey { key_id: key_arn, plaintext, ciphertext_blob }, trace) = made else {
+            return Err(self.lies("another operation's result"));
+        };
+        self.prove(key_id, &ciphertext_blob, context, &plaintext.duplicate().into_plaintext())?;
+        Ok((GeneratedDataKey { key_arn, plaintext, ciphertext_blob }, trace))
     }
 
     pub(crate) fn seal(
@@ -317,31 +317,32 @@ impl Shared {
         plaintext: Zeroizing<Vec<u8>>,
         context: &EncryptionContext,
     ) -> Result<(String, Vec<u8>), Error> {
-        let made = self.ask(&Call::Encrypt { key_id: key_id.to_owned(), plaintext, context: context.clone() });
-        self.learn_from(key_id, context, &made, |reply| match reply {
-            Reply::Encrypted { ciphertext_blob, .. } => Some(ciphertext_blob),
-            _ => None,
-        });
-        match made?.0 {
-            Reply::Encrypted { key_id, ciphertext_blob } => Ok((key_id, ciphertext_blob)),
-            _ => Err(self.lies("another operation's result")),
-        }
+        let wrap = Call::Encrypt { key_id: key_id.to_owned(), plaintext: plaintext.clone(), context: context.clone() };
+        let made = self.ask(&wrap).inspect_err(|error| self.learn(key_id, Err(error)))?;
+        let (Reply::Encrypted { key_id: key_arn, ciphertext_blob }, _) = made else {
+            return Err(self.lies("another operation's result"));
+        };
+        self.prove(key_id, &ciphertext_blob, context, &plaintext)?;
+        Ok((key_arn, ciphertext_blob))
     }
 
-    fn learn_from(
+    /// What is written under a data key is as safe as the blob that it comes out of again. Nobody here can tell whether
+    /// one was made of that key, so it is opened before anything depends on it.
+    fn prove(
         self: &Arc<Self>,
         key_id: &str,
+        blob: &[u8],
         context: &EncryptionContext,
-        made: &Result<(Reply, Trace), Error>,
-        blob: impl Fn(&Reply) -> Option<&Vec<u8>>,
-    ) {
-        match made {
-            Ok((reply, _)) => {
-                if let Some(blob) = blob(reply) {
-                    self.learn(key_id, Ok((blob, context)));
-                }
-            }
-            Err(error) => self.learn(key_id, Err(error)),
+        plaintext: &[u8],
+    ) -> Result<(), Error> {
+        let call =
+            Call::Decrypt { key_id: key_id.to_owned(), ciphertext_blob: blob.to_owned(), context: context.clone() };
+        let opened = self.ask(&call);
+        self.learn(key_id, opened.as_ref().map(|_| (blob, context)));
+        match opened {
+            Ok((Reply::Decrypted { plaintext: opened, .. }, _)) if *opened == plaintext => Ok(()),
+            Err(error) if error.kind() != Kind::Fault => Err(error),
+            _ => Err(self.lies("what it has wrapped does not open again")),
         }
     }
 
@@ -438,6 +439,13 @@ impl Kms for RemoteKms {
         let key = SecretKey::from_plaintext(&plaintext).ok_or_else(wrong)?;
         self.shared.count(Operation::Decrypt);
         Ok(key)
+    }
+
+    /// What a canary has told last, and whether somebody here has disconnected it.
+    fn authorize_here(&self, key_id: &str, _: Operation, _: &EncryptionContext, _: &Principal) -> Result<(), Error> {
+        self.shared.check_connected()?;
+        let within = self.shared.settings.revalidate + self.shared.settings.deadline;
+        self.shared.keys.lock().canaries.known(key_id, within).unwrap_or(Ok(()))
     }
 
     fn describe_key(&self, key_id: &str, _: &Principal) -> Result<String, Error> {

@@ -110,17 +110,7 @@ impl Router {
     /// What is wrong with `arns`: it is none, takes more than single keys of the home KMS's place, or has a route
     /// already.
     pub fn with_route(mut self, arns: &str, name: &str, kms: Arc<dyn Provider>) -> Result<Self, String> {
-        let parts: Vec<_> = arns.splitn(6, ':').collect();
-        if parts.len() < 4 || parts[..3] != ["arn", "aws", "kms"] {
-            return Err(format!("{arns} is not the beginning of key ARNs: it must begin with arn:aws:kms:"));
-        }
-        let is_key = is_key_arn(arns) && !arns.ends_with('/');
-        if !is_key && !arns.ends_with([':', '/']) {
-            return Err(format!("{arns} is not one key's ARN, and must end with : or / as the beginning of several"));
-        }
-        if !is_key && arns.starts_with(&self.own) {
-            return Err(format!("{arns} is where this store's own keys are"));
-        }
+        check_route(arns, &self.own)?;
         if self.routes.iter().any(|route| route.arns == arns) {
             return Err(format!("{arns} has a KMS already"));
         }
@@ -285,6 +275,27 @@ impl Keeper<'_> {
             _ => false,
         }
     }
+}
+
+/// Whether keys with these ARNs can be another KMS's ([`Router::with_route`]); `own` is the beginning of the home
+/// KMS's, `arn:aws:kms:REGION:ACCOUNT:`.
+///
+/// # Errors
+///
+/// Why they cannot, for people.
+pub fn check_route(arns: &str, own: &str) -> Result<(), String> {
+    let parts: Vec<_> = arns.splitn(6, ':').collect();
+    if parts.len() < 4 || parts[..3] != ["arn", "aws", "kms"] {
+        return Err(format!("{arns} is not the beginning of key ARNs: it must begin with arn:aws:kms:"));
+    }
+    let is_key = is_key_arn(arns) && !arns.ends_with('/');
+    if !is_key && !arns.ends_with([':', '/']) {
+        return Err(format!("{arns} is not one key's ARN, and must end with : or / as the beginning of several"));
+    }
+    if !is_key && arns.starts_with(own) {
+        return Err(format!("{arns} is where this store's own keys are"));
+    }
+    Ok(())
 }
 
 /// `arn:aws:kms:REGION:ACCOUNT:key/...`

@@ -305,6 +305,17 @@ fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
     }
 }
 
+/// Programs that this process becomes or starts have no descriptor from this number on, whoever has left it open.
+///
+/// # Errors
+///
+/// ENOSYS before Linux 5.11.
+pub fn pass_no_descriptor_on(first: u32) -> io::Result<()> {
+    // SAFETY: it changes a flag of descriptors, and neither closes nor opens any.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives the calling thread a umask and a current directory of its own, for as long as it lives.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ pub enum Operation {
         /// The only kind that there is
         #[arg(long, value_enum, default_value_t = Kind::External)]
         custom_key_store_type: Kind,
-        /// exec: and the absolute path of a program
+        /// vault, aws or pkcs11; or exec: and the absolute path of a program
         #[arg(long)]
         provider: String,
         /// ARNs of keys that it keeps, or their beginnings, which end with : or /
@@ -53,7 +53,7 @@ pub enum Operation {
         custom_key_store_id: String,
         #[arg(long)]
         new_custom_key_store_name: Option<String>,
-        /// exec: and the absolute path of a program
+        /// vault, aws or pkcs11; or exec: and the absolute path of a program
         #[arg(long)]
         provider: Option<String>,
         /// ARNs of keys that it keeps, or their beginnings, which end with : or /

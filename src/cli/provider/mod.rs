@@ -4,14 +4,17 @@
 //! key stores that the keyring names and no others, again whenever one has ended or makes no sense. It is started when
 //! the keyring has been opened, as a program that begins anew and has nothing of what this process's memory holds.
 
+mod built_in;
+
 use super::exit::describe;
 use super::helper::{Answer, Channel, Duty, Helper};
 use super::sandbox;
 use kmsfs_kms::api::KeyStore;
-use kmsfs_kms_local::LocalKms;
+use kmsfs_kms_local::{BUILT_IN, LocalKms};
 use kmsfs_kms_remote::{RemoteKms, Settings};
 use parking_lot::Mutex;
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs;
@@ -24,11 +27,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 
-/// The first argument of the process that becomes somebody's program.
+/// The first argument of the process that becomes a provider.
 pub const PROGRAM: &str = "__become_provider";
+/// What somebody's own program is named by.
+const EXEC: &str = "exec:";
+/// Variables that a provider has of the starting process's environment: where secrets and a library's configuration
+/// are.
+const KEPT: [&str; 2] = ["CREDENTIALS_DIRECTORY", "SOFTHSM2_CONF"];
 const START: u8 = 1;
 /// Providers that are started at the same time.
 const CHANNELS: usize = 2;
+
+/// Whether this program has that key store's provider, or is told where it is.
+pub fn is_known(store: &KeyStore) -> bool {
+    store.provider.starts_with(EXEC) || BUILT_IN.contains(&store.provider.as_str())
+}
 
 /// A KMS for each of these key stores, in their order. A key store that was taken away meanwhile, or is another by now,
 /// is not connected.
@@ -36,7 +49,8 @@ pub fn start(local: &Arc<LocalKms>, stores: &[KeyStore], confined: bool) -> io::
     if stores.is_empty() {
         return Ok(Vec::new());
     }
-    let about = About { providers: stores.iter().map(Provider::of).collect::<Result<_, _>>()?, confined };
+    let environment = KEPT.iter().filter_map(|name| Some((String::from(*name), std::env::var_os(name)?))).collect();
+    let about = About { providers: stores.iter().map(Provider::of).collect(), environment, confined };
     let helper = Arc::new(Helper::start::<Starting>(&about, CHANNELS)?);
     helper.expect_ready()?;
     let remote = |(number, store): (usize, &KeyStore)| {
@@ -62,22 +76,22 @@ pub fn start(local: &Arc<LocalKms>, stores: &[KeyStore], confined: bool) -> io::
 #[derive(Serialize, Deserialize)]
 pub struct About {
     providers: Vec<Provider>,
+    /// [`KEPT`].
+    environment: Vec<(String, OsString)>,
     confined: bool,
 }
 
 /// What is started.
 #[derive(Clone, Serialize, Deserialize)]
 struct Provider {
-    program: PathBuf,
+    /// `exec:` and a program's path, or the name of one that comes with kmsfs.
+    which: String,
     configuration: Option<PathBuf>,
 }
 
 impl Provider {
-    fn of(store: &KeyStore) -> io::Result<Self> {
-        let program = store.provider.strip_prefix("exec:").ok_or_else(|| {
-            io::Error::new(io::ErrorKind::Unsupported, format!("{} is no provider that is known here", store.provider))
-        })?;
-        Ok(Self { program: program.into(), configuration: store.configuration.as_ref().map(PathBuf::from) })
+    fn of(store: &KeyStore) -> Self {
+        Self { which: store.provider.clone(), configuration: store.configuration.as_ref().map(PathBuf::from) }
     }
 }
 
@@ -93,6 +107,8 @@ impl Duty for Starting {
     type About = About;
 
     fn begin(about: About, _: Vec<OwnedFd>) -> Self {
+        // What this process was started with by accident no provider is to have.
+        let _ = kmsfs_sys::pass_no_descriptor_on(3);
         if about.confined {
             sandbox::enter_as_starter();
         }
@@ -109,7 +125,7 @@ impl Duty for Starting {
         let mut running = running.lock();
         end(&mut running);
         let (ours, theirs) = UnixStream::pair()?;
-        *running = Some(provider.start(theirs.into(), self.about.confined)?);
+        *running = Some(provider.start(theirs.into(), &self.about.environment, self.about.confined)?);
         Ok(Answer { descriptor: Some(ours.into()), ..Answer::default() })
     }
 
@@ -119,12 +135,15 @@ impl Duty for Starting {
 }
 
 impl Provider {
-    fn start(&self, stream: OwnedFd, confined: bool) -> io::Result<Child> {
-        let Self { program, configuration } = self;
-        check(program)?;
+    fn start(&self, stream: OwnedFd, environment: &[(String, OsString)], confined: bool) -> io::Result<Child> {
+        let Self { which, configuration } = self;
+        if let Some(program) = which.strip_prefix(EXEC) {
+            check(Path::new(program), 0o111)?;
+        }
         let mut command = Command::new("/proc/self/exe");
-        command.arg(PROGRAM).arg(if confined { "confined" } else { "free" }).arg(program);
+        command.arg(PROGRAM).arg(if confined { "confined" } else { "free" }).arg(which);
         command.args(configuration).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin:/usr/local/bin");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::from(stream.try_clone()?)).stdout(Stdio::from(stream)).stderr(Stdio::null());
         // What a terminal sends is for the mount, not for it.
         command.process_group(0).spawn()
@@ -134,43 +153,60 @@ impl Provider {
 /// Stopped or busy, it ends.
 fn end(running: &mut Option<Child>) {
     if let Some(mut child) = running.take() {
+        // And what it has started: its group is its own until it has been waited for.
+        if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = child.kill();
         let _ = child.wait();
     }
 }
 
-/// What others could replace would have the keys of whoever trusts it.
-fn check(program: &Path) -> io::Result<()> {
+/// A program (`mode` has the bits that one has), or a configuration: what others could replace would have the keys of
+/// whoever trusts it.
+fn check(path: &Path, mode: u32) -> io::Result<()> {
     let refuse = |why: &str| {
-        let text = format!("provider {}: {why}", program.display());
+        let text = format!("provider {}: {why}", path.display());
         Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     };
-    let metadata = match fs::metadata(program) {
+    let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) => return refuse(&describe(&error)),
     };
     let own = rustix::process::geteuid().as_raw();
-    if !metadata.is_file() || metadata.mode() & 0o111 == 0 {
-        return refuse("it is no program");
+    if !metadata.is_file() || mode != 0 && metadata.mode() & mode == 0 {
+        return refuse(if mode == 0 { "it is no file" } else { "it is no program" });
     }
-    if metadata.mode() & 0o022 != 0 || ![0, own].contains(&metadata.uid()) {
+    let is_others = |metadata: &fs::Metadata, kept: u32| {
+        metadata.mode() & 0o022 != 0 && metadata.mode() & kept == 0 || ![0, own].contains(&metadata.uid())
+    };
+    if is_others(&metadata, 0) {
         return refuse("others than root and whoever mounts can write it");
     }
-    Ok(())
+    // In a sticky directory nobody replaces what is not his.
+    let replaceable = |above: &&Path| fs::metadata(above).map_or(true, |metadata| is_others(&metadata, 0o1000));
+    match path.ancestors().skip(1).find(replaceable) {
+        Some(above) => refuse(&format!("others than root and whoever mounts can write {}", above.display())),
+        None => Ok(()),
+    }
 }
 
-/// `confined|free PROGRAM [CONFIGURATION]`: the process gives up what a provider does not need, and becomes the
-/// program.
-pub fn become_program() -> ExitCode {
+/// `confined|free exec:PROGRAM|NAME [CONFIGURATION]`: the process gives up what a provider does not need, and becomes
+/// the provider.
+pub fn become_provider() -> ExitCode {
     let mut words = std::env::args_os().skip(2);
-    let (Some(confined), Some(program)) = (words.next(), words.next().map(PathBuf::from)) else {
+    let (Some(confined), Some(which)) = (words.next(), words.next().and_then(|which| which.into_string().ok())) else {
         return ExitCode::FAILURE;
     };
-    let configuration: Option<OsString> = words.next();
-    let own = configuration.as_ref().and_then(|path| Path::new(path).parent());
-    if confined == "confined" {
+    let confined = confined == "confined";
+    let configuration = words.next().map(PathBuf::from);
+    let Some(program) = which.strip_prefix(EXEC) else {
+        return built_in::serve(&which, configuration.as_deref().unwrap_or(Path::new("")), confined);
+    };
+    let own = configuration.as_deref().and_then(Path::parent);
+    if confined {
         // As much as this kernel has.
-        let _ = sandbox::enter_as_program(&program, own);
+        let _ = sandbox::enter_as_provider(&[program.into()], own);
     }
     let failed = Command::new(program).args(configuration).exec();
     let _ = failed;

@@ -11,12 +11,6 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 #[derive(Deserialize)]
-pub(super) struct DataKey {
-    pub(super) plaintext: Zeroizing<String>,
-    pub(super) ciphertext: String,
-}
-
-#[derive(Deserialize)]
 pub(super) struct Encrypted {
     pub(super) ciphertext: String,
 }
@@ -101,6 +95,7 @@ pub(super) fn failure(answer: &Answer, key_id: &str) -> Failed {
     let (status, text) = (answer.status, errors(answer));
     let says = |part: &str| text.contains(part);
     match status {
+        403 if !says("permission denied") => Failed::passing(format!("status {status}: {text}")),
         403 => Error::new(Code::AccessDenied, format!("The KMS denies the use of key {key_id}: {text}")).into(),
         400 if says("encryption key not found") || says("no existing key named") => not_found(key_id).into(),
         400 if says("too old") => {

@@ -133,8 +133,6 @@ pub struct Vault {
 #[derive(Serialize)]
 struct Parameters<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    bits: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     plaintext: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ciphertext: Option<&'a str>,
@@ -143,7 +141,7 @@ struct Parameters<'a> {
 
 impl Parameters<'_> {
     fn of(context: &EncryptionContext) -> Self {
-        Self { bits: None, plaintext: None, ciphertext: None, associated_data: STANDARD.encode(canonical(context)) }
+        Self { plaintext: None, ciphertext: None, associated_data: STANDARD.encode(canonical(context)) }
     }
 
     fn body(&self) -> Zeroizing<Vec<u8>> {
@@ -294,16 +292,11 @@ impl Backend for Vault {
     fn call(&self, call: &Call, timeout: Duration, trace: &mut Trace) -> Result<Reply, Error> {
         match call {
             Call::GenerateDataKey { key_id, context } => {
-                let parameters = Parameters { bits: Some(256), ..Parameters::of(context) };
-                let data: answers::DataKey =
-                    self.operate("datakey/plaintext", key_id, &parameters, (timeout, trace))?;
-                let plaintext = answers::decoded(&data.plaintext)?;
-                let plaintext = SecretKey::from_plaintext(&plaintext).ok_or_else(answers::no_answer)?;
-                Ok(Reply::DataKey {
-                    key_id: key_id.clone(),
-                    plaintext,
-                    ciphertext_blob: answers::blob(data.ciphertext)?,
-                })
+                // Not by datakey/plaintext: Vault's takes no associated data, and passes over what it does not know.
+                let plaintext = SecretKey::random();
+                let bytes = plaintext.duplicate().into_plaintext();
+                let ciphertext_blob = answers::blob(self.encrypt(key_id, &bytes, context, (timeout, trace))?)?;
+                Ok(Reply::DataKey { key_id: key_id.clone(), plaintext, ciphertext_blob })
             }
             Call::Encrypt { key_id, plaintext, context } => {
                 let ciphertext = self.encrypt(key_id, plaintext, context, (timeout, trace))?;
