@@ -47,6 +47,10 @@ impl Fs {
         name: &OsStr,
         creation: &Creation,
     ) -> Result<(Arc<Object>, Entry)> {
+        // Where all files are the mounting user's, the file does not say who has made it.
+        if Self::is_configuration(name) && !self.options.keep_owners {
+            self.check_putter(dir, rustix::process::geteuid().as_raw(), Some(&creation.caller))?;
+        }
         let want = self.encryption_of_new(dir, name)?;
         let key = dir.key_of(name);
         let made = self.store.create(dir, name, &self.node(dir, creation)?, &want, &key, &creation.caller);

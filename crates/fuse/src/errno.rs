@@ -51,11 +51,11 @@ pub fn errno(refusal: &Refusal) -> i32 {
 }
 
 /// The same of a request, `call` its kind. mv(1) takes EINVAL of rename(2) for a directory that is moved into itself,
-/// and says so.
+/// and says so; an EINVAL of the file system below is its own to explain.
 pub(crate) fn errno_of(call: Option<Call>, refusal: &Refusal) -> i32 {
-    match (call, errno(refusal)) {
-        (Some(Call::Rename), libc::EINVAL) => libc::EPERM,
-        (_, errno) => errno,
+    match (call, refusal) {
+        (Some(Call::Rename), Refusal::Configuration { .. } | Refusal::ConfigurationKind { .. }) => libc::EPERM,
+        _ => errno(refusal),
     }
 }
 
@@ -294,6 +294,18 @@ mod tests {
             let said = log_line("open", &refusal).map(|(level, text)| format!("{level} {text}"));
             assert_eq!(said.as_deref(), line, "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn only_what_cannot_be_a_configuration_has_another_errno_in_a_rename() {
+        for (refusal, expected, _) in table() {
+            let of_a_configuration =
+                matches!(refusal, Refusal::Configuration { .. } | Refusal::ConfigurationKind { .. });
+            let in_a_rename = if of_a_configuration { libc::EPERM } else { expected };
+            assert_eq!(errno_of(Some(Call::Rename), &refusal), in_a_rename, "{refusal:?}");
+            assert_eq!(errno_of(Some(Call::Link), &refusal), expected, "{refusal:?}");
+        }
+        assert_eq!(errno_of(Some(Call::Rename), &StoreError::Errno(libc::EINVAL).into()), libc::EINVAL);
     }
 
     /// The enum's variants as its source has them, by their place: four columns in, with a capital letter.

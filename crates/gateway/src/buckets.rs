@@ -2,6 +2,7 @@
 
 use crate::bucket_deletes::forget_default_away;
 use crate::directories::{self, Origin};
+use crate::locks::Lock;
 use crate::puts::too_long;
 use crate::refusals;
 use crate::tree::{Bucket, Kind, names_in, open_beneath, proc_path, status_at};
@@ -92,6 +93,14 @@ impl Worker {
         Ok(bucket)
     }
 
+    /// The same, and nobody else changes what is kept with it until the lock is dropped. Who may not change it does not
+    /// wait for it either, nor has others wait.
+    fn locked_bucket(&self, name: &BucketName) -> Result<(Lock, Bucket), Error> {
+        self.writable_bucket(name)?;
+        let lock = self.tree.lock_bucket(name.as_str())?;
+        Ok((lock, self.writable_bucket(name)?))
+    }
+
     pub(crate) fn bucket_tags(&self, name: &BucketName) -> Result<Done, Error> {
         let bucket = self.readable_bucket(name)?;
         let tags = origin_of(bucket.dir())?.tags();
@@ -103,8 +112,7 @@ impl Worker {
 
     pub(crate) fn put_bucket_tags(&self, name: &BucketName, tags: &Tags) -> Result<Done, Error> {
         // What else is kept with it is written again, as it was read.
-        let _lock = self.tree.lock_bucket(name.as_str())?;
-        let bucket = self.writable_bucket(name)?;
+        let (_lock, bucket) = self.locked_bucket(name)?;
         let origin = origin_of(bucket.dir())?;
         if origin.tags() != *tags {
             directories::mark(&proc_path(bucket.dir()), &origin.with_tags(tags)).map_err(|error| too_long(&error))?;
@@ -126,16 +134,16 @@ impl Worker {
         name: &BucketName,
         configuration: &Configuration,
     ) -> Result<Done, Error> {
-        let _lock = self.tree.lock_bucket(name.as_str())?;
-        let dir = self.writable_bucket(name)?.open()?;
+        let (_lock, bucket) = self.locked_bucket(name)?;
+        let dir = bucket.open()?;
         write_configuration(&dir, configuration)?;
         forget_default_away(&dir)?;
         Ok((Answer::Done, None))
     }
 
     pub(crate) fn delete_bucket_encryption(&self, name: &BucketName) -> Result<Done, Error> {
-        let _lock = self.tree.lock_bucket(name.as_str())?;
-        let dir = self.writable_bucket(name)?.open()?;
+        let (_lock, bucket) = self.locked_bucket(name)?;
+        let dir = bucket.open()?;
         // First, so that none comes back if this is cut off.
         forget_default_away(&dir)?;
         match unlinkat(&dir, CONFIGURATION_FILE, AtFlags::empty()) {

@@ -64,7 +64,10 @@ impl Service {
         let mut body = Incoming::new(&head, body);
         let mut known = Known::default();
         let answered = match Called::of(&head) {
-            _ if health::is_asked(&head, peer) => Ok(health::answer(&self, &head).await),
+            _ if health::is_asked(&head, peer) => match Incoming::check(&head) {
+                Ok(()) => Ok(health::answer(&self, &head).await),
+                Err(error) => Err(error),
+            },
             None => s3::answer(&self, &head, &mut body, (peer, &request_id), &mut known).await,
             Some(called) => calls::answer(&self, called, &head, &mut body, (peer, &request_id), &mut known).await,
         };
