@@ -17,7 +17,7 @@ fn gigabytes_go_in_and_out_in_bounded_memory() {
     store.sh("cp --sparse=always source $MNT/bucket/big && rm source");
     let writing = mount.peak_rss();
     mount.remount();
-    assert_eq!(store.sh("stat -c %s $MNT/bucket/big"), (4608 * MIB).to_string());
+    assert_eq!(store.sh("stat -c %s $MNT/bucket/big").trim(), (4608 * MIB).to_string());
     assert_eq!(store.sh("tail -c 1073741824 $MNT/bucket/big | sha256sum"), sum);
     assert_eq!(store.sh("cp $MNT/bucket/big out && tail -c 1073741824 out | sha256sum && rm out"), sum);
     let reading = mount.peak_rss();

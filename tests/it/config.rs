@@ -3,6 +3,7 @@
 use crate::harness::{KMS, Store, configuration, header, kms_with, names_in};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn algorithm_of_a_new_file(dir: &Path) -> String {
     let probe = dir.join("probe");
@@ -108,6 +109,32 @@ fn an_empty_one_stops_nobody_if_its_owner_may_put_none_or_it_is_being_written() 
     let written = format!("{{ echo x > during; printf '%s' '{}'; }} > .encryption.json", configuration(KMS, false));
     store.sh(&format!("cd $MNT/bucket; {written}; echo x > after"));
     assert_eq!(["during", "after"].map(|name| header(&bucket.join(name), "").unwrap()), ["AES256", "aws:kms"]);
+}
+
+#[test]
+fn while_one_is_made_others_create_as_before() {
+    let store = Store::new();
+    let mount = store.mount();
+    let bucket = mount.bucket("bucket");
+    let (path, text) = (bucket.join(".encryption.json"), configuration(KMS, false));
+    let done = AtomicBool::new(false);
+    let made = std::thread::scope(|scope| {
+        let creating = scope.spawn(|| {
+            let mut made = 0;
+            while !done.load(Ordering::SeqCst) {
+                fs::write(bucket.join(format!("{made}")), "x").unwrap();
+                made += 1;
+            }
+            made
+        });
+        for _ in 0..60 {
+            fs::write(&path, &text).unwrap();
+            fs::remove_file(&path).unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+        creating.join().unwrap()
+    });
+    assert!(made > 0);
 }
 
 /// EINVAL of rename(2) is a directory moved into itself, and what mv(1) says of it.

@@ -35,8 +35,28 @@ struct Known {
     of: HashMap<Ino, Option<Arc<Configuration>>>,
     /// By directory: why the text that was last written there was refused, where no valid one is there.
     refused: HashMap<Ino, RequestError>,
+    /// By directory: how many files of that name are being made, and have no draft yet.
+    making: HashMap<Ino, usize>,
     /// Counts those that were forgotten, here or not.
     forgotten: u64,
+}
+
+/// A file is being made that will be a configuration, until this is dropped: it has a draft by then.
+pub(crate) struct Making<'a> {
+    configurations: &'a Configurations,
+    dir: Ino,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let mut known = self.configurations.known.lock();
+        if let Some(count) = known.making.get_mut(&self.dir) {
+            *count -= 1;
+            if *count == 0 {
+                known.making.remove(&self.dir);
+            }
+        }
+    }
 }
 
 type SharedDraft = (Arc<Draft>, usize);
@@ -64,8 +84,18 @@ impl Configurations {
         known.unwrap_or_else(|| RequestError::malformed("the encryption configuration is empty"))
     }
 
-    /// Whether somebody has that configuration open to write it, and nothing that was written was refused.
-    fn is_being_written(&self, ino: Ino) -> bool {
+    /// Somebody makes a file in that directory that will be a configuration.
+    pub(crate) fn making(&self, dir: Ino) -> Making<'_> {
+        *self.known.lock().making.entry(dir).or_default() += 1;
+        Making { configurations: self, dir }
+    }
+
+    /// Whether somebody has that directory's configuration open to write it, and nothing that was written was refused;
+    /// or is about to.
+    fn is_being_written(&self, dir: Ino, ino: Ino) -> bool {
+        if self.known.lock().making.contains_key(&dir) {
+            return true;
+        }
         let draft = self.drafts.lock().get(&ino).map(|(draft, _)| draft.clone());
         draft.is_some_and(|draft| !draft.text.lock().refused)
     }
@@ -74,6 +104,11 @@ impl Configurations {
     fn find(&self, dir: Ino) -> std::result::Result<Option<Arc<Configuration>>, u64> {
         let known = self.known.lock();
         known.of.get(&dir).cloned().ok_or(known.forgotten)
+    }
+
+    /// Whether any was put or taken away since `find` said that.
+    fn have_changed(&self, forgotten: u64) -> bool {
+        self.known.lock().forgotten != forgotten
     }
 
     /// Keeps what was read, unless it may have been another one's turn since `find`.
@@ -285,7 +320,13 @@ impl Fs {
         };
         let configuration = match there {
             None => None,
-            Some(there) if there.content.is_empty() => return self.empty_configuration(dir, &there).map(|()| None),
+            Some(there) if there.content.is_empty() => {
+                return match self.empty_configuration(dir, &there) {
+                    // It may have been written since it was read.
+                    Err(_) if self.configurations.have_changed(forgotten) => self.configuration_of(dir),
+                    said => said.map(|()| None),
+                };
+            }
             Some(there) => {
                 self.check_putter(dir, there.owner, None).map_err(|_| unreadable(Refusal::ConfigurationOwner))?;
                 Some(Arc::new(Configuration::parse(&there.content).map_err(|error| unreadable(error.into()))?))
@@ -299,7 +340,9 @@ impl Fs {
     /// write do not look at what close(2) says, so that this is where it is noticed. Not while it is being written, as
     /// it is from when a redirection has made the file; and a file of somebody who may put none means nothing.
     fn empty_configuration(&self, dir: &Arc<Dir>, there: &There) -> Result<()> {
-        if self.configurations.is_being_written(there.ino) || self.check_putter(dir, there.owner, None).is_err() {
+        if self.configurations.is_being_written(Ino(dir.ino()), there.ino)
+            || self.check_putter(dir, there.owner, None).is_err()
+        {
             return Ok(());
         }
         let cause = self.configurations.why_refused(Ino(dir.ino()));

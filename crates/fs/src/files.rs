@@ -32,6 +32,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         let judgement = self.judgement();
+        let _making = Self::is_configuration(name).then(|| self.configurations.making(Ino(dir.ino())));
         let (object, entry) = self.make_object(&dir, name, creation)?;
         let opener = Opener { caller: creation.caller, operation: Operation::GenerateDataKey, write: true };
         let mut handle = Handle::new(object, opener);

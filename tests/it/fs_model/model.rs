@@ -147,20 +147,22 @@ impl Model {
         dir
     }
 
-    /// What a new object of that name gets.
-    pub fn encryption_for(&self, (mut dir, name): Place) -> Encryption {
+    /// What a new object of that name gets; nothing is made where somebody wanted a configuration and none is valid.
+    pub fn encryption_for(&self, (mut dir, name): Place) -> Answer<Encryption> {
         if name == CONFIGURATION {
-            return Encryption::AES256;
+            return Ok(Encryption::AES256);
         }
         while dir != ROOT {
-            if let Ok(id) = self.find((dir, CONFIGURATION))
-                && let Some(said) = self.said_by(id)
-            {
-                return said;
+            if let Ok(id) = self.find((dir, CONFIGURATION)) {
+                match self.said_by(id) {
+                    Some(said) => return Ok(said),
+                    None if self.may_put(id, dir) => return Err(libc::EPERM),
+                    None => {}
+                }
             }
             dir = self.nodes[dir].parent;
         }
-        Encryption::AES256
+        Ok(Encryption::AES256)
     }
 
     fn said_by(&self, id: Id) -> Option<Encryption> {
@@ -194,8 +196,10 @@ impl Model {
     }
 
     pub fn create(&mut self, place: Place, mode: u32) -> Answer<Id> {
+        self.names(place.0)?;
+        // The kernel asks for what is not there alone: what is looked at first is nothing that programs see.
+        let encryption = self.encryption_for(place)?;
         self.free(place, true)?;
-        let encryption = self.encryption_for(place);
         Ok(self.add(place, Node { mode, ..new_node(Kind::File { content: Vec::new(), encryption }) }))
     }
 
@@ -245,10 +249,11 @@ impl Model {
         if was.is_some_and(|(_, name)| name == CONFIGURATION) == becomes {
             return Ok(());
         }
-        let wanted = self.encryption_for(to);
         let said = self.said_by(id);
-        match &mut self.nodes[id].kind {
-            Kind::File { encryption, .. } if becomes && said.is_some() || !becomes && was.is_some() => {
+        let changes = self.nodes[id].is_file() && if becomes { said.is_some() } else { was.is_some() };
+        let wanted = if changes { Some(self.encryption_for(to)?) } else { None };
+        match (&mut self.nodes[id].kind, wanted) {
+            (Kind::File { encryption, .. }, Some(wanted)) => {
                 *encryption = wanted;
                 Ok(())
             }
