@@ -21,14 +21,23 @@ fn store() -> (Store, String) {
     fs::copy(example, store.path("provider.py")).unwrap();
     fs::create_dir(store.path("hsm")).unwrap();
     store.sh("chmod 755 provider.py && head -c 32 /dev/urandom > hsm/key");
-    let made = store.sh(&format!(
-        "kmsfs kms --store $STORE --key-file $KEY create-custom-key-store --custom-key-store-name hsm \
-         --provider exec:$PWD/provider.py --configuration $PWD/hsm/key --key-arns {ARNS}"
-    ));
+    let id = connected(&store, "hsm", "exec:$PWD/provider.py", "$PWD/hsm/key");
+    (store, id)
+}
+
+/// Makes a custom key store for [`ARNS`] and connects it. Returns its id.
+fn connected(store: &Store, name: &str, provider: &str, configuration: &str) -> String {
+    let made = kms(
+        store,
+        &format!(
+            "create-custom-key-store --custom-key-store-name {name} --provider {provider} \
+             --configuration {configuration} --key-arns {ARNS}"
+        ),
+    );
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
     let id = made["CustomKeyStoreId"].as_str().unwrap().to_owned();
-    assert_eq!(kms(&store, &format!("connect-custom-key-store --custom-key-store-id {id}")), "");
-    (store, id)
+    assert_eq!(kms(store, &format!("connect-custom-key-store --custom-key-store-id {id}")), "");
+    id
 }
 
 fn kms(store: &Store, words: &str) -> String {
@@ -229,17 +238,7 @@ impl Drop for Bao {
 fn vault_store(store: &Store, configuration: &str) -> String {
     store.sh("mkdir -p vault && printf root > vault/token && chmod 600 vault/token");
     fs::write(store.path("vault/vault.json"), configuration).unwrap();
-    let made = kms(
-        store,
-        &format!(
-            "create-custom-key-store --custom-key-store-name vault --provider vault \
-             --configuration $PWD/vault/vault.json --key-arns {ARNS}"
-        ),
-    );
-    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
-    let id = made["CustomKeyStoreId"].as_str().unwrap().to_owned();
-    kms(store, &format!("connect-custom-key-store --custom-key-store-id {id}"));
-    id
+    connected(store, "vault", "vault", "$PWD/vault/vault.json")
 }
 
 #[test]

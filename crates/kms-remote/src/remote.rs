@@ -301,14 +301,14 @@ impl Shared {
         self: &Arc<Self>,
         key_id: &str,
         context: &EncryptionContext,
-    ) -> Result<(GeneratedDataKey, Trace), Error> {
+    ) -> Result<GeneratedDataKey, Error> {
         let made = self.ask(&Call::GenerateDataKey { key_id: key_id.to_owned(), context: context.clone() });
         let made = made.inspect_err(|error| self.learn(key_id, Err(error)))?;
-        let (Reply::DataKey { key_id: key_arn, plaintext, ciphertext_blob }, trace) = made else {
+        let (Reply::DataKey { key_id: key_arn, plaintext, ciphertext_blob }, _) = made else {
             return Err(self.lies("another operation's result"));
         };
         self.prove(key_id, &ciphertext_blob, context, &plaintext.duplicate().into_plaintext())?;
-        Ok((GeneratedDataKey { key_arn, plaintext, ciphertext_blob }, trace))
+        Ok(GeneratedDataKey { key_arn, plaintext, ciphertext_blob })
     }
 
     pub(crate) fn seal(
@@ -335,12 +335,8 @@ impl Shared {
         context: &EncryptionContext,
         plaintext: &[u8],
     ) -> Result<(), Error> {
-        let call =
-            Call::Decrypt { key_id: key_id.to_owned(), ciphertext_blob: blob.to_owned(), context: context.clone() };
-        let opened = self.ask(&call);
-        self.learn(key_id, opened.as_ref().map(|_| (blob, context)));
-        match opened {
-            Ok((Reply::Decrypted { plaintext: opened, .. }, _)) if *opened == plaintext => Ok(()),
+        match self.unwrap(key_id, blob, context) {
+            Ok(opened) if *opened == plaintext => Ok(()),
             Err(error) if error.kind() != Kind::Fault => Err(error),
             _ => Err(self.lies("what it has wrapped does not open again")),
         }
@@ -353,16 +349,23 @@ impl Shared {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.joins.open((key_id, blob, context), self.deadline(), || {
-            let call =
-                Call::Decrypt { key_id: key_id.to_owned(), ciphertext_blob: blob.to_owned(), context: context.clone() };
-            let made = self.ask(&call);
-            self.learn(key_id, made.as_ref().map(|_| (blob, context)));
-            match made?.0 {
-                Reply::Decrypted { plaintext, .. } => Ok(plaintext),
-                _ => Err(self.lies("another operation's result")),
-            }
-        })
+        self.joins.open((key_id, blob, context), self.deadline(), || self.unwrap(key_id, blob, context))
+    }
+
+    fn unwrap(
+        self: &Arc<Self>,
+        key_id: &str,
+        blob: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let call =
+            Call::Decrypt { key_id: key_id.to_owned(), ciphertext_blob: blob.to_owned(), context: context.clone() };
+        let opened = self.ask(&call);
+        self.learn(key_id, opened.as_ref().map(|_| (blob, context)));
+        match opened?.0 {
+            Reply::Decrypted { plaintext, .. } => Ok(plaintext),
+            _ => Err(self.lies("another operation's result")),
+        }
     }
 
     /// The key's ARN, its state and what is said of it.
@@ -410,7 +413,7 @@ impl Kms for RemoteKms {
         context: &EncryptionContext,
         _: &Principal,
     ) -> Result<GeneratedDataKey, Error> {
-        let (made, _) = self.shared.generate(key_id, context)?;
+        let made = self.shared.generate(key_id, context)?;
         self.shared.count(Operation::GenerateDataKey);
         Ok(made)
     }

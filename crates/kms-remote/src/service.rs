@@ -100,7 +100,7 @@ impl RemoteKms {
             _ => return Err(Error::new(Code::Validation, "Please specify either number of bytes or key spec.")),
         };
         if len == SecretKey::LEN {
-            let (made, _) = self.shared().generate(key_id, context)?;
+            let made = self.shared().generate(key_id, context)?;
             let wrapped = Ciphertext { key_arn: made.key_arn, material_id: String::new(), blob: made.ciphertext_blob };
             return Ok((made.plaintext.into_plaintext(), wrapped));
         }
