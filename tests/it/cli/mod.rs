@@ -8,7 +8,7 @@ mod mount8;
 mod mounting;
 mod scrub;
 
-use crate::harness::{Answer, KMSFS, STATE, Store, wait_until};
+use crate::harness::{Answer, KMSFS, STATE, Store, unmount_when_free, wait_until};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl Place {
     }
 
     fn unmount(&self) {
-        rustix::mount::unmount(self.path("mnt"), rustix::mount::UnmountFlags::empty()).unwrap();
+        unmount_when_free(&self.path("mnt"));
     }
 
     /// Processes that were started to mount this place's store.

@@ -163,6 +163,8 @@ impl Store {
         let Ok(lock) = File::open(self.store().join("lock")) else { return };
         let closed = wait_until(|| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
         assert!(closed || std::thread::panicking(), "a daemon goes on after unmounting:\n{}", self.log());
+        // Said rather than left to closing, which unlocks only once no process that is being started has a copy.
+        let _ = rustix::fs::flock(&lock, FlockOperation::Unlock);
     }
 
     /// The script's standard output; it has to succeed. `bash -euo pipefail` in [`Store::dir`], with `kmsfs` in the
@@ -193,7 +195,8 @@ impl Store {
     fn run_script(&self, prefix: &[&str], script: &str) -> Answer {
         let binaries = Path::new(KMSFS).parent().unwrap();
         let path = format!("{}:{}:{}", self.path("bin").display(), binaries.display(), std::env::var("PATH").unwrap());
-        let words = ["timeout", "--kill-after=9", COMMAND_SECONDS, "bash", "-euo", "pipefail", "-c", script];
+        let script = format!("{UMOUNT}\n{script}");
+        let words = ["timeout", "--kill-after=9", COMMAND_SECONDS, "bash", "-euo", "pipefail", "-c", &script];
         let words: Vec<&str> = prefix.iter().copied().chain(words).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(self.dir()).env("PATH", path).env("LC_ALL", "C");
@@ -275,6 +278,32 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(5));
     }
     condition()
+}
+
+/// umount(8) for scripts, as [`unmount_when_free`] is for tests.
+const UMOUNT: &str = r#"umount() {
+    local said tries=0
+    while ! said=$(command umount "$@" 2>&1); do
+        if [[ $said != *"target is busy"* ]] || ((++tries > 3000)); then echo "$said" >&2; return 32; fi
+        sleep 0.01
+    done
+}"#;
+
+/// Unmounts, once nobody uses the mount any more.
+///
+/// A process that another thread is just starting has copies of this one's descriptors until it has become the program
+/// that it is to run. So a file that the test has closed can still be open for a moment, and the mount busy.
+///
+/// # Panics
+/// If it stays in use, or cannot be unmounted.
+#[track_caller]
+pub fn unmount_when_free(target: &Path) {
+    let mut last = Ok(());
+    wait_until(|| {
+        last = unmount(target, UnmountFlags::empty());
+        last != Err(rustix::io::Errno::BUSY)
+    });
+    last.unwrap_or_else(|errno| panic!("{} cannot be unmounted: {errno}", target.display()));
 }
 
 pub fn is_mounted(target: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! Mounts by a `kmsfs` process in the foreground, which the test that starts it takes down.
 
-use super::{Answer, Store, configuration, is_mounted, kmsfs, read_log, wait_until};
+use super::{Answer, Store, configuration, is_mounted, kmsfs, read_log, unmount_when_free, wait_until};
 use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -131,9 +131,7 @@ impl Mount {
 
     #[track_caller]
     fn take_down(&mut self) {
-        // A process that another test is just starting has our descriptors until it is the program it becomes.
-        let unmounted = wait_until(|| unmount(&self.mountpoint, UnmountFlags::empty()).is_ok());
-        assert!(unmounted, "somebody uses the mount");
+        unmount_when_free(&self.mountpoint);
         let status = self.child.take().expect("only taken down once").wait().unwrap();
         assert!(status.success(), "the daemon ended with {status}:\n{}", read_log(&self.dir));
     }
@@ -196,6 +194,21 @@ fn a_test_that_panics_leaves_nothing_mounted_and_no_daemon() {
     assert!(panicked.is_err() && pid.get() != 0);
     assert!(!is_mounted(&store.mountpoint()));
     assert!(!fs::exists(format!("/proc/{}", pid.get())).unwrap());
+}
+
+#[test]
+fn a_mount_that_another_process_still_has_open_for_a_moment_is_unmounted() {
+    let store = Store::new();
+    let mount = store.mount();
+    let object = File::create(mount.bucket("bucket").join("object")).unwrap();
+    let mut holder = std::process::Command::new("sleep").arg("0.3").stdin(object).spawn().unwrap();
+    assert_eq!(unmount(store.mountpoint(), UnmountFlags::empty()), Err(rustix::io::Errno::BUSY));
+    mount.unmount();
+    assert!(holder.wait().unwrap().success());
+    // The same for scripts.
+    let mount = store.mount();
+    store.sh("sleep 0.3 <$MNT/bucket/object & umount $MNT; wait $!");
+    mount.ended();
 }
 
 #[test]
