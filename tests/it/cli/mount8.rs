@@ -99,3 +99,40 @@ fn failures_have_the_codes_of_mount() {
     let absent = format!("kmsfs: store {}.absent does not exist\n", place.shown("store"));
     assert!(answer.err.starts_with(&format!("kmsfs: unknown mount option 'bogus'\n{absent}")), "{}", answer.err);
 }
+
+/// automount(8), with a direct map of one mount point: a visitor of another session comes in, and the mount goes again
+/// when nobody uses it.
+#[test]
+fn automount_mounts_for_whoever_comes_and_unmounts_when_they_have_gone() {
+    if !std::path::Path::new("/usr/sbin/automount").exists() {
+        eprintln!("NOT RUN: there is no automount(8): apt-get install autofs");
+        return;
+    }
+    let place = Place::with_store();
+    let map = format!(
+        "{} -fstype=kmsfs,key-file={},log_file={} :{}\n",
+        place.shown("mnt"),
+        place.shown("key"),
+        place.shown("log"),
+        place.shown("store")
+    );
+    fs::write(place.path("map"), map).unwrap();
+    fs::write(place.path("master"), format!("/- file:{} --timeout=1\n", place.shown("map"))).unwrap();
+    // Its fifos and its process id are in /run.
+    let commands = "mount -t tmpfs none /run
+                    waited() { for i in $(seq 300); do if eval \"$1\"; then return; fi; sleep 0.1; done; echo \"no: $1\"; exit 1; }
+                    automount --foreground --dont-check-daemon --pid-file $mnt.pid $mnt/../master 2>$mnt.said &
+                    automount=$!
+                    trap 'kill $automount; wait $automount' EXIT
+                    waited 'grep -q \" $mnt autofs \" /proc/mounts'
+                    timeout 100 setsid --wait mkdir $mnt/bucket
+                    mounted
+                    waited '! grep -q \" $mnt fuse.kmsfs \" /proc/mounts'
+                    timeout 100 setsid --wait ls $mnt";
+    let answer = script(&place, commands);
+    let said = fs::read_to_string(place.path("mnt.said")).unwrap_or_default();
+    assert_eq!(answer.code, 0, "{answer:?}\n{said}\n{}", place.log());
+    assert!(answer.out.contains(&shown(&place, "rw,nosuid,nodev,relatime")), "{}", answer.out);
+    assert!(answer.out.ends_with("\nbucket\n"), "{}", answer.out);
+    place.wait_for_daemon();
+}
