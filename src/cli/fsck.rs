@@ -3,6 +3,7 @@
 use super::audit::AuditArgs;
 use super::exit::Failure;
 use super::interruption::interruption;
+use super::options::Options;
 use super::state::StateArgs;
 use super::text::{escape, pretty};
 use super::unlock::UnlockArgs;
@@ -46,6 +47,14 @@ pub struct FsckArgs {
     #[arg(long)]
     json: bool,
     store: PathBuf,
+}
+
+impl FsckArgs {
+    /// As a line of /etc/fstab describes the store.
+    pub fn of_fstab(store: PathBuf, options: Options, repair: bool) -> Self {
+        let Options { unlock, keyring, state, .. } = options;
+        Self { unlock, keyring, state, scrub: false, repair, json: false, store }
+    }
 }
 
 const EXAMPLES: &str = "\

@@ -6,6 +6,7 @@ mod aws;
 mod daemon;
 mod exit;
 mod fsck;
+mod fsck8;
 mod harden;
 mod helper;
 mod iam;
@@ -41,7 +42,7 @@ mod text;
 mod threads;
 mod unlock;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use exit::{Exit, Failure};
 use helper::Duty as _;
 use helper::broker::Opener;
@@ -101,16 +102,25 @@ Examples:
 const MOUNT8_USAGE: u8 = 1;
 const MOUNT8_FAILURE: u8 = 32;
 
+/// What the command line may be.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
-    let is_helper = arguments.next().is_some_and(|argv0| mount8::is_helper(&argv0));
+    let argv0 = arguments.next().unwrap_or_default();
+    let is_helper = mount8::is_helper(&argv0);
     if let Err(failure) = inherited::make_room_for_the_stack() {
         let code = tell(&failure);
         return if is_helper { ExitCode::from(MOUNT8_FAILURE) } else { code.into() };
     }
     if is_helper {
         return as_mount_helper(arguments);
+    }
+    if fsck8::is_helper(&argv0) {
+        return as_fsck_helper(arguments);
     }
     match std::env::args_os().nth(1) {
         Some(word) if word == Kept::WORD => return helper::run::<Kept>(),
@@ -180,6 +190,16 @@ fn as_mount_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
     let call = mount8::parse(arguments).map_err(Failure::usage);
     call.map(mount::Request::from).and_then(mount::run).unwrap_or_else(|failure| as_mount8(tell(&failure)))
+}
+
+fn as_fsck_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    match fsck8::parse(arguments) {
+        Ok(args) => fsck::run(&args),
+        Err(wrong) => {
+            tell(&Failure::usage(wrong));
+            ExitCode::from(fsck::USAGE)
+        }
+    }
 }
 
 fn as_mount8(exit: Exit) -> ExitCode {

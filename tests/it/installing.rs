@@ -72,11 +72,29 @@ fn installing_twice_changes_nothing_and_uninstalling_leaves_no_file() {
     let to = Destination::new();
     let said = to.install(&[]);
     assert_eq!(to.install(&[]), said);
-    for helper in ["mount.kmsfs", "mount.fuse.kmsfs"] {
+    for helper in ["mount.kmsfs", "mount.fuse.kmsfs", "fsck.kmsfs"] {
         assert_eq!(fs::read_link(to.path("root/sbin").join(helper)).unwrap(), Path::new("/opt/bin/kmsfs"));
     }
+    for file in ["opt/share/man/man5/kmsfs.5.gz", "opt/lib/tmpfiles.d/kmsfs.conf", "etc/logrotate.d/kmsfs"] {
+        assert!(to.len(&format!("root/{file}")) > 0, "{file}");
+    }
+    let unit = fs::read_to_string(to.path("root/opt/lib/systemd/system/kmsfs@.service")).unwrap();
+    assert!(unit.contains("\nExecStart=/opt/bin/kmsfs mount --foreground "), "{unit}");
     to.install(&["--uninstall"]);
     let mut left = Command::new("find");
     left.arg(to.path("root")).args(["!", "-type", "d"]);
     assert_eq!(Answer::of(left).into_result().unwrap(), "");
+}
+
+#[test]
+fn helpers_go_where_they_are_wanted_and_a_strangers_stays() {
+    let to = Destination::new();
+    to.install(&["--sbindir", "/usr/sbin"]);
+    assert_eq!(fs::read_link(to.path("root/usr/sbin/fsck.kmsfs")).unwrap(), Path::new("/opt/bin/kmsfs"));
+    assert!(!to.path("root/sbin").exists());
+    fs::remove_file(to.path("root/usr/sbin/fsck.kmsfs")).unwrap();
+    fs::write(to.path("root/usr/sbin/fsck.kmsfs"), "a stranger's").unwrap();
+    to.install(&["--sbindir", "/usr/sbin", "--uninstall"]);
+    assert_eq!(fs::read(to.path("root/usr/sbin/fsck.kmsfs")).unwrap(), b"a stranger's");
+    assert!(!to.path("root/usr/sbin/mount.kmsfs").exists());
 }

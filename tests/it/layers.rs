@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
+    ("manual", &["kmsfs"]),
     (
         "testing",
         &[

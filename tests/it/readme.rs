@@ -130,7 +130,8 @@ fn paths_that_documents_name_are_there() {
 
 /// Whether what stands in backticks is a path of the project, from its root.
 fn is_path(quoted: &str) -> bool {
-    const DIRECTORIES: [&str; 8] = ["crates", "src", "tests", "scripts", "docs", "benches", "fuzz", "examples"];
+    const DIRECTORIES: [&str; 9] =
+        ["crates", "src", "tests", "scripts", "docs", "benches", "fuzz", "examples", "packaging"];
     let plain = quoted.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
     let in_a_directory = quoted.split_once('/').is_some_and(|(first, _)| DIRECTORIES.contains(&first));
     plain && (in_a_directory || Path::new(quoted).extension().is_some_and(|kind| kind == "rs"))
@@ -138,6 +139,8 @@ fn is_path(quoted: &str) -> bool {
 
 #[test]
 fn it_names_every_option_and_exit_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("packaging/man/kmsfs.5")).unwrap();
     let store = Store::new();
     let help = store.sh("kmsfs mount --help");
     let options = help.split_once("Options for -o:\n").expect("the options").1;
@@ -147,6 +150,8 @@ fn it_names_every_option_and_exit_code() {
     for name in names.flat_map(|line| line.trim().split("  ").next().unwrap().split(", ").collect::<Vec<_>>()) {
         let name = name.trim_end_matches(',');
         assert!(readme().contains(&format!("`{name}`")), "README.md does not name the option {name}");
+        let word = name.split_inclusive('=').next().unwrap();
+        assert!(page.split(|c: char| " ,\n\"".contains(c)).any(|w| w == word), "kmsfs(5) does not name {word}");
         count += 1;
     }
     assert!(count > 15, "{options}");

@@ -18,6 +18,7 @@ fn script(place: &Place, commands: &str) -> Answer {
         mkdir {layer}/upper {layer}/work
         ln -s {KMSFS} {layer}/upper/mount.kmsfs
         ln -s {KMSFS} {layer}/upper/mount.fuse.kmsfs
+        ln -s {KMSFS} {layer}/upper/fsck.kmsfs
         sbin=$(readlink -f /sbin)
         mount -t overlay -o "lowerdir=$sbin,upperdir={layer}/upper,workdir={layer}/work" overlay "$sbin"
         {commands}
@@ -98,6 +99,26 @@ fn failures_have_the_codes_of_mount() {
     assert_eq!(answer.out, "code 1\ncode 32\nfake\nsloppy\n", "{answer:?}");
     let absent = format!("kmsfs: store {}.absent does not exist\n", place.shown("store"));
     assert!(answer.err.starts_with(&format!("kmsfs: unknown mount option 'bogus'\n{absent}")), "{}", answer.err);
+}
+
+#[test]
+fn fsck_checks_with_the_key_that_fstab_names() {
+    let place = Place::with_store();
+    let line = |key: &str| format!("{} {} kmsfs key-file={key},noauto 0 2\n", place.shown("store"), place.shown("mnt"));
+    fs::write(place.path("fstab"), line(&place.shown("key"))).unwrap();
+    fs::write(place.path("wrong"), line(&place.shown("absent"))).unwrap();
+    let commands = "mount --bind $mnt/../fstab /etc/fstab
+                    fsck -T $store; echo code $?
+                    fsck -T -a $mnt || echo code $?
+                    mount --bind $mnt/../wrong /etc/fstab
+                    fsck.kmsfs -x $store || echo code $?
+                    fsck -T $store </dev/null || echo code $?";
+    let answer = script(&place, commands);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert_eq!(answer.out.matches("0 errors left").count(), 2, "{answer:?}");
+    let codes: Vec<&str> = answer.out.lines().filter(|line| line.starts_with("code")).collect();
+    assert_eq!(codes, ["code 0", "code 16", "code 8"], "{answer:?}");
+    assert!(answer.err.contains(&place.shown("absent")), "{}", answer.err);
 }
 
 /// automount(8), with a direct map of one mount point: a visitor of another session comes in, and the mount goes again
