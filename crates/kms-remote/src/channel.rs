@@ -22,8 +22,29 @@ pub type Connect = Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>;
 const LOOK: Duration = Duration::from_millis(500);
 /// Calls that were given up and that a provider may answer still.
 const MOST_GIVEN_UP: usize = 4096;
+/// A call that was given up is forgotten after so many times the patience.
+const FORGOTTEN: u32 = 2;
 
 pub(crate) struct Channel(Arc<Shared>);
+
+/// Why there is no reply.
+pub(crate) enum Missed {
+    /// Nobody can be asked.
+    Unreached(Error),
+    /// The provider has ended before it answered.
+    Ended(Error),
+    /// It was asked, and this is what came of it.
+    Asked(Error),
+    /// It was not asked: there were too many others, or it cannot be said.
+    Unasked(Error),
+}
+
+impl Missed {
+    pub(crate) fn into_error(self) -> Error {
+        let (Self::Unreached(error) | Self::Ended(error) | Self::Asked(error) | Self::Unasked(error)) = self;
+        error
+    }
+}
 
 struct Shared {
     connect: Connect,
@@ -45,7 +66,11 @@ struct State {
     endings: u64,
     why: String,
     waiting: HashMap<u64, Waiting>,
+    /// What comes of calls up to this one is of no interest: nobody has waited for it for long.
+    forgotten: u64,
     busy: usize,
+    /// How many of these are about each key.
+    of_keys: HashMap<String, usize>,
     identity: Option<Identity>,
     closed: bool,
 }
@@ -63,7 +88,7 @@ struct Waiting {
     verb: Verb,
     since: Instant,
     /// `None` once nobody waits.
-    tell: Option<Sender<Result<Response, Error>>>,
+    tell: Option<Sender<Result<Response, Missed>>>,
 }
 
 impl Channel {
@@ -71,14 +96,11 @@ impl Channel {
         Self(Arc::new(Shared { connect, patience, most, state: Mutex::default(), changed: Condvar::new() }))
     }
 
-    /// Makes the call, and waits for what comes of it until then.
-    ///
-    /// # Errors
-    ///
-    /// An outage: it took too long, or the provider is not there or makes no sense.
-    pub(crate) fn call(&self, call: &Call, deadline: Deadline) -> Result<Response, Error> {
-        let _place = self.take_place(deadline)?;
-        let stream = self.connection(deadline)?;
+    /// Makes the call, and waits for what comes of it until then. Calls about one key take no more than half of the
+    /// places, so that a key of which nothing comes leaves others theirs.
+    pub(crate) fn call(&self, call: &Call, deadline: Deadline) -> Result<Response, Missed> {
+        let _place = self.take_place(call.key_id(), deadline).map_err(Missed::Unasked)?;
+        let stream = self.connection(deadline).map_err(Missed::Unreached)?;
         let (tell, told) = channel();
         let id = {
             let mut state = self.0.state.lock();
@@ -88,22 +110,23 @@ impl Channel {
             id
         };
         let frame = Request { id, timeout: deadline.left(), call: call.clone() }.frame();
-        let sent = frame.map_err(|Malformed(text)| Error::new(Code::Validation, text)).and_then(|frame| {
+        let too_long = |Malformed(text)| Missed::Unasked(Error::new(Code::Validation, text));
+        let sent = frame.map_err(too_long).and_then(|frame| {
             send(&stream, &frame, deadline).map_err(|error| {
                 // Half a frame may have gone: what follows could not be understood.
                 self.0.give_up_on(format!("it takes nothing: {error}"));
-                away(&error.to_string())
+                Missed::Asked(away(&error.to_string()))
             })
         });
-        if let Err(error) = sent {
+        if let Err(missed) = sent {
             self.0.state.lock().waiting.remove(&id);
-            return Err(error);
+            return Err(missed);
         }
         told.recv_timeout(deadline.left()).unwrap_or_else(|_| {
             if let Some(waiting) = self.0.state.lock().waiting.get_mut(&id) {
                 waiting.tell = None;
             }
-            Err(deadline::missed())
+            Err(Missed::Asked(deadline::missed()))
         })
     }
 
@@ -122,16 +145,24 @@ impl Channel {
         self.0.state.lock().busy
     }
 
-    fn take_place(&self, deadline: Deadline) -> Result<Place<'_>, Error> {
+    fn take_place<'a>(&'a self, key_id: Option<&'a str>, deadline: Deadline) -> Result<Place<'a>, Error> {
+        let (most, most_of_key) = (self.0.most, (self.0.most / 2).max(1));
         let mut state = self.0.state.lock();
-        while state.busy >= self.0.most {
+        let is_full = |state: &State| {
+            let of_key = key_id.and_then(|key_id| state.of_keys.get(key_id)).copied().unwrap_or_default();
+            state.busy >= most || of_key >= most_of_key
+        };
+        while is_full(&state) {
             if deadline.has_passed() {
                 return Err(deadline::missed());
             }
             self.0.changed.wait_for(&mut state, deadline.left());
         }
         state.busy += 1;
-        Ok(Place(&self.0))
+        if let Some(key_id) = key_id {
+            *state.of_keys.entry(key_id.to_owned()).or_default() += 1;
+        }
+        Ok(Place(&self.0, key_id))
     }
 
     fn connection(&self, deadline: Deadline) -> Result<Arc<Mutex<ranks::ProviderWriting, UnixStream>>, Error> {
@@ -165,11 +196,17 @@ impl Drop for Channel {
 }
 
 /// One of the calls that are made at a time.
-struct Place<'a>(&'a Shared);
+struct Place<'a>(&'a Shared, Option<&'a str>);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().busy -= 1;
+        let mut state = self.0.state.lock();
+        state.busy -= 1;
+        if let Some(of_key) = self.1.and_then(|key_id| state.of_keys.get_mut(key_id)) {
+            *of_key -= 1;
+            state.of_keys.retain(|_, of_key| *of_key > 0);
+        }
+        drop(state);
         self.0.changed.notify_all();
     }
 }
@@ -186,7 +223,7 @@ impl Shared {
         drop(state);
         self.changed.notify_all();
         for tell in waiting.into_values().filter_map(|waiting| waiting.tell) {
-            let _ = tell.send(Err(away(&ended.to_string())));
+            let _ = tell.send(Err(Missed::Ended(away(&ended.to_string()))));
         }
     }
 
@@ -233,14 +270,17 @@ impl Shared {
 
     fn take(&self, json: &[u8]) -> Result<(), Malformed> {
         let response = Incoming::parse(json)?;
-        let waiting = {
+        let (waiting, is_forgotten) = {
             let mut state = self.state.lock();
             if let Some(connection) = &mut state.connection {
                 connection.heard = Instant::now();
             }
-            state.waiting.remove(&response.id)
+            (state.waiting.remove(&response.id), response.id <= state.forgotten)
         };
         let id = response.id;
+        if waiting.is_none() && is_forgotten {
+            return Ok(());
+        }
         let waiting = waiting.ok_or_else(|| Malformed(format!("a response to call {id}, which is none")))?;
         match (response.read(waiting.verb), waiting.tell) {
             (Ok(response), Some(tell)) => {
@@ -250,7 +290,7 @@ impl Shared {
             (Ok(_), None) => Ok(()),
             (Err(malformed), tell) => {
                 if let Some(tell) = tell {
-                    let _ = tell.send(Err(away(&malformed.0)));
+                    let _ = tell.send(Err(Missed::Asked(away(&malformed.0))));
                 }
                 Err(malformed)
             }
@@ -265,7 +305,7 @@ impl Shared {
 
     /// Why reading is to end, if it is.
     fn look(&self, since: Instant) -> io::Result<()> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return Err(io::Error::other("it is no longer asked"));
         }
@@ -280,6 +320,11 @@ impl Shared {
         if silent || state.waiting.len() > MOST_GIVEN_UP {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
         }
+        // What a provider that answers others never answers does not stay for ever.
+        let long = self.patience * FORGOTTEN;
+        let is_old = |waiting: &Waiting| waiting.tell.is_none() && waiting.since.elapsed() > long;
+        let forgotten = state.waiting.extract_if(|_, waiting| is_old(waiting)).map(|(id, _)| id).max();
+        state.forgotten = forgotten.map_or(state.forgotten, |id| id.max(state.forgotten));
         Ok(())
     }
 }

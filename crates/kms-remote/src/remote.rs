@@ -1,11 +1,11 @@
 //! The KMS that asks a provider.
 
 use crate::Identity;
-use crate::canaries::{Canaries, Due};
-use crate::channel::{Channel, Connect};
-use crate::health::{Change, Counts, Health};
+use crate::canaries::{Canaries, Due, is_of_key};
+use crate::channel::{Channel, Connect, Missed};
+use crate::health::{Change, Counts, Health, Outcome};
 use crate::joins::Joins;
-use crate::protocol::{Call, Reply, Trace};
+use crate::protocol::{Call, Reply, Response, Trace};
 use kmsfs_crypto::SecretKey;
 use kmsfs_kms::deadline::{self, Deadline};
 use kmsfs_kms::{Code, EncryptionContext, Error, GeneratedDataKey, Kind, Kms, KmsCalls, Operation, Principal};
@@ -39,7 +39,8 @@ pub type Gate = Box<dyn Fn() -> Option<bool> + Send + Sync>;
 /// A KMS that is elsewhere, as mounts and commands see it: it asks a provider, a process that is started when it is
 /// needed. It decides nothing about who asks ([`kmsfs_kms::Authorized`] does, in front of it), and keeps no key.
 ///
-/// Each call ends at the caller's deadline. After outages in a row it is left alone but for one call a second.
+/// Each call ends at the caller's deadline. A key of which nothing comes, and all of them where nobody can be asked, is
+/// left alone after outages in a row, but for one call a second.
 pub struct RemoteKms {
     shared: Arc<Shared>,
 }
@@ -76,8 +77,10 @@ pub struct Status {
     pub identity: Option<Identity>,
     /// Whether somebody has not disconnected it.
     pub connected: bool,
-    /// For how long it cannot be asked.
+    /// For how long it, or a key of it, cannot be asked.
     pub away: Option<Duration>,
+    /// Keys of which nothing comes, while it can be asked.
+    pub keys_away: Vec<String>,
     /// Whether calls are spared.
     pub breaker_open: bool,
     /// Calls that are being made.
@@ -124,13 +127,15 @@ impl RemoteKms {
     /// How it is.
     pub fn status(&self) -> Status {
         let (channel, health, now) = (&self.shared.channel, self.shared.health.lock(), Instant::now());
-        let (away, breaker_open, counts) = (health.away(now), health.is_open(), health.counts());
+        let (away, keys_away, counts) = (health.away(now), health.keys_away(), health.counts());
+        let breaker_open = health.is_open();
         drop(health);
         Status {
             name: self.shared.name.clone(),
             identity: channel.identity(),
             connected: self.shared.is_connected(),
             away,
+            keys_away,
             breaker_open,
             in_flight: channel.busy(),
             counts,
@@ -197,25 +202,44 @@ impl Shared {
         if self.deadline().has_passed() {
             return Err(deadline::missed());
         }
-        let since = Instant::now();
-        self.health.lock().admit(since)?;
-        let made = self.channel.call(call, self.deadline()).and_then(|response| {
-            let reply = response.outcome?;
-            self.check(call, &reply)?;
+        let (key_id, since) = (call.key_id(), Instant::now());
+        self.health.lock().admit(key_id, since)?;
+        let made = self.call(call).and_then(|response| {
+            let reply = response.outcome.map_err(Missed::Asked)?;
+            self.check(call, &reply).map_err(Missed::Asked)?;
             Ok((reply, response.trace))
         });
-        let (error, now) = (made.as_ref().err(), Instant::now());
-        let change = self.health.lock().note(error, now - since, now);
+        let outcome = match &made {
+            Ok(_) => Outcome::Asked(None),
+            Err(Missed::Asked(error) | Missed::Ended(error)) => Outcome::Asked(Some(error)),
+            Err(Missed::Unreached(_)) => Outcome::Unreached,
+            Err(Missed::Unasked(_)) => Outcome::Unasked,
+        };
+        let now = Instant::now();
+        let change = self.health.lock().note(key_id, outcome, now - since, now);
+        let made = made.map_err(Missed::into_error);
+        let whose = key_id.unwrap_or("it");
         match change {
             Change::Nothing => {}
-            Change::Away => log::warn!("KMS {}: it is away: {}", self.name, error.map_or("", |error| &error.message)),
+            Change::Away => {
+                let why = made.as_ref().err().map_or("", |error| &error.message);
+                log::warn!("KMS {}: it is away: {why} (asked about {whose})", self.name);
+            }
             Change::Back(after) => {
-                log::info!("KMS {}: it answers again, after {} s", self.name, after.as_secs());
+                log::info!("KMS {}: it answers again, after {} s (asked about {whose})", self.name, after.as_secs());
                 self.keys.lock().canaries.doubt_all(now);
                 self.look.notify_all();
             }
         }
         made
+    }
+
+    /// A provider that has ended meanwhile, perhaps by what others have asked, is asked once more.
+    fn call(&self, call: &Call) -> Result<Response, Missed> {
+        match self.channel.call(call, self.deadline()) {
+            Err(Missed::Ended(_)) if !self.deadline().has_passed() => self.channel.call(call, self.deadline()),
+            made => made,
+        }
     }
 
     /// Whoever is asked about a key answers about that key.
@@ -230,25 +254,34 @@ impl Shared {
         // What an alias there stands for is decided there.
         let asked = call.key_id().filter(|asked| !asked.contains(":alias/"));
         if asked.is_some_and(|asked| asked != key_id) {
-            return Err(self.lies(&format!("{} was asked of one key and answered of another", call.verb().name())));
+            let how = format!("{} was asked of one key and answered of another", call.verb().name());
+            return Err(self.lies(call.key_id(), &how));
         }
         Ok(())
     }
 
-    /// A provider that makes no sense is ended, and another one started when it is needed.
-    pub(crate) fn lies(&self, how: &str) -> Error {
-        self.channel.give_up_on(how.to_owned());
+    /// A provider that makes no sense is ended, and another one started when it is needed: once, since others use it,
+    /// and where that does not help it is the key.
+    pub(crate) fn lies(&self, key_id: Option<&str>, how: &str) -> Error {
+        if !key_id.is_some_and(|key_id| self.health.lock().is_failing(key_id)) {
+            self.channel.give_up_on(how.to_owned());
+        }
         Error::new(Code::KmsInternal, format!("The KMS that keeps the key makes no sense: {how}."))
     }
 
-    /// A key was used, or that was refused.
-    fn learn(self: &Arc<Self>, key_id: &str, used: Result<(&[u8], &EncryptionContext), &Error>) {
+    /// A key was used, or that was refused; with the blob that was opened, or was to be.
+    fn learn(
+        self: &Arc<Self>,
+        key_id: &str,
+        (blob, context): (Option<&[u8]>, &EncryptionContext),
+        refused: Option<&Error>,
+    ) {
         let (now, every) = (Instant::now(), self.settings.revalidate);
         let mut keys = self.keys.lock();
-        let look = match used {
-            Ok((blob, context)) => keys.canaries.used(key_id, blob, context, now, every),
-            Err(error) if error.kind() == Kind::Refusal => keys.canaries.doubt(key_id, now),
-            Err(_) => false,
+        let look = match (refused, blob) {
+            (None, Some(blob)) => keys.canaries.used(key_id, blob, context, now, every),
+            (Some(error), _) if is_of_key(error) => keys.canaries.doubt(key_id, blob, context, now),
+            _ => false,
         };
         if !keys.watched && !keys.closed {
             let watching = Arc::clone(self);
@@ -285,9 +318,9 @@ impl Shared {
         let Due { key_id, blob, context } = due.clone();
         let result = self.ask(&Call::Decrypt { key_id, ciphertext_blob: blob, context }).map(drop);
         // What is disconnected here says nothing of the key there.
-        if self.connected.load(Ordering::SeqCst)
-            && self.keys.lock().canaries.looked(&due.key_id, result.as_ref().err(), Instant::now())
-        {
+        let is_connected = self.connected.load(Ordering::SeqCst);
+        let (now, every) = (Instant::now(), self.settings.revalidate);
+        if is_connected && self.keys.lock().canaries.looked(due, result.as_ref().err(), now, every) {
             match &result {
                 Ok(()) => log::info!("KMS {}: {} can be used again", self.name, due.key_id),
                 Err(error) => log::warn!("KMS {}: {} cannot be used any more: {error}", self.name, due.key_id),
@@ -303,9 +336,9 @@ impl Shared {
         context: &EncryptionContext,
     ) -> Result<GeneratedDataKey, Error> {
         let made = self.ask(&Call::GenerateDataKey { key_id: key_id.to_owned(), context: context.clone() });
-        let made = made.inspect_err(|error| self.learn(key_id, Err(error)))?;
+        let made = made.inspect_err(|error| self.learn(key_id, (None, context), Some(error)))?;
         let (Reply::DataKey { key_id: key_arn, plaintext, ciphertext_blob }, _) = made else {
-            return Err(self.lies("another operation's result"));
+            return Err(self.lies(Some(key_id), "another operation's result"));
         };
         self.prove(key_id, &ciphertext_blob, context, &plaintext.duplicate().into_plaintext())?;
         Ok(GeneratedDataKey { key_arn, plaintext, ciphertext_blob })
@@ -318,9 +351,9 @@ impl Shared {
         context: &EncryptionContext,
     ) -> Result<(String, Vec<u8>), Error> {
         let wrap = Call::Encrypt { key_id: key_id.to_owned(), plaintext: plaintext.clone(), context: context.clone() };
-        let made = self.ask(&wrap).inspect_err(|error| self.learn(key_id, Err(error)))?;
+        let made = self.ask(&wrap).inspect_err(|error| self.learn(key_id, (None, context), Some(error)))?;
         let (Reply::Encrypted { key_id: key_arn, ciphertext_blob }, _) = made else {
-            return Err(self.lies("another operation's result"));
+            return Err(self.lies(Some(key_id), "another operation's result"));
         };
         self.prove(key_id, &ciphertext_blob, context, &plaintext)?;
         Ok((key_arn, ciphertext_blob))
@@ -338,7 +371,7 @@ impl Shared {
         match self.unwrap(key_id, blob, context) {
             Ok(opened) if *opened == plaintext => Ok(()),
             Err(error) if error.kind() != Kind::Fault => Err(error),
-            _ => Err(self.lies("what it has wrapped does not open again")),
+            _ => Err(self.lies(Some(key_id), "what it has wrapped does not open again")),
         }
     }
 
@@ -361,10 +394,10 @@ impl Shared {
         let call =
             Call::Decrypt { key_id: key_id.to_owned(), ciphertext_blob: blob.to_owned(), context: context.clone() };
         let opened = self.ask(&call);
-        self.learn(key_id, opened.as_ref().map(|_| (blob, context)));
+        self.learn(key_id, (Some(blob), context), opened.as_ref().err());
         match opened?.0 {
             Reply::Decrypted { plaintext, .. } => Ok(plaintext),
-            _ => Err(self.lies("another operation's result")),
+            _ => Err(self.lies(Some(key_id), "another operation's result")),
         }
     }
 
@@ -372,7 +405,7 @@ impl Shared {
     pub(crate) fn describe(&self, key_id: &str) -> Result<(String, String, Option<String>), Error> {
         match self.ask(&Call::DescribeKey { key_id: key_id.to_owned() })?.0 {
             Reply::Key { key_id, key_state, description } => Ok((key_id, key_state, description)),
-            _ => Err(self.lies("another operation's result")),
+            _ => Err(self.lies(Some(key_id), "another operation's result")),
         }
     }
 
@@ -381,29 +414,40 @@ impl Shared {
     }
 
     /// Found out not long ago, or now: with the canary, since that a key is enabled does not say that it may be used.
-    fn usable(&self, key_id: &str) -> Result<(), Error> {
+    fn usable(&self, key_id: &str, context: &EncryptionContext) -> Result<(), Error> {
         self.check_connected()?;
+        // A canary that is late by an outage or by a slow answer is not to be asked for twice.
+        let within = self.settings.revalidate + self.settings.deadline;
         let (known, canary) = {
             let keys = self.keys.lock();
-            // A canary that is late by an outage or by a slow answer is not to be asked for twice.
-            let within = self.settings.revalidate + self.settings.deadline;
-            (keys.canaries.known(key_id, within), keys.canaries.of(key_id))
+            (keys.canaries.known(key_id, context, within), keys.canaries.of(key_id, context))
         };
         match (known, canary) {
             (Some(known), _) => known,
-            (None, Some(canary)) => self.look_at(&canary),
+            (None, Some(canary)) => {
+                let looked = self.look_at(&canary);
+                let known = self.keys.lock().canaries.known(key_id, context, within);
+                known.unwrap_or_else(|| looked.map_err(not_of_key))
+            }
             (None, None) => {
-                let (key_id, state, _) = self.describe(key_id)?;
+                let (key_id, state, _) = self.describe(key_id).map_err(not_of_key)?;
                 match state.as_str() {
                     "Enabled" => Ok(()),
                     "Disabled" => Err(Error::new(Code::Disabled, format!("{key_id} is disabled."))),
-                    // As AWS says of a key store that cannot be reached.
-                    "Unavailable" => Err(Error::new(Code::KeyUnavailable, format!("{key_id} is unavailable."))),
-                    other => Err(Error::new(Code::KmsInvalidState, format!("{key_id} is {other}."))),
+                    "PendingDeletion" | "PendingReplicaDeletion" | "PendingImport" => {
+                        Err(Error::new(Code::KmsInvalidState, format!("{key_id} is {state}.")))
+                    }
+                    // As AWS says of a key store that cannot be reached, and of keys that are being made.
+                    state => Err(Error::new(Code::KeyUnavailable, format!("{key_id} is {state}."))),
                 }
             }
         }
     }
+}
+
+/// What is wrong with how a key was asked for takes no open file away.
+fn not_of_key(error: Error) -> Error {
+    if error.is_outage() || is_of_key(&error) { error } else { Error::new(Code::KmsInternal, error.to_string()) }
 }
 
 impl Kms for RemoteKms {
@@ -438,25 +482,31 @@ impl Kms for RemoteKms {
         _: &Principal,
     ) -> Result<SecretKey, Error> {
         let plaintext = self.shared.open(key_arn, ciphertext_blob, context)?;
-        let wrong = || self.shared.lies(&format!("a data key of {} bytes", plaintext.len()));
+        let wrong = || self.shared.lies(Some(key_arn), &format!("a data key of {} bytes", plaintext.len()));
         let key = SecretKey::from_plaintext(&plaintext).ok_or_else(wrong)?;
         self.shared.count(Operation::Decrypt);
         Ok(key)
     }
 
     /// What a canary has told last, and whether somebody here has disconnected it.
-    fn authorize_here(&self, key_id: &str, _: Operation, _: &EncryptionContext, _: &Principal) -> Result<(), Error> {
+    fn authorize_here(
+        &self,
+        key_id: &str,
+        _: Operation,
+        context: &EncryptionContext,
+        _: &Principal,
+    ) -> Result<(), Error> {
         self.shared.check_connected()?;
         let within = self.shared.settings.revalidate + self.shared.settings.deadline;
-        self.shared.keys.lock().canaries.known(key_id, within).unwrap_or(Ok(()))
+        self.shared.keys.lock().canaries.known(key_id, context, within).unwrap_or(Ok(()))
     }
 
     fn describe_key(&self, key_id: &str, _: &Principal) -> Result<String, Error> {
         self.shared.describe(key_id).map(|(arn, ..)| arn)
     }
 
-    fn authorize(&self, key_id: &str, _: Operation, _: &EncryptionContext, _: &Principal) -> Result<(), Error> {
-        self.shared.usable(key_id)
+    fn authorize(&self, key_id: &str, _: Operation, context: &EncryptionContext, _: &Principal) -> Result<(), Error> {
+        self.shared.usable(key_id, context)
     }
 
     /// It sees one client alone.

@@ -126,7 +126,7 @@ impl RemoteKms {
             Ok((Reply::Encrypted { key_id, ciphertext_blob }, _)) => {
                 Ciphertext { key_arn: key_id, material_id: String::new(), blob: ciphertext_blob }
             }
-            Ok(_) => return Err(self.shared().lies("another operation's result")),
+            Ok(_) => return Err(self.shared().lies(Some(destination), "another operation's result")),
             Err(error) if error.code == Code::UnsupportedOperation => {
                 self.seal(destination, self.shared().open(source, blob, context)?, new_context)?
             }

@@ -29,6 +29,8 @@ fn context() -> EncryptionContext {
 struct Adding {
     /// What it fails with.
     error: Mutex<ranks::InTests, Option<Error>>,
+    /// A key, or a value of contexts, that alone it fails for.
+    only: Mutex<ranks::InTests, Option<&'static str>>,
     delay: Mutex<ranks::InTests, Duration>,
     decrypts: AtomicUsize,
     /// Blobs that it makes are not of the key that it says.
@@ -46,7 +48,9 @@ impl Backend for Adding {
         if matches!(call, Call::Decrypt { .. }) {
             self.decrypts.fetch_add(1, Ordering::SeqCst);
         }
-        if let Some(error) = self.error.lock().clone() {
+        let only = *self.only.lock();
+        let is_meant = |only: &str| call.key_id() == Some(only) || context_of(call).values().any(|value| value == only);
+        if let Some(error) = self.error.lock().clone().filter(|_| only.is_none_or(is_meant)) {
             return Err(error);
         }
         let add = |bytes: &[u8], by: u8| bytes.iter().map(|byte| byte.wrapping_add(by)).collect::<Vec<_>>();
@@ -68,6 +72,15 @@ impl Backend for Adding {
             }
             _ => return Err(Error::new(Code::UnsupportedOperation, "")),
         })
+    }
+}
+
+fn context_of(call: &Call) -> EncryptionContext {
+    match call {
+        Call::GenerateDataKey { context, .. } | Call::Encrypt { context, .. } | Call::Decrypt { context, .. } => {
+            context.clone()
+        }
+        _ => EncryptionContext::new(),
     }
 }
 
@@ -175,6 +188,109 @@ fn a_refusal_and_a_recovery_are_changes_and_an_outage_is_none() {
 }
 
 #[test]
+fn a_key_of_which_nothing_comes_takes_no_other_away() {
+    const OTHER: &str = "arn:aws:kms:eu-central-1:111122223333:key/other";
+    let (kms, backend, started) = remote(Settings { concurrency: 4, ..Settings::default() });
+    let opens = |key: &str| kms.decrypt(key, &[7; 32], &context(), &root());
+    opens(KEY).unwrap();
+    (*backend.error.lock(), *backend.only.lock()) = (Some(Error::new(Code::KeyUnavailable, "away")), Some(KEY));
+    until("it is left alone", || {
+        assert!(opens(KEY).unwrap_err().is_outage());
+        opens(OTHER).unwrap();
+        kms.status().breaker_open
+    });
+    (0..20).for_each(|_| drop(opens(OTHER).unwrap()));
+    assert_eq!(kms.status().keys_away, [KEY]);
+    assert_eq!(started.load(Ordering::SeqCst), 1);
+    *backend.only.lock() = Some("nobody");
+    until("it comes back", || opens(KEY).is_ok());
+    assert_eq!((kms.status().keys_away, kms.status().away), (vec![], None));
+}
+
+#[test]
+fn calls_about_one_key_leave_places_for_others() {
+    let kms = behind(|_, request, stream| {
+        if request.call.key_id() == Some("other") {
+            opened(stream, request.id, "other", 32);
+        }
+    });
+    thread::scope(|scope| {
+        let hangs = || kms.decrypt(KEY, &[scope_number()], &context(), &root()).unwrap_err();
+        let all: Vec<_> = (0..24).map(|_| scope.spawn(hangs)).collect();
+        until("half of the places are taken", || kms.status().in_flight >= 8);
+        while !all.iter().all(thread::ScopedJoinHandle::is_finished) {
+            kms.decrypt("other", &[1], &context(), &root()).unwrap();
+        }
+    });
+}
+
+/// Another number each time, so that calls are not the same.
+fn scope_number() -> u8 {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    NUMBER.fetch_add(1, Ordering::SeqCst) as u8
+}
+
+#[test]
+fn an_object_that_is_denied_takes_no_other_of_the_key_away() {
+    let (kms, backend, _) = remote(quick());
+    let of = |object: &str| EncryptionContext::from([("object".to_owned(), object.to_owned())]);
+    let blob = |object: &str| kms.generate_data_key(KEY, &of(object), &root()).unwrap().ciphertext_blob;
+    let (denied, other) = (blob("denied"), blob("other"));
+    let authorize = |object: &str| kms.authorize(KEY, Operation::Decrypt, &of(object), &root());
+    (*backend.error.lock(), *backend.only.lock()) = (Some(Error::new(Code::AccessDenied, "no")), Some("denied"));
+    until("it is noticed", || kms.version() > 0);
+    assert_eq!(authorize("denied").unwrap_err().code, Code::AccessDenied);
+    assert_eq!(kms.decrypt(KEY, &denied, &of("denied"), &root()).map(drop).unwrap_err().code, Code::AccessDenied);
+    for _ in 0..20 {
+        assert_eq!((authorize("other"), authorize("never seen")), (Ok(()), Ok(())));
+        assert!(kms.decrypt(KEY, &other, &of("other"), &root()).is_ok());
+        assert!(authorize("denied").is_err());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let before = kms.version();
+    *backend.only.lock() = None;
+    until("all of it is denied", || authorize("other").is_err());
+    *backend.error.lock() = None;
+    until("all of it comes back", || authorize("other").is_ok() && authorize("denied").is_ok());
+    assert!(kms.version() >= before + 2);
+}
+
+#[test]
+fn a_call_that_is_never_answered_is_forgotten_and_its_late_answer_ends_nothing() {
+    let late = Arc::new(Mutex::<ranks::InTests, Option<u64>>::default());
+    let (number, started) = (Arc::clone(&late), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&started);
+    let kms = behind(move |connection, request, stream| {
+        counted.fetch_max(connection + 1, Ordering::SeqCst);
+        if request.call.key_id() == Some("hangs") {
+            *number.lock() = Some(request.id);
+            return;
+        }
+        if matches!(request.call, Call::DescribeKey { .. }) {
+            let late = number.lock().take();
+            late.into_iter().for_each(|id| opened(stream, id, "hangs", 32));
+            let key = Reply::Key { key_id: KEY.into(), key_state: "Enabled".into(), description: None };
+            return answer(stream, request.id, key);
+        }
+        opened(stream, request.id, KEY, 32);
+    });
+    let asked = Instant::now();
+    {
+        let _running = Deadline::after(Duration::from_millis(50)).begin();
+        assert!(kms.decrypt("hangs", &[1], &context(), &root()).unwrap_err().is_outage());
+    }
+    // Twice the patience of three seconds, in which others are answered.
+    while asked.elapsed() < Duration::from_secs(8) {
+        kms.decrypt(KEY, &[1], &context(), &root()).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+    kms.describe_key(KEY, &root()).unwrap();
+    assert!(late.lock().is_none(), "it was answered late");
+    kms.decrypt(KEY, &[1], &context(), &root()).unwrap();
+    assert_eq!(started.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn what_is_disconnected_is_refused_at_once_and_comes_back() {
     let (kms, backend, _) = remote(Settings::default());
     let made = kms.generate_data_key(KEY, &context(), &root()).unwrap();
@@ -243,8 +359,11 @@ fn whatever_makes_no_sense_is_an_outage_and_the_next_provider_is_asked() {
             _ => opened(stream, request.id, KEY, 32),
         });
         let since = Instant::now();
-        let error = kms.decrypt(KEY, &[1], &context(), &root()).unwrap_err();
-        assert!(error.is_outage(), "{what}: {error}");
+        // A provider that has ended is asked once more, as another one.
+        match kms.decrypt(KEY, &[1], &context(), &root()) {
+            Ok(opened) => assert_eq!(*opened.into_plaintext(), [7; 32], "{what}"),
+            Err(error) => assert!(error.is_outage(), "{what}: {error}"),
+        }
         assert!(since.elapsed() < Duration::from_secs(30), "{what}");
         until(what, || kms.decrypt(KEY, &[1], &context(), &root()).is_ok());
         assert_eq!(kms.version(), 0, "{what}: nothing was revoked");
