@@ -184,6 +184,14 @@ fn check(stores: &[KeyStore], own: &str) -> Result<(), Error> {
             if let Err(why) = check_arns(arn, own) {
                 return invalid(why);
             }
+            // A provider calls a key as its ARN ends: with several regions or accounts one key would have several ARNs,
+            // each with policies of its own. AWS's own looks at the whole ARN.
+            if provider != "aws" && place(arn) != place(&key_arns[0]) {
+                return invalid(format!(
+                    "{arn} and {}: a custom key store keeps the keys of one account and region.",
+                    key_arns[0]
+                ));
+            }
             if arns.contains(&arn) {
                 return invalid(format!("{arn} is named twice."));
             }
@@ -203,7 +211,18 @@ fn check_arns(arns: &str, own: &str) -> Result<(), String> {
     if arns.len() > LONGEST_ARN || arns.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err("A key's ARN has no spaces, and 2048 characters at most.".into());
     }
-    kmsfs_kms::check_route(arns, own)
+    kmsfs_kms::check_route(arns, own)?;
+    match place(arns) {
+        (Some(region), Some(account)) if !region.is_empty() && !account.is_empty() => Ok(()),
+        _ => Err(format!("{arns} has to name region and account: arn:aws:kms:eu-central-1:111122223333:")),
+    }
+}
+
+/// Region and account, as far as something follows them.
+fn place(arns: &str) -> (Option<&str>, Option<&str>) {
+    let mut parts = arns.split(':').skip(3);
+    let (region, account, rest) = (parts.next(), parts.next(), parts.next());
+    (region, account.filter(|_| rest.is_some()))
 }
 
 #[cfg(test)]
@@ -233,19 +252,32 @@ mod tests {
         let code = |request| call(request).err().map(|error| error.code);
         let Ok(Answer::KeyStoreId(id)) = call(KeyStoreRequest::Create(new("one", ARNS))) else { panic!("it is made") };
         assert!(id.len() == 21 && id.starts_with("cks-"), "{id}");
-        assert_eq!(code(KeyStoreRequest::Create(new("one", "arn:aws:kms:x:"))), Some(Code::CustomKeyStoreNameInUse));
+        assert_eq!(code(KeyStoreRequest::Create(new("one", "arn:aws:kms:x:1:"))), Some(Code::CustomKeyStoreNameInUse));
         let own = ["arn:aws:kms:us-east-1:000000000000:", "arn:aws:kms:us-east-1:000000000000:alias/"];
         for arns in [ARNS, "", "arn:aws:s3:::b", "arn:aws:kms:x", own[0], own[1]] {
             assert_eq!(code(KeyStoreRequest::Create(new("two", arns))), Some(Code::Validation), "{arns}");
         }
-        let built_in = NewKeyStore { provider: "vault".into(), ..new("two", "arn:aws:kms:x:") };
+        for broad in ["arn:aws:kms:", "arn:aws:kms:x:", "arn:aws:kms:x:1", "arn:aws:kms::1:", "arn:aws:kms:x::"] {
+            assert_eq!(code(KeyStoreRequest::Create(new("two", broad))), Some(Code::Validation), "{broad}");
+        }
+        let of = |provider: &str, arns: [&str; 2]| NewKeyStore {
+            provider: provider.into(),
+            key_arns: arns.map(str::to_owned).into(),
+            configuration: Some("/etc/kmsfs/two/two.json".into()),
+            ..new("two", "")
+        };
+        let two = ["arn:aws:kms:x:1:key/k", "arn:aws:kms:y:1:key/k"];
+        for provider in ["exec:/usr/bin/provider", "vault", "pkcs11"] {
+            assert_eq!(code(KeyStoreRequest::Create(of(provider, two))), Some(Code::Validation), "{provider}");
+        }
+        let built_in = NewKeyStore { provider: "vault".into(), ..new("two", "arn:aws:kms:x:1:") };
         assert_eq!(code(KeyStoreRequest::Create(built_in)), Some(Code::Validation), "it has no configuration");
         for configuration in ["/etc/vault.json", "/usr/bin/vault.json", "vault.json"] {
             let configuration = Some(configuration.to_owned());
-            let shared = NewKeyStore { provider: "vault".into(), configuration, ..new("two", "arn:aws:kms:x:") };
+            let shared = NewKeyStore { provider: "vault".into(), configuration, ..new("two", "arn:aws:kms:x:1:") };
             assert_eq!(code(KeyStoreRequest::Create(shared)), Some(Code::Validation));
         }
-        let relative = NewKeyStore { provider: "exec:bin/x".into(), ..new("two", "arn:aws:kms:x:") };
+        let relative = NewKeyStore { provider: "exec:bin/x".into(), ..new("two", "arn:aws:kms:x:1:") };
         assert_eq!(code(KeyStoreRequest::Create(relative)), Some(Code::Validation));
         assert_eq!(kms.is_connected(&id), Ok(false));
         let before = kms.key_stores().unwrap();
@@ -253,13 +285,13 @@ mod tests {
         assert_eq!(kms.is_connected(&id), Ok(true));
         let delete = || KeyStoreRequest::Delete { id: id.clone() };
         assert_eq!(code(delete()), Some(Code::CustomKeyStoreInvalidState));
-        let change = KeyStoreChange { key_arns: Some(vec!["arn:aws:kms:x:".into()]), ..KeyStoreChange::default() };
+        let change = KeyStoreChange { key_arns: Some(vec!["arn:aws:kms:x:1:".into()]), ..KeyStoreChange::default() };
         let update = KeyStoreRequest::Update { id: id.clone(), change };
         assert_eq!(code(update.clone()), Some(Code::CustomKeyStoreInvalidState));
         assert!(call(KeyStoreRequest::Disconnect { id: id.clone() }).is_ok());
         assert_eq!(kms.key_stores().unwrap(), before);
         assert!(call(update).is_ok());
-        assert_eq!(kms.key_stores().unwrap()[0].key_arns, ["arn:aws:kms:x:"]);
+        assert_eq!(kms.key_stores().unwrap()[0].key_arns, ["arn:aws:kms:x:1:"]);
         let again = LocalKms::open(&dir.path().join("keyring"), &unlock).unwrap();
         assert_eq!(again.key_stores(), kms.key_stores());
         assert!(call(delete()).is_ok());

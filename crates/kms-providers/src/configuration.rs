@@ -2,7 +2,7 @@
 
 use crate::{Backend, Secret, aws, pkcs11, vault};
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which provider, and its configuration: a JSON object with one member. Members that are not known are refused.
@@ -68,17 +68,17 @@ impl Configuration {
         }
     }
 
-    /// The backend. No connection is made here: a KMS that is away is an outage of the calls, and no reason not to
-    /// start.
+    /// The backend; `file` is what the configuration was read from, beside which is kept what has to be remembered. No
+    /// connection is made here: a KMS that is away is an outage of the calls, and no reason not to start.
     ///
     /// # Errors
     ///
     /// A file or a library is not there or not what it should be.
-    pub fn open(self) -> Result<Arc<dyn Backend>, Invalid> {
+    pub fn open(self, file: Option<&Path>) -> Result<Arc<dyn Backend>, Invalid> {
         Ok(match self {
             Self::Vault(vault) => Arc::new(vault::Vault::new(vault)?),
             Self::Aws(aws) => Arc::new(aws::Aws::new(aws)?),
-            Self::Pkcs11(pkcs11) => Arc::new(pkcs11::Pkcs11::new(pkcs11)?),
+            Self::Pkcs11(pkcs11) => Arc::new(pkcs11::Pkcs11::new(pkcs11, file)?),
         })
     }
 }

@@ -85,7 +85,7 @@ impl Canaries {
         // with this blob, since the one before may be of another version, or of another key of that name.
         let look = is_refused || canary.refusal.is_some();
         if canary.refusal.is_some() {
-            canary.blob = blob.to_owned();
+            blob.clone_into(&mut canary.blob);
         }
         (canary.known, canary.has_opened) = (now, true);
         if look {

@@ -112,10 +112,13 @@ impl Channel {
         let frame = Request { id, timeout: deadline.left(), call: call.clone() }.frame();
         let too_long = |Malformed(text)| Missed::Unasked(Error::new(Code::Validation, text));
         let sent = frame.map_err(too_long).and_then(|frame| {
-            send(&stream, &frame, deadline).map_err(|error| {
-                // Half a frame may have gone: what follows could not be understood.
-                self.0.give_up_on(format!("it takes nothing: {error}"));
-                Missed::Asked(away(&error.to_string()))
+            send(&stream, &frame, deadline).map_err(|unsent| match unsent {
+                Unsent::NotBegun => Missed::Asked(deadline::missed()),
+                Unsent::Failed(error) => {
+                    // Half a frame may have gone: what follows could not be understood.
+                    self.0.give_up_on(format!("it takes nothing: {error}"));
+                    Missed::Asked(away(&error.to_string()))
+                }
             })
         });
         if let Err(missed) = sent {
@@ -248,7 +251,12 @@ impl Shared {
         let mut reader = Reader { shared: self, stream: stream.try_clone()?, since: Instant::now() };
         let stream = Mutex::new(stream);
         let hello = Request { id: 0, timeout: self.patience, call: Call::hello() };
-        send(&stream, &hello.frame().map_err(invalid)?, Deadline::after(self.patience))?;
+        send(&stream, &hello.frame().map_err(invalid)?, Deadline::after(self.patience)).map_err(
+            |unsent| match unsent {
+                Unsent::NotBegun => io::ErrorKind::TimedOut.into(),
+                Unsent::Failed(error) => error,
+            },
+        )?;
         let json = read_frame(&mut reader)?.ok_or_else(|| io::Error::other("it has ended at once"))?;
         let said = Incoming::parse(&json).and_then(|response| match response.id {
             0 => response.read(Verb::Hello),
@@ -347,16 +355,23 @@ impl Read for Reader<'_> {
     }
 }
 
+/// Why a frame did not go.
+enum Unsent {
+    /// There was no room for it in time: that is all, for others who have more time.
+    NotBegun,
+    Failed(io::Error),
+}
+
 /// Writes it as soon as there is room for a frame, however long it is.
-fn send(stream: &Mutex<ranks::ProviderWriting, UnixStream>, frame: &Frame, deadline: Deadline) -> io::Result<()> {
-    let mut stream = stream.lock_until(deadline.instant()).ok_or(io::ErrorKind::TimedOut)?;
+fn send(stream: &Mutex<ranks::ProviderWriting, UnixStream>, frame: &Frame, deadline: Deadline) -> Result<(), Unsent> {
+    let mut stream = stream.lock_until(deadline.instant()).ok_or(Unsent::NotBegun)?;
     // The kernel says so of a stream of this kind only while most of its buffer is free: writing does not wait then.
-    while !is_ready(&stream, PollFlags::OUT, deadline.left())? {
+    while !is_ready(&stream, PollFlags::OUT, deadline.left()).map_err(Unsent::Failed)? {
         if deadline.has_passed() {
-            return Err(io::ErrorKind::TimedOut.into());
+            return Err(Unsent::NotBegun);
         }
     }
-    frame.write(&mut *stream)
+    frame.write(&mut *stream).map_err(Unsent::Failed)
 }
 
 fn is_ready(stream: &UnixStream, what: PollFlags, patience: Duration) -> io::Result<bool> {

@@ -117,9 +117,9 @@ impl Health {
                 let before = if self.counts.answered == 1 { took } else { self.counts.latency };
                 self.counts.latency = (before * 7 + took) / 8;
                 let of_key = key_id.and_then(|key_id| self.keys.remove(key_id)).map(|mut key| key.answers(now));
-                match (self.provider.answers(now), of_key) {
-                    (Change::Nothing, Some(change)) => change,
-                    (change, _) => change,
+                match self.provider.answers(now) {
+                    Change::Nothing => of_key.unwrap_or(Change::Nothing),
+                    change => change,
                 }
             }
         }
@@ -228,7 +228,9 @@ mod tests {
             health.admit(KEY, start).unwrap();
             health.note(KEY, outcome, TOOK, start)
         };
-        (0..OUTAGES).for_each(|_| drop(fail(&mut health, Outcome::Asked(Some(&outage)))));
+        for _ in 0..OUTAGES {
+            fail(&mut health, Outcome::Asked(Some(&outage)));
+        }
         assert!(health.admit(KEY, start).is_err() && health.is_failing("k"));
         assert_eq!(health.admit(Some("other"), start), Ok(()));
         assert_eq!(health.note(Some("other"), Outcome::Asked(None), TOOK, start), Change::Nothing);
@@ -236,7 +238,9 @@ mod tests {
         assert!(health.admit(KEY, start).is_err(), "that others can be used says nothing of it");
 
         let mut health = Health::default();
-        (0..OUTAGES).for_each(|_| drop(fail(&mut health, Outcome::Unreached)));
+        for _ in 0..OUTAGES {
+            fail(&mut health, Outcome::Unreached);
+        }
         assert!(health.admit(Some("other"), start).is_err());
         assert!(health.keys_away().is_empty() && health.away(start + PROBE) == Some(PROBE));
     }

@@ -46,7 +46,7 @@ fn open(provider: &str, path: &Path, confined: bool) -> Result<Arc<dyn Backend>,
         let around = files.iter().filter_map(|file| file.parent().map(Path::to_owned));
         let _ = sandbox::enter_as_provider(&around.collect::<Vec<_>>(), path.parent());
     }
-    configuration.open().map_err(|error| error.to_string())
+    configuration.open(Some(path)).map_err(|error| error.to_string())
 }
 
 /// A provider that cannot be one: an outage, which takes no open file away.

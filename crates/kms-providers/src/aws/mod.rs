@@ -214,6 +214,56 @@ impl Backend for Aws {
     }
 
     fn call(&self, call: &Call, timeout: Duration, trace: &mut Trace) -> Result<Reply, Error> {
+        let until = Instant::now() + timeout;
+        self.check_region(call)?;
+        self.carry_out(call, timeout, trace).map_err(|error| match error.code {
+            Code::KmsInvalidState => self.explain(call, error, until.saturating_duration_since(Instant::now())),
+            _ => error,
+        })
+    }
+}
+
+/// States in which a key cannot be used because somebody there has decided so.
+const TAKEN_AWAY: [&str; 4] = ["Disabled", "PendingDeletion", "PendingReplicaDeletion", "PendingImport"];
+
+impl Aws {
+    /// A key of another region is none of this one's, whatever has the same id here.
+    fn check_region(&self, call: &Call) -> Result<(), Error> {
+        let source = if let Call::ReEncrypt { source_key_id, .. } = call { Some(source_key_id.as_str()) } else { None };
+        let region = |key_id: &str| key_id.strip_prefix("arn:")?.split(':').nth(2).map(str::to_owned);
+        let wrong = [source, call.key_id()].into_iter().flatten().filter_map(region).find(|it| *it != self.region);
+        wrong.map_or(Ok(()), |wrong| {
+            let text = format!("The key is of the region {wrong}, and this provider asks {} alone.", self.region);
+            Err(Error::new(Code::KeyUnavailable, text))
+        })
+    }
+
+    /// KMSInvalidStateException is said of a key that is to be deleted, and as well of one whose custom key store or
+    /// HSM is away, or that is just being made. What is not known to be the first is an outage.
+    fn explain(&self, call: &Call, error: Error, timeout: Duration) -> Error {
+        let source = if let Call::ReEncrypt { source_key_id, .. } = call { Some(source_key_id.as_str()) } else { None };
+        let mut states = Vec::new();
+        for key_id in [source, call.key_id()].into_iter().flatten() {
+            match self.describe(key_id, (timeout, &mut Trace::default())) {
+                Ok(described) if TAKEN_AWAY.contains(&described.key_state.as_str()) => return error,
+                Ok(described) => states.push(described.key_state),
+                // Whoever may not ask for the state has the message alone.
+                Err(denied) if !denied.is_outage() && error.message.contains("pending ") => return error,
+                Err(_) => {}
+            }
+        }
+        let text = format!("The key is there, and cannot be used now ({}): {}", states.join(", "), error.message);
+        Error::new(Code::KeyUnavailable, text)
+    }
+
+    fn describe(&self, key_id: &str, within: (Duration, &mut Trace)) -> Result<answers::Metadata, Error> {
+        let parameters = Parameters { key_id: Some(key_id), ..Parameters::default() };
+        let answers::Described { key_metadata } = self.ask("DescribeKey", &parameters, within)?;
+        let arn = answers::same(key_metadata.arn, key_id)?;
+        Ok(answers::Metadata { arn, ..key_metadata })
+    }
+
+    fn carry_out(&self, call: &Call, timeout: Duration, trace: &mut Trace) -> Result<Reply, Error> {
         match call {
             Call::GenerateDataKey { key_id, context } => {
                 let (key_spec, encryption_context) = (Some("AES_256"), Some(context));
@@ -262,14 +312,8 @@ impl Backend for Aws {
                 Ok(Reply::Encrypted { ciphertext_blob: keyed.blob()?, key_id: keyed.of(destination_key_id)? })
             }
             Call::DescribeKey { key_id } => {
-                let parameters = Parameters { key_id: Some(key_id), ..Parameters::default() };
-                let answers::Described { key_metadata } = self.ask("DescribeKey", &parameters, (timeout, trace))?;
-                let key_id = answers::same(key_metadata.arn, key_id)?;
-                Ok(Reply::Key {
-                    key_id,
-                    key_state: key_metadata.key_state,
-                    description: Some(key_metadata.description),
-                })
+                let answers::Metadata { arn, key_state, description } = self.describe(key_id, (timeout, trace))?;
+                Ok(Reply::Key { key_id: arn, key_state, description: Some(description) })
             }
             Call::Status => self.status(timeout, trace),
             Call::Hello { .. } => Err(Error::new(Code::UnsupportedOperation, "")),

@@ -17,7 +17,7 @@ use cryptoki::error::{Error as Cryptoki, RvError};
 use cryptoki::mechanism::{Mechanism as Ckm, aead::GcmParams};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use kmsfs_crypto::random;
-use kmsfs_kms::{Code, EncryptionContext, Error};
+use kmsfs_kms::{Code, EncryptionContext, Error, Kind};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -53,18 +53,17 @@ pub(super) fn wrap(
     plaintext: &[u8],
     context: &EncryptionContext,
 ) -> Result<Vec<u8>, Failed> {
-    let keys = session.keys(label, key_id)?;
-    let (key, id) = &keys[0];
-    session.must_stay_inside(*key)?;
+    let (key, id) = session.newest(label, key_id)?;
+    session.must_stay_inside(key)?;
     let length = u8::try_from(id.len()).map_err(|_| Failed::lasting("the key's CKA_ID is longer than 255 bytes"))?;
     let mut blob = vec![VERSION, if session.mechanism == Mechanism::AesGcm { 1 } else { 2 }, length];
-    blob.extend_from_slice(id);
+    blob.extend_from_slice(&id);
     match session.mechanism {
         Mechanism::AesGcm => {
             let (mut nonce, context) = (random::bytes::<NONCE>(), canonical(context));
             let parameters = GcmParams::new(&mut nonce, &context, TAG_BITS.into()).map_err(failed)?;
             // Some tokens make a nonce of their own, and put it in the place of this one.
-            let sealed = session.open.encrypt(&Ckm::AesGcm(parameters), *key, plaintext).map_err(failed)?;
+            let sealed = session.open.encrypt(&Ckm::AesGcm(parameters), key, plaintext).map_err(failed)?;
             blob.extend_from_slice(&nonce);
             blob.extend_from_slice(&sealed);
         }
@@ -74,7 +73,7 @@ pub(super) fn wrap(
             if !bytes.len().is_multiple_of(8) {
                 return Err(Error::new(Code::Validation, "AES key wrap takes multiples of 8 bytes").into());
             }
-            let wrapped = Passing::new(session, &bytes)?.wrapped(*key)?;
+            let wrapped = Passing::new(session, &bytes)?.wrapped(key)?;
             blob.extend_from_slice(&wrapped);
         }
     }
@@ -89,10 +88,24 @@ pub(super) fn unwrap(
     context: &EncryptionContext,
 ) -> Result<Zeroizing<Vec<u8>>, Failed> {
     let keys = session.keys(label, key_id)?;
-    let key = keys.iter().find(|(_, id)| id == blob.id).map(|(key, _)| *key);
-    let gone =
-        || Error::new(Code::KmsInvalidState, format!("{key_id}: the version that it was wrapped by is not there"));
-    let key = key.ok_or_else(gone)?;
+    let gone = format!("{key_id}: the version that it was wrapped by is not there");
+    let mut opened = Err(Error::new(Code::KmsInvalidState, gone).into());
+    // Nothing keeps a token from having several of one id: it is the one that opens it.
+    for (key, _) in keys.iter().filter(|(_, id)| id == blob.id) {
+        opened = unwrap_by(session, *key, blob, context);
+        if !opened.as_ref().is_err_and(|failed| failed.error.kind() == Kind::Fault) {
+            break;
+        }
+    }
+    opened
+}
+
+fn unwrap_by(
+    session: &Session,
+    key: ObjectHandle,
+    blob: &Blob<'_>,
+    context: &EncryptionContext,
+) -> Result<Zeroizing<Vec<u8>>, Failed> {
     match blob.mechanism {
         Mechanism::AesGcm => {
             let (mut nonce, context) = (blob.nonce.to_vec(), canonical(context));

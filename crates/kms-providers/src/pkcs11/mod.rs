@@ -7,6 +7,7 @@
 
 mod blob;
 mod token;
+mod tried;
 
 use crate::configuration::{Invalid, Needs};
 use crate::names::KeyNames;
@@ -17,7 +18,7 @@ use kmsfs_kms::{Code, EncryptionContext, Error};
 use kmsfs_kms_remote::protocol::{Call, Reply, Trace};
 use kmsfs_kms_remote::{Backend, Identity};
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use token::Token;
 
@@ -71,16 +72,16 @@ pub struct Pkcs11 {
 }
 
 impl Pkcs11 {
-    /// Loads the library. The token may be away.
+    /// Loads the library. The token may be away. That the PIN was wrong is noted beside the configuration's file.
     ///
     /// # Errors
     ///
     /// There is no such library, or it does not start.
-    pub fn new(configuration: Configuration) -> Result<Self, Invalid> {
+    pub fn new(configuration: Configuration, file: Option<&Path>) -> Result<Self, Invalid> {
         configuration.check()?;
         let Configuration { library, token, pin, mechanism, keys } = configuration;
         let endpoint = format!("{} token={token}", library.display());
-        Ok(Self { token: Token::new(&library, token, pin, mechanism)?, keys, endpoint })
+        Ok(Self { token: Token::new(&library, token, pin, mechanism, file)?, keys, endpoint })
     }
 
     fn wrap(

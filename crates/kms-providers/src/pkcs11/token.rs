@@ -1,6 +1,7 @@
 //! Sessions with a token: opened when they are needed, kept, and all given up when one of them is lost.
 
 use super::Mechanism;
+use super::tried::Tried;
 use crate::configuration::Invalid;
 use crate::names::not_found;
 use crate::retry::{Failed, TRY};
@@ -10,10 +11,10 @@ use cryptoki::error::{Error as Cryptoki, RvError};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session as Open, SessionState, UserType};
+use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use kmsfs_kms::{Code, Error};
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 pub(super) struct Token {
@@ -21,6 +22,7 @@ pub(super) struct Token {
     label: String,
     pin: Secret,
     mechanism: Option<Mechanism>,
+    tried: Tried,
     state: Mutex<State>,
 }
 
@@ -29,8 +31,6 @@ struct State {
     idle: Vec<Session>,
     /// Of sessions that were opened before others were lost, none is kept.
     generation: u64,
-    /// A hash of a PIN that was wrong: a few more tries, and the token would be locked.
-    wrong_pin: Option<[u8; 32]>,
 }
 
 /// A session of a user who is logged in.
@@ -46,6 +46,7 @@ impl Token {
         label: String,
         pin: Secret,
         mechanism: Option<Mechanism>,
+        configuration: Option<&Path>,
     ) -> Result<Self, Invalid> {
         let wrong = |error: Cryptoki| Invalid(format!("{}: {error}", library.display()));
         let loaded = Pkcs11::new(library).map_err(wrong)?;
@@ -53,7 +54,8 @@ impl Token {
             Ok(()) | Err(Cryptoki::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(wrong(error)),
         }
-        Ok(Self { library: loaded, label, pin, mechanism, state: Mutex::default() })
+        let tried = Tried::new(configuration, &pin);
+        Ok(Self { library: loaded, label, pin, mechanism, tried, state: Mutex::default() })
     }
 
     /// Runs it in a session. Whatever is wrong with the session or the token is an outage, after which all begin anew.
@@ -77,9 +79,8 @@ impl Token {
     fn open(&self) -> Result<Session, Failed> {
         let generation = self.state.lock().generation;
         let slots = self.library.get_slots_with_initialized_token().map_err(failed)?;
-        let is_it = |slot: &cryptoki::slot::Slot| {
-            self.library.get_token_info(*slot).is_ok_and(|info| info.label().trim_end() == self.label)
-        };
+        let is_it =
+            |slot: &Slot| self.library.get_token_info(*slot).is_ok_and(|info| info.label().trim_end() == self.label);
         let slot = slots.into_iter().find(is_it);
         let slot = slot.ok_or_else(|| Failed::passing(format!("there is no token {}", self.label)))?;
         let has = self.library.get_mechanism_list(slot).map_err(failed)?;
@@ -89,25 +90,39 @@ impl Token {
             Mechanism::AesKeyWrap
         });
         let open = self.library.open_rw_session(slot).map_err(failed)?;
-        self.log_in(&open)?;
+        self.log_in(slot, &open)?;
         Ok(Session { open, mechanism, generation })
     }
 
-    fn log_in(&self, session: &Open) -> Result<(), Failed> {
+    fn log_in(&self, slot: Slot, session: &Open) -> Result<(), Failed> {
         if is_user(session)? {
             return Ok(());
         }
         let pin = self.pin.line(TRY).map_err(Failed::lasting)?;
-        let hash: [u8; 32] = Sha256::digest(pin.as_bytes()).into();
-        let mut state = self.state.lock();
-        if state.wrong_pin == Some(hash) {
-            return Err(Failed::lasting("the PIN is wrong; it is not tried again until it is another one"));
+        // One at a time, of all processes too: a wrong PIN is tried once.
+        let _others = self.state.lock();
+        let busy = |error| Failed::passing(format!("another process is logging in to the token: {error}"));
+        let _turn = self.tried.turn(TRY).map_err(busy)?;
+        if self.tried.was_wrong() {
+            let change = self.tried.what_to_change();
+            let text = format!("the PIN was wrong, and is not tried again until {change} is changed");
+            return Err(Failed::lasting(text));
+        }
+        let token = self.library.get_token_info(slot).map_err(failed)?;
+        if token.user_pin_final_try() || token.user_pin_locked() {
+            let text = "one more wrong PIN would lock the token, or it is locked: log in to it by hand once, or have \
+                        its security officer unlock it";
+            return Err(Failed::lasting(text));
         }
         match session.login(UserType::User, Some(&AuthPin::from(pin.as_str()))) {
-            Ok(()) | Err(Cryptoki::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+            Ok(()) | Err(Cryptoki::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
+                self.tried.is_right();
+                Ok(())
+            }
             Err(error @ Cryptoki::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _)) => {
-                state.wrong_pin = Some(hash);
-                Err(Failed::lasting(format!("the PIN is wrong: {error}")))
+                let noted = self.tried.is_wrong().err();
+                let noted = noted.map_or(String::new(), |why| format!(" (that cannot be noted for others: {why})"));
+                Err(Failed::lasting(format!("the PIN is wrong: {error}{noted}")))
             }
             Err(error @ Cryptoki::Pkcs11(RvError::PinLocked | RvError::PinExpired, _)) => {
                 Err(Failed::lasting(format!("the token does not let its user in: {error}")))
@@ -143,6 +158,16 @@ impl Session {
             return Err(found);
         }
         Ok(keys)
+    }
+
+    /// The key of that label that wraps, and its id: the one with the highest.
+    pub(super) fn newest(&self, label: &str, key_id: &str) -> Result<(ObjectHandle, Vec<u8>), Failed> {
+        let keys = self.keys(label, key_id)?;
+        if keys.get(1).is_some_and(|(_, id)| *id == keys[0].1) {
+            let text = format!("several keys are called {label} and have the same CKA_ID, so that none is the newest");
+            return Err(Failed::lasting(format!("{text}: give each an id of its own")));
+        }
+        Ok(keys.into_iter().next().expect("there is one"))
     }
 
     /// A key is used that cannot be taken out of the token, and no other.

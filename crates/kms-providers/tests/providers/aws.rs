@@ -204,6 +204,76 @@ fn aws_an_answer_of_another_key_is_an_outage() {
     assert!(decrypt(&by_profile(&url, dir.path()), KEY, b"blob", "a").unwrap_err().is_outage());
 }
 
+/// A KMS in whose key store nothing is reached: what it answers to Decrypt and to DescribeKey.
+fn in_state(decrypt: serde_json::Value, describe: Option<&'static str>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 8192];
+            let read = stream.read(&mut request).unwrap_or(0);
+            let describes = String::from_utf8_lossy(&request[..read]).contains("TrentService.DescribeKey");
+            let (status, json) = match (describes, describe) {
+                (false, _) => (400, decrypt.clone()),
+                (true, Some(state)) => (200, json!({"KeyMetadata": {"Arn": KEY, "KeyState": state}})),
+                (true, None) => (400, json!({"__type": "AccessDeniedException", "message": "no"})),
+            };
+            let json = json.to_string();
+            let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", json.len());
+            let _ = stream.write_all((head + &json).as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn aws_a_key_whose_key_store_is_away_is_an_outage_and_one_that_is_to_be_deleted_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let decrypts = |name: &str, message: &str, state: Option<&'static str>| {
+        let url = in_state(json!({"__type": name, "message": message}), state);
+        decrypt_within(&by_profile(&url, dir.path()), KEY, b"blob", "a", Duration::from_secs(2)).0.unwrap_err()
+    };
+    let invalid = "KMSInvalidStateException";
+    for away in [Some("Unavailable"), Some("Enabled"), Some("Updating"), Some("Creating"), None] {
+        let error = decrypts(invalid, &format!("{KEY} is unavailable."), away);
+        assert_eq!(error.code, Code::KeyUnavailable, "{away:?}: {error}");
+    }
+    for taken_away in [Some("PendingDeletion"), Some("PendingImport"), Some("PendingReplicaDeletion"), None] {
+        let error = decrypts(invalid, &format!("{KEY} is pending deletion."), taken_away);
+        assert_eq!(error.code, Code::KmsInvalidState, "{taken_away:?}");
+    }
+    for refusal in [Code::AccessDenied, Code::Disabled, Code::NotFound] {
+        assert_eq!(decrypts(refusal.name(), "", Some("Enabled")).code, refusal);
+    }
+    let outages = [
+        "CloudHsmClusterNotActiveException",
+        "CustomKeyStoreInvalidStateException",
+        "DependencyTimeoutException",
+        "KeyUnavailableException",
+        "KMSInternalException",
+        "LimitExceededException",
+        "ThrottlingException",
+        "ExpiredTokenException",
+        "UnrecognizedClientException",
+        "AccessDenied",
+        "SomethingNewException",
+    ];
+    for name in outages {
+        let error = decrypts(name, "", Some("Enabled"));
+        assert!(error.is_outage(), "{name}: {error}");
+    }
+}
+
+#[test]
+fn aws_a_key_of_another_region_is_not_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = strict("AKIDEXAMPLE", "secret", time::Duration::ZERO, KEY);
+    let aws = by_profile(&url, dir.path());
+    decrypt(&aws, KEY, b"blob", "a").unwrap();
+    let elsewhere = decrypt(&aws, &KEY.replace("eu-central-1", "us-east-1"), b"blob", "a").unwrap_err();
+    assert!(elsewhere.is_outage() && elsewhere.message.contains("of the region us-east-1"), "{elsewhere}");
+}
+
 #[test]
 fn aws_an_instance_has_its_roles_access_key() {
     let url = strict("AKIDROLE", "of the role", time::Duration::ZERO, KEY);

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 const LONG: Duration = Duration::from_secs(60);
 
 fn open(configuration: serde_json::Value) -> Arc<dyn Backend> {
-    Configuration::parse(&configuration.to_string()).unwrap().open().unwrap()
+    Configuration::parse(&configuration.to_string()).unwrap().open(None).unwrap()
 }
 
 fn context(object: &str) -> EncryptionContext {
