@@ -46,6 +46,8 @@ install_for() {
             fsx) crate fsx "$FSX" ;;
         esac
     done
+    # Those two build their own.
+    case " $* " in " bare " | " package " | " package bare ") return 0 ;; esac
     [ "$on" != kmsfs ] || [ -n "${KMSFS:-}" ] || cargo build --locked --release --quiet
     kmsfs=${KMSFS:-$here/target/release/kmsfs}
     if [ ! -e /dev/fuse ]; then

@@ -75,13 +75,49 @@ fn somebody_elses_store_is_said_to_be_so() {
     store.sh_as(NOBODY, "kmsfs fsck --key-file own $STORE").expect_failure(8, text);
 }
 
+/// In /dev there is nothing but what `more` makes.
+fn mount_with_devices(more: &str, how: &str) -> Answer {
+    let store = Store::new();
+    let script = format!(
+        "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod /dev/urandom c 1 9; chmod 444 /dev/urandom
+         {more}
+         {how} kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT"
+    );
+    store.try_sh_private(&script)
+}
+
+const WITHOUT_MOUNTING: &str = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin";
+
 #[test]
 fn a_machine_without_fuse_is_told_what_it_lacks() {
-    let store = Store::new();
-    let script = "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod /dev/urandom c 1 9
-                  kmsfs mount --key-file $KEY -o log_file=$PWD/log $STORE $MNT";
-    let text = "/dev/fuse is not there: load the kernel's module (modprobe fuse), or give the container the device";
-    store.try_sh_private(script).expect_failure(1, text);
+    let text = "/dev/fuse is not there: load the kernel's module (modprobe fuse), or give the container the device \
+                (docker and podman: --device /dev/fuse)";
+    mount_with_devices("", "").expect_failure(1, text);
+    // A node of a module that is not loaded.
+    mount_with_devices("mknod /dev/fuse c 10 199", "").expect_failure(1, text);
+}
+
+#[test]
+fn a_container_that_may_not_open_the_device_or_not_mount_is_told_so() {
+    // A mount without devices refuses as a control group of devices does, but for the number.
+    let closed = "mkdir /dev/closed; mount -t tmpfs -o nodev none /dev/closed; mknod -m 666 /dev/closed/fuse c 10 229
+                  ln -s closed/fuse /dev/fuse";
+    mount_with_devices(closed, "").expect_failure(1, "/dev/fuse may not be opened by this user");
+    let open = "mknod -m 666 /dev/fuse c 10 229";
+    let refused = mount_with_devices(open, WITHOUT_MOUNTING);
+    refused
+        .expect_failure(1, "this container may not mount: give it the right (docker and podman: --cap-add SYS_ADMIN");
+}
+
+#[test]
+fn who_may_not_mount_and_has_no_fusermount3_is_told_so() {
+    let without = "mknod -m 666 /dev/fuse c 10 229
+                   programs=$(readlink -f /usr/bin)
+                   mkdir /dev/layer; mount -t tmpfs none /dev/layer; mkdir /dev/layer/upper /dev/layer/work
+                   mknod /dev/layer/upper/fusermount3 c 0 0; mknod /dev/layer/upper/fusermount c 0 0
+                   mount -t overlay -o lowerdir=$programs,upperdir=/dev/layer/upper,workdir=/dev/layer/work none $programs";
+    let text = "fusermount3 is not there, which mounts for those who may not (package fuse3)";
+    mount_with_devices(without, WITHOUT_MOUNTING).expect_failure(1, text);
 }
 
 /// Keys are looked at again and again, so that no limit of inotify(7) matters: all instances that the user may have are

@@ -11,9 +11,9 @@ use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use kmsfs_fs::{Fs, Ino, Observer, Stale};
 use rustix::process::{getgid, getuid};
 use std::ffi::CString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -74,10 +74,7 @@ pub fn mount(
     before_threads: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<Mounted> {
     let mountpoint = options.mountpoint.canonicalize()?;
-    if !Path::new(DEVICE).exists() {
-        let text = "/dev/fuse is not there: load the kernel's module (modprobe fuse), or give the container the device";
-        return Err(io::Error::new(io::ErrorKind::NotFound, text));
-    }
+    let device = open_device()?;
     let mut config = Config::default();
     config.mount_options = kernel_options(options);
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
@@ -87,11 +84,13 @@ pub fn mount(
     let served = perform::Mount { fs: fs.clone(), statistics: statistics.clone(), several_users: options.allow_other };
     let runner = Runner::new(served, crew.clone());
     let transport = Transport::new(runner.clone(), options.writeback_cache && !options.read_only);
-    let session = match mount_directly(options, &mountpoint) {
-        Ok(device) => Session::from_fd(transport, device, config.acl, config)
+    let session = match mount_directly(options, &mountpoint, &device) {
+        Ok(()) => Session::from_fd(transport, device.into(), config.acl, config)
             .inspect_err(|_| drop(Place::at(&mountpoint).and_then(|place| place.unmount(true))))?,
         // Not root: fuser asks fusermount3.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Session::new(transport, &mountpoint, &config)?,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Session::new(transport, &mountpoint, &config).map_err(|error| why_not_through_helper(&error))?
+        }
         Err(error) => return Err(error),
     };
     let place = Place::at(&mountpoint)?;
@@ -120,9 +119,8 @@ pub fn mount(
 }
 
 /// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
-fn mount_directly(options: &MountOptions, mountpoint: &Path) -> io::Result<OwnedFd> {
+fn mount_directly(options: &MountOptions, mountpoint: &Path, device: &File) -> io::Result<()> {
     use rustix::mount::MountFlags as Flag;
-    let device = OpenOptions::new().read(true).write(true).open(DEVICE)?;
     let mut flags = Flag::empty();
     flags.set(Flag::RDONLY, options.read_only);
     flags.set(Flag::NOSUID, !options.suid);
@@ -137,8 +135,42 @@ fn mount_directly(options: &MountOptions, mountpoint: &Path) -> io::Result<Owned
         data.push_str(",allow_other");
     }
     let data = CString::new(data)?;
-    rustix::mount::mount(&*options.source, mountpoint, TYPE, flags, Some(data.as_c_str()))?;
-    Ok(device.into())
+    Ok(rustix::mount::mount(&*options.source, mountpoint, TYPE, flags, Some(data.as_c_str()))?)
+}
+
+/// The kernel's side of FUSE. An error says what to do, in a container too.
+fn open_device() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(DEVICE).map_err(|error| {
+        let cure = match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
+                "is not there: load the kernel's module (modprobe fuse), or give the container the device \
+                 (docker and podman: --device /dev/fuse)"
+            }
+            // What a control group of devices says.
+            Some(libc::EPERM) => {
+                "is closed to this container: give it the device (docker and podman: --device /dev/fuse)"
+            }
+            Some(libc::EACCES) => "may not be opened by this user: its mode is 666 elsewhere (chmod 666 /dev/fuse)",
+            _ => return error,
+        };
+        io::Error::new(error.kind(), format!("{DEVICE} {cure}"))
+    })
+}
+
+/// What whoever may not mount has to be told when fusermount3 has not done it either.
+fn why_not_through_helper(error: &io::Error) -> io::Error {
+    let text = if error.kind() == io::ErrorKind::NotFound {
+        "fusermount3 is not there, which mounts for those who may not (package fuse3)".to_owned()
+    } else {
+        error.to_string().trim_end().to_owned()
+    };
+    let cure = if getuid().is_root() {
+        ": this container may not mount: give it the right (docker and podman: --cap-add SYS_ADMIN, and where AppArmor \
+         forbids it --security-opt apparmor=unconfined)"
+    } else {
+        ""
+    };
+    io::Error::new(error.kind(), format!("{text}{cure}"))
 }
 
 impl Mounted {
