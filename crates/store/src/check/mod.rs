@@ -116,7 +116,7 @@ pub fn check(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Report> {
     if options.repair {
-        store.writable()?;
+        store.admission.writable()?;
     }
     let mut report = Report::default();
     let records = records::Records::read(store, &mut report)?;

@@ -57,7 +57,7 @@ pub(crate) fn settle_records(
 
 /// The only file with its id has another inode than the sidecar says.
 pub(crate) fn adopt(store: &Store, object: &Arc<Object>) -> Result<()> {
-    let permit = store.permit()?;
+    let permit = store.checkpoints.permit()?;
     object.replace_sidecar(|keyed| keyed.adopt(store, object.ino()), &permit)
 }
 
@@ -220,7 +220,7 @@ fn copy(remains: &mut Remains, object: &Object) -> Result<Vec<std::ops::Range<u6
 /// Extended attributes. Values that are sealed are bound to the object: those that can be read are sealed for the new
 /// one. The damaged one's birth excuses nothing of the new one, which is durable before it has its name.
 fn carry_over(store: &Store, dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result<()> {
-    let values = store.values_of(Target::Name(dir, from))?;
+    let values = store.values.all_of(Target::Name(dir, from))?;
     let names = dir.backing.list_xattr(Some(from))?;
     for name in names_in(&names) {
         if !birth::is_reserved(name) && !values.iter().any(|(sealed, _)| sealed == name) {
@@ -228,7 +228,7 @@ fn carry_over(store: &Store, dir: &Arc<Dir>, from: &OsStr, to: &OsStr) -> Result
             dir.backing.set_xattr(Some(to), name, &value, XattrFlags::Any)?;
         }
     }
-    store.take_values(Target::Name(dir, to), &values)
+    store.values.take(Target::Name(dir, to), &values)
 }
 
 /// A further name of a damaged object becomes one of the new object.

@@ -124,7 +124,7 @@ impl<'a> Tree<'a> {
     /// The values of extended attributes. What is damaged stays: whoever uses the file knows whether to set or to
     /// remove it.
     fn values(&mut self, at: Target<'_>, shown: &str) -> Result<()> {
-        let found = self.store.damaged_values(at).and_then(|damaged| Ok((damaged, self.store.unbound_values(at)?)));
+        let found = self.store.values.damaged(at).and_then(|damaged| Ok((damaged, self.store.values.unbound(at)?)));
         match found {
             Ok((damaged, unbound)) => {
                 for attribute in unbound {

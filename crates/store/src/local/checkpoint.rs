@@ -1,51 +1,84 @@
 //! Checkpoints: what the log holds goes home, then its space is used again. Rules K1 to K6, U2, U3.
 
-use crate::backend::File;
+use crate::backend::{Backend, File};
+use crate::local::admission::Admission;
+use crate::local::gate::{Gate, Permit};
+use crate::local::log::Log;
+use crate::local::names::unsynced::Names;
+use crate::local::objects::Objects;
 use crate::local::objects::dead::Dead;
-use crate::mistakes::Mistake;
+use crate::local::recovery::birth::Births;
+use crate::local::reserve::Reserve;
+use crate::local::segments::Segments;
+use crate::mistakes::{Mistake, Seeded};
 use crate::object::Noted;
-use crate::{Error, Result, Store};
+use crate::{Error, Result};
 use kmsfs_format::sidecar::Place;
 use kmsfs_kms::{Waits, waits};
-use kmsfs_locks::{RwLockReadGuard, RwLockWriteGuard, ranks};
+use kmsfs_locks::{Mutex, ranks};
 use std::sync::Arc;
-
-/// Leave to append to the log: while it is held no checkpoint begins. It is asked for before any object's lock.
-pub(crate) struct Permit<'a>(#[allow(dead_code)] Gate<'a>);
-
-enum Gate<'a> {
-    #[allow(dead_code)]
-    Shared(RwLockReadGuard<'a, ranks::Gate, ()>),
-    #[allow(dead_code)]
-    Checkpoint(RwLockWriteGuard<'a, ranks::Gate, ()>),
-}
+use std::time::{Duration, Instant};
 
 /// Files that are worth syncing one by one; beyond it the whole file system is synced at once.
 const FEW: usize = 16;
 
-impl Store {
+/// Leave to append, and the checkpoints that make room for it: with all parts of the store that have something to be
+/// written home, freed or made durable.
+pub(crate) struct Checkpoints {
+    pub(super) gate: Gate,
+    /// When nothing waited for a checkpoint.
+    pub(super) settled: Mutex<ranks::Settled, Instant>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) log: Arc<Log>,
+    pub(super) segments: Arc<Segments>,
+    pub(super) objects: Arc<Objects>,
+    pub(super) names: Arc<Names>,
+    pub(super) births: Arc<Births>,
+    pub(super) reserve: Arc<Reserve>,
+    pub(super) seeded: Seeded,
+}
+
+impl Checkpoints {
     /// Leave to append. Makes room first, if the log is full. By a thread that must not wait for a checkpoint
     /// ([`waits`]) only if there is none, and none is due.
     pub(crate) fn permit(&self) -> Result<Permit<'_>> {
         let may_wait = waits::may_wait(Waits::Disk);
         if self.needs_room() {
-            self.writable()?;
+            self.admission.writable()?;
             may_wait?;
-            let permit = self.permit_alone();
+            let permit = self.gate.take_alone();
             // Not once more, if somebody else has made it meanwhile.
             if self.needs_room() {
-                self.checkpoint_under(&permit, false)?;
+                self.run_under(&permit, false)?;
             }
             drop(permit);
             self.give_back();
         }
-        Ok(Permit(Gate::Shared(match may_wait {
-            Ok(()) => self.gate.read(),
-            Err(wait) => self.gate.try_read().ok_or(wait)?,
-        })))
+        match may_wait {
+            Ok(()) => Ok(self.gate.share()),
+            Err(wait) => Ok(self.gate.try_share().ok_or(wait)?),
+        }
     }
 
-    pub(super) fn needs_room(&self) -> bool {
+    /// Whether whoever appends now would wait for a checkpoint, or make one.
+    pub(crate) fn appends_wait(&self) -> bool {
+        self.gate.is_taken_alone() || self.needs_room()
+    }
+
+    /// Whether a checkpoint is to be made though nobody waits for one.
+    pub(crate) fn is_due(&self) -> bool {
+        const SOON: Duration = Duration::from_secs(30);
+        let held =
+            self.log.used() > 0 || !self.objects.dead.is_empty() || self.names.are_many() || self.births.has_loose();
+        let mut settled = self.settled.lock();
+        if !held {
+            *settled = Instant::now();
+        }
+        held && (self.log.is_half_full() || settled.elapsed() > SOON)
+    }
+
+    fn needs_room(&self) -> bool {
         self.log.is_full() || self.objects.has_many_pinned()
     }
 
@@ -59,19 +92,19 @@ impl Store {
             return done;
         }
         waits::may_wait(Waits::Disk)?;
-        let permit = self.permit_alone();
-        self.checkpoint_under(&permit, false)?;
+        let permit = self.gate.take_alone();
+        self.run_under(&permit, false)?;
         // There is need of the space.
         self.give_back();
         act(&permit)
     }
 
-    /// Answers why an object was left behind, which hinders nobody else.
-    pub(crate) fn run_checkpoint(&self, clean: bool) -> Result<Option<Error>> {
-        self.writable()?;
+    /// Makes a checkpoint. Returns why an object was left behind, which hinders nobody else.
+    pub(crate) fn run(&self, clean: bool) -> Result<Option<Error>> {
+        self.admission.writable()?;
         waits::may_wait(Waits::Disk)?;
         // Appends wait from here to the end, before taking any object's lock (K1).
-        let done = self.checkpoint_under(&self.permit_alone(), clean);
+        let done = self.run_under(&self.gate.take_alone(), clean);
         self.give_back();
         done
     }
@@ -86,16 +119,9 @@ impl Store {
         }
     }
 
-    fn permit_alone(&self) -> Permit<'_> {
-        if self.seeded.is(Mistake::AppendDuringCheckpoint) {
-            return Permit(Gate::Shared(self.gate.read()));
-        }
-        Permit(Gate::Checkpoint(self.gate.write()))
-    }
-
-    fn checkpoint_under(&self, permit: &Permit<'_>, clean: bool) -> Result<Option<Error>> {
+    fn run_under(&self, permit: &Permit<'_>, clean: bool) -> Result<Option<Error>> {
         let loose = self.births.begin_checkpoint(self.log.epoch());
-        let done = self.checkpoint_with(permit, clean, loose);
+        let done = self.run_with(permit, clean, loose);
         if loose && !matches!(done, Ok(None)) {
             self.births.add_loose();
         }
@@ -103,7 +129,7 @@ impl Store {
     }
 
     /// `loose`: everything has to be synced (K8).
-    fn checkpoint_with(&self, permit: &Permit<'_>, clean: bool, loose: bool) -> Result<Option<Error>> {
+    fn run_with(&self, permit: &Permit<'_>, clean: bool, loose: bool) -> Result<Option<Error>> {
         let dead = self.objects.dead.all();
         let names = self.names.changes();
         let living = self.objects.living();

@@ -4,8 +4,10 @@
 //! records of sidecars; `sealed` is what says which store this is and that nobody put it back; `names`, `attributes`
 //! and `objects` are what users see.
 
+pub(crate) mod admission;
 pub(crate) mod attributes;
 pub(crate) mod checkpoint;
+pub(crate) mod gate;
 pub(crate) mod inventory;
 pub(crate) mod log;
 pub(crate) mod names;
@@ -16,9 +18,13 @@ pub(crate) mod sealed;
 pub(crate) mod segments;
 mod volume;
 
-use crate::Volume;
 use crate::backend::{self, Access, Backend, File};
+use crate::local::admission::Admission;
+use crate::local::attributes::values::{self, Values};
+use crate::local::checkpoint::Checkpoints;
+use crate::local::gate::Gate;
 use crate::local::log::{Log, LogSeal};
+use crate::local::names::dir::Buckets;
 use crate::local::names::foresight::Foresight;
 use crate::local::names::unsynced::Names;
 use crate::local::objects::Objects;
@@ -38,38 +44,33 @@ use crate::mistakes::{Mistake, Seeded};
 use crate::{Dir, Error, Result, object};
 use kmsfs_crypto::Suite;
 use kmsfs_format::layout::{Geometry, MAX_PLAIN, PlainLen};
-use kmsfs_locks::{Mutex, RwLock, ranks};
+use kmsfs_locks::{Mutex, ranks};
 use kmsfs_sse::KeyService;
 use kmsfs_witness::Watch;
 use std::ffi::OsStr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A store that is open; all clones of the `Arc` share it. Every method is safe to call from several threads.
 pub struct Store {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) keys: Arc<KeyService>,
     pub(crate) root: Arc<Dir>,
-    meta: Arc<dyn backend::Dir>,
-    pub(crate) segments: Segments,
-    pub(crate) log: Log,
-    /// Appends share it, a checkpoint takes it alone. Before any object's lock.
-    gate: RwLock<ranks::Gate, ()>,
-    pub(crate) reserve: Reserve,
-    pub(crate) objects: Objects,
-    pub(crate) names: Names,
-    read_only: AtomicBool,
-    /// No file is made any more: the last checkpoint has begun, or is about to.
-    closing: AtomicBool,
-    pub(crate) births: Births,
-    pub(crate) aftermath: Aftermath,
+    buckets: Arc<Buckets>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) reserve: Arc<Reserve>,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) births: Arc<Births>,
+    pub(crate) aftermath: Arc<Aftermath>,
+    pub(crate) values: Values,
     /// For the objects that are opened, which keep the store.
     me: Weak<Self>,
     /// What is wrong with the redo log.
     damage: Option<String>,
-    /// When nothing waited for a checkpoint.
-    settled: Mutex<ranks::Settled, Instant>,
     /// What follows the store outside it.
     seen: Option<Seen>,
     rolled_back: Option<String>,
@@ -77,12 +78,11 @@ pub struct Store {
     pub(crate) seeded: Seeded,
     pub(crate) encryptions: u64,
     pub(crate) rewritten: u64,
-    /// Most plaintext bytes of an object: what the backing file system takes, less headers.
     /// The backing file system's longest file.
     longest_file: u64,
     /// Objects with two layers of encryption may be there.
     features: parameters::Features,
-    seal: StoreSeal,
+    seal: Arc<StoreSeal>,
     configured: Configured,
     /// Held while the store is open.
     lock: Mutex<ranks::StoreLock, Option<Arc<dyn File>>>,
@@ -227,24 +227,48 @@ impl Store {
         let Replayed { settled, objects, segments } = outcome.replayed;
         let aftermath = Aftermath::of(settled, objects, &header, seal.key(), seeded);
         let segments = Segments::open(open(SIDECARS)?, access, segments, seeded)?;
-        let (root, meta) = (Dir::new(open(BUCKETS)?, None, Vec::new())?, open(META)?);
+        let root = Dir::new(open(BUCKETS)?, None, Vec::new())?;
+        let buckets = Arc::new(Buckets::new(open(META)?, &keys));
         let configured = Configured::read(&backend, &seal);
+        let (admission, seal) = (Arc::new(Admission::new(read_only)), Arc::new(seal));
+        let (log, segments, reserve) = (Arc::new(log), Arc::new(segments), Arc::new(reserve));
+        let (births, aftermath) = (Arc::new(births), Arc::new(aftermath));
+        let (objects, names) = (Arc::new(Objects::new(&options)), Arc::new(Names::new(&backend, seeded)));
+        let values = Values {
+            buckets: buckets.clone(),
+            seal: seal.clone(),
+            objects: objects.clone(),
+            aftermath: aftermath.clone(),
+            seeded,
+        };
+        let checkpoints = Checkpoints {
+            gate: Gate::new(seeded),
+            settled: Mutex::new(Instant::now()),
+            admission: admission.clone(),
+            backend: backend.clone(),
+            log: log.clone(),
+            segments: segments.clone(),
+            objects: objects.clone(),
+            names: names.clone(),
+            births: births.clone(),
+            reserve: reserve.clone(),
+            seeded,
+        };
         let store = Arc::new_cyclic(|me| Self {
             root,
-            meta,
+            buckets,
             segments,
             log,
-            gate: RwLock::new(()),
+            checkpoints,
             reserve,
-            objects: Objects::new(&options),
-            names: Names::new(&backend, seeded),
-            read_only: AtomicBool::new(read_only),
-            closing: AtomicBool::new(false),
+            objects,
+            names,
+            admission,
             births,
             aftermath,
+            values,
             me: me.clone(),
             damage: outcome.corrupt,
-            settled: Mutex::new(Instant::now()),
             seen,
             rolled_back,
             foresight: Foresight::default(),
@@ -263,7 +287,7 @@ impl Store {
             if store.seal.takes_unlisted() {
                 store.list_configurations()?;
             }
-            let bound = if store.seal.takes_unsealed() { store.bind_values() } else { Ok(()) };
+            let bound = if store.seal.takes_unsealed() { values::bind_all(&store) } else { Ok(()) };
             match bound {
                 Ok(()) => store.seal.settle(store.keys.service()),
                 // A full disk can be mounted too. The next mount tries again.
@@ -299,26 +323,6 @@ impl Store {
             Suite::Aes256Gcm => Ok(()),
             Suite::DualAes256Gcm => self.features.add_dual_layers(self.backend.as_ref(), &self.seal),
         }
-    }
-
-    pub(crate) fn writable(&self) -> Result<()> {
-        if self.read_only() { Err(Error::ReadOnly) } else { Ok(()) }
-    }
-
-    /// An error once the store is being closed, for whoever asked the KMS before and goes on after it.
-    pub(crate) fn not_closing(&self) -> Result<()> {
-        if self.closing.load(Ordering::SeqCst) { Err(Error::ReadOnly) } else { Ok(()) }
-    }
-
-    fn is_checkpoint_due(&self) -> bool {
-        const SOON: Duration = Duration::from_secs(30);
-        let held =
-            self.log.used() > 0 || !self.objects.dead.is_empty() || self.names.are_many() || self.births.has_loose();
-        let mut settled = self.settled.lock();
-        if !held {
-            *settled = Instant::now();
-        }
-        held && (self.log.is_half_full() || settled.elapsed() > SOON)
     }
 }
 

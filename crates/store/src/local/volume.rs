@@ -7,7 +7,6 @@ use crate::{Dir, LogUsage, Result, Store, Volume};
 use kmsfs_sse::KeyService;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Volume for Store {
     fn root(&self) -> &Arc<Dir> {
@@ -23,7 +22,7 @@ impl Volume for Store {
     }
 
     fn read_only(&self) -> bool {
-        self.read_only.load(Ordering::SeqCst)
+        self.admission.is_read_only()
     }
 
     fn now(&self) -> i64 {
@@ -41,7 +40,7 @@ impl Volume for Store {
             }
         }
         self.objects.shed();
-        if !self.is_checkpoint_due() {
+        if !self.checkpoints.is_due() {
             return;
         }
         if self.births.has_loose()
@@ -50,7 +49,7 @@ impl Volume for Store {
             // Most of it now, while nobody waits for the checkpoint.
             ::log::warn!("the backing file system cannot be synced: {error}");
         }
-        if let Err(error) = self.run_checkpoint(false) {
+        if let Err(error) = self.checkpoints.run(false) {
             ::log::error!("the checkpoint failed and will be tried again: {error}");
         }
         // Whoever made a checkpoint meanwhile did not wait for it.
@@ -58,24 +57,24 @@ impl Volume for Store {
     }
 
     fn checkpoint(&self) -> Result<()> {
-        self.run_checkpoint(false)?.map_or(Ok(()), Err)
+        self.checkpoints.run(false)?.map_or(Ok(()), Err)
     }
 
     fn appends_wait(&self) -> bool {
-        self.gate.is_locked_exclusive() || self.needs_room()
+        self.checkpoints.appends_wait()
     }
 
     fn close(&self) -> Result<()> {
         {
             // Whoever is about to make a file has made it, or finds out.
             let _none = self.births.none_is_made();
-            self.closing.store(true, Ordering::SeqCst);
+            self.admission.begin_closing();
         }
-        let done = if self.read_only() { Ok(None) } else { self.run_checkpoint(true) };
+        let done = if self.read_only() { Ok(None) } else { self.checkpoints.run(true) };
         if !self.read_only() {
             self.tell_witness();
         }
-        self.read_only.store(true, Ordering::SeqCst);
+        self.admission.close();
         self.objects.forget_all();
         self.lock.lock().take();
         // What could not be committed was told to whoever wrote it, and is in the log.

@@ -60,7 +60,7 @@ impl Object {
         if state.durability.is_dirty() && !self.store.read_only() {
             // Leave to append is asked for before any object's lock.
             drop(state);
-            let permit = self.store.permit()?;
+            let permit = self.store.checkpoints.permit()?;
             state = self.state.write();
             if state.durability.is_dirty() {
                 self.commit_state(&mut state, &permit, false)?;

@@ -3,7 +3,7 @@
 use super::{Object, State};
 use crate::Result;
 use crate::backend::File;
-use crate::local::checkpoint::Permit;
+use crate::local::gate::Permit;
 use crate::mistakes::{Mistake, Seeded};
 use kmsfs_format::layout::{ChunkIndex, PlainLen};
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use super::{Object, State};
 use crate::Result;
 use crate::backend::File;
-use crate::local::checkpoint::Permit;
+use crate::local::gate::Permit;
 use crate::mistakes::Mistake;
 use crate::object::keyed::Keyed;
 use kmsfs_format::header::{ENTRIES_AT, SEAL, Seal};
@@ -17,8 +17,8 @@ impl Object {
         if !self.state.read().durability.is_dirty() {
             return Ok(());
         }
-        self.store.writable()?;
-        self.store.with_permit(|permit| self.commit_with(permit, false))
+        self.store.admission.writable()?;
+        self.store.checkpoints.with_permit(|permit| self.commit_with(permit, false))
     }
 
     pub(crate) fn commit_with(&self, permit: &Permit<'_>, with_sidecar: bool) -> Result<()> {

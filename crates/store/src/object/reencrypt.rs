@@ -8,7 +8,7 @@
 use super::content::source::unchanged;
 use super::rewrite::Before;
 use super::{Object, State};
-use crate::local::checkpoint::Permit;
+use crate::local::gate::Permit;
 use crate::{Error, Result};
 use kmsfs_crypto::DataKey;
 use kmsfs_format::layout::{ChunkIndex, PlainLen};
@@ -26,8 +26,8 @@ impl Object {
 
     /// Everything that is written from here on is under this data key; what is there is not touched.
     pub(crate) fn begin_epoch(&self, key: (DataKey, WrappedDataKey)) -> Result<()> {
-        self.store.writable()?;
-        let permit = self.store.permit()?;
+        self.store.admission.writable()?;
+        let permit = self.store.checkpoints.permit()?;
         let mut state = self.state.write();
         state.keyed.are_there()?;
         self.commit_state(&mut state, &permit, false)?;
@@ -50,8 +50,8 @@ impl Object {
     /// Encrypts again at most so many of the chunks that are under older keys, from that chunk on. Returns where to go
     /// on; `None` once all are under the newest key, whose blob is the only one in the sidecar then.
     pub fn reencrypt_some(&self, from: u64, most: u64) -> Result<Option<u64>> {
-        self.store.writable()?;
-        let permit = self.store.permit()?;
+        self.store.admission.writable()?;
+        let permit = self.store.checkpoints.permit()?;
         let mut state = self.state.write();
         state.keyed.are_there()?;
         if state.keyed.sidecar().keys.len() == 1 {

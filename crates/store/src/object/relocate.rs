@@ -6,7 +6,7 @@
 
 use super::{Object, State};
 use crate::Result;
-use crate::local::checkpoint::Permit;
+use crate::local::gate::Permit;
 use kmsfs_crypto::{DataKey, wiped};
 use kmsfs_format::entry::Entry;
 use kmsfs_format::header::{ENTRIES_AT, SUITE_AND_SEAL};

@@ -6,7 +6,7 @@ use super::durability;
 use super::keyed::Keyed;
 use super::write::Blocked;
 use super::{Object, State};
-use crate::local::checkpoint::Permit;
+use crate::local::gate::Permit;
 use crate::{Error, Result};
 use kmsfs_crypto::DataKey;
 use kmsfs_format::layout::PlainLen;
@@ -17,8 +17,8 @@ impl Object {
     /// Other content, in one commit; with a new data key where one is given. For content that fits in memory. On an
     /// error the object is what it was.
     pub fn rewrite(&self, data: &[u8], key: Option<(DataKey, WrappedDataKey)>) -> Result<()> {
-        self.store.writable()?;
-        let permit = self.store.permit()?;
+        self.store.admission.writable()?;
+        let permit = self.store.checkpoints.permit()?;
         let mut state = self.state.write();
         if state.length() > 0 {
             // What is not committed may lie where the new content would be written straight home.
@@ -30,8 +30,8 @@ impl Object {
     /// The same content under a new data key, in one commit: read and written under one lock, so that no change comes
     /// in between and is lost. For content that fits in memory.
     pub(crate) fn rekey_content(&self, key: (DataKey, WrappedDataKey)) -> Result<()> {
-        self.store.writable()?;
-        let permit = self.store.permit()?;
+        self.store.admission.writable()?;
+        let permit = self.store.checkpoints.permit()?;
         let mut state = self.state.write();
         if state.length() > 0 {
             self.commit_state(&mut state, &permit, false)?;

@@ -14,7 +14,7 @@ const STEP: usize = 256;
 impl Object {
     /// Reserves backing space for that plaintext range; changes no length.
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.store.writable()?;
+        self.store.admission.writable()?;
         let mut state = self.state.write();
         let geometry = state.geometry();
         let end = offset.checked_add(len).ok_or(Error::Errno(libc::EFBIG))?;

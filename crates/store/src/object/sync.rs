@@ -2,14 +2,14 @@
 
 use super::{Object, State};
 use crate::Result;
-use crate::local::checkpoint::Permit;
+use crate::local::gate::Permit;
 use crate::mistakes::Mistake;
 
 impl Object {
     /// What was acknowledged survives anything but the loss of the disk.
     pub fn fsync(&self) -> Result<()> {
-        self.store.writable()?;
-        self.store.with_permit(|permit| self.sync_content(permit))?;
+        self.store.admission.writable()?;
+        self.store.checkpoints.with_permit(|permit| self.sync_content(permit))?;
         if self.store.seeded.is(Mistake::NameNotSynced) { Ok(()) } else { self.store.names.sync_of(self.ino) }
     }
 

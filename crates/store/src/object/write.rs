@@ -7,7 +7,7 @@
 use super::content::chunks_of;
 use super::content::source::{BUFFER, Covered, Source, unchanged, with_sealed};
 use super::{Object, State};
-use crate::local::checkpoint::Permit;
+use crate::local::gate::Permit;
 use crate::mistakes::Mistake;
 use crate::{Error, Result};
 use kmsfs_crypto::{ChunkCipher, ChunkTag, wiped};
@@ -81,7 +81,7 @@ impl Object {
         &self,
         change: impl Fn(&mut State, Option<&Permit<'_>>) -> std::result::Result<T, Blocked>,
     ) -> Result<T> {
-        self.store.writable()?;
+        self.store.admission.writable()?;
         self.asked.again();
         let mut state = self.state.write();
         // Even what needs none could not be committed.
@@ -93,7 +93,7 @@ impl Object {
         }
         let many = state.durability.drops_many();
         drop(state);
-        self.store.with_permit(|permit| {
+        self.store.checkpoints.with_permit(|permit| {
             if many {
                 // Large files that are written anew: the truncation is made durable, which makes the blocks quiet.
                 self.sync_content(permit)?;

@@ -5,9 +5,9 @@
 //! One that an older version left under its own name is shown until it is taken away.
 
 use crate::backend::XattrFlags;
-use crate::local::attributes::values::is_directory_id;
+use crate::local::attributes::values::{Values, is_directory_id};
 use crate::local::attributes::{Carrier, XATTR_MAX, names_in};
-use crate::{Error, Result, Store, Target, VolumeNames};
+use crate::{Attr, Error, Result, Target};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -40,21 +40,22 @@ pub(crate) fn shown(names: &[u8]) -> Vec<u8> {
     all.into_iter().flat_map(|name| [name.as_bytes(), &[0]].concat()).collect()
 }
 
-impl Store {
+impl Values {
+    /// The capability as it is shown; ENODATA if there is none.
     pub(crate) fn get_capability(&self, at: Target<'_>) -> Result<Vec<u8>> {
         if let Target::Object(object) = at
             && *object.has_no_capability.lock()
         {
             return Err(Error::Errno(libc::ENODATA));
         }
-        match self.get_sealed(at, OsStr::new(KEPT_AS)) {
+        match self.get(at, OsStr::new(KEPT_AS)) {
             Err(error) if error.is_errno(Errno::NODATA) => Carrier::of(at)?.get(OsStr::new(CAPABILITY)),
             got => got,
         }
     }
 
-    pub(crate) fn set_capability(&self, at: Target<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
-        let attr = self.stat_at_hand(at)?;
+    /// Sets the capability of an inode that has these attributes.
+    pub(crate) fn set_capability(&self, at: Target<'_>, attr: &Attr, value: &[u8], flags: XattrFlags) -> Result<()> {
         if attr.mode & libc::S_IFMT != libc::S_IFREG {
             // Nothing is ever written into anything else.
             return Carrier::of(at)?.set(OsStr::new(CAPABILITY), value, flags);
@@ -62,7 +63,7 @@ impl Store {
         if value.len() > XATTR_MAX {
             return Err(Error::Errno(libc::E2BIG));
         }
-        let (sealed, carrier) = self.seal_value(at, OsStr::new(CAPABILITY), value)?;
+        let (sealed, carrier) = self.seal(at, OsStr::new(CAPABILITY), value)?;
         let object = self.objects.loaded(attr.ino);
         // Held until it is there: nobody finds out meanwhile that there is none.
         let mut none = object.as_ref().map(|object| object.has_no_capability.lock());
@@ -75,15 +76,16 @@ impl Store {
             _ => Ok(()),
         }
     }
+}
 
-    pub(crate) fn remove_capability(at: Target<'_>) -> Result<()> {
-        let remove = |name| match Carrier::of(at)?.remove(OsStr::new(name)) {
-            // Nothing but regular files and directories can have the one.
-            Err(error) if error.is_errno(Errno::NODATA) || error.is_errno(Errno::PERM) && name == KEPT_AS => Ok(false),
-            done => done.map(|()| true),
-        };
-        if remove(KEPT_AS)? | remove(CAPABILITY)? { Ok(()) } else { Err(Error::Errno(libc::ENODATA)) }
-    }
+/// Removes both forms. ENODATA if there is neither.
+pub(crate) fn remove_capability(at: Target<'_>) -> Result<()> {
+    let remove = |name| match Carrier::of(at)?.remove(OsStr::new(name)) {
+        // Nothing but regular files and directories can have the one.
+        Err(error) if error.is_errno(Errno::NODATA) || error.is_errno(Errno::PERM) && name == KEPT_AS => Ok(false),
+        done => done.map(|()| true),
+    };
+    if remove(KEPT_AS)? | remove(CAPABILITY)? { Ok(()) } else { Err(Error::Errno(libc::ENODATA)) }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Attributes of inodes: mode, owner, times, and extended attributes, whose `user.*` values are encrypted.
 
 pub(crate) mod capabilities;
-mod values;
+pub(crate) mod values;
 
 use crate::backend::{File, XattrFlags};
-use crate::local::attributes::capabilities::{CAPABILITY, KEPT_AS, is_capability, is_reserved, shown};
+use crate::local::attributes::capabilities::{
+    CAPABILITY, KEPT_AS, is_capability, is_reserved, remove_capability, shown,
+};
 use crate::{Attr, Dir, Error, Object, Result, Store, VolumeAttributes, VolumeNames};
 use kmsfs_crypto::MetadataCipher;
 use rustix::io::Errno;
@@ -41,7 +43,7 @@ pub enum Target<'a> {
 
 impl VolumeAttributes for Store {
     fn set_attr(&self, at: Target<'_>, changes: &SetAttr) -> Result<Attr> {
-        self.writable()?;
+        self.admission.writable()?;
         let (dir, name) = match at {
             Target::Object(object) => return object.set_attr(changes),
             Target::Name(dir, name) => (dir, Some(name)),
@@ -70,18 +72,18 @@ impl VolumeAttributes for Store {
             return Err(Error::Errno(libc::ENODATA));
         }
         if is_capability(attribute) {
-            return self.get_capability(at);
+            return self.values.get_capability(at);
         }
-        if is_user(attribute) { self.get_sealed(at, attribute) } else { Carrier::of(at)?.get(attribute) }
+        if is_user(attribute) { self.values.get(at, attribute) } else { Carrier::of(at)?.get(attribute) }
     }
 
     fn set_xattr(&self, at: Target<'_>, attribute: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
-        self.writable()?;
+        self.admission.writable()?;
         if is_reserved(attribute) {
             return Err(Error::Errno(libc::EPERM));
         }
         if is_capability(attribute) {
-            return self.names.changing(|| self.set_capability(at, value, flags));
+            return self.names.changing(|| self.values.set_capability(at, &self.stat_at_hand(at)?, value, flags));
         }
         if !is_user(attribute) {
             return self.names.changing(|| Carrier::of(at)?.set(attribute, value, flags));
@@ -91,7 +93,7 @@ impl VolumeAttributes for Store {
             return Err(Error::Errno(if value.len() > XATTR_MAX { libc::E2BIG } else { libc::ENOSPC }));
         }
         self.names.changing(|| {
-            let (sealed, carrier) = self.seal_value(at, attribute, value)?;
+            let (sealed, carrier) = self.values.seal(at, attribute, value)?;
             carrier.set(attribute, &sealed, flags)
         })
     }
@@ -101,12 +103,12 @@ impl VolumeAttributes for Store {
     }
 
     fn remove_xattr(&self, at: Target<'_>, attribute: &OsStr) -> Result<()> {
-        self.writable()?;
+        self.admission.writable()?;
         if is_reserved(attribute) {
             return Err(Error::Errno(libc::ENODATA));
         }
         if is_capability(attribute) {
-            return self.names.changing(|| Self::remove_capability(at));
+            return self.names.changing(|| remove_capability(at));
         }
         self.names.changing(|| Carrier::of(at)?.remove(attribute))
     }
@@ -116,37 +118,17 @@ impl VolumeAttributes for Store {
         if *none {
             return Ok(());
         }
-        self.writable()?;
+        self.admission.writable()?;
         let at = Target::Object(object);
         let is_there = |name| match Carrier::of(at)?.get(OsStr::new(name)) {
             Err(error) if error.is_errno(Errno::NODATA) => Ok(false),
             done => done.map(|_| true),
         };
         if is_there(KEPT_AS)? || is_there(CAPABILITY)? {
-            self.names.changing(|| Self::remove_capability(at))?;
+            self.names.changing(|| remove_capability(at))?;
         }
         *none = true;
         Ok(())
-    }
-}
-
-impl Store {
-    /// The bucket whose metadata key an inode's values are under. The root is in no bucket and has none.
-    pub(crate) fn cipher_for<T>(
-        &self,
-        at: Target<'_>,
-        with: impl FnOnce(&crate::local::names::dir::Bucket, &dyn Fn() -> String) -> Result<T>,
-    ) -> Result<T> {
-        match at {
-            Target::Object(object) => {
-                let name = object.bucket_name();
-                let bucket =
-                    crate::local::names::dir::Bucket::open(self.meta.as_ref(), OsStr::new(&name), self.keys.service())?;
-                with(&bucket, &|| object.show())
-            }
-            Target::Name(dir, name) => with(dir.in_bucket()?, &|| dir.show(name)),
-            Target::Dir(dir) => with(dir.in_bucket()?, &|| dir.show(OsStr::new(""))),
-        }
     }
 }
 

@@ -10,8 +10,11 @@ use crate::backend::{Access, XattrFlags};
 use crate::check::is_fatal;
 use crate::local::attributes::capabilities::{KEPT_AS, is_reserved, shown_as};
 use crate::local::attributes::{Carrier, is_user};
-use crate::local::names::dir::Bucket;
+use crate::local::names::dir::{Bucket, Buckets};
+use crate::local::objects::Objects;
+use crate::local::recovery::aftermath::Aftermath;
 use crate::local::recovery::birth;
+use crate::local::sealed::seal::StoreSeal;
 use crate::mistakes::{Mistake, Seeded};
 use crate::object::Home;
 use crate::{Error, Result, Store, Target};
@@ -22,6 +25,7 @@ use kmsfs_format::layout::BLOCK;
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// 16 random bytes, with a directory's first value.
 const DIRECTORY_ID: &str = "user.kmsfs.directory";
@@ -58,11 +62,20 @@ fn is_sealed(stored: &OsStr) -> bool {
     stored == KEPT_AS || is_user(stored) && !is_reserved(stored)
 }
 
-impl Store {
+/// The sealed values of attributes: what they are bound to, and which key they are sealed with.
+pub(crate) struct Values {
+    pub(in crate::local) buckets: Arc<Buckets>,
+    pub(in crate::local) seal: Arc<StoreSeal>,
+    pub(in crate::local) objects: Arc<Objects>,
+    pub(in crate::local) aftermath: Arc<Aftermath>,
+    pub(in crate::local) seeded: Seeded,
+}
+
+impl Values {
     /// The value that is kept in this attribute.
-    pub(crate) fn get_sealed(&self, at: Target<'_>, stored: &OsStr) -> Result<Vec<u8>> {
+    pub(crate) fn get(&self, at: Target<'_>, stored: &OsStr) -> Result<Vec<u8>> {
         let (sealed, attribute) = (Carrier::of(at)?.get(stored)?, shown_as(stored));
-        self.cipher_for(at, |bucket, show| {
+        self.in_bucket(at, |bucket, show| {
             let (owner, carrier) = self.owner(at, false)?;
             if let Some(value) = self.open_value(bucket, &owner, attribute, &sealed) {
                 return Ok(value);
@@ -75,13 +88,8 @@ impl Store {
     }
 
     /// The value as it is to be stored, and where.
-    pub(crate) fn seal_value<'a>(
-        &self,
-        at: Target<'a>,
-        attribute: &OsStr,
-        value: &[u8],
-    ) -> Result<(Vec<u8>, Carrier<'a>)> {
-        self.cipher_for(at, |bucket, show| {
+    pub(crate) fn seal<'a>(&self, at: Target<'a>, attribute: &OsStr, value: &[u8]) -> Result<(Vec<u8>, Carrier<'a>)> {
+        self.in_bucket(at, |bucket, show| {
             let (owner, carrier) = self.owner(at, true)?;
             let bound = owner
                 .bound(attribute, self.seeded)
@@ -127,19 +135,19 @@ impl Store {
     }
 
     /// Attributes, as users see them, whose values are not what was set there.
-    pub(crate) fn damaged_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
-        let values = self.values_of(at)?.into_iter();
+    pub(crate) fn damaged(&self, at: Target<'_>) -> Result<Vec<OsString>> {
+        let values = self.all_of(at)?.into_iter();
         let damaged = values.filter(|(_, value)| value.is_none());
         Ok(damaged.map(|(stored, _)| shown_as(&stored).to_os_string()).collect())
     }
 
     /// Attributes, as users see them, whose values are as an earlier version sealed them, while such are taken.
-    pub(crate) fn unbound_values(&self, at: Target<'_>) -> Result<Vec<OsString>> {
+    pub(crate) fn unbound(&self, at: Target<'_>) -> Result<Vec<OsString>> {
         let mut unbound = Vec::new();
         if self.seal.takes_unsealed() {
             for stored in sealed_names(at)? {
                 let (sealed, attribute) = (Carrier::of(at)?.get(&stored)?, shown_as(&stored));
-                if self.cipher_for(at, |bucket, _| Ok(self.open_unbound(bucket, attribute, &sealed)))?.is_some() {
+                if self.in_bucket(at, |bucket, _| Ok(self.open_unbound(bucket, attribute, &sealed)))?.is_some() {
                     unbound.push(attribute.to_os_string());
                 }
             }
@@ -147,31 +155,20 @@ impl Store {
         Ok(unbound)
     }
 
-    /// Seals anew what an earlier version left, durably: everything in the store. Doing it twice does no harm.
-    pub(crate) fn bind_values(&self) -> Result<()> {
-        self.each_below(&mut |at| {
-            for stored in sealed_names(at)? {
-                self.bind(at, &stored)?;
-            }
-            Ok(())
-        })?;
-        Ok(self.backend.sync_all()?)
-    }
-
     fn bind(&self, at: Target<'_>, stored: &OsStr) -> Result<()> {
         let (sealed, attribute) = (Carrier::of(at)?.get(stored)?, shown_as(stored));
-        let value = self.cipher_for(at, |bucket, _| Ok(self.open_unbound(bucket, attribute, &sealed)))?;
+        let value = self.in_bucket(at, |bucket, _| Ok(self.open_unbound(bucket, attribute, &sealed)))?;
         // What is bound already, or was never right, stays as it is.
         let Some(value) = value else { return Ok(()) };
-        let (sealed, carrier) = self.seal_value(at, attribute, &value)?;
+        let (sealed, carrier) = self.seal(at, attribute, &value)?;
         carrier.set(stored, &sealed, XattrFlags::Replace)
     }
 
     /// What is sealed: under the stored attributes' names, `None` for a value that is not what was set.
-    pub(crate) fn values_of(&self, at: Target<'_>) -> Result<Vec<(OsString, Option<Vec<u8>>)>> {
+    pub(crate) fn all_of(&self, at: Target<'_>) -> Result<Vec<(OsString, Option<Vec<u8>>)>> {
         let mut values = Vec::new();
         for stored in sealed_names(at)? {
-            let value = match self.get_sealed(at, &stored) {
+            let value = match self.get(at, &stored) {
                 Ok(value) => Some(value),
                 Err(Error::Corrupt(_)) => None,
                 Err(error) => return Err(error),
@@ -181,12 +178,12 @@ impl Store {
         Ok(values)
     }
 
-    /// Gives an object the values that `values_of` answered of the one in whose place it comes. Others are not kept.
-    pub(crate) fn take_values(&self, at: Target<'_>, values: &[(OsString, Option<Vec<u8>>)]) -> Result<()> {
+    /// Gives an object the values that `all_of` returned for the one in whose place it comes. Others are not kept.
+    pub(crate) fn take(&self, at: Target<'_>, values: &[(OsString, Option<Vec<u8>>)]) -> Result<()> {
         for (stored, value) in values {
             match value {
                 Some(value) => {
-                    let (sealed, carrier) = self.seal_value(at, shown_as(stored), value)?;
+                    let (sealed, carrier) = self.seal(at, shown_as(stored), value)?;
                     carrier.set(stored, &sealed, XattrFlags::Any)?;
                 }
                 None => match Carrier::of(at)?.remove(stored) {
@@ -198,44 +195,68 @@ impl Store {
         Ok(())
     }
 
-    /// Every file and directory in a bucket. What is damaged is told of and passed over; what the file system refuses
-    /// is the error in the end, after all else was visited. No recursion, as in `check::tree`.
-    fn each_below(&self, visit: &mut dyn FnMut(Target<'_>) -> Result<()>) -> Result<()> {
-        let mut refused = Ok(());
-        let mut tell = |done: Result<()>, shown: String| {
-            let Err(error) = done else { return Ok(()) };
-            if is_fatal(&error) {
-                return Err(error);
+    /// Calls `with` with the bucket whose metadata key an inode's values are sealed with. The root is in no bucket and
+    /// has none.
+    fn in_bucket<T>(&self, at: Target<'_>, with: impl FnOnce(&Bucket, &dyn Fn() -> String) -> Result<T>) -> Result<T> {
+        match at {
+            Target::Object(object) => {
+                let bucket = self.buckets.open(OsStr::new(&object.bucket_name()))?;
+                with(&bucket, &|| object.show())
             }
-            ::log::error!("{shown}: {error}");
-            if matches!(error, Error::Errno(_)) && refused.is_ok() {
-                refused = Err(error);
-            }
-            Ok(())
-        };
-        let mut pending = vec![(self.root.clone(), self.root.entries()?.into_iter())];
-        while let Some((dir, left)) = pending.last_mut() {
-            let Some((name, kind)) = left.next() else {
-                pending.pop();
-                continue;
-            };
-            match kind {
-                libc::S_IFDIR => match self.open_dir(dir, &name) {
-                    Ok(below) => {
-                        tell(visit(Target::Dir(&below)), dir.show(&name))?;
-                        let left = below.entries()?.into_iter();
-                        pending.push((below, left));
-                    }
-                    Err(error) => tell(Err(error), dir.show(&name))?,
-                },
-                libc::S_IFREG if dir.bucket().is_some() => {
-                    tell(visit(Target::Name(dir, &name)), dir.show(&name))?;
-                }
-                _ => {}
-            }
+            Target::Name(dir, name) => with(dir.in_bucket()?, &|| dir.show(name)),
+            Target::Dir(dir) => with(dir.in_bucket()?, &|| dir.show(OsStr::new(""))),
         }
-        refused
     }
+}
+
+/// Seals anew what an earlier version left, durably: everything in the store. Doing it twice does no harm.
+pub(crate) fn bind_all(store: &Store) -> Result<()> {
+    each_below(store, &mut |at| {
+        for stored in sealed_names(at)? {
+            store.values.bind(at, &stored)?;
+        }
+        Ok(())
+    })?;
+    Ok(store.backend.sync_all()?)
+}
+
+/// Every file and directory in a bucket. What is damaged is logged and passed over; what the file system refuses
+/// is the error in the end, after all else was visited. No recursion, as in `check::tree`.
+fn each_below(store: &Store, visit: &mut dyn FnMut(Target<'_>) -> Result<()>) -> Result<()> {
+    let mut refused = Ok(());
+    let mut tell = |done: Result<()>, shown: String| {
+        let Err(error) = done else { return Ok(()) };
+        if is_fatal(&error) {
+            return Err(error);
+        }
+        ::log::error!("{shown}: {error}");
+        if matches!(error, Error::Errno(_)) && refused.is_ok() {
+            refused = Err(error);
+        }
+        Ok(())
+    };
+    let mut pending = vec![(store.root.clone(), store.root.entries()?.into_iter())];
+    while let Some((dir, left)) = pending.last_mut() {
+        let Some((name, kind)) = left.next() else {
+            pending.pop();
+            continue;
+        };
+        match kind {
+            libc::S_IFDIR => match store.open_dir(dir, &name) {
+                Ok(below) => {
+                    tell(visit(Target::Dir(&below)), dir.show(&name))?;
+                    let left = below.entries()?.into_iter();
+                    pending.push((below, left));
+                }
+                Err(error) => tell(Err(error), dir.show(&name))?,
+            },
+            libc::S_IFREG if dir.bucket().is_some() => {
+                tell(visit(Target::Name(dir, &name)), dir.show(&name))?;
+            }
+            _ => {}
+        }
+    }
+    refused
 }
 
 /// The id of a directory. Nothing else but a file can have values.

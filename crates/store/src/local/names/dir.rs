@@ -4,7 +4,8 @@ use crate::backend;
 use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
 use crate::{Error, Result};
 use kmsfs_crypto::MetadataCipher;
-use kmsfs_kms::{EncryptionContext, ServiceKey};
+use kmsfs_kms::EncryptionContext;
+use kmsfs_sse::KeyService;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -85,8 +86,7 @@ impl Dir {
         path
     }
 
-    /// For messages: the path as it was when the directory was opened.
-    /// A name's path from the bucket on, for messages.
+    /// A name's path from the bucket on, as it was when the directory was opened; for messages.
     pub fn show(&self, name: &OsStr) -> String {
         OsString::from_vec(self.path_of(name)).to_string_lossy().into_owned()
     }
@@ -114,30 +114,47 @@ fn context(bucket: &str) -> EncryptionContext {
     .into()
 }
 
-impl Bucket {
+/// The records of all buckets.
+pub(crate) struct Buckets {
+    meta: Arc<dyn backend::Dir>,
+    keys: Arc<KeyService>,
+}
+
+impl Buckets {
+    /// `meta` is the directory of the records.
+    pub(crate) fn new(meta: Arc<dyn backend::Dir>, keys: &Arc<KeyService>) -> Self {
+        Self { meta, keys: keys.clone() }
+    }
+
     /// Writes the record of a new bucket, durably. One that a creation torn by a crash left behind is replaced.
-    pub(crate) fn create(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey, now: i64) -> Result<()> {
+    pub(crate) fn create(&self, name: &OsStr, now: i64) -> Result<()> {
         let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
-        let (_, blob) = service.generate_data_key(&context(text)).map_err(kmsfs_sse::RequestError::Kms)?;
+        let (_, blob) = self.keys.service().generate_data_key(&context(text)).map_err(kmsfs_sse::RequestError::Kms)?;
         let json = Json { created: now, metadata_key: hex::encode(&blob) };
         let bytes = serde_json::to_vec(&json).expect("strings and a number can be serialized");
-        match meta.unlink(name) {
+        match self.meta.unlink(name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let file = meta.create_file(name, &PRIVATE_FILE)?;
+        let file = self.meta.create_file(name, &PRIVATE_FILE)?;
         file.write_at(&bytes, 0)?;
         file.sync()?;
-        Ok(meta.sync()?)
+        Ok(self.meta.sync()?)
     }
 
-    pub(crate) fn open(meta: &dyn backend::Dir, name: &OsStr, service: &dyn ServiceKey) -> Result<Arc<Self>> {
+    /// Reads a bucket's record and opens its metadata key, for which the service's own key is asked.
+    pub(crate) fn open(&self, name: &OsStr) -> Result<Arc<Bucket>> {
         let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
         let damaged = |why: &dyn std::fmt::Display| Error::Corrupt(format!("meta/{text}: {why}"));
-        let bytes = read_file(meta, name).map_err(|error| damaged(&error))?;
+        let bytes = read_file(self.meta.as_ref(), name).map_err(|error| damaged(&error))?;
         let json: Json = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
         let blob = hex::decode(&json.metadata_key).map_err(|error| damaged(&error))?;
-        let key = service.decrypt(&blob, &context(text)).map_err(|error| damaged(&error))?;
-        Ok(Arc::new(Self { name: text.to_string(), metadata: MetadataCipher::new(key) }))
+        let key = self.keys.service().decrypt(&blob, &context(text)).map_err(|error| damaged(&error))?;
+        Ok(Arc::new(Bucket { name: text.to_string(), metadata: MetadataCipher::new(key) }))
+    }
+
+    /// Removes the record of a bucket that is durably gone.
+    pub(crate) fn remove(&self, name: &OsStr) -> Result<()> {
+        Ok(self.meta.unlink(name)?)
     }
 }

@@ -7,7 +7,6 @@ pub(crate) mod unsynced;
 
 use crate::backend::Access;
 use crate::backend::{self, NewNode, Rename};
-use crate::local::names::dir::Bucket;
 use crate::local::objects::identity;
 use crate::mistakes::Mistake;
 use crate::{Attr, Dir, Error, KnownName, NameIfThere, Result, Store, Target, Volume, VolumeNames};
@@ -23,7 +22,7 @@ impl VolumeNames for Store {
         let backing = backing.map_err(|error| Error::reaching(|| parent.show(name), error))?;
         let bucket = match &parent.bucket {
             Some(bucket) => bucket.clone(),
-            None => Bucket::open(self.meta.as_ref(), name, self.keys.service())?,
+            None => self.buckets.open(name)?,
         };
         Dir::new(backing, Some(bucket), parent.path_of(name))
     }
@@ -67,7 +66,7 @@ impl VolumeNames for Store {
     }
 
     fn make_dir(&self, dir: &Arc<Dir>, name: &OsStr, node: &NewNode) -> Result<Attr> {
-        self.writable()?;
+        self.admission.writable()?;
         if dir.bucket.is_none() {
             // Without a doubt: the record of a bucket that is there must not be replaced.
             match dir.backing.stat(name) {
@@ -75,21 +74,21 @@ impl VolumeNames for Store {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(error) => return Err(error.into()),
             }
-            Bucket::create(self.meta.as_ref(), name, self.keys.service(), self.backend.now())?;
+            self.buckets.create(name, self.backend.now())?;
         }
         self.names.changing(|| dir.backing.make_dir(name, node))?;
         self.made(dir, name)
     }
 
     fn make_node(&self, dir: &Arc<Dir>, name: &OsStr, kind: u32, rdev: u64, node: &NewNode) -> Result<Attr> {
-        self.writable()?;
+        self.admission.writable()?;
         dir.in_bucket()?;
         self.names.changing(|| dir.backing.make_node(name, kind, rdev, node))?;
         self.made(dir, name)
     }
 
     fn make_symlink(&self, dir: &Arc<Dir>, name: &OsStr, target: &[u8], node: &NewNode) -> Result<Attr> {
-        self.writable()?;
+        self.admission.writable()?;
         self.names.changing(|| symlinks::make(&self.segments, dir, name, target, node))?;
         self.made(dir, name)
     }
@@ -99,7 +98,7 @@ impl VolumeNames for Store {
     }
 
     fn link(&self, from: &Arc<Dir>, name: &OsStr, to: &Arc<Dir>, to_name: &OsStr) -> Result<Attr> {
-        self.writable()?;
+        self.admission.writable()?;
         if self.aftermath.knows_a_crash() {
             // To know its length may take waiting, and once it has the name there is no way back.
             waits::may_wait(Waits::Disk)?;
@@ -109,7 +108,7 @@ impl VolumeNames for Store {
     }
 
     fn unlink_known(&self, dir: &Arc<Dir>, name: &OsStr, attr: &Attr, hold: &mut dyn FnMut()) -> Result<()> {
-        self.writable()?;
+        self.admission.writable()?;
         let going = self.going(dir, name, attr)?;
         hold();
         let _settling = self.objects.settle(going.ino)?;
@@ -119,14 +118,14 @@ impl VolumeNames for Store {
     }
 
     fn remove_dir(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<()> {
-        self.writable()?;
+        self.admission.writable()?;
         let ino = self.stat_name(dir, name)?.ino;
         let _settling = self.objects.settle(ino)?;
         self.names.changing(|| dir.backing.remove_dir(name))?;
         if dir.bucket.is_none() {
             // The record goes when the bucket is durably gone, so that no bucket is ever without one.
             dir.backing.sync()?;
-            self.meta.unlink(name)?;
+            self.buckets.remove(name)?;
         }
         self.unlinked(ino, true, dir, None);
         Ok(())
@@ -140,7 +139,7 @@ impl VolumeNames for Store {
         (to, to_name, target): NameIfThere<'_>,
         how: Rename,
     ) -> Result<()> {
-        self.writable()?;
+        self.admission.writable()?;
         let Some(target) = target.filter(|target| target.ino != source.ino && how != Rename::NoReplace) else {
             return Ok(());
         };
@@ -155,7 +154,7 @@ impl VolumeNames for Store {
         how: Rename,
         hold: &mut dyn FnMut(),
     ) -> Result<()> {
-        self.writable()?;
+        self.admission.writable()?;
         if target.is_some() && how == Rename::NoReplace {
             return Err(Error::Errno(libc::EEXIST));
         }
@@ -189,7 +188,7 @@ impl VolumeNames for Store {
         let mut closed = false;
         for ino in new {
             match self.objects.attached(ino) {
-                Some(object) => self.with_permit(|permit| object.sync_content(permit))?,
+                Some(object) => self.checkpoints.with_permit(|permit| object.sync_content(permit))?,
                 None => closed |= self.objects.loaded(ino).is_none_or(|object| object.is_unsynced()),
             }
         }
@@ -300,7 +299,7 @@ impl Store {
             return Ok(());
         }
         if let Some(object) = self.objects.attached(source.ino) {
-            return self.with_permit(|permit| object.sync_content(permit));
+            return self.checkpoints.with_permit(|permit| object.sync_content(permit));
         }
         // Committed, and nothing of it is in the log: its file and its sidecar are all there is.
         let file = dir.backing.open_file(name, Access::Read)?;

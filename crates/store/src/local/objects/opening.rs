@@ -34,12 +34,12 @@ impl VolumeObjects for Store {
         key: &str,
         caller: &Caller,
     ) -> Result<(Arc<Object>, Attr)> {
-        self.writable()?;
+        self.admission.writable()?;
         let bucket = dir.in_bucket()?.name.clone();
         let (data_key, wrapped) = self.keys.new_data_key(want, &bucket, key, caller)?;
         let making = self.births.making();
         // The KMS may have taken its time, and a file that is made now would have a birth that no checkpoint notes.
-        self.not_closing()?;
+        self.admission.not_closing()?;
         let made = self.names.changing(|| self.objects.with_descriptor(|| dir.backing.create_file(name, node)))?;
         let ino = made.ino();
         let made = self.for_program(dir, name, Access::ReadWrite, made).and_then(|file| {
@@ -308,11 +308,11 @@ impl Store {
         file: Arc<dyn File>,
         (data_key, wrapped): (DataKey, WrappedDataKey),
     ) -> Result<Arc<Object>> {
-        self.not_closing()?;
+        self.admission.not_closing()?;
         let bucket = &dir.in_bucket()?.name;
         let old = identity(file.as_ref());
         let unsynced = self.aftermath.may_be_unsynced(file.as_ref(), None);
-        let values = self.values_of(Target::Name(dir, name))?;
+        let values = self.values.all_of(Target::Name(dir, name))?;
         file.set_len(0)?;
         if unsynced && !self.seeded.is(Mistake::RemainsNotCleared) {
             // Another crash must not bring back what was there before, under the new birth (R4).
@@ -323,7 +323,7 @@ impl Store {
         let object = Arc::new(Object::new(self, file.clone(), new)?);
         let born = self.births.note(file.as_ref(), object.id());
         object.commit()?;
-        self.take_values(Target::Object(&object), &values)?;
+        self.values.take(Target::Object(&object), &values)?;
         self.adopt_new(&object, dir);
         self.born_by_now(&object, file.as_ref(), born);
         if let Some((id, place)) = old.filter(|(id, place)| self.is_sidecar_of(*id, *place, ino)) {
@@ -337,7 +337,8 @@ impl Store {
     fn born_by_now(&self, object: &Object, file: &dyn File, born: Option<u64>) {
         if let Err(error) = self.births.note_again(file, object.id(), born) {
             // It is made: there is no way back to a thread that may wait.
-            let synced = waits::whatever_it_takes(|| self.with_permit(|permit| object.sync_content(permit)));
+            let synced =
+                waits::whatever_it_takes(|| self.checkpoints.with_permit(|permit| object.sync_content(permit)));
             let show = object.show();
             ::log::info!("{show}: its birth cannot be noted ({error}), so it is synced at once");
             if let Err(error) = synced {

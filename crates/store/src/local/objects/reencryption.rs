@@ -93,7 +93,7 @@ impl VolumeEncryption for Store {
         from: u64,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Step> {
-        self.writable()?;
+        self.admission.writable()?;
         if object.has_old_keys() {
             if let Some(next) = Self::finish_epoch(object, from, go_on)? {
                 return Ok(Step::More(next));
@@ -154,7 +154,7 @@ impl Store {
             let newest = object.newest_key()?;
             // Without the object's lock, which nobody holds while the KMS is asked.
             let wrapped = self.keys.wrap(newest.data_key(), want, &bucket, key, caller)?;
-            let permit = self.permit()?;
+            let permit = self.checkpoints.permit()?;
             let (mut freed, mut is_newest) = (None, true);
             let change = |keyed: &mut Keyed| {
                 // Somebody else may have begun a key epoch meanwhile.

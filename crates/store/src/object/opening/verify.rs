@@ -46,7 +46,7 @@ impl Object {
         if cut && self.store.seeded.is(Mistake::CutNotSynced) {
             self.commit()?;
         } else if cut {
-            self.store.with_permit(|permit| self.sync_content(permit))?;
+            self.store.checkpoints.with_permit(|permit| self.sync_content(permit))?;
         }
         let file = self.backing_file()?;
         Ok(birth::settle(file.as_ref())?)
