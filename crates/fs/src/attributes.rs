@@ -40,8 +40,8 @@ impl Fs {
             mode: changes.mode,
             uid: changes.uid,
             gid: changes.gid,
-            atime: changes.atime.map(|time| time.0),
-            mtime: changes.mtime.map(|time| time.0),
+            atime: changes.atime,
+            mtime: changes.mtime,
         };
         let mut set = set;
         let nothing = *changes == Changes::default();

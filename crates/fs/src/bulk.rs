@@ -273,7 +273,7 @@ impl Fs {
             Ok(self.store.change_encryption(object, &want, aim.change, &key, &aim.caller, from, &go_on)?)
         };
         let done = self.unlocking(&object, &aim.caller, change);
-        let ino = Ino(object.ino());
+        let ino = object.ino();
         self.store.release(&object);
         self.was_used(ino, judged);
         Ok(match done? {

@@ -2,7 +2,7 @@
 //! capabilities away first, as ext4 does. So no content is ever under rights that were given to other content.
 
 use super::handles::{Handle, Standing};
-use super::{Fs, Ino, Range, Refusal, Result};
+use super::{Fs, Range, Refusal, Result};
 use kmsfs_kms::Caller;
 use kmsfs_store::{Attr, Object, SetAttr, Target};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Fs {
             let changes = SetAttr { mode: Some(mode), ..SetAttr::default() };
             self.store.set_attr(Target::Object(object), &changes)?;
             // The kernel executes by the mode that it knows, and these requests do not tell it another.
-            self.forget_attributes(Ino(object.ino()));
+            self.forget_attributes(object.ino());
         }
         Ok(())
     }

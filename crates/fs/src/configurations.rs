@@ -282,13 +282,13 @@ impl Fs {
                 let source = format!("{bucket}/{}", dir.key_of(OsStr::new(NAME)));
                 return Ok(Some(InForce { encryption: configuration.encryption(), configuration, source }));
             }
-            dir = self.dir(self.parent(Ino(dir.ino())))?;
+            dir = self.dir(self.parent(dir.ino()))?;
         }
         Ok(None)
     }
 
     fn configuration_of(&self, dir: &Arc<Dir>) -> Result<Option<Arc<Configuration>>> {
-        let forgotten = match self.configurations.find(Ino(dir.ino())) {
+        let forgotten = match self.configurations.find(dir.ino()) {
             Ok(known) => return Ok(known),
             Err(forgotten) => forgotten,
         };
@@ -332,7 +332,7 @@ impl Fs {
                 Some(Arc::new(Configuration::parse(&there.content).map_err(|error| unreadable(error.into()))?))
             }
         };
-        self.configurations.keep(Ino(dir.ino()), configuration.clone(), forgotten);
+        self.configurations.keep(dir.ino(), configuration.clone(), forgotten);
         Ok(configuration)
     }
 
@@ -340,12 +340,12 @@ impl Fs {
     /// write do not look at what close(2) says, so that this is where it is noticed. Not while it is being written, as
     /// it is from when a redirection has made the file; and a file of somebody who may put none means nothing.
     fn empty_configuration(&self, dir: &Arc<Dir>, there: &There) -> Result<()> {
-        if self.configurations.is_being_written(Ino(dir.ino()), there.ino)
+        if self.configurations.is_being_written(dir.ino(), there.ino)
             || self.check_putter(dir, there.owner, None).is_err()
         {
             return Ok(());
         }
-        let cause = self.configurations.why_refused(Ino(dir.ino()));
+        let cause = self.configurations.why_refused(dir.ino());
         Err(Refusal::InvalidConfiguration { path: dir.show(OsStr::new(NAME)), cause })
     }
 
@@ -356,7 +356,7 @@ impl Fs {
             opened => opened?,
         };
         let there = Self::content_of(&object)
-            .and_then(|content| Ok(There { content, owner: object.attr()?.uid, ino: Ino(object.ino()) }));
+            .and_then(|content| Ok(There { content, owner: object.attr()?.uid, ino: object.ino() }));
         self.store.release(&object);
         there.map(Some)
     }
@@ -371,7 +371,7 @@ impl Fs {
 
     pub(super) fn configuration_changed(&self, dir: &Dir, name: &OsStr) {
         if Self::is_configuration(name) {
-            self.configurations.forget(Ino(dir.ino()));
+            self.configurations.forget(dir.ino());
         }
     }
 
@@ -418,13 +418,13 @@ impl Fs {
     fn draft(&self, object: &Arc<Object>) -> Result<Arc<Draft>> {
         let content = Self::content_of(object)?;
         let mut drafts = self.configurations.drafts.lock();
-        let (draft, handles) = drafts.entry(Ino(object.ino())).or_insert_with(|| (Arc::new(Draft::new(content)), 0));
+        let (draft, handles) = drafts.entry(object.ino()).or_insert_with(|| (Arc::new(Draft::new(content)), 0));
         *handles += 1;
         Ok(draft.clone())
     }
 
     pub(super) fn drop_draft(&self, object: &Arc<Object>) {
-        let ino = Ino(object.ino());
+        let ino = object.ino();
         let mut drafts = self.configurations.drafts.lock();
         if let Some((draft, handles)) = drafts.get_mut(&ino) {
             *handles -= 1;
@@ -460,7 +460,7 @@ impl Fs {
         waits::may_wait(Waits::Disk)?;
         let _alone = draft.writing_out.lock();
         let Some((content, version)) = draft.unwritten() else { return Ok(()) };
-        let names = self.inodes.names(Ino(object.ino())).into_iter().filter(|(_, name)| Self::is_configuration(name));
+        let names = self.inodes.names(object.ino()).into_iter().filter(|(_, name)| Self::is_configuration(name));
         let dirs: Vec<_> = names.filter_map(|(dir, _)| self.dir(dir).ok()).collect();
         let owner = object.attr()?.uid;
         let putter = dirs.iter().try_for_each(|dir| self.check_putter(dir, owner, Some(caller)));
@@ -469,7 +469,7 @@ impl Fs {
             let before = Self::content_of(object)?;
             let holds = !before.is_empty();
             draft.give_up(version, before);
-            self.show_anew(Ino(object.ino()));
+            self.show_anew(object.ino());
             putter?;
             let path = dirs.first().map(|dir| dir.show(OsStr::new(NAME))).unwrap_or_default();
             return malformed.map_or(Ok(()), |cause| {
@@ -483,7 +483,7 @@ impl Fs {
         self.configuring(&after, || Ok(object.rewrite(&content, None)?), || Ok(object.fsync()?))?;
         draft.was_written_out(version);
         for dir in dirs {
-            self.configurations.forget(Ino(dir.ino()));
+            self.configurations.forget(dir.ino());
         }
         Ok(())
     }
@@ -500,7 +500,7 @@ impl Fs {
             log::warn!("an empty configuration that is taken away in the store would not be noticed: {error}");
         }
         for dir in dirs {
-            self.configurations.refuse(Ino(dir.ino()), cause.clone());
+            self.configurations.refuse(dir.ino(), cause.clone());
         }
     }
 

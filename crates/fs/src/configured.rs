@@ -1,7 +1,7 @@
 //! Changes of configurations, announced to the store, which knows what each directory has; and who may put one.
 
 use super::configurations::{Place, SERVICE};
-use super::{Fs, Ino, Refusal, Result};
+use super::{Fs, Refusal, Result};
 use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_store::backend::Rename;
 use kmsfs_store::configured::{Changing, Digest, UNREADABLE, digest};
@@ -60,7 +60,7 @@ impl Fs {
     /// somebody is alone with what directories have.
     pub(super) fn path_of(&self, dir: &Dir) -> Vec<u8> {
         let mut names = Vec::new();
-        let mut at = Ino(dir.ino());
+        let mut at = dir.ino();
         while at != self.root() {
             let Some((parent, name)) = self.inodes.name(at) else { return dir.path().to_vec() };
             names.push(name);

@@ -46,7 +46,7 @@ impl Dirs {
         ino: Ino,
         bucket: Option<&Arc<Dir>>,
     ) -> std::result::Result<Arc<Dir>, Blocked> {
-        if ino.0 == store.root().ino() {
+        if ino == store.root().ino() {
             return Ok(store.root().clone());
         }
         let mut below: Vec<Name> = Vec::new();
@@ -72,7 +72,7 @@ impl Dirs {
                 }
                 bucket.clone()
             };
-            if next.ino() != ino.0 {
+            if next.ino() != ino {
                 return Err(Refusal::Stale.into());
             }
             self.hold(&next);
@@ -82,7 +82,7 @@ impl Dirs {
     }
 
     fn held(&self, store: &dyn Volume, ino: Ino) -> Option<Arc<Dir>> {
-        if ino.0 == store.root().ino() {
+        if ino == store.root().ino() {
             return Some(store.root().clone());
         }
         let mut open = self.open.lock();
@@ -101,7 +101,7 @@ impl Dirs {
         }
         open.clock += 1;
         let clock = open.clock;
-        open.by_ino.insert(Ino(dir.ino()), (dir.clone(), clock));
+        open.by_ino.insert(dir.ino(), (dir.clone(), clock));
         if open.by_ino.len() > self.most {
             // A quarter at once, so that finding the oldest is rare.
             let mut ages: Vec<_> = open.by_ino.values().map(|(_, used)| *used).collect();

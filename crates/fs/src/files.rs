@@ -32,7 +32,7 @@ impl Fs {
         Self::check_name(name)?;
         let dir = self.below_root(parent)?;
         let judgement = self.judgement();
-        let _making = Self::is_configuration(name).then(|| self.configurations.making(Ino(dir.ino())));
+        let _making = Self::is_configuration(name).then(|| self.configurations.making(dir.ino()));
         let (object, entry) = self.make_object(&dir, name, creation)?;
         let opener = Opener { caller: creation.caller, operation: Operation::GenerateDataKey, write: true };
         let mut handle = Handle::new(object, opener);
@@ -114,7 +114,7 @@ impl Fs {
         caller: &Caller,
         open: impl Fn(&Arc<Dir>, &OsStr) -> Result<Arc<Object>>,
     ) -> Result<Arc<Object>> {
-        if let Some(object) = self.store.open_again(ino.0, caller)? {
+        if let Some(object) = self.store.open_again(ino, caller)? {
             return Ok(object);
         }
         self.object_by_name(ino, open)?.ok_or(Refusal::Stale)
@@ -131,7 +131,7 @@ impl Fs {
             for (parent, name) in self.inodes.names(ino) {
                 let Ok(dir) = self.dir(parent) else { continue };
                 match open(&dir, &name) {
-                    Ok(object) if object.ino() == ino.0 => return Ok(Some(object)),
+                    Ok(object) if object.ino() == ino => return Ok(Some(object)),
                     Ok(other) => self.store.release(&other),
                     Err(refusal) if refusal.is_not_found() => {}
                     Err(error) => return Err(error),

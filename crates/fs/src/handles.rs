@@ -55,7 +55,7 @@ impl Handle {
 
     /// Of its object.
     pub(crate) fn ino(&self) -> Ino {
-        Ino(self.object.ino())
+        self.object.ino()
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -68,9 +68,9 @@ impl Inodes {
         let present = own.unwrap_or(state.generation);
         let kind = attr.mode & libc::S_IFMT;
         if let Some(forgotten) = &mut state.forgotten {
-            forgotten.remove(&Ino(attr.ino));
+            forgotten.remove(&attr.ino);
         }
-        let inode = state.known.entry(Ino(attr.ino)).or_insert_with(|| {
+        let inode = state.known.entry(attr.ino).or_insert_with(|| {
             let names = Vec::with_capacity(1);
             Box::new(Inode { generation: present, lookups: 0, kind, read_under: 0, names, unlinked: None })
         });
@@ -235,7 +235,7 @@ impl Inodes {
     }
 
     pub(crate) fn remember(&self, attr: Attr) {
-        if let Some(inode) = self.0.lock().known.get_mut(&Ino(attr.ino)) {
+        if let Some(inode) = self.0.lock().known.get_mut(&attr.ino) {
             inode.unlinked = Some(Box::new(attr));
         }
     }
@@ -262,10 +262,24 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Time;
     use std::collections::HashSet;
 
     fn attr(ino: u64, mode: u32) -> Attr {
-        Attr { ino, mode, nlink: 1, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0, atime: 0, mtime: 0, ctime: 0 }
+        let (ino, never) = (Ino(ino), Time(0));
+        Attr {
+            ino,
+            mode,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: 0,
+            blocks: 0,
+            atime: never,
+            mtime: never,
+            ctime: never,
+        }
     }
 
     #[test]
@@ -327,9 +341,9 @@ mod tests {
         inodes.search_begins(&[Ino(6)]);
         for attr in [&dir, &file] {
             know(attr, name(1, "a"));
-            inodes.renamed(Ino(attr.ino), (Ino(1), OsStr::new("a")), name(2, "b"));
-            inodes.forget(Ino(attr.ino), 1);
-            assert_eq!(inodes.names(Ino(attr.ino)), [name(2, "b")]);
+            inodes.renamed(attr.ino, (Ino(1), OsStr::new("a")), name(2, "b"));
+            inodes.forget(attr.ino, 1);
+            assert_eq!(inodes.names(attr.ino), [name(2, "b")]);
         }
         inodes.found_dir(Ino(5), name(1, "a"));
         assert_eq!(inodes.name(Ino(5)), Some(name(2, "b")), "what a walk saw is older");

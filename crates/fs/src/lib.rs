@@ -209,7 +209,7 @@ impl Fs {
 
     /// Inode number of the root directory, as attributes show it.
     pub fn root(&self) -> Ino {
-        Ino(self.store.root().ino())
+        self.store.root().ino()
     }
 
     /// How much is in memory.
@@ -237,7 +237,7 @@ impl Fs {
 
     fn show_resized(&self) {
         for ino in self.store.take_resized() {
-            self.tell(Stale::Attributes(Ino(ino)));
+            self.tell(Stale::Attributes(ino));
         }
     }
 
@@ -282,7 +282,7 @@ impl Fs {
     /// Does something with an inode where it is: its object that has a descriptor, its directory, or a name that stays
     /// its meanwhile.
     fn at<T>(&self, ino: Ino, act: impl Fn(Target<'_>) -> kmsfs_store::Result<T>) -> Result<T> {
-        if let Some(object) = self.store.attached(ino.0) {
+        if let Some(object) = self.store.attached(ino) {
             return Ok(act(Target::Object(&object))?);
         }
         let (_held, reached) = self.hold(ino)?;
@@ -325,7 +325,7 @@ impl Fs {
         }
         self.has_to_ask_again(ino);
         match self.at(ino, |target| self.store.stat_at_hand(target)) {
-            Ok(attr) if Ino(attr.ino) == ino => self.beyond_doubt(attr),
+            Ok(attr) if attr.ino == ino => self.beyond_doubt(attr),
             Err(wait @ Refusal::WouldWait(_)) => Err(wait),
             // It has no name any more, or another one since a moment ago.
             _ => match self.inodes.remembered(ino) {
@@ -340,7 +340,7 @@ impl Fs {
         if !self.store.is_in_doubt(&attr) {
             return Ok(attr);
         }
-        for (parent, name) in self.inodes.names(Ino(attr.ino)) {
+        for (parent, name) in self.inodes.names(attr.ino) {
             let found = self.dir(parent).and_then(|dir| Ok(self.store.stat(Target::Name(&dir, &name))?));
             match found {
                 Ok(found) if found.ino == attr.ino => return Ok(found),
@@ -354,7 +354,7 @@ impl Fs {
     /// For a request that shows an inode's attributes once it has changed something: what a length in doubt takes is
     /// waited for by a thread that may, which has to be found out before anything is done.
     fn may_end_doubt(&self, ino: Ino) -> Result<()> {
-        if self.inodes.kind(ino) == Some(libc::S_IFREG) && self.store.may_be_in_doubt(ino.0) {
+        if self.inodes.kind(ino) == Some(libc::S_IFREG) && self.store.may_be_in_doubt(ino) {
             self.store.keys().may_ask()?;
             waits::may_wait(Waits::Disk)?;
         }

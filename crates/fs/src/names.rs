@@ -24,7 +24,7 @@ pub struct Entry {
 impl Entry {
     /// The inode's number.
     pub fn ino(&self) -> Ino {
-        Ino(self.attr.ino)
+        self.attr.ino
     }
 }
 
@@ -54,10 +54,10 @@ impl Fs {
     }
 
     pub(super) fn entry(&self, dir: &Dir, name: &OsStr, attr: Attr) -> Entry {
-        let ino = Ino(attr.ino);
+        let ino = attr.ino;
         self.has_to_ask_again(ino);
         let own = self.store.generation(dir, name);
-        let generation = self.inodes.looked_up(&attr, (Ino(dir.ino()), name.to_owned()), own);
+        let generation = self.inodes.looked_up(&attr, (dir.ino(), name.to_owned()), own);
         Entry { attr, generation, volatile: Self::is_configuration(name) || self.is_revoked(ino) }
     }
 
@@ -70,7 +70,7 @@ impl Fs {
     pub fn read_dir(&self, ino: Ino, cursor: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let dir = self.dir(ino)?;
         self.store.read_dir(&dir, cursor, &mut |entry: backend::Entry<'_>| {
-            visit(DirEntry { name: entry.name, ino: Ino(entry.ino), kind: entry.kind, cursor: entry.cursor })
+            visit(DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor })
         })?;
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Fs {
                 }
                 found => found.ok(),
             };
-            let item = DirEntry { name: entry.name, ino: Ino(entry.ino), kind: entry.kind, cursor: entry.cursor };
+            let item = DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind, cursor: entry.cursor };
             let taken = visit(item, found);
             if let (false, Some(found)) = (taken, found) {
                 self.inodes.forget(found.ino(), 1);
@@ -168,7 +168,7 @@ impl Fs {
         let after = if is_configuration { vec![(dir.clone(), None)] } else { Vec::new() };
         let unlink = || {
             let _moving = self.searches.names_change();
-            let ino = Ino(attr.ino);
+            let ino = attr.ino;
             self.losing(parent, name, attr, || {
                 let mut held = None;
                 let mut hold = || held = Some(self.searches.hold(ino, ino));
@@ -194,8 +194,8 @@ impl Fs {
         let removed = self.store.configured().removed(&self.path_in((&dir, name)));
         let remove = || {
             self.losing(parent, name, attr, || {
-                self.dirs.drop_one(Ino(attr.ino));
-                self.configurations.forget(Ino(attr.ino));
+                self.dirs.drop_one(attr.ino);
+                self.configurations.forget(attr.ino);
                 self.store.remove_dir(&dir, name)
             })
         };
@@ -212,8 +212,8 @@ impl Fs {
     ) -> Result<T> {
         let is_dir = attr.mode & libc::S_IFMT == libc::S_IFDIR;
         let last = (is_dir || attr.nlink <= 1).then_some(Attr { nlink: 0, ..attr });
-        self.inodes.unlinked(Ino(attr.ino), parent, name, last);
-        Ok(act().inspect_err(|_| self.inodes.restored(Ino(attr.ino), parent, name))?)
+        self.inodes.unlinked(attr.ino, parent, name, last);
+        Ok(act().inspect_err(|_| self.inodes.restored(attr.ino, parent, name))?)
     }
 
     /// Gives a file another name in its bucket.
@@ -274,7 +274,7 @@ impl Fs {
         }
         self.adopt_configuration((&from, name), (&to, to_name), how, caller)?;
         self.store.sync_before_rename((&from, name, &source), (&to, to_name, target.as_ref()), how)?;
-        let hold = || self.searches.hold(Ino(source.ino), Ino(target.map_or(source.ino, |target| target.ino)));
+        let hold = || self.searches.hold(source.ino, target.map_or(source.ino, |target| target.ino));
         let rename = || {
             let (old, new) = ((&from, name, &source), (&to, to_name, target.as_ref()));
             let mut held = None;
@@ -286,13 +286,13 @@ impl Fs {
             let _held = match target {
                 Some(target) if how == Rename::Exchange => {
                     let held = rename()?;
-                    self.inodes.renamed(Ino(target.ino), (to_parent, to_name), (parent, name.to_owned()));
+                    self.inodes.renamed(target.ino, (to_parent, to_name), (parent, name.to_owned()));
                     held
                 }
                 Some(target) => self.losing(to_parent, to_name, target, rename)?,
                 None => rename()?,
             };
-            self.inodes.renamed(Ino(source.ino), (parent, name), (to_parent, to_name.to_owned()));
+            self.inodes.renamed(source.ino, (parent, name), (to_parent, to_name.to_owned()));
             Ok(())
         };
         let settle = || self.settle_configurations(&[&to, &from]);

@@ -276,7 +276,7 @@ impl Fs {
     /// Zeroizes an object's data keys if no handle is left that may use them, be it that there is none at all.
     fn lock_unused(&self, ino: Ino) {
         let handles = self.handles.of(ino);
-        let Some(first) = handles.first() else { return self.store.lock_if_closed(ino.0) };
+        let Some(first) = handles.first() else { return self.store.lock_if_closed(ino) };
         if handles.iter().any(|handle| handle.standing() != Standing::Refused) {
             return;
         }

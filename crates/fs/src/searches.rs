@@ -113,7 +113,7 @@ impl Fs {
                     dir => dir?,
                 };
                 match self.store.stat_at_hand(Target::Name(&dir, &name)) {
-                    Ok(attr) if Ino(attr.ino) == ino => return Ok(attr),
+                    Ok(attr) if attr.ino == ino => return Ok(attr),
                     _ => {}
                 }
             }
@@ -153,7 +153,7 @@ impl Fs {
                 .dir_at_hand(parent, bucket)
                 .and_then(|dir| Ok((self.store.stat_at_hand(Target::Name(&dir, &name))?, dir)));
             match there {
-                Ok((attr, dir)) if Ino(attr.ino) == ino => return Ok(self.entry(&dir, &name, attr)),
+                Ok((attr, dir)) if attr.ino == ino => return Ok(self.entry(&dir, &name, attr)),
                 Ok(_) => {}
                 Err(Blocked::Refused(refusal)) if refusal.is_gone() => {}
                 Err(blocked) => return Err(blocked),
@@ -218,7 +218,7 @@ impl Fs {
                 0 => self.store.stat(Target::Name(&dir, entry.name)).map_or(0, |attr| attr.mode & libc::S_IFMT),
                 kind => kind,
             };
-            visit(Ino(entry.ino), kind, entry.name);
+            visit(entry.ino, kind, entry.name);
             true
         })?;
         Ok(())

@@ -59,6 +59,7 @@ mod local;
 mod mistakes;
 #[cfg(feature = "testing")]
 pub mod mistakes;
+mod numbers;
 mod object;
 pub mod prelude;
 mod volume;
@@ -73,5 +74,6 @@ pub use local::objects::reencryption::{Change, Changed, Step, Wrapping, is_as};
 pub use local::sealed::configured;
 pub use local::sealed::parameters::{Parameters, create, read_parameters};
 pub use local::{Attr, Store, StoreOptions};
+pub use numbers::{Ino, Time};
 pub use object::{Held, Object, ObjectEncryption, SeekTo, Tag};
 pub use volume::{KnownName, NameIfThere, Volume, VolumeAttributes, VolumeEncryption, VolumeNames, VolumeObjects};

@@ -2,7 +2,7 @@
 
 use crate::backend::{Entry, NewNode, Rename, Space, XattrFlags};
 use crate::configured::Configured;
-use crate::{Attr, Change, Dir, Error, Held, LogUsage, Object, Result, SetAttr, Step, Target, Wrapping};
+use crate::{Attr, Change, Dir, Error, Held, Ino, LogUsage, Object, Result, SetAttr, Step, Target, Time, Wrapping};
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Encryption, KeyService};
 use std::collections::HashSet;
@@ -44,7 +44,7 @@ pub trait Volume: VolumeNames + VolumeObjects + VolumeEncryption + VolumeAttribu
     fn read_only(&self) -> bool;
 
     /// The time by the clock that stamps changes.
-    fn now(&self) -> i64;
+    fn now(&self) -> Time;
 
     /// Commits what was modified, and makes a checkpoint if one is due: when the log is half full, or has held
     /// something for long. To be called every few seconds. Errors are logged.
@@ -67,7 +67,7 @@ pub trait Volume: VolumeNames + VolumeObjects + VolumeEncryption + VolumeAttribu
     fn cached(&self) -> usize;
 
     /// Inodes whose [`Attr::blocks`] checkpoints have changed since this was called last.
-    fn take_resized(&self) -> HashSet<u64>;
+    fn take_resized(&self) -> HashSet<Ino>;
 
     /// What the redo log holds.
     fn log_usage(&self) -> LogUsage;
@@ -96,7 +96,7 @@ pub trait VolumeNames {
     fn is_in_doubt(&self, attr: &Attr) -> bool;
 
     /// The same of an inode of which no more is known than that it is a regular file.
-    fn may_be_in_doubt(&self, ino: u64) -> bool;
+    fn may_be_in_doubt(&self, ino: Ino) -> bool;
 
     /// A number that an inode has throughout its life, and a later one with the same inode number has not. `None` where
     /// the file system below has none.
@@ -164,7 +164,7 @@ pub trait VolumeObjects {
 
     /// Opens an object by inode number, after the same question to the KMS. `None` if it is neither open nor is its
     /// descriptor at hand.
-    fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>>;
+    fn open_again(&self, ino: Ino, caller: &Caller) -> Result<Option<Arc<Object>>>;
 
     /// Opens an object for O_TRUNC. One that cannot be read, because it is damaged or its key is refused, gets a new
     /// data key as `want` says, and if it is damaged a new id too; `key` is its S3 key.
@@ -192,7 +192,7 @@ pub trait VolumeObjects {
     fn release(&self, object: &Arc<Object>);
 
     /// The object of an inode that has a descriptor, which it keeps until what is returned is dropped.
-    fn attached(&self, ino: u64) -> Option<Held>;
+    fn attached(&self, ino: Ino) -> Option<Held>;
 
     /// Whether a crash caught an object that does not open before it was ever durable: it is empty then.
     fn was_never_committed(&self, dir: &Dir, name: &OsStr) -> bool;
@@ -230,7 +230,7 @@ pub trait VolumeEncryption {
     fn lock_closed(&self) -> bool;
 
     /// The same for one object, if it is in memory and closed.
-    fn lock_if_closed(&self, ino: u64);
+    fn lock_if_closed(&self, ino: Ino);
 }
 
 /// Attributes of inodes.

@@ -50,6 +50,7 @@ pub use power::PowerCuts;
 use directory::SimulatedDir;
 use faults::{Fault, Faults, errno};
 use image::{Image, ROOT};
+use kmsfs_store::Time;
 use kmsfs_store::backend::{Backend, Dir, Space};
 use parking_lot::Mutex;
 use rustix::io::Errno;
@@ -143,12 +144,12 @@ impl SimulatedDisk {
 
     /// Lets time pass, in nanoseconds.
     pub fn advance(&self, nanoseconds: u32) {
-        self.shared.state.lock().image.time += i64::from(nanoseconds);
+        self.shared.state.lock().image.time.0 += i64::from(nanoseconds);
     }
 
     /// Sets the clock, forward or back.
     pub fn set_clock(&self, nanoseconds: i64) {
-        self.shared.state.lock().image.time = nanoseconds;
+        self.shared.state.lock().image.time = Time(nanoseconds);
     }
 }
 
@@ -178,7 +179,7 @@ impl Backend for SimulatedDisk {
         })
     }
 
-    fn now(&self) -> i64 {
+    fn now(&self) -> Time {
         self.shared.state.lock().image.time
     }
 }

@@ -33,7 +33,7 @@ pub struct ModelAndFs {
     kernel: Kernel,
     handles: Vec<(HandleId, Id)>,
     /// Change times seen so far: they never go back.
-    changed: RefCell<HashMap<Id, i64>>,
+    changed: RefCell<HashMap<Id, Time>>,
 }
 
 /// What a kernel remembers: which node each number is, in which generation, and how often it was told so.
@@ -567,13 +567,13 @@ impl ModelAndFs {
             Kind::Dir(_) => {}
         }
         if let Some(mtime) = node.mtime {
-            assert_eq!(attr.mtime, mtime, "mtime");
+            assert_eq!(attr.mtime, Time(mtime), "mtime");
         }
         if let Some(atime) = node.atime {
-            assert_eq!(attr.atime, atime, "atime");
+            assert_eq!(attr.atime, Time(atime), "atime");
         }
-        let before = self.changed.borrow_mut().insert(id, attr.ctime).unwrap_or(i64::MIN);
-        assert!(attr.ctime >= before, "the change time went back from {before} to {}", attr.ctime);
+        let before = self.changed.borrow_mut().insert(id, attr.ctime).unwrap_or(Time(i64::MIN));
+        assert!(attr.ctime >= before, "the change time went back from {before:?} to {:?}", attr.ctime);
     }
 
     fn check_handle(&self, handle: HandleId) {

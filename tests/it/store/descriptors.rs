@@ -2,14 +2,14 @@
 
 use super::*;
 use kmsfs_store::backend::{Access, Rename, XattrFlags};
-use kmsfs_store::{Error, SetAttr, Target, interleaving};
+use kmsfs_store::{Error, Ino, SetAttr, Target, Time, interleaving};
 use kmsfs_testing::disk::{Call, FaultPlan};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Barrier;
 use std::thread;
 
-fn closed_object(store: &Arc<Store>, dir: &Arc<Dir>, name: &str) -> u64 {
+fn closed_object(store: &Arc<Store>, dir: &Arc<Dir>, name: &str) -> Ino {
     let object = create(store, dir, name);
     object.write(0, name.as_bytes()).unwrap();
     object.commit().unwrap();
@@ -18,7 +18,7 @@ fn closed_object(store: &Arc<Store>, dir: &Arc<Dir>, name: &str) -> u64 {
 }
 
 /// Whether it is opened without the disk; closes it again.
-fn is_at_hand(store: &Arc<Store>, ino: u64) -> bool {
+fn is_at_hand(store: &Arc<Store>, ino: Ino) -> bool {
     let object = store.open_again(ino, &CALLER).unwrap();
     object.inspect(|object| store.release(object)).is_some()
 }
@@ -120,7 +120,7 @@ fn whoever_opens_an_unlinked_object_while_its_last_handle_goes_has_it_or_not_at_
 }
 
 /// What is asked of an object by its name or inode while its last handle goes.
-type Asked = fn(&Arc<Store>, &Arc<Dir>, ino: u64) -> kmsfs_store::Result<()>;
+type Asked = fn(&Arc<Store>, &Arc<Dir>, ino: Ino) -> kmsfs_store::Result<()>;
 
 const ASKED: [(&str, Asked); 13] = [
     ("stat", |store, dir, ino| {
@@ -143,7 +143,7 @@ const ASKED: [(&str, Asked); 13] = [
         None => Ok(()),
     }),
     ("chmod and utimes", |store, dir, _| {
-        let changes = SetAttr { mode: Some(0o600), mtime: Some(1), ..SetAttr::default() };
+        let changes = SetAttr { mode: Some(0o600), mtime: Some(Time(1)), ..SetAttr::default() };
         store.set_attr(Target::Name(dir, OsStr::new("object")), &changes).map(drop)
     }),
     ("rename over a name", |store, dir, _| {

@@ -2,7 +2,7 @@
 
 use super::*;
 use kmsfs_store::backend::{Rename, XattrFlags};
-use kmsfs_store::{SetAttr, Target};
+use kmsfs_store::{SetAttr, Target, Time};
 use kmsfs_testing::disk::{Call, FaultPlan};
 
 fn syncs(disk: &SimulatedDisk, act: impl FnOnce()) -> u64 {
@@ -28,7 +28,7 @@ fn a_directory_is_synced_again_after_any_change_and_only_then() {
     store.make_dir(&dir, name("other"), &NODE).unwrap();
     let other = store.open_dir(&dir, name("other")).unwrap();
     let attribute = name("user.colour");
-    let times = SetAttr { mtime: Some(5), ..SetAttr::default() };
+    let times = SetAttr { mtime: Some(Time(5)), ..SetAttr::default() };
     let mode = SetAttr { mode: Some(0o700), ..SetAttr::default() };
     let changes: &[(&str, &dyn Fn())] = &[
         ("create", &|| drop(create(&store, &dir, "object"))),

@@ -12,7 +12,7 @@ use fuser::{
     OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request as Header, TimeOrNow, WriteFlags,
 };
-use kmsfs_fs::{Changes, HandleId, Ino, Range, Time};
+use kmsfs_fs::{Changes, HandleId, Ino, Range};
 use kmsfs_kms::Caller;
 use replies::{Nobody, To};
 use std::borrow::Cow;
@@ -124,7 +124,7 @@ impl Filesystem for Transport {
         let time = |time: TimeOrNow| match time {
             TimeOrNow::SpecificTime(time) => requested(time),
             // The clock that stamps what is written: no file that is touched after another looks older.
-            TimeOrNow::Now => Time(self.runner.mount().fs.store().now()),
+            TimeOrNow::Now => self.runner.mount().fs.store().now(),
         };
         let changes = Changes { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
         self.run(header, node, Op::SetAttr { handle: handle.map(known), changes }, reply);

@@ -10,6 +10,7 @@ mod real;
 pub use probe::{Need, Unfit, probe};
 pub use real::RealBackend;
 
+use crate::{Ino, Time};
 use rustix::io::Errno;
 use std::any::Any;
 use std::ffi::OsStr;
@@ -31,7 +32,7 @@ pub trait Backend: Send + Sync {
     /// What statvfs(3) tells of the file system.
     fn space(&self) -> io::Result<Space>;
     /// The clock that the file system stamps changes with, nanoseconds since 1970.
-    fn now(&self) -> i64;
+    fn now(&self) -> Time;
 }
 
 /// An open directory; holding it costs one descriptor.
@@ -78,7 +79,7 @@ pub trait Dir: Send + Sync {
     fn read(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>) -> bool) -> io::Result<()>;
     /// Has the first `len` bytes of regular files read in the background, of those that the directory lists first, at
     /// most so many: somebody is about to read them. Answers their inodes; what cannot be done is not.
-    fn read_ahead(&self, _len: u64, _most: usize) -> Vec<u64> {
+    fn read_ahead(&self, _len: u64, _most: usize) -> Vec<Ino> {
         Vec::new()
     }
     /// Makes the names durable.
@@ -88,7 +89,7 @@ pub trait Dir: Send + Sync {
     /// chown(2), without following a symlink; `None` leaves user or group as it is.
     fn set_owner(&self, name: Option<&OsStr>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()>;
     /// Nanoseconds since 1970; `None` leaves a time as it is.
-    fn set_times(&self, name: Option<&OsStr>, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()>;
+    fn set_times(&self, name: Option<&OsStr>, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()>;
     /// The value of an attribute, by its full name: `ENODATA` if there is none.
     fn get_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<Vec<u8>>;
     /// Sets an attribute, by its full name.
@@ -107,7 +108,7 @@ pub trait File: Send + Sync {
         false
     }
     /// Inode number, known since it was opened.
-    fn ino(&self) -> u64;
+    fn ino(&self) -> Ino;
     /// fstat(2).
     fn metadata(&self) -> io::Result<Metadata>;
     /// Bytes read, fewer than asked for only at the end of the file.
@@ -134,7 +135,7 @@ pub trait File: Send + Sync {
     /// fchown(2); `None` leaves user or group as it is.
     fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()>;
     /// futimens(2), in nanoseconds since 1970; `None` leaves a time as it is.
-    fn set_times(&self, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()>;
+    fn set_times(&self, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()>;
     /// The value of an attribute, by its full name: `ENODATA` if there is none.
     fn get_xattr(&self, attribute: &OsStr) -> io::Result<Vec<u8>>;
     /// Sets an attribute, by its full name.
@@ -166,7 +167,7 @@ pub enum Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {
     /// Inode number.
-    pub ino: u64,
+    pub ino: Ino,
     /// Type and permissions, as `st_mode`.
     pub mode: u32,
     /// Number of names.
@@ -182,11 +183,11 @@ pub struct Metadata {
     /// In units of 512 bytes.
     pub blocks: u64,
     /// Nanoseconds since 1970, here and below.
-    pub atime: i64,
+    pub atime: Time,
     /// When the content was changed last.
-    pub mtime: i64,
+    pub mtime: Time,
     /// When anything was changed last.
-    pub ctime: i64,
+    pub ctime: Time,
 }
 
 /// Mode, umask and owner of something to be made. A default ACL of the directory overrides the umask, and its set-gid
@@ -238,7 +239,7 @@ pub struct Entry<'a> {
     /// One component of a path.
     pub name: &'a OsStr,
     /// Inode number.
-    pub ino: u64,
+    pub ino: Ino,
     /// `DT_*` of getdents(2) shifted to `S_IFMT`'s place; 0 if the file system does not tell.
     pub kind: u32,
     /// Where reading goes on after this entry.

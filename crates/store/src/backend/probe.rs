@@ -2,6 +2,7 @@
 //! links that are copies, two spellings of a name that are one file, modes that nobody keeps. Each would cost a file.
 
 use super::{Access, Dir, File, Metadata, NewNode, Rename};
+use crate::Ino;
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -193,7 +194,7 @@ fn inode_numbers(place: &dyn Dir) -> io::Result<Option<Unfit>> {
     Ok(unless(same, Unfit::InodeNumbers))
 }
 
-fn listed(place: &dyn Dir, name: &OsStr) -> io::Result<Option<u64>> {
+fn listed(place: &dyn Dir, name: &OsStr) -> io::Result<Option<Ino>> {
     let mut found = None;
     place.read(0, &mut |entry| {
         if entry.name == name {

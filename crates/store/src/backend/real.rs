@@ -13,6 +13,7 @@ mod xattr;
 mod tests;
 
 use super::{Backend, Dir, Metadata, Space, component};
+use crate::{Ino, Time};
 use directory::RealDir;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, fstatvfs, openat, syncfs};
@@ -93,7 +94,7 @@ impl Backend for RealBackend {
         })
     }
 
-    fn now(&self) -> i64 {
+    fn now(&self) -> Time {
         let now = clock_gettime(ClockId::RealtimeCoarse);
         nanoseconds(now.tv_sec, now.tv_nsec)
     }
@@ -122,14 +123,14 @@ fn magic_link(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
-fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
-    seconds.saturating_mul(NANOSECONDS).saturating_add(nanoseconds)
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> Time {
+    Time(seconds.saturating_mul(NANOSECONDS).saturating_add(nanoseconds))
 }
 
 #[allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)] // the kernel's values fit: sizes are never negative
 fn metadata(stat: &Stat) -> Metadata {
     Metadata {
-        ino: stat.st_ino,
+        ino: Ino(stat.st_ino),
         mode: stat.st_mode,
         nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
         uid: stat.st_uid,
@@ -143,9 +144,9 @@ fn metadata(stat: &Stat) -> Metadata {
     }
 }
 
-fn timestamps(atime: Option<i64>, mtime: Option<i64>) -> Timestamps {
-    let timespec = |time: Option<i64>| match time {
-        Some(time) => Timespec { tv_sec: time.div_euclid(NANOSECONDS), tv_nsec: time.rem_euclid(NANOSECONDS) },
+fn timestamps(atime: Option<Time>, mtime: Option<Time>) -> Timestamps {
+    let timespec = |time: Option<Time>| match time {
+        Some(time) => Timespec { tv_sec: time.0.div_euclid(NANOSECONDS), tv_nsec: time.0.rem_euclid(NANOSECONDS) },
         None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
     };
     Timestamps { last_access: timespec(atime), last_modification: timespec(mtime) }

@@ -1,7 +1,7 @@
 //! First pass: every record in the segments.
 
 use super::{Report, Severity};
-use crate::{Result, Store};
+use crate::{Ino, Result, Store};
 use kmsfs_format::ObjectId;
 use kmsfs_format::sidecar::{Kind, MAX_UNITS, Place, Record, UNIT};
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 pub(crate) struct Records {
     pub all: Vec<Found>,
     /// Where the sidecar of an inode is, and whose it is: of the newest where there are several.
-    pub by_inode: HashMap<u64, (ObjectId, Place)>,
+    pub by_inode: HashMap<Ino, (ObjectId, Place)>,
     /// Units that read as zero, in runs of at most what a record takes.
     pub free: Vec<Place>,
 }
@@ -62,7 +62,7 @@ impl Records {
                 Some(Ok(record)) => {
                     let place = Place { segment, unit: at, units: length };
                     if record.kind == Kind::Sidecar {
-                        self.by_inode.insert(record.inode, (record.object_id, place));
+                        self.by_inode.insert(Ino(record.inode), (record.object_id, place));
                     }
                     self.all.push(Found { kind: record.kind, id: record.object_id, place });
                     unit += u32::from(length) - 1;

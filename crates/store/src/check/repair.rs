@@ -4,13 +4,12 @@
 use super::records::Records;
 use super::tree::Used;
 use super::{CheckOptions, Report, Severity, content};
-use crate::VolumeObjects;
 use crate::backend::{self, Access, Backend, NewNode, Rename, XattrFlags};
 use crate::local::attributes::names_in;
 use crate::local::recovery::birth;
 use crate::local::sealed::parameters::{LOG, PRIVATE_DIR, PRIVATE_FILE};
 use crate::object::{NewObject, Remains, Salvaged};
-use crate::{Dir, Error, Object, Result, Store, Target};
+use crate::{Dir, Error, Ino, Object, Result, Store, Target, VolumeObjects};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::{CHUNK, ChunkIndex};
 use kmsfs_format::sidecar::Place;
@@ -90,7 +89,7 @@ fn lost_and_found(backend: &dyn Backend) -> Result<Arc<dyn backend::Dir>> {
 }
 
 /// The files in `lost+found/`, with their inodes.
-pub(crate) fn put_aside(store: &Store) -> Result<Vec<(Arc<dyn backend::File>, u64)>> {
+pub(crate) fn put_aside(store: &Store) -> Result<Vec<(Arc<dyn backend::File>, Ino)>> {
     let lost = match store.backend.root()?.open_dir(OsStr::new(LOST_AND_FOUND)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         lost => lost?,
@@ -111,7 +110,7 @@ pub(crate) fn put_aside(store: &Store) -> Result<Vec<(Arc<dyn backend::File>, u6
 }
 
 /// A name in `lost+found/` that no other file has: the inode's number, and as much of its name as fits.
-fn kept_as(ino: u64, name: &OsStr) -> (OsString, String) {
+fn kept_as(ino: Ino, name: &OsStr) -> (OsString, String) {
     let mut kept = format!("{ino}-").into_bytes();
     kept.extend_from_slice(&name.as_bytes()[..name.len().min(200)]);
     let kept = OsStr::from_bytes(&kept).to_os_string();
@@ -127,7 +126,7 @@ pub(crate) fn salvage(
     name: &OsStr,
     mut remains: Remains,
     caller: &Caller,
-) -> Result<(String, (ObjectId, u64, Place))> {
+) -> Result<(String, (ObjectId, Ino, Place))> {
     let old = dir.backing.stat(name)?;
     let temporary = OsString::from(format!(".kmsfs-fsck-{}", old.ino));
     let _ = dir.backing.unlink(&temporary);
@@ -246,7 +245,7 @@ pub(crate) fn relink(store: &Store, from: &Arc<Dir>, new: &OsStr, dir: &Arc<Dir>
 pub fn keep_log(backend: &dyn Backend) -> Result<String> {
     let log = backend.root()?.open_dir(OsStr::new(LOG))?.open_file(OsStr::new("redo"), Access::Read)?;
     let lost = lost_and_found(backend)?;
-    let mut number = backend.now();
+    let mut number = backend.now().0;
     let (name, kept) = loop {
         let name = format!("redo-{number}");
         match lost.create_file(OsStr::new(&name), &PRIVATE_FILE) {

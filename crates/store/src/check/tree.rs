@@ -2,13 +2,10 @@
 
 use super::records::Records;
 use super::{CheckOptions, Progress, Report, Severity, content, is_fatal, repair, without_place};
-use crate::Volume;
-use crate::VolumeNames;
-use crate::VolumeObjects;
 use crate::backend::Access;
 use crate::local::names::symlinks;
 use crate::object::{Home, Remains, read_header};
-use crate::{Dir, Error, Object, Result, Store, Target};
+use crate::{Dir, Error, Ino, Object, Result, Store, Target, Volume, VolumeNames, VolumeObjects};
 use kmsfs_format::ObjectId;
 use kmsfs_format::sidecar::Place;
 use kmsfs_kms::Caller;
@@ -25,15 +22,15 @@ pub(crate) struct Tree<'a> {
     records: &'a Records,
     report: &'a mut Report,
     progress: &'a mut dyn FnMut(Progress) -> bool,
-    seen: HashSet<u64>,
+    seen: HashSet<Ino>,
     /// Objects by their id: inode, and where their sidecar is.
-    ids: HashMap<ObjectId, (u64, Place)>,
+    ids: HashMap<ObjectId, (Ino, Place)>,
     /// Records of long symlinks, and of what earlier repairs put aside.
     others: HashMap<ObjectId, Place>,
     /// Some object's header could not be read, or some directory: whose records are whose is not known.
     unsure: bool,
     /// Objects that a repair wrote anew, by the inode of what was there before: for further names of it.
-    salvaged: HashMap<u64, (Arc<Dir>, OsString)>,
+    salvaged: HashMap<Ino, (Arc<Dir>, OsString)>,
 }
 
 /// Which records are somebody's.
@@ -240,7 +237,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Notes whose object it says it is. Answers true if another file says the same: it is a copy.
-    fn claims_an_id(&mut self, dir: &Arc<Dir>, name: &OsStr, ino: u64, shown: &str) -> Result<bool> {
+    fn claims_an_id(&mut self, dir: &Arc<Dir>, name: &OsStr, ino: Ino, shown: &str) -> Result<bool> {
         let header = dir.backing.open_file(name, Access::Read).map_err(Error::from).and_then(|file| {
             let mut block = vec![0; kmsfs_format::layout::BLOCK as usize];
             let home = Home { file, patch: self.store.aftermath.patch_of(ino) };
@@ -281,7 +278,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Of a file without a header the sidecar may be known.
-    fn claim_by_inode(&mut self, ino: u64) {
+    fn claim_by_inode(&mut self, ino: Ino) {
         match self.records.by_inode.get(&ino) {
             Some((id, place)) => {
                 self.ids.entry(*id).or_insert((ino, *place));
@@ -305,7 +302,7 @@ impl<'a> Tree<'a> {
     }
 
     /// An object that opens: its header, sidecar, keys and seal are right.
-    fn object(&mut self, object: &Arc<Object>, dir: &Arc<Dir>, name: &OsStr, ino: u64) -> Result<()> {
+    fn object(&mut self, object: &Arc<Object>, dir: &Arc<Dir>, name: &OsStr, ino: Ino) -> Result<()> {
         if object.with_state(|state| state.keyed.own_record(ino)).is_none() {
             let text = "its sidecar remembers another inode: it was copied or restored";
             let found = self.report.add(Severity::Note, dir.show(name), text);
@@ -327,7 +324,7 @@ impl<'a> Tree<'a> {
     }
 
     /// An object that does not open, or not all of it: what can be read of it goes into a new one.
-    fn damaged(&mut self, dir: &Arc<Dir>, name: &OsStr, ino: u64, what: &str) -> Result<()> {
+    fn damaged(&mut self, dir: &Arc<Dir>, name: &OsStr, ino: Ino, what: &str) -> Result<()> {
         let mut repaired = None;
         if self.options.repair {
             let file = dir.backing.open_file(name, Access::Read)?;

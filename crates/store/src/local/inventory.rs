@@ -1,10 +1,10 @@
 //! Which objects a KMS key protects, from the segments alone: no key is asked for, and no object file is read.
 
-use crate::Result;
 use crate::backend::{Access, Backend, Dir};
 use crate::local::sealed::parameters::{BUCKETS, SIDECARS};
 use crate::local::segments::Segments;
 use crate::mistakes::Seeded;
+use crate::{Ino, Result};
 use kmsfs_format::sidecar::{Kind, MAX_UNITS, Record, Sidecar, UNIT};
 use kmsfs_sse::Algorithm;
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub fn protected_by(backend: &dyn Backend, key_arn: &str, visit: &mut dyn FnMut(
     let root = backend.root()?;
     let segments =
         Segments::open(root.open_dir(OsStr::new(SIDECARS))?, Access::Read, HashMap::new(), Seeded::default())?;
-    let mut by_inode: HashMap<u64, Vec<Protected>> = HashMap::new();
+    let mut by_inode: HashMap<Ino, Vec<Protected>> = HashMap::new();
     for segment in segments.numbers()? {
         records(&segments.read_whole(segment)?, &mut |record| {
             let Ok(sidecar) = Sidecar::decode(&record.body) else { return };
@@ -42,7 +42,7 @@ pub fn protected_by(backend: &dyn Backend, key_arn: &str, visit: &mut dyn FnMut(
             let wrapped = &sidecar.newest().wrapped;
             let (algorithm, bucket_key) = (wrapped.algorithm, wrapped.under_bucket_key.is_some());
             let found = Protected { bucket: sidecar.bucket, key: None, algorithm, bucket_key };
-            by_inode.entry(record.inode).or_default().push(found);
+            by_inode.entry(Ino(record.inode)).or_default().push(found);
         });
     }
     let buckets = root.open_dir(OsStr::new(BUCKETS))?;
@@ -77,7 +77,7 @@ fn records(bytes: &[u8], visit: &mut dyn FnMut(Record)) {
 }
 
 /// Regular files, with their paths from the bucket on; no recursion, as in `recovery::walk`.
-fn walk(top: Arc<dyn Dir>, visit: &mut dyn FnMut(&[u8], u64)) -> Result<()> {
+fn walk(top: Arc<dyn Dir>, visit: &mut dyn FnMut(&[u8], Ino)) -> Result<()> {
     let mut path = Vec::new();
     let below = files_of(top.as_ref(), &mut path, visit)?;
     let mut pending = vec![(top, below, 0)];
@@ -98,7 +98,7 @@ fn walk(top: Arc<dyn Dir>, visit: &mut dyn FnMut(&[u8], u64)) -> Result<()> {
 }
 
 /// Those in one directory. Answers the directories in it.
-fn files_of(dir: &dyn Dir, path: &mut Vec<u8>, visit: &mut dyn FnMut(&[u8], u64)) -> Result<Vec<OsString>> {
+fn files_of(dir: &dyn Dir, path: &mut Vec<u8>, visit: &mut dyn FnMut(&[u8], Ino)) -> Result<Vec<OsString>> {
     let mut below: Vec<OsString> = Vec::new();
     let above = path.len();
     dir.read(0, &mut |entry| {

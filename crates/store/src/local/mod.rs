@@ -41,7 +41,7 @@ use crate::local::sealed::seen::Seen;
 use crate::local::sealed::{parameters, seen};
 use crate::local::segments::Segments;
 use crate::mistakes::{Mistake, Seeded};
-use crate::{Dir, Error, Result, object};
+use crate::{Dir, Error, Ino, Result, Time, object};
 use kmsfs_crypto::Suite;
 use kmsfs_format::layout::{Geometry, MAX_PLAIN, PlainLen};
 use kmsfs_locks::{Mutex, ranks};
@@ -139,7 +139,7 @@ impl Default for StoreOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
     /// Inode number, of the backing file system.
-    pub ino: u64,
+    pub ino: Ino,
     /// Type and permissions, as `st_mode`.
     pub mode: u32,
     /// Number of names.
@@ -155,11 +155,11 @@ pub struct Attr {
     /// In units of 512 bytes, of the backing file.
     pub blocks: u64,
     /// Nanoseconds since 1970, here and below.
-    pub atime: i64,
+    pub atime: Time,
     /// When the content was changed last.
-    pub mtime: i64,
+    pub mtime: Time,
     /// When anything was changed last.
-    pub ctime: i64,
+    pub ctime: Time,
 }
 
 impl Store {

@@ -3,7 +3,7 @@
 
 use crate::backend::Space;
 use crate::configured::Configured;
-use crate::{Dir, LogUsage, Result, Store, Volume};
+use crate::{Dir, Ino, LogUsage, Result, Store, Time, Volume};
 use kmsfs_sse::KeyService;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Volume for Store {
         self.admission.is_read_only()
     }
 
-    fn now(&self) -> i64 {
+    fn now(&self) -> Time {
         self.backend.now()
     }
 
@@ -89,7 +89,7 @@ impl Volume for Store {
         self.objects.count()
     }
 
-    fn take_resized(&self) -> HashSet<u64> {
+    fn take_resized(&self) -> HashSet<Ino> {
         self.objects.take_resized()
     }
 

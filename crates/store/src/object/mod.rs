@@ -25,8 +25,7 @@ mod write;
 
 use super::backend::{self, File};
 use super::{Attr, Result, SetAttr, Store};
-use crate::Volume;
-use crate::VolumeObjects;
+use crate::{Ino, Time, Volume, VolumeObjects};
 pub(super) use checkpoint::Noted;
 use content::{Ahead, Content, named};
 use durability::Durability;
@@ -50,7 +49,7 @@ use std::sync::Arc;
 /// An object that is open, or has something in the redo log.
 pub struct Object {
     store: Arc<Store>,
-    ino: u64,
+    ino: Ino,
     users: Users,
     state: RwLock<ranks::ObjectState, State>,
     ahead: Ahead,
@@ -102,7 +101,7 @@ pub struct ObjectEncryption {
 
 impl Object {
     /// Of an object that has just been opened or made, with one handle.
-    fn with(store: &Store, ino: u64, state: State, ahead: Vec<u8>) -> Self {
+    fn with(store: &Store, ino: Ino, state: State, ahead: Vec<u8>) -> Self {
         Self {
             store: store.shared(),
             ino,
@@ -115,7 +114,7 @@ impl Object {
     }
 
     /// The number of its inode.
-    pub fn ino(&self) -> u64 {
+    pub fn ino(&self) -> Ino {
         self.ino
     }
 
@@ -342,7 +341,7 @@ impl State {
     }
 
     /// Content or length has changed.
-    fn changed(&mut self, now: i64) {
+    fn changed(&mut self, now: Time) {
         self.durability.changed();
         self.shown.changed(now);
         self.content.changed();

@@ -1,21 +1,20 @@
 //! What stat(2) shows of an object: its times, and when its access time moves.
 
 use super::Object;
-use crate::Attr;
-use crate::Volume;
+use crate::{Attr, Time, Volume};
 use kmsfs_format::layout::PlainLen;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// relatime looks again after a day.
 const DAY: i64 = 24 * 60 * 60 * 1_000_000_000;
 
-/// Times, in nanoseconds since the epoch, that the backing inode does not have yet.
+/// Times that the backing inode does not have yet.
 #[derive(Default)]
 pub(super) struct Shown {
     /// A modification time that the inode does not have yet, or that a write home would undo.
-    mtime: Option<i64>,
+    mtime: Option<Time>,
     /// When content or length changed last, which the inode may not show yet.
-    changed_at: i64,
+    changed_at: Option<Time>,
 }
 
 impl Shown {
@@ -25,21 +24,23 @@ impl Shown {
         if let Some(mtime) = self.mtime {
             attr.mtime = mtime;
         }
-        attr.ctime = attr.ctime.max(self.changed_at);
+        if let Some(changed_at) = self.changed_at {
+            attr.ctime = attr.ctime.max(changed_at);
+        }
     }
 
     /// Content or length has changed.
-    pub(super) fn changed(&mut self, now: i64) {
-        self.changed_at = now;
+    pub(super) fn changed(&mut self, now: Time) {
+        self.changed_at = Some(now);
     }
 
     /// The modification time that the inode has to get.
-    pub(super) fn mtime(&self) -> Option<i64> {
+    pub(super) fn mtime(&self) -> Option<Time> {
         self.mtime
     }
 
     /// The inode has to get this modification time; with `None` it has the right one.
-    pub(super) fn set_mtime(&mut self, mtime: Option<i64>) {
+    pub(super) fn set_mtime(&mut self, mtime: Option<Time>) {
         self.mtime = mtime;
     }
 }
@@ -56,10 +57,10 @@ impl Asked {
     }
 
     /// Whether the rule has to be evaluated for an access now.
-    fn is_due(&self, now: i64) -> bool {
+    fn is_due(&self, now: Time) -> bool {
         let asked = self.0.load(Ordering::Relaxed);
         // A clock that was set back makes it due too.
-        asked == 0 || now.abs_diff(asked) >= DAY.unsigned_abs()
+        asked == 0 || now.0.abs_diff(asked) >= DAY.unsigned_abs()
     }
 }
 
@@ -71,7 +72,7 @@ impl Object {
         if !self.asked.is_due(now) || self.store.read_only() {
             return;
         }
-        self.asked.0.store(now, Ordering::Relaxed);
+        self.asked.0.store(now.0, Ordering::Relaxed);
         if let Some(Err(error)) = self.file().map(|file| file.accessed()) {
             log::debug!("{}: the access time stays: {error}", self.show());
         }
@@ -85,13 +86,13 @@ mod tests {
     #[test]
     fn the_rule_for_access_times_is_evaluated_once_a_day_and_after_changes() {
         let asked = Asked::default();
-        assert!(asked.is_due(DAY));
+        assert!(asked.is_due(Time(DAY)));
         asked.0.store(DAY, Ordering::Relaxed);
-        assert!(!asked.is_due(DAY + 1));
-        assert!(!asked.is_due(2 * DAY - 1));
-        assert!(asked.is_due(2 * DAY));
-        assert!(asked.is_due(-1));
+        assert!(!asked.is_due(Time(DAY + 1)));
+        assert!(!asked.is_due(Time(2 * DAY - 1)));
+        assert!(asked.is_due(Time(2 * DAY)));
+        assert!(asked.is_due(Time(-1)));
         asked.again();
-        assert!(asked.is_due(DAY + 1));
+        assert!(asked.is_due(Time(DAY + 1)));
     }
 }

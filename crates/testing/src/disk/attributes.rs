@@ -3,6 +3,7 @@
 use super::faults::errno;
 use super::image::Image;
 use super::inode::{DIRECTORY, REGULAR, SYMLINK};
+use kmsfs_store::Time;
 use kmsfs_store::backend::XattrFlags;
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -17,7 +18,7 @@ const LARGEST_VALUE: usize = 65536;
 pub(super) struct Changes {
     pub(super) mode: Option<u32>,
     pub(super) owner: Option<(Option<u32>, Option<u32>)>,
-    pub(super) times: Option<(Option<i64>, Option<i64>)>,
+    pub(super) times: Option<(Option<Time>, Option<Time>)>,
 }
 
 impl Changes {

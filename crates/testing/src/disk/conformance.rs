@@ -2,6 +2,7 @@
 
 use super::SimulatedDisk;
 use kmsfs_store::backend::{Access, Backend, Dir, File, Metadata, NewNode, RealBackend, Rename, XattrFlags};
+use kmsfs_store::{Ino, Time};
 use proptest::prelude::*;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
@@ -28,7 +29,7 @@ enum Op {
     Stat(usize, Option<Name>),
     SetMode(usize, Option<Name>, u32),
     SetOwner(usize, Option<Name>, Option<u32>, Option<u32>),
-    SetTimes(usize, Option<Name>, Option<i64>, Option<i64>),
+    SetTimes(usize, Option<Name>, Option<Time>, Option<Time>),
     SetXattr(usize, Option<Name>, Name, Vec<u8>, XattrFlags),
     GetXattr(usize, Option<Name>, Name),
     ListXattr(usize, Option<Name>),
@@ -42,7 +43,7 @@ enum Op {
     StatFile(usize),
     SetFileMode(usize, u32),
     SetFileOwner(usize, Option<u32>, Option<u32>),
-    SetFileTimes(usize, Option<i64>, Option<i64>),
+    SetFileTimes(usize, Option<Time>, Option<Time>),
     SetFileXattr(usize, Name, Vec<u8>, XattrFlags),
     GetFileXattr(usize, Name),
     Lock(usize, bool),
@@ -194,7 +195,7 @@ impl World {
         }
         assert_eq!(found, singly);
         found.sort();
-        let first = |ino: u64| found.iter().position(|(_, other, _)| *other == ino);
+        let first = |ino: Ino| found.iter().position(|(_, other, _)| *other == ino);
         format!("{:?}", found.iter().map(|(name, ino, kind)| (name, first(*ino), kind)).collect::<Vec<_>>())
     }
 }
@@ -207,7 +208,7 @@ fn stat(found: io::Result<Metadata>) -> String {
     }))
 }
 
-type Found = (OsString, u64, u32);
+type Found = (OsString, Ino, u32);
 
 /// At most `limit` entries after a cursor, and the last one's.
 fn entries(dir: &dyn Dir, mut cursor: u64, limit: usize) -> io::Result<(Vec<Found>, u64)> {
@@ -232,7 +233,7 @@ fn answer<T: Debug>(result: io::Result<T>) -> String {
 }
 
 /// The times that were set.
-fn times(found: io::Result<Metadata>, atime: Option<i64>, mtime: Option<i64>) -> String {
+fn times(found: io::Result<Metadata>, atime: Option<Time>, mtime: Option<Time>) -> String {
     answer(found.map(|found| (atime.map(|_| found.atime), mtime.map(|_| found.mtime))))
 }
 
@@ -292,8 +293,8 @@ fn node() -> impl Strategy<Value = NewNode> {
     (mode(), 0..=0o77_u32, owner).prop_map(|(mode, umask, owner)| NewNode { mode, umask, owner })
 }
 
-fn time() -> impl Strategy<Value = Option<i64>> {
-    prop::option::of(-1_000_000_000_000_000_000..4_000_000_000_000_000_000_i64)
+fn time() -> impl Strategy<Value = Option<Time>> {
+    prop::option::of((-1_000_000_000_000_000_000..4_000_000_000_000_000_000_i64).prop_map(Time))
 }
 
 fn flags() -> impl Strategy<Value = XattrFlags> {

@@ -6,6 +6,7 @@ use super::file::SimulatedFile;
 use super::inode::{Body, DIRECTORY, DirectoryBody, FileBody, REGULAR, SYMLINK};
 use super::{Shared, State, Synced};
 use kmsfs_store::backend::{Access, Dir, Entry, File, Metadata, NewNode, Rename, XattrFlags, component};
+use kmsfs_store::{Ino, Time};
 use rustix::io::Errno;
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
@@ -175,7 +176,7 @@ impl Dir for SimulatedDir {
             Ok(directory.order.range((Bound::Excluded(cursor), Bound::Unbounded)).map(one).collect::<Vec<_>>())
         })?;
         for (cursor, name, ino, kind) in found {
-            if !visit(Entry { name: &name, ino, kind, cursor }) {
+            if !visit(Entry { name: &name, ino: Ino(ino), kind, cursor }) {
                 break;
             }
         }
@@ -194,7 +195,7 @@ impl Dir for SimulatedDir {
         self.set(Call::SetOwner, name, Changes { owner: Some((uid, gid)), ..Changes::default() })
     }
 
-    fn set_times(&self, name: Option<&OsStr>, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+    fn set_times(&self, name: Option<&OsStr>, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()> {
         self.set(Call::SetTimes, name, Changes { times: Some((atime, mtime)), ..Changes::default() })
     }
 

@@ -6,6 +6,7 @@ use super::faults::{Call, Fault, errno};
 use super::inode::Write;
 use super::{NOMINAL_SECTORS, Shared, State, Synced};
 use kmsfs_store::backend::{Access, File, Metadata, XattrFlags};
+use kmsfs_store::{Ino, Time};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
@@ -81,8 +82,8 @@ impl File for SimulatedFile {
         self.shared.few_descriptors.load(Ordering::SeqCst)
     }
 
-    fn ino(&self) -> u64 {
-        self.ino
+    fn ino(&self) -> Ino {
+        Ino(self.ino)
     }
 
     fn metadata(&self) -> io::Result<Metadata> {
@@ -165,7 +166,7 @@ impl File for SimulatedFile {
         self.set(Call::SetOwner, Changes { owner: Some((uid, gid)), ..Changes::default() })
     }
 
-    fn set_times(&self, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+    fn set_times(&self, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()> {
         self.set(Call::SetTimes, Changes { times: Some((atime, mtime)), ..Changes::default() })
     }
 

@@ -3,6 +3,7 @@
 use super::faults::errno;
 use super::inode::{Body, DIRECTORY, DirectoryBody, FileBody, Inode, SYMLINK};
 use super::moves::{Change, Move, closure};
+use kmsfs_store::Time;
 use kmsfs_store::backend::{NewNode, Rename};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ const LONGEST_NAME: usize = 255;
 /// Nanoseconds that the clock advances with every change, so that a later change has a later ctime.
 const TICK: i64 = 1_000;
 /// 2026-01-01, in nanoseconds since 1970.
-const BIRTH: i64 = 1_767_225_600_000_000_000;
+const BIRTH: Time = Time(1_767_225_600_000_000_000);
 
 #[derive(Clone)]
 pub(super) struct Image {
@@ -25,7 +26,7 @@ pub(super) struct Image {
     /// Number of the last change.
     pub(super) when: u64,
     /// Nanoseconds since 1970.
-    pub(super) time: i64,
+    pub(super) time: Time,
     /// Never given out twice, so that a test sees a confusion of inodes as one.
     next_ino: u64,
 }
@@ -40,9 +41,9 @@ impl Image {
     }
 
     /// Numbers a change and dates it.
-    pub(super) fn tick(&mut self) -> i64 {
+    pub(super) fn tick(&mut self) -> Time {
         self.when += 1;
-        self.time += TICK;
+        self.time.0 += TICK;
         self.time
     }
 
@@ -350,7 +351,7 @@ fn change(directory: u64, name: &OsStr, from: Option<u64>, to: Option<u64>) -> C
     Change { directory, name: name.to_owned(), from, to }
 }
 
-fn inode(mode: u32, rdev: u64, body: Body, time: i64) -> Inode {
+fn inode(mode: u32, rdev: u64, body: Body, time: Time) -> Inode {
     Inode {
         mode,
         nlink: 0,

@@ -2,6 +2,7 @@
 
 use super::content::{Content, SECTOR, Sector};
 use kmsfs_store::backend::Metadata;
+use kmsfs_store::{Ino, Time};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
@@ -20,9 +21,9 @@ pub(super) struct Inode {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) rdev: u64,
-    pub(super) atime: i64,
-    pub(super) mtime: i64,
-    pub(super) ctime: i64,
+    pub(super) atime: Time,
+    pub(super) mtime: Time,
+    pub(super) ctime: Time,
     pub(super) xattrs: BTreeMap<OsString, Vec<u8>>,
     pub(super) body: Body,
 }
@@ -89,7 +90,7 @@ impl Inode {
             Body::Special => (0, 0),
         };
         let Self { mode, nlink, uid, gid, rdev, atime, mtime, ctime, .. } = *self;
-        Metadata { ino, mode, nlink, uid, gid, rdev, len, blocks, atime, mtime, ctime }
+        Metadata { ino: Ino(ino), mode, nlink, uid, gid, rdev, len, blocks, atime, mtime, ctime }
     }
 }
 

@@ -2,9 +2,9 @@
 //! after it.
 
 use super::crashed::{CHUNK, CrashedStore, SECTOR, offset, plain_len};
-use super::told::{Content, Known, SECTORS};
+use super::told::{Content, Known, NOBODY, SECTORS};
 use crate::store::*;
-use kmsfs_store::{Error, Target};
+use kmsfs_store::{Error, Ino, Target};
 
 /// Chunks that are many to cut off: see `Content::cut`.
 const MANY: u64 = 64;
@@ -12,7 +12,7 @@ const MANY: u64 = 64;
 impl CrashedStore {
     pub fn create(&self, name: &str) -> Result<(), Error> {
         let Some((dir, last)) = self.place(name) else { return Ok(()) };
-        if self.ino(name) != 0 {
+        if self.ino(name) != NOBODY {
             return Ok(());
         }
         self.told.lock().making = Some(name.to_string());
@@ -158,7 +158,7 @@ impl CrashedStore {
         let (Some((dir, last)), ino) = (self.place(name), self.ino(name)) else { return Ok(()) };
         let regular =
             self.store.stat(Target::Name(&dir, last)).is_ok_and(|attr| attr.mode & libc::S_IFMT == libc::S_IFREG);
-        if ino == 0 || !regular {
+        if ino == NOBODY || !regular {
             return Ok(());
         }
         if !self.told.lock().objects.contains_key(&ino)
@@ -181,8 +181,8 @@ impl CrashedStore {
     }
 
     pub fn checkpoint(&self) -> Result<(), Error> {
-        let open: Vec<u64> = self.handles.lock().values().map(|object| object.ino()).collect();
-        let durable: Vec<(u64, usize)> = {
+        let open: Vec<Ino> = self.handles.lock().values().map(|object| object.ino()).collect();
+        let durable: Vec<(Ino, usize)> = {
             let told = self.told.lock();
             // A closed object whose one commit went straight home is not looked at again: nobody was promised anything.
             let covered = told.objects.iter().filter_map(|(ino, known)| match open.contains(ino) {

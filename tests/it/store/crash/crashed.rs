@@ -3,8 +3,8 @@
 use super::looking::look;
 use super::told::{Known, SECTORS, Told};
 use crate::store::*;
-use kmsfs_store::Error;
 use kmsfs_store::backend;
+use kmsfs_store::{Error, Ino};
 use kmsfs_testing::disk::CrashPoint;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -243,7 +243,7 @@ impl CrashedStore {
     }
 
     /// What the name refers to, 0 for nothing.
-    pub fn ino(&self, name: &str) -> u64 {
+    pub fn ino(&self, name: &str) -> Ino {
         self.told.lock().ino(name)
     }
 

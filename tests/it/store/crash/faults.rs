@@ -4,9 +4,9 @@
 use super::campaign::{Campaign, Effort, seeds};
 use super::crashed::{CrashedStore, SPREAD};
 use super::looking::{look, read};
-use super::told::Content;
+use super::told::{Content, NOBODY};
 use crate::store::*;
-use kmsfs_store::Error;
+use kmsfs_store::{Error, Ino};
 use kmsfs_testing::disk::{Call, FaultPlan};
 use std::collections::BTreeSet;
 
@@ -34,14 +34,14 @@ fn see_again(crashed: &CrashedStore) -> Vec<String> {
     told.making = None;
     let names: BTreeSet<String> = told.names.keys().chain(found.names.keys()).cloned().collect();
     for name in &names {
-        let there = found.names.get(name).copied().unwrap_or(0);
+        let there = found.names.get(name).copied().unwrap_or(NOBODY);
         if told.ino(name) != there {
             told.shows(name, there);
         }
     }
     let handles = crashed.handles.lock().clone();
     for (ino, known) in &mut told.objects {
-        let mine = |(_, there): &(&String, &u64)| *there == ino;
+        let mine = |(_, there): &(&String, &Ino)| *there == ino;
         let names: BTreeSet<String> = found.names.iter().filter(mine).map(|(name, _)| name.clone()).collect();
         if known.names.last() != Some(&names) {
             known.names.push(names);
@@ -68,7 +68,7 @@ fn see_again(crashed: &CrashedStore) -> Vec<String> {
             other => wrong.push(format!("inode {ino} after a failed call: {other:?}, and it was {:?}", known.now())),
         }
     }
-    let known = |ino: &u64| told.objects.contains_key(ino);
+    let known = |ino: &Ino| told.objects.contains_key(ino);
     wrong.extend(found.objects.keys().filter(|ino| !known(ino)).map(|ino| format!("inode {ino} was left behind")));
     wrong
 }

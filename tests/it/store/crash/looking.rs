@@ -5,7 +5,7 @@ use super::told::{Content, Found, Reading, SECTORS, Value};
 use crate::store::*;
 use kmsfs_store::backend;
 use kmsfs_store::check::{CheckOptions, Severity, check};
-use kmsfs_store::{Error, SeekTo, Target};
+use kmsfs_store::{Error, Ino, SeekTo, Target};
 use std::collections::BTreeSet;
 
 impl CrashedStore {
@@ -104,7 +104,7 @@ pub fn disagreements(store: &Arc<Store>, found: &Found) -> Vec<String> {
         Ok(reading) => reading.sectors.iter().any(Option::is_none),
         Err(_) => true,
     });
-    let damaged: BTreeSet<u64> = damaged.map(|(ino, _)| *ino).collect();
+    let damaged: BTreeSet<Ino> = damaged.map(|(ino, _)| *ino).collect();
     if told != damaged {
         wrong.push(format!("the check calls {told:?} damaged, and reading {damaged:?}: {:?}", report.findings));
     }
@@ -155,7 +155,7 @@ fn look_into(
     }
 }
 
-fn look_at(store: &Arc<Store>, dir: &Arc<Dir>, name: &OsStr, ino: u64, chunks: Chunks, found: &mut Found) {
+fn look_at(store: &Arc<Store>, dir: &Arc<Dir>, name: &OsStr, ino: Ino, chunks: Chunks, found: &mut Found) {
     let before = store.stat(Target::Name(dir, name)).map(|attr| attr.size);
     let object = match store.open_object(dir, name, &CALLER) {
         Ok(object) => object,

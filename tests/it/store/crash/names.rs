@@ -1,15 +1,15 @@
 //! Operations on names, as `CrashedStore::step` names them.
 
 use super::crashed::CrashedStore;
-use super::told::Told;
+use super::told::{NOBODY, Told};
 use crate::store::*;
-use kmsfs_store::Error;
 use kmsfs_store::backend::Rename;
+use kmsfs_store::{Error, Ino};
 
 impl CrashedStore {
     pub fn unlink(&self, name: &str) -> Result<(), Error> {
         let Some((dir, last)) = self.place(name) else { return Ok(()) };
-        if self.ino(name) == 0 || self.is_dir(name) {
+        if self.ino(name) == NOBODY || self.is_dir(name) {
             return Ok(());
         }
         if let Some(object) = self.handles.lock().remove(name) {
@@ -47,7 +47,7 @@ impl CrashedStore {
         let state = {
             let told = &mut *self.told.lock();
             told.gone(new);
-            told.shows(old, 0);
+            told.shows(old, NOBODY);
             told.shows(new, object.ino());
             let known = told.objects.get_mut(&object.ino()).unwrap();
             known.rename(Some(old), Some(new));
@@ -59,7 +59,7 @@ impl CrashedStore {
             self.store.release(&gone);
         }
         let object = handles.remove(old).unwrap();
-        if replaced != 0 {
+        if replaced != NOBODY {
             // Its content, not its name.
             self.with_known(&object, |known| known.ack(state));
         }
@@ -97,7 +97,7 @@ impl CrashedStore {
     pub fn link(&self, old: &str, new: &str) -> Result<(), Error> {
         let Some(object) = self.find(old)? else { return Ok(()) };
         let (Some((from, name)), Some((to, to_name))) = (self.place(old), self.place(new)) else { return Ok(()) };
-        if self.ino(new) != 0 {
+        if self.ino(new) != NOBODY {
             return Ok(());
         }
         self.told.lock().named(new, object.ino());
@@ -107,7 +107,7 @@ impl CrashedStore {
 
     pub fn symlink(&self, name: &str) -> Result<(), Error> {
         let Some((dir, last)) = self.place(name) else { return Ok(()) };
-        if self.ino(name) != 0 {
+        if self.ino(name) != NOBODY {
             return Ok(());
         }
         let number = self.next();
@@ -125,7 +125,7 @@ impl CrashedStore {
 
     pub fn mkdir(&self, name: &str) -> Result<(), Error> {
         let Some((dir, last)) = self.place(name) else { return Ok(()) };
-        if self.ino(name) != 0 {
+        if self.ino(name) != NOBODY {
             return Ok(());
         }
         self.told.lock().making = Some(name.to_string());
@@ -139,7 +139,7 @@ impl CrashedStore {
     /// A directory gets another name, which must be free, and everything in it another path.
     pub fn move_dir(&self, old: &str, new: &str) -> Result<(), Error> {
         let (Some((from, name)), Some((to, to_name))) = (self.place(old), self.place(new)) else { return Ok(()) };
-        if !self.is_dir(old) || self.ino(new) != 0 {
+        if !self.is_dir(old) || self.ino(new) != NOBODY {
             return Ok(());
         }
         let inside = self.told.lock().move_dir(old, new);
@@ -180,7 +180,7 @@ impl CrashedStore {
     }
 
     /// Of an object that was never synced: the state that a sync of its directory covers.
-    fn durable_by_dir(&self, told: &Told, name: &str) -> Option<(u64, usize, usize)> {
+    fn durable_by_dir(&self, told: &Told, name: &str) -> Option<(Ino, usize, usize)> {
         let ino = told.ino(name);
         let known = told.objects.get(&ino).filter(|known| known.acked.is_none())?;
         let state = if self.handles.lock().contains_key(name) { Some(known.last()) } else { known.committed };
@@ -191,16 +191,16 @@ impl CrashedStore {
 impl Told {
     fn gone(&mut self, name: &str) {
         let ino = self.ino(name);
-        if ino == 0 {
+        if ino == NOBODY {
             return;
         }
-        self.shows(name, 0);
+        self.shows(name, NOBODY);
         if let Some(known) = self.objects.get_mut(&ino) {
             known.rename(Some(name), None);
         }
     }
 
-    fn named(&mut self, name: &str, ino: u64) {
+    fn named(&mut self, name: &str, ino: Ino) {
         self.shows(name, ino);
         if let Some(known) = self.objects.get_mut(&ino) {
             known.rename(None, Some(name));
@@ -214,7 +214,7 @@ impl Told {
         let inside: Vec<_> = inside.map(|path| (path.clone(), format!("{new}{}", &path[old.len()..]))).collect();
         for (path, moved) in &inside {
             let ino = self.ino(path);
-            self.shows(path, 0);
+            self.shows(path, NOBODY);
             self.shows(moved, ino);
             if let Some(known) = self.objects.get_mut(&ino) {
                 known.rename(Some(path), Some(moved));

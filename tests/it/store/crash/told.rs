@@ -1,7 +1,10 @@
 //! What users of a store were told, and whether what they find after a crash agrees with it.
 
+use kmsfs_store::Ino;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a name shows that is not there.
+pub const NOBODY: Ino = Ino(0);
 /// Number of a write, found in all of its sector; 0 is a hole.
 pub type Value = u64;
 
@@ -147,18 +150,18 @@ impl Known {
 /// What a name referred to, as inode numbers, 0 for nothing; from `since` on it may be found after a crash.
 #[derive(Debug, Clone)]
 pub struct Shown {
-    pub was: Vec<u64>,
+    pub was: Vec<Ino>,
     pub since: usize,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Told {
     /// By inode number.
-    pub objects: BTreeMap<u64, Known>,
+    pub objects: BTreeMap<Ino, Known>,
     /// By path below the bucket; the bucket itself is "".
     pub names: BTreeMap<String, Shown>,
     /// Targets of symlinks, by inode number.
-    pub links: BTreeMap<u64, Vec<u8>>,
+    pub links: BTreeMap<Ino, Vec<u8>>,
     /// Something is being made there, whose inode number is not known yet.
     pub making: Option<String>,
     /// What was last seen of the store.
@@ -168,23 +171,23 @@ pub struct Told {
 /// What is found after a crash.
 #[derive(Debug, Default)]
 pub struct Found {
-    pub names: BTreeMap<String, u64>,
+    pub names: BTreeMap<String, Ino>,
     /// A reading, or why there is none.
-    pub objects: BTreeMap<u64, Result<Reading, String>>,
-    pub links: BTreeMap<u64, Result<Vec<u8>, String>>,
+    pub objects: BTreeMap<Ino, Result<Reading, String>>,
+    pub links: BTreeMap<Ino, Result<Vec<u8>, String>>,
     /// Answers that no crash excuses.
     pub wrong: Vec<String>,
 }
 
 impl Told {
-    pub fn shows(&mut self, name: &str, ino: u64) {
-        let shown = self.names.entry(name.to_string()).or_insert_with(|| Shown { was: vec![0], since: 0 });
+    pub fn shows(&mut self, name: &str, ino: Ino) {
+        let shown = self.names.entry(name.to_string()).or_insert_with(|| Shown { was: vec![NOBODY], since: 0 });
         shown.was.push(ino);
     }
 
     /// What the name refers to now.
-    pub fn ino(&self, name: &str) -> u64 {
-        self.names.get(name).and_then(|shown| shown.was.last()).copied().unwrap_or(0)
+    pub fn ino(&self, name: &str) -> Ino {
+        self.names.get(name).and_then(|shown| shown.was.last()).copied().unwrap_or(NOBODY)
     }
 
     /// The path and everything above it are durable as they were at the given positions.
@@ -214,7 +217,7 @@ impl Told {
     pub fn violations(&self, found: &Found, killed: bool) -> Vec<String> {
         let mut wrong = found.wrong.clone();
         for (name, shown) in &self.names {
-            let there = found.names.get(name).copied().unwrap_or(0);
+            let there = found.names.get(name).copied().unwrap_or(NOBODY);
             let new = self.making.as_ref() == Some(name) && !self.objects.contains_key(&there);
             if !shown.was[shown.since..].contains(&there) && !new {
                 wrong.push(format!("name {name:?} shows inode {there}, which it never referred to, or is lost"));
@@ -242,7 +245,7 @@ impl Told {
 }
 
 impl Known {
-    fn violations(&self, ino: u64, reading: &Result<Reading, String>, killed: bool) -> Vec<String> {
+    fn violations(&self, ino: Ino, reading: &Result<Reading, String>, killed: bool) -> Vec<String> {
         let base = if killed { self.committed } else { self.acked };
         let reading = match reading {
             Ok(reading) => reading,

@@ -197,7 +197,7 @@ fn a_clock_that_jumps_changes_nothing_about_what_a_crash_left() {
         new.commit().unwrap();
         let _made = create(&store, &dir, "made");
         let killed = Victim { disk: victim.disk.crash_point().kill(), keys: victim.keys.clone() };
-        let now = store.now();
+        let now = store.now().0;
         killed.disk.set_clock(now + jump);
         assert_eq!(killed.read("log").unwrap(), pattern(3, CHUNK), "{jump}");
         assert_eq!(killed.read("new").unwrap(), pattern(5, 2 * CHUNK), "{jump}");

@@ -2,13 +2,13 @@
 
 use crate::nodes::Numbers;
 use fuser::{FileAttr, FileType, INodeNo};
-use kmsfs_fs::{Ino, Time};
+use kmsfs_fs::Time;
 use kmsfs_store::Attr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) fn attributes(attr: &Attr, numbers: Numbers) -> FileAttr {
     FileAttr {
-        ino: INodeNo(numbers.node(Ino(attr.ino)).0),
+        ino: INodeNo(numbers.node(attr.ino).0),
         size: attr.size,
         blocks: attr.blocks,
         atime: time(attr.atime),
@@ -58,7 +58,7 @@ pub(super) fn kind(mode: u32) -> FileType {
     }
 }
 
-fn time(nanoseconds: i64) -> SystemTime {
+fn time(Time(nanoseconds): Time) -> SystemTime {
     let distance = Duration::from_nanos(nanoseconds.unsigned_abs());
     if nanoseconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn times_before_and_after_1970_go_there_and_back() {
         for at in [0, 1, -1, 1_700_000_000_123_456_789, -5_000_000_001] {
-            assert_eq!(nanoseconds(time(at)), at);
+            assert_eq!(nanoseconds(time(Time(at))), at);
         }
     }
 

@@ -1,5 +1,6 @@
 use super::super::{Backend, Entry, RealBackend, XattrFlags};
 use super::*;
+use crate::{Ino, Time};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -59,8 +60,8 @@ impl Bent {
 
     fn bent(&self, name: &OsStr, mut metadata: Metadata) -> Metadata {
         match self.fault {
-            Fault::OtherNumberAfterRename if name == "renamed" => metadata.ino += 1000,
-            Fault::LinkIsACopy if name == "other" => metadata.ino += 1000,
+            Fault::OtherNumberAfterRename if name == "renamed" => metadata.ino.0 += 1000,
+            Fault::LinkIsACopy if name == "other" => metadata.ino.0 += 1000,
             Fault::LinkNotCounted => metadata.nlink = 1,
             Fault::ModesFixed => metadata.mode = metadata.mode & libc::S_IFMT | 0o700,
             _ => {}
@@ -124,7 +125,7 @@ impl Dir for Bent {
     }
     fn read(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>) -> bool) -> io::Result<()> {
         let wrong = u64::from(self.fault == Fault::OtherNumberListed);
-        self.dir.read(cursor, &mut |entry| visit(Entry { ino: entry.ino + wrong, ..entry }))
+        self.dir.read(cursor, &mut |entry| visit(Entry { ino: Ino(entry.ino.0 + wrong), ..entry }))
     }
     fn sync(&self) -> io::Result<()> {
         if self.fault == Fault::DirectoryNotSynced { Err(Errno::INVAL.into()) } else { self.dir.sync() }
@@ -135,7 +136,7 @@ impl Dir for Bent {
     fn set_owner(&self, name: Option<&OsStr>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
         self.dir.set_owner(name, uid, gid)
     }
-    fn set_times(&self, name: Option<&OsStr>, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+    fn set_times(&self, name: Option<&OsStr>, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()> {
         self.dir.set_times(name, atime, mtime)
     }
     fn get_xattr(&self, name: Option<&OsStr>, attribute: &OsStr) -> io::Result<Vec<u8>> {
@@ -153,8 +154,8 @@ impl Dir for Bent {
 }
 
 impl File for BentFile {
-    fn ino(&self) -> u64 {
-        self.file.ino() + u64::from(self.fault == Fault::OtherNumberOpened)
+    fn ino(&self) -> Ino {
+        Ino(self.file.ino().0 + u64::from(self.fault == Fault::OtherNumberOpened))
     }
     fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
@@ -189,7 +190,7 @@ impl File for BentFile {
     fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
         self.file.set_owner(uid, gid)
     }
-    fn set_times(&self, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+    fn set_times(&self, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()> {
         self.file.set_times(atime, mtime)
     }
     fn get_xattr(&self, attribute: &OsStr) -> io::Result<Vec<u8>> {

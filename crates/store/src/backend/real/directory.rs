@@ -8,6 +8,7 @@ use super::xattr::Carrier;
 use super::{
     DIRECTORY, Ground, component, has_reserved_descriptor, magic_link, metadata, reopen_for_reading, timestamps,
 };
+use crate::{Ino, Time};
 use kmsfs_sys::file_handle;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, SeekFrom};
@@ -183,7 +184,7 @@ impl Dir for RealDir {
                 FileType::Unknown => 0,
                 known => known.as_raw_mode(),
             };
-            let (name, ino, cursor) = (OsStr::from_bytes(name), entry.ino(), entry.next_entry_cookie());
+            let (name, ino, cursor) = (OsStr::from_bytes(name), Ino(entry.ino()), entry.next_entry_cookie());
             if !visit(Entry { name, ino, kind, cursor }) {
                 break;
             }
@@ -191,7 +192,7 @@ impl Dir for RealDir {
         Ok(())
     }
 
-    fn read_ahead(&self, len: u64, most: usize) -> Vec<u64> {
+    fn read_ahead(&self, len: u64, most: usize) -> Vec<Ino> {
         let mut names = Vec::new();
         let listed = self.read(0, &mut |entry| {
             if entry.kind == libc::S_IFREG {
@@ -228,7 +229,7 @@ impl Dir for RealDir {
         }?)
     }
 
-    fn set_times(&self, name: Option<&OsStr>, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+    fn set_times(&self, name: Option<&OsStr>, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()> {
         let times = timestamps(atime, mtime);
         Ok(match name {
             Some(name) => utimensat(&self.fd, component(name)?, &times, AtFlags::SYMLINK_NOFOLLOW),

@@ -4,6 +4,7 @@ use super::super::{Access, File, Metadata, XattrFlags};
 use super::modes::{self, MODES, open_place, with_permission};
 use super::xattr::Carrier;
 use super::{Ground, component, has_reserved_descriptor, magic_link, metadata, timestamps};
+use crate::{Ino, Time};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{SeekFrom, fcntl_getfl, fcntl_setfl, seek};
@@ -23,7 +24,7 @@ pub(super) const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OF
 pub(super) struct RealFile {
     fd: OwnedFd,
     ground: Arc<Ground>,
-    ino: u64,
+    ino: Ino,
 }
 
 impl RealFile {
@@ -34,7 +35,7 @@ impl RealFile {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL.into());
         }
-        Ok(Self { fd, ground: Arc::clone(ground), ino: stat.st_ino })
+        Ok(Self { fd, ground: Arc::clone(ground), ino: Ino(stat.st_ino) })
     }
 
     pub(super) fn open(directory: &OwnedFd, name: &OsStr, access: Access, ground: &Arc<Ground>) -> io::Result<Self> {
@@ -105,7 +106,7 @@ impl File for RealFile {
         has_reserved_descriptor(&self.fd)
     }
 
-    fn ino(&self) -> u64 {
+    fn ino(&self) -> Ino {
         self.ino
     }
 
@@ -178,7 +179,7 @@ impl File for RealFile {
         Ok(fchown(&self.fd, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?)
     }
 
-    fn set_times(&self, atime: Option<i64>, mtime: Option<i64>) -> io::Result<()> {
+    fn set_times(&self, atime: Option<Time>, mtime: Option<Time>) -> io::Result<()> {
         Ok(futimens(&self.fd, &timestamps(atime, mtime))?)
     }
 

@@ -6,6 +6,7 @@
 
 use super::directory::RealDir;
 use super::{Ground, magic_link};
+use crate::Ino;
 use crate::backend::{Dir, Metadata};
 use kmsfs_locks::{ReentrantMutex, ranks};
 use rustix::fd::{AsFd, OwnedFd};
@@ -88,7 +89,7 @@ pub(super) fn put_back(root: &RealDir) -> io::Result<()> {
 
 struct Record {
     name: OsString,
-    ino: u64,
+    ino: Ino,
     /// The owner's permissions.
     mode: u32,
     /// Below the root.
@@ -104,7 +105,7 @@ impl Record {
         let path = path.strip_prefix(OsStr::from_bytes(root.as_bytes())).ok()?.to_owned();
         let record = Self {
             name: format!("{RECORD}{}", stat.st_ino).into(),
-            ino: stat.st_ino,
+            ino: Ino(stat.st_ino),
             mode: stat.st_mode & OWNERS,
             path,
         };
@@ -115,7 +116,7 @@ impl Record {
     }
 
     fn read(root: &RealDir, name: OsString) -> Option<Self> {
-        let ino = name.to_str()?.strip_prefix(RECORD)?.parse().ok()?;
+        let ino = Ino(name.to_str()?.strip_prefix(RECORD)?.parse().ok()?);
         let target = root.read_link(&name).ok()?;
         let (&[digit @ b'0'..=b'7', b' '], path) = target.split_first_chunk()? else { return None };
         let path = PathBuf::from(OsString::from_vec(path.to_vec()));
@@ -148,7 +149,7 @@ impl Record {
             return Ok(None);
         }
         let found = dir.reach(Mode::XUSR, |dir| open_place(dir, name))?;
-        Ok((fstat(&found)?.st_ino == ino).then_some(found))
+        Ok((Ino(fstat(&found)?.st_ino) == ino).then_some(found))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::backend::{File, XattrFlags};
 use crate::local::attributes::capabilities::{
     CAPABILITY, KEPT_AS, is_capability, is_reserved, remove_capability, shown,
 };
-use crate::{Attr, Dir, Error, Object, Result, Store, VolumeAttributes, VolumeNames};
+use crate::{Attr, Dir, Error, Object, Result, Store, Time, VolumeAttributes, VolumeNames};
 use kmsfs_crypto::MetadataCipher;
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -24,9 +24,9 @@ pub struct SetAttr {
     /// Group.
     pub gid: Option<u32>,
     /// When it was read last.
-    pub atime: Option<i64>,
+    pub atime: Option<Time>,
     /// When the content was changed last.
-    pub mtime: Option<i64>,
+    pub mtime: Option<Time>,
 }
 
 /// Where an inode is reached for an operation on its attributes: the object where it is open (it may have no name any

@@ -2,7 +2,7 @@
 
 use crate::backend;
 use crate::local::sealed::parameters::{PRIVATE_FILE, read_file};
-use crate::{Error, Result};
+use crate::{Error, Ino, Result, Time};
 use kmsfs_crypto::MetadataCipher;
 use kmsfs_kms::EncryptionContext;
 use kmsfs_sse::KeyService;
@@ -24,7 +24,7 @@ pub(crate) fn names(dir: &dyn backend::Dir) -> std::io::Result<Vec<(OsString, u3
 /// A directory of the mount, held open in the backing store (one descriptor). `Store::root` is the one of buckets.
 pub struct Dir {
     pub(crate) backing: Arc<dyn backend::Dir>,
-    pub(crate) ino: u64,
+    pub(crate) ino: Ino,
     pub(crate) bucket: Option<Arc<Bucket>>,
     /// Below `buckets/` when it was opened: a hint, since renames of directories above do not change it.
     pub(crate) path: Vec<u8>,
@@ -42,7 +42,7 @@ impl Dir {
     }
 
     /// Inode number.
-    pub fn ino(&self) -> u64 {
+    pub fn ino(&self) -> Ino {
         self.ino
     }
 
@@ -127,10 +127,10 @@ impl Buckets {
     }
 
     /// Writes the record of a new bucket, durably. One that a creation torn by a crash left behind is replaced.
-    pub(crate) fn create(&self, name: &OsStr, now: i64) -> Result<()> {
+    pub(crate) fn create(&self, name: &OsStr, now: Time) -> Result<()> {
         let text = name.to_str().ok_or(Error::Errno(libc::EINVAL))?;
         let (_, blob) = self.keys.service().generate_data_key(&context(text)).map_err(kmsfs_sse::RequestError::Kms)?;
-        let json = Json { created: now, metadata_key: hex::encode(&blob) };
+        let json = Json { created: now.0, metadata_key: hex::encode(&blob) };
         let bytes = serde_json::to_vec(&json).expect("strings and a number can be serialized");
         match self.meta.unlink(name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

@@ -2,9 +2,9 @@
 //! sidecar: one wait for the disk after the other, unless it has read the next ones meanwhile. Those are the first that
 //! are left in the directory.
 
-use crate::Dir;
 use crate::backend::File;
 use crate::local::objects::identity;
+use crate::{Dir, Ino};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
 use kmsfs_format::sidecar::Place;
@@ -39,13 +39,13 @@ impl Foresight {
 /// Twice as much is read ahead the next time when most of it was of use, else a quarter.
 #[derive(Default)]
 struct Ahead {
-    expected: HashSet<u64>,
+    expected: HashSet<Ino>,
     count: usize,
 }
 
 impl Ahead {
     /// An inode's header was read. Returns how many files to read ahead now.
-    fn after(&mut self, ino: u64, waited: bool) -> usize {
+    fn after(&mut self, ino: Ino, waited: bool) -> usize {
         self.expected.remove(&ino);
         if !waited {
             return 0;
@@ -62,9 +62,9 @@ mod tests {
 
     /// Removes inodes in that order, each read waiting for the disk unless it was read ahead. Returns how many waited
     /// and how many were read ahead, for files that the directory lists by number.
-    fn remove(order: &[u64]) -> (usize, usize) {
+    fn remove(order: &[Ino]) -> (usize, usize) {
         let mut foresight = Ahead::default();
-        let mut left: std::collections::BTreeSet<u64> = order.iter().copied().collect();
+        let mut left: std::collections::BTreeSet<Ino> = order.iter().copied().collect();
         let (mut waits, mut ahead, mut cached) = (0, 0, HashSet::new());
         for ino in order {
             let waited = !cached.contains(ino);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn who_removes_in_order_waits_for_few_of_many() {
-        let order: Vec<u64> = (0..5000).collect();
+        let order: Vec<Ino> = (0..5000).map(Ino).collect();
         let (waits, ahead) = remove(&order);
         assert!(waits < 60, "{waits}");
         assert!(ahead <= 5000);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn who_removes_here_and_there_has_little_read_in_vain() {
-        let order: Vec<u64> = (0..5000).map(|n| (n * 1999 + 2500) % 5003).collect();
+        let order: Vec<Ino> = (0..5000).map(|n| Ino((n * 1999 + 2500) % 5003)).collect();
         let (waits, ahead) = remove(&order);
         assert!(waits > 4000 && ahead < 1000, "{waits} waits, {ahead} read ahead");
     }

@@ -9,7 +9,7 @@ use crate::backend::Access;
 use crate::backend::{self, NewNode, Rename};
 use crate::local::objects::identity;
 use crate::mistakes::Mistake;
-use crate::{Attr, Dir, Error, KnownName, NameIfThere, Result, Store, Target, Volume, VolumeNames};
+use crate::{Attr, Dir, Error, Ino, KnownName, NameIfThere, Result, Store, Target, Volume, VolumeNames};
 use kmsfs_format::ObjectId;
 use kmsfs_format::sidecar::Place;
 use kmsfs_kms::{Waits, waits};
@@ -57,7 +57,7 @@ impl VolumeNames for Store {
         attr.mode & libc::S_IFMT == libc::S_IFREG && self.may_be_in_doubt(attr.ino)
     }
 
-    fn may_be_in_doubt(&self, ino: u64) -> bool {
+    fn may_be_in_doubt(&self, ino: Ino) -> bool {
         self.aftermath.knows_a_crash() && self.objects.loaded(ino).is_none()
     }
 
@@ -261,12 +261,12 @@ impl Store {
         Ok(Going { ino, last: last || is_dir, on_disk })
     }
 
-    pub(crate) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: u64) -> bool {
+    pub(crate) fn is_sidecar_of(&self, id: ObjectId, place: Place, ino: Ino) -> bool {
         let bytes = self.segments.read(place).unwrap_or_default();
         if self.seeded.is(Mistake::UnitFreedUnseen) {
             return true;
         }
-        kmsfs_format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino)
+        kmsfs_format::sidecar::Record::read(&bytes).is_ok_and(|record| record.object_id == id && record.inode == ino.0)
     }
 
     fn gone(&self, going: Going, dir: &Arc<Dir>) {
@@ -313,7 +313,7 @@ impl Store {
 
 /// An inode that loses a name: whether it was the last, and the record to free if it is not in memory.
 struct Going {
-    ino: u64,
+    ino: Ino,
     last: bool,
     on_disk: Option<(ObjectId, Place)>,
 }

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::mistakes::{Mistake, Seeded};
-use crate::{Dir, Result};
+use crate::{Dir, Ino, Result};
 use kmsfs_locks::{Mutex, ranks};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,25 +25,25 @@ pub(crate) struct Names {
 
 /// The directory that was synced last, or everything, and how many changes there were before.
 struct Synced {
-    dir: Option<u64>,
+    dir: Option<Ino>,
     before: u64,
 }
 
 #[derive(Default)]
 struct Unsynced {
     /// By the inode named.
-    names: HashMap<u64, Vec<Name>>,
+    names: HashMap<Ino, Vec<Name>>,
     /// Those directories that are held open, at most `DIRS`: for the others everything has to be synced.
-    dirs: HashMap<u64, Arc<Dir>>,
+    dirs: HashMap<Ino, Arc<Dir>>,
     /// Directories among those named that were there before under another name: what lies below them has another path.
-    moved: HashSet<u64>,
+    moved: HashSet<Ino>,
 }
 
 struct Name {
     /// Number of the change.
     change: u64,
     /// The directory's inode.
-    dir: u64,
+    dir: Ino,
     /// There is more to the inode than a name: a file, or a symlink, whose target may be in a sidecar record.
     content: bool,
 }
@@ -65,7 +65,7 @@ impl Names {
     }
 
     /// An inode (`mode` is its type, at least) has a new name in that directory, which a crash may lose.
-    pub(crate) fn add(&self, ino: u64, mode: u32, dir: &Arc<Dir>) {
+    pub(crate) fn add(&self, ino: Ino, mode: u32, dir: &Arc<Dir>) {
         let change = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
         let mut unsynced = self.unsynced.lock();
         if unsynced.dirs.len() < DIRS {
@@ -108,13 +108,13 @@ impl Names {
     }
 
     /// A directory was renamed: every path below it has changed.
-    pub(crate) fn dir_moved(&self, ino: u64) {
+    pub(crate) fn dir_moved(&self, ino: Ino) {
         self.unsynced.lock().moved.insert(ino);
     }
 
     /// F4: makes durable the names of an inode, and of the directories above that are new themselves. Who lies below a
     /// renamed directory is not known, so these are made durable too.
-    pub(crate) fn sync_of(&self, ino: u64) -> Result<()> {
+    pub(crate) fn sync_of(&self, ino: Ino) -> Result<()> {
         let mut pending = vec![ino];
         pending.extend(&self.unsynced.lock().moved);
         let mut done = HashSet::new();
@@ -146,14 +146,14 @@ impl Names {
     }
 
     /// Inodes with a name in that directory that may not be durable, and content.
-    pub(crate) fn unsynced_in(&self, dir: u64) -> Vec<u64> {
+    pub(crate) fn unsynced_in(&self, dir: Ino) -> Vec<Ino> {
         let unsynced = self.unsynced.lock();
         let here = unsynced.names.iter().filter(|(_, names)| names.iter().any(|name| name.dir == dir && name.content));
         here.map(|(ino, _)| *ino).collect()
     }
 
     /// The inode's last name has gone.
-    pub(crate) fn forget(&self, ino: u64) {
+    pub(crate) fn forget(&self, ino: Ino) {
         let mut unsynced = self.unsynced.lock();
         unsynced.names.remove(&ino);
         unsynced.moved.remove(&ino);
@@ -161,19 +161,19 @@ impl Names {
 }
 
 impl Synced {
-    fn covers(&self, dir: u64, changes: u64) -> bool {
+    fn covers(&self, dir: Ino, changes: u64) -> bool {
         self.before == changes && self.dir.is_none_or(|synced| synced == dir)
     }
 }
 
 impl Unsynced {
     /// Directories to sync for an inode's names; `None` if one of them is not at hand.
-    fn dirs_of(&self, ino: u64) -> Option<Vec<Arc<Dir>>> {
+    fn dirs_of(&self, ino: Ino) -> Option<Vec<Arc<Dir>>> {
         let Some(names) = self.names.get(&ino) else { return Some(Vec::new()) };
         names.iter().map(|name| self.dirs.get(&name.dir).cloned()).collect()
     }
 
-    fn settle_one(&mut self, ino: u64, before: u64) {
+    fn settle_one(&mut self, ino: Ino, before: u64) {
         if let Some(names) = self.names.get_mut(&ino) {
             names.retain(|name| name.change > before);
             if names.is_empty() {

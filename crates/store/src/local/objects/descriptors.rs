@@ -1,5 +1,6 @@
 //! Cached descriptors of closed objects, for whoever opens one of them again.
 
+use crate::Ino;
 use crate::local::objects::memory::Closed;
 use crate::object::Home;
 
@@ -15,13 +16,13 @@ impl Descriptors {
     }
 
     /// Keeps the descriptor of an object that was closed just now, and gives up the oldest if there are too many.
-    pub(super) fn add(&self, ino: u64, home: Home) {
+    pub(super) fn add(&self, ino: Ino, home: Home) {
         if self.of_closed.add(ino, home) > self.most {
             self.of_closed.pop();
         }
     }
 
-    pub(super) fn take(&self, ino: u64) -> Option<Home> {
+    pub(super) fn take(&self, ino: Ino) -> Option<Home> {
         self.of_closed.remove(ino)
     }
 

@@ -1,8 +1,8 @@
 //! Data keys of the objects in memory that nobody has open.
 
 use super::Objects;
-use crate::Error;
 use crate::object::Object;
+use crate::{Error, Ino};
 use std::sync::Arc;
 
 impl Objects {
@@ -13,7 +13,7 @@ impl Objects {
     }
 
     /// The same for one object, if it is in memory and closed.
-    pub(crate) fn lock_if_closed(&self, ino: u64) {
+    pub(crate) fn lock_if_closed(&self, ino: Ino) {
         if let Some(object) = self.loaded(ino) {
             Self::lock_unless_open(&object);
         }

@@ -1,6 +1,7 @@
 //! What is kept for whoever asks again, and how much of it: tables of open objects, objects that are closed, their
 //! descriptors.
 
+use crate::Ino;
 use kmsfs_locks::{Mutex, ranks};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -57,8 +58,8 @@ pub(crate) struct Closed<T>(Mutex<ranks::ClosedObjects, Order<T>>);
 
 struct Order<T> {
     closings: u64,
-    by_closing: BTreeMap<u64, u64>,
-    of: HashMap<u64, (u64, T)>,
+    by_closing: BTreeMap<u64, Ino>,
+    of: HashMap<Ino, (u64, T)>,
 }
 
 impl<T> Default for Closed<T> {
@@ -69,7 +70,7 @@ impl<T> Default for Closed<T> {
 
 impl<T> Closed<T> {
     /// It was closed just now. Answers how many there are.
-    pub(crate) fn add(&self, ino: u64, what: T) -> usize {
+    pub(crate) fn add(&self, ino: Ino, what: T) -> usize {
         let order = &mut *self.0.lock();
         order.closings += 1;
         order.by_closing.insert(order.closings, ino);
@@ -80,13 +81,13 @@ impl<T> Closed<T> {
     }
 
     /// Takes out whichever was closed the longest time ago.
-    pub(crate) fn pop(&self) -> Option<(u64, T)> {
+    pub(crate) fn pop(&self) -> Option<(Ino, T)> {
         let order = &mut *self.0.lock();
         let (_, ino) = order.by_closing.pop_first()?;
         order.of.remove(&ino).map(|(_, what)| (ino, what))
     }
 
-    pub(crate) fn remove(&self, ino: u64) -> Option<T> {
+    pub(crate) fn remove(&self, ino: Ino) -> Option<T> {
         let order = &mut *self.0.lock();
         let (closing, what) = order.of.remove(&ino)?;
         order.by_closing.remove(&closing);
@@ -121,11 +122,14 @@ mod tests {
     fn the_one_that_was_closed_longest_ago_comes_first_and_each_once() {
         let closed = Closed::default();
         for (ino, what) in [(1, 'a'), (2, 'b'), (3, 'c'), (1, 'd'), (4, 'e')] {
-            closed.add(ino, what);
+            closed.add(Ino(ino), what);
         }
-        assert_eq!((closed.add(2, 'f'), closed.remove(4), closed.remove(4)), (4, Some('e'), None));
-        assert_eq!(std::iter::from_fn(|| closed.pop()).collect::<Vec<_>>(), [(3, 'c'), (1, 'd'), (2, 'f')]);
-        closed.add(5, 'g');
+        assert_eq!((closed.add(Ino(2), 'f'), closed.remove(Ino(4)), closed.remove(Ino(4))), (4, Some('e'), None));
+        assert_eq!(
+            std::iter::from_fn(|| closed.pop()).collect::<Vec<_>>(),
+            [(Ino(3), 'c'), (Ino(1), 'd'), (Ino(2), 'f')]
+        );
+        closed.add(Ino(5), 'g');
         assert_eq!((closed.clear(), closed.clear(), closed.pop()), (true, false, None));
     }
 }

@@ -8,7 +8,6 @@ mod opening;
 pub(crate) mod reencryption;
 mod settling;
 
-use crate::Volume;
 use crate::backend::{Access, File};
 use crate::interleaving::found;
 use crate::local::objects::dead::DeadList;
@@ -16,7 +15,7 @@ use crate::local::objects::descriptors::Descriptors;
 use crate::local::objects::memory::{Budget, Closed};
 use crate::mistakes::Mistake;
 use crate::object::{Home, Kept, read_header};
-use crate::{Dir, Error, Held, Object, Result, Store, StoreOptions};
+use crate::{Dir, Error, Held, Ino, Object, Result, Store, StoreOptions, Volume};
 use kmsfs_format::ObjectId;
 use kmsfs_format::log_record::{Body, Record};
 use kmsfs_format::sidecar::Place;
@@ -31,8 +30,8 @@ const RECORDS: usize = 16;
 
 /// The objects in memory. Each field but the budget is a table with a lock of its own.
 pub(crate) struct Objects {
-    by_ino: Mutex<ranks::ObjectTable, HashMap<u64, Arc<Object>>>,
-    by_id: Mutex<ranks::ObjectIds, HashMap<ObjectId, u64>>,
+    by_ino: Mutex<ranks::ObjectTable, HashMap<Ino, Arc<Object>>>,
+    by_id: Mutex<ranks::ObjectIds, HashMap<ObjectId, Ino>>,
     /// Closed objects whose verified state is kept.
     closed: Closed<()>,
     descriptors: Descriptors,
@@ -43,7 +42,7 @@ pub(crate) struct Objects {
     max_pinned: usize,
     numbers: settling::Numbers,
     /// Inodes whose files have other space since a checkpoint, until somebody asks.
-    resized: Mutex<ranks::Resized, HashSet<u64>>,
+    resized: Mutex<ranks::Resized, HashSet<Ino>>,
     /// How much all objects together may keep.
     pub(crate) memory: Arc<Budget>,
 }
@@ -51,9 +50,9 @@ pub(crate) struct Objects {
 #[derive(Default)]
 struct Pinned {
     /// Those that keep a descriptor, so that they can be written home.
-    open: HashSet<u64>,
+    open: HashSet<Ino>,
     /// Those of which the log holds the sidecar's record and nothing else.
-    records: HashSet<u64>,
+    records: HashSet<Ino>,
 }
 
 impl Objects {
@@ -73,14 +72,14 @@ impl Objects {
     }
 
     /// The object of an inode, if it is in memory.
-    pub(crate) fn loaded(&self, ino: u64) -> Option<Arc<Object>> {
+    pub(crate) fn loaded(&self, ino: Ino) -> Option<Arc<Object>> {
         let object = self.by_ino.lock().get(&ino).cloned();
         found();
         object
     }
 
     /// The object of an inode, if it has a descriptor: because it is open, or there is something to be written home.
-    pub(crate) fn attached(&self, ino: u64) -> Option<Held> {
+    pub(crate) fn attached(&self, ino: Ino) -> Option<Held> {
         let held = self.by_ino.lock().get(&ino).cloned()?.held();
         found();
         held
@@ -99,7 +98,7 @@ impl Objects {
     }
 
     /// One handle more on an object in memory. Under the table's lock, so that nobody forgets it in between.
-    fn hold(&self, ino: u64) -> Option<Arc<Object>> {
+    fn hold(&self, ino: Ino) -> Option<Arc<Object>> {
         let by_ino = self.by_ino.lock();
         let object = by_ino.get(&ino)?.clone();
         object.add_handle();
@@ -115,7 +114,7 @@ impl Objects {
     }
 
     /// Whether the object in memory that has this id is of another inode than this one.
-    fn has_copy(&self, id: ObjectId, ino: u64) -> bool {
+    fn has_copy(&self, id: ObjectId, ino: Ino) -> bool {
         self.by_id.lock().get(&id).is_some_and(|other| *other != ino)
     }
 
@@ -163,7 +162,7 @@ impl Objects {
     }
 
     /// A closed object that the log holds nothing of is read in again by whoever opens it.
-    pub(crate) fn forget_closed(&self, ino: u64) {
+    pub(crate) fn forget_closed(&self, ino: Ino) {
         let mut by_ino = self.by_ino.lock();
         if let Some(object) = by_ino.get(&ino)
             && !object.has_handles()
@@ -218,12 +217,12 @@ impl Objects {
     }
 
     /// An inode's file has other space than before.
-    pub(crate) fn add_resized(&self, ino: u64) {
+    pub(crate) fn add_resized(&self, ino: Ino) {
         self.resized.lock().insert(ino);
     }
 
     /// The inodes that were added since this was called last.
-    pub(crate) fn take_resized(&self) -> HashSet<u64> {
+    pub(crate) fn take_resized(&self) -> HashSet<Ino> {
         std::mem::take(&mut self.resized.lock())
     }
 }
@@ -258,7 +257,7 @@ impl Store {
 
     /// A name of this inode has gone. The object is dead if it was the last one and nobody has it open. The caller has
     /// held `settling` since before it removed the name.
-    pub(crate) fn unlinked(&self, ino: u64, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
+    pub(crate) fn unlinked(&self, ino: Ino, last: bool, dir: &Arc<Dir>, on_disk: Option<(ObjectId, Place)>) {
         if last {
             self.names.forget(ino);
         }

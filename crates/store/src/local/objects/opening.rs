@@ -5,7 +5,7 @@ use crate::local::objects::identity;
 use crate::local::recovery::birth;
 use crate::mistakes::Mistake;
 use crate::object::{Home, NewObject, Unverified};
-use crate::{Attr, Dir, Error, Held, Object, Result, Store, Target, Volume, VolumeObjects, Wrapping};
+use crate::{Attr, Dir, Error, Held, Ino, Object, Result, Store, Target, Volume, VolumeObjects, Wrapping};
 use kmsfs_crypto::DataKey;
 use kmsfs_kms::{Caller, Waits, waits};
 use kmsfs_sse::{Encryption, WrappedDataKey};
@@ -82,7 +82,7 @@ impl VolumeObjects for Store {
         }
     }
 
-    fn open_again(&self, ino: u64, caller: &Caller) -> Result<Option<Arc<Object>>> {
+    fn open_again(&self, ino: Ino, caller: &Caller) -> Result<Option<Arc<Object>>> {
         let Some(object) = self.objects.hold(ino) else { return Ok(None) };
         if object.file().is_none()
             && let Some(home) = self.objects.descriptors.take(ino)
@@ -154,7 +154,7 @@ impl VolumeObjects for Store {
         self.objects.let_go(object);
     }
 
-    fn attached(&self, ino: u64) -> Option<Held> {
+    fn attached(&self, ino: Ino) -> Option<Held> {
         self.objects.attached(ino)
     }
 
@@ -264,7 +264,7 @@ impl Store {
 
     /// What `stat` shows of an object whose length is in doubt: it is opened, and settled that way, on the mount's own
     /// behalf. `None` where its file leaves no doubt, or there is no key.
-    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, ino: u64) -> Result<Option<u64>> {
+    pub(crate) fn size_after_crash(&self, dir: &Dir, name: &OsStr, ino: Ino) -> Result<Option<u64>> {
         let Ok(file) = dir.backing.open_file(name, Access::Read) else { return Ok(None) };
         if !self.aftermath.may_be_unsynced(file.as_ref(), None) {
             return Ok(self.aftermath.is_blank_of_version_1(file.as_ref()).then_some(0));

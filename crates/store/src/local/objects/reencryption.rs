@@ -1,7 +1,7 @@
 //! Another encryption for an object that exists: its data key wrapped anew, or a new data key.
 
 use crate::object::Keyed;
-use crate::{Error, Object, Result, Store, VolumeEncryption};
+use crate::{Error, Ino, Object, Result, Store, VolumeEncryption};
 use kmsfs_format::sidecar::Sidecar;
 use kmsfs_kms::Caller;
 use kmsfs_sse::{Algorithm, Encryption, RequestError, WrappedDataKey, arn};
@@ -135,7 +135,7 @@ impl VolumeEncryption for Store {
         self.objects.lock_closed()
     }
 
-    fn lock_if_closed(&self, ino: u64) {
+    fn lock_if_closed(&self, ino: Ino) {
         self.objects.lock_if_closed(ino);
     }
 }

@@ -5,7 +5,7 @@
 //! take long: the opener is told afterwards, and looks again.
 
 use super::Objects;
-use crate::Result;
+use crate::{Ino, Result};
 use kmsfs_kms::{Waits, WouldWait, deadline, waits};
 use kmsfs_locks::{Condvar, Mutex, Turn, ranks};
 use kmsfs_sse::RequestError;
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 /// Inode numbers that somebody has.
 #[derive(Default)]
 pub(super) struct Numbers {
-    held: Mutex<ranks::InodesSettling, HashMap<u64, Number>>,
+    held: Mutex<ranks::InodesSettling, HashMap<Ino, Number>>,
     changed: Condvar,
 }
 
@@ -30,39 +30,39 @@ struct Number {
 /// An inode number that this thread settles; see [`Objects::settling`].
 pub(crate) struct Settling<'a> {
     numbers: &'a Numbers,
-    ino: u64,
+    ino: Ino,
     _turn: Turn<ranks::Settling>,
 }
 
 /// An inode that this thread opens; see [`Objects::opening`].
 pub(super) struct Opening<'a> {
     numbers: &'a Numbers,
-    ino: u64,
+    ino: Ino,
     _turn: Turn<ranks::Opening>,
 }
 
 impl Objects {
     /// Held while an inode number changes hands, never for long: from before its last name goes until the object behind
     /// it is known to be dead, and while a new one comes into memory. Backing file systems use a number again at once.
-    pub(crate) fn settling(&self, ino: u64) -> Settling<'_> {
+    pub(crate) fn settling(&self, ino: Ino) -> Settling<'_> {
         waits::whatever_it_takes(|| self.settle(ino)).expect("whoever may wait for everything is not refused")
     }
 
     /// The same before anything has been done. Refused where this thread must not wait for what the inode's opener
     /// waits for.
-    pub(crate) fn settle(&self, ino: u64) -> Result<Settling<'_>> {
+    pub(crate) fn settle(&self, ino: Ino) -> Result<Settling<'_>> {
         Ok(self.numbers.settle(ino)?)
     }
 
     /// Held by whoever brings an inode's object into memory. Refused where this thread must not wait for what another
     /// one who does so waits for, or has waited for the KMS with it until its deadline.
-    pub(super) fn opening(&self, ino: u64) -> Result<Opening<'_>> {
+    pub(super) fn opening(&self, ino: Ino) -> Result<Opening<'_>> {
         Ok(self.numbers.open(ino)?)
     }
 }
 
 impl Numbers {
-    fn settle(&self, ino: u64) -> std::result::Result<Settling<'_>, WouldWait> {
+    fn settle(&self, ino: Ino) -> std::result::Result<Settling<'_>, WouldWait> {
         let turn = Turn::take();
         let mut held = self.held.lock();
         loop {
@@ -82,7 +82,7 @@ impl Numbers {
         Ok(Settling { numbers: self, ino, _turn: turn })
     }
 
-    fn open(&self, ino: u64) -> std::result::Result<Opening<'_>, RequestError> {
+    fn open(&self, ino: Ino) -> std::result::Result<Opening<'_>, RequestError> {
         let turn = Turn::take();
         let mut held = self.held.lock();
         loop {
@@ -109,7 +109,7 @@ impl Numbers {
     }
 
     /// Nobody has it any more, unless `other` still has.
-    fn leave(&self, ino: u64, left: impl FnOnce(&mut Number) -> bool) {
+    fn leave(&self, ino: Ino, left: impl FnOnce(&mut Number) -> bool) {
         let mut held = self.held.lock();
         if held.get_mut(&ino).is_some_and(left) {
             held.remove(&ino);
@@ -180,10 +180,10 @@ mod tests {
     #[test]
     fn an_inode_is_settled_while_its_opener_asks_who_is_told_so() {
         let numbers = Numbers::default();
-        let opening = numbers.open(5).unwrap();
-        let ((), alone) = opening.ask(|| drop(numbers.settle(5).unwrap()));
+        let opening = numbers.open(Ino(5)).unwrap();
+        let ((), alone) = opening.ask(|| drop(numbers.settle(Ino(5)).unwrap()));
         assert!(!alone);
-        let ((), alone) = opening.ask(|| drop(numbers.settle(6).unwrap()));
+        let ((), alone) = opening.ask(|| drop(numbers.settle(Ino(6)).unwrap()));
         assert!(alone, "of another inode");
         drop(opening);
         assert!(numbers.held.lock().is_empty());
@@ -201,12 +201,12 @@ mod tests {
                     asking.send(()).unwrap();
                     answer.recv().unwrap();
                 };
-                let opening = numbers.open(5).unwrap();
+                let opening = numbers.open(Ino(5)).unwrap();
                 assert!(!opening.ask(ask).1);
                 assert!(settled.load(Ordering::SeqCst), "it goes on while somebody settles it");
             });
             asks.recv_timeout(LONG).unwrap();
-            let settling = numbers.settle(5).unwrap();
+            let settling = numbers.settle(Ino(5)).unwrap();
             answered.send(()).unwrap();
             // It waits, if it is quick enough to be there already.
             thread::yield_now();
@@ -218,13 +218,13 @@ mod tests {
     #[test]
     fn who_must_not_wait_for_what_an_opener_waits_for_is_refused() {
         let numbers = Numbers::default();
-        let opening = numbers.open(5).unwrap();
+        let opening = numbers.open(Ino(5)).unwrap();
         // By others: a thread opens one inode at a time.
         let elsewhere = |most, act: &(dyn Fn() -> std::result::Result<(), WouldWait> + Sync)| {
             std::thread::scope(|scope| scope.spawn(|| waits::within(most, act)).join().unwrap())
         };
         let open = |most| {
-            elsewhere(most, &|| match numbers.open(5) {
+            elsewhere(most, &|| match numbers.open(Ino(5)) {
                 Ok(_) => Ok(()),
                 Err(RequestError::WouldWait(wait)) => Err(wait),
                 Err(other) => panic!("{other}"),
@@ -235,7 +235,7 @@ mod tests {
         });
         opening.waits_for(Waits::Disk).unwrap();
         assert_eq!(open(Waits::Nothing), Err(WouldWait(Waits::Disk)));
-        let settled = elsewhere(Waits::Nothing, &|| numbers.settle(5).map(drop));
+        let settled = elsewhere(Waits::Nothing, &|| numbers.settle(Ino(5)).map(drop));
         assert_eq!(settled, Err(WouldWait(Waits::Disk)));
         drop(opening);
         assert_eq!(open(Waits::Nothing), Ok(()));

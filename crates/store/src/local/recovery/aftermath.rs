@@ -1,11 +1,11 @@
 //! What crashes have left that objects have to be read with, for as long as the store is open.
 
-use crate::Dir;
 use crate::backend::{self, Access, File};
 use crate::local::recovery::{Patch, birth};
 use crate::local::sealed::parameters::Features;
 use crate::mistakes::Seeded;
 use crate::object::Home;
+use crate::{Dir, Ino, Time};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::Header;
@@ -20,7 +20,7 @@ pub(crate) struct Aftermath {
     /// Objects that the log called settled, whatever their birth says (M7): also in a store that is written.
     settled: HashSet<ObjectId>,
     /// What a read-only recovery lays over object files, by inode.
-    patches: HashMap<u64, Arc<Patch>>,
+    patches: HashMap<Ino, Arc<Patch>>,
     /// Epochs of the redo log that ended in a crash.
     crashes: Crashes,
     /// Of a store of version 1 that is only read: object files changed in this span may be as a crash left them.
@@ -34,7 +34,7 @@ impl Aftermath {
     /// `header` is the one that the log goes on under.
     pub(crate) fn of(
         settled: HashSet<ObjectId>,
-        patches: HashMap<u64, Arc<Patch>>,
+        patches: HashMap<Ino, Arc<Patch>>,
         header: &LogHeader,
         key: Option<&StoreKey>,
         seeded: Seeded,
@@ -44,7 +44,7 @@ impl Aftermath {
     }
 
     /// What a read-only recovery lays over an object file.
-    pub(crate) fn patch_of(&self, ino: u64) -> Option<Arc<Patch>> {
+    pub(crate) fn patch_of(&self, ino: Ino) -> Option<Arc<Patch>> {
         self.patches.get(&ino).cloned()
     }
 
@@ -68,7 +68,7 @@ impl Aftermath {
 
     /// Whether a crash, of this version or of an earlier one, may have left an object file longer than its seal says:
     /// it wrote what it had not committed. Nothing of that is read.
-    pub(crate) fn may_be_longer(&self, ctime: i64) -> bool {
+    pub(crate) fn may_be_longer(&self, ctime: Time) -> bool {
         self.has_crashed_epochs() || self.is_untidy(ctime)
     }
 
@@ -79,8 +79,8 @@ impl Aftermath {
     }
 
     /// Whether version 1 may have left an object file that changed at that time as a crash found it.
-    fn is_untidy(&self, ctime: i64) -> bool {
-        self.untidy.is_some_and(|(from, to)| (from..=to).contains(&ctime))
+    fn is_untidy(&self, ctime: Time) -> bool {
+        self.untidy.is_some_and(|(from, to)| (from..=to).contains(&ctime.0))
     }
 
     /// The plaintext length of a file that is not in memory, without a key: from the file's length, or from the seal

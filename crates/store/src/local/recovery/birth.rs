@@ -10,7 +10,7 @@ use crate::local::log::Log;
 use crate::local::recovery::walk;
 use crate::local::sealed::parameters::BUCKETS;
 use crate::mistakes::{Mistake, Seeded};
-use crate::{Error, Result};
+use crate::{Error, Ino, Result};
 use kmsfs_crypto::{MacKey, StoreKey};
 use kmsfs_format::ObjectId;
 use kmsfs_format::layout::BLOCK;
@@ -53,7 +53,7 @@ pub(crate) fn of_version_1(backend: &dyn Backend, key: &StoreKey, header: &LogHe
         backend.root()?.open_dir(OsStr::new(BUCKETS)).map_err(|error| Error::reaching_part(BUCKETS, error))?;
     walk(&buckets, &mut |dir, name| {
         let Ok(file) = dir.open_file(name, Access::ReadWrite) else { return true };
-        let caught = file.metadata().is_ok_and(|found| (from..=to).contains(&found.ctime)) && is_blank(file.as_ref());
+        let caught = file.metadata().is_ok_and(|found| (from..=to).contains(&found.ctime.0)) && is_blank(file.as_ref());
         if caught && let Err(error) = note(file.as_ref(), &certificate(&key, ObjectId([0; 16]), epoch, file.ino())) {
             let name = name.display();
             ::log::warn!(
@@ -88,7 +88,7 @@ pub(super) fn authentic(key: &MacKey, file: &dyn File, seeded: Seeded) -> Option
     let value = <[u8; LEN]>::try_from(file.get_xattr(OsStr::new(ATTRIBUTE)).ok()?).ok()?;
     let born = ObjectId(value[..16].try_into().expect("16 bytes"));
     let epoch = u64::from_le_bytes(value[16..24].try_into().expect("eight bytes"));
-    let ino = file.ino().to_le_bytes();
+    let ino = file.ino().0.to_le_bytes();
     let authentic = key.verify(&[&value[..24], &ino], &value[24..]) || seeded.is(Mistake::BirthOfAnyInode);
     authentic.then_some((born, epoch))
 }
@@ -168,11 +168,11 @@ impl Births {
     }
 }
 
-fn certificate(key: &MacKey, id: ObjectId, epoch: u64, ino: u64) -> [u8; LEN] {
+fn certificate(key: &MacKey, id: ObjectId, epoch: u64, ino: Ino) -> [u8; LEN] {
     let mut value = [0; LEN];
     value[..16].copy_from_slice(&id.0);
     value[16..24].copy_from_slice(&epoch.to_le_bytes());
-    let tag = key.tag(&[&value[..24], &ino.to_le_bytes()]);
+    let tag = key.tag(&[&value[..24], &ino.0.to_le_bytes()]);
     value[24..].copy_from_slice(&tag[..TAG]);
     value
 }

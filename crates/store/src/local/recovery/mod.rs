@@ -10,7 +10,7 @@ use crate::local::names::dir::names;
 use crate::local::reserve::Reserve;
 use crate::local::sealed::parameters::{BUCKETS, PRIVATE_FILE, SIDECARS};
 use crate::mistakes::{Mistake, Seeded};
-use crate::{Error, Result};
+use crate::{Error, Ino, Result, Time};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header;
 use kmsfs_format::log_header::LogHeader;
@@ -58,7 +58,7 @@ impl Patch {
 pub(crate) struct Replayed {
     /// Objects that the log calls settled, whatever their birth says (M7): also for a store that is written.
     pub settled: HashSet<ObjectId>,
-    pub objects: HashMap<u64, Arc<Patch>>,
+    pub objects: HashMap<Ino, Arc<Patch>>,
     pub segments: HashMap<u32, Patch>,
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn recover(
 
 /// The header that the log goes on under. M8: epochs that nothing has settled ended in a crash, and so did the one that
 /// a checkpoint may have been about to begin.
-fn crashed(found: &Found, damaged: bool, now: i64) -> LogHeader {
+fn crashed(found: &Found, damaged: bool, now: Time) -> LogHeader {
     let before = found.header;
     let (epoch, settled) = (before.epoch + 2, before.epoch + 1);
     let after = LogHeader { epoch, settled, clean: false, ..before };
@@ -158,7 +158,7 @@ fn crashed(found: &Found, damaged: bool, now: i64) -> LogHeader {
         None if damaged => LogHeader { crashes: before.crashes.and_of_nothing(), ..after },
         None => LogHeader { crashes: before.crashes.and(before.settled + 1, settled), ..after },
         // Version 1 knew a crash by its time.
-        Some(written) => LogHeader { untidy: Some((before.untidy.map_or(written, |(from, _)| from), now)), ..after },
+        Some(written) => LogHeader { untidy: Some((before.untidy.map_or(written, |(from, _)| from), now.0)), ..after },
     }
 }
 

@@ -4,7 +4,7 @@ mod keys;
 
 pub(crate) use keys::Keys;
 
-use crate::{Error, Result, Store};
+use crate::{Error, Ino, Result, Store};
 use kmsfs_crypto::{ChunkCipher, DataKey, ObjectKeys, ObjectParameters, Suite};
 use kmsfs_format::ObjectId;
 use kmsfs_format::header::{ENTRIES_AT, Header, Seal};
@@ -35,14 +35,14 @@ pub(crate) struct Keyed {
     /// The sidecar's record, as it is on disk or will be.
     record: Vec<u8>,
     /// The inode that the record names: another one if this file is a copy, or its store was restored.
-    record_ino: u64,
+    record_ino: Ino,
 }
 
 impl Keyed {
     /// Of a new object; its sidecar gets a place, and is written with the first commit.
     pub(in crate::object) fn new(
         store: &Store,
-        ino: u64,
+        ino: Ino,
         bucket: &str,
         data_key: DataKey,
         wrapped: WrappedDataKey,
@@ -52,7 +52,7 @@ impl Keyed {
         store.allow(suite)?;
         let keys = ObjectKeys::new(data_key, parameters(id), FIRST_EPOCH);
         let key = EpochKey { first_epoch: FIRST_EPOCH, wrapped, commitment: *keys.commitment() };
-        let sidecar = Sidecar { bucket: bucket.into(), created: store.backend.now(), keys: vec![key] };
+        let sidecar = Sidecar { bucket: bucket.into(), created: store.backend.now().0, keys: vec![key] };
         let (record, units) = write_record(&sidecar, id, ino, &keys)?;
         let place = store.segments.take(units)?;
         let keys = Arc::new(Keys::new(vec![(FIRST_EPOCH, keys)]));
@@ -71,7 +71,7 @@ impl Keyed {
             sidecar,
             place: header.sidecar,
             record: record.write(header.sidecar.units),
-            record_ino: record.inode,
+            record_ino: Ino(record.inode),
         }
     }
 
@@ -93,7 +93,7 @@ impl Keyed {
     }
 
     /// Where its sidecar is, if the record says that it is this inode's: not one that a copy shares with its original.
-    pub(crate) fn own_record(&self, ino: u64) -> Option<Place> {
+    pub(crate) fn own_record(&self, ino: Ino) -> Option<Place> {
         (self.record_ino == ino).then_some(self.place)
     }
 
@@ -184,7 +184,7 @@ impl Keyed {
     }
 
     /// The record names this inode again: the object is the only one with its id, and the file was copied or restored.
-    pub(crate) fn adopt(&mut self, store: &Store, ino: u64) -> Result<()> {
+    pub(crate) fn adopt(&mut self, store: &Store, ino: Ino) -> Result<()> {
         self.record_ino = ino;
         let sidecar = self.sidecar.clone();
         // It is as long as before.
@@ -194,7 +194,7 @@ impl Keyed {
     /// Another wrapping of the newest data key. The record must fit where the old one is exactly, or it gets a new
     /// place, which the next commit writes into the header. Returns the place that is no longer used, as the following
     /// do.
-    pub(crate) fn rewrap(&mut self, store: &Store, ino: u64, wrapped: WrappedDataKey) -> Result<Option<Place>> {
+    pub(crate) fn rewrap(&mut self, store: &Store, ino: Ino, wrapped: WrappedDataKey) -> Result<Option<Place>> {
         let mut sidecar = self.sidecar.clone();
         let newest = sidecar.keys.last_mut().expect("a sidecar has a key");
         newest.wrapped = wrapped;
@@ -205,7 +205,7 @@ impl Keyed {
     pub(in crate::object) fn rekey(
         &mut self,
         store: &Store,
-        ino: u64,
+        ino: Ino,
         (data_key, wrapped): (DataKey, WrappedDataKey),
     ) -> Result<Option<Place>> {
         let first_epoch = self.next_epoch()?;
@@ -223,7 +223,7 @@ impl Keyed {
     pub(in crate::object) fn add_epoch(
         &mut self,
         store: &Store,
-        ino: u64,
+        ino: Ino,
         (data_key, wrapped): (DataKey, WrappedDataKey),
     ) -> Result<Option<Place>> {
         let first_epoch = self.next_epoch()?;
@@ -236,20 +236,20 @@ impl Keyed {
     }
 
     /// No chunk is under any data key but the newest.
-    pub(in crate::object) fn drop_old_keys(&mut self, store: &Store, ino: u64) -> Result<Option<Place>> {
+    pub(in crate::object) fn drop_old_keys(&mut self, store: &Store, ino: Ino) -> Result<Option<Place>> {
         let newest = self.sidecar.newest().clone();
         let sidecar = Sidecar { keys: vec![newest], ..self.sidecar.clone() };
         self.replace_keys(store, ino, self.keys.without_old(), sidecar)
     }
 
     /// On an error the keys are what they were.
-    fn replace_keys(&mut self, store: &Store, ino: u64, keys: Keys, sidecar: Sidecar) -> Result<Option<Place>> {
+    fn replace_keys(&mut self, store: &Store, ino: Ino, keys: Keys, sidecar: Sidecar) -> Result<Option<Place>> {
         let before = std::mem::replace(&mut self.keys, Arc::new(keys));
         self.replace_record(store, ino, sidecar).inspect_err(|_| self.keys = before)
     }
 
     /// Returns the place that is no longer used, if the record has moved.
-    fn replace_record(&mut self, store: &Store, ino: u64, sidecar: Sidecar) -> Result<Option<Place>> {
+    fn replace_record(&mut self, store: &Store, ino: Ino, sidecar: Sidecar) -> Result<Option<Place>> {
         let (record, needed) = write_record(&sidecar, self.id, self.record_ino, self.keys.newest()?)?;
         let mut moved = None;
         if needed != self.place.units {
@@ -285,10 +285,10 @@ fn parameters(id: ObjectId) -> ObjectParameters {
 }
 
 /// The record, and how many units it takes.
-fn write_record(sidecar: &Sidecar, id: ObjectId, ino: u64, keys: &ObjectKeys) -> Result<(Vec<u8>, u16)> {
+fn write_record(sidecar: &Sidecar, id: ObjectId, ino: Ino, keys: &ObjectKeys) -> Result<(Vec<u8>, u16)> {
     let body = sidecar.encode();
     let mac = keys.mac_sidecar(&Record::authenticated(Kind::Sidecar, &id, &body));
-    let record = Record { kind: Kind::Sidecar, object_id: id, inode: ino, body, mac };
+    let record = Record { kind: Kind::Sidecar, object_id: id, inode: ino.0, body, mac };
     let units = units_for(record.body.len()).ok_or(Error::Errno(libc::ENAMETOOLONG))?;
     Ok((record.write(units), units))
 }
