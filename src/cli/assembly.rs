@@ -3,6 +3,7 @@
 use super::audit::AuditArgs;
 use super::exit::{Exit, Failure, describe};
 use super::init::Account;
+use super::mounted;
 use super::options::Options;
 use super::private_root;
 use super::provider;
@@ -91,12 +92,15 @@ impl Default for Outside {
     }
 }
 
-/// The store's absolute path, without symlinks.
+/// The store's absolute path, without symlinks; where a store is mounted, that store.
 pub fn find_store(store: &Path) -> Result<PathBuf, Failure> {
     let found = fs::canonicalize(store).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Failure::new(format!("store {} does not exist", shown(store))),
         _ => Failure::new(format!("store {}: {}", shown(store), describe(&e))),
     })?;
+    if let Ok(Some(mount)) = mounts::at(&found) {
+        return Ok(mount.source);
+    }
     if !found.is_dir() {
         return Err(Failure::new(format!("{} is not a kmsfs store: it is not a directory", shown(store))));
     }
@@ -285,6 +289,7 @@ pub fn explain(path: &Path, error: &store::Error) -> Failure {
             let error = io::Error::from_raw_os_error(*errno);
             format!("{}{}", describe(&error), whose(path, &error))
         }
+        store::Error::InUse(_) => format!("{error}{}", mounted::places(path)),
         error => error.to_string(),
     };
     Failure::with(exit, format!("{}: {}", shown(path), escape(&text)))

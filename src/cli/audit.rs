@@ -17,10 +17,10 @@ const VARIABLE: &str = "KMSFS_AUDIT_LOG";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct AuditArgs {
     /// Record each call in this file, or in syslog (the word `syslog`); KMSFS_AUDIT_LOG names it too
-    #[arg(long = "audit-log", value_name = "FILE")]
+    #[arg(long = "audit-log", value_name = "FILE", global = true)]
     log: Option<PathBuf>,
     /// When the audit log cannot be written: refuse the call, or drop its record
-    #[arg(long = "audit-full", value_name = "WHAT", value_enum)]
+    #[arg(long = "audit-full", value_name = "WHAT", value_enum, global = true)]
     full: Option<Full>,
 }
 

@@ -2,14 +2,15 @@
 
 use super::assembly::Keys;
 use super::audit::AuditArgs;
-use super::exit::{Failure, describe};
+use super::exit::{Exit, Failure, describe};
 use super::state::StateArgs;
-use super::unlock::UnlockArgs;
+use super::store_args::StoreArgs;
 use super::{assembly, text};
 use clap::Args;
 use kmsfs_kms::audit::Audited;
 use kmsfs_kms::{Caller, Principal, Router, api, iam};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,14 +19,8 @@ use zeroize::Zeroizing;
 
 #[derive(Args)]
 pub struct KeyringArgs {
-    /// The store whose keys they are
-    #[arg(long, value_name = "DIR")]
-    store: PathBuf,
-    /// The keyring, if it is not in the store
-    #[arg(long, value_name = "DIR")]
-    keyring: Option<PathBuf>,
     #[command(flatten)]
-    unlock: UnlockArgs,
+    store: StoreArgs,
     #[command(flatten)]
     audit: AuditArgs,
     #[command(flatten)]
@@ -41,9 +36,9 @@ pub struct Opened {
 
 impl KeyringArgs {
     pub fn open(self) -> Result<Opened, Failure> {
-        let store = assembly::find_store(&self.store)?;
-        let keyring = self.keyring.unwrap_or_else(|| assembly::default_keyring(&store));
-        let keys = assembly::open_kms(&store, &keyring, &self.unlock.or_environment().read()?, &self.state)?;
+        let chosen = self.store.choose(None)?;
+        let store = chosen.find_store()?;
+        let keys = assembly::open_kms(&store, &chosen.keyring_of(&store), &chosen.unlock.read()?, &self.state)?;
         Ok(Opened { store, keys, audit: self.audit.or_environment() })
     }
 }
@@ -76,7 +71,7 @@ pub enum Ending {
     /// By the service: the call's name, and the error's name and message.
     Refused {
         operation: &'static str,
-        code: &'static str,
+        code: Cow<'static, str>,
         message: String,
     },
 }
@@ -99,7 +94,7 @@ pub fn end(result: Result<(), Ending>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Ending::Failure(failure)) => {
             eprintln!("kmsfs: {failure}");
-            failure.exit.into()
+            if failure.exit == Exit::Usage { ExitCode::from(USAGE) } else { failure.exit.into() }
         }
         Err(Ending::Usage(Usage(text))) => {
             eprintln!("\n{text}");

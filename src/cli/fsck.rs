@@ -1,12 +1,12 @@
 //! `kmsfs fsck`: checks a store that is not mounted, and mends it. Exit codes are e2fsck's.
 
 use super::audit::AuditArgs;
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::interruption::interruption;
 use super::options::Options;
 use super::state::StateArgs;
-use super::text::{escape, pretty};
-use super::unlock::UnlockArgs;
+use super::store_args::{self, StoreArgs};
+use super::text::{count, escape, pretty};
 use super::{assembly, harden, inherited};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -28,13 +28,10 @@ use std::sync::atomic::Ordering;
 /// object, writes a damaged object anew with all of it that can be read, and moves what it cannot
 /// explain, or cannot read at all, to lost+found/ in the store. It deletes nothing.
 #[derive(Args)]
-#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct FsckArgs {
     #[command(flatten)]
-    unlock: UnlockArgs,
-    /// The keyring, if it is not in the store
-    #[arg(long, value_name = "DIR")]
-    keyring: Option<PathBuf>,
+    chosen: StoreArgs,
     #[command(flatten)]
     state: StateArgs,
     /// Read and authenticate every chunk
@@ -46,14 +43,17 @@ pub struct FsckArgs {
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
-    store: PathBuf,
+    /// The store, a directory that `kmsfs init` made; KMSFS_STORE names it too
+    #[arg(value_name = "STORE")]
+    place: Option<PathBuf>,
 }
 
 impl FsckArgs {
     /// As a line of /etc/fstab describes the store.
     pub fn of_fstab(store: PathBuf, options: Options, repair: bool) -> Self {
         let Options { unlock, keyring, state, .. } = options;
-        Self { unlock, keyring, state, scrub: false, repair, json: false, store }
+        let chosen = StoreArgs::default().or(keyring, unlock);
+        Self { chosen, state, scrub: false, repair, json: false, place: Some(store) }
     }
 }
 
@@ -84,15 +84,16 @@ pub fn run(args: &FsckArgs) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("kmsfs: {failure}");
-            ExitCode::from(FAILED)
+            ExitCode::from(if failure.exit == Exit::Usage { USAGE } else { FAILED })
         }
     }
 }
 
 fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
-    let path = assembly::find_store(&args.store)?;
-    let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&path));
-    let secret = args.unlock.read()?;
+    let chosen = args.chosen.clone().choose(args.place.clone())?;
+    let path = chosen.find_store()?;
+    let keyring = chosen.keyring_of(&path);
+    let secret = chosen.unlock.read()?;
     let audit = AuditArgs::default().or_environment();
     let open = |options: &StoreOptions| {
         let backend = assembly::open_backend(&path)?;
@@ -190,14 +191,20 @@ fn print(report: &Report, args: &FsckArgs) {
         }
     }
     let Report { buckets, directories, objects, symlinks, special, records, scrubbed, .. } = report;
-    println!(
-        "{buckets} buckets, {directories} directories, {objects} objects, {symlinks} symlinks, {special} special files, \
-         {records} sidecar records"
-    );
+    let counts = [
+        count(*buckets, "bucket", "buckets"),
+        count(*directories, "directory", "directories"),
+        count(*objects, "object", "objects"),
+        count(*symlinks, "symlink", "symlinks"),
+        count(*special, "special file", "special files"),
+        count(*records, "sidecar record", "sidecar records"),
+    ];
+    println!("{}", counts.join(", "));
     if args.scrub {
-        println!("{scrubbed} bytes read and authenticated");
+        println!("{} read and authenticated", count(*scrubbed, "byte", "bytes"));
     }
-    println!("{} errors left, {} findings mended", report.errors_left(), report.repaired());
+    let errors = count(report.errors_left() as u64, "error", "errors");
+    println!("{errors} left, {} mended", count(report.repaired() as u64, "finding", "findings"));
 }
 
 fn as_json(report: &Report) -> serde_json::Value {

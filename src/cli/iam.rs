@@ -1,6 +1,7 @@
 //! `kmsfs iam`: access keys, with names, options, answers, messages and exit codes of `aws iam`.
 
 use super::aws::{Ending, KeyringArgs, end, myself, print};
+use super::store_args;
 use clap::{Args, Subcommand, ValueEnum};
 use kmsfs_kms::iam::{Request, Status};
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 /// An access key lets whoever has it sign requests as a Linux user. It is kept in the keyring; its secret
 /// is printed once, when it is made. A change takes effect in a server within one second.
 #[derive(Args)]
-#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct IamArgs {
     #[command(flatten)]
     keyring: KeyringArgs,
@@ -21,12 +22,10 @@ pub struct IamArgs {
 const EXAMPLES: &str = "\
 Examples:
   kmsfs iam --store /srv/store --key-file /root/kmsfs.key create-access-key --user-name alice
-  export KMSFS_KEY_FILE=/root/kmsfs.key
-  kmsfs iam --store /srv/store list-access-keys --user-name alice
-  kmsfs iam --store /srv/store update-access-key --access-key-id AKIA... --status Inactive
-  kmsfs iam --store /srv/store delete-access-key --access-key-id AKIA...
-
-KMSFS_KEY_FILE names the key file where nothing that opens the keyring is given.";
+  export KMSFS_STORE=/srv/store KMSFS_KEY_FILE=/root/kmsfs.key
+  kmsfs iam list-access-keys --user-name alice
+  kmsfs iam update-access-key --access-key-id AKIA... --status Inactive
+  kmsfs iam delete-access-key --access-key-id AKIA...";
 
 #[derive(Subcommand)]
 enum Operation {
@@ -105,7 +104,7 @@ fn carry_out(args: IamArgs) -> Result<(), Ending> {
     let service = args.keyring.open()?.iam()?;
     let answer = service.call(&request, &myself()).map_err(|error| Ending::Refused {
         operation: request.name(),
-        code: error.code.name(),
+        code: error.code.name().into(),
         message: error.message,
     })?;
     Ok(print(answer.to_json().as_ref())?)

@@ -3,6 +3,7 @@
 use super::assembly;
 use super::exit::{Failure, describe};
 use super::harden;
+use super::store_args::{self, StoreArgs};
 use super::text::{escape, shell_word, shown};
 use super::unlock::UnlockArgs;
 use clap::Args;
@@ -21,13 +22,10 @@ use std::process::ExitCode;
 /// are asked for a passphrase. Nothing in the store can be read without it, by anybody: keep a copy
 /// elsewhere.
 #[derive(Args)]
-#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct InitArgs {
     #[command(flatten)]
-    unlock: UnlockArgs,
-    /// Put the keyring here instead of into the store
-    #[arg(long, value_name = "DIR")]
-    keyring: Option<PathBuf>,
+    chosen: StoreArgs,
     /// The AWS region that key ARNs show
     #[arg(long, default_value = "us-east-1", value_parser = region)]
     region: String,
@@ -35,7 +33,8 @@ pub struct InitArgs {
     #[arg(long, value_name = "N", default_value = "000000000000", value_parser = account_id)]
     account_id: String,
     /// The store: a directory that is empty or does not exist yet
-    store: PathBuf,
+    #[arg(value_name = "STORE")]
+    place: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -55,18 +54,19 @@ pub fn run(args: InitArgs) -> Result<ExitCode, Failure> {
     harden::forbid_dumps();
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let mut made = Made::default();
-    let store = made.empty_directory(&args.store, "store")?;
-    let keyring = match &args.keyring {
+    let chosen = args.chosen.choose(args.place)?;
+    let store = made.empty_directory(chosen.store()?, "store")?;
+    let keyring = match &chosen.keyring {
         None => made.empty_directory(&assembly::default_keyring(&store), "keyring")?,
         Some(path) => made.empty_directory(path, "keyring")?,
     };
-    let mut unlock = args.unlock;
+    let mut unlock = chosen.unlock;
     unlock.make_absolute()?;
     let new_key_file = unlock.key_file.as_deref().map_or(Ok(false), |path| made.key_file(path))?;
     let account = Account { id: args.account_id, region: args.region };
     assembly::create(&store, &keyring, &unlock, &account)?;
     let changed = made.keep();
-    let keyring = args.keyring.is_some().then_some(keyring);
+    let keyring = chosen.keyring.is_some().then_some(keyring);
     print!("{}", report(&store, keyring.as_deref(), &unlock, new_key_file, &account));
     for (path, mode) in changed {
         println!("{} had mode {mode:04o} and has 0700 now: it is its owner's alone", shown(&path));

@@ -1,8 +1,12 @@
 //! Arguments, output and exit codes; no behaviour of its own.
 
+#[macro_use]
+mod output;
+
 mod assembly;
 mod audit;
 mod aws;
+mod bucket_encryption;
 mod daemon;
 mod exit;
 mod fsck;
@@ -17,9 +21,11 @@ mod interruption;
 mod keyring;
 mod kms;
 mod logging;
+mod ls;
 mod memory;
 mod mount;
 mod mount8;
+mod mounted;
 mod mountpoint;
 mod notify;
 mod options;
@@ -35,12 +41,15 @@ mod serve_http;
 mod stat;
 mod state;
 mod status;
+mod store_args;
 mod sync;
 mod system_calls;
 mod terminal;
 mod text;
 mod threads;
+mod umount;
 mod unlock;
+mod version;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use exit::{Exit, Failure};
@@ -72,9 +81,14 @@ struct Cli {
 enum Command {
     Init(init::InitArgs),
     Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
     Serve(Box<serve_http::ServeArgs>),
     Put(put::PutArgs),
     Stat(stat::StatArgs),
+    Ls(ls::LsArgs),
+    PutBucketEncryption(bucket_encryption::PutArgs),
+    GetBucketEncryption(bucket_encryption::GetArgs),
+    DeleteBucketEncryption(bucket_encryption::DeleteArgs),
     Kms(kms::KmsArgs),
     Iam(iam::IamArgs),
     Keyring(keyring::KeyringArgs),
@@ -83,6 +97,7 @@ enum Command {
     Status(status::StatusArgs),
     Sync(sync::SyncArgs),
     Reencrypt(reencrypt::ReencryptArgs),
+    Version(version::VersionArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -94,7 +109,7 @@ Examples:
   cp bond.json /mnt/my-bucket/
   kmsfs stat /mnt/my-bucket/bond.json
   kmsfs kms --store /srv/store --key-file /root/kmsfs.key list-keys
-  umount /mnt
+  kmsfs umount /mnt
 
 `kmsfs COMMAND --help` shows more of each command.";
 
@@ -109,6 +124,10 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    output::code(run())
+}
+
+fn run() -> ExitCode {
     let mut arguments = std::env::args_os();
     let argv0 = arguments.next().unwrap_or_default();
     let is_helper = mount8::is_helper(&argv0);
@@ -134,11 +153,12 @@ pub fn main() -> ExitCode {
         }
         None => {}
     }
-    let cli = match Cli::try_parse() {
+    let words = store_args::behind_the_command(std::env::args_os());
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            let code = if error.use_stderr() { usage_code() } else { 0 };
+            let code = if error.use_stderr() { usage_code(words.get(1)) } else { 0 };
             return ExitCode::from(code);
         }
     };
@@ -148,9 +168,14 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Init(args) => init::run(args),
         Command::Mount(args) => args.into_request().and_then(mount::run),
+        Command::Umount(args) => umount::run(&args),
         Command::Serve(args) => serve_http::run(*args),
         Command::Put(args) => put::run(args),
         Command::Stat(args) => return stat::run(&args),
+        Command::Ls(args) => ls::run(&args),
+        Command::PutBucketEncryption(args) => return bucket_encryption::put(&args),
+        Command::GetBucketEncryption(args) => return bucket_encryption::get(&args),
+        Command::DeleteBucketEncryption(args) => return bucket_encryption::delete(&args),
         Command::Kms(args) => return kms::run(args),
         Command::Iam(args) => return iam::run(args),
         Command::Keyring(args) => keyring::run(args),
@@ -159,18 +184,24 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Sync(args) => sync::run(&args),
         Command::Reencrypt(args) => reencrypt::run(&args),
+        Command::Version(args) => version::run(&args),
     };
     result.unwrap_or_else(|failure| tell(&failure).into())
 }
 
 /// The exit code for wrong usage: that of aws for `kmsfs kms` and `kmsfs iam`, of e2fsck for `kmsfs fsck`, and of most
 /// programs for the rest.
-fn usage_code() -> u8 {
-    match std::env::args_os().nth(1) {
-        Some(word) if word == "kms" || word == "iam" => aws::USAGE,
+fn usage_code(command: Option<&OsString>) -> u8 {
+    match command {
+        Some(word) if word == "kms" || word == "iam" || is_of_s3(word) => aws::USAGE,
         Some(word) if word == "fsck" => fsck::USAGE,
         _ => Exit::Usage as u8,
     }
+}
+
+fn is_of_s3(word: &OsString) -> bool {
+    let operations = ["put-bucket-encryption", "get-bucket-encryption", "delete-bucket-encryption"];
+    operations.iter().any(|operation| word == operation)
 }
 
 /// For fuzzing: reads the words of `-o`, each way that they are read.
@@ -189,7 +220,7 @@ fn as_mount_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let call = mount8::parse(arguments).map_err(Failure::usage);
-    call.map(mount::Request::from).and_then(mount::run).unwrap_or_else(|failure| as_mount8(tell(&failure)))
+    call.and_then(mount::Request::of_mount8).and_then(mount::run).unwrap_or_else(|failure| as_mount8(tell(&failure)))
 }
 
 fn as_fsck_helper(arguments: impl Iterator<Item = OsString>) -> ExitCode {

@@ -10,7 +10,8 @@ use super::mountpoint;
 use super::options::{self, Options};
 use super::serve::serve;
 use super::state::StateArgs;
-use super::text::shown;
+use super::store_args::{self, Chosen, StoreArgs};
+use super::text::{shell_word, shown};
 use super::unlock::UnlockArgs;
 use super::{assembly, daemon, harden, inherited, memory, remount};
 use clap::Args;
@@ -26,13 +27,10 @@ use std::sync::Arc;
 /// Returns once the mount answers and goes on in the background, where messages go to syslog (or
 /// `-o log_file=`). `umount MOUNTPOINT`, `fusermount3 -u MOUNTPOINT`, SIGTERM and SIGINT end it cleanly.
 #[derive(Args)]
-#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", options::HELP))]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}\n\n{}", options::HELP, store_args::HELP))]
 pub struct MountArgs {
     #[command(flatten)]
-    unlock: UnlockArgs,
-    /// Where the keyring is, if it is not in the store
-    #[arg(long, value_name = "DIR")]
-    keyring: Option<PathBuf>,
+    chosen: StoreArgs,
     #[command(flatten)]
     state: StateArgs,
     /// Stay in the foreground and log to standard error
@@ -41,10 +39,11 @@ pub struct MountArgs {
     /// Mount options, separated by commas; may be repeated
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
-    /// The store, a directory that `kmsfs init` made
-    store: PathBuf,
+    /// The store, a directory that `kmsfs init` made; left out where --store or KMSFS_STORE names it
+    #[arg(value_name = "STORE")]
+    place: Option<PathBuf>,
     /// The directory to mount it on
-    mountpoint: PathBuf,
+    mountpoint: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -71,11 +70,18 @@ impl MountArgs {
     /// An option given in both ways is the command line's.
     pub fn into_request(self) -> Result<Request, Failure> {
         let mut options = Options::parse(self.options.iter().map(String::as_str), false).map_err(Failure::usage)?;
-        options.keyring = self.keyring.or(options.keyring);
+        let (store, mountpoint) = match (self.place, self.mountpoint) {
+            (Some(only), None) if self.chosen.names_store() => (None, Some(only)),
+            both => both,
+        };
+        let chosen = choose(self.chosen, store, &mut options)?;
         options.state = StateArgs { state: self.state.state.or(options.state.state), ..self.state };
-        let mut unlock = self.unlock;
-        take_unlock(&mut unlock, &mut options);
-        let (store, mountpoint) = (self.store, self.mountpoint);
+        let store = chosen.store()?.to_owned();
+        let Some(mountpoint) = mountpoint else {
+            let text = format!("no mount point was named: kmsfs mount {} MOUNTPOINT", shell_word(&store));
+            return Err(Failure::usage(text));
+        };
+        let unlock = chosen.unlock;
         Ok(Request {
             store,
             mountpoint,
@@ -89,29 +95,28 @@ impl MountArgs {
     }
 }
 
-impl From<mount8::Call> for Request {
-    fn from(call: mount8::Call) -> Self {
+impl Request {
+    pub fn of_mount8(call: mount8::Call) -> Result<Self, Failure> {
         let mut options = call.options;
-        let mut unlock = UnlockArgs::default();
-        take_unlock(&mut unlock, &mut options);
-        Self {
-            store: call.store,
+        let chosen = choose(StoreArgs::default(), Some(call.store), &mut options)?;
+        Ok(Self {
+            store: chosen.store()?.to_owned(),
             mountpoint: call.mountpoint,
             options,
-            unlock,
+            unlock: chosen.unlock,
             foreground: false,
             fake: call.fake,
             verbose: call.verbose,
             namespace: call.namespace,
-        }
+        })
     }
 }
 
-fn take_unlock(unlock: &mut UnlockArgs, options: &mut Options) {
-    let given = std::mem::take(&mut options.unlock);
-    if unlock.is_empty() {
-        *unlock = given;
-    }
+/// What `-o` says of the keyring comes after the command line, and before the environment.
+fn choose(args: StoreArgs, store: Option<PathBuf>, options: &mut Options) -> Result<Chosen, Failure> {
+    let chosen = args.or(options.keyring.take(), std::mem::take(&mut options.unlock)).choose(store)?;
+    options.keyring.clone_from(&chosen.keyring);
+    Ok(chosen)
 }
 
 /// A request whose paths are absolute and checked.

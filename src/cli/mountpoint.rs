@@ -13,7 +13,7 @@ use std::process::Command;
 /// a daemon that is gone is taken away. Returns warnings too, for standard error and the log.
 pub fn prepare(mountpoint: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
     let mut warnings = Vec::new();
-    let target = resolve(mountpoint)?;
+    let target = without_symlinks(mountpoint).map_err(|e| missing(mountpoint, &e))?;
     // Each round takes one dead mount away; there may be several on top of each other.
     while let Some(mount) = mounts::at(&target).map_err(|e| failed("/proc/self/mountinfo", &e))? {
         if !is_dead(&target) {
@@ -36,16 +36,16 @@ pub fn check_apart(store: &Path, mountpoint: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn resolve(mountpoint: &Path) -> Result<PathBuf, Failure> {
+/// The path without symlinks, also of a mount whose process has ended.
+pub fn without_symlinks(mountpoint: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(mountpoint) {
-        Ok(target) => Ok(target),
-        Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)) => {
             // A dead mount cannot be looked at, but the directory it lies in can.
-            let name = mountpoint.file_name().ok_or_else(|| missing(mountpoint, &e))?;
+            let Some(name) = mountpoint.file_name() else { return Err(e) };
             let parent = mountpoint.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            Ok(fs::canonicalize(parent).map_err(|e| missing(mountpoint, &e))?.join(name))
+            Ok(fs::canonicalize(parent)?.join(name))
         }
-        Err(e) => Err(missing(mountpoint, &e)),
+        found => found,
     }
 }
 
@@ -61,7 +61,7 @@ fn failed(what: &str, error: &io::Error) -> Failure {
 }
 
 /// ENOTCONN is the kernel's word for a FUSE mount whose daemon is gone; ECONNABORTED that of one taken down by force.
-fn is_dead(target: &Path) -> bool {
+pub fn is_dead(target: &Path) -> bool {
     let error = fs::metadata(target).and_then(|_| rustix::fs::statfs(target).map_err(io::Error::from)).err();
     matches!(error.and_then(|e| e.raw_os_error()), Some(libc::ENOTCONN | libc::ECONNABORTED))
 }

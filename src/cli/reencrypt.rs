@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure, describe};
 use super::interruption::interruption;
-use super::text::{escape, pretty, shown};
+use super::text::{count, escape, pretty, shown};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kmsfs_client::{attributes, mounts};
@@ -294,7 +294,8 @@ impl Work {
         let would = if dry_run { "would be " } else { "" };
         let end = if interrupted { "; interrupted: the same command goes on" } else { "" };
         println!(
-            "{seen} objects: {rewrapped} {would}re-wrapped, {reencrypted} {would}re-encrypted, {skipped} skipped, {} failed{end}",
+            "{}: {rewrapped} {would}re-wrapped, {reencrypted} {would}re-encrypted, {skipped} skipped, {} failed{end}",
+            count(seen, "object", "objects"),
             self.failures
         );
     }

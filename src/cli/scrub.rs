@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure, describe};
 use super::interruption::interruption;
-use super::text::{escape, pretty, shown};
+use super::text::{count, escape, pretty, shown};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kmsfs_client::mounts;
@@ -331,7 +331,7 @@ impl Scrub<'_> {
             print!("{}", pretty(&answer));
             return;
         }
-        println!("{objects} objects, {bytes} bytes read and authenticated");
+        println!("{}, {} read and authenticated", count(*objects, "object", "objects"), count(*bytes, "byte", "bytes"));
         if *unreadable > 0 {
             println!("{unreadable} could not be read with the present keys and permissions");
         }

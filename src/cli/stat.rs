@@ -93,7 +93,7 @@ fn head_object(stored: &Stored, len: u64, mtime: i64) -> Map<String, Value> {
 }
 
 /// As aws writes it: `2026-11-23T14:50:48+00:00`.
-fn last_modified(mtime: i64) -> String {
+pub fn last_modified(mtime: i64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]+00:00");
     // Times that no calendar has are those of the ends of the calendar.
     let bound = if mtime < 0 { time::PrimitiveDateTime::MIN } else { time::PrimitiveDateTime::MAX };

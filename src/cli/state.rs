@@ -24,11 +24,11 @@ const NONE: &str = "none";
 pub struct StateArgs {
     /// Keep what was last seen of the store here, to notice one that was put back; none: do not. KMSFS_STATE names it
     /// too; without it /var/lib/kmsfs, or ~/.local/state/kmsfs of a user who is not root
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
     /// Take the store and its keyring as they are from now on, although what was last seen of them says that they were
     /// put back, or are another copy: after a backup was restored
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub accept_rollback: bool,
 }
 

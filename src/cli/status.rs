@@ -1,13 +1,13 @@
 //! `kmsfs status`: what a mount has done so far and what it holds.
 
 use super::exit::{Failure, describe};
+use super::mounted;
 use super::text::{pretty, shown};
 use clap::Args;
 use kmsfs_client::{attributes, mounts};
 use kmsfs_fuse::STATUS;
 use serde_json::{Map, Value};
 use std::fmt::Write;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +19,9 @@ use std::process::ExitCode;
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct StatusArgs {
-    mountpoint: PathBuf,
+    /// A mount point, or a store that is mounted
+    #[arg(value_name = "MOUNTPOINT")]
+    mount: PathBuf,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -31,9 +33,7 @@ Examples:
   kmsfs status /mnt --json | jq .KmsCalls";
 
 pub fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let target = fs::canonicalize(&args.mountpoint)
-        .map_err(|e| Failure::new(format!("{}: {}", shown(&args.mountpoint), describe(&e))))?;
-    let status = of(&target)?;
+    let status = of(&mounted::find_alive(&args.mount)?)?;
     if args.json {
         print!("{}", pretty(&Value::Object(status)));
     } else {

@@ -1,10 +1,11 @@
 //! `kmsfs sync`: writes what programs have written to the store's files and the disk, and empties the redo log.
 
 use super::exit::{Failure, describe};
+use super::mounted;
 use super::text::shown;
 use clap::Args;
-use kmsfs_client::{attributes, mounts};
-use std::fs::{self, File};
+use kmsfs_client::attributes;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,20 +18,19 @@ use std::process::ExitCode;
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = "Examples:\n  kmsfs sync /mnt")]
 pub struct SyncArgs {
-    mountpoint: PathBuf,
+    /// A mount point, or a store that is mounted
+    #[arg(value_name = "MOUNTPOINT")]
+    mount: PathBuf,
 }
 
 pub fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
-    sync(&args.mountpoint)?;
+    sync(&args.mount)?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn sync(mountpoint: &Path) -> Result<(), Failure> {
-    let failed = |error: &io::Error| Failure::new(format!("{}: {}", shown(mountpoint), describe(error)));
-    let target = fs::canonicalize(mountpoint).map_err(|error| failed(&error))?;
-    if mounts::at(&target).map_err(|error| failed(&error))?.is_none() {
-        return Err(Failure::new(format!("{} is not a mount of a kmsfs store", shown(mountpoint))));
-    }
+pub fn sync(mount: &Path) -> Result<(), Failure> {
+    let failed = |error: &io::Error| Failure::new(format!("{}: {}", shown(mount), describe(error)));
+    let target = mounted::find_alive(mount)?;
     // First what the kernel has not handed over yet.
     File::open(&target)
         .and_then(|root| Ok(rustix::fs::syncfs(root)?))

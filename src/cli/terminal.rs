@@ -1,7 +1,7 @@
 //! Asking for a passphrase on the terminal, which is left as it was whatever ends the question.
 
 use super::exit::{Failure, describe};
-use super::unlock::{read_line, usable};
+use super::unlock::{none_given, read_line, usable};
 use kmsfs_sys::PendingSignals;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -12,12 +12,9 @@ use zeroize::Zeroizing;
 /// What ends or stops a program that waits at a terminal.
 const SIGNALS: &[libc::c_int] = &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGTSTP];
 
-const NONE: &str = "no key was given: use --key-file, --passphrase-file, --passphrase-command, --credential or \
-                    --recovery-key-file, or a terminal to type a passphrase";
-
 /// Asks on the terminal, which does not show what is typed.
 pub fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let none = || Failure::new(NONE);
+    let none = || Failure::new(none_given());
     let terminal = File::options().read(true).write(true).open("/dev/tty").map_err(|_| none())?;
     let before = tcgetattr(&terminal).map_err(|_| none())?;
     let line = ask_silently(&terminal, &before, prompt);

@@ -31,6 +31,11 @@ fn reorders(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// A number of things, for a message.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A path for a message: escaped, what is not UTF-8 replaced.
 pub fn shown(path: &Path) -> String {
     escape(&path.to_string_lossy())

@@ -21,25 +21,31 @@ const LONGEST: usize = 4096;
 /// The credential that is used where nothing is said.
 const CREDENTIAL: &str = "kmsfs";
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
-const KEY_FILE_VARIABLE: &str = "KMSFS_KEY_FILE";
+/// What opens the keyring: options, and the variables that stand for them, in the order of the fields.
+const SOURCES: [(&str, &str); 5] = [
+    ("--key-file", "KMSFS_KEY_FILE"),
+    ("--passphrase-file", "KMSFS_PASSPHRASE_FILE"),
+    ("--passphrase-command", "KMSFS_PASSPHRASE_COMMAND"),
+    ("--credential", "KMSFS_CREDENTIAL"),
+    ("--recovery-key-file", "KMSFS_RECOVERY_KEY_FILE"),
+];
 
 #[derive(Args, Default, Clone, Debug, PartialEq, Eq)]
-#[group(id = "unlock", multiple = false)]
 pub struct UnlockArgs {
     /// File with the 32-byte key that opens the keyring
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub key_file: Option<PathBuf>,
     /// File whose first line is the passphrase that opens the keyring
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub passphrase_file: Option<PathBuf>,
     /// Shell command whose first line of output is the passphrase, for password managers
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", global = true)]
     pub passphrase_command: Option<OsString>,
     /// systemd credential with a passphrase or a key file's content (`kmsfs` if nothing is given and there is one)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub credential: Option<OsString>,
     /// File with the recovery key; - for standard input or the terminal
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub recovery_key_file: Option<PathBuf>,
 }
 
@@ -58,32 +64,49 @@ impl UnlockArgs {
     }
 
     pub fn is_empty(&self) -> bool {
-        let paths = [&self.key_file, &self.passphrase_file, &self.recovery_key_file];
-        paths.iter().all(|path| path.is_none()) && self.passphrase_command.is_none() && self.credential.is_none()
+        self.values().iter().all(Option::is_none)
     }
 
-    /// With the key file of the environment where nothing is given.
-    pub fn or_environment(mut self) -> Self {
-        if self.is_empty() {
-            self.key_file = std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    /// With what the environment names where nothing is given. One of them opens the keyring, and no other is tried.
+    pub fn or_environment(mut self) -> Result<Self, Failure> {
+        let given = !self.is_empty();
+        if !given {
+            let [key_file, passphrase_file, passphrase_command, credential, recovery_key_file] =
+                SOURCES.map(|(_, variable)| std::env::var_os(variable).filter(|value| !value.is_empty()));
+            let path = |value: Option<OsString>| value.map(PathBuf::from);
+            self = Self {
+                key_file: path(key_file),
+                passphrase_file: path(passphrase_file),
+                passphrase_command,
+                credential,
+                recovery_key_file: path(recovery_key_file),
+            };
         }
-        self
+        let present = SOURCES.iter().zip(self.values()).filter(|(_, value)| value.is_some());
+        let names: Vec<&str> = present.map(|((option, variable), _)| if given { *option } else { *variable }).collect();
+        match names[..] {
+            [one, other, ..] => {
+                let what = if given { "are both given: say one" } else { "are both set: unset one, or say an option" };
+                Err(Failure::usage(format!("{one} and {other} {what} of them, since one opens the keyring")))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    fn values(&self) -> [Option<&OsStr>; 5] {
+        [
+            self.key_file.as_ref().map(|path| path.as_os_str()),
+            self.passphrase_file.as_ref().map(|path| path.as_os_str()),
+            self.passphrase_command.as_deref(),
+            self.credential.as_deref(),
+            self.recovery_key_file.as_ref().map(|path| path.as_os_str()),
+        ]
     }
 
     /// As words of a command line; no secret is among them.
     pub fn words(&self) -> Vec<OsString> {
-        let path = |option: &str, path: &Option<PathBuf>| {
-            path.clone().map(|path| [OsString::from(option), path.into_os_string()])
-        };
-        let word = |option: &str, word: &Option<OsString>| word.clone().map(|word| [OsString::from(option), word]);
-        let given = [
-            path("--key-file", &self.key_file),
-            path("--passphrase-file", &self.passphrase_file),
-            word("--passphrase-command", &self.passphrase_command),
-            word("--credential", &self.credential),
-            path("--recovery-key-file", &self.recovery_key_file),
-        ];
-        given.into_iter().flatten().flatten().collect()
+        let given = SOURCES.iter().zip(self.values());
+        given.filter_map(|((option, _), value)| Some([OsString::from(option), value?.to_owned()])).flatten().collect()
     }
 
     /// For a process that changes its directory.
@@ -214,6 +237,16 @@ pub fn from_credential(name: &OsStr) -> Result<Unlock, Failure> {
     read_line(&content[..]).map_err(io).and_then(|line| usable(line).map_err(fail)).map(Unlock::Passphrase)
 }
 
+/// What to say where nothing opens the keyring, and nobody can be asked.
+pub fn none_given() -> String {
+    let list = |names: [&str; 5]| format!("{} or {}", names[..4].join(", "), names[4]);
+    format!(
+        "no key was given: use {}, set {}, or run it on a terminal to type a passphrase",
+        list(SOURCES.map(|(option, _)| option)),
+        list(SOURCES.map(|(_, variable)| variable))
+    )
+}
+
 /// Up to a newline, which is not part of it, or a byte more than a passphrase has. No copy is left behind: the line has
 /// its full size at once, and nothing is read ahead.
 pub fn read_line(input: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -270,6 +303,15 @@ mod tests {
         assert_eq!(said("true"), "passphrase command: the passphrase is empty: its first line of output");
         let text = "passphrase command: it ended with exit status 124, as timeout(1) does when time is over";
         assert_eq!(said("timeout 0.1 sleep 60"), text);
+    }
+
+    #[test]
+    fn one_thing_opens_a_keyring() {
+        let both = UnlockArgs { key_file: Some("/k".into()), credential: Some("c".into()), ..UnlockArgs::default() };
+        let failure = both.clone().or_environment().unwrap_err();
+        let text = "--key-file and --credential are both given: say one of them, since one opens the keyring";
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, text));
+        assert_eq!(both.words(), ["--key-file", "/k", "--credential", "c"]);
     }
 
     #[test]

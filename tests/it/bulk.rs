@@ -188,7 +188,7 @@ fn a_large_object_is_encrypted_again_while_a_program_writes_in_it() {
             written
         });
         let said = store.sh("kmsfs reencrypt --new-data-key $MNT/bucket/large");
-        assert_eq!(said, "1 objects: 0 re-wrapped, 1 re-encrypted, 0 skipped, 0 failed\n");
+        assert_eq!(said, "1 object: 0 re-wrapped, 1 re-encrypted, 0 skipped, 0 failed\n");
         ended.store(true, Ordering::SeqCst);
         for (at, bytes) in writer.join().unwrap() {
             expected[at..at + bytes.len()].copy_from_slice(&bytes);

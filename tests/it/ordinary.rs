@@ -42,7 +42,7 @@ fn directories_that_their_user_closed_are_searched_after_a_crash_and_by_fsck() {
                 ),
             );
             assert!(!said.out.contains("ERROR") && !said.out.contains("mode-"), "{mode}, {look}: {said:?}");
-            assert!(said.out.contains(" 2 directories, 1 objects,"), "{mode}, {look}: {said:?}");
+            assert!(said.out.contains(" 2 directories, 1 object,"), "{mode}, {look}: {said:?}");
             assert_eq!(said.out.matches(&format!("mode {mode}\n")).count(), 2, "{mode}, {look}: {said:?}");
             assert!(said.out.contains("one\ntwo\n") && said.out.contains("\"kept\""), "{mode}, {look}: {said:?}");
         }
@@ -59,7 +59,7 @@ fn a_file_that_its_user_closed_is_no_error_and_its_changes_come_home() {
                  cat $MNT/bucket/draft; getfattr --absolute-names -n user.note $MNT/bucket/draft; down"
             ),
         );
-        assert!(said.out.contains(" 1 objects,") && !said.out.contains("ERROR"), "{look}: {said:?}");
+        assert!(said.out.contains(" 1 object,") && !said.out.contains("ERROR"), "{look}: {said:?}");
         assert!(said.out.contains("mode 0\n") && said.out.contains("one\ntwo\n"), "{look}: {said:?}");
         assert!(said.out.contains("\"kept\""), "{look}: {said:?}");
     }

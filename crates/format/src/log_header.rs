@@ -11,7 +11,7 @@ const RANGES: usize = 24;
 
 const MAGIC: &[u8; 8] = b"KMSFSLOG";
 /// The version that is written.
-const VERSION: u16 = 2;
+pub const VERSION: u16 = 2;
 /// Without a MAC, and with times where there are epochs now.
 const WITHOUT_MAC: u16 = 1;
 const RANGES_AT: usize = 48;

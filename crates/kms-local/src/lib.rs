@@ -57,7 +57,9 @@ pub use access_keys::Signer;
 pub use admin::{Administrator, DataKeySpec, ImportRequest};
 pub use authorization::Ask;
 pub use key_stores::BUILT_IN;
-pub use keyring::{Backup, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock};
+pub use keyring::{
+    BACKUP_VERSION, Backup, KEYRING_VERSION, Keyring, KeyringParameters, OpenError, Restored, RootKey, SlotInfo, Unlock,
+};
 pub use local::{Clock, LocalKms, Machine, Moment, boot_id};
 pub use users::{SystemUsers, User, UserDatabase};
 

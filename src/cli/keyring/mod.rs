@@ -8,6 +8,7 @@ use super::assembly;
 use super::exit::{Exit, Failure};
 use super::harden;
 use super::state::StateArgs;
+use super::store_args::{self, StoreArgs};
 use super::text::{escape, pretty, shown};
 use super::unlock::{UnlockArgs, recovery_key};
 use clap::{Args, Subcommand};
@@ -24,19 +25,12 @@ use zeroize::Zeroizing;
 /// Manage what opens a store's keyring, and back it up
 ///
 /// The keyring has slots, as LUKS has: a key file, a passphrase or a recovery key each, and each opens all of it. A
-/// change does not disturb a mount. What to unlock the keyring with stands before the operation; list-slots and
-/// backup need nothing.
+/// change does not disturb a mount. list-slots and backup need nothing to unlock it with.
 #[derive(Args)]
-#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct KeyringArgs {
-    /// The store whose keyring it is
-    #[arg(long, value_name = "DIR")]
-    store: PathBuf,
-    /// The keyring, if it is not in the store
-    #[arg(long, value_name = "DIR")]
-    keyring: Option<PathBuf>,
     #[command(flatten)]
-    unlock: UnlockArgs,
+    store: StoreArgs,
     #[command(flatten)]
     state: StateArgs,
     #[command(subcommand)]
@@ -49,9 +43,7 @@ Examples:
   kmsfs keyring --store /srv/store --key-file /root/kmsfs.key add-slot --new-recovery-key
   kmsfs keyring --store /srv/store --recovery-key-file - add-slot --name laptop
   kmsfs keyring --store /srv/store --key-file /root/kmsfs.key remove-slot 0
-  kmsfs keyring --store /srv/store backup /media/usb/keyring-backup
-
-KMSFS_KEY_FILE names the key file where nothing that opens the keyring is given.";
+  kmsfs keyring --store /srv/store backup /media/usb/keyring-backup";
 
 #[derive(Subcommand)]
 enum Operation {
@@ -176,12 +168,13 @@ pub fn run(args: KeyringArgs) -> Result<ExitCode, Failure> {
     // Where it is not permitted the mount says so, which has the keys for longer.
     let _ = harden::lock_memory();
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    let store = assembly::find_store(&args.store)?;
+    let chosen = args.store.choose(None)?;
+    let store = chosen.find_store()?;
     let parameters = store::read_parameters(&*assembly::open_backend(&store)?);
     let place = Place {
-        dir: args.keyring.unwrap_or_else(|| assembly::default_keyring(&store)),
+        dir: chosen.keyring_of(&store),
         store_id: parameters.map_err(|error| assembly::explain(&store, &error))?.store_id,
-        unlock: args.unlock.or_environment(),
+        unlock: chosen.unlock,
         state: args.state,
     };
     match args.operation {

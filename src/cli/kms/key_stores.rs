@@ -149,7 +149,7 @@ impl Test {
     pub fn run(&self, keys: &Keys) -> Result<Value, Ending> {
         let refused = |error: Error| Ending::Refused {
             operation: "TestCustomKeyStore",
-            code: error.code.name(),
+            code: error.code.name().into(),
             message: error.message,
         };
         let stores = keys.local.key_stores().map_err(refused)?;

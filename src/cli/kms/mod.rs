@@ -13,6 +13,7 @@ mod rotation;
 mod tags;
 
 use super::aws::{Ending, KeyringArgs, Usage, end, myself, print};
+use super::{store_args, text};
 use clap::{Args, Subcommand};
 use kmsfs_kms::api::PageRequest;
 use kmsfs_kms::api::{Answer, Request, Service, TimeForm};
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 ///
 /// A change takes effect in a mount of the store within one second.
 #[derive(Args)]
-#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct KmsArgs {
     #[command(flatten)]
     keyring: KeyringArgs,
@@ -34,12 +35,10 @@ pub struct KmsArgs {
 const EXAMPLES: &str = "\
 Examples:
   kmsfs kms --store /srv/store --key-file /root/kmsfs.key create-key --description invoices
-  export KMSFS_KEY_FILE=/root/kmsfs.key
-  kmsfs kms --store /srv/store create-alias --alias-name alias/invoices --target-key-id KEY-ID
-  kmsfs kms --store /srv/store describe-key --key-id alias/invoices
-  kmsfs kms --store /srv/store disable-key --key-id KEY-ID
-
-KMSFS_KEY_FILE names the key file where nothing that opens the keyring is given.";
+  export KMSFS_STORE=/srv/store KMSFS_KEY_FILE=/root/kmsfs.key
+  kmsfs kms create-alias --alias-name alias/invoices --target-key-id KEY-ID
+  kmsfs kms describe-key --key-id alias/invoices
+  kmsfs kms disable-key --key-id KEY-ID --store /mnt";
 
 #[derive(Subcommand)]
 enum Operation {
@@ -134,7 +133,7 @@ fn carry_out(args: KmsArgs) -> Result<(), Ending> {
 fn ask(service: &dyn Service, request: &Request) -> Result<Answer, Ending> {
     service.call(request, &myself()).map_err(|error| Ending::Refused {
         operation: request.name(),
-        code: error.code.name(),
+        code: error.code.name().into(),
         message: error.message,
     })
 }
@@ -144,8 +143,9 @@ fn warn_of_deletion(store: &Path, key_arn: &str) {
     match objects::count(store, key_arn) {
         Ok(0) => {}
         Ok(count) => eprintln!(
-            "kmsfs: {count} objects are under this key and will be lost with it: kmsfs kms list-objects shows which, \
-             kmsfs reencrypt brings them under another"
+            "kmsfs: {} under this key and will be lost with it: kmsfs kms list-objects shows which, \
+             kmsfs reencrypt brings them under another",
+            text::count(count, "object is", "objects are")
         ),
         Err(failure) => eprintln!("kmsfs: how many objects are under this key is not known: {failure}"),
     }

@@ -15,8 +15,8 @@ use super::helper::{self, Duty as _};
 use super::logging::{self, Sink};
 use super::notify::Notify;
 use super::state::StateArgs;
+use super::store_args::{self, Chosen, StoreArgs};
 use super::text::shown;
-use super::unlock::UnlockArgs;
 use super::{assembly, harden, inherited, sandbox, threads};
 use assembly::Outside;
 use authority::Authority;
@@ -51,18 +51,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// requests may do. S3, KMS and STS are at one URL, which is printed. It stays in the foreground; SIGTERM and SIGINT
 /// end it cleanly.
 #[derive(Args)]
-#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct ServeArgs {
     #[command(flatten)]
-    unlock: UnlockArgs,
+    chosen: StoreArgs,
     #[command(flatten)]
     listen: listening::ListenArgs,
     /// Where to mount the store, if it is to be seen there too
     #[arg(long, value_name = "DIR")]
     mount: Option<PathBuf>,
-    /// Where the keyring is, if it is not in the store
-    #[arg(long, value_name = "DIR")]
-    keyring: Option<PathBuf>,
     /// A name that clients know this server by: BUCKET.NAME is a bucket then. May be repeated; localhost is one
     #[arg(long, value_name = "NAME")]
     domain: Vec<String>,
@@ -84,7 +81,7 @@ pub struct ServeArgs {
     no_sandbox: bool,
     /// A mount of a store, or a store, which is then mounted while it is served
     #[arg(value_name = "STORE|MOUNTPOINT")]
-    place: PathBuf,
+    place: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -112,8 +109,9 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     args.audit = args.audit.or_environment();
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).map_err(no_process)?;
     let listening = args.listen.bind()?;
-    let (store, mountpoint, own_mount) = find(&args)?;
-    let keyring = args.keyring.clone().unwrap_or_else(|| assembly::default_keyring(&store));
+    let chosen = args.chosen.clone().choose(args.place.take())?;
+    let (store, mountpoint, own_mount) = find(&args, &chosen)?;
+    let keyring = chosen.keyring_of(&store);
     let confined = !args.no_sandbox;
     let parameters =
         store::read_parameters(&*assembly::open_backend(&store)?).map_err(|e| assembly::explain(&store, &e))?;
@@ -142,7 +140,7 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     let connecting = Arc::clone(&users);
     let outside =
         Outside { users: users.clone(), connect_syslog: Arc::new(move || connecting.connect_syslog()), confined };
-    let secret = args.unlock.clone().or_environment().read()?;
+    let secret = chosen.unlock.read()?;
     let keys = assembly::open_kms_on(&store, &keyring, &secret, &args.state, &outside)?;
     drop(secret);
     let audited = args.audit.start(&keys, &outside.connect_syslog)?;
@@ -181,9 +179,9 @@ fn no_process(error: io::Error) -> Failure {
 }
 
 /// The store, where it is mounted, and the mount if it was made for this.
-fn find(args: &ServeArgs) -> Result<(PathBuf, PathBuf, Option<OwnMount>), Failure> {
-    let place = fs::canonicalize(&args.place);
-    let place = place.map_err(|e| Failure::new(format!("{}: {}", shown(&args.place), describe(&e))))?;
+fn find(args: &ServeArgs, chosen: &Chosen) -> Result<(PathBuf, PathBuf, Option<OwnMount>), Failure> {
+    let named = chosen.store()?;
+    let place = fs::canonicalize(named).map_err(|e| Failure::new(format!("{}: {}", shown(named), describe(&e))))?;
     let mount = mounts::at(&place).map_err(|e| Failure::new(describe(&e)))?;
     if let Some(mount) = mount {
         if args.mount.is_some() {
@@ -192,8 +190,14 @@ fn find(args: &ServeArgs) -> Result<(PathBuf, PathBuf, Option<OwnMount>), Failur
         return Ok((mount.source, place, None));
     }
     let store = assembly::find_store(&place)?;
-    let own =
-        OwnMount::make(&store, args.mount.as_deref(), &args.unlock, args.keyring.as_deref(), &args.state, &args.audit)?;
+    let own = OwnMount::make(
+        &store,
+        args.mount.as_deref(),
+        &chosen.unlock,
+        chosen.keyring.as_deref(),
+        &args.state,
+        &args.audit,
+    )?;
     Ok((store, own.mountpoint().to_owned(), Some(own)))
 }
 

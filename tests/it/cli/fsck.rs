@@ -31,7 +31,7 @@ fn a_store_in_order_is_said_to_be_and_left_as_it_is() {
     let before = fs::read(place.path("store/log/redo")).unwrap();
     let answer = place.fsck(&["--scrub"]);
     assert_eq!((answer.code, answer.err.as_str()), (0, ""));
-    let expected = "1 buckets, 0 directories, 2 objects, 0 symlinks, 0 special files, 2 sidecar records\n\
+    let expected = "1 bucket, 0 directories, 2 objects, 0 symlinks, 0 special files, 2 sidecar records\n\
                     10003 bytes read and authenticated\n0 errors left, 0 findings mended\n";
     assert_eq!(answer.out, expected);
     assert_eq!(fs::read(place.path("store/log/redo")).unwrap(), before);

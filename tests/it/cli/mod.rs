@@ -1,12 +1,15 @@
 //! The command line as users and mount(8) call it: exit codes, what it says, what it leaves behind.
 
+mod buckets;
 mod fsck;
 mod iam;
 mod input;
 mod kms;
 mod mount8;
 mod mounting;
+mod options;
 mod scrub;
+mod umount;
 
 use crate::harness::{Answer, KMSFS, STATE, Store, unmount_when_free, wait_until};
 use std::ffi::{OsStr, OsString};

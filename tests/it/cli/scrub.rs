@@ -136,8 +136,9 @@ fn only_root_and_whoever_mounted_may_sync_and_nothing_else_is_a_mount() {
     let refused = run("setpriv", ["--reuid", "65534", "--regid", "65534", "--clear-groups", KMSFS, "sync", &mnt]);
     assert_eq!((refused.code, refused.err), (1, format!("kmsfs: {mnt}: Operation not permitted\n")));
     let store = place.shown("store");
-    let text = format!("kmsfs: {store} is not a mount of a kmsfs store\n");
-    assert_eq!(run(KMSFS, ["sync", &store]), Answer { code: 1, out: String::new(), err: text });
+    let keyring = format!("{store}/keyring");
+    let text = format!("kmsfs: {keyring} is not a mount of a kmsfs store\n");
+    assert_eq!(run(KMSFS, ["sync", &keyring]), Answer { code: 1, out: String::new(), err: text });
     let text = format!("kmsfs: {store} is not in a kmsfs mount\n");
     assert_eq!(run(KMSFS, ["scrub", &store]), Answer { code: 1, out: String::new(), err: text });
 }

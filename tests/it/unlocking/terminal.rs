@@ -148,6 +148,7 @@ fn without_a_terminal_it_is_said_what_to_use() {
     let store = Store::on_tmpfs();
     let none = store.try_sh("setsid -w kmsfs kms --store $STORE list-keys");
     let text = "no key was given: use --key-file, --passphrase-file, --passphrase-command, --credential or \
-                --recovery-key-file, or a terminal to type a passphrase";
+                --recovery-key-file, set KMSFS_KEY_FILE, KMSFS_PASSPHRASE_FILE, KMSFS_PASSPHRASE_COMMAND, KMSFS_CREDENTIAL \
+                or KMSFS_RECOVERY_KEY_FILE, or run it on a terminal to type a passphrase";
     none.expect_failure(1, text);
 }

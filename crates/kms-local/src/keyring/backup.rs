@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 8] = b"KMSFSBKP";
 /// The first has no `shred`.
-const VERSION: u16 = 2;
+pub const BACKUP_VERSION: u16 = 2;
 /// Magic, version, store, time; then a length for each part.
 const HEADER: usize = 8 + 2 + 16 + 8;
 const LENGTH: usize = 4;
@@ -67,7 +67,7 @@ impl Backup {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let shred = self.shred.as_deref();
-        bytes.extend(shred.map_or(1, |_| VERSION).to_le_bytes());
+        bytes.extend(shred.map_or(1, |_| BACKUP_VERSION).to_le_bytes());
         bytes.extend(self.store_id);
         bytes.extend(self.made.to_le_bytes());
         let parts: Vec<_> = [&self.slots, &self.keyring].into_iter().chain(shred).collect();
@@ -89,8 +89,9 @@ impl Backup {
             return Err(refuse("it is no backup of a keyring"));
         }
         let version = bytes.get(8..10).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]])).ok_or_else(damaged)?;
-        if version > VERSION {
-            let text = format!("it has version {version} and this kmsfs reads version {VERSION}: use a newer kmsfs");
+        if version > BACKUP_VERSION {
+            let text =
+                format!("it has version {version} and this kmsfs reads version {BACKUP_VERSION}: use a newer kmsfs");
             return Err(OpenError::Other(text));
         }
         let (content, checksum) =

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Of the bytes below. In the first keyrings material had no secret of its own.
-pub(crate) const VERSION: u16 = 2;
+pub const VERSION: u16 = 2;
 /// Bytes of the contents. A key takes about 150 and its description, which has 8192 characters at most.
 const MOST: u64 = 64 << 20;
 

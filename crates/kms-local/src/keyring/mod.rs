@@ -16,10 +16,10 @@ mod slots;
 mod unlocking;
 
 pub(crate) use access_keys::{AccessKey, random_id as random_access_key_id, secret_of as access_key_secret};
-pub use backup::{Backup, Restored};
-pub use contents::KeyringParameters;
+pub use backup::{BACKUP_VERSION, Backup, Restored};
 pub(crate) use contents::{Alias, Contents, Key};
 pub(super) use contents::{GRANTS, PENDING_MATERIAL, POLICY, Pending};
+pub use contents::{KeyringParameters, VERSION as KEYRING_VERSION};
 pub use files::Keyring;
 pub(crate) use files::{Stamp, now};
 pub(crate) use lasting::Lasting;
