@@ -1,5 +1,5 @@
-//! `kmsfs put-bucket-encryption`, `get-bucket-encryption` and `delete-bucket-encryption`: a bucket's default encryption,
-//! with S3's answers and refusals.
+//! `kmsfs put-bucket-encryption`, `get-bucket-encryption` and `delete-bucket-encryption`: a bucket's default
+//! encryption, with S3's answers and refusals.
 
 use super::aws::{Ending, Usage, end, print};
 use super::exit::{Failure, describe};

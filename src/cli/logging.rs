@@ -75,6 +75,9 @@ impl Sink {
             Sink::Syslog { connection: None, otherwise: Otherwise::File(path, _), .. } => {
                 Some(format!("there is no syslog here: messages go to {}", path.display()))
             }
+            Sink::Syslog { connection: Some(_), .. } => {
+                Some("messages go to syslog: journalctl -t kmsfs, or /var/log/syslog".into())
+            }
             _ => None,
         }
     }
@@ -290,6 +293,21 @@ mod tests {
         let pid = std::process::id();
         assert_eq!(datagram(Level::Error, "x"), format!("<27>kmsfs[{pid}]: x"));
         assert_eq!(datagram(Level::Debug, "x"), format!("<31>kmsfs[{pid}]: x"));
+    }
+
+    #[test]
+    fn it_is_said_where_messages_go_unless_it_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let open: OpenLog = Arc::new(open_log_file);
+        let connect: ConnectSyslog = Arc::new(UnixDatagram::unbound);
+        let otherwise = |path: &Path| Otherwise::File(path.to_owned(), Arc::clone(&open));
+        let of = |connection| Sink::Syslog { connection, connect: Arc::clone(&connect), otherwise: otherwise(&path) };
+        let expected = Some("messages go to syslog: journalctl -t kmsfs, or /var/log/syslog".to_owned());
+        assert_eq!(of(Some(UnixDatagram::unbound().unwrap())).notice(), expected);
+        let expected = Some(format!("there is no syslog here: messages go to {}", path.display()));
+        assert_eq!(of(None).notice(), expected);
+        assert_eq!(Sink::file(&path, open).unwrap().notice(), None);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl List<'_> {
             let path = path.join(&name);
             match fs::symlink_metadata(&path) {
                 // Removed meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => self.fail(&path, &error),
                 Ok(metadata) => {
                     let shown_as = if self.args.recursive { path.as_os_str() } else { &name };

@@ -8,6 +8,7 @@ mod audit;
 mod aws;
 mod bucket_encryption;
 mod daemon;
+mod doctor;
 mod exit;
 mod fsck;
 mod fsck8;
@@ -38,6 +39,7 @@ mod sandbox;
 mod scrub;
 mod serve;
 mod serve_http;
+mod speed;
 mod stat;
 mod state;
 mod status;
@@ -97,6 +99,8 @@ enum Command {
     Status(status::StatusArgs),
     Sync(sync::SyncArgs),
     Reencrypt(reencrypt::ReencryptArgs),
+    Doctor(doctor::DoctorArgs),
+    Speed(speed::SpeedArgs),
     Version(version::VersionArgs),
 }
 
@@ -184,7 +188,9 @@ fn run() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Sync(args) => sync::run(&args),
         Command::Reencrypt(args) => reencrypt::run(&args),
-        Command::Version(args) => version::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Speed(args) => speed::run(&args),
+        Command::Version(args) => return version::run(&args),
     };
     result.unwrap_or_else(|failure| tell(&failure).into())
 }

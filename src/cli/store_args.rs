@@ -1,5 +1,5 @@
-//! Which store a command is about, where its keyring is and what opens it: the same options for every command, before or
-//! after its operation, and the same variables of the environment.
+//! Which store a command is about, where its keyring is and what opens it: the same options for every command, before
+//! or after its operation, and the same variables of the environment.
 
 use super::assembly;
 use super::audit::AuditArgs;

@@ -47,7 +47,6 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, Failure> {
     let mount = mounted::find(&args.mount)?;
     let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(&mount.target), describe(e)));
     let place = Place::at(&mount.target).map_err(|e| failed(&e))?;
-    let dead = mountpoint::is_dead(&mount.target);
     if args.force {
         // Asked before it is gone.
         let users = users_of(&mount);
@@ -56,7 +55,7 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, Failure> {
         for user in users.iter().take(NAMED) {
             eprintln!("kmsfs: {user} had it in use, and gets errors from now on");
         }
-    } else if args.lazy || dead {
+    } else if args.lazy || mountpoint::is_dead(&mount.target) {
         place.unmount(true).map_err(|e| failed(&e))?;
     } else {
         place.unmount_unless_busy().map_err(|e| why(&mount, &e))?;
@@ -76,15 +75,12 @@ fn why(mount: &Mount, error: &io::Error) -> Failure {
         return Failure::new(format!("{target}: {}", describe(error)));
     }
     let more = users.len().saturating_sub(NAMED);
-    let mut list = users.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        list.push_str(&format!(" and {more} others"));
-    }
-    if list.is_empty() {
-        list = "by nobody whom this user can see; something may be mounted in it".into();
-    } else {
-        list.insert_str(0, "by ");
-    }
+    let named = users.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+    let list = match (named.is_empty(), more) {
+        (true, _) => "by nobody whom this user can see; something may be mounted in it".into(),
+        (false, 0) => format!("by {named}"),
+        (false, _) => format!("by {named} and {more} others"),
+    };
     let cure = "end them, or say --lazy to take it away when they are done, or --force to give them errors";
     Failure::new(format!("{target} is in use {list}: {cure}"))
 }

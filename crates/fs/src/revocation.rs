@@ -461,8 +461,8 @@ impl Fs {
         self.revocations.any.load(Ordering::SeqCst) && self.revocations.inodes.read().contains(&ino)
     }
 
-    /// A path of the inode, relative to the mount.
-    fn path(&self, ino: Ino) -> Option<PathBuf> {
+    /// A path of the inode, relative to the mount; `None` for one that has no name any more.
+    pub fn path(&self, ino: Ino) -> Option<PathBuf> {
         let mut names = Vec::new();
         let mut at = ino;
         while at != self.root() {

@@ -32,6 +32,7 @@ mod nodes;
 mod op;
 mod perform;
 mod place;
+mod refused;
 mod runner;
 mod statistics;
 mod status;

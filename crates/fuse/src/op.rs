@@ -235,6 +235,22 @@ impl Request<'_> {
 }
 
 impl Op<'_> {
+    /// The name that it is about, in the directory that the request names.
+    pub(crate) fn name(&self) -> Option<&OsStr> {
+        match self {
+            Self::Lookup { name }
+            | Self::MkNod { name, .. }
+            | Self::MkDir { name, .. }
+            | Self::Unlink { name }
+            | Self::RmDir { name }
+            | Self::Symlink { name, .. }
+            | Self::Rename { name, .. }
+            | Self::Link { name, .. }
+            | Self::Create { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     fn into_owned(self) -> Op<'static> {
         let name = |name: Cow<'_, OsStr>| Cow::Owned(name.into_owned());
         let bytes = |bytes: Cow<'_, [u8]>| Cow::Owned(bytes.into_owned());

@@ -64,10 +64,12 @@ impl Runner {
         if matches!(request.op, Op::Release { .. }) {
             // Nobody waits for what comes of it.
             reply.send(Ok(Answer::Done));
-            let _ = self.0.counted(&request.op, || self.mount().perform(&request, &mut Nowhere));
+            let _ = self.0.counted((request.ino, &request.op), || self.mount().perform(&request, &mut Nowhere));
             return;
         }
-        match waits::within(most, || self.0.counted(&request.op, || self.mount().perform(&request, &mut reply))) {
+        match waits::within(most, || {
+            self.0.counted((request.ino, &request.op), || self.mount().perform(&request, &mut reply))
+        }) {
             Ok(answer) => reply.send(answer),
             Err(WouldWait(what)) => self.hand_over(what, request.into_owned(), reply),
         }
@@ -107,10 +109,11 @@ impl Runner {
         };
         let ino = match number {
             Ok(ino) => ino,
-            Err(error) => return reply.send(shared.answer(&request.op, Err(error))),
+            Err(error) => return reply.send(shared.answer((request.ino, &request.op), Err(error))),
         };
         let waiting = shared.clone();
-        let found = move |found: Result<_>| reply.send(waiting.answer(&request.op, found.map(Answer::Entry)));
+        let found =
+            move |found: Result<_>| reply.send(waiting.answer((request.ino, &request.op), found.map(Answer::Entry)));
         if shared.by_number.wait(ino, Box::new(found)) {
             let shared = shared.clone();
             let search = move || {
@@ -125,16 +128,23 @@ impl Runner {
 
 impl Shared {
     /// Of what was done by a thread that may wait for everything.
-    fn answer(&self, op: &Op<'_>, done: Result<Answer>) -> std::result::Result<Answer, i32> {
-        self.counted(op, || done).unwrap_or_else(|wait| Err(errno(&wait.into())))
+    fn answer(&self, about: (Ino, &Op<'_>), done: Result<Answer>) -> std::result::Result<Answer, i32> {
+        self.counted(about, || done).unwrap_or_else(|wait| Err(errno(&wait.into())))
+    }
+
+    /// Of what it is about, for whoever has to find it; the root is the empty path.
+    fn path(&self, ino: Ino, op: &Op<'_>) -> Option<String> {
+        let mut path = self.mount.fs.path(ino)?;
+        path.extend(op.name());
+        Some(path.to_string_lossy().into_owned())
     }
 
     fn counted(
         &self,
-        op: &Op<'_>,
+        (ino, op): (Ino, &Op<'_>),
         act: impl FnOnce() -> Result<Answer>,
     ) -> std::result::Result<std::result::Result<Answer, i32>, WouldWait> {
-        self.mount.statistics.attempt(op, act)
+        self.mount.statistics.attempt(op, || self.path(ino, op), act)
     }
 }
 

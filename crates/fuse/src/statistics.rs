@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::errno::{errno_of, log_line};
 use super::op::Op;
+use super::refused::{self, Refusals};
 use kmsfs_fs::Refusal;
 use kmsfs_kms::WouldWait;
 use serde_json::{Map, Value, json};
@@ -90,6 +91,7 @@ pub struct Statistics {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     bytes_copied: AtomicU64,
+    refusals: Refusals,
 }
 
 impl Default for Statistics {
@@ -100,6 +102,7 @@ impl Default for Statistics {
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
             bytes_copied: AtomicU64::new(0),
+            refusals: Refusals::default(),
         }
     }
 }
@@ -111,6 +114,7 @@ impl Statistics {
     pub fn attempt(
         &self,
         op: &Op<'_>,
+        path: impl FnOnce() -> Option<String>,
         act: impl FnOnce() -> Result<Answer, Refusal>,
     ) -> Result<Result<Answer, i32>, WouldWait> {
         let counter = op.call().map(|call| &self.counters[call as usize]);
@@ -129,10 +133,16 @@ impl Statistics {
                 return Err(wait);
             }
             Ok(Err(refusal)) => {
-                if let Some((level, line)) = log_line(&name(op), &refusal) {
+                let errno = errno_of(op.call(), &refusal);
+                if let Some(line) = log_line(&name(op), &refusal) {
+                    let path = path();
+                    let (level, line) = refused::line(line, path.as_deref());
                     log::log!(level, "{line}");
+                    self.refusals.note(&name(op), path.as_deref(), errno, &refusal.to_string());
+                } else if matches!(refusal, Refusal::Revoked | Refusal::Unwritten(_)) {
+                    self.refusals.note(&name(op), path().as_deref(), errno, &refusal.to_string());
                 }
-                errno_of(op.call(), &refusal)
+                errno
             }
             Err(_) => {
                 log::error!("{}: a bug in kmsfs, answered with EIO", name(op));
@@ -175,6 +185,7 @@ impl Statistics {
             ("BytesCopied", json!(count(&self.bytes_copied))),
             ("Errors", json!(self.counters.iter().map(|counter| count(&counter.errors)).sum::<u64>())),
             ("Operations", Value::Object(operations.collect())),
+            ("Refusals", self.refusals.to_json()),
         ];
         members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -203,16 +214,16 @@ mod tests {
         let statistics = Statistics::default();
         let (open, read) = (Op::Open { truncate: false, write: false }, read_of(10));
         let wait = WouldWait(Waits::Kms);
-        assert_eq!(statistics.attempt(&open, || Err(wait.into())).unwrap_err(), wait);
-        assert!(matches!(statistics.attempt(&open, || Ok(Answer::Done)), Ok(Ok(Answer::Done))));
+        assert_eq!(statistics.attempt(&open, nowhere, || Err(wait.into())).unwrap_err(), wait);
+        assert!(matches!(statistics.attempt(&open, nowhere, || Ok(Answer::Done)), Ok(Ok(Answer::Done))));
         for (refusal, errno) in [(Refusal::NotFound, libc::ENOENT), (Refusal::Revoked, libc::EACCES)] {
-            let refused = statistics.attempt(&codec::lookup(OsStr::new("a")), || Err(refusal));
+            let refused = statistics.attempt(&codec::lookup(OsStr::new("a")), nowhere, || Err(refusal));
             assert_eq!(refused.unwrap().unwrap_err(), errno);
         }
-        assert_eq!(statistics.attempt(&read, || panic!("as a bug would")).unwrap().unwrap_err(), libc::EIO);
-        assert!(statistics.attempt(&read, || Ok(Answer::Filled(10))).unwrap().is_ok());
+        assert_eq!(statistics.attempt(&read, nowhere, || panic!("as a bug would")).unwrap().unwrap_err(), libc::EIO);
+        assert!(statistics.attempt(&read, nowhere, || Ok(Answer::Filled(10))).unwrap().is_ok());
         assert!(
-            statistics.attempt(&Op::Status { size: 0 }, || Ok(Answer::Done)).unwrap().is_ok(),
+            statistics.attempt(&Op::Status { size: 0 }, nowhere, || Ok(Answer::Done)).unwrap().is_ok(),
             "nobody uses the mount by it"
         );
         let shown = statistics.to_json();
@@ -220,6 +231,10 @@ mod tests {
             "Read": {"Calls": 2, "Errors": 1}});
         assert_eq!((&shown["Operations"], &shown["Errors"], &shown["BytesRead"]), (&operations, &json!(2), &json!(10)));
         assert_eq!(statistics.calls(), 5);
+    }
+
+    fn nowhere() -> Option<String> {
+        None
     }
 
     fn read_of(size: u32) -> Op<'static> {

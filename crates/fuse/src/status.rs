@@ -19,6 +19,7 @@ pub(crate) fn status(fs: &Fs, statistics: &Statistics, uid: u32) -> Result<Vec<u
     let members = [
         ("ProcessId", json!(std::process::id())),
         ("ReadOnly", json!(fs.options().read_only || fs.store().read_only())),
+        ("MountedReadOnly", json!(fs.options().read_only)),
         ("OpenHandles", json!(usage.handles)),
         ("OpenObjects", json!(usage.objects)),
         ("Caches", json!({"KnownInodes": usage.inodes, "OpenDirectories": usage.dirs, "Objects": usage.cached})),

@@ -85,6 +85,8 @@ ranks! {
     Unwritten,
     /// What came of requests that a refusal or an outcome is kept of, until somebody asks.
     Outcomes,
+    /// The last refusals, for whoever asks how the mount is.
+    Refusals,
 
     // ---- the store: who may do something now
 

@@ -1,6 +1,7 @@
 //! The command line as users and mount(8) call it: exit codes, what it says, what it leaves behind.
 
 mod buckets;
+mod doctor;
 mod fsck;
 mod iam;
 mod input;
@@ -9,6 +10,7 @@ mod mount8;
 mod mounting;
 mod options;
 mod scrub;
+mod status;
 mod umount;
 
 use crate::harness::{Answer, KMSFS, STATE, Store, unmount_when_free, wait_until};

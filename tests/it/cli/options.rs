@@ -15,7 +15,7 @@ fn every_command_knows_store_and_key_by_the_environment() {
          kmsfs kms create-key > /dev/null; kmsfs kms list-keys | grep -q KeyArn
          kmsfs iam list-access-keys | grep -q AccessKeyMetadata
          kmsfs keyring list-slots | grep -q key-file
-         kmsfs keyring add-slot --new-recovery-key > on-paper 2> /dev/null
+         kmsfs keyring add-slot --new-recovery-key > on-paper 2> /dev/null; chmod 600 on-paper
          umount $MNT"
     ));
     store.wait_until_closed();
@@ -24,7 +24,7 @@ fn every_command_knows_store_and_key_by_the_environment() {
     store.sh(
         "export KMSFS_STORE=$STORE
          KMSFS_RECOVERY_KEY_FILE=on-paper kmsfs keyring add-slot --new-passphrase-command 'echo correct horse' > /dev/null
-         echo correct horse > pass; chmod 600 pass on-paper
+         echo correct horse > pass; chmod 600 pass
          KMSFS_PASSPHRASE_FILE=pass kmsfs kms list-keys | grep -q KeyArn
          KMSFS_PASSPHRASE_COMMAND='cat pass' kmsfs fsck > /dev/null
          KMSFS_CREDENTIAL=pass CREDENTIALS_DIRECTORY=$PWD kmsfs mount -o log_file=log $MNT; umount $MNT",
