@@ -49,6 +49,61 @@ bare_run() {
     ' sh "$1" "$2"
 }
 
+# bare_boot TREE COMMAND: with the tree's systemd as process 1 of namespaces and a control group of their own. Fails if it
+# does not come up, with the reason in its last line; what the command returns does not count.
+bare_boot() {
+    local unified group booted=$1/booted process i
+    [ -e "$1/lib/systemd/systemd" ] || { echo "there is no systemd in the tree"; return 1; }
+    unified=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+    [ -n "$unified" ] || { echo "no cgroup2 is mounted"; return 1; }
+    group=$unified/kmsfs-$$
+    mkdir "$group" || { echo "no control group can be made"; return 1; }
+    # shellcheck disable=SC2016 # The inner shells'.
+    env -i PATH="$PATH" sh -euc '
+        echo $$ >"$2/cgroup.procs"
+        exec unshare --mount --pid --fork --kill-child --cgroup --uts --ipc --propagation private sh -euc "$3" sh "$1"
+    ' sh "$1" "$group" '
+        mount --bind "$1" "$1"
+        cd "$1"
+        mount -t proc none proc
+        mount -t tmpfs -o mode=755 none run
+        mount --bind /sys sys
+        mount -t tmpfs none sys/fs/cgroup
+        mount -t cgroup2 none sys/fs/cgroup
+        mount -t tmpfs -o mode=755 none dev
+        for node in null zero full random urandom tty fuse autofs; do cp -a "/dev/$node" dev/; done
+        mkdir dev/shm dev/pts old
+        mount -t tmpfs none dev/shm
+        mount -t devpts -o newinstance,ptmxmode=666 none dev/pts
+        ln -s pts/ptmx dev/ptmx
+        ln -s /proc/self/fd dev/fd
+        pivot_root . old
+        umount -l /old
+        rmdir /old
+        # As on a machine: what systemd mounts for a service it mounts in a namespace that hands it on.
+        mount --make-rshared /
+        exec /usr/bin/env -i container=kmsfs PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=kmsg --unit=multi-user.target
+    ' </dev/null >"$booted" 2>&1 &
+    local outer=$!
+    for i in $(seq 300); do
+        process=$(grep -lx systemd /proc/[0-9]*/comm 2>/dev/null | sed 's|/proc/\(.*\)/comm|\1|' |
+            while read -r i; do grep -qsF "${group##*/}" "/proc/$i/cgroup" && echo "$i" && break; done) || true
+        if [ -n "$process" ] && nsenter -t "$process" -a systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; then break; fi
+        process=''
+        kill -0 $outer 2>/dev/null || break
+        sleep 0.2
+    done
+    if [ -n "$process" ]; then nsenter -t "$process" -a sh -c "$2" </dev/null || true; fi
+    kill -9 $outer 2>/dev/null || true
+    wait $outer 2>/dev/null || true
+    for i in $(seq 100); do
+        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
+        [ -e "$group" ] || break
+        sleep 0.1
+    done
+    [ -n "$process" ] || { echo "systemd did not come up: $(tail -n 1 "$booted")"; return 1; }
+}
+
 # bare_source TREE: the project as somebody would have got it, in /root/kmsfs.
 bare_source() {
     mkdir -p "$1/root/kmsfs"

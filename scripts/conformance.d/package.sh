@@ -25,6 +25,7 @@ suite_package() {
     sed -i "s/^Version: .*/Version: $version+later/" "$base/later/DEBIAN/control"
     dpkg-deb --root-owner-group --build -Zgzip "$base/later" "$tree/packages/later.deb" >/dev/null
     cp scripts/conformance.d/package-steps "$tree/packages/steps"
+    cp scripts/conformance.d/package-steps-booted "$tree/packages/steps-booted"
     # One life in one pair of namespaces: a mount goes on from step to step.
     bare_run "$tree" 'sh /packages/steps' >"$logs/package-steps.out" 2>&1 || true
     passed=$(grep -c '^ok' "$logs/package-steps.out" || true)
@@ -32,5 +33,14 @@ suite_package() {
     grep -q '^done$' "$logs/package-steps.out" || failed=$((failed + 1))
     row "package" $((passed + failed)) "$passed" "$failed" 0 \
         "$(grep '^FAILED' "$logs/package-steps.out" | head -n 3 | paste -sd ';' | tr '|' '/')$(stat -c ' %s bytes' "$deb")"
+    if ! bare_boot "$tree" 'sh /packages/steps-booted' >"$logs/package-booted.out" 2>&1; then
+        row "package, with systemd as process 1" 0 0 0 0 "NOT RUN: $(tail -n 1 "$logs/package-booted.out" | tr '|' '/')"
+    else
+        passed=$(grep -c '^ok' "$logs/package-booted.out" || true)
+        failed=$(grep -c '^FAILED' "$logs/package-booted.out" || true)
+        grep -q '^done$' "$logs/package-booted.out" || failed=$((failed + 1))
+        row "package, with systemd as process 1" $((passed + failed)) "$passed" "$failed" 0 \
+            "$(grep '^FAILED' "$logs/package-booted.out" | head -n 3 | paste -sd ';' | tr '|' '/')"
+    fi
     rm -rf --one-file-system "$tree"
 }
