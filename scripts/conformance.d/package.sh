@@ -6,6 +6,13 @@ suite_package() {
     scripts/package --output "$out" ${PACKAGE_WORDS:-} >"$said" 2>&1 || { row "package" 1 0 1 0 "scripts/package: see $said"; return; }
     deb=$(ls "$out"/kmsfs_*.deb)
     version=$(dpkg-deb --field "$deb" Version)
+    # The same bytes once more, and in the program no name of the folder that it was built in.
+    if scripts/package --no-build --output "$base/again" deb >>"$said" 2>&1 && cmp "$deb" "$base/again/${deb##*/}" >>"$said" 2>&1 &&
+        ! grep -qaF "$here" target/package/release/kmsfs; then
+        row "package: made twice" 1 1 0 0 ""
+    else
+        row "package: made twice" 1 0 1 0 "see $said"
+    fi
     command -v lintian >/dev/null || apt-get install -y -q --no-install-recommends lintian >"$logs/package-lintian.apt" 2>&1 || true
     if ! command -v lintian >/dev/null; then
         row "package: lintian" 0 0 0 0 "NOT RUN: there is no lintian"
