@@ -1,12 +1,13 @@
 //! The system calls that no safe crate carries, and files that belong to their owner alone.
 //!
-//! This file is the only one with `unsafe`; each block says why it is sound. What rustix or nix offer safely is called
-//! there, and not added here.
+//! `unsafe` is in this file and in [`fuse_ring`] alone; each block says why it is sound. What rustix or nix offer
+//! safely is called there, and not added here.
 //!
 //! - [`private`] opens key files, keyrings and logs by one set of rules.
 //! - [`Signals`] and [`PendingSignals`] take signals out of their default handling.
 //! - [`fork`], [`unshare_mounts`], [`set_mount_attributes`] and others are for processes that start and confine a
 //!   mount.
+//! - [`fuse_ring`] has rings by which FUSE's requests come, and answers go, without a system call for each.
 //! - [`file_handle`] is how a file system identifies an inode beyond its number.
 //!
 //! ```
@@ -24,6 +25,7 @@
 #![allow(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod fuse_ring;
 pub mod private;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
