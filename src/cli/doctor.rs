@@ -203,14 +203,9 @@ fn allow_other() -> Finding {
 
 fn uring() -> Finding {
     let about = "FUSE io_uring";
-    match fs::read_to_string("/sys/module/fuse/parameters/enable_uring").ok().as_deref().map(str::trim) {
-        Some("Y" | "1") => Finding::ok(about, "enabled"),
-        Some(_) => {
-            let cure = "only for speed: echo Y > /sys/module/fuse/parameters/enable_uring, as root, and for good \
-                        options fuse enable_uring=1 in /etc/modprobe.d/fuse.conf";
-            Finding::note(about, "disabled: requests go through /dev/fuse", cure)
-        }
-        None => Finding::note(about, "this kernel has none", "only for speed: Linux 6.14 or newer has it"),
+    match kmsfs_fuse::why_not_by_rings() {
+        None => Finding::ok(about, "enabled: mounts with -o io_uring use it"),
+        Some(reason) => Finding::note(about, reason, "only for speed: requests go through /dev/fuse"),
     }
 }
 

@@ -186,6 +186,9 @@ impl Plan {
         let (cache, why) = memory::room_for_cache(options.cache, options::LEAST_CACHE << 20);
         options.cache = cache;
         warnings.extend(why);
+        let no_rings = if options.io_uring { fuse::why_not_by_rings() } else { None };
+        options.io_uring &= no_rings.is_none();
+        warnings.extend(no_rings.map(|reason| format!("requests come over /dev/fuse: {reason}")));
         mountpoint::check_apart(&store, &target)?;
         Ok(Self { store, target, keyring, unlock, options, warnings })
     }
@@ -201,6 +204,7 @@ impl Plan {
             allow_other: options.allow_other,
             writeback_cache: options.writeback,
             threads: options.threads,
+            io_uring: options.io_uring,
             suid: options.suid == Some(true),
             dev: options.dev == Some(true),
             exec: options.exec,

@@ -25,6 +25,8 @@ pub struct Options {
     pub writeback: bool,
     /// Threads that answer the kernel, 1 to 64.
     pub threads: usize,
+    /// Requests come by io_uring where that is possible.
+    pub io_uring: bool,
     /// Bytes of what was verified and is kept in memory.
     pub cache: usize,
     /// Inodes that the kernel is let know, about.
@@ -105,6 +107,10 @@ Options for -o:
   audit_full=WHAT           when the audit log cannot be written: refuse the use of keys (default), or drop records
   writeback, nowriteback    the kernel's writeback cache: on by default; off, every write(2) reaches kmsfs at once
   threads=N                 threads that answer the kernel, 1 to 64 (default 2)
+  io_uring, noio_uring      requests by io_uring, which answers each on the processor that made it: off by default, and
+                            only with Linux 6.18.39 or a later 6.18, or 7.2 or newer, and where root has switched it on:
+                            echo Y > /sys/module/fuse/parameters/enable_uring; elsewhere a warning says so, and requests
+                            come over /dev/fuse. Do not kill -9 the process of such a mount
   cache=MIB                 memory for what was verified and is kept, 4 or more (default 64); what is in use, and about
                             220 bytes for each inode that the kernel knows, come on top; no more than half of the memory that
                             the control group, the process or the machine may have
@@ -136,6 +142,7 @@ impl Default for Options {
             dirsync: false,
             writeback: true,
             threads: THREADS,
+            io_uring: false,
             cache: CACHE << 20,
             inodes: None,
             sandbox: true,
@@ -191,6 +198,8 @@ impl Options {
             "dirsync" => self.dirsync = true,
             "writeback" => self.writeback = true,
             "nowriteback" => self.writeback = false,
+            "io_uring" => self.io_uring = true,
+            "noio_uring" => self.io_uring = false,
             "sandbox" => self.sandbox = true,
             "nosandbox" => self.sandbox = false,
             "remount" => self.remount = true,

@@ -3,6 +3,7 @@
 
 use super::private_root::{self, Used};
 use super::system_calls::{self, Role};
+use kmsfs_fuse::Carrier;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
@@ -50,9 +51,14 @@ impl fmt::Display for NotConfined {
     }
 }
 
-/// For the calling thread and all that it starts from now on: to be called while there is no other that serves.
-pub fn enter(paths: &Paths) -> Result<(), NotConfined> {
-    enter_own_tree(paths, Role::Serving, KEPT)
+/// For the calling thread and all that it starts from now on: to be called while there is no other that serves, and
+/// when rings that carry requests were made.
+pub fn enter(paths: &Paths, carrier: Carrier) -> Result<(), NotConfined> {
+    let role = match carrier {
+        Carrier::Device => Role::Serving,
+        Carrier::Rings => Role::ServingByRings,
+    };
+    enter_own_tree(paths, role, KEPT)
 }
 
 fn enter_own_tree(paths: &Paths, role: Role, kept: CapabilitySet) -> Result<(), NotConfined> {

@@ -95,13 +95,14 @@ fn serve_store(
     let keeper = Arc::clone(&stop.keeper);
     let ask_attributes = Box::new(move |path: &Path| keeper.ask_attributes(path));
     let in_background = caller.is_some();
-    let before_threads = || {
+    let before_threads = |carrier| {
         stop.keeper.bind()?;
         // Not earlier: an automounter knows those who mount by their process group, and makes all others wait.
         if in_background {
             daemon::detach();
         }
-        confine(plan);
+        log::info!("requests come by {}", fuse::Carrier::name(carrier));
+        confine(plan, carrier);
         Ok(())
     };
     let options = fuse::MountOptions { threads: event_loops, ..plan.mount_options() };
@@ -182,13 +183,13 @@ impl Background {
 }
 
 /// Gives up what serving does not need, unless `-o nosandbox` asks to keep it.
-fn confine(plan: &Plan) {
+fn confine(plan: &Plan, carrier: fuse::Carrier) {
     if !plan.options.sandbox {
         return;
     }
     let own = vec![plan.store.clone(), plan.keyring.clone()];
     let audit = plan.options.audit.file();
-    if let Err(reason) = sandbox::enter(&sandbox::Paths { own, audit }) {
+    if let Err(reason) = sandbox::enter(&sandbox::Paths { own, audit }, carrier) {
         log::warn!("{reason}");
     }
 }

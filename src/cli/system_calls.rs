@@ -16,6 +16,9 @@ use std::error::Error;
 pub enum Role {
     /// It has everything that it uses open, or reaches it by a name below what it has open.
     Serving,
+    /// The same; requests come by rings, which were made before, and each of its threads may use one and stay on a
+    /// processor. The rings do no more than that (`crates/sys/src/fuse_ring`).
+    ServingByRings,
     /// It may make sockets and load the libraries of the user database.
     Broker,
     /// It may unmount.
@@ -32,7 +35,7 @@ impl Role {
     /// Of [`SOCKETS`], what it takes.
     fn sockets(self) -> &'static [libc::c_long] {
         match self {
-            Self::Serving | Self::Keeper => &[],
+            Self::Serving | Self::ServingByRings | Self::Keeper => &[],
             Self::Broker => SOCKETS,
             Self::Authority => &[libc::SYS_sendmsg],
             Self::Front => &[libc::SYS_sendmsg, libc::SYS_accept4, libc::SYS_setsockopt],
@@ -226,6 +229,13 @@ pub fn refuse(role: Role) -> Result<(), Box<dyn Error>> {
         let nobodys = u64::from(libc::uid_t::MAX);
         rules.insert(libc::SYS_setfsuid, vec![rule([argument(0, SeccompCmpOp::Ne, nobodys)?])?]);
     }
+    if role == Role::ServingByRings {
+        const ENABLE_RINGS: u64 = 12; // IORING_REGISTER_ENABLE_RINGS
+        rules.remove(&libc::SYS_io_uring_enter);
+        rules.insert(libc::SYS_io_uring_register, vec![rule([argument(1, SeccompCmpOp::Ne, ENABLE_RINGS)?])?]);
+        // The calling thread alone.
+        rules.insert(libc::SYS_sched_setaffinity, vec![rule([argument(0, SeccompCmpOp::Ne, 0)?])?]);
+    }
     let sockets = SOCKETS.iter().filter(|call| !role.sockets().contains(call));
     rules.extend(sockets.map(|call| (*call, Vec::new())));
     if role != Role::Broker {
@@ -305,6 +315,7 @@ fn by_number() -> BpfProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmsfs_sys::fuse_ring::Call;
     use rustix::io::Errno;
     use std::net::UdpSocket;
     use std::os::unix::net::UnixDatagram;
@@ -334,6 +345,28 @@ mod tests {
         thread.join().unwrap();
         drop(theirs);
         assert!(Command::new("/bin/true").status().unwrap().success(), "it reached another thread");
+    }
+
+    /// A call that is let through fails by itself: there is no such descriptor.
+    #[test]
+    fn rings_are_used_by_those_whom_they_serve_and_made_by_nobody() {
+        for (role, uses) in [(Role::ServingByRings, true), (Role::Serving, false), (Role::Broker, false)] {
+            std::thread::spawn(move || {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                refuse(role).unwrap();
+                let is_refused = |call: Call| kmsfs_sys::fuse_ring::try_call(call).raw_os_error() == Some(libc::EPERM);
+                assert!(is_refused(Call::Setup));
+                assert!(is_refused(Call::Register(2)));
+                assert_eq!(is_refused(Call::Register(12)), !uses);
+                assert_eq!(is_refused(Call::Enter), !uses);
+                let here = rustix::thread::sched_getaffinity(None).unwrap();
+                assert_eq!(rustix::thread::sched_setaffinity(None, &here).is_ok(), uses);
+                let of = |pid| rustix::thread::sched_setaffinity(Some(pid), &here);
+                assert_eq!(of(rustix::process::getpid()), Err(Errno::PERM));
+            })
+            .join()
+            .unwrap();
+        }
     }
 
     #[test]

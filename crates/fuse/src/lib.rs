@@ -3,6 +3,7 @@
 //!
 //! - [`mount()`] mounts a file system, and [`Mounted::run`] serves it until it is unmounted. [`Place`] is that mount,
 //!   told from all others that are or will be at the same place.
+//! - [`Carrier`] is what requests come by, [`why_not_by_rings`] why they cannot come by io_uring here.
 //! - [`mounts`] and [`mounted_at`] say what is mounted where.
 //! - [`errno()`] is what a program sees of a refusal, [`Statistics`] what a mount has done, [`STATUS`] how it is asked.
 //!
@@ -44,3 +45,5 @@ pub use mountinfo::{Mount, mounted_at, mounts};
 pub use place::Place;
 pub use statistics::Statistics;
 pub use status::STATUS;
+pub use transport::Carrier;
+pub use transport::rings::why_not as why_not_by_rings;

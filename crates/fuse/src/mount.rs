@@ -3,20 +3,23 @@
 use super::crew::Crew;
 use super::nodes::Numbers;
 use super::perform;
-use super::place::Place;
+use super::place::{CONNECTIONS, Place};
 use super::runner::Runner;
 use super::statistics::Statistics;
-use super::transport::fuser::Transport;
+use super::transport::Carrier;
+use super::transport::fuser::{Asks, Transport};
+use super::transport::rings::{Rings, Serving, why_not};
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use kmsfs_fs::{Fs, Ino, Observer, Stale};
-use rustix::process::{getgid, getuid};
+use rustix::process::{geteuid, getgid, getuid};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 /// How the kernel mounts it.
@@ -35,6 +38,9 @@ pub struct MountOptions {
     pub writeback_cache: bool,
     /// Event loops; 2 by default.
     pub threads: usize,
+    /// Requests come by rings of io_uring, where the kernel has them and is good for it; otherwise over /dev/fuse, and
+    /// a warning says why.
+    pub io_uring: bool,
     /// Programs of it may run as their owner or group.
     pub suid: bool,
     /// Device files of it are devices.
@@ -57,6 +63,7 @@ const DEVICE: &str = "/dev/fuse";
 /// A mount that answers (INIT is done).
 pub struct Mounted {
     session: Session<Transport>,
+    rings: Option<Serving>,
     statistics: Arc<Statistics>,
 }
 
@@ -65,34 +72,23 @@ pub type AskAttributes = Box<dyn Fn(&Path) + Send + Sync>;
 
 /// Mounts (directly as root, else through fusermount3) and answers the kernel's INIT.
 ///
-/// `before_threads` is called once it is mounted, before there is any thread but the caller's; the mount goes if it
-/// fails, or if a thread cannot be made.
+/// `before_threads` is called once it is mounted, before there is any thread but the caller's, with what will carry the
+/// requests; the mount goes if it fails, or if a thread cannot be made.
 pub fn mount(
     fs: Arc<Fs>,
     options: &MountOptions,
     ask_attributes: AskAttributes,
-    before_threads: impl FnOnce() -> io::Result<()>,
+    before_threads: impl FnOnce(Carrier) -> io::Result<()>,
 ) -> io::Result<Mounted> {
     let mountpoint = options.mountpoint.canonicalize()?;
-    let device = open_device()?;
-    let mut config = Config::default();
-    config.mount_options = kernel_options(options);
-    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(options.threads.max(1));
     let crew = Arc::new(Crew::new());
     let statistics = Arc::<Statistics>::default();
-    let served = perform::Mount { fs: fs.clone(), statistics: statistics.clone(), several_users: options.allow_other };
+    let (several_users, carrier) = (options.allow_other, OnceLock::new());
+    let served = perform::Mount { fs: fs.clone(), statistics: statistics.clone(), several_users, carrier };
     let runner = Runner::new(served, crew.clone());
-    let transport = Transport::new(runner.clone(), options.writeback_cache && !options.read_only);
-    let session = match mount_directly(options, &mountpoint, &device) {
-        Ok(()) => Session::from_fd(transport, device.into(), config.acl, config)
-            .inspect_err(|_| drop(Place::at(&mountpoint).and_then(|place| place.unmount(true))))?,
-        // Not root: fuser asks fusermount3.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Session::new(transport, &mountpoint, &config).map_err(|error| why_not_through_helper(&error))?
-        }
-        Err(error) => return Err(error),
-    };
+    let (session, rings) = connect_by_best(&runner, options, &mountpoint)?;
+    let carrier = if rings.is_some() { Carrier::Rings } else { Carrier::Device };
+    let _ = runner.mount().carrier.set(carrier);
     let place = Place::at(&mountpoint)?;
     place.raise_read_ahead();
     let (notifier, numbers) = (session.notifier(), Numbers::of(&fs));
@@ -104,18 +100,82 @@ pub fn mount(
     }));
     // The mount goes if it would lack one of its threads.
     let threads = || {
-        before_threads()?;
+        before_threads(carrier)?;
         crew.start(fs.store().keys().may_wait())?;
-        tell_the_kernel(&fs, session.notifier(), ask_attributes)
+        tell_the_kernel(&fs, session.notifier(), ask_attributes)?;
+        let only = (!options.allow_other).then(|| geteuid().as_raw());
+        rings.map(|rings| rings.start(&runner, only)).transpose()
     };
     match threads() {
-        Ok(()) => Ok(Mounted { session, statistics }),
+        Ok(rings) => Ok(Mounted { session, rings, statistics }),
         Err(error) => {
             fs.stop_draining();
             let _ = place.unmount(true);
             Err(error)
         }
     }
+}
+
+/// Mounts so that requests come by rings, if that is asked for and possible, and over /dev/fuse otherwise. A connection
+/// that has agreed on rings answers nothing without them, so it is given up for another one.
+fn connect_by_best(
+    runner: &Runner,
+    options: &MountOptions,
+    mountpoint: &Path,
+) -> io::Result<(Session<Transport>, Option<Rings>)> {
+    if !options.io_uring {
+        return Ok((connect(runner, options, mountpoint, false)?.0, None));
+    }
+    if let Some(reason) = why_not() {
+        log::warn!("requests come over /dev/fuse: {reason}");
+        return Ok((connect(runner, options, mountpoint, false)?.0, None));
+    }
+    let (session, is_agreed) = connect(runner, options, mountpoint, true)?;
+    if !is_agreed {
+        log::warn!("requests come over /dev/fuse: the kernel does not offer rings to this mount");
+        return Ok((session, None));
+    }
+    let place = Place::at(mountpoint)?;
+    let abort = place.open_abort().map_err(|error| {
+        let text = "the file that ends the connection cannot be opened (root: mount -t fusectl none";
+        io::Error::new(error.kind(), format!("{text} {CONNECTIONS}): {error}"))
+    });
+    match abort.and_then(|abort| Rings::new(session.as_fd(), abort)) {
+        Ok(rings) => Ok((session, Some(rings))),
+        Err(error) => {
+            log::warn!("requests come over /dev/fuse: rings of io_uring cannot be made: {error}");
+            drop(session);
+            let _ = place.unmount(true);
+            Ok((connect(runner, options, mountpoint, false)?.0, None))
+        }
+    }
+}
+
+/// Mounts, and answers INIT; and whether requests will come by `rings`.
+fn connect(
+    runner: &Runner,
+    options: &MountOptions,
+    mountpoint: &Path,
+    rings: bool,
+) -> io::Result<(Session<Transport>, bool)> {
+    let device = open_device()?;
+    let mut config = Config::default();
+    config.mount_options = kernel_options(options);
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(options.threads.max(1));
+    let writeback_cache = options.writeback_cache && !options.read_only;
+    let rings = Arc::new(AtomicBool::new(rings));
+    let transport = Transport::new(runner.clone(), Asks { writeback_cache, rings: Arc::clone(&rings) });
+    let session = match mount_directly(options, mountpoint, &device) {
+        Ok(()) => Session::from_fd(transport, device.into(), config.acl, config)
+            .inspect_err(|_| drop(Place::at(mountpoint).and_then(|place| place.unmount(true))))?,
+        // Not root: fuser asks fusermount3.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Session::new(transport, mountpoint, &config).map_err(|error| why_not_through_helper(&error))?
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((session, rings.load(Ordering::Relaxed)))
 }
 
 /// mount(2), as root. (fuser's own call mounts as type `fuse`, and unmounts whatever is there when it ends.)
@@ -176,7 +236,10 @@ fn why_not_through_helper(error: &io::Error) -> io::Error {
 impl Mounted {
     /// Serves until somebody unmounts.
     pub fn run(self) -> io::Result<()> {
-        self.session.run()
+        let served = self.session.run();
+        // What comes by rings goes on as long as the connection does.
+        let rings = self.rings.map_or(Ok(()), |rings| rings.join(served.is_err()));
+        served.and(rings)
     }
 
     /// What it counts while it serves.

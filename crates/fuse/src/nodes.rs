@@ -12,6 +12,12 @@ pub(crate) struct Node(pub u64);
 /// The number that FUSE has for the root.
 const ROOT: u64 = 1;
 
+impl Node {
+    pub(crate) fn is_root(self) -> bool {
+        self.0 == ROOT
+    }
+}
+
 /// Inode numbers as the kernel sees them: the backing ones, with the root's exchanged for FUSE's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Numbers {
@@ -21,6 +27,11 @@ pub(crate) struct Numbers {
 impl Numbers {
     pub(crate) fn of(fs: &Fs) -> Self {
         Self { root: fs.root() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_root(root: Ino) -> Self {
+        Self { root }
     }
 
     /// The kernel's number of a backing inode.

@@ -7,9 +7,10 @@ use super::nodes::nobody;
 use super::op::{Op, Request, WrittenBy};
 use super::statistics::Statistics;
 use super::status::status;
+use super::transport::Carrier;
 use kmsfs_fs::{Creation, DirEntry, Entry, Fs, Ino, Refusal, Result, Writer};
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What operations are done over, on any thread.
@@ -18,6 +19,8 @@ pub(crate) struct Mount {
     pub statistics: Arc<Statistics>,
     /// Whether users other than who mounted see it.
     pub several_users: bool,
+    /// What carries the requests, once that is known.
+    pub carrier: OnceLock<Carrier>,
 }
 
 impl Mount {
@@ -98,7 +101,7 @@ impl Mount {
             Op::GetXattr { name, size } => value(*size, fs.get_xattr(ino, name, caller)?),
             Op::ListXattr { size } => value(*size, shown_names(&fs.list_xattr(ino)?, caller.uid)),
             Op::RemoveXattr { name } => done(fs.remove_xattr(ino, name, caller)),
-            Op::Status { size } => value(*size, status(fs, &self.statistics, caller.uid)?),
+            Op::Status { size } => value(*size, status(self, caller.uid)?),
             Op::Fallocate { handle, range, mode } => done(fs.fallocate(*handle, *range, *mode, caller)),
             Op::LSeek { handle, offset, to } => fs.seek(*handle, *offset, *to).map(Answer::Offset),
             Op::CopyFileRange { from, to, len } => {

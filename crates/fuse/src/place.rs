@@ -14,7 +14,8 @@ use std::process::{Command, Stdio};
 
 /// Read-ahead of the mount: the kernel offers 128 KiB whatever INIT asks for, and a request can be 1 MiB.
 const READ_AHEAD_KIB: u32 = 1024;
-const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+/// Where the file system of the kernel's connections is usually mounted.
+pub(super) const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
 /// Where something is mounted, and that it is ours: somebody else may mount there once it is gone.
 #[derive(Clone)]
@@ -88,8 +89,9 @@ impl Place {
         }
     }
 
-    /// Where the file system of connections is not mounted, a mount of it that nobody else sees.
-    fn open_abort(&self) -> io::Result<File> {
+    /// The file by which the connection is ended. Where the file system of connections is not mounted, a mount of it
+    /// that nobody else sees.
+    pub(super) fn open_abort(&self) -> io::Result<File> {
         // The kernel names it by the whole number of the device, of which there is only the minor part.
         let name = format!("{}/abort", self.device.1);
         if let Ok(found) = fs::OpenOptions::new().write(true).open(Path::new(CONNECTIONS).join(&name)) {

@@ -44,6 +44,12 @@ pub fn kmsfs() -> Command {
 /// The variable that says where what was last seen of stores is kept.
 pub const STATE: &str = "KMSFS_STATE";
 
+/// Whether mounts that tests make by [`Mounting`] and [`Served`] are to be served by io_uring: so says the variable
+/// `KMSFS_TEST_TRANSPORT`, which `scripts/conformance rings` sets.
+pub fn by_io_uring() -> bool {
+    std::env::var_os("KMSFS_TEST_TRANSPORT").is_some_and(|transport| transport == "io_uring")
+}
+
 /// What is waited for takes milliseconds; a busy machine may take longer. Running out of it is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So that a mount that hangs fails a test instead of the whole run.

@@ -1,6 +1,7 @@
 //! Mounts by a `kmsfs` process in the foreground, which the test that starts it takes down.
 
-use super::{Answer, Store, configuration, is_mounted, kmsfs, read_log, unmount_when_free, wait_until};
+use super::{Answer, Store, by_io_uring, configuration, is_mounted, kmsfs, read_log, unmount_when_free, wait_until};
+use kmsfs_fuse::Place;
 use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -60,6 +61,9 @@ impl Mounting {
         if !self.options.is_empty() {
             words.push(",");
             words.push(&self.options);
+        }
+        if by_io_uring() {
+            words.push(",io_uring");
         }
         let child = kmsfs()
             .args(["mount", "--foreground", "--key-file"])
@@ -151,11 +155,24 @@ impl Mount {
         assert!(status.success(), "the daemon ended with {status}:\n{}", read_log(&self.dir));
     }
 
-    /// Kills the daemon without warning. The dead mount stays where it is.
+    /// Kills the daemon without warning. The dead mount stays where it is. One that is served by io_uring has its
+    /// connection ended instead, and ends by itself: kernels have been left with threads that nothing ends.
     pub fn kill9(mut self) {
         let mut child = self.child.take().expect("the daemon runs as long as this mount");
+        if by_io_uring() {
+            self.abort();
+            child.wait().unwrap();
+            return;
+        }
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    /// Ends the kernel's connection to the daemon.
+    fn abort(&self) {
+        if let Ok(place) = Place::at(&self.mountpoint) {
+            place.abort();
+        }
     }
 
     /// Most memory that the daemon has had resident so far, in bytes.
@@ -174,6 +191,10 @@ impl Drop for Mount {
             let _ = unmount(&self.mountpoint, UnmountFlags::DETACH);
         }
         if !wait_until(|| child.try_wait().is_ok_and(|status| status.is_some())) {
+            if by_io_uring() {
+                self.abort();
+                wait_until(|| child.try_wait().is_ok_and(|status| status.is_some()));
+            }
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -36,6 +36,7 @@ impl Served {
             allow_other: true,
             writeback_cache,
             threads,
+            io_uring: super::by_io_uring(),
             suid: false,
             dev: false,
             exec: true,
@@ -45,7 +46,7 @@ impl Served {
         };
         let root = options.mountpoint.clone();
         let ask = Box::new(move |path: &Path| drop(std::fs::metadata(root.join(path))));
-        let mounted = fuse::mount(fs.clone(), &options, ask, || Ok(())).unwrap();
+        let mounted = fuse::mount(fs.clone(), &options, ask, |_| Ok(())).unwrap();
         let place = Place::at(&options.mountpoint).unwrap();
         let ended = Arc::new(AtomicBool::new(false));
         let served = thread::spawn(move || mounted.run().unwrap());

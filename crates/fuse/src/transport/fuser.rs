@@ -20,6 +20,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 use values::requested;
 
@@ -27,14 +29,21 @@ use values::requested;
 pub(crate) struct Transport {
     runner: Runner,
     numbers: Numbers,
-    writeback_cache: bool,
+    asks: Asks,
+}
+
+/// What the kernel is asked for, if it has it.
+#[derive(Clone)]
+pub(crate) struct Asks {
+    pub writeback_cache: bool,
+    /// Rings of io_uring for requests: set if they are wanted, and taken back if there will be none.
+    pub rings: Arc<AtomicBool>,
 }
 
 impl Transport {
-    /// `writeback_cache`: whether the kernel is asked for it.
-    pub(crate) fn new(runner: Runner, writeback_cache: bool) -> Self {
+    pub(crate) fn new(runner: Runner, asks: Asks) -> Self {
         let numbers = Numbers::of(&runner.mount().fs);
-        Self { runner, numbers, writeback_cache }
+        Self { runner, numbers, asks }
     }
 
     fn run<R>(&self, header: &Header, node: INodeNo, op: Op<'_>, reply: R)
@@ -70,15 +79,19 @@ impl Filesystem for Transport {
         // With AUTO_INVAL_DATA a read(2) of cached pages asks for attributes that are out of date, as it does nowhere
         // else. That is where a handle is refused whose pages others have read. Beside the writeback cache, and where
         // nothing is written, it has no other effect; without, each write would cost all cached pages of the file.
-        wanted |= if self.writeback_cache || self.runner.mount().fs.options().read_only {
+        wanted |= if self.asks.writeback_cache || self.runner.mount().fs.options().read_only {
             InitFlags::FUSE_AUTO_INVAL_DATA
         } else {
             InitFlags::FUSE_EXPLICIT_INVAL_DATA
         };
-        if self.writeback_cache {
+        if self.asks.writeback_cache {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
         }
+        if self.asks.rings.load(Ordering::Relaxed) {
+            wanted |= InitFlags::FUSE_OVER_IO_URING;
+        }
         let have = wanted & config.capabilities();
+        self.asks.rings.store(have.contains(InitFlags::FUSE_OVER_IO_URING), Ordering::Relaxed);
         let _ = config.add_capabilities(have);
         // Each of these is clamped to what can be had.
         if let Err(nearest) = config.set_max_write(MAX_REQUEST) {
