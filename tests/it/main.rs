@@ -52,6 +52,7 @@ mod processes;
 mod readme;
 mod reliability;
 mod revocation;
+mod rings;
 mod rollback;
 mod routing;
 mod running;
