@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 
 impl Worker {
     pub(crate) fn list_objects(&self, of: &ListObjects) -> Result<Done, Error> {
-        self.list(&of.bucket, of.into(), !of.marker.is_empty())
+        self.list(&of.bucket, of.into(), false)
     }
 
     pub(crate) fn list_objects_v2(&self, of: &ListObjectsV2) -> Result<Done, Error> {
@@ -24,14 +24,19 @@ impl Worker {
     }
 
     pub(crate) fn list_object_versions(&self, of: &ListObjectVersions) -> Result<Done, Error> {
-        self.list(&of.bucket, of.into(), !of.key_marker.is_empty())
+        self.list(&of.bucket, of.into(), false)
     }
 
-    /// `goes_on` where there was a page before.
+    /// `goes_on` where there was a page before. Where a client says so by the key that one ended with, it is not told
+    /// from one that begins there, unless there was such a page.
     fn list(&self, name: &BucketName, page: Page<'_>, goes_on: bool) -> Result<Done, Error> {
         let bucket = self.readable_bucket(name)?;
+        let goes_on = goes_on || self.names.has_ended(name.as_str(), page.after);
         let mut walker = Walker::new(&bucket, &self.names, page.prefix, goes_on)?;
         let Listing { objects, prefixes, next } = page.fill(&mut walker)?;
+        if let Some(last) = &next {
+            self.names.note_end(name.as_str(), last);
+        }
         Ok((Answer::Objects(Objects { owner: self.owner.clone(), objects, prefixes, next }), None))
     }
 

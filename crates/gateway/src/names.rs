@@ -10,7 +10,8 @@ use kmsfs_s3::{Error, PUT_PREFIX, is_reserved};
 use parking_lot::Mutex;
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -38,9 +39,22 @@ pub(crate) struct Names {
     pub(crate) leftovers: Vec<String>,
 }
 
-/// Names that were read before, by the directory's inode number.
+/// Where pages of lists ended, at most.
+const ENDS: usize = 1024;
+
+/// Names that were read before, by the directory's inode number; and where pages of lists ended, from which clients go on.
 #[derive(Default)]
-pub(crate) struct Cache(Mutex<Kept>);
+pub(crate) struct Cache {
+    kept: Mutex<Kept>,
+    ends: Mutex<Ends>,
+}
+
+/// Hashes of bucket and key, the latest last.
+#[derive(Default)]
+struct Ends {
+    latest: VecDeque<u64>,
+    hasher: RandomState,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -139,12 +153,29 @@ impl Cache {
     /// The names of a directory that is open for reading.
     pub(crate) fn names(&self, dir: impl AsFd, goes_on: bool) -> Result<Arc<Names>, Error> {
         let now = status(dir.as_fd()).map_err(|error| refusals::of_call(&error))?;
-        if let Some(known) = self.0.lock().find(now.ino).filter(|known| known.serves(&now, goes_on)) {
+        if let Some(known) = self.kept.lock().find(now.ino).filter(|known| known.serves(&now, goes_on)) {
             return Ok(known);
         }
         let names = Arc::new(Names::read(dir, &now)?);
-        self.0.lock().keep(now.ino, &names);
+        self.kept.lock().keep(now.ino, &names);
         Ok(names)
+    }
+}
+
+impl Cache {
+    /// A page of a list of this bucket has ended with this key.
+    pub(crate) fn note_end(&self, bucket: &str, key: &str) {
+        let ends = &mut *self.ends.lock();
+        if ends.latest.len() == ENDS {
+            ends.latest.pop_front();
+        }
+        ends.latest.push_back(ends.hasher.hash_one((bucket, key)));
+    }
+
+    /// Whether one has, of late.
+    pub(crate) fn has_ended(&self, bucket: &str, key: &str) -> bool {
+        let ends = self.ends.lock();
+        ends.latest.contains(&ends.hasher.hash_one((bucket, key)))
     }
 }
 
@@ -225,6 +256,19 @@ mod tests {
         assert!(!names.serves(&Status { mtime: settled.mtime + 1, ..settled }, false));
         let unsettled = Status { ctime: names.began, ..settled };
         assert!(!Names { stamp: (unsettled.mtime, unsettled.ctime), ..names }.serves(&unsettled, false));
+    }
+
+    #[test]
+    fn ends_of_pages_are_known_as_long_as_there_are_not_many_later_ones() {
+        let cache = Cache::default();
+        cache.note_end("bucket", "key");
+        assert!(cache.has_ended("bucket", "key"));
+        assert!(!cache.has_ended("bucket", "another") && !cache.has_ended("another", "key"));
+        for number in 0..ENDS {
+            assert!(cache.has_ended("bucket", "key"), "{number}");
+            cache.note_end("bucket", &number.to_string());
+        }
+        assert!(!cache.has_ended("bucket", "key") && cache.has_ended("bucket", "7"));
     }
 
     #[test]
