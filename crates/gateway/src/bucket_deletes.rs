@@ -6,7 +6,7 @@
 //! nothing in the bucket meanwhile, and the default is kept in the bucket's attribute: it comes back where the bucket
 //! cannot be removed after all, and where its deletion was cut off.
 
-use crate::buckets::{configuration_in, origin_of, write_configuration};
+use crate::buckets::{in_force, origin_of, refuse_all_in, write_configuration};
 use crate::directories::{self, Origin};
 use crate::refusals;
 use crate::tree::{Kind, Status, is_absent, is_gone, names_in, open_beneath, proc_path, status, status_at};
@@ -18,6 +18,9 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+
+/// What is kept of a configuration that nothing can be made under: it is no text of one.
+const REFUSES_ALL: &str = "";
 
 impl Worker {
     /// What is left of directories in it is no obstacle.
@@ -86,7 +89,8 @@ fn take_default_away(dir: &OwnedFd) -> Result<(), Error> {
     if !may_put_default(status(dir).map_err(|error| refusals::of_call(&error))?) {
         return Err(Error::new(Code::AccessDenied));
     }
-    mark_as(dir, Some(configuration_in(dir)?.to_json().to_string()))?;
+    let away = in_force(dir)?.map(|configuration| configuration.to_json().to_string());
+    mark_as(dir, Some(away.unwrap_or_else(|_| REFUSES_ALL.to_owned())))?;
     match unlinkat(dir, CONFIGURATION_FILE, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => mark_as(dir, None).and(Err(refusals::of_errno(errno))),
@@ -98,7 +102,10 @@ fn put_default_back(dir: &OwnedFd) -> Result<(), Error> {
     if let Some(encryption) = origin_of(dir)?.away
         && !is_configured(dir)?
     {
-        write_configuration(dir, &Configuration::parse(encryption.as_bytes())?)?;
+        match encryption.as_str() {
+            REFUSES_ALL => refuse_all_in(dir)?,
+            encryption => write_configuration(dir, &Configuration::parse(encryption.as_bytes())?)?,
+        }
     }
     mark_as(dir, None)
 }

@@ -161,6 +161,14 @@ pub(crate) fn origin_of(bucket: impl AsFd) -> Result<Origin, Error> {
     Ok(origin.unwrap_or_default())
 }
 
+/// Has a directory without a configuration of its own have one that nothing can be made under: an empty file.
+pub(crate) fn refuse_all_in(dir: &OwnedFd) -> Result<(), Error> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let file = open_beneath(dir, Path::new(CONFIGURATION_FILE), flags, Mode::from_raw_mode(0o644))
+        .map_err(|error| refusals::of_call(&error))?;
+    rustix::fs::fsync(&file).and_then(|()| rustix::fs::fsync(dir)).map_err(refusals::of_errno)
+}
+
 /// Durable when it returns, or as before.
 pub(crate) fn write_configuration(dir: &OwnedFd, configuration: &Configuration) -> Result<(), Error> {
     let temporary = temporary_name(OsStr::new(CONFIGURATION_FILE));
@@ -180,14 +188,22 @@ pub(crate) fn write_configuration(dir: &OwnedFd, configuration: &Configuration) 
 }
 
 /// The configuration in force in a directory.
+///
+/// # Errors
+/// `InvalidRequest`: there is one that nothing can be made under, and why.
 pub(crate) fn configuration_in(dir: impl AsFd) -> Result<Configuration, Error> {
+    in_force(dir)?.map_err(|why| Error::new(Code::InvalidRequest).saying(why))
+}
+
+/// The same; or why nothing can be made under the one that there is.
+pub(crate) fn in_force(dir: impl AsFd) -> Result<Result<Configuration, String>, Error> {
     let text = attributes::get(&proc_path(dir), attributes::CONFIGURATION);
     let text = text.map_err(|error| refusals::of_call(&error))?.unwrap_or_default();
     let in_force: serde_json::Value = serde_json::from_str(&text).map_err(|error| refusals::of_call(&error.into()))?;
     if let (Some(why), Some(source)) = (in_force["Refused"].as_str(), in_force["Source"].as_str()) {
-        return Err(Error::new(Code::InvalidRequest).saying(format!("{source}: {why}")));
+        return Ok(Err(format!("{source}: {why}")));
     }
-    Ok(Configuration::parse(in_force["ServerSideEncryptionConfiguration"].to_string().as_bytes())?)
+    Ok(Ok(Configuration::parse(in_force["ServerSideEncryptionConfiguration"].to_string().as_bytes())?))
 }
 
 fn sync_bucket(bucket: &Bucket) -> Result<(), Error> {

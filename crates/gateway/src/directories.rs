@@ -24,7 +24,7 @@ pub(crate) struct Origin {
     /// Of a bucket.
     #[serde(rename = "Tags", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<(String, String)>,
-    /// Of a bucket that is being deleted: its default encryption, as its file had it.
+    /// Of a bucket that is being deleted: its default encryption, as its file had it; empty if it was malformed.
     #[serde(rename = "Away", default, skip_serializing_if = "Option::is_none")]
     pub(crate) away: Option<String>,
 }

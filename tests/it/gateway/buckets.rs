@@ -143,6 +143,37 @@ fn a_bucket_whose_deletion_was_cut_off_has_its_default_again() {
     assert_eq!(store.sh("ls -A $MNT"), "");
 }
 
+/// Such a file is what is left of a text that was refused where there was no configuration before.
+#[test]
+fn a_malformed_default_is_no_obstacle_and_refuses_again_where_a_deletion_is_cut_off() {
+    let store = Store::new();
+    let mount = store.mount();
+    let client = Client::new(&store);
+    let malformed = || {
+        client.create_bucket("bucket").unwrap();
+        // Whether it is said depends on who closes it; the file is there either way.
+        store.try_sh("echo '{' > $MNT/bucket/.encryption.json; sync $MNT/bucket/.encryption.json");
+        assert!(mount.path("bucket/.encryption.json").exists());
+        assert!(client.put("bucket", "k", "x").is_err());
+    };
+    malformed();
+    client.perform(DeleteBucket { bucket: bucket_name("bucket") }).unwrap();
+    assert_eq!(store.sh("ls -A $MNT"), "");
+
+    malformed();
+    fs::remove_file(mount.path("bucket/.encryption.json")).unwrap();
+    let origin = serde_json::json!({"Created": 1_700_000_000, "Away": ""}).to_string();
+    kmsfs_client::attributes::set(&mount.path("bucket"), "user.s3.metadata", origin.as_bytes()).unwrap();
+    assert_eq!(client.put("bucket", "k", "x").map(drop).unwrap_err().code(), &Code::ServiceUnavailable);
+    drop(Client::new(&store));
+    assert!(mount.path("bucket/.encryption.json").exists(), "it is back");
+    let refused = client.put("bucket", "k", "x").map(drop).unwrap_err();
+    assert_ne!(refused.code(), &Code::ServiceUnavailable, "{refused:?}");
+    assert!(!mount.path("bucket/k").exists());
+    client.set_default("bucket", &configuration(KMS, false)).unwrap();
+    client.put("bucket", "k", "x").unwrap();
+}
+
 #[test]
 fn a_default_that_a_deletion_has_left_away_does_not_come_back_after_another_one() {
     let store = Store::new();
