@@ -112,3 +112,83 @@ impl Incoming {
 async fn next(body: &mut HyperBody) -> Option<Result<Frame<Bytes>, hyper::Error>> {
     poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use std::convert::Infallible;
+    use std::future::Future;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    /// What a server has of a body that is sent like that: its length, or its refusal, and after how many seconds. Time
+    /// passes where nobody has anything to do.
+    async fn received<F>(length: usize, send: impl FnOnce(DuplexStream) -> F) -> (Result<usize, Code>, u64)
+    where
+        F: Future<Output = DuplexStream> + Send + 'static,
+    {
+        let (mut client, server) = duplex(1 << 20);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let tell = std::sync::Mutex::new(Some(tell));
+        let respond = service_fn(move |request: hyper::Request<HyperBody>| {
+            let tell = tell.lock().unwrap().take();
+            async move {
+                let (head, body) = request.into_parts();
+                let (mut body, began, mut sum) = (Incoming::new(&head, body), Instant::now(), 0);
+                let received = loop {
+                    match body.batch().await {
+                        Ok(batch) if batch.is_empty() => break Ok(sum),
+                        Ok(batch) => sum += batch.iter().map(Bytes::len).sum::<usize>(),
+                        Err(error) => break Err(error.code().clone()),
+                    }
+                };
+                let _ = tell.unwrap().send((received, began.elapsed().as_secs()));
+                Ok::<_, Infallible>(hyper::Response::new(String::new()))
+            }
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(server), respond));
+        let head = format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        // It is open until all is known.
+        let client = tokio::spawn(send(client));
+        let told = told.await.unwrap();
+        drop(client);
+        told
+    }
+
+    /// So many bytes, again and again after that time.
+    async fn drip(mut client: DuplexStream, bytes: usize, pause: Duration, times: usize) -> DuplexStream {
+        for _ in 0..times {
+            if client.write_all(&vec![7; bytes]).await.is_err() {
+                break;
+            }
+            sleep(pause).await;
+        }
+        client
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_sending_is_given_up() {
+        let (received, after) = received(1000, |client| drip(client, 10, Duration::ZERO, 1)).await;
+        assert_eq!((received, after), (Err(Code::RequestTimeout), PATIENCE.as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_slower_than_a_batch_in_its_time_is_given_up() {
+        let (received, after) = received(1 << 20, |client| drip(client, 1, Duration::from_secs(20), 1000)).await;
+        assert_eq!((received, after), (Err(Code::RequestTimeout), BATCH_PATIENCE.as_secs()));
+    }
+
+    /// However long that takes.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_a_batch_in_its_time_is_not_given_up() {
+        let times = 200;
+        let (received, after) =
+            received(16_384 * times, move |client| drip(client, 16_384, Duration::from_secs(29), times)).await;
+        assert_eq!(received, Ok(16_384 * times));
+        assert!(after > 10 * BATCH_PATIENCE.as_secs(), "{after}");
+    }
+}

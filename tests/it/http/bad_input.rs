@@ -2,6 +2,8 @@
 
 use super::Served;
 use super::client::Connection;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 
 #[test]
 fn two_lengths_are_never_two_requests() {
@@ -85,15 +87,94 @@ fn what_is_too_long_or_no_http_is_refused_and_others_are_served() {
     served.server.end();
 }
 
-/// As many connections as say nothing are in nobody's way.
+/// Where the client of [`connections_that_say_nothing_are_in_nobodys_way`] is told the server's address.
+const SILENT: &str = "KMSFS_TEST_SILENT";
+
+/// As many as there may be, up to 10,000: a half of the descriptors is for connections.
 #[test]
 fn connections_that_say_nothing_are_in_nobodys_way() {
-    let served = Served::new();
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let most = limit.map_or(u64::MAX, |limit| (limit.saturating_sub(256) / 2).saturating_sub(16)).min(10_000);
+    let nofile = (most + 16) * 2 + 256;
+    let served = Served::by(&["prlimit", &format!("--nofile={nofile}:{nofile}")], "");
     let root = served.client("root");
-    let mut idle: Vec<_> = (0..300).map(|_| Connection::open(&root.address)).collect();
-    for connection in &mut idle {
+    // In a process of its own, which may have that many descriptors.
+    let mut silent = Command::new("prlimit")
+        .arg(format!("--nofile={nofile}:{nofile}"))
+        .arg(std::env::current_exe().unwrap())
+        .args(["http::bad_input::a_client_that_says_nothing", "--exact", "--nocapture"])
+        .env(SILENT, format!("{} {most}", root.address))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(silent.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line == "open"));
+    root.put("/bucket", b"").expect(200);
+    root.put("/bucket/x", b"content").expect(200);
+    assert_eq!(root.get("/bucket/x").expect(200).body, b"content");
+    // They are there all the while: none had to give way.
+    drop(silent.stdin.take());
+    said.for_each(drop);
+    assert!(silent.wait().unwrap().success());
+    served.server.end();
+}
+
+/// No test by itself: holds that many connections, half of which have begun a head, until its standard input ends.
+#[test]
+fn a_client_that_says_nothing() {
+    let Ok(told) = std::env::var(SILENT) else { return };
+    let (address, count) = told.split_once(' ').unwrap();
+    let mut silent: Vec<_> = (0..count.parse().unwrap()).map(|_| Connection::open(address)).collect();
+    for connection in silent.iter_mut().step_by(2) {
         connection.send(b"PUT /bucket/x HTTP/1.1\r\nhost:");
     }
+    println!("\nopen");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    // The one that was opened last has not waited for long.
+    let last = silent.last_mut().unwrap();
+    last.send(b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_eq!(last.reply("GET").status, 200);
+}
+
+/// Each of the operations of S3 that are not done, with what a client sends.
+#[test]
+fn what_is_not_done_does_nothing_whatever_comes_with_it() {
+    let served = Served::new();
+    let root = served.client("root");
     root.put("/bucket", b"").expect(200);
-    root.get("/bucket").expect(200);
+    root.put("/bucket/key", b"content").expect(200);
+    let document = b"<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>";
+    for (method, target) in [
+        ("PUT", "/bucket?accelerate"),
+        ("PUT", "/bucket?acl"),
+        ("PUT", "/bucket?cors"),
+        ("PUT", "/bucket?lifecycle"),
+        ("PUT", "/bucket?logging"),
+        ("PUT", "/bucket?notification"),
+        ("PUT", "/bucket?object-lock"),
+        ("PUT", "/bucket?policy"),
+        ("PUT", "/bucket?replication"),
+        ("PUT", "/bucket?requestPayment"),
+        ("PUT", "/bucket?versioning"),
+        ("PUT", "/bucket?website"),
+        ("POST", "/bucket?metadataTable"),
+        ("POST", "/bucket"),
+        ("DELETE", "/bucket?lifecycle"),
+        ("DELETE", "/bucket?website"),
+        ("PUT", "/bucket/key?acl"),
+        ("PUT", "/bucket/key?legal-hold"),
+        ("PUT", "/bucket/key?retention"),
+        ("PUT", "/bucket/key?renameObject"),
+        ("PUT", "/bucket/new?anything"),
+        ("POST", "/bucket/key?restore"),
+        ("POST", "/bucket/key?select&select-type=2"),
+        ("GET", "/bucket/key?torrent"),
+        ("DELETE", "/bucket/key?anything"),
+    ] {
+        let body: &[u8] = if matches!(method, "PUT" | "POST") { document } else { b"" };
+        root.sign(method, target, &[], body).send(&root.address).expect_error(501, "NotImplemented");
+    }
+    assert_eq!(crate::harness::names_in(&served.mount.path("bucket")), ["key"]);
+    assert_eq!(root.get("/bucket/key").expect(200).body, b"content");
 }

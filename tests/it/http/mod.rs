@@ -3,6 +3,7 @@
 mod bad_input;
 mod bodies;
 mod calls;
+mod chunks;
 mod client;
 mod clients;
 mod limits;

@@ -1,5 +1,6 @@
 //! The processes behind `kmsfs serve`: what each of them is, and that they end together.
 
+use super::client::{AccessKey, Client};
 use super::{Served, Server, access_key};
 use crate::harness::{NOBODY, Store, is_mounted, mounts_below, wait_until};
 use std::collections::HashMap;
@@ -124,6 +125,53 @@ fn a_store_is_mounted_while_it_is_served() {
     server.end();
     assert!(wait_until(|| mounts_below(store.dir()).is_empty()));
     store.wait_until_closed();
+}
+
+/// Makes a file when it is dropped, for a script that waits for it.
+struct Told(std::path::PathBuf);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.0, "");
+    }
+}
+
+/// All of its processes are that user's, and it serves nobody else.
+#[test]
+fn an_ordinary_user_serves_what_is_the_users_own() {
+    let store = Store::on_tmpfs();
+    let script = "kmsfs init --key-file $KEY $STORE >/dev/null; up
+         for user in nobody root; do
+             kmsfs iam --store $STORE --key-file $KEY create-access-key --user-name $user > of-$user
+         done
+         kmsfs serve --key-file $KEY --listen 127.0.0.1:0 $MNT > said & server=$!
+         until test -e done; do sleep 0.05; done
+         cat $MNT/bucket/x; stat -c ' %U' $MNT/bucket/x; ps -o user= --ppid $server | sort -u
+         kill $server; wait $server; echo ended; down";
+    let answer = std::thread::scope(|scope| {
+        let script = scope.spawn(|| store.sh_mounting_as(NOBODY, script));
+        let done = Told(store.path("theirs/done"));
+        let read = |name: &str| fs::read_to_string(store.path("theirs").join(name)).unwrap_or_default();
+        assert!(wait_until(|| read("said").contains("://") || script.is_finished()));
+        if let Some((_, address)) = read("said").trim().rsplit_once("://") {
+            let client = |user: &str| {
+                let made = crate::harness::json(&read(&format!("of-{user}")));
+                let text = |name: &str| made["AccessKey"][name].as_str().expect(name).to_owned();
+                Client::new(address, &AccessKey { id: text("AccessKeyId"), secret: text("SecretAccessKey") })
+            };
+            let own = client("nobody");
+            own.put("/bucket", b"").expect(200);
+            own.put("/bucket/x", b"content").expect(200);
+            let long = vec![7; 200_000];
+            own.put("/bucket/long", &long).expect(200);
+            assert_eq!(own.get("/bucket/long").expect(200).body, long);
+            let refused = client("root").get("/bucket/x").expect_error(403, "AccessDenied");
+            assert!(refused.text().contains("run by uid 65534"), "{}", refused.text());
+        }
+        drop(done);
+        script.join().unwrap()
+    });
+    assert_eq!((answer.out.as_str(), answer.code), ("content nobody\nnobody\nended\n", 0), "{answer:?}");
 }
 
 #[test]
