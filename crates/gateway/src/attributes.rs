@@ -3,7 +3,7 @@
 use crate::objects::{Found, no_such_key};
 use crate::refusals;
 use crate::tree::{Kind, proc_path, status};
-use crate::{Done, Worker};
+use crate::{Done, Worker, withdrawn};
 use kmsfs_client::{Refused, attributes};
 use kmsfs_s3::answer::{Attributes, ObjectPart, ObjectParts};
 use kmsfs_s3::operation::{GetObjectAttributes, UpdateObjectEncryption};
@@ -59,6 +59,7 @@ impl Worker {
             "token": token, "how": "RewrapOnly", "target": target, "from_key": null, "dry_run": false, "from": 0,
         });
         let failed = |error: std::io::Error| refusals::of_call(&error);
+        withdrawn::check()?;
         attributes::set(&path, attributes::REENCRYPT, order.to_string().as_bytes()).map_err(failed)?;
         let outcome = attributes::get(&path, &format!("{}.{token:016x}", attributes::REENCRYPT)).map_err(failed)?;
         let outcome: Outcome = serde_json::from_str(&outcome.unwrap_or_default()).map_err(|e| failed(e.into()))?;

@@ -74,8 +74,7 @@ fn delete(bucket: &Bucket, key: &ObjectKey, condition: Option<&EtagMatch>) -> Re
     let Some(place) = bucket.place(key)? else {
         return if condition.is_some() { Err(no_such_key(key)) } else { Ok(None) };
     };
-    let exclusive = condition.is_some() || key.is_marker();
-    let _lock = bucket.lock(key.as_str(), if exclusive { Mutual::Exclusive } else { Mutual::Shared })?;
+    let _lock = bucket.lock(key.as_str(), Mutual::Exclusive)?;
     if let Some(condition) = condition {
         let found = Found::if_there(bucket, key)?.ok_or_else(|| no_such_key(key))?;
         let conditions = kmsfs_s3::Preconditions { if_match: Some(condition.clone()), ..Default::default() };

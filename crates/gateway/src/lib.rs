@@ -31,6 +31,7 @@ mod tree;
 mod uploads;
 mod walker;
 pub mod wire;
+mod withdrawn;
 
 pub use locks::Locks;
 pub use serving::serve;

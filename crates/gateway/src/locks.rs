@@ -28,12 +28,20 @@ pub(crate) struct Lock {
     _file: OwnedFd,
 }
 
+/// Where a lock is: a byte, and one before it whose holder is the next to have the lock. Whoever wants the lock for
+/// itself keeps the turn while it waits for those that share it, so that no others come in between for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    turn: u64,
+    lock: u64,
+}
+
 /// What a lock lets others do meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mutual {
     /// Nothing: of an operation that looks first and acts then.
     Exclusive,
-    /// To have it shared too: of an operation that replaces an object whatever it is.
+    /// To have it shared too: of operations that are in no other's way but an exclusive one's.
     Shared,
 }
 
@@ -67,27 +75,29 @@ impl Locks {
     /// # Errors
     /// `SlowDown`: it was not to be had.
     pub(crate) fn lock(&self, bucket: &str, key: &str, how: Mutual) -> Result<Lock, Error> {
-        let start = Instant::now();
-        let mut pause = Duration::from_micros(50);
-        loop {
-            if let Some(lock) = self.try_lock(bucket, key, how)? {
-                return Ok(lock);
-            }
-            if start.elapsed() > PATIENCE {
-                return Err(Error::new(Code::SlowDown));
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
-        }
+        let until = Instant::now() + PATIENCE;
+        let (file, place) = self.open(bucket, key)?;
+        wait_for(&file, place.turn, Mutual::Exclusive, until)?;
+        wait_for(&file, place.lock, how, until)?;
+        unlock(&file, place.turn)?;
+        Ok(Lock { _file: file })
     }
 
     /// The same, if it is to be had at once.
     pub(crate) fn try_lock(&self, bucket: &str, key: &str, how: Mutual) -> Result<Option<Lock>, Error> {
+        let (file, place) = self.open(bucket, key)?;
+        if !try_byte(&file, place.turn, Mutual::Exclusive)? || !try_byte(&file, place.lock, how)? {
+            return Ok(None);
+        }
+        unlock(&file, place.turn)?;
+        Ok(Some(Lock { _file: file }))
+    }
+
+    /// Locks belong to what was opened.
+    fn open(&self, bucket: &str, key: &str) -> Result<(OwnedFd, Place), Error> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(proc_path(&self.0), flags, Mode::empty()).map_err(refusals::of_errno)?;
-        let place = place_of(&self.secret()?, bucket, key);
-        let locked = kmsfs_sys::try_lock_byte(file.as_fd(), place, how == Mutual::Exclusive);
-        Ok(locked.map_err(|error| refusals::of_call(&error))?.then_some(Lock { _file: file }))
+        Ok((file, place_of(&self.secret()?, bucket, key)))
     }
 
     fn secret(&self) -> Result<[u8; SECRET], Error> {
@@ -99,10 +109,32 @@ impl Locks {
     }
 }
 
-/// One of the 2^63 bytes that a file can have; all processes find the same one.
-fn place_of(secret: &[u8; SECRET], bucket: &str, key: &str) -> u64 {
+fn wait_for(file: &OwnedFd, byte: u64, how: Mutual, until: Instant) -> Result<(), Error> {
+    let mut pause = Duration::from_micros(50);
+    while !try_byte(file, byte, how)? {
+        if Instant::now() > until {
+            return Err(Error::new(Code::SlowDown));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn try_byte(file: &OwnedFd, byte: u64, how: Mutual) -> Result<bool, Error> {
+    let locked = kmsfs_sys::try_lock_byte(file.as_fd(), byte, how == Mutual::Exclusive);
+    locked.map_err(|error| refusals::of_call(&error))
+}
+
+fn unlock(file: &OwnedFd, byte: u64) -> Result<(), Error> {
+    kmsfs_sys::unlock_byte(file.as_fd(), byte).map_err(|error| refusals::of_call(&error))
+}
+
+/// Two of the 2^63 bytes that a file can have; all processes find the same ones.
+fn place_of(secret: &[u8; SECRET], bucket: &str, key: &str) -> Place {
     let hash = Sha256::new().chain_update(secret).chain_update(bucket).chain_update([0]).chain_update(key).finalize();
-    hash.iter().take(8).fold(0, |place, byte| place << 8 | u64::from(*byte)) >> 1
+    let lock = hash.iter().take(8).fold(0, |place, byte| place << 8 | u64::from(*byte)) >> 1 | 1;
+    Place { turn: lock - 1, lock }
 }
 
 #[cfg(test)]
@@ -115,13 +147,35 @@ mod tests {
         let theirs = Locks::of(ours.descriptor().try_clone_to_owned().unwrap());
         let held = ours.lock("bucket", "key", Mutual::Exclusive).unwrap();
         let file = rustix::fs::open(proc_path(theirs.descriptor()), OFlags::RDWR, Mode::empty()).unwrap();
-        let place = place_of(&ours.secret().unwrap(), "bucket", "key");
+        let place = place_of(&ours.secret().unwrap(), "bucket", "key").lock;
         assert!(!kmsfs_sys::try_lock_byte(file.as_fd(), place, false).unwrap());
         drop(theirs.lock("bucket", "another", Mutual::Exclusive).unwrap());
         drop(held);
         let shared = [ours.lock("bucket", "key", Mutual::Shared), theirs.lock("bucket", "key", Mutual::Shared)];
         assert!(shared.iter().all(Result::is_ok));
         assert!(!kmsfs_sys::try_lock_byte(file.as_fd(), place, true).unwrap());
+    }
+
+    /// Who shares a lock, one after the other without end, is not in the way of who wants it alone.
+    #[test]
+    fn who_wants_a_lock_alone_comes_before_those_who_share_it_and_come_later() {
+        let locks = Locks::new().unwrap();
+        let first = locks.lock("bucket", "key", Mutual::Shared).unwrap();
+        drop(locks.lock("bucket", "key", Mutual::Shared).unwrap());
+        std::thread::scope(|scope| {
+            let alone = scope.spawn(|| locks.lock("bucket", "key", Mutual::Exclusive).unwrap());
+            let until = Instant::now() + PATIENCE;
+            while locks.try_lock("bucket", "key", Mutual::Shared).unwrap().is_some() {
+                assert!(Instant::now() < until, "those who come later are let in");
+                std::thread::yield_now();
+            }
+            drop(locks.lock("bucket", "another", Mutual::Shared).unwrap());
+            drop(first);
+            let alone = alone.join().unwrap();
+            assert!(locks.try_lock("bucket", "key", Mutual::Shared).unwrap().is_none());
+            drop(alone);
+        });
+        drop(locks.lock("bucket", "key", Mutual::Exclusive).unwrap());
     }
 
     #[test]

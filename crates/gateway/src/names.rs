@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -42,18 +41,13 @@ pub(crate) struct Names {
 /// Where pages of lists ended, at most.
 const ENDS: usize = 1024;
 
-/// Names that were read before, by the directory's inode number; and where pages of lists ended, from which clients go on.
+/// Names that were read before, by the directory's inode number; and where pages of lists ended, from which clients go
+/// on.
 #[derive(Default)]
 pub(crate) struct Cache {
     kept: Mutex<Kept>,
-    ends: Mutex<Ends>,
-}
-
-/// Hashes of bucket and key, the latest last.
-#[derive(Default)]
-struct Ends {
-    latest: VecDeque<u64>,
-    hasher: RandomState,
+    /// Bucket and key, the latest last.
+    ends: Mutex<VecDeque<(String, String)>>,
 }
 
 #[derive(Default)]
@@ -166,16 +160,15 @@ impl Cache {
     /// A page of a list of this bucket has ended with this key.
     pub(crate) fn note_end(&self, bucket: &str, key: &str) {
         let ends = &mut *self.ends.lock();
-        if ends.latest.len() == ENDS {
-            ends.latest.pop_front();
+        if ends.len() == ENDS {
+            ends.pop_front();
         }
-        ends.latest.push_back(ends.hasher.hash_one((bucket, key)));
+        ends.push_back((bucket.to_owned(), key.to_owned()));
     }
 
     /// Whether one has, of late.
     pub(crate) fn has_ended(&self, bucket: &str, key: &str) -> bool {
-        let ends = self.ends.lock();
-        ends.latest.contains(&ends.hasher.hash_one((bucket, key)))
+        self.ends.lock().iter().any(|(known, end)| known == bucket && end == key)
     }
 }
 

@@ -244,8 +244,7 @@ impl Temporary {
 
     fn publish(&mut self, bucket: &Bucket, key: &ObjectKey, condition: Option<&WriteCondition>) -> Result<(), Error> {
         {
-            let how = if let Some(WriteCondition::Is(_)) = condition { Mutual::Exclusive } else { Mutual::Shared };
-            let _lock = bucket.lock(key.as_str(), how)?;
+            let _lock = bucket.lock(key.as_str(), Mutual::Exclusive)?;
             if let Some(condition) = condition {
                 check_condition(bucket, key, condition)?;
             }

@@ -1,6 +1,7 @@
 //! A worker's connection: requests are done side by side by a fixed number of threads.
 
 use crate::wire::{Request, Response, receive, send};
+use crate::withdrawn::{self, Standing};
 use crate::{Upload, Worker};
 use kmsfs_s3::{Code, Error};
 use parking_lot::Mutex;
@@ -32,6 +33,7 @@ pub fn serve(worker: &Worker, socket: &UnixStream, lifetime: Duration) -> io::Re
         socket,
         receiving: Mutex::default(),
         sending: Mutex::default(),
+        underway: Mutex::default(),
         uploads: Mutex::default(),
         last: AtomicU64::new(0),
         until: Instant::now().checked_add(lifetime),
@@ -52,6 +54,8 @@ struct Connection<'a> {
     receiving: Mutex<()>,
     /// Frames are sent one after the other.
     sending: Mutex<()>,
+    /// Requests that are being done, by their numbers.
+    underway: Mutex<HashMap<u64, Standing>>,
     uploads: Mutex<HashMap<u64, Upload>>,
     last: AtomicU64,
     until: Option<Instant>,
@@ -71,25 +75,38 @@ impl Connection<'_> {
     /// to the end of the connection too.
     fn run(&self) -> io::Result<()> {
         let ending = Ending(self.socket);
-        while let Some((number, request, descriptor)) = self.receive()? {
-            if descriptor.is_some() {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request has no descriptor"));
-            }
-            self.respond(number, request)?;
+        while let Some((number, request, standing)) = self.receive()? {
+            self.respond(number, request, &standing)?;
         }
         // Others may be about to respond still.
         std::mem::forget(ending);
         Ok(())
     }
 
-    fn receive(&self) -> io::Result<Option<(u64, Request, Option<OwnedFd>)>> {
+    /// What is withdrawn is so before anything behind it is received.
+    fn receive(&self) -> io::Result<Option<(u64, Request, Standing)>> {
         let _receiving = self.receiving.lock();
-        receive(self.socket)
+        while let Some((number, request, descriptor)) = receive(self.socket)? {
+            if descriptor.is_some() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request has no descriptor"));
+            }
+            if let Request::Withdraw { number } = request {
+                if let Some(standing) = self.underway.lock().get(&number) {
+                    standing.withdraw();
+                }
+                continue;
+            }
+            let standing = Standing::default();
+            self.underway.lock().insert(number, standing.clone());
+            return Ok(Some((number, request, standing)));
+        }
+        Ok(None)
     }
 
-    fn respond(&self, number: u64, request: Request) -> io::Result<()> {
+    fn respond(&self, number: u64, request: Request, standing: &Standing) -> io::Result<()> {
         // A mistake of ours is the end of one request.
-        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(request)));
+        let handled = catch_unwind(AssertUnwindSafe(|| standing.within(|| self.handle(request))));
+        self.underway.lock().remove(&number);
         let handled = handled.unwrap_or_else(|_| Err(Error::new(Code::InternalError)));
         let (response, descriptor) = handled.unwrap_or_else(|error| (Response::Refused(error), None));
         let _sending = self.sending.lock();
@@ -103,6 +120,12 @@ impl Connection<'_> {
     }
 
     fn handle(&self, request: Request) -> Result<(Response, Option<Arc<OwnedFd>>), Error> {
+        withdrawn::check().or_else(|withdrawn| match request {
+            // Nothing is to be left of it.
+            Request::Abandon { .. } => Ok(()),
+            Request::Finish { upload, .. } => self.take(upload).and(Err(withdrawn)),
+            _ => Err(withdrawn),
+        })?;
         match request {
             Request::Perform(_) | Request::Begin(_) | Request::Put { .. }
                 if self.until.is_some_and(|until| until < Instant::now()) =>
@@ -118,6 +141,7 @@ impl Connection<'_> {
                     return Err(Error::new(Code::SlowDown));
                 }
                 let begun = self.worker.begin(*operation)?;
+                withdrawn::check()?;
                 let upload = self.last.fetch_add(1, Ordering::Relaxed) + 1;
                 self.uploads.lock().insert(upload, begun.upload);
                 Ok((Response::Begun { upload, wants_md5: begun.wants_md5 }, Some(begun.file)))
@@ -129,6 +153,7 @@ impl Connection<'_> {
                 let upload = self.take(upload)?;
                 Ok((Response::Done(Box::new(upload.finish(&body)?)), None))
             }
+            Request::Withdraw { .. } => Err(Error::new(Code::InternalError)),
             Request::Abandon { upload } => {
                 drop(self.take(upload)?);
                 Ok((Response::Abandoned, None))

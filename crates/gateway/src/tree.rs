@@ -3,7 +3,7 @@
 
 use crate::directories::{self, Origin};
 use crate::locks::{Lock, Locks, Mutual};
-use crate::refusals;
+use crate::{refusals, withdrawn};
 use kmsfs_s3::{Code, Error, ObjectKey, Timestamp};
 use kmsfs_sse::BucketName;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat2, statx};
@@ -97,9 +97,10 @@ impl Tree {
     /// Of a bucket's name, against others who make or delete one.
     ///
     /// # Errors
-    /// `SlowDown`: it was not to be had.
+    /// `SlowDown`: it was not to be had. The request was withdrawn.
     pub(crate) fn lock_bucket(&self, name: &str) -> Result<Lock, Error> {
-        self.locks.lock(name, NO_KEY, Mutual::Exclusive)
+        let lock = self.locks.lock(name, NO_KEY, Mutual::Exclusive)?;
+        withdrawn::check().map(|()| lock)
     }
 
     /// The same, if it is to be had at once.
@@ -129,12 +130,13 @@ impl Bucket {
         open_dir(self.dir())
     }
 
-    /// Of one key. An operation holds one at a time.
+    /// Of one key, to change what has it. An operation holds one at a time.
     ///
     /// # Errors
-    /// `SlowDown`: it was not to be had.
+    /// `SlowDown`: it was not to be had. The request was withdrawn.
     pub(crate) fn lock(&self, key: &str, how: Mutual) -> Result<Lock, Error> {
-        self.locks.lock(self.name.as_str(), key, how)
+        let lock = self.locks.lock(self.name.as_str(), key, how)?;
+        withdrawn::check().map(|()| lock)
     }
 
     /// The same, if it is to be had at once.
@@ -227,8 +229,9 @@ impl Bucket {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let Ok(above) = open_beneath(&self.dir, Path::new(above), flags, Mode::empty()) else { return };
             let path = proc_path(&above).join(name);
-            // Against a marker that is put in just this moment.
-            let Ok(_lock) = self.lock(&format!("{}/", names[..depth].join("/")), Mutual::Exclusive) else { return };
+            // Against a marker that is put in just this moment; of a request that was withdrawn too.
+            let marker = format!("{}/", names[..depth].join("/"));
+            let Ok(_lock) = self.locks.lock(self.name.as_str(), &marker, Mutual::Exclusive) else { return };
             if !directories::origin(&path).is_ok_and(|origin| origin.is_some_and(|origin| origin.marker.is_none())) {
                 return;
             }

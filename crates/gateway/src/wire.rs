@@ -9,8 +9,8 @@
 //! | 8..16 | a number that the asking side chooses and that the response repeats |
 //!
 //! Payloads are [`Request`] one way and [`Response`] the other. Requests are done side by side and responded to in any
-//! order. An upload belongs to the connection that began it: where the connection ends, it is abandoned. A frame that
-//! breaks these rules ends the connection.
+//! order; [`Request::Withdraw`] alone has no response and takes effect in its turn. An upload belongs to the connection
+//! that began it: where the connection ends, it is abandoned. A frame that breaks these rules ends the connection.
 
 use crate::Body;
 use bincode::Options;
@@ -57,6 +57,12 @@ pub enum Request {
         upload: u64,
         /// What was found out about it.
         body: Body,
+    },
+    /// Nobody waits for the response to that request any more: what it would change and has not changed yet stays as it
+    /// is. It is responded to all the same; this is not.
+    Withdraw {
+        /// As its header said.
+        number: u64,
     },
     /// The body was not right, or never came to its end: [`Response::Abandoned`].
     Abandon {

@@ -47,7 +47,8 @@ pub(crate) fn may_take_long(operation: &Operation) -> bool {
     matches!(operation, Operation::CompleteMultipartUpload(_) | Operation::CopyObject(_) | Operation::UploadPartCopy(_))
 }
 
-/// Does it, and goes on with it where the client does not wait for it.
+/// Does it. An upload is completed where the client does not wait for it too, and will ask again; what else there is,
+/// is withdrawn then.
 ///
 /// # Errors
 /// It is refused soon.
@@ -57,17 +58,35 @@ pub(crate) async fn perform(worker: &Arc<Worker>, telling: Telling) -> Result<Pe
 
 async fn perform_within(patience: Duration, worker: &Arc<Worker>, telling: Telling) -> Result<Performed, Error> {
     let (doing, operation) = (Arc::clone(worker), telling.operation.clone());
-    let mut task = tokio::spawn(async move { doing.perform(operation).await });
-    if let Ok(done) = timeout(patience, &mut task).await {
+    let goes_on = matches!(operation, Operation::CompleteMultipartUpload(_));
+    let task = tokio::spawn(async move { doing.perform(operation).await });
+    let mut task = Task { task, goes_on };
+    if let Ok(done) = timeout(patience, &mut task.task).await {
         let (answer, file) = done.unwrap_or_else(|_| Err(Error::new(Code::InternalError)))?;
         return Ok(Performed::Early(answer, file));
     }
     let encryption = encryption_of(worker, &telling.operation).await;
     let mut begun = answers::to_http(begun(encryption.as_ref()), None, &Method::POST);
-    let rest = tokio::spawn(async move { telling.rest(task.await) });
+    let rest = tokio::spawn(async move { telling.rest((&mut task.task).await) });
+    let rest = Task { task: rest, goes_on };
     let beat = interval_at(Instant::now() + patience, patience);
     *begun.body_mut() = Outgoing::late(Late { begun: false, rest: Some(rest), refused: None, beat });
     Ok(Performed::Late(Box::new(begun)))
+}
+
+/// What is being done, with or without anybody who waits for it.
+#[derive(Debug)]
+struct Task<T> {
+    task: JoinHandle<T>,
+    goes_on: bool,
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if !self.goes_on {
+            self.task.abort();
+        }
+    }
 }
 
 /// How the object of an upload in parts is encrypted, which is known before it is there.
@@ -115,7 +134,7 @@ pub(crate) struct Late {
     /// Whether the document's beginning was sent.
     begun: bool,
     /// What comes at last; `None` once it was sent.
-    rest: Option<JoinHandle<Rest>>,
+    rest: Option<Task<Rest>>,
     /// The code of a refusal, as soon as it was sent.
     pub(crate) refused: Option<String>,
     beat: Interval,
@@ -132,7 +151,7 @@ impl Late {
             return Poll::Ready(Some(Ok(Bytes::from_static(DECLARATION.as_bytes()))));
         }
         let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-        if let Poll::Ready(rest) = Pin::new(rest).poll(cx) {
+        if let Poll::Ready(rest) = Pin::new(&mut rest.task).poll(cx) {
             self.rest = None;
             return Poll::Ready(Some(rest.map_err(io::Error::other).map(|(document, refused)| {
                 self.refused = refused;

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 const AT_A_TIME: usize = 128;
 /// How long they wait.
 const ROOM_PATIENCE: Duration = Duration::from_secs(60);
-/// For an answer.
+/// For an answer; what is to be changed is withdrawn then.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The same, where the bytes of objects are copied before there is one.
 const LONG_PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
@@ -123,9 +123,10 @@ impl Worker {
         let answers = move || {
             while let Ok(Some((number, response, descriptor))) = wire::receive::<Response>(&reading) {
                 let Some(worker) = known.upgrade() else { return };
-                if let Some(waiting) = worker.forget(number) {
-                    // Whoever asked may have gone meanwhile.
-                    let _ = waiting.tell.send((response, descriptor));
+                let Some(waiting) = worker.forget(number) else { continue };
+                // Whoever asked may have gone meanwhile.
+                if let Err((Response::Begun { upload, .. }, _)) = waiting.tell.send((response, descriptor)) {
+                    worker.abandon(upload);
                 }
             }
             if let Some(worker) = known.upgrade() {
@@ -170,19 +171,43 @@ impl Worker {
         }
     }
 
+    /// What is asked for is withdrawn if this is dropped, or has taken too long, before there is an answer.
     async fn ask(&self, request: Request) -> Result<Answered, Error> {
+        self.ask_within(patience_for(&request), request).await
+    }
+
+    async fn ask_within(&self, patience: Duration, request: Request) -> Result<Answered, Error> {
         let room = timeout(ROOM_PATIENCE, Arc::clone(&self.room).acquire_owned()).await;
         let room = room.map_err(|_| Error::new(Code::SlowDown))?.map_err(|_| gone())?;
-        let (tell, told) = oneshot::channel();
+        let (tell, mut told) = oneshot::channel();
         let number = self.last.fetch_add(1, Ordering::Relaxed);
-        let patience = patience_for(&request);
         self.waiting.lock().as_mut().ok_or_else(gone)?.insert(number, Waiting { tell, _room: room });
+        let mut unanswered = Unanswered(Some((self, number)));
         if let Err(error) = self.send(number, &request) {
             log::error!("a worker cannot be asked: {error}");
+            unanswered.0 = None;
             drop(self.forget(number));
             return Err(gone());
         }
-        timeout(patience, told).await.map_err(|_| late())?.map_err(|_| gone())
+        if let Ok(answered) = timeout(patience, &mut told).await {
+            unanswered.0 = None;
+            return answered.map_err(|_| gone());
+        }
+        drop(unanswered);
+        if !may_change(&request) {
+            return Err(late());
+        }
+        // Nobody is told that it failed before that is so.
+        match timeout(LONG_PATIENCE, told).await {
+            Ok(Ok((Response::Refused(_), _))) | Err(_) => Err(late()),
+            Ok(answered) => answered.map_err(|_| gone()),
+        }
+    }
+
+    /// Nobody waits for the answer, which the worker may give when it likes.
+    fn abandon(&self, upload: u64) {
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        let _ = self.send(number, &Request::Abandon { upload });
     }
 
     fn send(&self, number: u64, request: &Request) -> io::Result<()> {
@@ -198,6 +223,26 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // Its thread ends by that.
         self.outbox.end();
+    }
+}
+
+/// A request that is on its way. If it is dropped, the worker is not to do it any more.
+struct Unanswered<'a>(Option<(&'a Worker, u64)>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some((worker, number)) = self.0.take() {
+            let _ = worker.send(number, &Request::Withdraw { number });
+        }
+    }
+}
+
+/// Whether something is another thing afterwards that others see.
+fn may_change(request: &Request) -> bool {
+    match request {
+        Request::Perform(operation) => !operation.only_reads(),
+        Request::Put { .. } | Request::Finish { .. } => true,
+        Request::Begin(_) | Request::Abandon { .. } | Request::Withdraw { .. } => false,
     }
 }
 
@@ -251,9 +296,7 @@ impl Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         if let Some(upload) = self.upload.take() {
-            // Nobody waits for its answer, which the worker may give when it likes.
-            let number = self.worker.last.fetch_add(1, Ordering::Relaxed);
-            let _ = self.worker.send(number, &Request::Abandon { upload });
+            self.worker.abandon(upload);
         }
     }
 }
@@ -261,4 +304,88 @@ impl Drop for Begun {
 fn out_of_turn() -> Error {
     log::error!("a worker answers what it was not asked");
     Error::new(Code::InternalError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmsfs_s3::operation::{DeleteBucket, HeadBucket};
+    use kmsfs_sse::BucketName;
+    use std::future::Future;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    fn connected() -> (Arc<Worker>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Worker::start(ours, Turns::default()).unwrap(), theirs)
+    }
+
+    fn run<T>(of: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(of)
+    }
+
+    fn delete() -> Request {
+        Request::Perform(Box::new(DeleteBucket { bucket: BucketName::parse("bucket").unwrap() }.into()))
+    }
+
+    fn head() -> Request {
+        Request::Perform(Box::new(HeadBucket { bucket: BucketName::parse("bucket").unwrap() }.into()))
+    }
+
+    #[track_caller]
+    fn receive(worker: &UnixStream) -> (u64, Request) {
+        let (number, request, _) = wire::receive(worker).unwrap().expect("a request");
+        (number, request)
+    }
+
+    fn respond(worker: &UnixStream, number: u64, response: &Response) {
+        wire::send(worker, number, response, None).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_withdrawn() {
+        let (worker, theirs) = connected();
+        run(async {
+            assert!(timeout(SOON, worker.ask(delete())).await.is_err());
+        });
+        let (number, request) = receive(&theirs);
+        assert_eq!(request, delete());
+        assert_eq!(receive(&theirs).1, Request::Withdraw { number });
+    }
+
+    #[test]
+    fn nobody_is_told_that_a_change_failed_before_that_is_so() {
+        let done = || Response::Done(Box::new(Answer::Done));
+        let refused = || Response::Refused(Error::new(Code::RequestTimeout));
+        for (request, response, told) in [
+            (delete(), Some(done()), Ok(done())),
+            (delete(), Some(refused()), Err(Code::ServiceUnavailable)),
+            (head(), None, Err(Code::ServiceUnavailable)),
+        ] {
+            let (worker, theirs) = connected();
+            let answering = thread::spawn(move || {
+                let (number, _) = receive(&theirs);
+                assert_eq!(receive(&theirs).1, Request::Withdraw { number });
+                if let Some(response) = response {
+                    respond(&theirs, number, &response);
+                }
+                theirs
+            });
+            let answered = run(worker.ask_within(SOON, request)).map(|(response, _)| response);
+            assert_eq!(answered.map_err(|error| error.code().clone()), told);
+            drop(answering.join().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_upload_that_is_begun_for_nobody_is_abandoned() {
+        let (worker, theirs) = connected();
+        run(async {
+            assert!(timeout(SOON, worker.ask(head())).await.is_err());
+        });
+        let (number, _) = receive(&theirs);
+        assert_eq!(receive(&theirs).1, Request::Withdraw { number });
+        respond(&theirs, number, &Response::Begun { upload: 7, wants_md5: false });
+        assert_eq!(receive(&theirs).1, Request::Abandon { upload: 7 });
+    }
 }

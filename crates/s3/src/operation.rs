@@ -146,6 +146,47 @@ operations! {
 }
 
 impl Operation {
+    /// Whether nobody can tell afterwards that it was done.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::ListBuckets(_)
+            | Self::HeadBucket(_)
+            | Self::GetBucketLocation(_)
+            | Self::GetBucketEncryption(_)
+            | Self::GetBucketTagging(_)
+            | Self::GetBucketSetting(_)
+            | Self::ListObjects(_)
+            | Self::ListObjectsV2(_)
+            | Self::ListObjectVersions(_)
+            | Self::ListMultipartUploads(_)
+            | Self::GetObject(_)
+            | Self::HeadObject(_)
+            | Self::GetObjectAttributes(_)
+            | Self::GetObjectAcl(_)
+            | Self::GetObjectTagging(_)
+            | Self::ListParts(_) => true,
+            Self::CreateBucket(_)
+            | Self::DeleteBucket(_)
+            | Self::PutBucketEncryption(_)
+            | Self::DeleteBucketEncryption(_)
+            | Self::PutBucketTagging(_)
+            | Self::DeleteBucketTagging(_)
+            | Self::PutBucketSetting(_)
+            | Self::DeleteObjects(_)
+            | Self::PutObject(_)
+            | Self::CopyObject(_)
+            | Self::DeleteObject(_)
+            | Self::UpdateObjectEncryption(_)
+            | Self::PutObjectTagging(_)
+            | Self::DeleteObjectTagging(_)
+            | Self::CreateMultipartUpload(_)
+            | Self::UploadPart(_)
+            | Self::UploadPartCopy(_)
+            | Self::CompleteMultipartUpload(_)
+            | Self::AbortMultipartUpload(_) => false,
+        }
+    }
+
     /// How many bytes of an object or a part come beside it; none where it has no such body.
     pub fn content_length(&self) -> Option<u64> {
         match self {

@@ -177,7 +177,24 @@ pub fn take_turns_as_everybody() {
 ///
 /// fcntl(2) failed for another reason than that another lock is there, or a file cannot have that many bytes.
 pub fn try_lock_byte(fd: BorrowedFd<'_>, offset: u64, exclusive: bool) -> io::Result<bool> {
-    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    match set_lock(fd, offset, if exclusive { libc::F_WRLCK } else { libc::F_RDLCK }) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives such a lock up.
+///
+/// # Errors
+///
+/// fcntl(2) failed.
+pub fn unlock_byte(fd: BorrowedFd<'_>, offset: u64) -> io::Result<()> {
+    set_lock(fd, offset, libc::F_UNLCK)
+}
+
+/// What belongs to an open file description has of one byte.
+fn set_lock(fd: BorrowedFd<'_>, offset: u64, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: all-zero is a value of this structure of numbers.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
@@ -185,13 +202,9 @@ pub fn try_lock_byte(fd: BorrowedFd<'_>, offset: u64, exclusive: bool) -> io::Re
     lock.l_start = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     lock.l_len = 1;
     // SAFETY: the descriptor is open as long as it is borrowed, and the structure lives during the call.
-    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
-        _ => Err(error),
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -517,8 +530,10 @@ mod tests {
         assert!(try_lock_byte(other.as_fd(), 8, true).unwrap());
         assert!(try_lock_byte(one.as_fd(), 7, false).unwrap());
         assert!(try_lock_byte(other.as_fd(), 7, false).unwrap());
-        drop(one);
+        unlock_byte(one.as_fd(), 7).unwrap();
         assert!(try_lock_byte(other.as_fd(), 7, true).unwrap());
+        drop(other);
+        assert!(try_lock_byte(one.as_fd(), 8, true).unwrap());
     }
 
     #[test]

@@ -9,5 +9,6 @@ mod listing;
 mod objects;
 mod uploads;
 mod users;
+mod withdrawn;
 
 use client::{Client, bucket_name, key};

@@ -17,14 +17,14 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// A body of signed chunks, and what of it a test may have otherwise.
-struct Chunks {
+struct Sent {
     signed: Signed,
     chunks: Vec<(Vec<u8>, String)>,
     /// Name, value and signature.
     trailer: Option<(String, String, String)>,
 }
 
-impl Chunks {
+impl Sent {
     /// `trailer`: the value of `x-amz-checksum-crc32` behind the body.
     fn new(client: &Client, target: &str, content: &[u8], trailer: Option<&str>) -> Self {
         let length = content.len().to_string();
@@ -96,7 +96,7 @@ fn signed_chunks_are_an_object_if_all_of_them_are_right() {
         let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
         });
-        base64(&(!crc).to_be_bytes())
+        base64((!crc).to_be_bytes())
     };
     let path = |name: &str| served.mount.path(&format!("bucket/{name}"));
     let names = || {
@@ -105,10 +105,10 @@ fn signed_chunks_are_an_object_if_all_of_them_are_right() {
         names
     };
     for (name, content) in [("long", content.as_slice()), ("short", short), ("empty", b"")] {
-        Chunks::new(&root, &format!("/bucket/{name}"), content, None).send(&root).expect(200);
+        Sent::new(&root, &format!("/bucket/{name}"), content, None).send(&root).expect(200);
         assert_eq!(fs::read(path(name)).unwrap(), content, "{name}");
         let trailer = crc(content);
-        Chunks::new(&root, &format!("/bucket/{name}-t"), content, Some(&trailer)).send(&root).expect(200);
+        Sent::new(&root, &format!("/bucket/{name}-t"), content, Some(&trailer)).send(&root).expect(200);
         assert_eq!(fs::read(path(&format!("{name}-t"))).unwrap(), content, "{name}");
         let head = root.sign("HEAD", &format!("/bucket/{name}-t"), &[("x-amz-checksum-mode", "ENABLED")], b"");
         assert_eq!(head.send(&root.address).expect(200).header("x-amz-checksum-crc32"), trailer);
@@ -116,7 +116,7 @@ fn signed_chunks_are_an_object_if_all_of_them_are_right() {
     let there = names();
     assert_eq!(there, ["empty", "empty-t", "long", "long-t", "short", "short-t"]);
     for content in [content.as_slice(), short] {
-        let new = |trailer: Option<&str>| Chunks::new(&root, "/bucket/new", content, trailer);
+        let new = |trailer: Option<&str>| Sent::new(&root, "/bucket/new", content, trailer);
         // Another signature of each chunk in turn, the last one's too.
         for at in 0..new(None).chunks.len() {
             let mut wrong = new(None);
@@ -134,7 +134,7 @@ fn signed_chunks_are_an_object_if_all_of_them_are_right() {
         let cut = new(None).send_body(&root, body[..body.len() / 2].to_vec());
         assert!((400..500).contains(&cut.status), "{cut:?}");
         // Fewer bytes than were announced, in chunks that are right.
-        let mut fewer = Chunks::new(&root, "/bucket/new", &content[..100], None);
+        let mut fewer = Sent::new(&root, "/bucket/new", &content[..100], None);
         fewer.signed = new(None).signed;
         assert!((400..500).contains(&fewer.send(&root).status));
         // A checksum of other bytes, well signed; the right one with another signature, or none; and none at all.
@@ -156,14 +156,14 @@ fn signed_chunks_are_an_object_if_all_of_them_are_right() {
     }
     // The chunks of one request are none of another.
     let (one, mut other) =
-        (Chunks::new(&root, "/bucket/long", short, None), Chunks::new(&root, "/bucket/new", short, None));
+        (Sent::new(&root, "/bucket/long", short, None), Sent::new(&root, "/bucket/new", short, None));
     other.chunks = one.chunks;
     other.send(&root).expect_error(403, "SignatureDoesNotMatch");
     assert_eq!(names(), there);
     served.server.end();
 }
 
-fn base64(four: &[u8; 4]) -> String {
+fn base64(four: [u8; 4]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let number = four.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) << 16;
     let digits: String = (0..6).map(|at| char::from(DIGITS[(number >> (42 - 6 * at) & 63) as usize])).collect();

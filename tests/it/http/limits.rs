@@ -43,6 +43,65 @@ fn a_worker_that_takes_nothing_is_in_nobody_elses_way() {
     served.server.end();
 }
 
+/// What waits in front of a worker that does nothing for a while is given up by its client, who puts something else.
+#[test]
+fn what_a_client_has_given_up_does_not_come_later() {
+    let served = Served::new();
+    let root = served.client("root");
+    root.put("/bucket", b"").expect(200);
+    root.put("/bucket/deleted", b"content").expect(200);
+    let (worker, _) = all_workers(served.server.pid())[0];
+    let signal = |signal| kill_process(Pid::from_raw(worker).unwrap(), signal).unwrap();
+    signal(Signal::STOP);
+    let given_up = (0..20).map(|number| root.sign("PUT", &format!("/bucket/{number}"), &[], b"given up"));
+    let given_up = given_up.chain([root.sign("DELETE", "/bucket/deleted", &[], b"")]);
+    let open: Vec<_> = given_up
+        .map(|request| {
+            let mut connection = Connection::open(&root.address);
+            connection.send(&[request.head().as_bytes(), &request.body].concat());
+            connection
+        })
+        .collect();
+    let port = root.address.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    // All of them have been read, and are waited for.
+    assert!(wait_until(|| unread(port) == Some(0)));
+    let ports: Vec<u16> = open.iter().map(|open| open.0.get_ref().local_addr().unwrap().port()).collect();
+    drop(open);
+    assert!(wait_until(|| ports.iter().all(|client| !is_connected(port, *client))));
+    let mut later = Connection::open(&root.address);
+    let request = root.sign("PUT", "/bucket/0", &[], b"later");
+    later.send(&[request.head().as_bytes(), &request.body].concat());
+    signal(Signal::CONT);
+    later.reply("PUT").expect(200);
+    // A worker that ends has done what it was asked for.
+    served.server.end();
+    let mut names = crate::harness::names_in(&served.mount.path("bucket"));
+    names.sort();
+    assert_eq!(names, ["0", "deleted"]);
+    assert_eq!(fs::read(served.mount.path("bucket/0")).unwrap(), b"later");
+}
+
+/// The server's ends of connections: the client's port, and bytes that the server has not read.
+fn server_ends(port: u16) -> Vec<(u16, u64)> {
+    let of_port = |address: &str| u16::from_str_radix(address.rsplit_once(':').unwrap().1, 16).unwrap();
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Neither those that listen nor those that are waited for after both ends have gone.
+    let there = fields.filter(|fields| of_port(fields[1]) == port && !["0A", "06"].contains(&fields[3]));
+    there
+        .map(|fields| (of_port(fields[2]), u64::from_str_radix(fields[4].rsplit_once(':').unwrap().1, 16).unwrap()))
+        .collect()
+}
+
+/// By the server, of all that was sent to it.
+fn unread(port: u16) -> Option<u64> {
+    server_ends(port).into_iter().map(|(_, unread)| unread).reduce(|one, other| one + other)
+}
+
+fn is_connected(port: u16, client: u16) -> bool {
+    server_ends(port).into_iter().any(|(known, _)| known == client)
+}
+
 /// Of all workers: process and uid for files.
 fn all_workers(server: u32) -> Vec<(i32, u32)> {
     let mut workers = Vec::new();
