@@ -78,13 +78,19 @@ fn enter_own_tree(paths: &Paths, role: Role, kept: CapabilitySet) -> Result<(), 
     root.map_err(|error| NotConfined(format!("a file system tree of its own: {error}")))
 }
 
-/// For the process that opens what is outside; `logs` are files that are appended to.
-pub fn enter_as_broker(logs: &[PathBuf]) {
+/// For the process that opens what is outside; `logs` are files that are appended to, `reads` others that are read and
+/// may be replaced.
+pub fn enter_as_broker(logs: &[PathBuf], reads: &[PathBuf]) {
     let read = USER_DATABASE.map(|path| (path.into(), AccessFs::ReadFile | AccessFs::ReadDir));
     let directories = logs.iter().filter_map(|log| log.parent()).map(|directory| (directory.to_owned(), append()));
     // One may be a link to a file elsewhere.
     let files = logs.iter().map(|log| (log.clone(), AccessFs::WriteFile.into()));
-    let rules = read.into_iter().chain(directories).chain(files);
+    // A link leads to another directory, where there may be a new file too.
+    let lead_to = reads.iter().filter_map(|path| path.canonicalize().ok());
+    let replaced: Vec<_> = reads.iter().cloned().chain(lead_to).collect();
+    let replaced = replaced.iter().filter_map(|path| path.parent());
+    let replaced = replaced.map(|directory| (directory.to_owned(), AccessFs::ReadFile.into()));
+    let rules = read.into_iter().chain(directories).chain(files).chain(replaced);
     // As much as this kernel has; the serving process says what is missing.
     let _ = give_up(Role::Broker, OF_BROKER, Some((rules.collect(), Scope::Signal.into())));
 }

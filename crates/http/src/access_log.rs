@@ -6,6 +6,7 @@ use hyper::Method;
 use hyper::header::{HOST, HeaderMap, HeaderName, REFERER, USER_AGENT};
 use hyper::http::request::Parts;
 use kmsfs_s3::Operation;
+use parking_lot::RwLock;
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use time::macros::format_description;
 
 /// Where the lines go.
 #[derive(Debug)]
-pub(crate) struct AccessLog(File);
+pub(crate) struct AccessLog(RwLock<File>);
 
 /// What its answer says of itself.
 #[derive(Clone, Copy)]
@@ -48,7 +49,12 @@ pub(crate) struct Entry {
 
 impl AccessLog {
     pub(crate) fn new(file: File) -> Self {
-        Self(file)
+        Self(RwLock::new(file))
+    }
+
+    /// Whoever is writing a line writes it to its end before.
+    pub(crate) fn replace(&self, file: File) {
+        *self.0.write() = file;
     }
 
     /// A request that came at `began` and has an answer now.
@@ -109,7 +115,7 @@ impl Drop for Entry {
             self.end
         );
         // One write, so that lines of several threads do not mix.
-        if let Err(error) = (&self.log.0).write_all(line.as_bytes()) {
+        if let Err(error) = (&*self.log.0.read()).write_all(line.as_bytes()) {
             log::warn!("the access log cannot be written: {error}");
         }
     }

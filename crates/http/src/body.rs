@@ -3,6 +3,7 @@
 
 use crate::access_log::Entry;
 use crate::late::Late;
+use crate::metrics::Measured;
 use crate::places::Answering;
 use crate::sending::{self, Files, Piece};
 use crate::turns::Turns;
@@ -27,6 +28,8 @@ const PIECE: u64 = 256 << 10;
 pub(crate) struct Outgoing {
     what: What,
     pub(crate) entry: Option<Entry>,
+    /// What is counted when the body has ended.
+    pub(crate) measured: Option<Measured>,
     /// Of a connection that sends files.
     pub(crate) files: Option<Files>,
     /// The connection has something to do until this has been sent.
@@ -61,7 +64,7 @@ impl Outgoing {
     }
 
     fn of(what: What) -> Self {
-        Self { what, entry: None, files: None, answering: None }
+        Self { what, entry: None, measured: None, files: None, answering: None }
     }
 
     /// Bytes that are still to be sent, if that is known.
@@ -180,7 +183,10 @@ impl Body for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Piece>>>> {
         let piece = ready!(self.poll_piece(cx));
-        let Self { what, entry, .. } = &mut *self;
+        let Self { what, entry, measured, .. } = &mut *self;
+        if let (Some(Ok(piece)), Some(measured)) = (&piece, measured) {
+            measured.sent(piece.remaining());
+        }
         if let (Some(Ok(piece)), Some(entry)) = (&piece, entry) {
             entry.sent += piece.remaining() as u64;
             if let What::Late(late) = what {

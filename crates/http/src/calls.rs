@@ -47,7 +47,7 @@ impl Called {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kms => "kms",
             Self::Sts => "sts",
@@ -91,13 +91,19 @@ pub(crate) async fn answer(
     let source = peer.source;
     let asked = match called {
         Called::Kms => match kmsfs_kms_json::request(target(head), &body) {
-            Ok(request) => Ok(Ask::Kms { signed: signed.clone(), request: Box::new(request), source, user_agent }),
+            Ok(request) => {
+                known.call = request.name();
+                Ok(Ask::Kms { signed: signed.clone(), request: Box::new(request), source, user_agent })
+            }
             Err(refusal) => Err(replied(Reply::refusal(&refusal))),
         },
         Called::Sts => {
             let parameters = sts::form(&[head.uri.query().unwrap_or_default().as_bytes(), b"&", &body].concat());
             match sts::Request::of(&parameters.unwrap_or_default()) {
-                Ok(sts::Request::GetCallerIdentity) => Ok(Ask::Sts { signed: signed.clone(), source }),
+                Ok(sts::Request::GetCallerIdentity) => {
+                    known.call = "GetCallerIdentity";
+                    Ok(Ask::Sts { signed: signed.clone(), source })
+                }
                 Err(refusal) => Err(call.refused(&refusal)),
             }
         }

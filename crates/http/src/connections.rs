@@ -1,6 +1,7 @@
 //! Connections: accepted, bounded in number and in what they may wait for, and served until they end.
 
 use crate::heads::{Ambiguous, Framing, Heads};
+use crate::metrics::Connected;
 use crate::places::{Place, Places, Unsent};
 use crate::sending::{Files, Sending};
 use crate::service::{Peer, Service};
@@ -8,6 +9,7 @@ use crate::stalling::Stalling;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::RwLock;
 use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use std::convert::Infallible;
@@ -49,6 +51,25 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// Under which certificate connections are made, which may be another one for those that come.
+pub struct Certificate(RwLock<Arc<ServerConfig>>);
+
+impl Certificate {
+    /// That one at first.
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self(RwLock::new(config))
+    }
+
+    /// From now on this one.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        *self.0.write() = config;
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.read())
+    }
+}
+
 /// How many connections there may be.
 pub(crate) fn room() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
@@ -58,7 +79,7 @@ pub(crate) fn room() -> usize {
 /// What accepting takes.
 pub(crate) struct Accepting {
     pub(crate) service: Arc<Service>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Arc<Certificate>>,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) places: Arc<Places>,
     pub(crate) stopped: watch::Receiver<bool>,
@@ -114,6 +135,7 @@ impl Accepting {
     fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
         let source = if let Stream::Tcp(_, peer) = &stream { peer.source } else { None };
         let Some(place) = self.places.take(source) else {
+            self.service.metrics.turned_away();
             log::debug!("a connection is closed: its address has many, and all of them have something to do");
             return;
         };
@@ -122,10 +144,12 @@ impl Accepting {
             stopped: self.stopped.clone(),
             place: Arc::clone(&place),
             unsent: Unsent::default(),
+            _connected: self.service.metrics.connect(),
             _permit: permit,
             _there: self.there.clone(),
         };
-        let tls = self.tls.clone();
+        let tls = self.tls.as_ref().map(|tls| tls.config());
+        let metrics = Arc::clone(&self.service.metrics);
         let serving = async move {
             let unsent = connection.unsent.clone();
             match (stream, tls) {
@@ -151,7 +175,10 @@ impl Accepting {
         tokio::spawn(async move {
             tokio::select! {
                 () = serving => {}
-                () = place.gives_way() => log::debug!("a connection gives way to another one"),
+                () = place.gives_way() => {
+                    metrics.turned_away();
+                    log::debug!("a connection gives way to another one");
+                }
             }
         });
     }
@@ -186,6 +213,7 @@ struct Connection {
     stopped: watch::Receiver<bool>,
     place: Arc<Place>,
     unsent: Unsent,
+    _connected: Connected,
     _permit: OwnedSemaphorePermit,
     _there: mpsc::Sender<()>,
 }

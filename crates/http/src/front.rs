@@ -1,7 +1,9 @@
 //! The front as a whole: from its parts until it is told to end.
 
+use crate::access_log::AccessLog;
 use crate::authority::Authority;
-use crate::connections::{self, Listener};
+use crate::connections::{self, Certificate, Listener};
+use crate::metrics;
 use crate::places::Places;
 use crate::service::Service;
 use crate::turns;
@@ -47,6 +49,8 @@ pub struct Front {
     pub authority: Authority,
     /// What is served.
     pub settings: Settings,
+    /// Where it is told what has been done.
+    pub metrics: Option<Listener>,
     /// Under which certificate, where it is over a network.
     pub tls: Option<Arc<ServerConfig>>,
     /// Where each request has a line.
@@ -59,6 +63,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
     /// Closed when no connection is left.
     ended: Mutex<mpsc::Receiver<()>>,
+    tls: Option<Arc<Certificate>>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Front {
@@ -67,7 +73,9 @@ impl Front {
     /// # Errors
     /// The kernel has no threads or no descriptors for it.
     pub fn run(self) -> io::Result<Running> {
-        let Self { listeners, authority, settings, tls, access_log } = self;
+        let Self { listeners, authority, settings, metrics, tls, access_log } = self;
+        let tls = tls.map(|tls| Arc::new(Certificate::new(tls)));
+        let access_log = access_log.map(|file| Arc::new(AccessLog::new(file)));
         let runtime = Builder::new_multi_thread()
             .enable_io()
             .enable_time()
@@ -78,9 +86,12 @@ impl Front {
         let worker_lifetime = settings.worker_lifetime;
         let (stop, stopped) = watch::channel(false);
         let (there, ended) = mpsc::channel(1);
-        let service = Arc::new(Service::new(authority, settings, access_log));
+        let service = Arc::new(Service::new(authority, settings, access_log.clone()));
         {
             let _entered = runtime.enter();
+            if let Some(listener) = metrics {
+                metrics::start(listener, Arc::clone(&service.metrics))?;
+            }
             tokio::spawn(retire(Arc::downgrade(&service), worker_lifetime));
             let most = connections::room();
             let (room, places) = (Arc::new(Semaphore::new(most)), Places::new(most));
@@ -96,11 +107,30 @@ impl Front {
                 accepting.start(listener)?;
             }
         }
-        Ok(Running { runtime: Mutex::new(Some(runtime)), stop, ended: Mutex::new(ended) })
+        Ok(Running { runtime: Mutex::new(Some(runtime)), stop, ended: Mutex::new(ended), tls, access_log })
     }
 }
 
 impl Running {
+    /// Connections that come are made under this certificate; those that are there stay as they are.
+    ///
+    /// # Errors
+    /// There was none before: what is served without one is so until the end.
+    pub fn renew(&self, tls: Arc<ServerConfig>) -> io::Result<()> {
+        let certificate = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        certificate.replace(tls);
+        Ok(())
+    }
+
+    /// Requests have their lines in this file from now on.
+    ///
+    /// # Errors
+    /// They had none before.
+    pub fn log_to(&self, file: File) -> io::Result<()> {
+        self.access_log.as_ref().ok_or(io::ErrorKind::Unsupported)?.replace(file);
+        Ok(())
+    }
+
     /// Accepts no more connections and waits until what is being answered has been.
     pub fn end(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };

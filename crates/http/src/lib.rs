@@ -19,6 +19,7 @@ mod front;
 mod heads;
 mod health;
 mod late;
+mod metrics;
 mod outbox;
 mod places;
 mod receiving;
@@ -30,5 +31,5 @@ mod turns;
 mod upload;
 mod workers;
 
-pub use connections::Listener;
+pub use connections::{Certificate, Listener};
 pub use front::{Front, Running, Settings, tls};

@@ -1,6 +1,7 @@
 //! Bodies of requests, as they come.
 
 use crate::heads::Ambiguous;
+use crate::metrics::Metrics;
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming as HyperBody};
 use hyper::header::{EXPECT, HeaderValue, TRANSFER_ENCODING};
@@ -8,6 +9,7 @@ use hyper::http::request::Parts;
 use kmsfs_s3::{Code, Error};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -27,13 +29,14 @@ pub(crate) struct Incoming {
     body: Option<HyperBody>,
     /// The client waits to be told to go on, which asking for the body does.
     waits: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Incoming {
-    pub(crate) fn new(head: &Parts, body: HyperBody) -> Self {
+    pub(crate) fn new(head: &Parts, body: HyperBody, metrics: Arc<Metrics>) -> Self {
         let waits =
             head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        Self { body: Some(body), waits }
+        Self { body: Some(body), waits, metrics }
     }
 
     /// Refuses what nobody here can undo, and what others may take for another request. (The parser of heads has
@@ -76,6 +79,7 @@ impl Incoming {
                     // Trailers of HTTP's own mean nothing here.
                     if let Ok(bytes) = frame.into_data() {
                         len += bytes.len();
+                        self.metrics.received(bytes.len());
                         pieces.push(bytes);
                     }
                 }
@@ -137,7 +141,7 @@ mod tests {
             let tell = tell.lock().unwrap().take();
             async move {
                 let (head, body) = request.into_parts();
-                let (mut body, began, mut sum) = (Incoming::new(&head, body), Instant::now(), 0);
+                let (mut body, began, mut sum) = (Incoming::new(&head, body, Arc::default()), Instant::now(), 0);
                 let received = loop {
                     match body.batch().await {
                         Ok(batch) if batch.is_empty() => break Ok(sum),

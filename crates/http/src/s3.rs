@@ -49,7 +49,10 @@ pub(crate) async fn answer(
     let body = verified.into_body();
     let (operation, body) = match routed {
         Route::Operation(operation) => (*operation, Some(body)),
-        Route::Document(document) => (read(document, body, incoming).await?, None),
+        Route::Document(document) => {
+            let _turn = worker.turns.document().await?;
+            (read(document, body, incoming).await?, None)
+        }
     };
     known.operation = Some(operation.clone());
     let scheme = if peer.secure { "https" } else { "http" };

@@ -5,6 +5,7 @@ use crate::authority::{Ask, Authority, Found, Signed, Told, User as Named};
 use crate::body::Outgoing;
 use crate::calls::{self, Called};
 use crate::front::Settings;
+use crate::metrics::{Metrics, What};
 use crate::receiving::Incoming;
 use crate::workers::{User, Users, Worker};
 use crate::{answers, health, s3};
@@ -14,7 +15,6 @@ use kmsfs_crypto::random;
 use kmsfs_s3::{Code, Endpoint, Error, Operation, refusal};
 use kmsfs_sigv4::{Finding, Prepared, Verified};
 use std::convert::Infallible;
-use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -39,17 +39,17 @@ pub(crate) struct Service {
     /// `x-amz-id-2`: which process answered.
     pub(crate) host_id: String,
     access_log: Option<Arc<AccessLog>>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Service {
-    pub(crate) fn new(authority: Authority, settings: Settings, access_log: Option<File>) -> Self {
+    pub(crate) fn new(authority: Authority, settings: Settings, access_log: Option<Arc<AccessLog>>) -> Self {
         let host_id = hex::encode_upper(random::bytes::<24>());
         let Settings { region, account_id, mut names, worker_lifetime } = settings;
         names.push("localhost".to_owned());
         let endpoint = Endpoint { names, region, account_id };
-        let access_log = access_log.map(|file| Arc::new(AccessLog::new(file)));
         let users = Users::new(worker_lifetime);
-        Self { authority: Arc::new(authority), users, endpoint, host_id, access_log }
+        Self { authority: Arc::new(authority), users, endpoint, host_id, access_log, metrics: Arc::default() }
     }
 
     /// There is an answer to everything.
@@ -61,9 +61,11 @@ impl Service {
         let began = Instant::now();
         let request_id = hex::encode_upper(random::bytes::<8>());
         let (head, body) = request.into_parts();
-        let mut body = Incoming::new(&head, body);
+        let mut body = Incoming::new(&head, body, Arc::clone(&self.metrics));
         let mut known = Known::default();
-        let answered = match Called::of(&head) {
+        let called = Called::of(&head);
+        let mut measured = self.metrics.measure(What { service: called.map_or("s3", Called::name), operation: "" });
+        let answered = match called {
             _ if health::is_asked(&head, peer) => match Incoming::check(&head) {
                 Ok(()) => Ok(health::answer(&self, &head).await),
                 Err(error) => Err(error),
@@ -79,6 +81,9 @@ impl Service {
             answers::to_http(refused, None, &head.method)
         });
         answers::sign(&mut answer, &request_id, &self.host_id);
+        measured.what.operation = known.operation.as_ref().map_or(known.call, Operation::name);
+        measured.status = answer.status().as_u16();
+        answer.body_mut().measured = Some(measured);
         if head.headers.contains_key(TRANSFER_ENCODING) {
             // Where such a body ends only the parser knows: nothing behind it is looked at.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -164,6 +169,8 @@ impl Service {
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) operation: Option<Operation>,
+    /// The name of a call of KMS or STS; empty if it is none.
+    pub(crate) call: &'static str,
     /// The ARN of the user who signed it.
     pub(crate) requester: Option<String>,
     /// Bytes of the object that is read or written.

@@ -13,7 +13,9 @@ use tokio::time::timeout;
 pub(crate) const FILES: usize = 16;
 /// A user's calls of KMS that are made at a time.
 const CALLS: usize = 2;
-/// How long a call waits for its turn.
+/// Documents of a user's that are received at a time: all of each is in memory.
+const DOCUMENTS: usize = 8;
+/// How long a call, or a document, waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of one user.
@@ -21,11 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Turns {
     files: Arc<Semaphore>,
     calls: Arc<Semaphore>,
+    documents: Arc<Semaphore>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { files: Arc::new(Semaphore::new(FILES)), calls: Arc::new(Semaphore::new(CALLS)) }
+        let [files, calls, documents] = [FILES, CALLS, DOCUMENTS].map(|turns| Arc::new(Semaphore::new(turns)));
+        Self { files, calls, documents }
     }
 }
 
@@ -68,9 +72,21 @@ impl Turns {
     /// # Errors
     /// `SlowDown`: there are too many calls of this user.
     pub(crate) async fn call(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let turn = timeout(PATIENCE, Arc::clone(&self.calls).acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| Error::new(Code::SlowDown))
+        wait_for(&self.calls).await
     }
+
+    /// To be held while a document is received and read.
+    ///
+    /// # Errors
+    /// `SlowDown`: there are too many of this user.
+    pub(crate) async fn document(&self) -> Result<OwnedSemaphorePermit, Error> {
+        wait_for(&self.documents).await
+    }
+}
+
+async fn wait_for(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    let turn = timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| Error::new(Code::SlowDown))
 }
 
 fn act_in<T: Send + 'static>(turn: OwnedSemaphorePermit, act: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
@@ -102,6 +118,13 @@ mod tests {
         assert!(one.calls.try_acquire().is_err());
         assert!(other.call().await.is_ok());
         drop(calls);
+        let mut documents = Vec::new();
+        for _ in 0..DOCUMENTS {
+            documents.push(one.document().await.unwrap());
+        }
+        assert!(one.documents.try_acquire().is_err());
+        assert!(other.document().await.is_ok());
+        drop(documents);
         for (go, held) in held {
             go.send(()).unwrap();
             held.await.unwrap().unwrap().unwrap();

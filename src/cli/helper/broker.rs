@@ -7,6 +7,7 @@ use crate::cli::{logging, sandbox};
 use kmsfs_kms::audit::connect_syslog;
 use kmsfs_kms::read_process;
 use kmsfs_kms_local::{SystemUsers, User, UserDatabase};
+use kmsfs_sys::private::{self, Access, Kind};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::OsStr;
@@ -26,6 +27,8 @@ const GROUP_NAMED: u8 = 6;
 const GROUPS_OF: u8 = 7;
 const STATUS: u8 = 8;
 const NAME: u8 = 9;
+const FILE: u8 = 10;
+const SECRET_FILE: u8 = 11;
 
 /// Look-ups that are made side by side: a directory service may take its time.
 const LOOK_UPS: usize = 4;
@@ -38,8 +41,14 @@ pub struct Broker {
 impl Broker {
     /// `logs`: the files that may be opened, absolute.
     pub fn start(logs: &[PathBuf], confined: bool) -> io::Result<Self> {
-        let logs = logs.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-        Ok(Self { helper: Helper::start::<Opener>(&About { logs, confined }, 1 + LOOK_UPS)? })
+        Self::start_with(logs, &[], confined)
+    }
+
+    /// `reads`: files that may be read, absolute too. They may be replaced, and links lead where they lead now.
+    pub fn start_with(logs: &[PathBuf], reads: &[PathBuf], confined: bool) -> io::Result<Self> {
+        let bytes = |paths: &[PathBuf]| paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+        let about = About { logs: bytes(logs), reads: bytes(reads), confined };
+        Ok(Self { helper: Helper::start::<Opener>(&about, 1 + LOOK_UPS)? })
     }
 
     pub fn expect_ready(&self) -> io::Result<()> {
@@ -54,6 +63,11 @@ impl Broker {
     /// One of the log files, made where it is missing.
     pub fn open_log(&self, path: &Path) -> io::Result<File> {
         self.open(LOG_FILE, path.as_os_str().as_bytes()).map(File::from)
+    }
+
+    /// One of the files that may be read; `secret`: which nobody else can read.
+    pub fn open_file(&self, path: &Path, secret: bool) -> io::Result<File> {
+        self.open(if secret { SECRET_FILE } else { FILE }, path.as_os_str().as_bytes()).map(File::from)
     }
 
     /// What /proc has of another process: its status, or its name.
@@ -99,12 +113,14 @@ impl UserDatabase for Broker {
 #[derive(Serialize, Deserialize)]
 pub struct About {
     logs: Vec<Vec<u8>>,
+    reads: Vec<Vec<u8>>,
     confined: bool,
 }
 
 /// The process's own side.
 pub struct Opener {
     logs: Vec<PathBuf>,
+    reads: Vec<PathBuf>,
 }
 
 impl Duty for Opener {
@@ -112,21 +128,25 @@ impl Duty for Opener {
     type About = About;
 
     fn begin(about: About, _: Vec<OwnedFd>) -> Self {
-        let logs: Vec<PathBuf> = about.logs.iter().map(|path| OsStr::from_bytes(path).into()).collect();
+        let paths = |of: &[Vec<u8>]| of.iter().map(|path| OsStr::from_bytes(path).into()).collect::<Vec<PathBuf>>();
+        let (logs, reads) = (paths(&about.logs), paths(&about.reads));
         if about.confined {
-            sandbox::enter_as_broker(&logs);
+            sandbox::enter_as_broker(&logs, &reads);
         }
-        Self { logs }
+        Self { logs, reads }
     }
 
     fn obey(&self, verb: u8, what: &[u8]) -> io::Result<Answer> {
         let users = SystemUsers;
         match verb {
             SYSLOG => descriptor(connect_syslog()?),
-            LOG_FILE => match self.logs.iter().find(|log| log.as_os_str().as_bytes() == what) {
-                Some(log) => descriptor(logging::open_log_file(log)?),
-                None => Err(io::Error::from_raw_os_error(libc::EPERM)),
-            },
+            LOG_FILE => descriptor(logging::open_log_file(one_of(&self.logs, what)?)?),
+            FILE => descriptor(File::open(one_of(&self.reads, what)?)?),
+            SECRET_FILE => {
+                let path = one_of(&self.reads, what)?;
+                let opened = private::open(path, Kind::Secret, Access::Read);
+                descriptor(opened.map_err(|refusal| refusal.about(path))?)
+            }
             USER => text(users.user(serde_json::from_slice(what)?)),
             USER_NAMED => text(users.user_named(serde_json::from_slice(what)?)),
             GROUP_NAME => text(users.group_name(serde_json::from_slice(what)?)),
@@ -140,6 +160,11 @@ impl Duty for Opener {
             _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
         }
     }
+}
+
+fn one_of<'a>(paths: &'a [PathBuf], what: &[u8]) -> io::Result<&'a Path> {
+    let found = paths.iter().find(|path| path.as_os_str().as_bytes() == what);
+    found.map(PathBuf::as_path).ok_or(io::Error::from_raw_os_error(libc::EPERM))
 }
 
 #[allow(clippy::unnecessary_wraps)] // As `text`.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Most bytes of a message; the kernel's default for sockets of this kind has room for it.
 const LONGEST: usize = 128 << 10;
@@ -226,7 +226,8 @@ impl Channel {
 }
 
 fn exchange(socket: &OwnedFd, verb: u8, question: &[u8]) -> io::Result<Answer> {
-    retry_on_intr(|| write(socket, &[&[verb], question].concat()))?;
+    let bytes = Zeroizing::new([&[verb], question].concat());
+    retry_on_intr(|| write(socket, &bytes))?;
     let (mut text, mut descriptors) = receive_with(socket)?;
     let errno = *text.first_chunk().ok_or_else(gone)?;
     let text = text.split_off(size_of::<i32>());
@@ -316,6 +317,7 @@ fn answer(channel: OwnedFd, duty: Arc<impl Duty>) -> io::Result<()> {
                 Ok(answer) => (0, answer),
                 Err(error) => refusal(&error),
             };
+            question[..len].zeroize();
             let bytes = [&errno.to_le_bytes()[..], &answer.text].concat();
             let sent = match &answer.descriptor {
                 Some(descriptor) => send_with(&channel, &bytes, &[descriptor.as_fd()]),

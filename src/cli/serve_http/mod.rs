@@ -5,6 +5,7 @@ mod authority;
 mod front;
 mod listening;
 mod own_mount;
+mod renewing;
 mod spawner;
 mod worker;
 
@@ -28,6 +29,7 @@ use kmsfs_kms::api::Service;
 use kmsfs_store as store;
 use kmsfs_sys::Signals;
 use own_mount::{OwnMount, Unmounting};
+use renewing::Renewing;
 use rustix::process::geteuid;
 use spawner::{Spawner, Spawning};
 use std::ffi::OsStr;
@@ -49,7 +51,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// file in the mount, and what a program writes there is an object. Requests are signed with access keys
 /// (kmsfs iam create-access-key), each of which is a Linux user's: what that user may do in the mount the
 /// requests may do. S3, KMS and STS are at one URL, which is printed. It stays in the foreground; SIGTERM and SIGINT
-/// end it cleanly.
+/// end it cleanly. SIGHUP has the certificate and its key read again, and the access log made anew if it was moved
+/// away.
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct ServeArgs {
@@ -118,7 +121,9 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
 
     logging::start(Sink::Stderr, None);
     // Before a secret is there, so that they have none.
-    let users = Arc::new(Broker::start(&[], confined).map_err(no_process)?);
+    let renewing = Renewing::of(&args.listen, args.access_log.as_deref())?;
+    let users = Broker::start_with(&renewing.logs(), &renewing.reads(), confined).map_err(no_process)?;
+    let users = Arc::new(users);
     let worker_lifetime = Duration::from_secs(args.worker_lifetime);
     let spawning = spawner::About::new(&mountpoint, confined, args.max_workers, worker_lifetime);
     let spawner = Spawner::start(&spawning).map_err(no_process)?;
@@ -129,7 +134,7 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
         worker_lifetime,
     };
     let access_log = args.access_log.as_deref().map(open_access_log).transpose()?;
-    let urls = listening.urls();
+    let (urls, metrics_url) = (listening.urls(), listening.metrics_url());
     let given = Given { listening, access_log, settings, confined };
     let front = Started::new(given).map_err(no_process)?;
 
@@ -160,8 +165,8 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     let (account, region) = (parameters.account_id, parameters.region);
     let only = (!own.is_root()).then(|| own.as_raw());
     let authority = Arc::new(Authority { keyring: keys.local, service, users, spawner, account, region, only });
-    let ended = serve(front, Arc::clone(&authority), signals, || {
-        announce(&urls, &mountpoint);
+    let ended = serve(front, Arc::clone(&authority), signals, renewing, || {
+        announce(&urls, metrics_url.as_deref(), &mountpoint);
         notify.ready(&mountpoint);
     });
     notify.stopping();
@@ -207,10 +212,13 @@ fn open_access_log(path: &Path) -> Result<fs::File, Failure> {
 }
 
 /// Whoever started it reads from these lines where it is.
-fn announce(urls: &[String], mountpoint: &Path) {
+fn announce(urls: &[String], metrics_url: Option<&str>, mountpoint: &Path) {
     let mut out = io::stdout().lock();
     for url in urls {
         let _ = writeln!(out, "kmsfs: serving {} at {url}", shown(mountpoint));
+    }
+    if let Some(url) = metrics_url {
+        let _ = writeln!(out, "kmsfs: metrics at {url}");
     }
     let _ = out.flush();
 }
@@ -223,16 +231,28 @@ enum Event {
     Closed,
 }
 
-fn serve(front: Started, authority: Arc<Authority>, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
+fn serve(
+    mut front: Started,
+    authority: Arc<Authority>,
+    signals: Signals,
+    renewing: Renewing,
+    ready: impl FnOnce(),
+) -> Result<(), Failure> {
     let (tell, events) = mpsc::channel();
-    let Started { helper, questions } = front;
+    let questions = std::mem::take(&mut front.questions);
     let channels = questions.len();
     for socket in questions {
         answer(socket, Arc::clone(&authority), tell.clone())?;
     }
+    let front = Arc::new(front);
+    let renewed = Arc::downgrade(&front);
     let listening = move || {
         while let Ok(signal) = signals.wait() {
-            if signal != libc::SIGHUP && tell.send(Event::Asked).is_err() {
+            if signal == libc::SIGHUP {
+                if let Some(front) = renewed.upgrade() {
+                    renewing.renew(&front, &authority.users);
+                }
+            } else if tell.send(Event::Asked).is_err() {
                 return;
             }
         }
@@ -243,7 +263,7 @@ fn serve(front: Started, authority: Arc<Authority>, signals: Signals, ready: imp
         Ok(Event::Asked) => log::info!("ending: what is being answered is answered"),
         _ => return Err(Failure::new("the process that speaks HTTP has ended")),
     }
-    drop(helper);
+    front.helper.tell_to_end();
     let mut left = channels;
     while left > 0 {
         match events.recv_timeout(PATIENCE) {

@@ -29,6 +29,8 @@ pub struct Server {
     /// `127.0.0.1:PORT`
     pub address: String,
     said: PathBuf,
+    /// What it says of itself on standard output, behind where it is.
+    rest: std::cell::RefCell<BufReader<std::process::ChildStdout>>,
 }
 
 impl Server {
@@ -63,12 +65,22 @@ impl Server {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).unwrap();
+        let mut rest = BufReader::new(child.stdout.take().expect("a pipe"));
+        rest.read_line(&mut line).unwrap();
         // Made first, so that the process ends whatever comes.
-        let mut server = Self { child, address: String::new(), said };
+        let mut server = Self { child, address: String::new(), said, rest: rest.into() };
         let (_, address) = line.trim().rsplit_once("://").unwrap_or_else(|| panic!("{line:?}: {}", server.said()));
         server.address = address.to_owned();
         server
+    }
+
+    /// Where it tells what has been done; of a server that does.
+    pub fn metrics_address(&self) -> String {
+        let mut line = String::new();
+        self.rest.borrow_mut().read_line(&mut line).unwrap();
+        let address =
+            line.trim().strip_prefix("kmsfs: metrics at http://").and_then(|url| url.strip_suffix("/metrics"));
+        address.unwrap_or_else(|| panic!("{line:?}")).to_owned()
     }
 
     /// What it has said on standard error.

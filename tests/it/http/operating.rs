@@ -2,6 +2,7 @@
 
 use super::client::{Client, Connection};
 use super::{Served, access_key};
+use crate::harness::wait_until;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,73 @@ fn over_unix(path: &std::path::Path, request: &str) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// What is told at an address of its own.
+fn metrics(address: &str) -> String {
+    let mut connection = Connection::open(address);
+    connection.send(b"GET /metrics HTTP/1.1\r\nhost: h\r\n\r\n");
+    connection.reply("GET").expect(200).text()
+}
+
+#[test]
+fn what_has_been_done_is_told_in_numbers_to_this_machine_alone() {
+    let served = Served::with("--metrics 127.0.0.1:0");
+    let address = served.server.metrics_address();
+    let root = served.client("root");
+    root.put("/private", b"").expect(200);
+    root.put("/private/secret-name", b"content").expect(200);
+    assert_eq!(root.get("/private/secret-name").expect(200).body, b"content");
+    root.get("/private/none").expect(404);
+    root.get("/private?no-such-thing").expect(501);
+    root.call(
+        "kms",
+        &[("x-amz-target", "TrentService.ListKeys"), ("content-type", "application/x-amz-json-1.1")],
+        "{}",
+    )
+    .expect(200);
+    let lines = [
+        "requests_total{service=\"s3\",operation=\"CreateBucket\",status=\"200\"} 1",
+        "requests_total{service=\"s3\",operation=\"PutObject\",status=\"200\"} 1",
+        "requests_total{service=\"s3\",operation=\"GetObject\",status=\"200\"} 1",
+        "requests_total{service=\"s3\",operation=\"GetObject\",status=\"404\"} 1",
+        "requests_total{service=\"s3\",operation=\"unknown\",status=\"501\"} 1",
+        "requests_total{service=\"kms\",operation=\"ListKeys\",status=\"200\"} 1",
+        "request_duration_seconds_count{service=\"s3\",operation=\"GetObject\"} 2",
+        "requests_in_flight 0",
+    ];
+    let is_there = |text: &str, line: &str| text.lines().any(|known| known == format!("kmsfs_http_{line}"));
+    let told = || metrics(&address);
+    assert!(wait_until(|| lines.iter().all(|line| is_there(&told(), line))), "{}", told());
+    let text = told();
+    assert!(!text.contains("secret-name") && !text.contains("private"), "{text}");
+    let mut other = Connection::open(&address);
+    other.send(b"GET /bucket/secret-name HTTP/1.1\r\nhost: h\r\n\r\n");
+    other.reply("GET").expect(404);
+    served.server.end();
+    let refused = served.store.try_sh("kmsfs serve --key-file $KEY --listen 127.0.0.1:0 --metrics 0.0.0.0:0 $MNT");
+    refused.expect_failure(2, "0.0.0.0:0 can be reached from elsewhere: --metrics is for this machine");
+}
+
+#[test]
+fn an_access_log_that_was_moved_away_is_made_anew_on_sighup() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+    let served = Served::with(&format!("--access-log {}", log.display()));
+    let root = served.client("root");
+    root.put("/first", b"").expect(200);
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    assert!(wait_until(|| read(&log).contains("/first")));
+    std::fs::rename(&log, &old).unwrap();
+    root.put("/second", b"").expect(200);
+    assert!(wait_until(|| read(&old).contains("/second")));
+    served.server.signal(rustix::process::Signal::HUP);
+    assert!(wait_until(|| log.exists()), "{}", served.server.said());
+    assert!(wait_until(|| served.server.said().contains("from now on")), "{}", served.server.said());
+    root.put("/third", b"").expect(200);
+    assert!(wait_until(|| read(&log).contains("/third")));
+    assert!(!read(&old).contains("/third"));
+    served.server.end();
 }
 
 #[test]
