@@ -4,13 +4,13 @@
 //! on where this one ends; they are read anew when the directory has changed.
 
 use crate::directories::now_in_nanoseconds;
-use crate::refusals;
 use crate::tree::{Kind, Status, status, status_at};
-use kmsfs_s3::{Error, PUT_PREFIX, is_reserved};
+use kmsfs_s3::{PUT_PREFIX, is_reserved};
 use parking_lot::Mutex;
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Names {
         low
     }
 
-    fn read(dir: impl AsFd, before: &Status) -> Result<Self, Error> {
+    fn read(dir: impl AsFd, before: &Status) -> io::Result<Self> {
         let read = Instant::now();
         let began = now_in_nanoseconds();
         let mut buffer = vec![MaybeUninit::uninit(); 128 << 10];
@@ -93,7 +93,7 @@ impl Names {
                 Ok(entry) => entry,
                 // Removed meanwhile.
                 Err(Errno::NOENT) => break,
-                Err(errno) => return Err(refusals::of_errno(errno)),
+                Err(errno) => return Err(errno.into()),
             };
             let Ok(name) = entry.file_name().to_str() else { continue };
             if name.starts_with(PUT_PREFIX) {
@@ -145,8 +145,8 @@ impl Names {
 
 impl Cache {
     /// The names of a directory that is open for reading.
-    pub(crate) fn names(&self, dir: impl AsFd, goes_on: bool) -> Result<Arc<Names>, Error> {
-        let now = status(dir.as_fd()).map_err(|error| refusals::of_call(&error))?;
+    pub(crate) fn names(&self, dir: impl AsFd, goes_on: bool) -> io::Result<Arc<Names>> {
+        let now = status(dir.as_fd())?;
         if let Some(known) = self.kept.lock().find(now.ino).filter(|known| known.serves(&now, goes_on)) {
             return Ok(known);
         }

@@ -5,7 +5,7 @@ use crate::directories::{self, Marker};
 use crate::leftovers;
 use crate::names::{Cache, Names};
 use crate::refusals;
-use crate::tree::{Bucket, is_absent, open_beneath, proc_path};
+use crate::tree::{Bucket, is_absent, is_gone, open_beneath, proc_path};
 use kmsfs_s3::{Error, ObjectKey};
 use rustix::fs::{Mode, OFlags};
 use std::io;
@@ -128,10 +128,18 @@ impl<'a> Walker<'a> {
             Err(error) if is_absent(&error) || is_denied(&error) => return Ok(None),
             Err(error) => return Err(refusals::of_call(&error)),
         };
-        let names = self.cache.names(&dir, self.goes_on)?;
+        let looked_at = self.cache.names(&dir, self.goes_on).and_then(|names| {
+            let origin = if path.is_empty() { None } else { directories::origin(&proc_path(&dir))? };
+            Ok((names, origin))
+        });
+        let (names, origin) = match looked_at {
+            Ok(looked_at) => looked_at,
+            // Since it was opened.
+            Err(error) if is_gone(&error) && !path.is_empty() => return Ok(None),
+            Err(error) => return Err(refusals::of_call(&error)),
+        };
         leftovers::sweep(self.bucket, dir.as_fd(), &names.leftovers);
         if !path.is_empty() {
-            let origin = directories::origin(&proc_path(&dir)).map_err(|error| refusals::of_call(&error))?;
             self.marker = origin.and_then(|origin| origin.marker);
         }
         self.levels.push(Level { dir, path, names, next: 0 });
