@@ -68,17 +68,25 @@ fn what_a_client_has_given_up_does_not_come_later() {
     let ports: Vec<u16> = open.iter().map(|open| open.0.get_ref().local_addr().unwrap().port()).collect();
     drop(open);
     assert!(wait_until(|| ports.iter().all(|client| !is_connected(port, *client))));
-    let mut later = Connection::open(&root.address);
-    let request = root.sign("PUT", "/bucket/0", &[], b"later");
-    later.send(&[request.head().as_bytes(), &request.body].concat());
+    let later: Vec<_> = ["0", "19", "deleted"]
+        .map(|name| {
+            let request = root.sign("PUT", &format!("/bucket/{name}"), &[], b"later");
+            let mut connection = Connection::open(&root.address);
+            connection.send(&[request.head().as_bytes(), &request.body].concat());
+            connection
+        })
+        .into();
     signal(Signal::CONT);
-    later.reply("PUT").expect(200);
+    for mut connection in later {
+        connection.reply("PUT").expect(200);
+    }
     // A worker that ends has done what it was asked for.
     served.server.end();
-    let mut names = crate::harness::names_in(&served.mount.path("bucket"));
-    names.sort();
-    assert_eq!(names, ["0", "deleted"]);
-    assert_eq!(fs::read(served.mount.path("bucket/0")).unwrap(), b"later");
+    for name in ["0", "19", "deleted"] {
+        assert_eq!(fs::read(served.mount.path(&format!("bucket/{name}"))).unwrap(), b"later", "{name}");
+    }
+    let names = crate::harness::names_in(&served.mount.path("bucket"));
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{names:?}");
 }
 
 /// The server's ends of connections: the client's port, and bytes that the server has not read.
