@@ -41,7 +41,7 @@ pub(crate) const HEADERS: usize = 128;
 /// Until it is looked again whether a connection has nothing to do.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Until there are descriptors again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where connections wait.
 pub enum Listener {

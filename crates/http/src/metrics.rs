@@ -2,7 +2,7 @@
 //! formats", version 0.0.4), at an address of its own. It has names of operations, and none of users, buckets or keys.
 
 use crate::body::Outgoing;
-use crate::connections::Listener;
+use crate::connections::{Listener, PAUSE};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Upper ends of the histograms' buckets, in milliseconds: from what the cache has to what copies long objects.
 const BUCKETS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000];
@@ -199,10 +199,12 @@ pub(crate) fn start(listener: Listener, metrics: Arc<Metrics>) -> io::Result<()>
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::spawn(async move {
                 while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-                    if let Ok((stream, _)) = listener.accept().await {
-                        let told = tell(stream, Arc::clone(&metrics));
-                        tokio::spawn(async move { (told.await, permit).0 });
-                    }
+                    let Ok((stream, _)) = listener.accept().await else {
+                        sleep(PAUSE).await;
+                        continue;
+                    };
+                    let told = tell(stream, Arc::clone(&metrics));
+                    tokio::spawn(async move { (told.await, permit).0 });
                 }
             });
         }
@@ -211,10 +213,12 @@ pub(crate) fn start(listener: Listener, metrics: Arc<Metrics>) -> io::Result<()>
             let listener = tokio::net::UnixListener::from_std(listener)?;
             tokio::spawn(async move {
                 while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-                    if let Ok((stream, _)) = listener.accept().await {
-                        let told = tell(stream, Arc::clone(&metrics));
-                        tokio::spawn(async move { (told.await, permit).0 });
-                    }
+                    let Ok((stream, _)) = listener.accept().await else {
+                        sleep(PAUSE).await;
+                        continue;
+                    };
+                    let told = tell(stream, Arc::clone(&metrics));
+                    tokio::spawn(async move { (told.await, permit).0 });
                 }
             });
         }

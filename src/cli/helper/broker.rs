@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -141,7 +142,7 @@ impl Duty for Opener {
         match verb {
             SYSLOG => descriptor(connect_syslog()?),
             LOG_FILE => descriptor(logging::open_log_file(one_of(&self.logs, what)?)?),
-            FILE => descriptor(File::open(one_of(&self.reads, what)?)?),
+            FILE => descriptor(open_regular(one_of(&self.reads, what)?)?),
             SECRET_FILE => {
                 let path = one_of(&self.reads, what)?;
                 let opened = private::open(path, Kind::Secret, Access::Read);
@@ -160,6 +161,12 @@ impl Duty for Opener {
             _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
         }
     }
+}
+
+/// Not what whoever opens it would wait for.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 fn one_of<'a>(paths: &'a [PathBuf], what: &[u8]) -> io::Result<&'a Path> {

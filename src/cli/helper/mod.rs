@@ -181,6 +181,19 @@ pub fn take(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     if text.is_empty() { Ok(None) } else { Ok(descriptors.pop()) }
 }
 
+/// The last descriptor that was [`pass`]ed, if any was; those before are closed. Does not wait.
+pub fn take_last(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let mut last = None;
+    loop {
+        match receive_flagged(socket, RecvFlags::DONTWAIT) {
+            Ok((text, mut descriptors)) if !text.is_empty() => last = descriptors.pop().or(last),
+            Ok(_) => return Ok(last),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(last),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn send_with(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     send_flagged(socket, bytes, descriptors, SendFlags::empty())
 }
@@ -243,11 +256,15 @@ fn gone() -> io::Error {
 }
 
 fn receive_with(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    receive_flagged(socket, RecvFlags::empty())
+}
+
+fn receive_flagged(socket: &OwnedFd, how: RecvFlags) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut text = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let slices = &mut [IoSliceMut::new(&mut text)];
-    let len = retry_on_intr(|| recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
+    let len = retry_on_intr(|| recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC | how))?.bytes;
     text.truncate(len);
     let mut descriptors = Vec::new();
     for message in control.drain() {

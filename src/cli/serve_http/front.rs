@@ -143,7 +143,7 @@ impl Duty for Fronting {
             }
             LOG => {
                 let door = self.door.as_ref().ok_or(Errno::INVAL)?;
-                running.log_to(helper::take(door)?.ok_or(Errno::INVAL)?.into())
+                running.log_to(helper::take_last(door)?.ok_or(Errno::INVAL)?.into())
             }
             _ => Err(Errno::INVAL.into()),
         }

@@ -246,12 +246,19 @@ fn serve(
     }
     let front = Arc::new(front);
     let renewed = Arc::downgrade(&front);
+    // In a thread of its own, so that whatever files take, a signal ends the server.
+    let (renew, asked) = mpsc::sync_channel::<()>(1);
+    let renewing = move || {
+        while let (Ok(()), Some(front)) = (asked.recv(), renewed.upgrade()) {
+            renewing.renew(&front, &authority.users);
+        }
+    };
+    threads::start("renewing", renewing).map_err(no_process)?;
     let listening = move || {
         while let Ok(signal) = signals.wait() {
             if signal == libc::SIGHUP {
-                if let Some(front) = renewed.upgrade() {
-                    renewing.renew(&front, &authority.users);
-                }
+                // One that waits already is enough.
+                let _ = renew.try_send(());
             } else if tell.send(Event::Asked).is_err() {
                 return;
             }
