@@ -179,28 +179,27 @@ impl Worker {
     async fn ask_within(&self, patience: Duration, request: Request) -> Result<Answered, Error> {
         let room = timeout(ROOM_PATIENCE, Arc::clone(&self.room).acquire_owned()).await;
         let room = room.map_err(|_| Error::new(Code::SlowDown))?.map_err(|_| gone())?;
-        let (tell, mut told) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         self.waiting.lock().as_mut().ok_or_else(gone)?.insert(number, Waiting { tell, _room: room });
-        let mut unanswered = Unanswered(Some((self, number)));
+        let mut asked = Asked { worker: self, number, told: Some(told) };
         if let Err(error) = self.send(number, &request) {
             log::error!("a worker cannot be asked: {error}");
-            unanswered.0 = None;
+            asked.told = None;
             drop(self.forget(number));
             return Err(gone());
         }
-        if let Ok(answered) = timeout(patience, &mut told).await {
-            unanswered.0 = None;
-            return answered.map_err(|_| gone());
+        if let Ok(answered) = timeout(patience, asked.answer()).await {
+            return answered;
         }
-        drop(unanswered);
         if !may_change(&request) {
             return Err(late());
         }
+        asked.withdraw();
         // Nobody is told that it failed before that is so.
-        match timeout(LONG_PATIENCE, told).await {
+        match timeout(LONG_PATIENCE, asked.answer()).await {
             Ok(Ok((Response::Refused(_), _))) | Err(_) => Err(late()),
-            Ok(answered) => answered.map_err(|_| gone()),
+            Ok(answered) => answered,
         }
     }
 
@@ -226,13 +225,37 @@ impl Drop for Worker {
     }
 }
 
-/// A request that is on its way. If it is dropped, the worker is not to do it any more.
-struct Unanswered<'a>(Option<(&'a Worker, u64)>);
+/// A request that is on its way. If it is dropped, the worker is not to do it any more; what it has begun by then is
+/// abandoned.
+struct Asked<'a> {
+    worker: &'a Worker,
+    number: u64,
+    /// `None` once there is an answer.
+    told: Option<oneshot::Receiver<Answered>>,
+}
 
-impl Drop for Unanswered<'_> {
+impl Asked<'_> {
+    async fn answer(&mut self) -> Result<Answered, Error> {
+        let told = self.told.as_mut().ok_or_else(out_of_turn)?;
+        let answered = told.await;
+        self.told = None;
+        answered.map_err(|_| gone())
+    }
+
+    fn withdraw(&self) {
+        let _ = self.worker.send(self.number, &Request::Withdraw { number: self.number });
+    }
+}
+
+impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        if let Some((worker, number)) = self.0.take() {
-            let _ = worker.send(number, &Request::Withdraw { number });
+        let Some(told) = &mut self.told else { return };
+        // From here on whoever brings an answer finds that nobody takes it; it may have come just before.
+        told.close();
+        match told.try_recv() {
+            Ok((Response::Begun { upload, .. }, _)) => self.worker.abandon(upload),
+            Ok(_) => {}
+            Err(_) => self.withdraw(),
         }
     }
 }
@@ -375,6 +398,24 @@ mod tests {
             assert_eq!(answered.map_err(|error| error.code().clone()), told);
             drop(answering.join().unwrap());
         }
+    }
+
+    /// The answer is there, and whoever asked is gone before it is looked at.
+    #[test]
+    fn an_upload_that_is_begun_just_before_its_client_goes_is_abandoned() {
+        let (worker, theirs) = connected();
+        run(async {
+            let mut asking = Box::pin(worker.ask(head()));
+            assert!(timeout(Duration::ZERO, &mut asking).await.is_err());
+            let (number, _) = receive(&theirs);
+            respond(&theirs, number, &Response::Begun { upload: 7, wants_md5: false });
+            while worker.waiting.lock().as_ref().is_some_and(|waiting| !waiting.is_empty()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // It is taken out before it is told.
+            tokio::time::sleep(SOON).await;
+        });
+        assert_eq!(receive(&theirs).1, Request::Abandon { upload: 7 });
     }
 
     #[test]
