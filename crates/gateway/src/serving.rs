@@ -1,4 +1,5 @@
-//! A worker's connection: requests are done side by side by a fixed number of threads.
+//! A worker's connection: requests are done side by side by a fixed number of threads. One more receives them, and has
+//! nothing else to do: what is withdrawn is so at once, whatever the others wait for.
 
 use crate::wire::{Request, Response, receive, send};
 use crate::withdrawn::{self, Standing};
@@ -13,11 +14,14 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Requests that are done at once; those that come meanwhile wait in the socket.
+/// Requests that are done at once.
 const THREADS: usize = 32;
+/// Those that have come meanwhile; whoever asks bounds them to fewer, and all others wait in the socket.
+const WAITING: usize = 256;
 /// Uploads that are begun and not finished, at most: each has an open file.
 const MOST_UPLOADS: usize = 4096;
 
@@ -28,10 +32,11 @@ const MOST_UPLOADS: usize = 4096;
 /// # Errors
 /// What comes is none of [`crate::wire`]'s requests, or the socket fails.
 pub fn serve(worker: &Worker, socket: &UnixStream, lifetime: Duration) -> io::Result<()> {
+    let (hand_on, requests) = sync_channel(WAITING);
     let connection = Connection {
         worker,
         socket,
-        receiving: Mutex::default(),
+        requests: Mutex::new(requests),
         sending: Mutex::default(),
         underway: Mutex::default(),
         uploads: Mutex::default(),
@@ -42,16 +47,21 @@ pub fn serve(worker: &Worker, socket: &UnixStream, lifetime: Duration) -> io::Re
         let spawn = |_| thread::Builder::new().spawn_scoped(scope, || connection.run());
         let threads: Vec<_> =
             (0..THREADS).map(spawn).collect::<Result<_, _>>().inspect_err(|_| drop(Ending(socket)))?;
+        let received = connection.receive(&hand_on);
+        // All that was received is done, and the threads end by that.
+        drop(hand_on);
         let ends = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a panic"))));
-        ends.fold(Ok(()), Result::and)
+        ends.fold(received, Result::and)
     })
 }
+
+type Received = (u64, Request, Standing);
 
 struct Connection<'a> {
     worker: &'a Worker,
     socket: &'a UnixStream,
-    /// Held by the thread that waits for the next request.
-    receiving: Mutex<()>,
+    /// Locked by the thread that waits for the next one.
+    requests: Mutex<Receiver<Received>>,
     /// Frames are sent one after the other.
     sending: Mutex<()>,
     /// Requests that are being done, by their numbers.
@@ -71,11 +81,11 @@ impl Drop for Ending<'_> {
 }
 
 impl Connection<'_> {
-    /// One request after the other, each received by whichever thread is free. Where one of them fails, the others get
-    /// to the end of the connection too.
+    /// One request after the other, each by whichever thread is free. Where one of them fails, the others get to the
+    /// end of the connection too.
     fn run(&self) -> io::Result<()> {
         let ending = Ending(self.socket);
-        while let Some((number, request, standing)) = self.receive()? {
+        while let Some((number, request, standing)) = self.next() {
             self.respond(number, request, &standing)?;
         }
         // Others may be about to respond still.
@@ -83,9 +93,13 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// What is withdrawn is so before anything behind it is received.
-    fn receive(&self) -> io::Result<Option<(u64, Request, Standing)>> {
-        let _receiving = self.receiving.lock();
+    fn next(&self) -> Option<Received> {
+        self.requests.lock().recv().ok()
+    }
+
+    /// All requests to the end of the connection. What is withdrawn is so before anything behind it is received.
+    fn receive(&self, hand_on: &SyncSender<Received>) -> io::Result<()> {
+        let ending = Ending(self.socket);
         while let Some((number, request, descriptor)) = receive(self.socket)? {
             if descriptor.is_some() {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a request has no descriptor"));
@@ -98,9 +112,13 @@ impl Connection<'_> {
             }
             let standing = Standing::default();
             self.underway.lock().insert(number, standing.clone());
-            return Ok(Some((number, request, standing)));
+            if hand_on.send((number, request, standing)).is_err() {
+                return Ok(());
+            }
         }
-        Ok(None)
+        // Others may be about to respond still.
+        std::mem::forget(ending);
+        Ok(())
     }
 
     fn respond(&self, number: u64, request: Request, standing: &Standing) -> io::Result<()> {

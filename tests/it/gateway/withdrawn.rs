@@ -144,6 +144,41 @@ fn what_was_withdrawn_does_not_take_the_place_of_what_came_after_it() {
     serving.join().unwrap();
 }
 
+/// More requests than a worker does at once wait for what they cannot have; the worker learns what is withdrawn
+/// meanwhile.
+#[test]
+fn what_is_withdrawn_while_a_worker_has_no_thread_to_spare_does_not_come() {
+    let store = Store::new();
+    let mount = store.mount();
+    let locks = Locks::new().unwrap();
+    Client::with_locks(&store, &locks).create_bucket("bucket").unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let unread = theirs.try_clone().unwrap();
+    let owner = Owner { id: "0".repeat(64), display_name: "root".into() };
+    let shared = Locks::of(locks.descriptor().try_clone_to_owned().unwrap());
+    let worker = Worker::open(&store.mountpoint(), shared, owner).unwrap();
+    let serving = std::thread::spawn(move || serve(&worker, &theirs, Duration::MAX).unwrap());
+    let ask = |number, request: &Request| send(&ours, number, request, None).unwrap();
+    let held = Held::all(&locks);
+    for number in 0..40 {
+        ask(number, &put(&number.to_string(), "withdrawn"));
+    }
+    for number in 0..40 {
+        ask(100 + number, &Request::Withdraw { number });
+    }
+    // All before the last one is known when that has been read.
+    ask(200, &Request::Withdraw { number: 300 });
+    assert!(crate::harness::wait_until(|| rustix::io::ioctl_fionread(&unread).unwrap() == 0));
+    held.release();
+    for _ in 0..40 {
+        let (number, response, _) = receive(&ours).unwrap().unwrap();
+        assert!(matches!(&response, Response::Refused(error) if error.code() == &Code::RequestTimeout), "{number}");
+    }
+    assert_eq!(crate::harness::names_in(&mount.path("bucket")), Vec::<std::ffi::OsString>::new());
+    drop((ours, unread));
+    serving.join().unwrap();
+}
+
 #[test]
 fn an_object_has_the_default_of_when_it_was_begun() {
     let store = Store::new();
