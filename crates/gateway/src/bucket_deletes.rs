@@ -8,6 +8,7 @@
 
 use crate::buckets::{in_force, origin_of, refuse_all_in, write_configuration};
 use crate::directories::{self, Origin};
+use crate::listing::has_objects;
 use crate::refusals;
 use crate::tree::{Kind, Status, is_absent, is_gone, names_in, open_beneath, proc_path, status, status_at};
 use crate::{Done, Worker};
@@ -28,7 +29,7 @@ impl Worker {
         let _lock = self.tree.lock_bucket(name.as_str())?;
         let bucket = self.writable_bucket(name)?;
         let dir = bucket.open()?;
-        if self.has_objects(&bucket)? || !holds_directories_alone(&dir, true)? {
+        if has_objects(&bucket)? || !holds_directories_alone(&dir, true)? {
             return Err(not_empty(name));
         }
         let root = self.tree.open_root()?;

@@ -81,6 +81,9 @@ fn delete(bucket: &Bucket, key: &ObjectKey, condition: Option<&EtagMatch>) -> Re
         conditions.check(&found.etag, found.modified)?;
     }
     let was_there = if key.is_marker() { delete_marker(&place)? } else { delete_file(&place)? };
+    if was_there {
+        bucket.has_changed(&place.dir);
+    }
     Ok(was_there.then_some(place))
 }
 

@@ -39,7 +39,6 @@ pub use serving::serve;
 use kmsfs_s3::answer::Owner;
 use kmsfs_s3::operation::PutObject;
 use kmsfs_s3::{Answer, Checksum, Code, Error, Operation};
-use names::Cache;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -54,7 +53,6 @@ pub type Done = (Answer, Option<OwnedFd>);
 pub struct Worker {
     tree: Tree,
     owner: Owner,
-    names: Cache,
 }
 
 /// An upload whose body the caller writes. If it is dropped before it is finished, nothing of it is left.
@@ -96,7 +94,7 @@ impl Worker {
     /// # Errors
     /// The directory cannot be opened.
     pub fn open(mountpoint: &Path, locks: Locks, owner: Owner) -> io::Result<Self> {
-        let worker = Self { tree: Tree::open(mountpoint, locks)?, owner, names: Cache::default() };
+        let worker = Self { tree: Tree::open(mountpoint, locks)?, owner };
         worker.put_defaults_back();
         Ok(worker)
     }

@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 
 impl Worker {
     pub(crate) fn list_objects(&self, of: &ListObjects) -> Result<Done, Error> {
-        self.list(&of.bucket, of.into(), false)
+        self.list(&of.bucket, of.into(), self.tree.names.has_ended(of.bucket.as_str(), &of.marker))
     }
 
     pub(crate) fn list_objects_v2(&self, of: &ListObjectsV2) -> Result<Done, Error> {
@@ -24,27 +24,25 @@ impl Worker {
     }
 
     pub(crate) fn list_object_versions(&self, of: &ListObjectVersions) -> Result<Done, Error> {
-        self.list(&of.bucket, of.into(), false)
+        self.list(&of.bucket, of.into(), self.tree.names.has_ended(of.bucket.as_str(), &of.key_marker))
     }
 
-    /// `goes_on` where there was a page before. Where a client says so by the key that one ended with, it is not told
-    /// from one that begins there, unless there was such a page.
+    /// `goes_on` where there was a page before, which clients of the first version say by the key that it ended with.
     fn list(&self, name: &BucketName, page: Page<'_>, goes_on: bool) -> Result<Done, Error> {
         let bucket = self.readable_bucket(name)?;
-        let goes_on = goes_on || self.names.has_ended(name.as_str(), page.after);
-        let mut walker = Walker::new(&bucket, &self.names, page.prefix, goes_on)?;
+        let mut walker = Walker::new(&bucket, page.prefix, goes_on)?;
         let Listing { objects, prefixes, next } = page.fill(&mut walker)?;
         if let Some(last) = &next {
-            self.names.note_end(name.as_str(), last);
+            self.tree.names.note_end(name.as_str(), last);
         }
         Ok((Answer::Objects(Objects { owner: self.owner.clone(), objects, prefixes, next }), None))
     }
+}
 
-    /// Whether there is any object in the bucket.
-    pub(crate) fn has_objects(&self, bucket: &Bucket) -> Result<bool, Error> {
-        let mut walker = Walker::new(bucket, &self.names, "", false)?;
-        Ok(walker.step()?.is_some())
-    }
+/// Whether there is any object in the bucket.
+pub(crate) fn has_objects(bucket: &Bucket) -> Result<bool, Error> {
+    let mut walker = Walker::new(bucket, "", false)?;
+    Ok(walker.step()?.is_some())
 }
 
 impl Keys for Walker<'_> {

@@ -9,6 +9,7 @@ use kmsfs_s3::{PUT_PREFIX, is_reserved};
 use parking_lot::Mutex;
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
@@ -25,6 +26,7 @@ const TICK: i128 = 100_000_000;
 const PATIENCE: u32 = 10;
 
 /// The names of a directory at one time, of what can be an object or a prefix of some.
+#[derive(Debug)]
 pub(crate) struct Names {
     bytes: Vec<u8>,
     /// Where each begins, and behind the last one where it ends.
@@ -43,16 +45,18 @@ const ENDS: usize = 1024;
 
 /// Names that were read before, by the directory's inode number; and where pages of lists ended, from which clients go
 /// on.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Cache {
     kept: Mutex<Kept>,
     /// Bucket and key, the latest last.
     ends: Mutex<VecDeque<(String, String)>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Kept {
     by_inode: HashMap<u64, (Arc<Names>, u64)>,
+    /// Directories that are being read: by how many, and how often they have changed meanwhile.
+    reading: HashMap<u64, (usize, u64)>,
     bytes: usize,
     /// Counts uses, of which each entry has its last one.
     clock: u64,
@@ -150,9 +154,59 @@ impl Cache {
         if let Some(known) = self.kept.lock().find(now.ino).filter(|known| known.serves(&now, goes_on)) {
             return Ok(known);
         }
+        let reading = Reading::of(self, now.ino);
         let names = Arc::new(Names::read(dir, &now)?);
-        self.kept.lock().keep(now.ino, &names);
+        let mut kept = self.kept.lock();
+        if !reading.has_changed(&kept) {
+            kept.keep(now.ino, &names);
+        }
+        drop(kept);
         Ok(names)
+    }
+
+    /// A directory was changed by whoever has this: what was read before, or is being read, is not kept.
+    pub(crate) fn forget(&self, ino: u64) {
+        let kept = &mut *self.kept.lock();
+        if let Some((names, _)) = kept.by_inode.remove(&ino) {
+            kept.bytes -= names.weight();
+        }
+        if let Some((_, changes)) = kept.reading.get_mut(&ino) {
+            *changes += 1;
+        }
+    }
+}
+
+/// A directory that is being read.
+struct Reading<'a> {
+    cache: &'a Cache,
+    ino: u64,
+    /// How often it had changed while others were reading it.
+    changes: u64,
+}
+
+impl<'a> Reading<'a> {
+    fn of(cache: &'a Cache, ino: u64) -> Self {
+        let mut kept = cache.kept.lock();
+        let (readers, changes) = kept.reading.entry(ino).or_default();
+        *readers += 1;
+        let changes = *changes;
+        drop(kept);
+        Self { cache, ino, changes }
+    }
+
+    fn has_changed(&self, kept: &Kept) -> bool {
+        kept.reading.get(&self.ino).is_none_or(|(_, changes)| *changes != self.changes)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut entry) = self.cache.kept.lock().reading.entry(self.ino) {
+            entry.get_mut().0 -= 1;
+            if entry.get().0 == 0 {
+                entry.remove();
+            }
+        }
     }
 }
 
@@ -249,6 +303,28 @@ mod tests {
         assert!(!names.serves(&Status { mtime: settled.mtime + 1, ..settled }, false));
         let unsettled = Status { ctime: names.began, ..settled };
         assert!(!Names { stamp: (unsettled.mtime, unsettled.ctime), ..names }.serves(&unsettled, false));
+    }
+
+    #[test]
+    fn what_has_changed_is_not_kept_whenever_it_was_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::default();
+        let ino = status(open(dir.path())).unwrap().ino;
+        fs::write(dir.path().join("a"), "").unwrap();
+        let first = cache.names(open(dir.path()), true).unwrap();
+        assert!(cache.kept.lock().find(ino).is_some());
+        cache.forget(ino);
+        assert!(cache.kept.lock().find(ino).is_none() && cache.kept.lock().bytes == 0);
+        // As it is where somebody reads it while it changes.
+        let (reading, later) = (Reading::of(&cache, ino), Reading::of(&cache, ino));
+        cache.forget(ino);
+        let after = Reading::of(&cache, ino);
+        let kept = cache.kept.lock();
+        assert!(reading.has_changed(&kept) && later.has_changed(&kept) && !after.has_changed(&kept));
+        drop(kept);
+        drop((reading, later, after));
+        assert!(cache.kept.lock().reading.is_empty());
+        assert_eq!(all(&first), ["a"]);
     }
 
     #[test]

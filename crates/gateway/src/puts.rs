@@ -107,7 +107,10 @@ pub(crate) fn put_marker(
             check_condition(bucket, key, condition)?;
         }
         let made = match rustix::fs::mkdirat(&place.dir, &place.name, Mode::from_raw_mode(0o777)) {
-            Ok(()) => true,
+            Ok(()) => {
+                bucket.has_changed(&place.dir);
+                true
+            }
             Err(Errno::EXIST) => false,
             Err(Errno::NOENT | Errno::STALE) => continue,
             Err(errno) => return Err(refusals::of_errno(errno)),
@@ -252,7 +255,10 @@ impl Temporary {
             let flags = if absent { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
             let Place { dir, name } = &self.place;
             match renameat_with(dir, &self.name, dir, name, flags) {
-                Ok(()) => self.keep = true,
+                Ok(()) => {
+                    self.keep = true;
+                    bucket.has_changed(dir);
+                }
                 Err(Errno::EXIST) if absent => return Err(changed_meanwhile(bucket, key)),
                 Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => return Err(is_a_prefix(key)),
                 Err(errno) => return Err(refusals::of_errno(errno)),

@@ -3,6 +3,7 @@
 
 use crate::directories::{self, Origin};
 use crate::locks::{Lock, Locks, Mutual};
+use crate::names::Cache;
 use crate::{refusals, withdrawn};
 use kmsfs_s3::{Code, Error, ObjectKey, Timestamp};
 use kmsfs_sse::BucketName;
@@ -29,6 +30,7 @@ const HERE: ResolveFlags = ResolveFlags::BENEATH
 pub(crate) struct Tree {
     root: OwnedFd,
     locks: Arc<Locks>,
+    pub(crate) names: Arc<Cache>,
 }
 
 /// A bucket that is there. Its descriptor is for walking alone.
@@ -37,6 +39,7 @@ pub(crate) struct Bucket {
     dir: OwnedFd,
     name: BucketName,
     locks: Arc<Locks>,
+    names: Arc<Cache>,
 }
 
 /// The directory of a key, open for reading, and the key's own name in it.
@@ -82,7 +85,8 @@ impl Status {
 impl Tree {
     pub(crate) fn open(mountpoint: &Path, locks: Locks) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { root: rustix::fs::open(mountpoint, flags, Mode::empty())?, locks: Arc::new(locks) })
+        let root = rustix::fs::open(mountpoint, flags, Mode::empty())?;
+        Ok(Self { root, locks: Arc::new(locks), names: Arc::default() })
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
@@ -113,7 +117,10 @@ impl Tree {
     pub(crate) fn bucket(&self, name: &BucketName) -> Result<Bucket, Error> {
         let found = open_beneath(&self.root, Path::new(name.as_str()), OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
         match found {
-            Ok(dir) => Ok(Bucket { dir, name: name.clone(), locks: self.locks.clone() }),
+            Ok(dir) => {
+                let (locks, names) = (Arc::clone(&self.locks), Arc::clone(&self.names));
+                Ok(Bucket { dir, name: name.clone(), locks, names })
+            }
             Err(error) if is_absent(&error) => Err(no_such_bucket(name)),
             Err(error) => Err(refusals::of_call(&error)),
         }
@@ -123,6 +130,20 @@ impl Tree {
 impl Bucket {
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Of its directories, as lists have read them.
+    pub(crate) fn names(&self) -> &Cache {
+        &self.names
+    }
+
+    /// Something in this directory has got another name, or none: no list goes on from what was there before.
+    pub(crate) fn has_changed(&self, dir: impl AsFd) {
+        // Its number is known, and the mount is not asked.
+        let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        if let Ok(found) = statx(dir.as_fd(), "", how, StatxFlags::INO) {
+            self.names.forget(found.stx_ino);
+        }
     }
 
     /// For reading and syncing it.
@@ -208,6 +229,7 @@ impl Bucket {
                 Err(error) => return Err(in_the_way(key, &error)),
             };
             if made {
+                self.has_changed(&dir);
                 match mark_as_made(&next).and_then(|()| Ok(rustix::fs::fsync(&dir)?)) {
                     Ok(()) => {}
                     Err(error) if is_gone(&error) => return Ok(()),
@@ -238,6 +260,7 @@ impl Bucket {
             if rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR).is_err() {
                 return;
             }
+            self.has_changed(&above);
             // It was empty, so that nothing is lost where this fails.
             let _ = rustix::fs::fsync(&above);
         }

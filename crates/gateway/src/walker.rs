@@ -3,7 +3,7 @@
 
 use crate::directories::{self, Marker};
 use crate::leftovers;
-use crate::names::{Cache, Names};
+use crate::names::Names;
 use crate::refusals;
 use crate::tree::{Bucket, is_absent, is_gone, open_beneath, proc_path};
 use kmsfs_s3::{Error, ObjectKey};
@@ -17,7 +17,6 @@ use std::sync::Arc;
 /// A walk. It sees what is there when it comes by.
 pub(crate) struct Walker<'a> {
     bucket: &'a Bucket,
-    cache: &'a Cache,
     /// The list goes on from an earlier page.
     goes_on: bool,
     /// The path of the outermost directory: empty, or ending in a slash.
@@ -45,9 +44,9 @@ pub(crate) enum What {
 
 impl<'a> Walker<'a> {
     /// Of the keys that begin with the prefix, and a few behind them.
-    pub(crate) fn new(bucket: &'a Bucket, cache: &'a Cache, prefix: &str, goes_on: bool) -> Result<Self, Error> {
+    pub(crate) fn new(bucket: &'a Bucket, prefix: &str, goes_on: bool) -> Result<Self, Error> {
         let base = prefix.rfind('/').map_or("", |end| &prefix[..=end]).to_owned();
-        let mut walker = Self { bucket, cache, goes_on, base, levels: Vec::new(), marker: None };
+        let mut walker = Self { bucket, goes_on, base, levels: Vec::new(), marker: None };
         // What is no key is a prefix of none.
         if walker.base.is_empty() || ObjectKey::parse(walker.base.as_str()).is_ok() {
             walker.enter(walker.base.clone())?;
@@ -128,7 +127,7 @@ impl<'a> Walker<'a> {
             Err(error) if is_absent(&error) || is_denied(&error) => return Ok(None),
             Err(error) => return Err(refusals::of_call(&error)),
         };
-        let looked_at = self.cache.names(&dir, self.goes_on).and_then(|names| {
+        let looked_at = self.bucket.names().names(&dir, self.goes_on).and_then(|names| {
             let origin = if path.is_empty() { None } else { directories::origin(&proc_path(&dir))? };
             Ok((names, origin))
         });

@@ -76,6 +76,22 @@ fn a_list_shows_at_once_what_was_put_and_what_was_deleted() {
         let behind = ListObjectsV2 { start_after: "!".into(), ..plain_list("bucket") };
         assert_eq!(client.keys(&behind, 1000), expected);
     }
+    // Behind the key that a page has ended with, and where a list goes on from it.
+    for number in 0..30 {
+        let page = ListObjectsV2 { max_keys: 10, ..plain_list("bucket") };
+        let end = client.list_as(page).unwrap().next.unwrap();
+        let key = format!("{end}-{number:02}");
+        client.put("bucket", &key, "x").unwrap();
+        let behind = ListObjectsV2 { start_after: end.clone(), ..plain_list("bucket") };
+        let goes_on = ListObjectsV2 { continuation: Some(end.clone()), ..plain_list("bucket") };
+        for list in [&behind, &goes_on] {
+            assert_eq!(client.list_as(list.clone()).unwrap().objects[0].key, key);
+        }
+        client.delete("bucket", &key).unwrap();
+        for list in [&behind, &goes_on] {
+            assert_ne!(client.list_as(list.clone()).unwrap().objects[0].key, key);
+        }
+    }
     fs::write(mount.path("bucket/program"), "x").unwrap();
     expected.push("program".into());
     assert_eq!(client.keys(&plain_list("bucket"), 1000), expected);
