@@ -54,6 +54,8 @@ pub struct Keys {
     pub kms: Arc<Router>,
     /// The KMSs that are elsewhere.
     pub remotes: Vec<Arc<RemoteKms>>,
+    /// For how long an operation waits for one of them.
+    longest: Duration,
 }
 
 impl Keys {
@@ -81,7 +83,7 @@ impl Keys {
                     route.map_err(|why| Failure::new(format!("custom key store {}: {why}", escape(&store.name))))?;
             }
         }
-        Ok(Self { kms: Arc::new(router), local, remotes })
+        Ok(Self { kms: Arc::new(router), local, remotes, longest: provider::longest(&stores) })
     }
 }
 
@@ -164,10 +166,14 @@ pub fn open_with(
     let state = state.open(parameters.store_id, options.watch.rollback)?;
     let options = StoreOptions { watch: state.watch("store"), ..options.clone() };
     let keys = open_keyring(keyring, secret, &parameters, &state, outside)?;
-    let keys = Arc::new(match audit.start(&keys, &outside.connect_syslog)? {
-        Some(audited) => KeyService::new(Arc::new(audited), keys.local),
-        None => KeyService::new(keys.kms, keys.local),
-    });
+    let longest = keys.longest;
+    let keys = Arc::new(
+        match audit.start(&keys, &outside.connect_syslog)? {
+            Some(audited) => KeyService::new(Arc::new(audited), keys.local),
+            None => KeyService::new(keys.kms, keys.local),
+        }
+        .waiting_at_most(longest),
+    );
     let since = Instant::now();
     loop {
         match Store::open(backend.clone(), Arc::clone(&keys), options.clone()) {

@@ -3,10 +3,39 @@
 use super::perform::Mount;
 use super::transport::Carrier;
 use kmsfs_fs::{Refusal, Result};
-use serde_json::{Value, json};
+use kmsfs_kms::elsewhere::ProviderStatus;
+use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// The attribute's name.
 pub const STATUS: &str = "user.x-kmsfs-status";
+
+/// How a custom key store is, by its name.
+fn key_store(of: ProviderStatus) -> (String, Value) {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let state = match (of.connected, of.away.is_some(), of.breaker_open) {
+        (false, ..) => "Disconnected",
+        (_, true, true) => "Away, asked once a second",
+        (_, true, false) => "Away",
+        _ => "Connected",
+    };
+    let members = json!({
+        "State": state,
+        "Provider": of.provider,
+        "Endpoint": of.endpoint,
+        "AwayMilliseconds": of.away.map(milliseconds),
+        "KeysAway": of.keys_away,
+        "InFlight": of.in_flight,
+        "Queued": of.queued,
+        "LatencyMilliseconds": milliseconds(of.latency),
+        "SlowestMilliseconds": milliseconds(of.slowest),
+        "Answered": of.answered,
+        "Refused": of.refused,
+        "Outages": of.outages,
+        "Spared": of.spared,
+    });
+    (of.name, members)
+}
 
 /// For root and whoever mounted; `EPERM` for anybody else.
 pub(crate) fn status(mount: &Mount, uid: u32) -> Result<Vec<u8>> {
@@ -33,5 +62,10 @@ pub(crate) fn status(mount: &Mount, uid: u32) -> Result<Vec<u8>> {
         ),
     ];
     status.extend(members.map(|(name, value)| (name.to_owned(), value)));
+    let providers = fs.store().keys().providers();
+    if !providers.is_empty() {
+        let key_stores: Map<_, _> = providers.into_iter().map(key_store).collect();
+        status.insert("KeyStores".to_owned(), Value::Object(key_stores));
+    }
     Ok(Value::Object(status).to_string().into_bytes())
 }

@@ -6,8 +6,8 @@ use crate::json::Json;
 use crate::members::Members;
 use kmsfs_kms::EncryptionContext;
 use kmsfs_kms::api::{
-    Constraints, DataKeyRequest, Expiration, GrantRequest, ImportType, IncludeKeyMaterial, KeyOrigin, KeySpec, NewKey,
-    PageRequest, Request, Retired, Tag, WrappingAlgorithm, WrappingKeySpec,
+    Constraints, DataKeyRequest, Expiration, GrantRequest, ImportType, IncludeKeyMaterial, KeyOrigin, KeySpec,
+    KeyStoreChange, KeyStoreRequest, NewKey, PageRequest, Request, Retired, Tag, WrappingAlgorithm, WrappingKeySpec,
 };
 use std::ops::RangeInclusive;
 
@@ -18,6 +18,8 @@ pub const TARGET: &str = "TrentService.";
 pub const MOST: usize = 256 << 10;
 
 const KEY_ID: RangeInclusive<usize> = 1..=2048;
+const KEY_STORE: RangeInclusive<usize> = 1..=64;
+const KEY_STORE_NAME: RangeInclusive<usize> = 1..=256;
 const ALIAS: RangeInclusive<usize> = 1..=256;
 const DESCRIPTION: RangeInclusive<usize> = 0..=8192;
 const POLICY: RangeInclusive<usize> = 1..=131_072;
@@ -54,17 +56,21 @@ pub fn request(target: &str, body: &[u8]) -> Result<Request, Refusal> {
 }
 
 /// Those that `kmsfs kms` has.
-const OPERATIONS: [&str; 37] = [
+const OPERATIONS: [&str; 42] = [
     "CancelKeyDeletion",
+    "ConnectCustomKeyStore",
     "CreateAlias",
     "CreateGrant",
     "CreateKey",
     "Decrypt",
     "DeleteAlias",
+    "DeleteCustomKeyStore",
     "DeleteImportedKeyMaterial",
+    "DescribeCustomKeyStores",
     "DescribeKey",
     "DisableKey",
     "DisableKeyRotation",
+    "DisconnectCustomKeyStore",
     "EnableKey",
     "EnableKeyRotation",
     "Encrypt",
@@ -91,17 +97,15 @@ const OPERATIONS: [&str; 37] = [
     "TagResource",
     "UntagResource",
     "UpdateAlias",
+    "UpdateCustomKeyStore",
     "UpdateKeyDescription",
 ];
 
-/// AWS's others: asymmetric and HMAC keys, custom key stores, several regions.
-const ELSEWHERE: [&str; 17] = [
-    "ConnectCustomKeyStore",
+/// AWS's others: asymmetric and HMAC keys, several regions. Which program speaks to another KMS, and by which file, is
+/// said on the machine alone (`kmsfs kms`), and by no request: it is run there.
+const ELSEWHERE: [&str; 12] = [
     "CreateCustomKeyStore",
-    "DeleteCustomKeyStore",
     "DeriveSharedSecret",
-    "DescribeCustomKeyStores",
-    "DisconnectCustomKeyStore",
     "GenerateDataKeyPair",
     "GenerateDataKeyPairWithoutPlaintext",
     "GenerateMac",
@@ -109,7 +113,6 @@ const ELSEWHERE: [&str; 17] = [
     "GetPublicKey",
     "ReplicateKey",
     "Sign",
-    "UpdateCustomKeyStore",
     "UpdatePrimaryRegion",
     "Verify",
     "VerifyMac",
@@ -120,8 +123,17 @@ type Read<T> = Result<T, Refusal>;
 /// What is required and missing is collected in `of`, so that the call means something only if nothing was.
 fn read(operation: &str, of: &Members<'_, '_>) -> Read<Request> {
     let key_id = || required(of, "KeyId", KEY_ID);
-    refuse_options(of)?;
+    refuse_options(operation, of)?;
     Ok(match operation {
+        "ConnectCustomKeyStore" => Request::KeyStore(KeyStoreRequest::Connect { id: key_store(of)? }),
+        "DisconnectCustomKeyStore" => Request::KeyStore(KeyStoreRequest::Disconnect { id: key_store(of)? }),
+        "DeleteCustomKeyStore" => Request::KeyStore(KeyStoreRequest::Delete { id: key_store(of)? }),
+        "DescribeCustomKeyStores" => {
+            page(of, 1000)?;
+            let (id, name) = (of.text("CustomKeyStoreId", KEY_STORE)?, of.text("CustomKeyStoreName", KEY_STORE_NAME)?);
+            Request::KeyStore(KeyStoreRequest::Describe { id, name })
+        }
+        "UpdateCustomKeyStore" => update_key_store(of)?,
         "CreateKey" => Request::CreateKey(new_key(of)?),
         "DescribeKey" => Request::DescribeKey { key_id: key_id()? },
         "ListKeys" => Request::ListKeys { page: page(of, 100)? },
@@ -232,17 +244,43 @@ fn read(operation: &str, of: &Members<'_, '_>) -> Read<Request> {
 }
 
 /// What would change what a call does, or whom it answers, is not passed over.
-fn refuse_options(of: &Members<'_, '_>) -> Read<()> {
+fn refuse_options(operation: &str, of: &Members<'_, '_>) -> Read<()> {
     // Grants hold at once, so that no token is needed to use one.
     of.texts("GrantTokens")?;
     if of.flag("DryRun")? {
         return Err(Refusal::unsupported("DryRun is not an option of kmsfs."));
     }
     let others = ["Recipient", "CustomKeyStoreId", "XksKeyId", "KeyMaterialDescription", "DryRunModifiers"];
-    match others.into_iter().find(|name| of.has(name)) {
+    let is_about_key_stores = operation.contains("CustomKeyStore");
+    let mut others = others.into_iter().filter(|name| !is_about_key_stores || *name != "CustomKeyStoreId");
+    match others.find(|name| of.has(name)) {
         Some(name) => Err(Refusal::unsupported(format!("{name} is not an option of kmsfs."))),
         None => Ok(()),
     }
+}
+
+fn key_store(of: &Members<'_, '_>) -> Read<String> {
+    required(of, "CustomKeyStoreId", KEY_STORE)
+}
+
+/// A new name; what it is reached by is said on the machine alone.
+fn update_key_store(of: &Members<'_, '_>) -> Read<Request> {
+    let reached_by = [
+        "XksProxyUriEndpoint",
+        "XksProxyUriPath",
+        "XksProxyVpcEndpointServiceName",
+        "XksProxyVpcEndpointServiceOwner",
+        "XksProxyAuthenticationCredential",
+        "XksProxyConnectivity",
+        "KeyStorePassword",
+        "CloudHsmClusterId",
+    ];
+    if let Some(name) = reached_by.into_iter().find(|name| of.has(name)) {
+        return Err(Refusal::unsupported(format!("{name} is not an option of kmsfs.")));
+    }
+    let name = of.text("NewCustomKeyStoreName", KEY_STORE_NAME)?;
+    let change = KeyStoreChange { name, ..KeyStoreChange::default() };
+    Ok(Request::KeyStore(KeyStoreRequest::Update { id: key_store(of)?, change }))
 }
 
 fn required(of: &Members<'_, '_>, name: &str, range: RangeInclusive<usize>) -> Read<String> {

@@ -6,7 +6,7 @@
 use super::keyring::Contents;
 use super::local::LocalKms;
 use kmsfs_crypto::random;
-use kmsfs_kms::api::{Answer, KeyStore, KeyStoreChange, KeyStoreRequest, NewKeyStore};
+use kmsfs_kms::api::{Answer, KeyStore, KeyStoreChange, KeyStoreLimits, KeyStoreRequest, NewKeyStore};
 use kmsfs_kms::{Code, Error, Principal};
 use std::path::Path;
 
@@ -83,6 +83,7 @@ impl LocalKms {
                 provider: new.provider.clone(),
                 key_arns: new.key_arns.clone(),
                 configuration: new.configuration.clone(),
+                limits: new.limits,
                 connected: false,
                 created: self.now(),
             });
@@ -96,13 +97,14 @@ impl LocalKms {
         self.change(|contents, _| {
             let (mut stores, at) = named(contents, id)?;
             let store = &mut stores[at];
-            let KeyStoreChange { name, provider, key_arns, configuration } = change;
+            let KeyStoreChange { name, provider, key_arns, configuration, limits } = change;
             if provider.is_some() || key_arns.is_some() || configuration.is_some() {
                 check_disconnected(store)?;
             }
             store.name = name.clone().unwrap_or_else(|| store.name.clone());
             store.provider = provider.clone().unwrap_or_else(|| store.provider.clone());
             store.key_arns = key_arns.clone().unwrap_or_else(|| store.key_arns.clone());
+            store.limits = limits.or(store.limits);
             store.configuration = configuration.clone().or_else(|| store.configuration.clone());
             check(&stores, &own(contents))?;
             contents.set_key_stores(stores);
@@ -177,6 +179,7 @@ fn check(stores: &[KeyStore], own: &str) -> Result<(), Error> {
                 "is not a provider's alone: put its configuration into a directory of its own, which it may write.";
             return invalid(format!("{} {text}", dir.display()));
         }
+        check_limits(store.limits)?;
         if key_arns.is_empty() || key_arns.len() > MOST_ARNS {
             return invalid(format!("A custom key store keeps 1 to {MOST_ARNS} keys, or beginnings of their ARNs."));
         }
@@ -196,6 +199,18 @@ fn check(stores: &[KeyStore], own: &str) -> Result<(), Error> {
                 return invalid(format!("{arn} is named twice."));
             }
             arns.push(arn);
+        }
+    }
+    Ok(())
+}
+
+fn check_limits(limits: KeyStoreLimits) -> Result<(), Error> {
+    let KeyStoreLimits { deadline, revalidate, offline } = limits;
+    let all =
+        [("deadline", deadline, 1, 60), ("revalidate", revalidate, 1, 86_400), ("offline", offline, 0, 2_592_000)];
+    for (name, seconds, least, most) in all {
+        if seconds.is_some_and(|seconds| !(least..=most).contains(&seconds)) {
+            return Err(Error::new(Code::Validation, format!("{name} is {least} to {most} seconds.")));
         }
     }
     Ok(())
@@ -237,7 +252,7 @@ mod tests {
 
     fn new(name: &str, arns: &str) -> NewKeyStore {
         let (provider, key_arns) = ("exec:/usr/bin/provider".to_owned(), vec![arns.to_owned()]);
-        NewKeyStore { name: name.into(), provider, key_arns, configuration: None }
+        NewKeyStore { name: name.into(), provider, key_arns, configuration: None, limits: KeyStoreLimits::default() }
     }
 
     #[test]
@@ -279,6 +294,23 @@ mod tests {
         }
         let relative = NewKeyStore { provider: "exec:bin/x".into(), ..new("two", "arn:aws:kms:x:1:") };
         assert_eq!(code(KeyStoreRequest::Create(relative)), Some(Code::Validation));
+        for (deadline, revalidate, offline) in [(0, 1, 0), (61, 1, 0), (8, 0, 0), (8, 86_401, 0), (8, 1, 2_592_001)] {
+            let (deadline, revalidate, offline) = (Some(deadline), Some(revalidate), Some(offline));
+            let limits = KeyStoreLimits { deadline, revalidate, offline };
+            let wrong = NewKeyStore { limits, ..new("two", "arn:aws:kms:x:1:") };
+            assert_eq!(code(KeyStoreRequest::Create(wrong)), Some(Code::Validation), "{limits:?}");
+        }
+        for (limits, expected) in [
+            (KeyStoreLimits { offline: Some(3600), ..KeyStoreLimits::default() }, (None, Some(3600))),
+            (KeyStoreLimits { deadline: Some(5), ..KeyStoreLimits::default() }, (Some(5), Some(3600))),
+        ] {
+            let change = KeyStoreChange { limits, ..KeyStoreChange::default() };
+            assert!(call(KeyStoreRequest::Update { id: id.clone(), change }).is_ok());
+            let KeyStoreLimits { deadline, revalidate: None, offline } = kms.key_stores().unwrap()[0].limits else {
+                panic!("it was not said")
+            };
+            assert_eq!((deadline, offline), expected);
+        }
         assert_eq!(kms.is_connected(&id), Ok(false));
         let before = kms.key_stores().unwrap();
         assert!(call(KeyStoreRequest::Connect { id: id.clone() }).is_ok());

@@ -69,6 +69,8 @@ struct State {
     /// What comes of calls up to this one is of no interest: nobody has waited for it for long.
     forgotten: u64,
     busy: usize,
+    /// Calls that wait for a place.
+    queued: usize,
     /// How many of these are about each key.
     of_keys: HashMap<String, usize>,
     identity: Option<Identity>,
@@ -143,9 +145,10 @@ impl Channel {
         self.0.state.lock().identity.clone()
     }
 
-    /// Calls that are being made.
-    pub(crate) fn busy(&self) -> usize {
-        self.0.state.lock().busy
+    /// Calls that are being made, and calls that wait until others are made.
+    pub(crate) fn busy(&self) -> (usize, usize) {
+        let state = self.0.state.lock();
+        (state.busy, state.queued)
     }
 
     fn take_place<'a>(&'a self, key_id: Option<&'a str>, deadline: Deadline) -> Result<Place<'a>, Error> {
@@ -159,7 +162,9 @@ impl Channel {
             if deadline.has_passed() {
                 return Err(deadline::missed());
             }
+            state.queued += 1;
             self.0.changed.wait_for(&mut state, deadline.left());
+            state.queued -= 1;
         }
         state.busy += 1;
         if let Some(key_id) = key_id {

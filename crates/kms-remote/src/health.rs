@@ -3,6 +3,7 @@
 //! What a key's calls come to says nothing of other keys (a key store behind that KMS may be away, or one key's calls
 //! be throttled): each key is left alone for itself. All of them are only where nobody can be asked.
 
+use kmsfs_kms::elsewhere::Outage;
 use kmsfs_kms::{Code, Error};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ pub(crate) struct Health {
     /// Those of which nothing comes.
     keys: HashMap<String, Breaker>,
     counts: Counts,
+    /// That have begun or ended, and that nobody was told of yet.
+    told: Vec<Outage>,
 }
 
 /// Leaves alone what does not answer.
@@ -38,7 +41,7 @@ struct Breaker {
 
 /// Calls so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// That the provider has answered, whatever it answered.
     pub answered: u64,
     /// Of these, refusals and faults.
@@ -125,6 +128,17 @@ impl Health {
         }
     }
 
+    /// Somebody is to be told of it.
+    pub(crate) fn tell(&mut self, outage: Outage) {
+        if self.told.len() < MOST {
+            self.told.push(outage);
+        }
+    }
+
+    pub(crate) fn take_told(&mut self) -> Vec<Outage> {
+        std::mem::take(&mut self.told)
+    }
+
     /// Whether nothing has come of that key's calls since one was answered.
     pub(crate) fn is_failing(&self, key_id: &str) -> bool {
         self.keys.contains_key(key_id)
@@ -143,6 +157,19 @@ impl Health {
 
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// For how long that key is away, or all of them.
+    pub(crate) fn away_of(&self, key_id: &str, now: Instant) -> Option<Duration> {
+        let of_key = self.keys.get(key_id).and_then(|key| key.away_since);
+        let since = of_key.into_iter().chain(self.provider.away_since).min();
+        since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// How many are away for longer than that, the provider itself among them.
+    pub(crate) fn away_longer(&self, than: Duration, now: Instant) -> usize {
+        let long = |since: Instant| now.saturating_duration_since(since) > than;
+        self.all().filter(|breaker| breaker.away_since.is_some_and(long)).count()
     }
 
     /// For how long it, or a key of it, is away.

@@ -1,13 +1,15 @@
 //! One question for all who ask the same at the same time.
 
 use kmsfs_kms::deadline::{self, Deadline};
+use kmsfs_kms::elsewhere::RemoteCall;
 use kmsfs_kms::{Code, EncryptionContext, Error};
 use kmsfs_locks::{Mutex, ranks};
 use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
 use zeroize::Zeroizing;
 
-type Opened = Result<Zeroizing<Vec<u8>>, Error>;
+/// And how it was asked for, which all who wanted it have in their records.
+type Opened = (Result<Zeroizing<Vec<u8>>, Error>, Vec<RemoteCall>);
 /// Key, blob and context.
 type Question = (String, Vec<u8>, EncryptionContext);
 
@@ -38,9 +40,9 @@ impl Joins {
             };
             match told.recv_timeout(deadline.left()) {
                 // Whoever asked had less time than there is here.
-                Ok(Err(error)) if error.code == Code::DependencyTimeout && !deadline.has_passed() => {}
+                Ok((Err(error), _)) if error.code == Code::DependencyTimeout && !deadline.has_passed() => {}
                 Ok(opened) => return opened,
-                Err(_) if deadline.has_passed() => return Err(deadline::missed()),
+                Err(_) if deadline.has_passed() => return (Err(deadline::missed()), Vec::new()),
                 // Whoever asked has panicked.
                 Err(_) => {}
             }

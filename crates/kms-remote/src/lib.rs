@@ -14,13 +14,15 @@ mod canaries;
 mod channel;
 mod health;
 mod joins;
+mod mounts;
+mod opened;
 pub mod protocol;
 mod remote;
 mod service;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 pub use backend::{Backend, Identity, serve};
 pub use channel::Connect;
-pub use health::Counts;
-pub use remote::{Gate, RemoteKms, Settings, Status};
+pub use remote::{Gate, RemoteKms, Settings};

@@ -96,7 +96,8 @@ fn connect(backend: &Arc<Adding>, started: &Arc<AtomicUsize>) -> Connect {
 }
 
 fn quick() -> Settings {
-    Settings { deadline: Duration::from_secs(20), revalidate: Duration::from_millis(50), concurrency: 4 }
+    let (deadline, revalidate) = (Duration::from_secs(20), Duration::from_millis(50));
+    Settings { deadline, revalidate, concurrency: 4, ..Settings::default() }
 }
 
 fn remote(settings: Settings) -> (RemoteKms, Arc<Adding>, Arc<AtomicUsize>) {
@@ -132,8 +133,8 @@ fn data_keys_and_direct_calls_are_the_provider_s() {
     assert_eq!(destination.blob, made.ciphertext_blob, "a provider that cannot is asked to decrypt and encrypt");
     assert_eq!(started.load(Ordering::SeqCst), 1);
     let status = kms.status();
-    assert_eq!(status.identity.unwrap().provider, "adding");
-    assert!(status.connected && status.away.is_none() && !status.breaker_open && status.counts.answered >= 6);
+    assert_eq!(status.provider.unwrap(), "adding");
+    assert!(status.connected && status.away.is_none() && !status.breaker_open && status.answered >= 6);
 }
 
 #[test]

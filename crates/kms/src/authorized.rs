@@ -1,6 +1,7 @@
 //! A KMS that asks somebody here first whether a caller may use its keys.
 
 use crate::api::{Answer, Request, Service};
+use crate::elsewhere::{Outage, ProviderStatus};
 use crate::{Code, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal};
 use kmsfs_crypto::SecretKey;
 use std::sync::Arc;
@@ -178,6 +179,14 @@ impl<K: Kms + ?Sized> Kms for Authorized<K> {
 
     fn version(&self) -> u64 {
         self.kms.version().wrapping_add(self.by.version())
+    }
+
+    fn providers(&self) -> Vec<ProviderStatus> {
+        self.kms.providers()
+    }
+
+    fn take_outages(&self) -> Vec<Outage> {
+        self.kms.take_outages()
     }
 
     fn calls(&self) -> KmsCalls {

@@ -30,6 +30,7 @@ pub mod audit;
 mod authorized;
 mod caller;
 pub mod deadline;
+pub mod elsewhere;
 mod error;
 pub mod iam;
 pub mod policy;
@@ -145,6 +146,16 @@ pub trait Kms: Send + Sync {
     /// Cheap: a mount asks several times a second. The default is for a KMS whose keys never change.
     fn version(&self) -> u64 {
         0
+    }
+
+    /// How the KMSs that are elsewhere are, of those that this one asks.
+    fn providers(&self) -> Vec<elsewhere::ProviderStatus> {
+        Vec::new()
+    }
+
+    /// Outages of theirs that have begun or ended since this was asked before.
+    fn take_outages(&self) -> Vec<elsewhere::Outage> {
+        Vec::new()
     }
 
     /// Calls that were answered so far.

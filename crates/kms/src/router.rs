@@ -2,6 +2,7 @@
 
 use crate::api::{Answer, Plaintext, Request, Service};
 use crate::audit::{Done, Identity, RecordSource};
+use crate::elsewhere::{Outage, ProviderStatus};
 use crate::{Authorizer, Code, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal, iam};
 use kmsfs_crypto::SecretKey;
 use std::sync::Arc;
@@ -388,6 +389,18 @@ impl Kms for Router {
         self.routes.iter().fold(Kms::version(&*self.home), |sum, route| sum.wrapping_add(route.kms.version()))
     }
 
+    /// Each once, however many routes it has.
+    fn providers(&self) -> Vec<ProviderStatus> {
+        let mut all: Vec<_> = self.routes.iter().flat_map(|route| route.kms.providers()).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all.dedup_by(|one, other| one.name == other.name);
+        all
+    }
+
+    fn take_outages(&self) -> Vec<Outage> {
+        self.routes.iter().flat_map(|route| route.kms.take_outages()).collect()
+    }
+
     fn calls(&self) -> KmsCalls {
         self.routes.iter().fold(self.home.calls(), |sum, route| sum + route.kms.calls())
     }
@@ -455,6 +468,10 @@ impl RecordSource for Router {
 
     fn take_done(&self) -> Vec<Done> {
         self.home.take_done()
+    }
+
+    fn take_outages(&self) -> Vec<Outage> {
+        Kms::take_outages(self)
     }
 
     fn version_now(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use crate::api::{Answer, Request, Service};
 use crate::deadline::{self, Deadline};
+use crate::elsewhere::{Outage, ProviderStatus};
 use crate::{Code, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal};
 use kmsfs_crypto::SecretKey;
 use kmsfs_locks::{Condvar, Mutex, ranks};
@@ -214,6 +215,14 @@ impl<K: Kms + ?Sized + 'static> Kms for Timely<K> {
 
     fn version(&self) -> u64 {
         self.kms.version()
+    }
+
+    fn providers(&self) -> Vec<ProviderStatus> {
+        self.kms.providers()
+    }
+
+    fn take_outages(&self) -> Vec<Outage> {
+        self.kms.take_outages()
     }
 
     fn calls(&self) -> KmsCalls {

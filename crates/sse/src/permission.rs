@@ -2,6 +2,7 @@
 
 use super::KeyService;
 use super::bucket_keys::BucketKey;
+use kmsfs_kms::elsewhere::ProviderStatus;
 use kmsfs_kms::{self as kms, EncryptionContext, KmsCalls, Operation, Principal};
 use kmsfs_locks::check_before_asking_the_kms;
 
@@ -19,6 +20,11 @@ pub struct Asked {
 }
 
 impl KeyService {
+    /// How the KMSs that are elsewhere are.
+    pub fn providers(&self) -> Vec<ProviderStatus> {
+        self.kms.providers()
+    }
+
     /// Calls of the KMS so far.
     pub fn calls(&self) -> KmsCalls {
         self.kms.calls()

@@ -9,7 +9,8 @@ mod built_in;
 use super::exit::describe;
 use super::helper::{Answer, Channel, Duty, Helper};
 use super::sandbox;
-use kmsfs_kms::api::KeyStore;
+use kmsfs_kms::api::{KeyStore, KeyStoreLimits};
+use kmsfs_kms::deadline;
 use kmsfs_kms_local::{BUILT_IN, LocalKms};
 use kmsfs_kms_remote::{RemoteKms, Settings};
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The first argument of the process that becomes a provider.
 pub const PROGRAM: &str = "__become_provider";
@@ -68,9 +70,25 @@ pub fn start(local: &Arc<LocalKms>, stores: &[KeyStore], confined: bool) -> io::
             };
             Some(stores.iter().any(|store| store.connected && is_it(store)))
         };
-        Arc::new(RemoteKms::gated(&store.name, Settings::default(), Box::new(connect), Box::new(gate)))
+        Arc::new(RemoteKms::gated(&store.name, settings(store.limits), Box::new(connect), Box::new(gate)))
     };
     Ok(stores.iter().enumerate().map(remote).collect())
+}
+
+fn settings(limits: KeyStoreLimits) -> Settings {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let before = Settings::default();
+    Settings {
+        deadline: limits.deadline.map_or(before.deadline, seconds),
+        revalidate: limits.revalidate.map_or(before.revalidate, seconds),
+        offline: limits.offline.map(seconds),
+        ..before
+    }
+}
+
+/// For how long an operation waits for whichever of them takes longest.
+pub fn longest(stores: &[KeyStore]) -> Duration {
+    stores.iter().map(|store| settings(store.limits).deadline).fold(deadline::LIMIT, Duration::max)
 }
 
 #[derive(Serialize, Deserialize)]

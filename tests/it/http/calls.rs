@@ -53,3 +53,41 @@ fn calls_are_made_as_the_user_who_signed_them_and_for_nobody_else() {
     assert_eq!(who(&nobody), "arn:aws:iam::000000000000:user/nobody");
     stranger.call("sts", &form, ask).expect(403);
 }
+
+#[test]
+fn custom_key_stores_are_shown_connected_and_renamed_over_http_and_made_on_the_machine_alone() {
+    let served = Served::new();
+    let (root, nobody) = (served.client("root"), served.client("nobody"));
+    let made = served.store.kms(
+        "create-custom-key-store --custom-key-store-name hsm --provider exec:/usr/bin/kms-provider \
+         --key-arns arn:aws:kms:eu-central-1:111122223333:",
+    );
+    let id = made["CustomKeyStoreId"].as_str().unwrap();
+    let body = format!(r#"{{"CustomKeyStoreId": "{id}"}}"#);
+    kms(&root, "ConnectCustomKeyStore", &body).expect(200);
+    let described = || {
+        let described = json(&kms(&root, "DescribeCustomKeyStores", "{}").expect(200).text());
+        assert_eq!(described["Truncated"], false);
+        described["CustomKeyStores"][0].clone()
+    };
+    assert_eq!(
+        (&described()["ConnectionState"], &described()["CustomKeyStoreName"]),
+        (&"CONNECTED".into(), &"hsm".into())
+    );
+    assert!(described()["CreationDate"].is_f64());
+    let exception = |reply: Reply| json(&reply.expect(400).text())["__type"].as_str().unwrap().to_owned();
+    assert_eq!(exception(kms(&root, "DeleteCustomKeyStore", &body)), "CustomKeyStoreInvalidStateException");
+    assert_eq!(exception(kms(&nobody, "DisconnectCustomKeyStore", &body)), "AccessDeniedException");
+    kms(&root, "DisconnectCustomKeyStore", &body).expect(200);
+    let rename = format!(r#"{{"CustomKeyStoreId": "{id}", "NewCustomKeyStoreName": "hsm-2"}}"#);
+    kms(&root, "UpdateCustomKeyStore", &rename).expect(200);
+    assert_eq!(
+        (&described()["ConnectionState"], &described()["CustomKeyStoreName"]),
+        (&"DISCONNECTED".into(), &"hsm-2".into())
+    );
+    let program = r#"{"CustomKeyStoreName": "n", "Provider": "exec:/bin/sh", "KeyArns": ["arn:aws:kms:x:1:"]}"#;
+    assert_eq!(exception(kms(&root, "CreateCustomKeyStore", program)), "UnsupportedOperationException");
+    kms(&root, "DeleteCustomKeyStore", &body).expect(200);
+    assert_eq!(exception(kms(&root, "ConnectCustomKeyStore", &body)), "CustomKeyStoreNotFoundException");
+    served.server.end();
+}

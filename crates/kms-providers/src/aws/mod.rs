@@ -8,7 +8,7 @@ mod credentials;
 
 use crate::configuration::{Invalid, Needs};
 use crate::http::{Answer, Ask, Http, Tls};
-use crate::retry::{Failed, tries};
+use crate::retry::{Failed, longest, tries};
 use answers::Wrong;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -40,6 +40,8 @@ pub struct Configuration {
     pub ca_file: Option<PathBuf>,
     /// As whom.
     pub credentials: Credentials,
+    /// Seconds of a try, 1 to 60; 2 if it is not given.
+    pub timeout: Option<u64>,
 }
 
 impl Configuration {
@@ -66,6 +68,8 @@ pub struct Aws {
     http: Http,
     region: String,
     keys: Kept,
+    /// Of a try.
+    longest: Duration,
     /// Seconds by which the clock there is ahead of the one here, once a signature was refused for that.
     skew: AtomicI64,
 }
@@ -101,13 +105,13 @@ impl Aws {
     /// An endpoint is none, or the file of authorities cannot be read.
     pub fn new(configuration: Configuration) -> Result<Self, Invalid> {
         configuration.check()?;
-        let Configuration { region, mut endpoints, ca_file, credentials } = configuration;
+        let Configuration { region, mut endpoints, ca_file, credentials, timeout } = configuration;
         if endpoints.is_empty() {
             let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
             endpoints.push(format!("https://kms.{region}.{domain}"));
         }
         let http = Http::new(&endpoints, &Tls { ca_file, ..Tls::default() })?;
-        Ok(Self { http, region, keys: Kept::new(credentials)?, skew: AtomicI64::new(0) })
+        Ok(Self { http, region, keys: Kept::new(credentials)?, longest: longest(timeout)?, skew: AtomicI64::new(0) })
     }
 
     /// The answer to the operation, and what of it is not a refusal of the key's use is an outage.
@@ -119,7 +123,7 @@ impl Aws {
     ) -> Result<T, Error> {
         let mut body = Zeroizing::new(Vec::with_capacity(64 << 10));
         serde_json::to_writer(&mut *body, parameters).expect("strings are JSON");
-        tries(timeout, trace, |timeout, trace| {
+        tries((self.longest, timeout), trace, |timeout, trace| {
             let until = Instant::now() + timeout;
             let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let keys = self.keys.current(left())?;
@@ -186,7 +190,7 @@ impl Aws {
     fn status(&self, timeout: Duration, trace: &mut Trace) -> Result<Reply, Error> {
         let mut members = serde_json::Map::new();
         // Whatever the answer is, it has a date.
-        let answer = tries(timeout, trace, |timeout, trace| {
+        let answer = tries((self.longest, timeout), trace, |timeout, trace| {
             let keys = self.keys.current(timeout)?;
             let answer = self.send("ListKeys", b"{\"Limit\":1}", &keys, timeout, trace)?;
             self.look_at_the_clock(&answer);

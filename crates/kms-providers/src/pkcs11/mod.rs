@@ -11,7 +11,7 @@ mod tried;
 
 use crate::configuration::{Invalid, Needs};
 use crate::names::KeyNames;
-use crate::retry::tries;
+use crate::retry::{TRY, tries};
 use crate::secret::Secret;
 use kmsfs_crypto::SecretKey;
 use kmsfs_kms::{Code, EncryptionContext, Error};
@@ -92,7 +92,9 @@ impl Pkcs11 {
         (timeout, trace): (Duration, &mut Trace),
     ) -> Result<Vec<u8>, Error> {
         let label = self.keys.name_of(key_id)?;
-        tries(timeout, trace, |_, _| self.token.with(|session| blob::wrap(session, label, key_id, plaintext, context)))
+        tries((TRY, timeout), trace, |_, _| {
+            self.token.with(|session| blob::wrap(session, label, key_id, plaintext, context))
+        })
     }
 }
 
@@ -116,7 +118,7 @@ impl Backend for Pkcs11 {
             Call::Decrypt { key_id, ciphertext_blob, context } => {
                 let label = self.keys.name_of(key_id)?;
                 let blob = blob::Blob::parse(ciphertext_blob).ok_or_else(Error::invalid_ciphertext)?;
-                let plaintext = tries(timeout, trace, |_, _| {
+                let plaintext = tries((TRY, timeout), trace, |_, _| {
                     self.token.with(|session| blob::unwrap(session, label, key_id, &blob, context))
                 })?;
                 Ok(Reply::Decrypted { key_id: key_id.clone(), plaintext })
@@ -124,12 +126,12 @@ impl Backend for Pkcs11 {
             Call::DescribeKey { key_id } => {
                 let label = self.keys.name_of(key_id)?;
                 let enabled =
-                    tries(timeout, trace, |_, _| self.token.with(|session| session.is_enabled(label, key_id)))?;
+                    tries((TRY, timeout), trace, |_, _| self.token.with(|session| session.is_enabled(label, key_id)))?;
                 let key_state = if enabled { "Enabled" } else { "Disabled" }.to_owned();
                 Ok(Reply::Key { key_id: key_id.clone(), key_state, description: Some(label.to_owned()) })
             }
             Call::Status => {
-                let mechanism = tries(timeout, trace, |_, _| self.token.with(|session| Ok(session.mechanism)))?;
+                let mechanism = tries((TRY, timeout), trace, |_, _| self.token.with(|session| Ok(session.mechanism)))?;
                 let mut members = serde_json::Map::new();
                 members.insert("Mechanism".into(), format!("{mechanism:?}").into());
                 Ok(Reply::Status(members))

@@ -11,7 +11,7 @@ use crate::configuration::{Invalid, Needs};
 use crate::context::canonical;
 use crate::http::{Answer, Ask, Http, Tls};
 use crate::names::{KeyNames, not_found};
-use crate::retry::{Failed, tries};
+use crate::retry::{Failed, longest, tries};
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,6 +43,8 @@ pub struct Configuration {
     /// Names of transit keys by ARN; a key without a place here is called as its ARN ends.
     #[serde(default)]
     pub keys: KeyNames,
+    /// Seconds of a try, 1 to 60; 2 if it is not given.
+    pub timeout: Option<u64>,
 }
 
 /// How a token is had.
@@ -128,6 +130,8 @@ pub struct Vault {
     mount: String,
     keys: KeyNames,
     tokens: Tokens,
+    /// Of a try.
+    longest: Duration,
 }
 
 #[derive(Serialize)]
@@ -159,14 +163,15 @@ impl Vault {
     /// An endpoint is none, or a file of TLS cannot be read.
     pub fn new(configuration: Configuration) -> Result<Self, Invalid> {
         configuration.check()?;
-        let Configuration { endpoints, ca_file, namespace, mount, auth, keys } = configuration;
+        let Configuration { endpoints, ca_file, namespace, mount, auth, keys, timeout } = configuration;
+        let longest = longest(timeout)?;
         let mut tls = Tls { ca_file, ..Tls::default() };
         if let Auth::Certificate { certificate_file, key, .. } = &auth {
             tls.certificate_file = Some(certificate_file.clone());
             tls.key = Some(key.clone());
         }
         let http = Http::new(&endpoints, &tls)?;
-        Ok(Self { http, namespace, mount, keys, tokens: Tokens::new(auth) })
+        Ok(Self { http, namespace, mount, keys, tokens: Tokens::new(auth), longest })
     }
 
     fn send(&self, token: Option<&Token>, ask: Ask<'_>) -> Result<Answer, Failed> {
@@ -221,12 +226,14 @@ impl Vault {
     ) -> Result<T, Error> {
         let path = format!("/v1/{}/{operation}/{}", self.mount, self.keys.name_of(key_id)?);
         let body = parameters.body();
-        tries(timeout, trace, |timeout, trace| answers::data(&self.ask("POST", &path, &body, timeout)?, key_id, trace))
+        tries((self.longest, timeout), trace, |timeout, trace| {
+            answers::data(&self.ask("POST", &path, &body, timeout)?, key_id, trace)
+        })
     }
 
     fn key(&self, key_id: &str, timeout: Duration, trace: &mut Trace) -> Result<answers::Key, Error> {
         let path = format!("/v1/{}/keys/{}", self.mount, self.keys.name_of(key_id)?);
-        tries(timeout, trace, |timeout, trace| {
+        tries((self.longest, timeout), trace, |timeout, trace| {
             let answer = self.ask("GET", &path, b"", timeout)?;
             if answer.status == 404 && answers::errors(&answer).is_empty() {
                 return Err(not_found(key_id).into());
@@ -257,7 +264,7 @@ impl Vault {
     }
 
     fn status(&self, timeout: Duration, trace: &mut Trace) -> Result<Reply, Error> {
-        let health = tries(timeout, trace, |timeout, _| {
+        let health = tries((self.longest, timeout), trace, |timeout, _| {
             // It has a status of its own for each state.
             let path = "/v1/sys/health?standbyok=true&sealedcode=200&uninitcode=200";
             self.send(None, Ask { method: "GET", path, body: b"", timeout })?.json::<answers::Health>()
@@ -267,7 +274,7 @@ impl Vault {
         members.insert("ServerVersion".into(), health.version.into());
         let here = time::OffsetDateTime::now_utc().unix_timestamp();
         members.insert("ClockSkewSeconds".into(), (here - health.server_time_utc).into());
-        let token = tries(timeout, trace, |timeout, trace| {
+        let token = tries((self.longest, timeout), trace, |timeout, trace| {
             answers::data::<answers::Token>(&self.ask("GET", LOOKUP, b"", timeout)?, "", trace)
         });
         match token {

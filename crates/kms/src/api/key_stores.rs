@@ -51,6 +51,47 @@ pub struct NewKeyStore {
     pub key_arns: Vec<String>,
     /// The provider's own file: an absolute path.
     pub configuration: Option<String>,
+    /// How it is asked.
+    pub limits: KeyStoreLimits,
+}
+
+/// How a custom key store is asked, in seconds; what is not said is as it is for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct KeyStoreLimits {
+    /// For how long a call is waited for.
+    #[serde(default)]
+    pub deadline: Option<u32>,
+    /// How often it is found out whether a key in use can still be used.
+    #[serde(default)]
+    pub revalidate: Option<u32>,
+    /// For how long it may be away until what is open ends, and for how long what was opened before is opened again
+    /// meanwhile.
+    #[serde(default)]
+    pub offline: Option<u32>,
+}
+
+impl KeyStoreLimits {
+    /// These, and where they say nothing the others.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            deadline: self.deadline.or(others.deadline),
+            revalidate: self.revalidate.or(others.revalidate),
+            offline: self.offline.or(others.offline),
+        }
+    }
+
+    /// Whether they say nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What they say, by AWS's way of naming members.
+    fn members(self) -> impl Iterator<Item = (&'static str, Option<Value>)> {
+        let all = [("Deadline", self.deadline), ("Revalidate", self.revalidate), ("Offline", self.offline)];
+        all.into_iter().map(|(name, seconds)| (name, seconds.map(|seconds| json!(seconds))))
+    }
 }
 
 /// What an update changes; `None` stays.
@@ -61,6 +102,7 @@ pub struct KeyStoreChange {
     pub provider: Option<String>,
     pub key_arns: Option<Vec<String>>,
     pub configuration: Option<String>,
+    pub limits: KeyStoreLimits,
 }
 
 /// A custom key store that is there.
@@ -74,6 +116,8 @@ pub struct KeyStore {
     pub key_arns: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<String>,
+    #[serde(default, skip_serializing_if = "KeyStoreLimits::is_empty")]
+    pub limits: KeyStoreLimits,
     /// Its keys can be used.
     pub connected: bool,
     /// Nanoseconds since 1970.
@@ -111,6 +155,12 @@ impl KeyStoreRequest {
         };
         let name_of_name =
             if matches!(self, Self::Update { .. }) { "NewCustomKeyStoreName" } else { "CustomKeyStoreName" };
+        let limits = match self {
+            Self::Create(NewKeyStore { limits, .. }) | Self::Update { change: KeyStoreChange { limits, .. }, .. } => {
+                *limits
+            }
+            _ => KeyStoreLimits::default(),
+        };
         let (provider, arns, configuration) = rest;
         let all = [
             ("CustomKeyStoreId", id.map(|id| json!(id))),
@@ -119,7 +169,8 @@ impl KeyStoreRequest {
             ("KeyArns", arns.map(|arns| json!(arns))),
             ("Configuration", configuration.map(|configuration| json!(configuration))),
         ];
-        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+        let all = all.into_iter().chain(limits.members());
+        all.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 
@@ -137,6 +188,11 @@ impl KeyStore {
         });
         if let Some(configuration) = &self.configuration {
             members["Configuration"] = json!(configuration);
+        }
+        for (name, seconds) in self.limits.members() {
+            if let Some(seconds) = seconds {
+                members[name] = seconds;
+            }
         }
         members
     }

@@ -16,7 +16,7 @@ pub use answer::{Answer, TimeForm};
 pub use cryptography::{Ciphertext, Plaintext};
 pub use grants::{Constraints, Grant, GrantEntry, GrantRequest, OPERATIONS, Retired};
 pub(crate) use json::small;
-pub use key_stores::{KeyStore, KeyStoreChange, KeyStoreRequest, NewKeyStore};
+pub use key_stores::{KeyStore, KeyStoreChange, KeyStoreLimits, KeyStoreRequest, NewKeyStore};
 pub use keys::{AliasEntry, Deletion, KeyManager, KeyMetadata, KeyOrigin, KeyState, NewKey, Tag};
 pub use material::{Expiration, ImportParameters, Imported, Rotation, RotationKind, RotationStatus, WrappingKeySpec};
 pub use page::{Page, PageRequest};

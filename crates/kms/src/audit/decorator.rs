@@ -3,6 +3,7 @@
 use super::record::{Refusal, Source, parameters, response};
 use super::{AuditLog, Event, RecordSource};
 use crate::api::{Answer, Request, Service};
+use crate::elsewhere::{self, Outage, ProviderStatus};
 use crate::{AccessKeyId, EncryptionContext, Error, GeneratedDataKey, Kms, KmsCalls, Operation, Principal, iam};
 use kmsfs_crypto::SecretKey;
 use kmsfs_locks::{Mutex, ranks};
@@ -62,6 +63,7 @@ impl<K: ?Sized> Audited<K> {
             key_arn: None,
             material_id: None,
             provider: None,
+            remote_calls: Vec::new(),
             error: None,
         }
     }
@@ -70,9 +72,10 @@ impl<K: ?Sized> Audited<K> {
     fn call<T>(
         &self,
         call: Call<'_>,
-        answer: Result<T, Error>,
+        ask: impl FnOnce() -> Result<T, Error>,
         names: impl FnOnce(Option<&T>) -> (Option<String>, Option<Vec<u8>>),
     ) -> Result<T, Error> {
+        let (answer, remote_calls) = elsewhere::collect(ask);
         self.record_done();
         let identity = self.source.identity(call.caller);
         let (key_arn, blob) = names(answer.as_ref().ok());
@@ -84,6 +87,7 @@ impl<K: ?Sized> Audited<K> {
             key_arn: key_arn.or_else(|| self.source.arn_of(call.key_id)),
             material_id: material,
             provider: self.source.provider_of(call.key_id),
+            remote_calls,
             error: answer.as_ref().err().map(Refusal::from),
             ..self.event(call.name)
         });
@@ -110,10 +114,11 @@ impl<K: ?Sized> Audited<K> {
         for<'e> Refusal<'e>: From<&'e E>,
     {
         self.log.reserve()?;
-        let answer = ask();
+        let (answer, remote_calls) = elsewhere::collect(ask);
         let identity = self.source.identity(caller);
         self.log.record(&Event {
             caller: Some((caller, &identity)),
+            remote_calls,
             error: answer.as_ref().err().map(Refusal::from),
             ..told(answer.as_ref().ok())
         })?;
@@ -129,6 +134,20 @@ impl<K: ?Sized> Audited<K> {
             let event = Event { parameters, key_arn: Some(key_arn.clone()), ..self.event(name) };
             if let Err(error) = self.log.record(&event) {
                 log::error!("{name} of {key_arn} is not in the audit log: {}", error.message);
+            }
+        }
+        for Outage { key_store, key_arn, why, lasted } in self.source.take_outages() {
+            let name = if lasted.is_none() { "CustomKeyStoreAway" } else { "CustomKeyStoreBack" };
+            let milliseconds = lasted.map(|lasted| u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
+            let parameters = json!({
+                "customKeyStoreName": key_store,
+                "keyId": key_arn,
+                "reason": (!why.is_empty()).then_some(why),
+                "milliseconds": milliseconds,
+            });
+            let provider = Some(key_store.clone());
+            if let Err(error) = self.log.record(&Event { parameters, key_arn, provider, ..self.event(name) }) {
+                log::error!("{name} of {key_store} is not in the audit log: {}", error.message);
             }
         }
     }
@@ -184,8 +203,8 @@ impl<K: Kms + ?Sized> Kms for Audited<K> {
     ) -> Result<GeneratedDataKey, Error> {
         let call =
             Call { name: "GenerateDataKey", key_id, parameters: parameters(key_id, context, Some("AES_256")), caller };
-        let answer = self.kms.generate_data_key(key_id, context, caller);
-        self.call(call, answer, |made| {
+        let ask = || self.kms.generate_data_key(key_id, context, caller);
+        self.call(call, ask, |made| {
             (made.map(|made| made.key_arn.clone()), made.map(|made| made.ciphertext_blob.clone()))
         })
     }
@@ -198,8 +217,8 @@ impl<K: Kms + ?Sized> Kms for Audited<K> {
         caller: &Principal,
     ) -> Result<(String, Vec<u8>), Error> {
         let call = Call { name: "Encrypt", key_id, parameters: parameters(key_id, context, None), caller };
-        let answer = self.kms.encrypt(key_id, plaintext, context, caller);
-        self.call(call, answer, |made| made.cloned().unzip())
+        let ask = || self.kms.encrypt(key_id, plaintext, context, caller);
+        self.call(call, ask, |made| made.cloned().unzip())
     }
 
     fn decrypt(
@@ -210,14 +229,13 @@ impl<K: Kms + ?Sized> Kms for Audited<K> {
         caller: &Principal,
     ) -> Result<SecretKey, Error> {
         let call = Call { name: "Decrypt", key_id: key_arn, parameters: parameters(key_arn, context, None), caller };
-        let answer = self.kms.decrypt(key_arn, ciphertext_blob, context, caller);
-        self.call(call, answer, |_| (None, Some(ciphertext_blob.to_vec())))
+        let ask = || self.kms.decrypt(key_arn, ciphertext_blob, context, caller);
+        self.call(call, ask, |_| (None, Some(ciphertext_blob.to_vec())))
     }
 
     fn describe_key(&self, key_id: &str, caller: &Principal) -> Result<String, Error> {
-        let answer = self.kms.describe_key(key_id, caller);
         let call = Call { name: "DescribeKey", key_id, parameters: json!({"keyId": key_id}), caller };
-        self.call(call, answer, |arn| (arn.cloned(), None))
+        self.call(call, || self.kms.describe_key(key_id, caller), |arn| (arn.cloned(), None))
     }
 
     /// Recorded where it is refused, once for each user and change of keys: sweeping through open files asks for each.
@@ -233,7 +251,7 @@ impl<K: Kms + ?Sized> Kms for Audited<K> {
             Err(error) if !error.is_outage() && self.is_new(caller, key_id, operation) => {
                 let key_spec = (operation == Operation::GenerateDataKey).then_some("AES_256");
                 let parameters = parameters(key_id, context, key_spec);
-                self.call(Call { name: operation.name(), key_id, parameters, caller }, answer, |_| (None, None))
+                self.call(Call { name: operation.name(), key_id, parameters, caller }, || answer, |_| (None, None))
             }
             _ => answer,
         }
@@ -272,6 +290,10 @@ impl<K: Kms + ?Sized> Kms for Audited<K> {
 
     fn version(&self) -> u64 {
         self.kms.version()
+    }
+
+    fn providers(&self) -> Vec<ProviderStatus> {
+        self.kms.providers()
     }
 
     fn calls(&self) -> KmsCalls {

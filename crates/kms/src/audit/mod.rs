@@ -13,6 +13,7 @@ use record::Event;
 pub use syslog::{ConnectSyslog, connect_syslog};
 pub use verify::{Finding, Verification, Writer};
 
+use crate::elsewhere::Outage;
 use crate::{Code, Error, Principal};
 use chain::Loss;
 use file::FileSink;
@@ -44,6 +45,11 @@ pub trait RecordSource: Send + Sync {
 
     /// What the KMS did by itself since this was asked before.
     fn take_done(&self) -> Vec<Done>;
+
+    /// Outages of KMSs that are elsewhere which have begun or ended since this was asked before.
+    fn take_outages(&self) -> Vec<Outage> {
+        Vec::new()
+    }
 
     /// Grows whenever keys, or who may use them, have changed, as far as is known without looking.
     fn version_now(&self) -> u64;

@@ -2,6 +2,7 @@
 
 use super::Identity;
 use crate::api::{Answer, Request, TimeForm, small};
+use crate::elsewhere::RemoteCall;
 use crate::{EncryptionContext, Error, Principal, SignedRequest, iam};
 use kmsfs_crypto::random;
 use serde_json::{Map, Value, json};
@@ -27,6 +28,8 @@ pub struct Event<'a> {
     pub material_id: Option<String>,
     /// The name of the KMS that keeps the key, where that is not this one.
     pub provider: Option<String>,
+    /// How that one was asked.
+    pub remote_calls: Vec<RemoteCall>,
     pub error: Option<Refusal<'a>>,
 }
 
@@ -145,6 +148,9 @@ impl Event<'_> {
         if let Some(provider) = &self.provider {
             data.insert("keyProvider".into(), provider.as_str().into());
         }
+        if !self.remote_calls.is_empty() {
+            data.insert("remoteCalls".into(), self.remote_calls.iter().map(remote_call).collect());
+        }
         if let Some(caller) = self.caller.and_then(|(caller, _)| caller.process()) {
             data.insert(
                 "process".into(),
@@ -153,6 +159,18 @@ impl Event<'_> {
         }
         Value::Object(data)
     }
+}
+
+/// How a KMS that is elsewhere was asked; its request's number is what its own records have.
+fn remote_call(call: &RemoteCall) -> Value {
+    json!({
+        "eventName": call.operation,
+        "provider": call.provider,
+        "endpoint": call.endpoint,
+        "requestID": call.request_id,
+        "attempts": call.attempts,
+        "milliseconds": u64::try_from(call.latency.as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 /// `requestParameters` of a cryptographic call.
@@ -226,6 +244,7 @@ mod tests {
             key_arn: Some("arn:aws:kms:x".into()),
             material_id: Some("ab".into()),
             provider: None,
+            remote_calls: Vec::new(),
             error: Some(error.into()),
         }
     }

@@ -1,6 +1,8 @@
 //! Custom key stores: keys that a provider, a process outside the cage, reaches. Here it is the example of the
 //! documentation, a program that derives keys from a file.
 
+mod outages;
+
 use crate::harness::{Mount, Store, kms_with, wait_until};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
