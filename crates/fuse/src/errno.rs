@@ -109,7 +109,8 @@ fn of_kms(code: Code) -> i32 {
         | Code::CustomKeyStoreNotFound
         | Code::CustomKeyStoreNameInUse
         | Code::CustomKeyStoreInvalidState
-        | Code::DependencyTimeout => libc::EIO,
+        | Code::DependencyTimeout
+        | Code::AwayTooLong => libc::EIO,
         Code::LimitExceeded => libc::EAGAIN,
         Code::AlreadyExists => libc::EEXIST,
         Code::UnsupportedOperation => libc::EOPNOTSUPP,
@@ -341,7 +342,13 @@ mod tests {
     fn a_refusing_key_is_eacces_a_missing_one_enokey_a_bad_name_einval() {
         let eacces = [Code::Disabled, Code::KmsInvalidState, Code::AccessDenied];
         let einval = [Code::InvalidKeyId, Code::InvalidArn];
-        let eio = [Code::InvalidCiphertext, Code::KmsInternal, Code::KeyUnavailable, Code::DependencyTimeout];
+        let eio = [
+            Code::InvalidCiphertext,
+            Code::KmsInternal,
+            Code::KeyUnavailable,
+            Code::DependencyTimeout,
+            Code::AwayTooLong,
+        ];
         let codes: [(&[Code], i32); 4] =
             [(&eacces, libc::EACCES), (&[Code::NotFound], libc::ENOKEY), (&einval, libc::EINVAL), (&eio, libc::EIO)];
         for (codes, expected) in codes {

@@ -37,7 +37,7 @@ impl Reply {
 
     fn error(error: &Error) -> Self {
         let status = match error.code {
-            Code::KmsInternal | Code::KeyUnavailable => 500,
+            Code::KmsInternal | Code::KeyUnavailable | Code::AwayTooLong => 500,
             Code::DependencyTimeout => 503,
             _ => 400,
         };

@@ -87,7 +87,7 @@ impl LocalKms {
                 connected: false,
                 created: self.now(),
             });
-            check(&stores, &own(contents))?;
+            check(&stores, stores.len() - 1, &own(contents))?;
             contents.set_key_stores(stores);
             Ok(Answer::KeyStoreId(id.clone()))
         })
@@ -106,7 +106,7 @@ impl LocalKms {
             store.key_arns = key_arns.clone().unwrap_or_else(|| store.key_arns.clone());
             store.limits = limits.or(store.limits);
             store.configuration = configuration.clone().or_else(|| store.configuration.clone());
-            check(&stores, &own(contents))?;
+            check(&stores, at, &own(contents))?;
             contents.set_key_stores(stores);
             Ok(Answer::Done)
         })
@@ -147,58 +147,67 @@ fn check_disconnected(store: &KeyStore) -> Result<(), Error> {
 /// Providers that come with kmsfs, each of which needs a configuration.
 pub const BUILT_IN: [&str; 3] = ["aws", "pkcs11", "vault"];
 
-/// That each of them can be asked, and that it is clear which keeps a key.
-fn check(stores: &[KeyStore], own: &str) -> Result<(), Error> {
-    let invalid = |text: String| Err(Error::new(Code::Validation, text));
-    let mut arns = Vec::new();
-    for (at, store) in stores.iter().enumerate() {
-        let KeyStore { name, provider, key_arns, configuration, .. } = store;
-        if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
-            return invalid(format!("The name of a custom key store has 1 to {LONGEST_NAME} characters."));
+/// That the one that is new, or has changed, can be asked, and that it is clear which keeps a key. The others were
+/// judged when they were made, by whichever kmsfs that was.
+fn check(stores: &[KeyStore], at: usize, own: &str) -> Result<(), Error> {
+    let store = &stores[at];
+    check_alone(store, own)?;
+    for (_, other) in stores.iter().enumerate().filter(|(number, _)| *number != at) {
+        if other.name == store.name {
+            return Err(Error::new(
+                Code::CustomKeyStoreNameInUse,
+                format!("{} is another custom key store.", store.name),
+            ));
         }
-        if stores[..at].iter().any(|other| other.name == *name) {
-            return Err(Error::new(Code::CustomKeyStoreNameInUse, format!("{name} is another custom key store.")));
+        if let Some(arn) = store.key_arns.iter().find(|arn| other.key_arns.contains(arn)) {
+            return Err(invalid(format!("{arn} is named twice.")));
         }
-        match provider.split_once(':') {
-            Some(("exec", program)) if Path::new(program).is_absolute() => {}
-            None if BUILT_IN.contains(&provider.as_str()) && configuration.is_some() => {}
-            None if BUILT_IN.contains(&provider.as_str()) => {
-                return invalid(format!("{provider} needs a configuration: docs/KMS.md, Keys elsewhere."));
-            }
-            _ => {
-                let known = BUILT_IN.join(", ");
-                let text = format!("{provider} is no provider: {known}, or exec: and the absolute path of a program.");
-                return invalid(text);
-            }
+    }
+    Ok(())
+}
+
+fn invalid(text: String) -> Error {
+    Error::new(Code::Validation, text)
+}
+
+fn check_alone(store: &KeyStore, own: &str) -> Result<(), Error> {
+    let KeyStore { name, provider, key_arns, configuration, .. } = store;
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(invalid(format!("The name of a custom key store has 1 to {LONGEST_NAME} characters.")));
+    }
+    match provider.split_once(':') {
+        Some(("exec", program)) if Path::new(program).is_absolute() => {}
+        None if BUILT_IN.contains(&provider.as_str()) && configuration.is_some() => {}
+        None if BUILT_IN.contains(&provider.as_str()) => {
+            return Err(invalid(format!("{provider} needs a configuration: docs/KMS.md, Keys elsewhere.")));
         }
-        if configuration.as_ref().is_some_and(|path| !Path::new(path).is_absolute()) {
-            return invalid("The configuration is named by an absolute path.".into());
+        _ => {
+            let known = BUILT_IN.join(", ");
+            let text = format!("{provider} is no provider: {known}, or exec: and the absolute path of a program.");
+            return Err(invalid(text));
         }
-        if let Some(dir) = configuration.as_deref().map(Path::new).and_then(Path::parent).filter(|dir| is_shared(dir)) {
-            let text =
-                "is not a provider's alone: put its configuration into a directory of its own, which it may write.";
-            return invalid(format!("{} {text}", dir.display()));
+    }
+    if configuration.as_ref().is_some_and(|path| !Path::new(path).is_absolute()) {
+        return Err(invalid("The configuration is named by an absolute path.".into()));
+    }
+    if let Some(dir) = configuration.as_deref().map(Path::new).and_then(Path::parent).filter(|dir| is_shared(dir)) {
+        let text = "is not a provider's alone: put its configuration into a directory of its own, which it may write.";
+        return Err(invalid(format!("{} {text}", dir.display())));
+    }
+    check_limits(store.limits)?;
+    if key_arns.is_empty() || key_arns.len() > MOST_ARNS {
+        return Err(invalid(format!("A custom key store keeps 1 to {MOST_ARNS} keys, or beginnings of their ARNs.")));
+    }
+    for (number, arn) in key_arns.iter().enumerate() {
+        check_arns(arn, own).map_err(invalid)?;
+        // A provider calls a key as its ARN ends: with several regions or accounts one key would have several ARNs,
+        // each with policies of its own. AWS's own looks at the whole ARN.
+        if provider != "aws" && place(arn) != place(&key_arns[0]) {
+            let text = "a custom key store keeps the keys of one account and region.";
+            return Err(invalid(format!("{arn} and {}: {text}", key_arns[0])));
         }
-        check_limits(store.limits)?;
-        if key_arns.is_empty() || key_arns.len() > MOST_ARNS {
-            return invalid(format!("A custom key store keeps 1 to {MOST_ARNS} keys, or beginnings of their ARNs."));
-        }
-        for arn in key_arns {
-            if let Err(why) = check_arns(arn, own) {
-                return invalid(why);
-            }
-            // A provider calls a key as its ARN ends: with several regions or accounts one key would have several ARNs,
-            // each with policies of its own. AWS's own looks at the whole ARN.
-            if provider != "aws" && place(arn) != place(&key_arns[0]) {
-                return invalid(format!(
-                    "{arn} and {}: a custom key store keeps the keys of one account and region.",
-                    key_arns[0]
-                ));
-            }
-            if arns.contains(&arn) {
-                return invalid(format!("{arn} is named twice."));
-            }
-            arns.push(arn);
+        if key_arns[..number].contains(arn) {
+            return Err(invalid(format!("{arn} is named twice.")));
         }
     }
     Ok(())

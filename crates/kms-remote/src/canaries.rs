@@ -56,7 +56,7 @@ pub(crate) fn is_of_key(error: &Error) -> bool {
 }
 
 /// Whether it is one for every context and every version.
-fn is_of_all(error: &Error) -> bool {
+pub(crate) fn is_of_all(error: &Error) -> bool {
     matches!(error.code, Code::Disabled | Code::NotFound)
 }
 
@@ -113,6 +113,15 @@ impl Canaries {
             _ => {}
         }
         true
+    }
+
+    /// These keys are to be looked at, or all of them.
+    pub(crate) fn hurry(&mut self, all: bool, keys: &[String], now: Instant) {
+        for (key_id, key) in &mut self.0 {
+            if all || keys.contains(key_id) {
+                key.due = now;
+            }
+        }
     }
 
     /// All keys are to be looked at.

@@ -35,6 +35,8 @@ struct Breaker {
     /// When the first of them was.
     away_since: Option<Instant>,
     probed: Option<Instant>,
+    /// When the last call that failed was begun.
+    failed: Option<Instant>,
     /// A call is to find out whether it is still away.
     is_probing: bool,
 }
@@ -106,12 +108,13 @@ impl Health {
             Outcome::Unasked => Change::Nothing,
             Outcome::Unreached => {
                 self.counts.outages += 1;
-                self.provider.fails(now)
+                self.provider.fails(now, now.checked_sub(took).unwrap_or(now))
             }
             Outcome::Asked(Some(error)) if error.is_outage() => {
                 self.counts.outages += 1;
                 self.provider.answers(now);
-                key_id.map_or(Change::Nothing, |key_id| self.key(key_id).fails(now))
+                key_id
+                    .map_or(Change::Nothing, |key_id| self.key(key_id).fails(now, now.checked_sub(took).unwrap_or(now)))
             }
             Outcome::Asked(error) => {
                 self.counts.answered += 1;
@@ -166,10 +169,20 @@ impl Health {
         since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// How many are away for longer than that, the provider itself among them.
-    pub(crate) fn away_longer(&self, than: Duration, now: Instant) -> usize {
-        let long = |since: Instant| now.saturating_duration_since(since) > than;
-        self.all().filter(|breaker| breaker.away_since.is_some_and(long)).count()
+    /// Whether a call about that key, or one that nobody could be asked for, has failed that was begun when it was away
+    /// for so long already: one call that is lost says nothing of how long it is away.
+    pub(crate) fn has_ended(&self, key_id: &str, offline: Duration) -> bool {
+        self.provider.has_ended(offline) || self.keys.get(key_id).is_some_and(|key| key.has_ended(offline))
+    }
+
+    /// How many have, the provider itself among them.
+    pub(crate) fn ended(&self, offline: Duration) -> usize {
+        self.all().filter(|breaker| breaker.has_ended(offline)).count()
+    }
+
+    /// Whether nobody can be asked.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.provider.away_since.is_some()
     }
 
     /// For how long it, or a key of it, is away.
@@ -205,14 +218,21 @@ impl Breaker {
         self.is_probing = self.outages >= OUTAGES;
     }
 
-    fn fails(&mut self, now: Instant) -> Change {
+    fn fails(&mut self, now: Instant, began: Instant) -> Change {
+        self.failed = Some(began);
         self.outages = self.outages.saturating_add(1);
         let begins = self.away_since.is_none();
         self.away_since.get_or_insert(now);
         if begins { Change::Away } else { Change::Nothing }
     }
 
+    fn has_ended(&self, offline: Duration) -> bool {
+        let long = |(since, began): (Instant, Instant)| began.saturating_duration_since(since) >= offline;
+        self.outages > 1 && self.away_since.zip(self.failed).is_some_and(long)
+    }
+
     fn answers(&mut self, now: Instant) -> Change {
+        self.failed = None;
         self.outages = 0;
         self.away_since.take().map_or(Change::Nothing, |since| Change::Back(now.saturating_duration_since(since)))
     }
@@ -245,6 +265,24 @@ mod tests {
         let counts = health.counts();
         assert_eq!((counts.answered, counts.refused, counts.outages, counts.spared), (1, 1, 5, 2));
         assert_eq!((counts.latency, counts.slowest), (TOOK, TOOK));
+    }
+
+    #[test]
+    fn a_call_that_is_lost_ends_nothing_and_one_that_fails_later_does() {
+        let (mut health, start, offline) = (Health::default(), Instant::now(), Duration::from_secs(1));
+        let outage = Error::new(Code::KeyUnavailable, "away");
+        let mut fail = |began: Instant, took: Duration| {
+            health.admit(KEY, began).unwrap();
+            health.note(KEY, Outcome::Asked(Some(&outage)), took, began + took);
+            health.has_ended("k", offline)
+        };
+        assert!(!fail(start, Duration::from_secs(8)), "one alone, whenever it is looked at");
+        assert!(!fail(start + Duration::from_secs(7), Duration::from_secs(2)), "it was begun before");
+        assert!(fail(start + Duration::from_secs(9), TOOK));
+        assert!(!health.has_ended("other", offline));
+        health.note(KEY, Outcome::Asked(None), TOOK, start + Duration::from_secs(10));
+        assert!(!health.has_ended("k", offline));
+        assert_eq!(health.ended(offline), 0);
     }
 
     #[test]

@@ -49,8 +49,18 @@ impl Opened {
         (now.saturating_duration_since(kept.when) <= offline).then(|| kept.plaintext.clone())
     }
 
+    /// It does not open any more.
+    pub(crate) fn forget(&mut self, (key_id, blob, context): (&str, &[u8], &EncryptionContext)) {
+        self.0.remove(&(key_id.to_owned(), blob.to_owned(), context.clone()));
+    }
+
+    /// The key was refused with that context.
+    pub(crate) fn forget_context(&mut self, key_id: &str, context: &EncryptionContext) {
+        self.0.retain(|(of, _, with), _| of != key_id || with != context);
+    }
+
     /// The key was refused.
-    pub(crate) fn forget(&mut self, key_id: &str) {
+    pub(crate) fn forget_key(&mut self, key_id: &str) {
         self.0.retain(|(of, ..), _| of != key_id);
     }
 
@@ -80,7 +90,15 @@ mod tests {
         assert_eq!(find(&opened, "a", 1, start + OFFLINE), Some(plaintext.clone()));
         assert_eq!(find(&opened, "a", 2, start), None);
         assert_eq!(find(&opened, "a", 1, start + 2 * OFFLINE), None);
-        opened.forget("a");
+        opened.keep(("a", &[2], &context), &plaintext, start, OFFLINE);
+        opened.forget(("a", &[2], &context));
+        opened.forget_context("a", &[("other".to_owned(), "context".to_owned())].into());
+        assert_eq!((find(&opened, "a", 2, start), find(&opened, "a", 1, start)), (None, Some(plaintext.clone())));
+        opened.keep(("a", &[2], &context), &plaintext, start, OFFLINE);
+        opened.forget_context("a", &context);
+        assert_eq!((find(&opened, "a", 1, start), find(&opened, "a", 2, start)), (None, None));
+        opened.keep(("a", &[1], &context), &plaintext, start, OFFLINE);
+        opened.forget_key("a");
         assert_eq!((find(&opened, "a", 1, start), find(&opened, "b", 1, start)), (None, Some(plaintext.clone())));
         opened.expire(start + 2 * OFFLINE, OFFLINE);
         assert!(opened.0.is_empty());

@@ -371,7 +371,7 @@ impl Shared {
         match &opened {
             Ok(plaintext) => self.keep(question, plaintext),
             Err(error) if error.is_outage() => return self.opened_before(question, false).ok_or_else(|| error.clone()),
-            Err(_) => self.keys.lock().opened.forget(key_id),
+            Err(error) => self.forget(question, error),
         }
         opened
     }

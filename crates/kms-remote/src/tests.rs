@@ -294,6 +294,32 @@ fn a_call_that_is_never_answered_is_forgotten_and_its_late_answer_ends_nothing()
 }
 
 #[test]
+fn a_call_that_is_lost_ends_nothing_and_an_outage_that_lasts_does() {
+    let revalidate = Duration::from_secs(3600);
+    let offline = Some(Duration::from_millis(100));
+    let (kms, backend, _) = remote(Settings { revalidate, offline, ..Settings::default() });
+    let blob = kms.generate_data_key(KEY, &context(), &root()).unwrap().ciphertext_blob;
+    let authorize = || kms.authorize(KEY, Operation::Decrypt, &context(), &root());
+    *backend.error.lock() = Some(Error::new(Code::KeyUnavailable, "lost"));
+    assert!(kms.generate_data_key(KEY, &context(), &root()).is_err());
+    *backend.error.lock() = None;
+    assert_eq!(authorize(), Ok(()));
+    until("somebody asks again, long before that is due", || kms.status().away.is_none());
+    let version = kms.version();
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!((authorize(), kms.version()), (Ok(()), version));
+    assert!(kms.decrypt(KEY, &blob, &context(), &root()).is_ok());
+
+    *backend.error.lock() = Some(Error::new(Code::KeyUnavailable, "away"));
+    assert!(kms.generate_data_key(KEY, &context(), &root()).is_err());
+    until("what is open ends", || authorize().is_err());
+    let ended = authorize().unwrap_err();
+    assert_eq!((ended.code, ended.code.name()), (Code::AwayTooLong, "KeyUnavailableException"));
+    *backend.error.lock() = None;
+    until("it goes on", || authorize().is_ok());
+}
+
+#[test]
 fn what_is_disconnected_is_refused_at_once_and_comes_back() {
     let (kms, backend, _) = remote(Settings::default());
     let made = kms.generate_data_key(KEY, &context(), &root()).unwrap();

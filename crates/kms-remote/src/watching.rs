@@ -1,15 +1,17 @@
 //! What is known of keys that are in use, and finding it out.
 
-use crate::canaries::{Due, is_of_key};
+use crate::canaries::{Due, is_of_all, is_of_key};
 use crate::protocol::Call;
 use crate::remote::Shared;
-use kmsfs_kms::{Code, EncryptionContext, Error};
+use kmsfs_kms::{Code, EncryptionContext, Error, Kind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
+/// How often what is away is asked for, where its being away ends something.
+const PROBE: Duration = Duration::from_secs(1);
 /// How soon it is seen that something was away for too long.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -41,7 +43,7 @@ impl Shared {
 
     fn watch(&self) {
         let every = self.settings.revalidate;
-        let mut ended = 0;
+        let (mut ended, mut asked) = (0, Instant::now());
         let mut keys = self.keys.lock();
         while !keys.closed {
             let due = keys.canaries.next(Instant::now(), every);
@@ -65,14 +67,30 @@ impl Shared {
             if let Some(offline) = self.settings.offline {
                 drop(keys);
                 self.end(offline, &mut ended);
+                self.ask_for_what_is_away(&mut asked);
                 keys = self.keys.lock();
             }
         }
     }
 
+    /// How long something is away is found out by asking for it.
+    fn ask_for_what_is_away(&self, asked: &mut Instant) {
+        if asked.elapsed() < PROBE {
+            return;
+        }
+        let (all, keys) = {
+            let health = self.health.lock();
+            (health.is_unreached(), health.keys_away())
+        };
+        if all || !keys.is_empty() {
+            *asked = Instant::now();
+            self.keys.lock().canaries.hurry(all, &keys, *asked);
+        }
+    }
+
     /// What is open under keys that are away for so long is taken away; `ended` is how many were.
     fn end(&self, offline: Duration, ended: &mut usize) {
-        let now = self.health.lock().away_longer(offline, Instant::now());
+        let now = self.health.lock().ended(offline);
         if now > *ended {
             log::warn!("KMS {}: it is away for longer than {} s: what is open ends", self.name, offline.as_secs());
         }
@@ -93,7 +111,7 @@ impl Shared {
                 Ok(()) => log::info!("KMS {}: {} can be used again", self.name, due.key_id),
                 Err(error) => {
                     log::warn!("KMS {}: {} cannot be used any more: {error}", self.name, due.key_id);
-                    self.keys.lock().opened.forget(&due.key_id);
+                    self.forget((&due.key_id, &due.blob, &due.context), error);
                 }
             }
             self.changed();
@@ -104,12 +122,22 @@ impl Shared {
     /// Whether the KMS, or the key, is away for so long that what is open ends.
     pub(crate) fn check_not_ended(&self, key_id: &str) -> Result<(), Error> {
         let Some(offline) = self.settings.offline else { return Ok(()) };
-        let away = self.health.lock().away_of(key_id, Instant::now());
-        if away.is_none_or(|away| away <= offline) {
+        if !self.health.lock().has_ended(key_id, offline) {
             return Ok(());
         }
         let text = format!("{} is away for longer than {} s: what is open ends.", self.name, offline.as_secs());
-        Err(Error::new(Code::KmsInvalidState, text))
+        Err(Error::new(Code::AwayTooLong, text))
+    }
+
+    /// What is kept of what was refused is forgotten: all of the key, that context, or what does not open.
+    pub(crate) fn forget(&self, (key_id, blob, context): (&str, &[u8], &EncryptionContext), error: &Error) {
+        let mut keys = self.keys.lock();
+        match error.kind() {
+            Kind::Fault => keys.opened.forget((key_id, blob, context)),
+            Kind::Refusal if is_of_all(error) => keys.opened.forget_key(key_id),
+            Kind::Refusal if is_of_key(error) => keys.opened.forget_context(key_id, context),
+            Kind::Refusal | Kind::Outage => {}
+        }
     }
 
     /// Whether the key is away, and could be used before, where that is allowed.

@@ -47,6 +47,9 @@ pub enum Code {
     CustomKeyStoreInvalidState,
     /// The KMS, or what it relies on, took too long.
     DependencyTimeout,
+    /// The KMS is away for so long that what is open ends, as somebody has decided: an outage to whoever asks, and the
+    /// only one that takes something away.
+    AwayTooLong,
 }
 
 /// What an error says of those who may use a key.
@@ -87,7 +90,7 @@ impl Code {
             Self::ExpiredImportToken => "ExpiredImportTokenException",
             Self::IncorrectKeyMaterial => "IncorrectKeyMaterialException",
             Self::InvalidKeyUsage => "InvalidKeyUsageException",
-            Self::KeyUnavailable => "KeyUnavailableException",
+            Self::KeyUnavailable | Self::AwayTooLong => "KeyUnavailableException",
             Self::CustomKeyStoreNotFound => "CustomKeyStoreNotFoundException",
             Self::CustomKeyStoreNameInUse => "CustomKeyStoreNameInUseException",
             Self::CustomKeyStoreInvalidState => "CustomKeyStoreInvalidStateException",

@@ -98,16 +98,18 @@ impl Token {
         if is_user(session)? {
             return Ok(());
         }
-        let pin = self.pin.line(TRY).map_err(Failed::lasting)?;
         // One at a time, of all processes too: a wrong PIN is tried once.
         let _others = self.state.lock();
         let busy = |error| Failed::passing(format!("another process is logging in to the token: {error}"));
         let _turn = self.tried.turn(TRY).map_err(busy)?;
-        if self.tried.was_wrong() {
+        // Looked at before the PIN is read: one that comes meanwhile is not taken for the one that was wrong.
+        let files = self.tried.files();
+        if self.tried.was_wrong(&files) {
             let change = self.tried.what_to_change();
             let text = format!("the PIN was wrong, and is not tried again until {change} is changed");
             return Err(Failed::lasting(text));
         }
+        let pin = self.pin.line(TRY).map_err(Failed::lasting)?;
         let token = self.library.get_token_info(slot).map_err(failed)?;
         if token.user_pin_final_try() || token.user_pin_locked() {
             let text = "one more wrong PIN would lock the token, or it is locked: log in to it by hand once, or have \
@@ -120,7 +122,7 @@ impl Token {
                 Ok(())
             }
             Err(error @ Cryptoki::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _)) => {
-                let noted = self.tried.is_wrong().err();
+                let noted = self.tried.is_wrong(files).err();
                 let noted = noted.map_or(String::new(), |why| format!(" (that cannot be noted for others: {why})"));
                 Err(Failed::lasting(format!("the PIN is wrong: {error}{noted}")))
             }

@@ -45,21 +45,19 @@ impl Tried {
         }
     }
 
-    /// Whether the PIN that there is was wrong.
-    pub(super) fn was_wrong(&self) -> bool {
-        let now = self.stamp();
+    /// Whether the PIN of these files was wrong.
+    pub(super) fn was_wrong(&self, files: &str) -> bool {
         let noted = self.note().and_then(|note| fs::read_to_string(note).ok());
-        noted.as_ref() == Some(&now) || self.here.lock().as_ref() == Some(&now)
+        noted.as_deref() == Some(files) || self.here.lock().as_deref() == Some(files)
     }
 
-    /// Notes that it is. Where that cannot be written, this process alone knows.
-    pub(super) fn is_wrong(&self) -> io::Result<()> {
-        let now = self.stamp();
+    /// Notes that the one of these files is. Where that cannot be written, this process alone knows.
+    pub(super) fn is_wrong(&self, files: String) -> io::Result<()> {
         let written = match (self.note(), self.note_in_making()) {
-            (Some(note), Some(new)) => fs::write(&new, &now).and_then(|()| fs::rename(&new, note)),
+            (Some(note), Some(new)) => fs::write(&new, &files).and_then(|()| fs::rename(&new, note)),
             _ => Ok(()),
         };
-        *self.here.lock() = Some(now);
+        *self.here.lock() = Some(files);
         written
     }
 
@@ -92,7 +90,7 @@ impl Tried {
     }
 
     /// Which files these are; whatever is written to them, or put in their place, is another one.
-    fn stamp(&self) -> String {
+    pub(super) fn files(&self) -> String {
         let of = |path: &PathBuf| match fs::metadata(path) {
             Ok(file) => format!(
                 "{}:{} {} {}.{:09} {}.{:09}\n",
@@ -114,6 +112,16 @@ impl Tried {
 mod tests {
     use super::*;
 
+    impl Tried {
+        fn was_wrong_now(&self) -> bool {
+            self.was_wrong(&self.files())
+        }
+
+        fn is_wrong_now(&self) -> io::Result<()> {
+            self.is_wrong(self.files())
+        }
+    }
+
     #[test]
     fn a_wrong_pin_is_known_to_every_process_until_a_file_is_another_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -122,13 +130,13 @@ mod tests {
         fs::write(&pin, "0000").unwrap();
         let process = || Tried::new(Some(&configuration), &Secret::File(pin.clone()));
         let one = process();
-        assert!(!one.was_wrong());
+        assert!(!one.was_wrong_now());
         {
             let _turn = one.turn(Duration::ZERO).unwrap();
             assert!(process().turn(Duration::from_millis(20)).is_err(), "one at a time");
         }
-        one.is_wrong().unwrap();
-        assert!(one.was_wrong() && process().was_wrong());
+        one.is_wrong_now().unwrap();
+        assert!(one.was_wrong_now() && process().was_wrong_now());
         let noted = fs::read_to_string(dir.path().join("pkcs11.json.wrong-pin")).unwrap();
         assert!(!noted.contains("0000 ") && noted.lines().count() == 2, "{noted}");
         for changed in [&pin, &configuration] {
@@ -137,19 +145,19 @@ mod tests {
             while fs::metadata(changed).unwrap().ctime_nsec() == before {
                 fs::write(changed, "4711").unwrap();
             }
-            assert!(!process().was_wrong(), "{}", changed.display());
-            process().is_wrong().unwrap();
-            assert!(process().was_wrong());
+            assert!(!process().was_wrong_now(), "{}", changed.display());
+            process().is_wrong_now().unwrap();
+            assert!(process().was_wrong_now());
         }
         one.is_right();
-        assert!(!process().was_wrong() && !one.was_wrong());
+        assert!(!process().was_wrong_now() && !one.was_wrong_now());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]
     fn a_wrong_pin_that_cannot_be_noted_is_known_here() {
         let tried = Tried::new(Some(Path::new("/nowhere/pkcs11.json")), &Secret::Command("echo 1".into()));
-        assert!(tried.is_wrong().is_err() && tried.was_wrong());
+        assert!(tried.is_wrong_now().is_err() && tried.was_wrong_now());
         assert!(tried.turn(Duration::ZERO).is_err());
         assert!(tried.what_to_change().contains("/nowhere/pkcs11.json"));
     }
