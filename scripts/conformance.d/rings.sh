@@ -6,9 +6,9 @@
 RINGS_THEMES=(access attackers below beside_the_kms bigfile bulk changing_hands config configured costs dual elsewhere
     full_disk git handles mmap mounting names ordinary parts plaintext posix revocation rings routing running sandbox
     semantics sqlite tampering tree waiting walkthrough)
-# Of these themes, what looks at a mount whose process was killed.
+# Of these themes, what kills the process of a mount, or looks at one whose process was killed.
 RINGS_WITHOUT=(is_mounted_and_emptied recovery_is_refused_while_a_bucket_is_hidden a_read_only_mount_writes_no_byte
-    when_the_daemon_is_gone)
+    when_the_daemon_is_gone a_call_of_a_32_bit_program_ends_the_process)
 RINGS_CONNECTIONS=/sys/fs/fuse/connections
 RINGS_SWITCH=/sys/module/fuse/parameters/enable_uring
 # Whatever takes longer hangs.
