@@ -124,6 +124,13 @@ pub fn reopen() {
     REOPEN.store(true, Ordering::Release);
 }
 
+static BY_RINGS: AtomicBool = AtomicBool::new(false);
+
+/// Requests come by io_uring from now on.
+pub fn carried_by_rings() {
+    BY_RINGS.store(true, Ordering::Relaxed);
+}
+
 /// Makes `sink` the destination of the `log` macros. The level is `-o log_level=`, else `RUST_LOG`, else `info`.
 pub fn start(sink: Sink, level: Option<LevelFilter>) {
     let mut builder = env_logger::Builder::new();
@@ -147,11 +154,11 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        may_be_shown(metadata) && self.filter.enabled(metadata)
+        may_be_shown(metadata, BY_RINGS.load(Ordering::Relaxed)) && self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if may_be_shown(record.metadata()) && self.filter.matches(record) {
+        if may_be_shown(record.metadata(), BY_RINGS.load(Ordering::Relaxed)) && self.filter.matches(record) {
             let message = escape(&record.args().to_string());
             self.sink.lock().write(record.level(), record.target(), &message);
         }
@@ -163,7 +170,13 @@ impl Log for Logger {
 /// Whoever asks for more messages, `RUST_LOG` too, gets kmsfs's own, which never hold content, targets, attribute
 /// values or what a request holds of a secret. Of other crates it is errors alone: fuser's messages show requests
 /// whole, and it warns of every mount that somebody else has ended, which is how mounts end.
-fn may_be_shown(metadata: &Metadata<'_>) -> bool {
+///
+/// `by_rings`: requests come by io_uring. What fuser answers to over /dev/fuse is then interrupts alone, at each signal
+/// that a waiting program gets, and the kernel does not know there which request that is about: nothing is wrong.
+fn may_be_shown(metadata: &Metadata<'_>, by_rings: bool) -> bool {
+    if by_rings && metadata.target() == "fuser::reply" {
+        return false;
+    }
     let root = metadata.target().split("::").next();
     root.is_some_and(|root| root == "kmsfs" || root.starts_with("kmsfs_")) || metadata.level() == Level::Error
 }
@@ -252,6 +265,13 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         assert!(text.contains(r"WARN  kmsfs::fs] bucket/a\n[2026-01-01T00:00:00.000Z ERROR kmsfs] forged\x1b[2J: "));
+    }
+
+    #[test]
+    fn that_fuser_cannot_answer_an_interrupt_is_not_shown_where_requests_come_by_io_uring() {
+        let metadata = |target| Metadata::builder().level(Level::Error).target(target).build();
+        assert!(may_be_shown(&metadata("fuser::reply"), false) && !may_be_shown(&metadata("fuser::reply"), true));
+        assert!(may_be_shown(&metadata("fuser::session"), true) && may_be_shown(&metadata("kmsfs_fuse"), true));
     }
 
     #[test]

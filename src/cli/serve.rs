@@ -102,6 +102,9 @@ fn serve_store(
             daemon::detach();
         }
         log::info!("requests come by {}", fuse::Carrier::name(carrier));
+        if carrier == fuse::Carrier::Rings {
+            logging::carried_by_rings();
+        }
         confine(plan, carrier);
         Ok(())
     };
