@@ -11,17 +11,18 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const PART: u64 = 2;
 
 /// As many bytes for what is kept as were asked for, or as there is room for but no fewer than `least`; and why they
-/// are fewer.
-pub fn room_for_cache(wanted: usize, least: usize) -> (usize, Option<String>) {
+/// are fewer. `rings`: what requests by io_uring take of the same room.
+pub fn room_for_cache(wanted: usize, least: usize, rings: usize) -> (usize, Option<String>) {
     let Some((bytes, whose)) = most() else { return (wanted, None) };
-    let room = usize::try_from(bytes / PART).unwrap_or(usize::MAX).max(least);
+    let room = usize::try_from(bytes / PART).unwrap_or(usize::MAX).saturating_sub(rings).max(least);
     if wanted <= room {
         return (wanted, None);
     }
     let text = format!(
-        "cache={} is more than half of the {} MiB that {whose}: it is {} MiB",
+        "cache={} is more than half of the {} MiB that {whose}{}: it is {} MiB",
         wanted >> 20,
         bytes >> 20,
+        if rings == 0 { String::new() } else { format!(", without {} MiB for io_uring", rings >> 20) },
         room >> 20
     );
     (room, Some(text))
@@ -109,9 +110,12 @@ mod tests {
     #[test]
     fn what_is_kept_has_half_of_what_the_machine_has_at_most() {
         assert_eq!(total("MemFree: 1 kB\nMemTotal:       24683656 kB\n"), Some(24_683_656 << 10));
-        let (room, why) = room_for_cache(usize::MAX, 4 << 20);
+        let (room, why) = room_for_cache(usize::MAX, 4 << 20, 0);
         assert!(room < usize::MAX && why.is_some());
-        let (room, why) = room_for_cache(0, 0);
+        let (room, why) = room_for_cache(0, 0, 0);
         assert!(room == 0 && why.is_none());
+        let (less, why) = room_for_cache(usize::MAX, 4 << 20, 1 << 20);
+        assert!(less == room_for_cache(usize::MAX, 4 << 20, 0).0 - (1 << 20));
+        assert!(why.is_some_and(|why| why.contains("without 1 MiB for io_uring")));
     }
 }

@@ -183,12 +183,13 @@ impl Plan {
         }
         let keyring = options.keyring.take().unwrap_or_else(|| assembly::default_keyring(&store));
         let (target, mut warnings) = mountpoint::prepare(&request.mountpoint)?;
-        let (cache, why) = memory::room_for_cache(options.cache, options::LEAST_CACHE << 20);
-        options.cache = cache;
-        warnings.extend(why);
         let no_rings = if options.io_uring { fuse::why_not_by_rings() } else { None };
         options.io_uring &= no_rings.is_none();
         warnings.extend(no_rings.map(|reason| format!("requests come over /dev/fuse: {reason}")));
+        let rings = if options.io_uring { fuse::memory_of_rings() } else { 0 };
+        let (cache, why) = memory::room_for_cache(options.cache, options::LEAST_CACHE << 20, rings);
+        options.cache = cache;
+        warnings.extend(why);
         mountpoint::check_apart(&store, &target)?;
         Ok(Self { store, target, keyring, unlock, options, warnings })
     }

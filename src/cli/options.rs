@@ -110,7 +110,8 @@ Options for -o:
   io_uring, noio_uring      requests by io_uring, which answers each on the processor that made it: off by default, and
                             only with Linux 6.18.39 or a later 6.18, or 7.2 or newer, and where root has switched it on:
                             echo Y > /sys/module/fuse/parameters/enable_uring; elsewhere a warning says so, and requests
-                            come over /dev/fuse. Do not kill -9 the process of such a mount
+                            come over /dev/fuse; a kernel that refuses only later has the mount fail. Do not kill -9
+                            the process of such a mount
   cache=MIB                 memory for what was verified and is kept, 4 or more (default 64); what is in use, and about
                             220 bytes for each inode that the kernel knows, come on top; no more than half of the memory that
                             the control group, the process or the machine may have

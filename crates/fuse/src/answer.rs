@@ -74,6 +74,11 @@ pub(crate) trait Room {
 
 /// Where the answer to one request goes. It may be sent from any thread, by whichever filled its room.
 pub(crate) trait Reply: Room + Send + 'static {
+    /// Whether it may wait for a KMS; otherwise it is refused with this errno. It may be asked again and again.
+    fn may_wait_for_kms(&mut self) -> std::result::Result<(), i32> {
+        Ok(())
+    }
+
     /// Sends the answer or an errno.
     fn send(self, answer: std::result::Result<Answer, i32>);
 }

@@ -3,7 +3,8 @@
 //!
 //! - [`mount()`] mounts a file system, and [`Mounted::run`] serves it until it is unmounted. [`Place`] is that mount,
 //!   told from all others that are or will be at the same place.
-//! - [`Carrier`] is what requests come by, [`why_not_by_rings`] why they cannot come by io_uring here.
+//! - [`Carrier`] is what requests come by, [`why_not_by_rings`] why they cannot come by io_uring here,
+//!   [`memory_of_rings`] what that takes.
 //! - [`mounts`] and [`mounted_at`] say what is mounted where.
 //! - [`errno()`] is what a program sees of a refusal, [`Statistics`] what a mount has done, [`STATUS`] how it is asked.
 //!
@@ -46,4 +47,4 @@ pub use place::Place;
 pub use statistics::Statistics;
 pub use status::STATUS;
 pub use transport::Carrier;
-pub use transport::rings::why_not as why_not_by_rings;
+pub use transport::rings::{memory_of_rings, why_not as why_not_by_rings};

@@ -77,8 +77,13 @@ impl Runner {
 
     /// Has it done by a thread that may wait for that. For the KMS the request waits from now on, and no longer than
     /// until its deadline, however often it asks and whatever it waits for before it comes to that.
-    fn hand_over<R: Reply>(&self, what: Waits, request: Request<'static>, reply: R) {
+    fn hand_over<R: Reply>(&self, what: Waits, request: Request<'static>, mut reply: R) {
         let deadline = if what == Waits::Kms { self.mount().fs.store().keys().deadline() } else { None };
+        if deadline.is_some()
+            && let Err(errno) = reply.may_wait_for_kms()
+        {
+            return reply.send(Err(errno));
+        }
         let (runner, ino) = (self.clone(), request.ino);
         let job = move || {
             let _running = deadline.map(Deadline::begin);

@@ -44,10 +44,19 @@ const WAKE: i32 = 1;
 /// `user_data` of the read that waits to be woken.
 const WOKEN: u64 = u64::MAX;
 
-/// Memory for one request of one queue, and for its answer. A page, and as much of the payload as was ever used.
+/// What an entry keeps of its payload's memory while it waits for a request.
+pub const KEPT: usize = 128 << 10;
+/// Entries of a ring that keep more while they wait: the kernel uses first what was answered last, so these are the
+/// ones that it uses again and again.
+pub const LARGE: usize = 2;
+
+/// Memory for one request of one queue, and for its answer. A page, and as much of the payload as was used and not
+/// given back.
 pub struct Entry {
     memory: Mapped,
     payload: usize,
+    /// Bytes of the payload beyond which none was touched.
+    touched: usize,
     queue: u16,
 }
 
@@ -57,7 +66,7 @@ impl Entry {
     /// # Errors
     /// There is no memory, or no addresses for it.
     pub fn new(queue: u16, payload: usize) -> io::Result<Self> {
-        Ok(Self { memory: Mapped::anonymous(PAYLOAD + payload)?, payload, queue })
+        Ok(Self { memory: Mapped::anonymous(PAYLOAD + payload)?, payload, touched: 0, queue })
     }
 
     /// The number of the processor whose requests it is for.
@@ -90,6 +99,23 @@ impl Entry {
     pub fn room(&mut self) -> &mut [u8] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.memory.at::<u8>(PAYLOAD).as_ptr(), self.payload) }
+    }
+
+    /// Says that so many bytes of the room will be written.
+    pub fn will_fill(&mut self, len: usize) {
+        self.touched = self.touched.max(len.min(self.payload));
+    }
+
+    fn is_large(&self) -> bool {
+        self.touched > KEPT
+    }
+
+    /// Gives memory back, with what is in it, so that it has no more than an entry keeps.
+    fn shrink(&mut self) {
+        // What cannot be given back is used again.
+        if self.memory.give_back(PAYLOAD + KEPT).is_ok() {
+            self.touched = KEPT;
+        }
     }
 
     fn commit_id(&self) -> u64 {
@@ -178,6 +204,12 @@ impl Ring {
     /// There is no such place, or it has one.
     pub fn commit(&mut self, place: usize, mut entry: Entry, error: i32, len: u32) -> io::Result<()> {
         entry.put_answer(error, len);
+        entry.will_fill(len as usize);
+        // A long answer has to stay until the kernel has taken it, and from then on the entry is the kernel's.
+        let others = self.with_kernel.iter().flatten();
+        if entry.is_large() && len as usize <= KEPT && others.filter(|other| other.is_large()).count() >= LARGE {
+            entry.shrink();
+        }
         let submission = of_fuse(COMMIT_AND_FETCH, place, entry.queue, entry.commit_id());
         self.give(place, entry, submission)
     }
@@ -249,7 +281,10 @@ impl Ring {
         let place = completion.user_data as usize;
         let entry = self.with_kernel.get_mut(place).and_then(Option::take);
         Some(match (completion.result, entry) {
-            (0, Some(entry)) => Event::Request(place, entry),
+            (0, Some(mut entry)) => {
+                entry.will_fill(entry.payload().len());
+                Event::Request(place, entry)
+            }
             (0.., _) => Event::Ended(io::Error::other("a request in an entry that the kernel did not have")),
             (error, _) => Event::Ended(io::Error::from_raw_os_error(-error)),
         })
@@ -333,6 +368,49 @@ mod tests {
         // SAFETY: the memory is this test's.
         unsafe { entry.memory.at::<u32>(PAYLOAD_LENGTH).write(u32::MAX) };
         assert_eq!(entry.payload().len(), 4096);
+    }
+
+    #[test]
+    fn an_entry_gives_back_what_it_does_not_keep_also_where_it_is_locked() {
+        let mut entry = Entry::new(0, 2 * KEPT).unwrap();
+        // SAFETY: the memory is this test's, and locking it changes nothing in it.
+        let locked = unsafe { rustix::mm::mlock(entry.memory.at::<u8>(0).as_ptr().cast(), PAYLOAD + 2 * KEPT) };
+        if let Err(error) = locked {
+            eprintln!("not locked: {error}");
+        }
+        entry.room().fill(7);
+        with_request(&mut entry, 5, &[7; 9]);
+        entry.will_fill(usize::MAX);
+        assert!(entry.is_large());
+        entry.shrink();
+        assert!(!entry.is_large());
+        assert_eq!((entry.commit_id(), entry.payload()), (5, &[7; 9][..]));
+        let room = entry.room();
+        assert!(room[..KEPT].iter().all(|byte| *byte == 7) && room[KEPT..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_ring_keeps_few_entries_large() {
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let device = std::fs::File::open("/dev/zero").unwrap();
+        let Ok(mut ring) = Ring::new(device.as_fd(), wake.as_fd(), LARGE + 3) else {
+            eprintln!("not run: there is no io_uring here");
+            return;
+        };
+        // Nothing is submitted, so that all of them stay with the ring.
+        for place in 0..LARGE + 2 {
+            let mut entry = Entry::new(0, 2 * KEPT).unwrap();
+            entry.will_fill(2 * KEPT);
+            ring.commit(place, entry, 0, 16).unwrap();
+        }
+        let mut entry = Entry::new(0, 2 * KEPT).unwrap();
+        entry.room().fill(7);
+        ring.commit(LARGE + 2, entry, 0, 2 * KEPT as u32).unwrap();
+        let large = |place: usize| ring.with_kernel[place].as_ref().unwrap().is_large();
+        let all: Vec<_> = (0..LARGE + 3).map(large).collect();
+        assert_eq!(all, [true, true, false, false, true], "and none loses an answer that the kernel has not taken");
+        let answered = ring.with_kernel[LARGE + 2].as_mut().unwrap();
+        assert!(answered.room().iter().all(|byte| *byte == 7));
     }
 
     /// Of a file that knows no command of FUSE: the ring works, and what is refused comes as an event.

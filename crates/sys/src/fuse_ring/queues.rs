@@ -19,6 +19,9 @@ const SETUP_NO_SQARRAY: u32 = 1 << 16;
 // Never IORING_SETUP_DEFER_TASKRUN: with it, a process that was killed while FUSE waited for it left threads that
 // nothing ended (Linux 6.18).
 
+/// `MADV_DONTNEED_LOCKED` (Linux 5.18).
+const DONTNEED_LOCKED: libc::c_int = 24;
+
 const FEATURE_SINGLE_MMAP: u32 = 1;
 const OFFSET_OF_RINGS: u64 = 0;
 const OFFSET_OF_ENTRIES: u64 = 0x1000_0000;
@@ -309,6 +312,15 @@ impl Mapped {
     fn at_address(start: *mut libc::c_void, len: usize) -> io::Result<Self> {
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("memory at address 0"))?;
         Ok(Self { start, len })
+    }
+
+    /// Has the pages from this offset on given back: they are zeros when they are touched next, and may be locked
+    /// (mlockall(2)), as they may not for `MADV_DONTNEED`.
+    pub(super) fn give_back(&mut self, from: usize) -> io::Result<()> {
+        assert!(from <= self.len);
+        // SAFETY: it is within the mapping, which is this value's alone, and nothing borrows from it.
+        let done = unsafe { libc::madvise(self.start.add(from).as_ptr().cast(), self.len - from, DONTNEED_LOCKED) };
+        checked(done.into()).map(drop)
     }
 
     /// Where what lies at this offset is.

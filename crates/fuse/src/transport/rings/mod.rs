@@ -16,13 +16,14 @@ mod encode;
 mod reply;
 mod support;
 mod thread;
+mod waiting;
 
 pub use support::why_not;
 
 use crate::codec::MAX_REQUEST;
 use crate::nodes::Numbers;
 use crate::runner::Runner;
-use kmsfs_sys::fuse_ring::{Entry, Ring};
+use kmsfs_sys::fuse_ring::{Entry, KEPT, LARGE, Ring};
 use reply::Answers;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs::File;
@@ -31,14 +32,25 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use thread::{Seeks, Served};
+use thread::Served;
+use waiting::Queue;
 
 /// Threads of each processor that is there.
 const THREADS: usize = 4;
 /// Entries of each of them: one, and others while workers, or those who ask a KMS, have some.
-const ENTRIES: usize = 32;
+const ENTRIES: usize = 48;
 /// Entries of each processor that is not there yet. One thread has those of all.
-const SPARE_ENTRIES: usize = 2;
+const SPARE_ENTRIES: usize = 16;
+/// Requests that the kernel makes by itself, such as to read ahead, and may have under way at the same time.
+const BACKGROUND: usize = 64;
+
+/// Bytes that a mount's rings may take beside what it keeps: what entries keep while they wait, and long answers that
+/// are read ahead.
+pub fn memory_of_rings() -> usize {
+    let processors = support::processors().map_or(1, |all| all.iter().filter(|(_, is_there)| *is_there).count());
+    let each = THREADS * (ENTRIES * KEPT + LARGE * MAX_REQUEST as usize);
+    processors * each + BACKGROUND * MAX_REQUEST as usize
+}
 
 /// Rings that nobody uses yet: made before the process may make none any more.
 pub(crate) struct Rings {
@@ -50,7 +62,7 @@ struct Prepared {
     ring: Ring,
     wake: Arc<OwnedFd>,
     entries: Vec<Entry>,
-    seeks: Arc<Seeks>,
+    queues: Arc<[Queue]>,
     processor: Option<u16>,
 }
 
@@ -67,18 +79,20 @@ impl Abort {
 impl Rings {
     /// For a connection whose INIT has agreed on them; `abort`: its file in the file system of connections.
     pub(crate) fn new(device: BorrowedFd<'_>, abort: File) -> io::Result<Self> {
-        let (here, others): (Vec<_>, Vec<_>) = support::processors()?.into_iter().partition(|(_, is_there)| *is_there);
+        let processors = support::processors()?;
+        let entries = |(_, is_there): &(u16, bool)| if *is_there { THREADS * ENTRIES } else { SPARE_ENTRIES };
+        let queues: Arc<[_]> = processors.iter().map(|processor| Queue::of(entries(processor))).collect();
+        let (here, others): (Vec<_>, Vec<_>) = processors.into_iter().partition(|(_, is_there)| *is_there);
         let mut rings = Vec::new();
         for (queue, _) in here {
-            let seeks = Arc::new(Seeks::of(THREADS * ENTRIES));
             for _ in 0..THREADS {
-                rings.push(Prepared::new(device, &[queue; ENTRIES], Some(queue), &seeks)?);
+                rings.push(Prepared::new(device, &[queue; ENTRIES], Some(queue), &queues)?);
             }
         }
         let others: Vec<_> = others.into_iter().flat_map(|(queue, _)| [queue; SPARE_ENTRIES]).collect();
         if !others.is_empty() {
             // What each of these processors has when it comes.
-            rings.push(Prepared::new(device, &others, None, &Arc::new(Seeks::of(SPARE_ENTRIES)))?);
+            rings.push(Prepared::new(device, &others, None, &queues)?);
         }
         Ok(Self { rings, abort: Arc::new(Abort(abort)) })
     }
@@ -109,12 +123,14 @@ impl Rings {
 }
 
 impl Prepared {
-    fn new(device: BorrowedFd<'_>, queues: &[u16], processor: Option<u16>, seeks: &Arc<Seeks>) -> io::Result<Self> {
+    /// `entries`: for each its queue.
+    fn new(device: BorrowedFd<'_>, entries: &[u16], processor: Option<u16>, queues: &Arc<[Queue]>) -> io::Result<Self> {
         use std::os::fd::AsFd;
         let wake = reply::wake()?;
-        let ring = Ring::new(device, wake.as_fd(), queues.len())?;
-        let entries = queues.iter().map(|queue| Entry::new(*queue, MAX_REQUEST as usize)).collect::<io::Result<_>>()?;
-        Ok(Self { ring, wake, entries, seeks: Arc::clone(seeks), processor })
+        let ring = Ring::new(device, wake.as_fd(), entries.len())?;
+        let entries =
+            entries.iter().map(|queue| Entry::new(*queue, MAX_REQUEST as usize)).collect::<io::Result<_>>()?;
+        Ok(Self { ring, wake, entries, queues: Arc::clone(queues), processor })
     }
 
     /// Until the connection ends. `ready` is told once the entries are registered.
@@ -134,7 +150,8 @@ impl Prepared {
         let (sender, answered) = channel();
         let answers = Answers { sender, wake: self.wake, thread: std::thread::current().id() };
         let busy = std::iter::repeat_with(|| None).take(self.entries.len()).collect();
-        let mut served = Served { ring: self.ring, runner, numbers, only, seeks: self.seeks, answers, answered, busy };
+        let mut served =
+            Served { ring: self.ring, runner, numbers, only, queues: self.queues, answers, answered, busy };
         let registered = served.register(self.entries);
         let failed = registered.is_err();
         let _ = ready.send(registered);

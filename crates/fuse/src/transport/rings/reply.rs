@@ -1,6 +1,7 @@
 //! Where answers go: to the thread whose ring has brought the request, which alone can send them.
 
 use super::encode;
+use super::waiting::{Turn, Waiting};
 use crate::answer::{self, Answer, Listed, Room};
 use crate::nodes::Numbers;
 use kmsfs_fs::Result;
@@ -46,6 +47,9 @@ pub(super) struct To {
     room: Option<Filled>,
     numbers: Numbers,
     answers: Answers,
+    /// Those of its queue that wait for a KMS, and its turn, if it is one of them.
+    asks: Arc<Waiting>,
+    turn: Option<Turn>,
     is_sent: bool,
 }
 
@@ -60,13 +64,20 @@ pub(super) struct Filled {
 }
 
 impl To {
-    pub(super) fn new(place: usize, room: Option<Filled>, numbers: Numbers, answers: &Answers) -> Self {
-        Self { place, room, numbers, answers: answers.clone(), is_sent: false }
+    pub(super) fn new(
+        place: usize,
+        room: Option<Filled>,
+        numbers: Numbers,
+        answers: &Answers,
+        asks: &Arc<Waiting>,
+    ) -> Self {
+        Self { place, room, numbers, answers: answers.clone(), asks: Arc::clone(asks), turn: None, is_sent: false }
     }
 
     fn put(&mut self, answer: std::result::Result<Answer, i32>) {
         let (entry, listed) = self.room.take().map_or((None, 0), |room| (Some(room.entry), room.listed));
         self.is_sent = true;
+        self.turn = None;
         self.answers.send(Answered { place: self.place, entry, listed, answer });
     }
 }
@@ -88,6 +99,13 @@ impl Room for To {
 }
 
 impl answer::Reply for To {
+    fn may_wait_for_kms(&mut self) -> std::result::Result<(), i32> {
+        if self.turn.is_none() {
+            self.turn = Some(Waiting::begin(&self.asks).ok_or(libc::EIO)?);
+        }
+        Ok(())
+    }
+
     fn send(mut self, answer: std::result::Result<Answer, i32>) {
         self.put(answer);
     }

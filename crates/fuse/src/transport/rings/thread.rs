@@ -3,45 +3,18 @@
 use super::decode::{self, Filling, Header, opcode};
 use super::encode;
 use super::reply::{Answered, Answers, Filled, To};
+use super::waiting::{Queue, Turn, Waiting};
 use crate::nodes::Numbers;
 use crate::op::Request;
 use crate::runner::Runner;
 use kmsfs_sys::fuse_ring::{Entry, Event, Ring};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// How long the kernel is waited for to give its entries back when the connection has ended.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Searches for data and holes that one processor's queue has under way: those of files that programs write wait for
-/// the kernel, which writes what it holds of the file, by requests of the same queues. So entries have to be left.
-pub(super) struct Seeks {
-    under_way: AtomicUsize,
-    most: usize,
-}
-
-impl Seeks {
-    /// Of a queue with so many entries.
-    pub(super) fn of(entries: usize) -> Self {
-        Self { under_way: AtomicUsize::new(0), most: entries / 2 }
-    }
-
-    /// Whether one more may be under way; it is, then.
-    fn begin(&self) -> bool {
-        if self.under_way.fetch_add(1, Ordering::AcqRel) < self.most {
-            return true;
-        }
-        self.end();
-        false
-    }
-
-    fn end(&self) {
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// What a ring's thread has.
 pub(super) struct Served {
@@ -50,7 +23,8 @@ pub(super) struct Served {
     pub numbers: Numbers,
     /// The user for whom alone this is mounted, unless it is for all.
     pub only: Option<u32>,
-    pub seeks: Arc<Seeks>,
+    /// All queues, by the numbers of their processors.
+    pub queues: Arc<[Queue]>,
     pub answers: Answers,
     pub answered: Receiver<Answered>,
     /// Entries with a request that is being done, in their places.
@@ -61,7 +35,7 @@ pub(super) struct Served {
 pub(super) struct Busy {
     /// Not here while the answer is put into it.
     entry: Option<Entry>,
-    is_seek: bool,
+    _seek: Option<Turn>,
 }
 
 impl Served {
@@ -105,16 +79,17 @@ impl Served {
         Ok(end)
     }
 
-    fn begin(&mut self, place: usize, entry: Entry) {
+    fn begin(&mut self, place: usize, mut entry: Entry) {
         let header = Header::of(entry.header());
-        let mut busy = Busy { entry: None, is_seek: header.opcode == opcode::LSEEK };
+        let Queue { seeks, asks } = &self.queues[usize::from(entry.queue())];
+        let seek = if header.opcode == opcode::LSEEK { Waiting::begin(seeks) } else { None };
+        let may_seek = header.opcode != opcode::LSEEK || seek.is_some();
+        let mut busy = Busy { entry: None, _seek: seek };
         let refused = match () {
             () if self.only.is_some_and(|uid| uid != header.caller.uid) && !header.is_of_nobody() => Some(libc::EACCES),
-            () if busy.is_seek && !self.seeks.begin() => {
-                busy.is_seek = false;
-                self.no_more_seeks();
-                Some(libc::ENOSYS)
-            }
+            // ENOSYS has the kernel answer all such searches by itself from now on: a file is data up to its end, which
+            // is true of every file.
+            () if !may_seek => Some(libc::ENOSYS),
             () => None,
         };
         if let Some(errno) = refused {
@@ -122,16 +97,17 @@ impl Served {
             self.refuse(place, errno);
         } else if let Some(Filling { op, size }) = decode::filling(&header, entry.operation()) {
             let plus = header.opcode == opcode::READDIRPLUS;
+            entry.will_fill(size);
             let filled = Filled { entry, most: size, listed: 0, plus };
             let request = Request { ino: self.numbers.ino(header.node), caller: header.caller, op };
-            self.runner.run(request, To::new(place, Some(filled), self.numbers, &self.answers));
+            self.runner.run(request, To::new(place, Some(filled), self.numbers, &self.answers, asks));
         } else {
             let fs = &self.runner.mount().fs;
             let now = || fs.store().now();
             match decode::operation(&header, entry.operation(), entry.payload(), self.numbers, now) {
                 Ok(op) => {
                     let request = Request { ino: self.numbers.ino(header.node), caller: header.caller, op };
-                    self.runner.run(request, To::new(place, None, self.numbers, &self.answers));
+                    self.runner.run(request, To::new(place, None, self.numbers, &self.answers, asks));
                 }
                 Err(errno) => self.refuse(place, errno),
             }
@@ -146,22 +122,10 @@ impl Served {
         self.answers.send(Answered { place, entry: None, listed: 0, answer: Err(errno) });
     }
 
-    /// ENOSYS has the kernel answer all such searches by itself from now on: a file is data up to its end, which is
-    /// true of every file.
-    fn no_more_seeks(&self) {
-        let most = self.seeks.most;
-        log::warn!(
-            "more than {most} searches for holes at the same time on one processor: holes are not shown any more"
-        );
-    }
-
     /// Gives the kernel what was answered, here or by other threads.
     fn send_answers(&mut self) -> io::Result<()> {
         while let Ok(Answered { place, entry, listed, answer }) = self.answered.try_recv() {
             let Some(busy) = self.busy.get_mut(place).and_then(Option::take) else { continue };
-            if busy.is_seek {
-                self.seeks.end();
-            }
             let Some(mut entry) = entry.or(busy.entry) else { continue };
             let put = answer.and_then(|answer| {
                 encode::answer(&answer, listed, self.numbers, entry.room()).ok_or_else(|| {
