@@ -31,6 +31,7 @@ mod mountpoint;
 mod notify;
 mod options;
 mod private_root;
+mod prometheus;
 mod provider;
 mod put;
 mod reencrypt;
@@ -58,6 +59,7 @@ use exit::{Exit, Failure};
 use helper::Duty as _;
 use helper::broker::Opener;
 use helper::keeper::Kept;
+use helper::metrics::Telling;
 use provider::Starting;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -147,6 +149,7 @@ fn run() -> ExitCode {
     }
     match std::env::args_os().nth(1) {
         Some(word) if word == Kept::WORD => return helper::run::<Kept>(),
+        Some(word) if word == Telling::WORD => return helper::run::<Telling>(),
         Some(word) if word == Opener::WORD => return helper::run::<Opener>(),
         Some(word) if word == Starting::WORD => return helper::run::<Starting>(),
         Some(word) if word == provider::PROGRAM => return provider::become_provider(),

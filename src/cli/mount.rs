@@ -4,6 +4,7 @@ use super::exit::{Failure, describe};
 use super::helper::Helpers;
 use super::helper::broker::Broker;
 use super::helper::keeper::Keeper;
+use super::helper::metrics::Metrics;
 use super::logging::{self, Sink};
 use super::mount8;
 use super::mountpoint;
@@ -152,7 +153,7 @@ pub fn run(request: Request) -> Result<ExitCode, Failure> {
     }
     // Before a secret is there, so that it has none.
     let helpers = plan.start_helpers();
-    let helpers = helpers.map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
+    let helpers = helpers?;
     // Before a key is there; a child of fork(2) has to lock its own.
     let locked = harden::lock_memory();
     // While there is one process: what interrupts the question ends all of it.
@@ -215,11 +216,15 @@ impl Plan {
         }
     }
 
-    fn start_helpers(&self) -> io::Result<Helpers> {
+    fn start_helpers(&self) -> Result<Helpers, Failure> {
+        let failed = |e: io::Error| Failure::new(format!("cannot start a process: {}", describe(&e)));
         let Options { log_file, sandbox, .. } = &self.options;
         let logs = log_file.as_ref().map_or_else(logging::default_log_files, |path| vec![path.clone()]);
-        let keeper = Keeper::start(&self.target, &self.store, *sandbox)?;
-        Ok(Helpers { keeper, broker: Arc::new(Broker::start(&logs, *sandbox)?) })
+        let keeper = Keeper::start(&self.target, &self.store, *sandbox).map_err(failed)?;
+        let broker = Arc::new(Broker::start(&logs, *sandbox).map_err(failed)?);
+        let metrics = self.options.metrics.as_ref();
+        let metrics = metrics.map(|address| Metrics::start(address, &self.target, *sandbox)).transpose()?;
+        Ok(Helpers { keeper, broker, metrics })
     }
 
     /// Where messages go from now on.

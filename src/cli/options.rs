@@ -1,6 +1,7 @@
 //! What stands behind `-o`: the words of mount(8), of FUSE, and kmsfs's own, parsed once into [`Options`].
 
 use super::audit::AuditArgs;
+use super::helper::metrics::Address;
 use super::state::StateArgs;
 use super::unlock::UnlockArgs;
 use log::LevelFilter;
@@ -44,6 +45,8 @@ pub struct Options {
     pub state: StateArgs,
     pub log_file: Option<PathBuf>,
     pub log_level: Option<LevelFilter>,
+    /// Where Prometheus is told how the mount is.
+    pub metrics: Option<Address>,
 }
 
 /// Two threads: with one, an asynchronous RELEASE delays the next request; more measured no better on two cores.
@@ -121,6 +124,8 @@ Options for -o:
                             user database lies in places that its helper cannot read
   idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
                             with s, m, h or d; 0 (default) never does
+  metrics=ADDRESS           tell Prometheus how the mount is, at /metrics, and monitoring at /healthz: an address and port, as
+                            127.0.0.1:9100, or the path of a socket; whoever reaches it may ask
   nosuid, suid, nodev, dev  whether set-id bits and file capabilities, and device files, count: no by default, since
                             whoever can write the store can make them; only root can have suid and dev
   exec, noexec, sync, async, dirsync, atime, noatime
@@ -155,6 +160,7 @@ impl Default for Options {
             state: StateArgs::default(),
             log_file: None,
             log_level: None,
+            metrics: None,
         }
     }
 }
@@ -213,7 +219,7 @@ impl Options {
             }
             "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
             | "audit_log" | "audit_full" | "state" | "log_file" | "log_level" | "threads" | "cache" | "inodes"
-            | "idle_timeout" => {
+            | "idle_timeout" | "metrics" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
             _ => return Err(Refused::Unknown),
@@ -265,6 +271,10 @@ impl Options {
                 let inodes = value.parse().ok().filter(|n| *n >= LEAST_INODES);
                 let wrong = || Refused::Value(format!("must be a number, {LEAST_INODES} or more"));
                 self.inodes = Some(inodes.ok_or_else(wrong)?);
+            }
+            "metrics" => {
+                let address = value.parse().map_err(|why: &str| Refused::Value(why.into()))?;
+                self.metrics = Some(address);
             }
             "idle_timeout" => self.idle_timeout = duration(value)?,
             _ if WITHOUT_EFFECT_VALUED.contains(&name) || is_private(name) => {}
@@ -393,6 +403,8 @@ mod tests {
         }
         assert_eq!(parse("inodes=1000").unwrap().inodes, Some(1000));
         assert_eq!(parse("inodes=999").unwrap_err(), "mount option 'inodes=999': must be a number, 1000 or more");
+        let why = "must be an address and port, as 127.0.0.1:9100, or a socket's path";
+        assert_eq!(parse("metrics=9100").unwrap_err(), format!("mount option 'metrics=9100': {why}"));
         assert_eq!(parse("keyring=").unwrap_err(), "mount option 'keyring=': needs a path");
         assert_eq!(parse("key-file").unwrap_err(), "mount option 'key-file': needs a value, as in NAME=VALUE");
     }

@@ -45,7 +45,8 @@ pub fn serve(
         inherited::put_right_in_background();
     }
     helpers.expect_ready().map_err(|e| Failure::new(format!("cannot start a process: {}", describe(&e))))?;
-    let Helpers { keeper, broker } = helpers;
+    // What tells of the mount ends with it.
+    let Helpers { keeper, broker, metrics: _metrics } = helpers;
     let sink = plan.sink(caller.is_none(), &broker)?;
     let keep_stderr = sink.keeps_stderr();
     if let Some(notice) = sink.notice() {

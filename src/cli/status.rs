@@ -117,7 +117,8 @@ fn check(mount: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn ill(status: &Map<String, Value>) -> Option<&'static str> {
+/// What is wrong with a mount that answers.
+pub fn ill(status: &Map<String, Value>) -> Option<&'static str> {
     let is = |name: &str| status.get(name) == Some(&Value::Bool(true));
     (is("ReadOnly") && !is("MountedReadOnly"))
         .then_some("takes no changes any more, since its store has failed: the log says why; mount it anew")
@@ -181,7 +182,9 @@ fn line(value: &Value) -> String {
     match value {
         Value::String(text) => super::text::escape(text),
         Value::Object(members) => {
-            let words: Vec<_> = members.iter().map(|(name, value)| format!("{name} {}", line(value))).collect();
+            // These are for programs.
+            let members = members.iter().filter(|(name, _)| *name != "Durations");
+            let words: Vec<_> = members.map(|(name, value)| format!("{name} {}", line(value))).collect();
             words.join(", ")
         }
         value => value.to_string(),

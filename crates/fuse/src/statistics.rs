@@ -9,7 +9,7 @@ use kmsfs_kms::WouldWait;
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A kind of request. Its name, in small letters, is what the log calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,32 @@ const CALLS: [Call; 29] = [
 struct Counter {
     calls: AtomicU64,
     errors: AtomicU64,
+    /// Of those that took as long as [`BOUNDS`] say, and of those that took longer than all.
+    durations: [AtomicU64; BOUNDS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+/// Microseconds, from what is answered from memory to what waits for a KMS.
+const BOUNDS: [u64; 10] = [16, 64, 256, 1_000, 4_000, 16_000, 64_000, 250_000, 1_000_000, 4_000_000];
+
+impl Counter {
+    fn took(&self, time: Duration) {
+        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.partition_point(|bound| *bound < microseconds);
+        self.durations[bucket].fetch_add(1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Bounds in seconds with how many took no longer than that, and longer than the bound before.
+    #[allow(clippy::cast_precision_loss)] // Of a sum of years.
+    fn durations(&self) -> Value {
+        let seconds = |microseconds: &u64| json!(*microseconds as f64 / 1e6);
+        let bounds = BOUNDS.iter().map(seconds).chain([Value::Null]);
+        let counts = self.durations.iter().map(|count| count.load(Ordering::Relaxed));
+        let buckets: Vec<Value> = bounds.zip(counts).map(|(bound, count)| json!([bound, count])).collect();
+        json!({"Seconds": self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9, "Buckets": buckets})
+    }
 }
 
 /// Counters of one mount; any thread counts.
@@ -121,7 +147,12 @@ impl Statistics {
         if let Some(counter) = counter {
             counter.calls.fetch_add(1, Ordering::Relaxed);
         }
-        let errno = match catch_unwind(AssertUnwindSafe(act)) {
+        let since = Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(act));
+        if let (Some(counter), false) = (counter, matches!(done, Ok(Err(Refusal::WouldWait(_))))) {
+            counter.took(since.elapsed());
+        }
+        let errno = match done {
             Ok(Ok(answer)) => {
                 self.count_bytes(op, &answer);
                 return Ok(Ok(answer));
@@ -176,7 +207,7 @@ impl Statistics {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let calls = CALLS.iter().zip(&self.counters).filter(|(_, counter)| count(&counter.calls) > 0);
         let operations = calls.map(|(call, counter)| {
-            (format!("{call:?}"), json!({"Calls": count(&counter.calls), "Errors": count(&counter.errors)}))
+            (format!("{call:?}"), json!({"Calls": count(&counter.calls), "Errors": count(&counter.errors), "Durations": counter.durations()}))
         });
         let members = [
             ("UptimeSeconds", json!(self.since.elapsed().as_secs())),
@@ -226,7 +257,13 @@ mod tests {
             statistics.attempt(&Op::Status { size: 0 }, nowhere, || Ok(Answer::Done)).unwrap().is_ok(),
             "nobody uses the mount by it"
         );
-        let shown = statistics.to_json();
+        let mut shown = statistics.to_json();
+        for of in shown["Operations"].as_object_mut().unwrap().values_mut() {
+            let durations = of.as_object_mut().unwrap().remove("Durations").unwrap();
+            let counted: u64 =
+                durations["Buckets"].as_array().unwrap().iter().map(|pair| pair[1].as_u64().unwrap()).sum();
+            assert_eq!(counted, of["Calls"].as_u64().unwrap());
+        }
         let operations = json!({"Lookup": {"Calls": 2, "Errors": 1}, "Open": {"Calls": 1, "Errors": 0},
             "Read": {"Calls": 2, "Errors": 1}});
         assert_eq!((&shown["Operations"], &shown["Errors"], &shown["BytesRead"]), (&operations, &json!(2), &json!(10)));
@@ -235,6 +272,21 @@ mod tests {
 
     fn nowhere() -> Option<String> {
         None
+    }
+
+    #[test]
+    fn a_duration_is_in_the_bucket_of_the_first_bound_that_it_is_not_longer_than() {
+        let counter = Counter::default();
+        for microseconds in [16, 17, 4_000_000, 4_000_001] {
+            counter.took(Duration::from_micros(microseconds));
+        }
+        let durations = counter.durations();
+        let counts: Vec<_> =
+            durations["Buckets"].as_array().unwrap().iter().map(|pair| pair[1].as_u64().unwrap()).collect();
+        assert_eq!(counts, [1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(durations["Buckets"][0], json!([0.000_016, 1]));
+        assert_eq!(durations["Buckets"][10], json!([null, 1]));
+        assert_eq!(durations["Seconds"], json!(8.000_034));
     }
 
     fn read_of(size: u32) -> Op<'static> {

@@ -6,10 +6,12 @@
 
 pub mod broker;
 pub mod keeper;
+pub mod metrics;
 
 use broker::Broker;
 use keeper::Keeper;
 use kmsfs_sys::Signals;
+use metrics::Metrics;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, retry_on_intr, write};
@@ -42,12 +44,15 @@ const MOST: usize = 32;
 pub struct Helpers {
     pub keeper: Keeper,
     pub broker: Arc<Broker>,
+    /// Where somebody is told how the mount is.
+    pub metrics: Option<Metrics>,
 }
 
 impl Helpers {
     /// Waits until all of them can be asked.
     pub fn expect_ready(&self) -> io::Result<()> {
         self.keeper.expect_ready()?;
+        self.metrics.as_ref().map_or(Ok(()), Metrics::expect_ready)?;
         self.broker.expect_ready()
     }
 }

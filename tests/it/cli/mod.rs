@@ -6,6 +6,7 @@ mod fsck;
 mod iam;
 mod input;
 mod kms;
+mod metrics;
 mod mount8;
 mod mounting;
 mod options;
