@@ -9,7 +9,6 @@ use super::private_root;
 use super::provider;
 use super::state::{State, StateArgs};
 use super::text::{escape, shown};
-use super::unlock::UnlockArgs;
 use kmsfs_client::mounts;
 use kmsfs_crypto::random;
 use kmsfs_fs::{Fs, FsOptions};
@@ -114,13 +113,12 @@ pub fn default_keyring(store: &Path) -> PathBuf {
 }
 
 /// Makes the keyring in `keyring` and the store in `path`, both empty directories, and makes them durable.
-pub fn create(path: &Path, keyring: &Path, unlock: &UnlockArgs, account: &Account) -> Result<(), Failure> {
-    let secret = unlock.read_new()?;
+pub fn create(path: &Path, keyring: &Path, secret: &Unlock, account: &Account) -> Result<(), Failure> {
     check_fitness(path, Need::Store)?;
     check_fitness(keyring, Need::Keyring)?;
     let (store_id, account_id, region) = (random::bytes(), account.id.clone(), account.region.clone());
     let of_keyring = KeyringParameters { store_id, account_id: account_id.clone(), region: region.clone() };
-    let kms = LocalKms::create(keyring, &of_keyring, &secret).map_err(|e| explain_keyring(keyring, &e))?;
+    let kms = LocalKms::create(keyring, &of_keyring, secret).map_err(|e| explain_keyring(keyring, &e))?;
     let backend = open_backend(path)?;
     let parameters = Parameters { store_id, account_id, region };
     store::create(&*backend, &parameters, &*kms).map_err(|e| explain(path, &e))?;

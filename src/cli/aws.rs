@@ -38,7 +38,8 @@ impl KeyringArgs {
     pub fn open(self) -> Result<Opened, Failure> {
         let chosen = self.store.choose(None)?;
         let store = chosen.find_store()?;
-        let keys = assembly::open_kms(&store, &chosen.keyring_of(&store), &chosen.unlock.read()?, &self.state)?;
+        let keyring = chosen.keyring_of(&store);
+        let keys = assembly::open_kms(&store, &keyring, &chosen.unlock.read(&keyring)?, &self.state)?;
         Ok(Opened { store, keys, audit: self.audit.or_environment() })
     }
 }
@@ -92,17 +93,27 @@ impl From<Usage> for Ending {
 pub fn end(result: Result<(), Ending>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Ending::Failure(failure)) => {
-            eprintln!("kmsfs: {failure}");
-            if failure.exit == Exit::Usage { ExitCode::from(USAGE) } else { failure.exit.into() }
+        Err(ending) => {
+            eprintln!("{}", ending.text());
+            match ending {
+                Ending::Failure(failure) if failure.exit == Exit::Usage => ExitCode::from(USAGE),
+                Ending::Failure(failure) => failure.exit.into(),
+                Ending::Usage(_) => ExitCode::from(USAGE),
+                Ending::Refused { .. } => ExitCode::from(SERVICE_ERROR),
+            }
         }
-        Err(Ending::Usage(Usage(text))) => {
-            eprintln!("\n{text}");
-            ExitCode::from(USAGE)
-        }
-        Err(Ending::Refused { operation, code, message }) => {
-            eprintln!("\nAn error occurred ({code}) when calling the {operation} operation: {message}");
-            ExitCode::from(SERVICE_ERROR)
+    }
+}
+
+impl Ending {
+    /// What is said on standard error, without the line break at its end.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failure(failure) => format!("kmsfs: {failure}"),
+            Self::Usage(Usage(text)) => format!("\n{text}"),
+            Self::Refused { operation, code, message } => {
+                format!("\nAn error occurred ({code}) when calling the {operation} operation: {message}")
+            }
         }
     }
 }
@@ -110,7 +121,11 @@ pub fn end(result: Result<(), Ending>) -> ExitCode {
 /// As aws does: JSON, or nothing where there is nothing to say.
 pub fn print(answer: Option<&Value>) -> Result<(), Failure> {
     let Some(answer) = answer else { return Ok(()) };
-    let text = Zeroizing::new(text::pretty(answer));
+    write(&Zeroizing::new(text::pretty(answer)))
+}
+
+/// On standard output, of a call that has been carried out.
+pub fn write(text: &str) -> Result<(), Failure> {
     let written = io::stdout().write_all(text.as_bytes());
     written.map_err(|error| Failure::new(format!("it is done, but the answer cannot be written: {}", describe(&error))))
 }

@@ -31,7 +31,7 @@ Exit codes:
   3    the key file, passphrase or recovery key is not one that opens the keyring
   4    another process has the store open; standard error names its pid
   5    the store or its keyring was put back to an earlier state, or is another copy; standard error says what to do
-  252  kmsfs kms, iam, put-, get- and delete-bucket-encryption: wrong usage, as aws
+  252  kmsfs kms, iam, put, and put-, get- and delete-bucket-encryption: wrong usage, as aws
   254  the same: the call was answered with an error, as aws
 kmsfs fsck answers with e2fsck's: 0 no errors, 1 mended, 4 errors left, 8 it failed, 16 wrong usage, 32 interrupted.
 As mount.kmsfs it answers with mount(8)'s: 0 mounted, 1 wrong usage, 5 as above, 32 the mount failed.";

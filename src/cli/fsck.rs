@@ -93,7 +93,7 @@ fn fsck(args: &FsckArgs) -> Result<u8, Failure> {
     let chosen = args.chosen.clone().choose(args.place.clone())?;
     let path = chosen.find_store()?;
     let keyring = chosen.keyring_of(&path);
-    let secret = chosen.unlock.read()?;
+    let secret = chosen.unlock.read(&keyring)?;
     let audit = AuditArgs::default().or_environment();
     let open = |options: &StoreOptions| {
         let backend = assembly::open_backend(&path)?;

@@ -1,6 +1,7 @@
 //! `kmsfs iam`: access keys, with names, options, answers, messages and exit codes of `aws iam`.
 
-use super::aws::{Ending, KeyringArgs, end, myself, print};
+use super::aws::{Ending, KeyringArgs, Usage, end, myself, write};
+use super::aws_output::OutputArgs;
 use super::store_args;
 use clap::{Args, Subcommand, ValueEnum};
 use kmsfs_kms::iam::{Request, Status};
@@ -15,6 +16,8 @@ use std::process::ExitCode;
 pub struct IamArgs {
     #[command(flatten)]
     keyring: KeyringArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(subcommand)]
     operation: Operation,
 }
@@ -53,8 +56,10 @@ enum Operation {
         /// The user whose it has to be
         #[arg(long, visible_alias = "user")]
         user_name: Option<String>,
+        /// The access key, as list-access-keys shows it
         #[arg(long)]
         access_key_id: String,
+        /// Inactive refuses what is signed with it
         #[arg(long, value_enum)]
         status: Wanted,
     },
@@ -64,6 +69,7 @@ enum Operation {
         /// The user whose it has to be
         #[arg(long, visible_alias = "user")]
         user_name: Option<String>,
+        /// The access key, as list-access-keys shows it
         #[arg(long)]
         access_key_id: String,
     },
@@ -100,6 +106,12 @@ pub fn run(args: IamArgs) -> ExitCode {
 }
 
 fn carry_out(args: IamArgs) -> Result<(), Ending> {
+    let output = args.output.compile()?;
+    if args.output.pages() {
+        return Err(
+            Usage("Unknown options: --max-items, --starting-token: all access keys are listed at once".into()).into()
+        );
+    }
     let request = args.operation.request();
     let service = args.keyring.open()?.iam()?;
     let answer = service.call(&request, &myself()).map_err(|error| Ending::Refused {
@@ -107,5 +119,5 @@ fn carry_out(args: IamArgs) -> Result<(), Ending> {
         code: error.code.name().into(),
         message: error.message,
     })?;
-    Ok(print(answer.to_json().as_ref())?)
+    Ok(write(&output.text(request.name(), answer.to_json().as_ref())?)?)
 }

@@ -4,10 +4,13 @@ use super::assembly;
 use super::exit::{Failure, describe};
 use super::harden;
 use super::store_args::{self, StoreArgs};
+use super::terminal::confirm;
 use super::text::{escape, shell_word, shown};
 use super::unlock::UnlockArgs;
 use clap::Args;
 use kmsfs_crypto::key_file;
+use kmsfs_crypto::recovery_key::RecoveryKey;
+use kmsfs_kms_local::{Keyring, Unlock};
 use kmsfs_sys::private;
 use rustix::fs::Mode;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -15,17 +18,21 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use zeroize::Zeroizing;
 
 /// Make a store
 ///
 /// A key file that does not exist is made, with 32 random bytes. Without key file or passphrase file you
-/// are asked for a passphrase. Nothing in the store can be read without it, by anybody: keep a copy
-/// elsewhere.
+/// are asked for a passphrase, and whether to make a recovery key beside it. Nothing in the store can be
+/// read without one of them, by anybody: keep a copy elsewhere.
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = format!("{EXAMPLES}\n\n{}", store_args::HELP))]
 pub struct InitArgs {
     #[command(flatten)]
     chosen: StoreArgs,
+    /// Make a recovery key too, and print it, once
+    #[arg(long)]
+    new_recovery_key: bool,
     /// The AWS region that key ARNs show
     #[arg(long, default_value = "us-east-1", value_parser = region)]
     region: String,
@@ -41,6 +48,7 @@ const EXAMPLES: &str = "\
 Examples:
   kmsfs init --key-file /root/kmsfs.key /srv/store
   kmsfs init --passphrase-file pass --region us-west-2 --account-id 123456789123 /srv/store
+  kmsfs init --passphrase-file pass --new-recovery-key /srv/store
   kmsfs init --keyring /media/usb/keyring /srv/store";
 
 /// What the store is made with.
@@ -64,14 +72,42 @@ pub fn run(args: InitArgs) -> Result<ExitCode, Failure> {
     unlock.make_absolute()?;
     let new_key_file = unlock.key_file.as_deref().map_or(Ok(false), |path| made.key_file(path))?;
     let account = Account { id: args.account_id, region: args.region };
-    assembly::create(&store, &keyring, &unlock, &account)?;
+    let secret = unlock.read_new()?;
+    assembly::create(&store, &keyring, &secret, &account)?;
+    let is_passphrase = matches!(secret, Unlock::Passphrase(_));
+    let wanted = args.new_recovery_key || (is_passphrase && unlock.is_empty() && offer_recovery_key());
+    let recovery_key = wanted.then(|| add_recovery_key(&keyring, &secret)).transpose()?;
     let changed = made.keep();
+    if let Some(key) = &recovery_key {
+        println!("The recovery key, which is shown this once: write it down, and keep it elsewhere.\n\n  {}\n", **key);
+    } else if is_passphrase {
+        let store = shell_word(&store);
+        println!(
+            "Without the passphrase nothing in the store can be read, by anybody. A recovery key, to be kept on paper, \
+             opens it too:\n  kmsfs keyring --store {store} add-slot --new-recovery-key"
+        );
+    }
     let keyring = chosen.keyring.is_some().then_some(keyring);
     print!("{}", report(&store, keyring.as_deref(), &unlock, new_key_file, &account));
     for (path, mode) in changed {
         println!("{} had mode {mode:04o} and has 0700 now: it is its owner's alone", shown(&path));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// On the terminal that the passphrase was typed on.
+fn offer_recovery_key() -> bool {
+    let text = "Without the passphrase nothing in the store can be read, by anybody. A recovery key, to be kept on \
+                paper, opens it too. Make one? [Y/n] ";
+    confirm(text).unwrap_or(false)
+}
+
+fn add_recovery_key(keyring: &Path, secret: &Unlock) -> Result<Zeroizing<String>, Failure> {
+    let key = RecoveryKey::random();
+    let explain = |error| assembly::explain_keyring(keyring, &error);
+    let opened = Keyring::open(keyring, secret).map_err(explain)?;
+    opened.add_slot(&Unlock::RecoveryKey(key.key()), None).map_err(explain)?;
+    Ok(key.text())
 }
 
 fn report(store: &Path, keyring: Option<&Path>, unlock: &UnlockArgs, new_key_file: bool, account: &Account) -> String {
@@ -195,6 +231,9 @@ fn check_empty(path: &Path, what: &str) -> Result<(), Failure> {
     let entries =
         fs::read_dir(path).map_err(|e| failed(&e))?.collect::<io::Result<Vec<_>>>().map_err(|e| failed(&e))?;
     let text = match &entries[..] {
+        _ if entries.iter().any(|entry| entry.file_name() == "store.json") => {
+            format!("there is a store already: kmsfs mount {} MOUNTPOINT mounts it", shell_word(path))
+        }
         [] => return Ok(()),
         [one] if one.file_name() == "lost+found" => {
             let inside = shell_word(&path.join("store"));

@@ -6,7 +6,10 @@ mod output;
 mod assembly;
 mod audit;
 mod aws;
+mod aws_input;
+mod aws_output;
 mod bucket_encryption;
+mod config;
 mod daemon;
 mod doctor;
 mod exit;
@@ -45,6 +48,7 @@ mod stat;
 mod state;
 mod status;
 mod store_args;
+mod strength;
 mod sync;
 mod system_calls;
 mod terminal;
@@ -161,6 +165,10 @@ fn run() -> ExitCode {
         None => {}
     }
     let words = store_args::behind_the_command(std::env::args_os());
+    let words = match read_document(words) {
+        Ok(words) => words,
+        Err(code) => return code,
+    };
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
@@ -177,7 +185,7 @@ fn run() -> ExitCode {
         Command::Mount(args) => args.into_request().and_then(mount::run),
         Command::Umount(args) => umount::run(&args),
         Command::Serve(args) => serve_http::run(*args),
-        Command::Put(args) => put::run(args),
+        Command::Put(args) => return put::run(args),
         Command::Stat(args) => return stat::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::PutBucketEncryption(args) => return bucket_encryption::put(&args),
@@ -198,6 +206,19 @@ fn run() -> ExitCode {
     result.unwrap_or_else(|failure| tell(&failure).into())
 }
 
+/// The words of the command line with the parameters that a document gives; or the exit code, where that is all.
+fn read_document(words: Vec<OsString>) -> Result<Vec<OsString>, ExitCode> {
+    let Some(aws) = words.get(1).filter(|word| *word == "kms" || *word == "iam") else { return Ok(words) };
+    let mut command = Cli::command();
+    command.build();
+    let Some(command) = command.find_subcommand(aws) else { return Ok(words) };
+    match aws_input::read(words, command) {
+        Ok(aws_input::Line::Words(words)) => Ok(words),
+        Ok(aws_input::Line::Skeleton(skeleton)) => Err(aws::end(aws::print(Some(&skeleton)).map_err(Into::into))),
+        Err(usage) => Err(aws::end(Err(usage.into()))),
+    }
+}
+
 /// The exit code for wrong usage: that of aws for `kmsfs kms` and `kmsfs iam`, of e2fsck for `kmsfs fsck`, and of most
 /// programs for the rest.
 fn usage_code(command: Option<&OsString>) -> u8 {
@@ -209,7 +230,7 @@ fn usage_code(command: Option<&OsString>) -> u8 {
 }
 
 fn is_of_s3(word: &OsString) -> bool {
-    let operations = ["put-bucket-encryption", "get-bucket-encryption", "delete-bucket-encryption"];
+    let operations = ["put", "put-bucket-encryption", "get-bucket-encryption", "delete-bucket-encryption"];
     operations.iter().any(|operation| word == operation)
 }
 
@@ -259,7 +280,6 @@ fn tell(failure: &Failure) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -272,6 +292,25 @@ mod tests {
         command.build();
         expect_examples(&mut command);
         assert!(command.render_help().to_string().contains("Exit codes:"));
+    }
+
+    #[test]
+    fn every_option_and_argument_says_what_it_is() {
+        let mut command = Cli::command();
+        command.build();
+        let mut silent = Vec::new();
+        expect_help(&command, "kmsfs", &mut silent);
+        assert!(silent.is_empty(), "{silent:#?}");
+    }
+
+    fn expect_help(command: &clap::Command, path: &str, silent: &mut Vec<String>) {
+        let says_nothing = |argument: &&clap::Arg| argument.get_help().is_none() && argument.get_long_help().is_none();
+        silent.extend(
+            command.get_arguments().filter(says_nothing).map(|argument| format!("{path} {}", argument.get_id())),
+        );
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            expect_help(sub, &format!("{path} {}", sub.get_name()), silent);
+        }
     }
 
     fn expect_examples(command: &mut clap::Command) {

@@ -52,6 +52,7 @@ Examples:
   kmsfs mount --key-file /root/kmsfs.key /srv/store /mnt
   kmsfs mount --foreground --passphrase-file pass -o ro,allow_other /srv/store /mnt
   mount -t kmsfs /srv/store /mnt -o key-file=/root/kmsfs.key
+  kmsfs mount photos       # as [stores.photos] in /etc/kmsfs.toml or ~/.config/kmsfs/config.toml says
   /etc/fstab:  /srv/store  /mnt  kmsfs  key-file=/root/kmsfs.key,noauto  0  0";
 
 /// A mount that is asked for, by the command line or by mount(8).
@@ -70,7 +71,13 @@ pub struct Request {
 impl MountArgs {
     /// An option given in both ways is the command line's.
     pub fn into_request(self) -> Result<Request, Failure> {
-        let mut options = Options::parse(self.options.iter().map(String::as_str), false).map_err(Failure::usage)?;
+        let of_name = if self.mountpoint.is_none() && self.chosen.names_store() {
+            self.chosen.configured_options(None)?
+        } else {
+            self.chosen.configured_options(self.place.as_deref())?
+        };
+        let words = of_name.iter().chain(&self.options).map(String::as_str);
+        let mut options = Options::parse(words, false).map_err(Failure::usage)?;
         let (store, mountpoint) = match (self.place, self.mountpoint) {
             (Some(only), None) if self.chosen.names_store() => (None, Some(only)),
             both => both,
@@ -78,7 +85,7 @@ impl MountArgs {
         let chosen = choose(self.chosen, store, &mut options)?;
         options.state = StateArgs { state: self.state.state.or(options.state.state), ..self.state };
         let store = chosen.store()?.to_owned();
-        let Some(mountpoint) = mountpoint else {
+        let Some(mountpoint) = mountpoint.or(chosen.mountpoint) else {
             let text = format!("no mount point was named: kmsfs mount {} MOUNTPOINT", shell_word(&store));
             return Err(Failure::usage(text));
         };
@@ -157,7 +164,7 @@ pub fn run(request: Request) -> Result<ExitCode, Failure> {
     // Before a key is there; a child of fork(2) has to lock its own.
     let locked = harden::lock_memory();
     // While there is one process: what interrupts the question ends all of it.
-    let secret = plan.unlock.read()?;
+    let secret = plan.unlock.read(&plan.keyring)?;
     if foreground {
         return serve(plan, helpers, secret, locked, None);
     }
@@ -171,6 +178,7 @@ pub fn run(request: Request) -> Result<ExitCode, Failure> {
 
 impl Plan {
     fn check(request: Request) -> Result<Self, Failure> {
+        refuse_swapped(&request.store, &request.mountpoint)?;
         let store = assembly::find_store(&request.store)?;
         let mut options = request.options;
         let mut unlock = request.unlock;
@@ -239,6 +247,16 @@ impl Plan {
             None => Ok(Sink::background(Arc::new(move || connecting.connect_syslog()), open)),
         }
     }
+}
+
+fn refuse_swapped(store: &Path, mountpoint: &Path) -> Result<(), Failure> {
+    let is_store = |path: &Path| path.join("store.json").is_file();
+    if is_store(store) || !is_store(mountpoint) {
+        return Ok(());
+    }
+    let (one, other) = (shell_word(mountpoint), shell_word(store));
+    let text = format!("{} is a store, and {} is none", shown(mountpoint), shown(store));
+    Err(Failure::usage(format!("{text}: the store comes first, as in kmsfs mount {one} {other}")))
 }
 
 fn enter_namespace(path: &Path) -> Result<(), Failure> {

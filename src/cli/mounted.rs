@@ -1,5 +1,6 @@
 //! Mounts that commands are about, by where they are or by what is mounted.
 
+use super::config;
 use super::exit::{Failure, describe};
 use super::mountpoint;
 use super::text::{shell_word, shown};
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// The mount at a mount point; of a store, its mount, if there is one alone. A mount whose process has ended is found.
 pub fn find(path: &Path) -> Result<Mount, Failure> {
+    let named = config::find(path)?;
+    let named = named.map(|named| named.mountpoint.unwrap_or(named.store));
+    let path = named.as_deref().unwrap_or(path);
     let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
     let target = mountpoint::without_symlinks(path).map_err(|e| failed(&e))?;
     if let Some(mount) = mounts::at(&target).map_err(|e| failed(&e))? {

@@ -1,19 +1,25 @@
 //! `kmsfs put`: the arguments and the output of one PUT of an object into a mount.
 
+use super::aws::{Ending, end, print};
 use super::exit::{Failure, describe};
 use super::stat::encryption_members;
 use super::text::{escape, shown};
 use super::threads;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kmsfs_client::{Put, PutError, Refused, Stored};
 use kmsfs_sse::{Request, RequestError, request};
 use kmsfs_sys::Signals;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+/// Shorter ones show no progress.
+const WORTH_SHOWING: Duration = Duration::from_secs(1);
 const ALGORITHMS: [&str; 3] = ["AES256", "aws:kms", "aws:kms:dsse"];
 
 /// Put an object into a mount, with the encryption of your choice
@@ -39,9 +45,12 @@ pub struct PutArgs {
     /// Do not, even where the default says so
     #[arg(long)]
     no_bucket_key_enabled: bool,
+    /// Print nothing, and show no progress
+    #[arg(long, short)]
+    quiet: bool,
     /// What to put; `-` is standard input
     file: PathBuf,
-    /// The object's path in the mount
+    /// The object's path in the mount, or a directory there that it is to be in
     #[arg(value_name = "PATH-IN-MOUNT")]
     path: PathBuf,
 }
@@ -51,23 +60,28 @@ Examples:
   kmsfs put bond.json /mnt/my-bucket/bond.json
   kmsfs put --server-side-encryption aws:kms bond.json /mnt/my-bucket/bond.json
   kmsfs put --server-side-encryption aws:kms --ssekms-key-id alias/my-key bond.json /mnt/my-bucket/bond.json
+  kmsfs put --quiet bond.json /mnt/my-bucket/
   tar c src | kmsfs put --server-side-encryption AES256 - /mnt/my-bucket/src.tar";
 
-/// Puts the object and prints what S3's PutObject would return.
-pub fn run(args: PutArgs) -> Result<ExitCode, Failure> {
+/// Puts the object and prints what S3's PutObject would return. Exit codes are those of `aws`.
+pub fn run(args: PutArgs) -> ExitCode {
+    end(put(&args))
+}
+
+fn put(args: &PutArgs) -> Result<(), Ending> {
     let request = args.request()?;
-    let content = open(&args.file)?;
-    let put = Put::new(&args.path, request).map_err(failure)?;
+    let path = args.object()?;
+    let content = open(&args.file, args.quiet)?;
+    let put = Put::new(&path, request).map_err(failure)?;
     // From here on a signal removes the object before it ends the process.
     remove_on_signal(put.temporary()).map_err(|e| Failure::new(describe(&e)))?;
     let stored = put.send(content).map_err(failure)?;
-    print!("{}", super::text::pretty(&answer(&stored)));
-    Ok(ExitCode::SUCCESS)
+    if args.quiet { Ok(()) } else { Ok(print(Some(&answer(&stored)))?) }
 }
 
 impl PutArgs {
     /// The request's headers, checked as S3 checks them before it looks at any key.
-    fn request(&self) -> Result<Request, Failure> {
+    fn request(&self) -> Result<Request, Ending> {
         let bucket_key = match (self.bucket_key_enabled, self.no_bucket_key_enabled) {
             (true, _) => Some("true"),
             (_, true) => Some("false"),
@@ -86,38 +100,96 @@ impl PutArgs {
         request.check().map_err(|error| failure(error.into()))?;
         Ok(request)
     }
+
+    /// In a directory the object has the name of what is put.
+    fn object(&self) -> Result<Cow<'_, Path>, Failure> {
+        if !self.path.is_dir() {
+            return Ok(Cow::Borrowed(&self.path));
+        }
+        match self.file.file_name() {
+            Some(name) if self.file != Path::new("-") => Ok(Cow::Owned(self.path.join(name))),
+            _ => {
+                let text = format!("{} is a directory: say what the object in it is to be called", shown(&self.path));
+                Err(Failure::usage(text))
+            }
+        }
+    }
 }
 
 /// The line for standard error: what S3 refuses as `aws` words it, and of a system call what it was about and its
 /// errno.
-fn failure(error: PutError) -> Failure {
+fn failure(error: PutError) -> Ending {
     match &error {
         PutError::Request(RequestError::Invalid { code, message }) => refused(code, message),
         PutError::Told { refused: Refused { code, message }, .. } => refused(code, message),
         PutError::Refused { refusal, .. } => refused(refusal.code(), refusal.message()),
-        PutError::Content(source) => Failure::new(format!("{error}: {}", describe(source))),
-        PutError::Os { path, source } => Failure::new(format!("{}: {}", shown(path), describe(source))),
-        PutError::Request(RequestError::Kms(_) | RequestError::WouldWait(_)) => Failure::new(error.to_string()),
-        PutError::NotInMount { .. } | PutError::NotInBucket { .. } => Failure::new(escape(&error.to_string())),
+        PutError::Content(source) => Failure::new(format!("{error}: {}", describe(source))).into(),
+        PutError::Os { path, source } => Failure::new(format!("{}: {}", shown(path), describe(source))).into(),
+        PutError::Request(RequestError::Kms(_) | RequestError::WouldWait(_)) => Failure::new(error.to_string()).into(),
+        PutError::NotInMount { .. } | PutError::NotInBucket { .. } => Failure::new(escape(&error.to_string())).into(),
     }
 }
 
 /// As `aws` words it.
-fn refused(code: &str, message: &str) -> Failure {
-    Failure::new(format!("An error occurred ({code}) when calling the PutObject operation: {message}"))
+fn refused(code: &str, message: &str) -> Ending {
+    Ending::Refused { operation: "PutObject", code: code.to_owned().into(), message: message.to_owned() }
 }
 
 /// What is to be put; `-` is standard input.
-fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
+fn open(path: &Path, quiet: bool) -> Result<Box<dyn Read>, Failure> {
     if path == Path::new("-") {
-        return Ok(Box::new(io::stdin()));
+        return Ok(watched(io::stdin(), None, quiet));
     }
     let failed = |e: io::Error| Failure::new(format!("{}: {}", shown(path), describe(&e)));
     let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
         return Err(failed(io::Error::from_raw_os_error(libc::EISDIR)));
     }
-    Ok(Box::new(file))
+    let length = metadata.is_file().then_some(metadata.len());
+    Ok(watched(file, length, quiet))
+}
+
+/// What is read, with its progress on a terminal once it has taken a second.
+struct Watched<R> {
+    content: R,
+    length: Option<u64>,
+    read: u64,
+    since: Instant,
+    /// Without one where it is not to be shown.
+    bar: Option<ProgressBar>,
+}
+
+fn watched(content: impl Read + 'static, length: Option<u64>, quiet: bool) -> Box<dyn Read> {
+    if quiet {
+        return Box::new(content);
+    }
+    Box::new(Watched { content, length, read: 0, since: Instant::now(), bar: None })
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        self.read += read as u64;
+        if self.bar.is_none() && self.since.elapsed() >= WORTH_SHOWING {
+            // Draws nothing unless standard error is a terminal.
+            let bar = ProgressBar::with_draw_target(self.length, ProgressDrawTarget::stderr_with_hz(10));
+            let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+            self.bar = Some(style.map_or(bar.clone(), |style| bar.with_style(style)));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.read);
+        }
+        Ok(read)
+    }
+}
+
+impl<R> Drop for Watched<R> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// Once the object has its final name there is nothing to remove, and ending is as good as going on.
@@ -156,7 +228,7 @@ mod tests {
 
     fn request(words: &[&str]) -> Result<Value, String> {
         let line = Line::try_parse_from([&["put"], words, &["f", "/mnt/b/k"]].concat()).unwrap();
-        line.put.request().map(|request| json!(request)).map_err(|failure| failure.message)
+        line.put.request().map(|request| json!(request)).map_err(|ending| ending.text().trim_start().to_owned())
     }
 
     #[test]
@@ -201,10 +273,10 @@ mod tests {
     #[test]
     fn a_path_that_is_no_place_for_an_object_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let put = |path: &Path| failure(Put::new(path, Request::default()).unwrap_err()).message;
+        let put = |path: &Path| failure(Put::new(path, Request::default()).unwrap_err()).text();
         let path = dir.path().join("k\n");
-        assert_eq!(put(&path), format!("{} is not in a kmsfs mount", shown(&path)));
-        assert_eq!(put(dir.path()), format!("{}: Is a directory", dir.path().display()));
+        assert_eq!(put(&path), format!("kmsfs: {} is not in a kmsfs mount", shown(&path)));
+        assert_eq!(put(dir.path()), format!("kmsfs: {}: Is a directory", dir.path().display()));
     }
 
     #[test]

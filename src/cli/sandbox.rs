@@ -129,12 +129,12 @@ pub fn enter_as_front() -> Result<(), NotConfined> {
     give_up(Role::Front, CapabilitySet::empty(), Some((Vec::new(), Scope::AbstractUnixSocket | Scope::Signal)))
 }
 
-/// For the process that tells how a mount is: it accepts connections, and asks for one attribute, of a mount in whatever
-/// directory.
+/// For the process that tells how a mount is: it accepts connections, and asks for one attribute, of a mount in
+/// whatever directory.
 pub fn enter_to_tell_metrics() {
     let scope = Scope::AbstractUnixSocket | Scope::Signal;
     // As much as this kernel has; the serving process says what is missing.
-    let _ = give_up(Role::Front, CapabilitySet::DAC_READ_SEARCH, Some((Vec::new(), scope)));
+    let _ = give_up(Role::Metrics, CapabilitySet::DAC_READ_SEARCH, Some((Vec::new(), scope)));
 }
 
 /// For the process that starts providers, each of which has a cage of its own.

@@ -41,6 +41,7 @@ pub struct ScrubArgs {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    /// A mount point, or a directory in a mount
     path: PathBuf,
 }
 

@@ -3,6 +3,7 @@
 
 use super::assembly;
 use super::audit::AuditArgs;
+use super::config;
 use super::exit::Failure;
 use super::state::StateArgs;
 use super::unlock::UnlockArgs;
@@ -21,7 +22,7 @@ KMSFS_RECOVERY_KEY_FILE for what opens the keyring.";
 
 #[derive(Args, Default, Clone)]
 pub struct StoreArgs {
-    /// The store, a directory that `kmsfs init` made, or where it is mounted
+    /// The store, a directory that `kmsfs init` made, or where it is mounted, or its name in the configuration
     #[arg(long, value_name = "DIR", global = true)]
     store: Option<PathBuf>,
     /// Where the keyring is, if it is not in the store
@@ -39,6 +40,8 @@ pub struct Chosen {
     /// Where it is not in the store.
     pub keyring: Option<PathBuf>,
     pub unlock: UnlockArgs,
+    /// Of a store that has a name.
+    pub mountpoint: Option<PathBuf>,
 }
 
 impl StoreArgs {
@@ -48,16 +51,33 @@ impl StoreArgs {
             let text = format!("the store is named twice, by {} and by --store: say it once", super::text::shown(one));
             return Err(Failure::usage(text));
         }
+        let store = positional.or(self.store).or_else(|| variable(STORE_VARIABLE));
+        let named = store.as_deref().map(config::find).transpose()?.flatten();
+        let Some(named) = named else {
+            let keyring = self.keyring.or_else(|| variable(KEYRING_VARIABLE));
+            return Ok(Chosen { store, keyring, unlock: self.unlock.or_environment()?, mountpoint: None });
+        };
+        // What a name stands for comes after the command line, and before the environment, which is of no store.
+        let chosen = Self { store: None, ..self }.or(named.keyring.clone(), named.unlock());
         Ok(Chosen {
-            store: positional.or(self.store).or_else(|| variable(STORE_VARIABLE)),
-            keyring: self.keyring.or_else(|| variable(KEYRING_VARIABLE)),
-            unlock: self.unlock.or_environment()?,
+            store: Some(named.store),
+            keyring: chosen.keyring,
+            unlock: chosen.unlock.or_environment()?,
+            mountpoint: named.mountpoint,
         })
+    }
+
+    /// Words of `-o` of the store that is named, by an option, the environment or `positional`.
+    pub fn configured_options(&self, positional: Option<&Path>) -> Result<Option<String>, Failure> {
+        let of_environment = variable(STORE_VARIABLE);
+        let store = positional.or(self.store.as_deref()).or(of_environment.as_deref());
+        Ok(store.map(config::find).transpose()?.flatten().and_then(|named| named.options))
     }
 
     /// With what another place says of the keyring, where no option does.
     pub fn or(self, keyring: Option<PathBuf>, unlock: UnlockArgs) -> Self {
-        let unlock = if self.unlock.is_empty() { unlock } else { self.unlock };
+        let tries = self.unlock.tries;
+        let unlock = if self.unlock.is_empty() { UnlockArgs { tries, ..unlock } } else { self.unlock };
         Self { store: self.store, keyring: self.keyring.or(keyring), unlock }
     }
 

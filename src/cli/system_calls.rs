@@ -27,6 +27,8 @@ pub enum Role {
     Authority,
     /// It accepts connections, and opens nothing.
     Front,
+    /// It accepts connections too, and asks for one attribute.
+    Metrics,
     /// It makes pairs of sockets and passes descriptors on, and is otherwise as the serving one.
     Worker,
 }
@@ -38,7 +40,7 @@ impl Role {
             Self::Serving | Self::ServingByRings | Self::Keeper => &[],
             Self::Broker => SOCKETS,
             Self::Authority => &[libc::SYS_sendmsg],
-            Self::Front => &[libc::SYS_sendmsg, libc::SYS_accept4, libc::SYS_setsockopt],
+            Self::Front | Self::Metrics => &[libc::SYS_sendmsg, libc::SYS_accept4, libc::SYS_setsockopt],
             Self::Worker => &[libc::SYS_sendmsg, libc::SYS_socketpair],
         }
     }
@@ -221,10 +223,11 @@ pub fn refuse(role: Role) -> Result<(), Box<dyn Error>> {
     if role != Role::Keeper {
         rules.extend(UNMOUNTING.iter().map(|call| (*call, Vec::new())));
     }
-    if role == Role::Front {
-        rules.extend(OPENING.iter().map(|call| (*call, Vec::new())));
+    if matches!(role, Role::Front | Role::Metrics) {
+        let asks = |call: libc::c_long| role == Role::Metrics && call == libc::SYS_getxattr;
+        rules.extend(OPENING.iter().filter(|call| !asks(**call)).map(|call| (*call, Vec::new())));
     }
-    if matches!(role, Role::Front | Role::Worker) {
+    if matches!(role, Role::Front | Role::Metrics | Role::Worker) {
         rules.extend(IDENTITY.iter().map(|call| (*call, Vec::new())));
         let nobodys = u64::from(libc::uid_t::MAX);
         rules.insert(libc::SYS_setfsuid, vec![rule([argument(0, SeccompCmpOp::Ne, nobodys)?])?]);

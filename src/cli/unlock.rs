@@ -2,12 +2,13 @@
 //! argument, which every user of the machine can read.
 
 use super::exit::{Exit, Failure, describe};
+use super::strength::weakness;
 use super::terminal::ask;
 use super::text::{escape, shown};
 use clap::Args;
 use kmsfs_crypto::recovery_key::RecoveryKey;
 use kmsfs_crypto::{SecretKey, key_file};
-use kmsfs_kms_local::Unlock;
+use kmsfs_kms_local::{Keyring, OpenError, Unlock};
 use kmsfs_sys::private::{self, Access, Kind, Refusal};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -47,14 +48,28 @@ pub struct UnlockArgs {
     /// File with the recovery key; - for standard input or the terminal
     #[arg(long, value_name = "FILE", global = true)]
     pub recovery_key_file: Option<PathBuf>,
+    /// How often a passphrase may be typed, where it is asked for on the terminal (3)
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub tries: Option<u8>,
 }
 
+const TRIES: u8 = 3;
+
 impl UnlockArgs {
-    /// What opens a keyring that exists.
-    pub fn read(&self) -> Result<Unlock, Failure> {
-        match self.given()? {
-            Some(unlock) => Ok(unlock),
-            None => Ok(Unlock::Passphrase(ask("Passphrase: ")?)),
+    /// What opens the keyring in that directory. A passphrase that is typed, and does not, is asked for again.
+    pub fn read(&self, keyring: &Path) -> Result<Unlock, Failure> {
+        if let Some(unlock) = self.given()? {
+            return Ok(unlock);
+        }
+        let mut left = self.tries.unwrap_or(TRIES);
+        loop {
+            left -= 1;
+            let secret = Unlock::Passphrase(ask("Passphrase: ")?);
+            // The last one is tried by whoever opens the keyring, and so is what fails for another reason.
+            if left == 0 || !matches!(Keyring::open(keyring, &secret), Err(OpenError::WrongKey)) {
+                return Ok(secret);
+            }
+            eprintln!("kmsfs: wrong passphrase: it does not open the keyring {}", shown(keyring));
         }
     }
 
@@ -80,6 +95,7 @@ impl UnlockArgs {
                 passphrase_command,
                 credential,
                 recovery_key_file: path(recovery_key_file),
+                tries: self.tries,
             };
         }
         let present = SOURCES.iter().zip(self.values()).filter(|(_, value)| value.is_some());
@@ -140,6 +156,9 @@ impl UnlockArgs {
 
 pub fn ask_new() -> Result<Unlock, Failure> {
     let first = ask("New passphrase: ")?;
+    if let Some(why) = weakness(&first) {
+        eprintln!("kmsfs: {why}");
+    }
     if *first != *ask("The same again: ")? {
         return Err(Failure::with(Exit::Usage, "the two passphrases differ"));
     }
@@ -152,6 +171,7 @@ pub fn from_key_file(path: &Path) -> Result<Unlock, Failure> {
 
 /// A file of another size is the wrong key, whatever it is; one that cannot be read may be the right one.
 fn refused(path: &Path, why: &str) -> Failure {
+    let why = describe(&io::Error::other(why.to_owned()));
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() != SecretKey::LEN as u64) {
         return Failure::with(Exit::WrongKey, format!("wrong key file {}: {why}", shown(path)));
     }

@@ -74,7 +74,7 @@ fn where_the_first_one_is_malformed_nothing_is_created_until_it_is_valid_or_remo
             let text = "cp: cannot create regular file";
             store.try_sh("cp bad.json $MNT/bucket/a/b/new").expect_failure(1, text);
             let text = "nothing can be created below it until a valid one is put there or it is removed";
-            store.try_sh("echo x | kmsfs put - $MNT/bucket/a/new").expect_failure(1, text);
+            store.try_sh("echo x | kmsfs put - $MNT/bucket/a/new").expect_failure(254, text);
             let shown = store.sh("kmsfs stat $MNT/bucket/a/b");
             assert!(shown.contains(r#""Source": "bucket/a/.encryption.json""#), "{put}: {shown}");
             assert!(shown.contains(r#""Refused": "MalformedXML: the encryption configuration is"#), "{put}: {shown}");

@@ -1,5 +1,5 @@
-//! `-o metrics=`: the process that tells Prometheus how the mount is. It has no key, opens nothing and asks the mount as
-//! `kmsfs status` does, so what strangers send is read by nobody who could lose anything by it.
+//! `-o metrics=`: the process that tells Prometheus how the mount is. It has no key, opens nothing and asks the mount
+//! as `kmsfs status` does, so what strangers send is read by nobody who could lose anything by it.
 
 use super::{Answer, Duty, Helper};
 use crate::cli::exit::{Failure, describe};

@@ -105,6 +105,7 @@ Examples:
     /// Show the slots, and nothing that is secret
     #[command(after_help = "Examples:\n  kmsfs keyring --store /srv/store list-slots --json")]
     ListSlots {
+        /// As JSON
         #[arg(long)]
         json: bool,
     },
@@ -146,7 +147,7 @@ struct Place {
 
 impl Place {
     fn open(&self) -> Result<Keyring, Failure> {
-        self.open_with(&self.unlock.read()?)
+        self.open_with(&self.unlock.read(&self.dir)?)
     }
 
     fn open_with(&self, secret: &Unlock) -> Result<Keyring, Failure> {

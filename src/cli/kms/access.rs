@@ -28,14 +28,17 @@ pub enum Operation {
     /// Show a key's policy
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store get-key-policy --key-id KEY-ID")]
     GetKeyPolicy {
+        /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// The only one that there is: default
         #[arg(long)]
         policy_name: Option<String>,
     },
     /// List the names of a key's policies
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store list-key-policies --key-id KEY-ID")]
     ListKeyPolicies {
+        /// Key id or key ARN
         #[arg(long)]
         key_id: String,
         #[command(flatten)]
@@ -45,17 +48,22 @@ pub enum Operation {
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store create-grant --key-id KEY-ID \\\n    \
                             --grantee-principal arn:aws:iam::000000000000:user/alice --operations Decrypt DescribeKey")]
     CreateGrant {
+        /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// Who may use the key: the ARN of a user or role
         #[arg(long)]
         grantee_principal: String,
+        /// Who may retire the grant: the ARN of a user or role
         #[arg(long)]
         retiring_principal: Option<String>,
+        /// Calls that it allows, such as Decrypt and GenerateDataKey
         #[arg(long, required = true, num_args = 1..)]
         operations: Vec<String>,
         /// EncryptionContextSubset={NAME=VALUE,...} or EncryptionContextEquals={...}, JSON, or file://PATH
         #[arg(long)]
         constraints: Option<String>,
+        /// Tokens of grants that were made just now
         #[arg(long, num_args = 1..)]
         grant_tokens: Vec<String>,
         /// The same request with the same name makes one grant
@@ -65,10 +73,13 @@ pub enum Operation {
     /// List a key's grants
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store list-grants --key-id KEY-ID")]
     ListGrants {
+        /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// The grant, as create-grant and list-grants show it
         #[arg(long)]
         grant_id: Option<String>,
+        /// Who may use the key: the ARN of a user or role
         #[arg(long)]
         grantee_principal: Option<String>,
         #[command(flatten)]
@@ -78,6 +89,7 @@ pub enum Operation {
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store list-retirable-grants \\\n    \
                             --retiring-principal arn:aws:iam::000000000000:user/alice")]
     ListRetirableGrants {
+        /// Who may retire the grant: the ARN of a user or role
         #[arg(long)]
         retiring_principal: String,
         #[command(flatten)]
@@ -88,18 +100,23 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store revoke-grant --key-id KEY-ID --grant-id GRANT-ID"
     )]
     RevokeGrant {
+        /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// The grant, as create-grant and list-grants show it
         #[arg(long)]
         grant_id: String,
     },
     /// End a grant, as its retiring principal
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store retire-grant --grant-token TOKEN")]
     RetireGrant {
+        /// The grant's token, as create-grant shows it
         #[arg(long, conflicts_with_all = ["key_id", "grant_id"], required_unless_present = "grant_id")]
         grant_token: Option<String>,
+        /// Key id or key ARN
         #[arg(long, requires = "grant_id")]
         key_id: Option<String>,
+        /// The grant, as create-grant and list-grants show it
         #[arg(long, requires = "key_id")]
         grant_id: Option<String>,
     },

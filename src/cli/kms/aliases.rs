@@ -11,6 +11,7 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store create-alias --alias-name alias/x --target-key-id KEY-ID"
     )]
     CreateAlias {
+        /// The name: alias/ and letters, digits, /, _ and -
         #[arg(long)]
         alias_name: String,
         /// Key id or key ARN
@@ -22,6 +23,7 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store update-alias --alias-name alias/x --target-key-id KEY-ID"
     )]
     UpdateAlias {
+        /// The name: alias/ and letters, digits, /, _ and -
         #[arg(long)]
         alias_name: String,
         /// Key id or key ARN
@@ -31,6 +33,7 @@ pub enum Operation {
     /// Take a name away
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store delete-alias --alias-name alias/x")]
     DeleteAlias {
+        /// The name: alias/ and letters, digits, /, _ and -
         #[arg(long)]
         alias_name: String,
     },

@@ -47,12 +47,16 @@ pub enum Operation {
         /// fileb://PATH, fileb://- for standard input, or base64
         #[arg(long)]
         ciphertext_blob: String,
+        /// What it was encrypted with: name=value,name2=value2, or JSON
         #[arg(long)]
         source_encryption_context: Option<String>,
+        /// The key that it has to be under now
         #[arg(long)]
         source_key_id: Option<String>,
+        /// Key id, key ARN, alias or alias ARN of the key that it is to be under
         #[arg(long)]
         destination_key_id: String,
+        /// What it is to be encrypted with: name=value,name2=value2, or JSON
         #[arg(long)]
         destination_encryption_context: Option<String>,
     },

@@ -17,8 +17,10 @@ pub enum Operation {
         /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// How the material will be wrapped
         #[arg(long, value_enum)]
         wrapping_algorithm: Algorithm,
+        /// Which public key is to be made for it
         #[arg(long, value_enum)]
         wrapping_key_spec: Spec,
     },
@@ -36,11 +38,13 @@ pub enum Operation {
         /// fileb://PATH, or base64
         #[arg(long)]
         encrypted_key_material: String,
+        /// Whether the material expires, at --valid-to, or never
         #[arg(long, value_enum, default_value = "KEY_MATERIAL_EXPIRES")]
         expiration_model: ExpirationModel,
         /// When it expires: RFC 3339, or seconds since 1970
         #[arg(long)]
         valid_to: Option<String>,
+        /// Whether the key had this material before
         #[arg(long, value_enum)]
         import_type: Option<Kind>,
         /// The material that it has to be
@@ -53,6 +57,7 @@ pub enum Operation {
         /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// Which material, where the key has several
         #[arg(long)]
         key_material_id: Option<String>,
     },

@@ -52,8 +52,10 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store update-custom-key-store --custom-key-store-id cks-ID --new-custom-key-store-name hsm2"
     )]
     UpdateCustomKeyStore {
+        /// The key store, as describe-custom-key-stores shows it
         #[arg(long)]
         custom_key_store_id: String,
+        /// What it is to be called from now on
         #[arg(long)]
         new_custom_key_store_name: Option<String>,
         /// vault, aws or pkcs11; or exec: and the absolute path of a program
@@ -73,14 +75,17 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store delete-custom-key-store --custom-key-store-id cks-ID"
     )]
     DeleteCustomKeyStore {
+        /// The key store, as describe-custom-key-stores shows it
         #[arg(long)]
         custom_key_store_id: String,
     },
     /// List key stores, or one of them
     #[command(after_help = "Examples:\n  kmsfs kms --store /srv/store describe-custom-key-stores")]
     DescribeCustomKeyStores {
+        /// The key store, as describe-custom-key-stores shows it
         #[arg(long)]
         custom_key_store_id: Option<String>,
+        /// The key store, by its name
         #[arg(long)]
         custom_key_store_name: Option<String>,
     },
@@ -89,6 +94,7 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store connect-custom-key-store --custom-key-store-id cks-ID"
     )]
     ConnectCustomKeyStore {
+        /// The key store, as describe-custom-key-stores shows it
         #[arg(long)]
         custom_key_store_id: String,
     },
@@ -97,6 +103,7 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store disconnect-custom-key-store --custom-key-store-id cks-ID"
     )]
     DisconnectCustomKeyStore {
+        /// The key store, as describe-custom-key-stores shows it
         #[arg(long)]
         custom_key_store_id: String,
     },
@@ -168,6 +175,7 @@ impl Operation {
     after_help = "Examples:\n  kmsfs kms --store /srv/store test-custom-key-store --custom-key-store-id cks-ID \\\n    --key-id arn:aws:kms:eu-central-1:111122223333:key/invoices"
 )]
 pub struct Test {
+    /// The key store, as describe-custom-key-stores shows it
     #[arg(long)]
     custom_key_store_id: String,
     /// ARN of a key that it keeps

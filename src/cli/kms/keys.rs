@@ -12,6 +12,7 @@ pub enum Operation {
         after_help = "Examples:\n  kmsfs kms --store /srv/store create-key --description invoices\n  kmsfs kms --store /srv/store create-key --tags TagKey=team,TagValue=billing\n  kmsfs kms --store /srv/store create-key --origin EXTERNAL"
     )]
     CreateKey {
+        /// What it is for, in up to 8192 characters
         #[arg(long, default_value = "")]
         description: String,
         /// TagKey=K,TagValue=V, several of them, or JSON
@@ -48,6 +49,7 @@ pub enum Operation {
         /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// What it is for, in up to 8192 characters
         #[arg(long)]
         description: String,
     },

@@ -9,10 +9,12 @@ mod input;
 mod key_stores;
 mod keys;
 mod objects;
+mod paging;
 mod rotation;
 mod tags;
 
-use super::aws::{Ending, KeyringArgs, Usage, end, myself, print};
+use super::aws::{Ending, KeyringArgs, Usage, end, myself, print, write};
+use super::aws_output::OutputArgs;
 use super::{store_args, text};
 use clap::{Args, Subcommand};
 use kmsfs_kms::api::PageRequest;
@@ -28,6 +30,8 @@ use std::process::ExitCode;
 pub struct KmsArgs {
     #[command(flatten)]
     keyring: KeyringArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(subcommand)]
     operation: Operation,
 }
@@ -38,7 +42,8 @@ Examples:
   export KMSFS_STORE=/srv/store KMSFS_KEY_FILE=/root/kmsfs.key
   kmsfs kms create-alias --alias-name alias/invoices --target-key-id KEY-ID
   kmsfs kms describe-key --key-id alias/invoices
-  kmsfs kms disable-key --key-id KEY-ID --store /mnt";
+  kmsfs kms disable-key --key-id KEY-ID --store /mnt
+  kmsfs kms list-keys --query 'Keys[].KeyId' --output text";
 
 #[derive(Subcommand)]
 enum Operation {
@@ -108,6 +113,7 @@ pub fn run(args: KmsArgs) -> ExitCode {
 }
 
 fn carry_out(args: KmsArgs) -> Result<(), Ending> {
+    let output = args.output.compile()?;
     let opened = args.keyring.open()?;
     match args.operation {
         Operation::VerifyAuditLog(verify) => Ok(verify.run(&opened.keys.local)?),
@@ -120,12 +126,18 @@ fn carry_out(args: KmsArgs) -> Result<(), Ending> {
             Ok(print(Some(&test.run(&opened.keys)?))?)
         }
         Operation::Call(call) => {
+            let mut request = call.request()?;
             let service = opened.kms()?;
-            let answer = ask(&*service, &call.request()?)?;
+            if args.output.pages() {
+                let listed = paging::list(&*service, &mut request, &args.output)?;
+                return Ok(write(&output.text(request.name(), Some(&listed))?)?);
+            }
+            let answer = ask(&*service, &request)?;
             if let Answer::Deletion(deletion) = &answer {
                 warn_of_deletion(&opened.store, &deletion.key_arn);
             }
-            Ok(print(answer.to_json(TimeForm::Text).as_ref())?)
+            let answer = answer.to_json(TimeForm::Text);
+            Ok(write(&output.text(request.name(), answer.as_ref())?)?)
         }
     }
 }

@@ -24,6 +24,7 @@ pub enum Operation {
         /// Key id or key ARN
         #[arg(long)]
         key_id: String,
+        /// Keys of the tags to take away
         #[arg(long, num_args = 1.., required = true)]
         tag_keys: Vec<String>,
     },

@@ -145,7 +145,7 @@ pub fn run(mut args: ServeArgs) -> Result<ExitCode, Failure> {
     let connecting = Arc::clone(&users);
     let outside =
         Outside { users: users.clone(), connect_syslog: Arc::new(move || connecting.connect_syslog()), confined };
-    let secret = chosen.unlock.read()?;
+    let secret = chosen.unlock.read(&keyring)?;
     let keys = assembly::open_kms_on(&store, &keyring, &secret, &args.state, &outside)?;
     drop(secret);
     let audited = args.audit.start(&keys, &outside.connect_syslog)?;

@@ -70,7 +70,7 @@ fn what_tells_of_a_mount_ends_with_it() {
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let target = fs::read_link(entry.unwrap().path()).unwrap();
         let target = target.to_string_lossy();
-        assert!(target.starts_with("socket:") || target == "/dev/null", "{target}");
+        assert!(!target.starts_with('/') || target == "/dev/null", "{target}");
     }
     drop(mount);
     let process = format!("/proc/{pid}");

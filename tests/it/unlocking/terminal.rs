@@ -152,3 +152,66 @@ fn without_a_terminal_it_is_said_what_to_use() {
                 or KMSFS_RECOVERY_KEY_FILE, or run it on a terminal to type a passphrase";
     none.expect_failure(1, text);
 }
+
+#[test]
+fn a_passphrase_may_be_typed_three_times() {
+    let store = with_passphrase();
+    let list = ["kmsfs", "kms", "--store", "store", "list-keys"];
+    let asked = ["expect Passphrase: ", "silent"];
+    let wrong = [&asked[..], &["type wrong"]].concat();
+    let again = [&wrong[..], &["expect wrong passphrase: it does not open the keyring"]].concat();
+    let right = [&asked[..], &["type correct horse", "end"]].concat();
+    let end = ["end"];
+    let third = talk(&store, &list, &[&again[..], &again, &right].concat());
+    assert!(third.status == 0 && third.shown.contains("\"Keys\": []"), "{}", third.shown);
+    let never = talk(&store, &list, &[&again[..], &again, &wrong, &end].concat());
+    assert_eq!(never.status, 3 << 8, "{}", never.shown);
+    let once = talk(&store, &[&list[..], &["--tries", "1"]].concat(), &[&wrong[..], &end].concat());
+    assert_eq!(once.status, 3 << 8, "{}", once.shown);
+    let mount = ["kmsfs", "mount", "-o", "log_file=log", "store", "mnt"];
+    let mounted = talk(&store, &mount, &[&again[..], &right].concat());
+    assert_eq!(mounted.status, 0, "{}", mounted.shown);
+    store.sh("kmsfs umount $MNT");
+}
+
+#[test]
+fn a_weak_passphrase_is_said_to_be_and_a_recovery_key_is_offered() {
+    let store = Store::absent();
+    let init = ["kmsfs", "init", "store"];
+    let typed = |passphrase: &'static str, answer: &'static str, said: &'static [&'static str]| {
+        let first = ["expect New passphrase: ", "silent", passphrase];
+        let second = ["expect The same again: ", "silent", passphrase];
+        [&first[..], said, &second, &["expect Make one? [Y/n] ", "echo", answer, "end"]].concat()
+    };
+    let weak = &["expect the passphrase is weak: about 10^"];
+    let made = talk(&store, &init, &typed("type password", "type y", weak));
+    assert_eq!(made.status, 0, "{}", made.shown);
+    let (_, rest) = made.shown.split_once("The recovery key, which is shown this once").unwrap();
+    let is_key = |line: &&str| line.len() > 20 && line.contains('-') && !line.contains(' ');
+    let key = rest.lines().map(str::trim).find(is_key).unwrap();
+    write_secret(&store.path("on-paper"), key);
+    assert!(store.sh("kmsfs keyring --store $STORE check-recovery-key on-paper").contains("The recovery key is right"));
+    store.sh("rm -r $STORE");
+    let made = talk(&store, &init, &typed("type vexing otter plinth mango 47", "type n", &[]));
+    assert!(made.status == 0 && !made.shown.contains("weak"), "{}", made.shown);
+    assert!(made.shown.contains("Without the passphrase nothing in the store can be read"), "{}", made.shown);
+    assert_eq!(
+        store.sh("kmsfs keyring --store $STORE list-slots | grep -c recovery || true"),
+        "0
+"
+    );
+}
+
+#[test]
+fn init_makes_a_recovery_key_that_is_asked_for() {
+    let store = Store::absent();
+    write_secret(&store.path("pass"), "vexing otter plinth mango 47");
+    let said = store.sh("kmsfs init --passphrase-file pass --new-recovery-key $STORE");
+    let key =
+        said.lines().map(str::trim).find(|line| line.len() > 20 && line.contains('-') && !line.contains(' ')).unwrap();
+    write_secret(&store.path("on-paper"), key);
+    store.sh("kmsfs fsck --recovery-key-file on-paper $STORE > /dev/null");
+    store.sh("rm -r $STORE");
+    let said = store.sh("kmsfs init --passphrase-file pass $STORE");
+    assert!(said.contains("A recovery key, to be kept on paper, opens it too:\n  kmsfs keyring --store "), "{said}");
+}
