@@ -45,6 +45,10 @@ pub fn read(words: Vec<OsString>, command: &Command) -> Result<Line, Usage> {
                 format!("Unknown parameter in input: \"{}\", must be one of: {}", escape(&name), known.join(", "));
             return Err(Usage(format!("Parameter validation failed:\n{text}")));
         };
+        if names_file(&value) {
+            let why = "file:// and fileb:// are not read within the document: put the content there";
+            return Err(bad(format!("{}: {why}", escape(&name))));
+        }
         if !is_given(&words, &option) {
             words.extend(as_words(&option, argument, &value));
         }
@@ -79,9 +83,19 @@ fn is_given(words: &[OsString], option: &str) -> bool {
     words.iter().any(|word| is_it(&word.to_string_lossy()))
 }
 
-/// What options take: text, JSON for what has members, a word for each of several texts.
+/// Whoever writes the document is not to choose which files are read, as with aws.
+fn names_file(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.starts_with("file://") || text.starts_with("fileb://"),
+        Value::Array(list) => list.iter().any(names_file),
+        _ => false,
+    }
+}
+
+/// What options take: text, JSON for what has members, an option for each of several texts. Name and value are one
+/// word, so that no value is taken for an option, whatever it begins with.
 fn as_words(option: &str, argument: &Arg, value: &Value) -> Vec<OsString> {
-    let with = |value: String| vec![OsString::from(format!("--{option}={value}"))];
+    let with = |value: String| OsString::from(format!("--{option}={value}"));
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let takes_several = argument.get_num_args().is_some_and(|range| range.max_values() > 1);
     match value {
@@ -90,10 +104,9 @@ fn as_words(option: &str, argument: &Arg, value: &Value) -> Vec<OsString> {
         Value::Bool(true) if !argument.get_action().takes_values() => vec![format!("--{option}").into()],
         Value::Array(list) if list.is_empty() => Vec::new(),
         Value::Array(list) if takes_several && list.iter().all(Value::is_string) => {
-            let values = list.iter().map(|value| OsString::from(text(value)));
-            std::iter::once(OsString::from(format!("--{option}"))).chain(values).collect()
+            list.iter().map(|value| with(text(value))).collect()
         }
-        value => with(text(value)),
+        value => vec![with(text(value))],
     }
 }
 
@@ -145,4 +158,65 @@ fn pascal(name: &str) -> String {
         letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
     };
     name.split('-').map(word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn kms() -> Command {
+        let mut command = super::super::Cli::command();
+        command.build();
+        command.find_subcommand("kms").unwrap().clone()
+    }
+
+    fn read_words(operation: &str, document: &str) -> Result<Vec<String>, String> {
+        let words = ["kmsfs", "kms", operation, INPUT, document].map(OsString::from).to_vec();
+        match read(words, &kms()) {
+            Ok(Line::Words(words)) => Ok(words[5..].iter().map(|word| word.to_str().unwrap().to_owned()).collect()),
+            Ok(Line::Skeleton(_)) => panic!("it is no skeleton"),
+            Err(Usage(why)) => Err(why),
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_document_becomes_an_option() {
+        let words = read_words("retire-grant", r#"{"GrantToken": "--passphrase-command=id"}"#).unwrap();
+        assert_eq!(words, ["--grant-token=--passphrase-command=id"]);
+        let document = r#"{"KeyId": "k", "GranteePrincipal": "p", "Operations": ["Decrypt", "-", "--"],
+                           "GrantTokens": ["x", "--passphrase-command=id", "", "a b"]}"#;
+        let words = read_words("create-grant", document).unwrap();
+        assert!(words.iter().any(|word| word == "--grant-tokens=--passphrase-command=id"), "{words:?}");
+        let line = ["kmsfs", "kms", "create-grant"].into_iter().chain(words.iter().map(String::as_str));
+        let matches = super::super::Cli::command().try_get_matches_from(line).unwrap();
+        let grant = matches.subcommand_matches("kms").unwrap().subcommand_matches("create-grant").unwrap();
+        assert_eq!(grant.get_one::<OsString>("passphrase_command"), None);
+        let values = |name: &str| grant.get_many::<String>(name).unwrap().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(values("grant_tokens"), ["x", "--passphrase-command=id", "", "a b"]);
+        assert_eq!(values("operations"), ["Decrypt", "-", "--"]);
+        // Options that every operation has are none of its parameters.
+        for name in ["PassphraseCommand", "passphrase-command", "--passphrase-command", "Store", "Query", "Help"] {
+            let refused = read_words("create-grant", &json!({ name: "x" }).to_string()).unwrap_err();
+            assert!(refused.contains(&format!("Unknown parameter in input: \"{name}\"")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn no_file_is_read_that_a_document_names() {
+        for (operation, document) in [
+            ("encrypt", r#"{"Plaintext": "fileb:///etc/shadow"}"#),
+            ("encrypt", r#"{"Plaintext": "file:///etc/shadow"}"#),
+            ("encrypt", r#"{"EncryptionContext": "file:///etc/shadow"}"#),
+            ("create-key", r#"{"Policy": "file:///etc/shadow"}"#),
+            ("tag-resource", r#"{"Tags": ["file:///etc/shadow"]}"#),
+            ("tag-resource", r#"{"Tags": "file:///etc/shadow"}"#),
+        ] {
+            let refused = read_words(operation, document).unwrap_err();
+            assert!(refused.contains("file:// and fileb:// are not read within the document"), "{refused}");
+        }
+        // What only contains such a name is read by nobody.
+        let words = read_words("create-key", r#"{"Description": "see file:///x", "Tags": [{"TagKey": "file://x"}]}"#);
+        assert_eq!(words.unwrap(), ["--description=see file:///x", r#"--tags=[{"TagKey":"file://x"}]"#]);
+    }
 }
