@@ -37,7 +37,7 @@ Examples:
   kmsfs umount --lazy /mnt
   kmsfs umount --force /mnt";
 
-/// How long the process behind a mount may take to write its log home before this command returns without it.
+/// How long the process behind a mount may take to write its log home before this command fails over it.
 const PATIENCE: Duration = Duration::from_secs(120);
 const RETRY: Duration = Duration::from_millis(20);
 /// Processes that are named.
@@ -50,7 +50,10 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, Failure> {
     if args.force {
         // Asked before it is gone.
         let users = users_of(&mount);
-        place.abort();
+        place.abort().map_err(|e| {
+            let target = shown(&mount.target);
+            Failure::new(format!("{target}: its connection cannot be ended, and it stays: {}", describe(&e)))
+        })?;
         place.unmount(true).map_err(|e| failed(&e))?;
         for user in users.iter().take(NAMED) {
             eprintln!("kmsfs: {user} had it in use, and gets errors from now on");
@@ -61,7 +64,7 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, Failure> {
         place.unmount_unless_busy().map_err(|e| why(&mount, &e))?;
     }
     if !args.lazy {
-        wait_until_closed(&mount.source);
+        wait_until_closed(&mount.source, PATIENCE)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -125,16 +128,30 @@ fn use_by(process: &Path, mount: &Mount) -> Option<String> {
     maps.lines().any(|line| line.contains(&device)).then(|| "mapped".into())
 }
 
-/// The process behind the mount has written its log home then. Somebody who may not look does not wait.
-fn wait_until_closed(store: &Path) {
-    let Ok(lock) = fs::File::open(store.join("lock")) else { return };
+/// The process behind the mount has written its log home then. It is an error not to know that it has: whoever is told
+/// nothing moves the store, or ejects its disk.
+fn wait_until_closed(store: &Path, patience: Duration) -> Result<(), Failure> {
+    let unknown = |why: &io::Error| {
+        let text = "the mount is gone, but whether the store is closed is not known";
+        Failure::new(format!("{text}: {}: {}", shown(store), describe(why)))
+    };
+    let lock = fs::File::open(store.join("lock")).map_err(|e| unknown(&e))?;
     let since = Instant::now();
-    // What another mount of it, or another process, holds is not this one's end.
-    let is_mounted = || kmsfs_client::mounts::of_store(store).map_or(true, |places| !places.is_empty());
-    while since.elapsed() < PATIENCE && !is_mounted() {
-        let taken = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared);
-        if taken != Err(rustix::io::Errno::WOULDBLOCK) {
-            return;
+    loop {
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(unknown(&error.into())),
+        }
+        // What another mount of it holds is not this one's end.
+        let places = kmsfs_client::mounts::of_store(store).map_err(|e| unknown(&e))?;
+        if let Some(place) = places.first() {
+            eprintln!("kmsfs: the store {} is not closed: it is mounted at {}", shown(store), shown(place));
+            return Ok(());
+        }
+        if since.elapsed() >= patience {
+            let text = format!("a process still has the store {} open after {} s", shown(store), patience.as_secs());
+            return Err(Failure::new(format!("the mount is gone, but {text}: do not move the store before that ends")));
         }
         thread::sleep(RETRY);
     }
@@ -163,5 +180,21 @@ mod tests {
         let path = target.join("a\nb");
         let _open = fs::File::create(&path).unwrap();
         assert_eq!(use_by(me, &mount), Some(format!("open: {}/a\\nb", target.display())));
+    }
+
+    #[test]
+    fn a_store_that_is_not_known_to_be_closed_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = fs::canonicalize(dir.path()).unwrap();
+        let why = |patience| wait_until_closed(&store, patience).unwrap_err().message;
+        let none = format!("whether the store is closed is not known: {}: No such file or directory", store.display());
+        assert!(why(Duration::ZERO).ends_with(&none), "{}", why(Duration::ZERO));
+        let lock = fs::File::create(store.join("lock")).unwrap();
+        assert!(wait_until_closed(&store, Duration::ZERO).is_ok());
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+        let open = format!("a process still has the store {} open after 0 s: do not move", store.display());
+        assert!(why(RETRY).contains(&open), "{}", why(RETRY));
+        drop(lock);
+        assert!(wait_until_closed(&store, Duration::ZERO).is_ok());
     }
 }

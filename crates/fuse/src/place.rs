@@ -80,12 +80,18 @@ impl Place {
     }
 
     /// Ends the kernel's connection to whoever serves it: all who wait in the mount get an error. It stays mounted.
-    pub fn abort(&self) {
-        if self.is_mounted()
-            && let Ok(mut abort) = self.open_abort()
-        {
-            // Fails where the kernel has done it itself.
-            let _ = abort.write_all(b"1");
+    /// Does nothing if it is not mounted any more.
+    ///
+    /// # Errors
+    /// The caller may not do it, or does not see the kernel's connections.
+    pub fn abort(&self) -> io::Result<()> {
+        if !self.is_mounted() {
+            return Ok(());
+        }
+        match self.open_abort().and_then(|mut abort| abort.write_all(b"1")) {
+            // It has gone meanwhile.
+            Err(_) if !self.is_mounted() => Ok(()),
+            ended => ended,
         }
     }
 

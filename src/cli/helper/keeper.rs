@@ -162,7 +162,8 @@ impl Duty for Kept {
     /// Nobody is there to answer: whoever waits in the mount is let go, with an error.
     fn end(&self) {
         if let Some(bound) = self.bound.lock().as_ref() {
-            bound.place.abort();
+            // Nobody is there to be told, and the mount is taken away all the same.
+            let _ = bound.place.abort();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `kmsfs umount`: plainly, lazily and by force.
 
 use super::{KMSFS, Place, run};
-use crate::harness::wait_until;
+use crate::harness::{Store, wait_until};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -114,4 +114,15 @@ fn a_mount_whose_process_has_ended_is_taken_away() {
     assert_eq!(place.mounted(), None);
     assert_eq!(place.mount(&[]).err, "");
     assert_eq!(place.umount(&[]).code, 0);
+}
+
+#[test]
+fn a_connection_that_cannot_be_ended_is_an_error_and_the_mount_stays() {
+    let store = Store::new();
+    store.open_to_all();
+    let mount = store.mount_with("allow_other");
+    let refused = store.sh_as(1234, "bin/kmsfs umount --force $MNT");
+    refused.expect_failure(1, "its connection cannot be ended, and it stays: ");
+    store.sh("mkdir $MNT/bucket; echo content > $MNT/bucket/object; cat $MNT/bucket/object");
+    mount.unmount();
 }

@@ -171,7 +171,7 @@ impl Mount {
     /// Ends the kernel's connection to the daemon.
     fn abort(&self) {
         if let Ok(place) = Place::at(&self.mountpoint) {
-            place.abort();
+            place.abort().unwrap();
         }
     }
 

@@ -68,7 +68,7 @@ impl Served {
 
     /// Ends the kernel's connection, as `umount -f` does, and waits until nothing is served any more.
     pub fn abort(&mut self) {
-        self.place.abort();
+        self.place.abort().unwrap();
         self.threads.remove(0).join().unwrap();
     }
 }
