@@ -124,8 +124,8 @@ Options for -o:
                             user database lies in places that its helper cannot read
   idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
                             with s, m, h or d; 0 (default) never does
-  metrics=ADDRESS           tell Prometheus how the mount is, at /metrics, and monitoring at /healthz: an address and port, as
-                            127.0.0.1:9100, or the path of a socket; whoever reaches it may ask
+  metrics=ADDRESS           tell Prometheus how the mount is, at /metrics, and monitoring at /healthz: a loopback address and
+                            port, as 127.0.0.1:9100, or the path of a socket; whoever reaches it may ask
   nosuid, suid, nodev, dev  whether set-id bits and file capabilities, and device files, count: no by default, since
                             whoever can write the store can make them; only root can have suid and dev
   exec, noexec, sync, async, dirsync, atime, noatime
@@ -405,6 +405,8 @@ mod tests {
         assert_eq!(parse("inodes=999").unwrap_err(), "mount option 'inodes=999': must be a number, 1000 or more");
         let why = "must be an address and port, as 127.0.0.1:9100, or a socket's path";
         assert_eq!(parse("metrics=9100").unwrap_err(), format!("mount option 'metrics=9100': {why}"));
+        let why = "can be reached from elsewhere: must be a loopback address, as 127.0.0.1:9100";
+        assert_eq!(parse("metrics=0.0.0.0:1").unwrap_err(), format!("mount option 'metrics=0.0.0.0:1': {why}"));
         assert_eq!(parse("keyring=").unwrap_err(), "mount option 'keyring=': needs a path");
         assert_eq!(parse("key-file").unwrap_err(), "mount option 'key-file': needs a value, as in NAME=VALUE");
     }

@@ -14,13 +14,15 @@ use serde_json::{Map, Value};
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::iter;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,10 @@ use std::time::{Duration, Instant};
 const LONGEST: usize = 8 << 10;
 /// How long a client may take to send it, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Clients that are answered at a time: one that is slow keeps none of the others waiting.
+const WATCHING: usize = 8;
+/// After a client that could not be accepted, as where descriptors run out.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +49,12 @@ impl FromStr for Address {
         if text.starts_with('/') {
             return Ok(Self::Socket(text.into()));
         }
-        text.parse()
-            .map(Self::Internet)
-            .map_err(|_| "must be an address and port, as 127.0.0.1:9100, or a socket's path")
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Self::Internet(address)),
+            // Nobody signs for it, so it is for this machine alone.
+            Ok(_) => Err("can be reached from elsewhere: must be a loopback address, as 127.0.0.1:9100"),
+            Err(_) => Err("must be an address and port, as 127.0.0.1:9100, or a socket's path"),
+        }
     }
 }
 
@@ -126,22 +135,15 @@ impl Duty for Telling {
         }
         let target = PathBuf::from(OsStr::from_bytes(&about.target));
         if let Some(listener) = given.pop() {
-            // One after the other: Prometheus asks every few seconds.
-            let telling = move || match about.kind {
-                Kind::Internet => {
-                    let listener = TcpListener::from(listener);
-                    while let Ok((stream, _)) = listener.accept() {
-                        let _ = of_internet(&stream).and_then(|()| tell(&stream, &target));
-                    }
-                }
-                Kind::Socket => {
-                    let listener = UnixListener::from(listener);
-                    while let Ok((stream, _)) = listener.accept() {
-                        let _ = of_socket(&stream).and_then(|()| tell(&stream, &target));
-                    }
-                }
-            };
-            let _ = thread::Builder::new().spawn(telling);
+            let listener = Arc::new(match about.kind {
+                Kind::Internet => Listener::Internet(listener.into()),
+                Kind::Socket => Listener::Socket(listener.into()),
+            });
+            for _ in 0..WATCHING {
+                let (listener, target) = (Arc::clone(&listener), target.clone());
+                let answers = iter::repeat_with(move || listener.answer_one(&target));
+                let _ = thread::Builder::new().spawn(move || go_on(answers));
+            }
         }
         Self
     }
@@ -151,14 +153,39 @@ impl Duty for Telling {
     }
 }
 
-fn of_internet(stream: &TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))
+enum Listener {
+    Internet(TcpListener),
+    Socket(UnixListener),
 }
 
-fn of_socket(stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))
+impl Listener {
+    /// Fails where nobody could be accepted. That a client has gone is no failure.
+    fn answer_one(&self, target: &Path) -> io::Result<()> {
+        match self {
+            Self::Internet(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                let _ = tell(&stream, target);
+            }
+            Self::Socket(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                let _ = tell(&stream, target);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What fails now may succeed later: descriptors and memory come back.
+fn go_on(answers: impl Iterator<Item = io::Result<()>>) {
+    for answer in answers {
+        if answer.is_err() {
+            thread::sleep(PAUSE);
+        }
+    }
 }
 
 fn tell<S>(stream: &S, target: &Path) -> io::Result<()>
@@ -229,6 +256,29 @@ mod tests {
         for wrong in ["", "9100", "localhost:9100", "run/kmsfs"] {
             assert!(Address::from_str(wrong).is_err(), "{wrong}");
         }
+        for elsewhere in ["0.0.0.0:9100", "[::]:9100", "192.0.2.1:9100"] {
+            assert!(Address::from_str(elsewhere).unwrap_err().starts_with("can be reached from elsewhere"));
+        }
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_accepted_is_not_the_last() {
+        let full = || Err(io::Error::from_raw_os_error(libc::EMFILE));
+        let mut left = vec![Ok(()), full(), Ok(()), full()];
+        go_on(iter::from_fn(|| left.pop()));
+        assert!(left.is_empty());
+        // It is tried again where it failed, and the next client has an answer.
+        let dir = tempfile::tempdir().unwrap();
+        let listener = bind_socket(&dir.path().join("socket")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = Listener::Socket(listener);
+        assert_eq!(listener.answer_one(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut client = UnixStream::connect(dir.path().join("socket")).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        go_on(iter::once(listener.answer_one(dir.path())));
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");
     }
 
     #[test]

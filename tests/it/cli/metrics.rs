@@ -81,11 +81,29 @@ fn what_tells_of_a_mount_ends_with_it() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_said_before_anything_is_mounted() {
+fn an_address_that_is_taken_or_of_others_is_said_before_anything_is_mounted() {
     let store = Store::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let refused = store.try_mount(&format!("metrics={address}")).err().expect("it is refused");
     refused.expect_failure(1, &format!("metrics on {address}: Address already in use"));
     store.try_sh("kmsfs mount -o metrics=9100 $STORE $MNT").expect_failure(2, "must be an address and port");
+    let others = store.try_sh("kmsfs mount -o metrics=0.0.0.0:0 $STORE $MNT");
+    others.expect_failure(2, "can be reached from elsewhere: must be a loopback address");
+}
+
+#[test]
+fn a_client_that_says_nothing_keeps_nobody_waiting() {
+    let store = Store::new();
+    let socket = store.path("metrics");
+    let _mount = store.mount_with(&format!("metrics={}", socket.display()));
+    // One after the other, it would be sent away before the next has an answer.
+    let waits_still_while_another_is_answered = || {
+        let mut silent = UnixStream::connect(&socket).unwrap();
+        silent.write_all(b"GET /metrics").unwrap();
+        assert_eq!(get(&socket, "/healthz").1, "ok\n");
+        silent.set_nonblocking(true).unwrap();
+        silent.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    assert!(wait_until(waits_still_while_another_is_answered));
 }
