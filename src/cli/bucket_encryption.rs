@@ -92,7 +92,7 @@ fn perform(
     let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
     let locks = Locks::new().map_err(|e| failed(&e))?;
     let nobody = Owner { id: String::new(), display_name: String::new() };
-    let worker = Worker::open(&mountpoint, locks, nobody).map_err(|e| failed(&e))?;
+    let worker = Worker::open_alone(&mountpoint, locks, nobody).map_err(|e| failed(&e))?;
     let (answer, _) = worker.perform(&operation).map_err(|error| Ending::Refused {
         operation: name,
         code: error.code().name(),

@@ -1,6 +1,6 @@
 //! `kmsfs iam`: access keys, with names, options, answers, messages and exit codes of `aws iam`.
 
-use super::aws::{Ending, KeyringArgs, Usage, end, myself, write};
+use super::aws::{Ending, KeyringArgs, Usage, end, myself};
 use super::aws_output::OutputArgs;
 use super::store_args;
 use clap::{Args, Subcommand, ValueEnum};
@@ -119,5 +119,5 @@ fn carry_out(args: IamArgs) -> Result<(), Ending> {
         code: error.code.name().into(),
         message: error.message,
     })?;
-    Ok(write(&output.text(request.name(), answer.to_json().as_ref())?)?)
+    output.print(request.name(), answer.to_json().as_ref())
 }

@@ -6,7 +6,7 @@ use kmsfs_sys::PendingSignals;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead as _, BufReader, Write};
 use zeroize::Zeroizing;
 
 /// What ends or stops a program that waits at a terminal.
@@ -22,13 +22,15 @@ pub fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     usable(line.map_err(|error| Failure::new(describe(&error)))?).map_err(Failure::new)
 }
 
-/// Asks a question on the terminal whose answer may be seen; anything that does not begin with n is a yes.
+/// Asks a question on the terminal whose answer may be seen; a line that does not begin with n is a yes.
+/// Whoever ends the input without one has not said it.
 pub fn confirm(question: &str) -> Result<bool, Failure> {
     let failed = |error: io::Error| Failure::new(describe(&error));
     let terminal = File::options().read(true).write(true).open("/dev/tty").map_err(failed)?;
     (&terminal).write_all(question.as_bytes()).map_err(failed)?;
-    let answer = read_line(&terminal).map_err(failed)?;
-    Ok(!answer.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'n')))
+    let mut answer = Vec::new();
+    BufReader::with_capacity(1, &terminal).read_until(b'\n', &mut answer).map_err(failed)?;
+    Ok(answer.first().is_some_and(|first| !first.eq_ignore_ascii_case(&b'n')))
 }
 
 fn ask_silently(terminal: &File, before: &Termios, prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -58,6 +58,11 @@ const TRIES: u8 = 3;
 impl UnlockArgs {
     /// What opens the keyring in that directory. A passphrase that is typed, and does not, is asked for again.
     pub fn read(&self, keyring: &Path) -> Result<Unlock, Failure> {
+        self.read_for(&format!("keyring {}", shown(keyring)), |secret| Keyring::open(keyring, secret).map(drop))
+    }
+
+    /// The same of what has that name, and is opened that way.
+    pub fn read_for(&self, what: &str, open: impl Fn(&Unlock) -> Result<(), OpenError>) -> Result<Unlock, Failure> {
         if let Some(unlock) = self.given()? {
             return Ok(unlock);
         }
@@ -66,10 +71,10 @@ impl UnlockArgs {
             left -= 1;
             let secret = Unlock::Passphrase(ask("Passphrase: ")?);
             // The last one is tried by whoever opens the keyring, and so is what fails for another reason.
-            if left == 0 || !matches!(Keyring::open(keyring, &secret), Err(OpenError::WrongKey)) {
+            if left == 0 || !matches!(open(&secret), Err(OpenError::WrongKey)) {
                 return Ok(secret);
             }
-            eprintln!("kmsfs: wrong passphrase: it does not open the keyring {}", shown(keyring));
+            eprintln!("kmsfs: wrong passphrase: it does not open the {what}");
         }
     }
 

@@ -94,9 +94,18 @@ impl Worker {
     /// # Errors
     /// The directory cannot be opened.
     pub fn open(mountpoint: &Path, locks: Locks, owner: Owner) -> io::Result<Self> {
-        let worker = Self { tree: Tree::open(mountpoint, locks)?, owner };
+        let worker = Self::open_alone(mountpoint, locks, owner)?;
         worker.put_defaults_back();
         Ok(worker)
+    }
+
+    /// The same for somebody beside the mount's workers, whose locks it does not share: what they may be in the midst of
+    /// is left as it is.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn open_alone(mountpoint: &Path, locks: Locks, owner: Owner) -> io::Result<Self> {
+        Ok(Self { tree: Tree::open(mountpoint, locks)?, owner })
     }
 
     /// Does an operation that has no body.

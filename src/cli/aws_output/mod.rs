@@ -4,7 +4,7 @@ mod table;
 mod text;
 mod yaml;
 
-use super::aws::Usage;
+use super::aws::{Ending, Usage, print, write};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -73,8 +73,20 @@ impl OutputArgs {
 }
 
 impl Output {
-    /// The text of an answer to the operation of that name; nothing where there is nothing to say.
-    pub fn text(&self, operation: &str, answer: Option<&Value>) -> Result<Zeroizing<String>, Usage> {
+    /// Prints the answer to the operation of that name; nothing where there is nothing to say. Where the query fails on
+    /// it, the whole answer, which there may be no second one of, before that is an error.
+    pub fn print(&self, operation: &str, answer: Option<&Value>) -> Result<(), Ending> {
+        match self.text(operation, answer) {
+            Ok(text) => Ok(write(&text)?),
+            Err(Usage(why)) => {
+                print(answer)?;
+                Err(Usage(format!("{operation} is done, and this is its whole answer: the query failed on it: {why}"))
+                    .into())
+            }
+        }
+    }
+
+    fn text(&self, operation: &str, answer: Option<&Value>) -> Result<Zeroizing<String>, Usage> {
         let Some(answer) = answer else { return Ok(Zeroizing::default()) };
         let found = match &self.query {
             // Not copied: there may be a secret in it.

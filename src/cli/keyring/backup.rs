@@ -33,7 +33,9 @@ pub fn restore(place: &Place, file: &Path, force: bool) -> Result<(), Failure> {
     let bytes = read(file).map_err(|error| about_file("backup", file, &describe(&error)))?;
     let refuse = |error: &kmsfs_kms_local::OpenError| about_file("backup", file, &error.to_string());
     let backup = Backup::decode(&bytes).map_err(|error| refuse(&error))?;
-    let secret = place.unlock.read(&place.dir)?;
+    // Not what is to be replaced, which may be lost, or have another passphrase.
+    let what = format!("backup {}", shown(file));
+    let secret = place.unlock.read_for(&what, |secret| backup.check_opens(secret))?;
     let restored =
         backup.restore(&place.dir, &place.store_id, &secret, force, &place.watch()?).map_err(|error| match error {
             kmsfs_kms_local::OpenError::WrongKey => assembly::explain_unlocking(file, &secret, &error),

@@ -13,7 +13,7 @@ mod paging;
 mod rotation;
 mod tags;
 
-use super::aws::{Ending, KeyringArgs, Usage, end, myself, print, write};
+use super::aws::{Ending, KeyringArgs, Usage, end, myself, print};
 use super::aws_output::OutputArgs;
 use super::{store_args, text};
 use clap::{Args, Subcommand};
@@ -130,14 +130,14 @@ fn carry_out(args: KmsArgs) -> Result<(), Ending> {
             let service = opened.kms()?;
             if args.output.pages() {
                 let listed = paging::list(&*service, &mut request, &args.output)?;
-                return Ok(write(&output.text(request.name(), Some(&listed))?)?);
+                return output.print(request.name(), Some(&listed));
             }
             let answer = ask(&*service, &request)?;
             if let Answer::Deletion(deletion) = &answer {
                 warn_of_deletion(&opened.store, &deletion.key_arn);
             }
             let answer = answer.to_json(TimeForm::Text);
-            Ok(write(&output.text(request.name(), answer.as_ref())?)?)
+            output.print(request.name(), answer.as_ref())
         }
     }
 }

@@ -5,12 +5,14 @@ use crate::cli::aws_output::OutputArgs;
 use kmsfs_kms::api::{PageRequest, Request, Service, TimeForm};
 use serde_json::{Map, Value};
 
-/// Entries that a call may be asked for; without a number it answers all.
+/// Entries that a call may be asked for.
 const MOST: u64 = 1000;
 
 /// As many entries as are wanted, from as many calls as that takes; `NextToken` where there are more.
 pub fn list(service: &dyn Service, request: &mut Request, wanted: &OutputArgs) -> Result<Value, Ending> {
     let mut left = wanted.max_items.unwrap_or(u64::MAX);
+    // Without a number a call answers all.
+    let limit = |left: u64| wanted.max_items.map(|_| left.min(MOST));
     let mut marker = wanted.starting_token.clone();
     let mut all = Map::new();
     loop {
@@ -19,7 +21,7 @@ pub fn list(service: &dyn Service, request: &mut Request, wanted: &OutputArgs) -
                 Usage("Unknown options: --max-items, --starting-token: this operation lists nothing".into()).into()
             );
         };
-        *page = PageRequest { limit: (left <= MOST).then_some(left), marker: marker.take() };
+        *page = PageRequest { limit: limit(left), marker: marker.take() };
         let answer = ask(service, request)?.to_json(TimeForm::Text);
         let Some(Value::Object(mut answer)) = answer else { return Ok(Value::Object(all)) };
         answer.remove("Truncated");

@@ -56,6 +56,11 @@ fn a_query_prints_what_it_finds_and_a_wrong_one_does_nothing() {
     assert_eq!(store.sh(&format!("{kms} --query 'length(Keys)' list-keys")), "1\n");
     store.try_sh(&format!("{kms} create-key --query '['")).expect_failure(252, "Bad value for --query [: ");
     assert_eq!(store.sh(&format!("{kms} list-keys --query 'length(Keys)'")), "1\n");
+    // A query that fails on the answer comes too late: what was done is said to be done, and printed.
+    let failed = store.try_sh(&format!("{kms} create-key --query 'length(KeyMetadata.Enabled)'"));
+    failed.expect_failure(252, "CreateKey is done, and this is its whole answer: the query failed on it: ");
+    let made = json(&failed.out)["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
+    assert!(store.sh(&format!("{kms} list-keys --query 'Keys[].KeyId' --output text")).contains(&made));
     let iam = "kmsfs iam --store $STORE --key-file $KEY list-access-keys --query AccessKeyMetadata --output json";
     assert_eq!(store.sh(iam), "[]\n");
 }
@@ -79,7 +84,7 @@ fn lists_are_paged_as_aws_pages_them() {
     }
     found.sort();
     assert_eq!((found, pages), (all, 3));
-    assert_eq!(page("--max-items 100")["Keys"].as_array().unwrap().len(), 5);
+    assert_eq!(page("--max-items 100000")["Keys"].as_array().unwrap().len(), 5);
     let none = "kmsfs kms --store $STORE --key-file $KEY create-key --max-items 2";
     store.try_sh(none).expect_failure(252, "this operation lists nothing");
     assert_eq!(page("")["Keys"].as_array().unwrap().len(), 5);
@@ -137,4 +142,29 @@ fn an_object_is_put_into_a_directory_quietly_and_refusals_have_the_codes_of_aws(
     store.try_sh("kmsfs put").expect_failure(252, "required arguments were not provided");
     store.try_sh("kmsfs put none $MNT/my-bucket/x").expect_failure(1, "kmsfs: none: No such file or directory");
     assert_eq!(store.sh("ls -A $MNT/my-bucket"), "bond.json\ndirectory\n");
+}
+
+#[test]
+fn a_document_runs_nothing_and_reads_no_file() {
+    let store = Store::new();
+    let arn = store.create_key("alias/mine");
+    let kms = "kmsfs kms --store $STORE";
+    // Without a key file, so that an option of the document could open the keyring.
+    let document = format!(
+        r#"{{"KeyId": "{arn}", "GranteePrincipal": "{arn}", "Operations": ["Decrypt"],
+            "GrantTokens": ["x", "--passphrase-command=touch ran"]}}"#
+    );
+    fs::write(store.path("grant.json"), document).unwrap();
+    for more in ["", "--key-file $KEY"] {
+        let refused =
+            store.try_sh(&format!("{kms} create-grant {more} --cli-input-json file://grant.json < /dev/null"));
+        assert!(refused.code != 0 && !refused.err.contains("are both given"), "{refused:?}");
+        assert!(!store.path("ran").exists());
+    }
+    store.sh("echo c2VjcmV0 > secret");
+    for input in [r#"{"KeyId": "K", "Plaintext": "fileb://secret"}"#, r#"{"KeyId": "K", "Plaintext": "file://secret"}"#]
+    {
+        let refused = store.try_sh(&format!("{kms} --key-file $KEY encrypt --cli-input-json '{input}'"));
+        refused.expect_failure(252, "Plaintext: file:// and fileb:// are not read within the document");
+    }
 }

@@ -195,6 +195,10 @@ fn a_weak_passphrase_is_said_to_be_and_a_recovery_key_is_offered() {
     let made = talk(&store, &init, &typed("type vexing otter plinth mango 47", "type n", &[]));
     assert!(made.status == 0 && !made.shown.contains("weak"), "{}", made.shown);
     assert!(made.shown.contains("Without the passphrase nothing in the store can be read"), "{}", made.shown);
+    store.sh("rm -r $STORE");
+    // The end of the input is no answer.
+    let made = talk(&store, &init, &typed("type vexing otter plinth mango 47", "key 4", &[]));
+    assert!(made.status == 0 && !made.shown.contains("shown this once"), "{}", made.shown);
     assert_eq!(
         store.sh("kmsfs keyring --store $STORE list-slots | grep -c recovery || true"),
         "0
@@ -214,4 +218,20 @@ fn init_makes_a_recovery_key_that_is_asked_for() {
     store.sh("rm -r $STORE");
     let said = store.sh("kmsfs init --passphrase-file pass $STORE");
     assert!(said.contains("A recovery key, to be kept on paper, opens it too:\n  kmsfs keyring --store "), "{said}");
+}
+
+#[test]
+fn a_passphrase_that_is_typed_for_a_backup_is_that_of_the_backup() {
+    let store = with_passphrase();
+    done(&store, "backup saved");
+    write_secret(&store.path("later"), "vexing otter plinth mango 47");
+    done(&store, "--key-file $KEY add-slot --new-passphrase-file later");
+    store.sh("rm -r $STORE/keyring; kmsfs init --passphrase-file later other; cp -r other/keyring $STORE/");
+    let restore = ["kmsfs", "keyring", "--store", "store", "restore", "--force", "saved"];
+    let asked = ["expect Passphrase: ", "silent"];
+    // What opens the keyring that is there does not open the backup.
+    let wrong = ["type vexing otter plinth mango 47", "expect wrong passphrase: it does not open the backup saved"];
+    let restored = talk(&store, &restore, &[&asked[..], &wrong, &asked, &["type correct horse", "end"]].concat());
+    assert!(restored.status == 0 && restored.shown.contains("Restored generation "), "{}", restored.shown);
+    assert_eq!(store.sh("kmsfs kms --store $STORE --passphrase-file pass list-keys --query 'length(Keys)'"), "0\n");
 }

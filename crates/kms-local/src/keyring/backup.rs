@@ -121,6 +121,11 @@ impl Backup {
         if rest.is_empty() { Ok(backup) } else { Err(damaged()) }
     }
 
+    /// Whether that opens it.
+    pub fn check_opens(&self, unlock: &Unlock) -> Result<(), OpenError> {
+        Slots::decode(&self.slots)?.open(unlock).map(drop)
+    }
+
     /// Puts it in the place of what is there, which is kept beside it. Refuses to go back behind a keyring that can be
     /// read, unless `force` says so.
     pub fn restore(
