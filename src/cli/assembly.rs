@@ -19,6 +19,7 @@ use kmsfs_kms_local::{KeyringParameters, LocalKms, Machine, OpenError, SystemUse
 use kmsfs_kms_remote::RemoteKms;
 use kmsfs_sse::KeyService;
 use kmsfs_store::backend::{self, Backend, Need, RealBackend};
+use kmsfs_store::lease::LeaseOptions;
 use kmsfs_store::{self as store, Parameters, Store, StoreOptions, Volume};
 use kmsfs_witness::Rollback;
 use rustix::process::{Resource, getrlimit};
@@ -133,9 +134,11 @@ pub fn open(
     options: &Options,
     outside: &Outside,
 ) -> Result<Arc<Store>, Failure> {
-    let Options { read_only, cache, .. } = *options;
+    let Options { read_only, cache, lease: term, take_over, .. } = *options;
+    let announce = |text: &str| eprintln!("kmsfs: {text}");
     let of_store = StoreOptions {
         read_only,
+        lease: LeaseOptions { term, take_over, announce, ..LeaseOptions::default() },
         cache,
         spare_descriptors: spare_descriptors(),
         max_pinned: max_pinned(),
@@ -284,7 +287,7 @@ fn spare_descriptors() -> usize {
 /// A store's refusal, for standard error.
 pub fn explain(path: &Path, error: &store::Error) -> Failure {
     let exit = match error {
-        store::Error::InUse(_) => Exit::InUse,
+        store::Error::InUse(_) | store::Error::Owned { .. } => Exit::InUse,
         store::Error::RolledBack(_) => Exit::RolledBack,
         _ => Exit::Failure,
     };

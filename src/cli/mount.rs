@@ -34,6 +34,9 @@ pub struct MountArgs {
     chosen: StoreArgs,
     #[command(flatten)]
     state: StateArgs,
+    /// Take the store at once from a machine that did not give it up and is known to be down
+    #[arg(long)]
+    take_over: bool,
     /// Stay in the foreground and log to standard error
     #[arg(long, short = 'f')]
     foreground: bool,
@@ -83,6 +86,7 @@ impl MountArgs {
             both => both,
         };
         let chosen = choose(self.chosen, store, &mut options)?;
+        options.take_over = self.take_over;
         options.state = StateArgs { state: self.state.state.or(options.state.state), ..self.state };
         let store = chosen.store()?.to_owned();
         let Some(mountpoint) = mountpoint.or(chosen.mountpoint) else {

@@ -4,7 +4,9 @@ use super::audit::AuditArgs;
 use super::helper::metrics::Address;
 use super::state::StateArgs;
 use super::unlock::UnlockArgs;
+use kmsfs_store::lease::Term;
 use log::LevelFilter;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -34,6 +36,10 @@ pub struct Options {
     pub inodes: Option<usize>,
     /// The serving process gives up privileges and paths.
     pub sandbox: bool,
+    /// For how long the store is taken without renewing that.
+    pub lease: Term,
+    /// Whoever had the store last is known to be stopped.
+    pub take_over: bool,
     /// Unmount when nobody has used it for so long.
     pub idle_timeout: Option<Duration>,
     /// Change the flags of a mount that is there.
@@ -57,6 +63,8 @@ const CACHE: usize = 64;
 /// MiB.
 pub const LEAST_CACHE: usize = 4;
 const LEAST_INODES: usize = 1000;
+/// Seconds.
+const LEASES: RangeInclusive<u64> = 3..=600;
 
 /// Words that mean something to mount(8), fstab, systemd or the FUSE library, and nothing to the mount itself: mount(8)
 /// has acted on them (`user`, `nofail`), the kernel shows them (`user_id=`), or they are what kmsfs does anyway.
@@ -122,6 +130,10 @@ Options for -o:
                             without it the kernel forgets them when it needs the memory
   sandbox, nosandbox        the serving process gives up what serving does not take: on by default; off where the
                             user database lies in places that its helper cannot read
+  lease=SECONDS, lease=auto, lease=none
+                            how long the store is this machine's without renewing that, 3 to 600, for stores that other
+                            machines reach, which all have to say it (docs/SHARED.md); auto: 30 on file systems that several
+                            machines can mount, none on others; none by default
   idle_timeout=TIME         unmount when no file is open and nobody has used the mount for TIME: seconds, or a number
                             with s, m, h or d; 0 (default) never does
   metrics=ADDRESS           tell Prometheus how the mount is, at /metrics, and monitoring at /healthz: a loopback address and
@@ -152,6 +164,8 @@ impl Default for Options {
             cache: CACHE << 20,
             inodes: None,
             sandbox: true,
+            lease: Term::ForEver,
+            take_over: false,
             idle_timeout: None,
             remount: false,
             unlock: UnlockArgs::default(),
@@ -212,6 +226,10 @@ impl Options {
             "remount" => self.remount = true,
             "debug" => self.log_level = Some(LevelFilter::Debug),
             _ if WITHOUT_EFFECT.contains(&word) || is_private(word) => {}
+            "take_over" => {
+                let why = "would take the store from whoever has it each time; say --take-over once, to kmsfs mount";
+                return Err(Refused::Value(why.into()));
+            }
             "accept_rollback" => {
                 let why =
                     "would take every rollback from fstab; say --accept-rollback once, to kmsfs mount or kmsfs fsck";
@@ -219,7 +237,7 @@ impl Options {
             }
             "key-file" | "passphrase-file" | "passphrase_command" | "recovery_key_file" | "credential" | "keyring"
             | "audit_log" | "audit_full" | "state" | "log_file" | "log_level" | "threads" | "cache" | "inodes"
-            | "idle_timeout" | "metrics" => {
+            | "idle_timeout" | "metrics" | "lease" => {
                 return Err(Refused::Value("needs a value, as in NAME=VALUE".into()));
             }
             _ => return Err(Refused::Unknown),
@@ -277,6 +295,13 @@ impl Options {
                 self.metrics = Some(address);
             }
             "idle_timeout" => self.idle_timeout = duration(value)?,
+            "lease" if value == "none" => self.lease = Term::ForEver,
+            "lease" if value == "auto" => self.lease = Term::ByFileSystem,
+            "lease" => {
+                let seconds = value.parse().ok().filter(|n| LEASES.contains(n));
+                let wrong = || Refused::Value("must be a number of seconds from 3 to 600, auto or none".into());
+                self.lease = Term::Of(Duration::from_secs(seconds.ok_or_else(wrong)?));
+            }
             _ if WITHOUT_EFFECT_VALUED.contains(&name) || is_private(name) => {}
             _ => return Err(Refused::Unknown),
         }

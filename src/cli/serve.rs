@@ -96,6 +96,7 @@ fn serve_store(
     let keeper = Arc::clone(&stop.keeper);
     let ask_attributes = Box::new(move |path: &Path| keeper.ask_attributes(path));
     let in_background = caller.is_some();
+    let confined = Arc::clone(store);
     let before_threads = |carrier| {
         stop.keeper.bind()?;
         // Not earlier: an automounter knows those who mount by their process group, and makes all others wait.
@@ -107,7 +108,7 @@ fn serve_store(
             logging::carried_by_rings();
         }
         confine(plan, carrier);
-        Ok(())
+        confined.confined().map_err(|error| io::Error::other(error.to_string()))
     };
     let options = fuse::MountOptions { threads: event_loops, ..plan.mount_options() };
     let mounted = fuse::mount(fs.clone(), &options, ask_attributes, before_threads)

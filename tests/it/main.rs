@@ -37,6 +37,7 @@ mod keyring;
 mod keys;
 mod kill9;
 mod layers;
+mod leases;
 mod mmap;
 mod mounting;
 mod names;

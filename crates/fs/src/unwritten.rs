@@ -118,8 +118,8 @@ fn concerns_others(cause: &Refusal) -> bool {
             lasting.iter().any(|lasting| lasting.raw_os_error() == *errno)
         }
         Refusal::Store(error) => {
-            use store::Error::{Corrupt, InUse, RolledBack, Unusable};
-            matches!(error, Corrupt(_) | InUse(_) | Unusable(_) | RolledBack(_))
+            use store::Error::{Corrupt, InUse, Owned, RolledBack, Unusable};
+            matches!(error, Corrupt(_) | InUse(_) | Owned { .. } | Unusable(_) | RolledBack(_))
         }
         Refusal::Request(RequestError::Kms(error)) => {
             error.kind() != Kind::Refusal && error.code != Code::LimitExceeded

@@ -62,9 +62,11 @@ pub(crate) fn errno_of(call: Option<Call>, refusal: &Refusal) -> i32 {
 fn of_store(error: &StoreError) -> i32 {
     match error {
         StoreError::Errno(errno) => *errno,
-        StoreError::Corrupt(_) | StoreError::InUse(_) | StoreError::Unusable(_) | StoreError::RolledBack(_) => {
-            libc::EIO
-        }
+        StoreError::Corrupt(_)
+        | StoreError::InUse(_)
+        | StoreError::Owned { .. }
+        | StoreError::Unusable(_)
+        | StoreError::RolledBack(_) => libc::EIO,
         StoreError::Sse(cause) => of_request(cause),
         StoreError::Locked => libc::EACCES,
         StoreError::NeedsReencryption => libc::EOPNOTSUPP,

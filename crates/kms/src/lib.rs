@@ -44,7 +44,7 @@ pub use authorized::{Authorized, Authorizer, KeyUse};
 pub use caller::Caller;
 pub use error::{Code, Error, Kind};
 pub use principal::{AccessKeyId, Principal, SignedRequest};
-pub use processes::{read_process, read_processes_through};
+pub use processes::{process_started, read_process, read_processes_through};
 pub use router::{Home, Provider, Router, check_route};
 pub use timely::Timely;
 pub use waits::{Waits, WouldWait};

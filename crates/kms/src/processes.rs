@@ -41,3 +41,13 @@ fn read(pid: u32, status: bool) -> Option<Vec<u8>> {
     }
     .ok()
 }
+
+/// When a process was started, in ticks since the machine was: field 22 of proc_pid_stat(5). `None` where there is no
+/// such process, or it has ended and nobody has asked for its status.
+pub fn process_started(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it may have any bytes, and ends with the last parenthesis.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+}

@@ -148,6 +148,10 @@ ranks! {
     Configured,
     /// What was last told to the witness, held while that is told.
     Witness,
+    /// The thread that renews the lease, held while it ends and another one is started.
+    Tending,
+    /// What this mount has written about itself beside the store's lock, held while that is renewed.
+    Owner,
     /// The descriptor that holds the store's lock.
     StoreLock,
 

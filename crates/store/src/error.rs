@@ -29,6 +29,14 @@ pub enum Error {
     /// Another process has the store open: its pid, where it is known.
     #[error("the store is in use by {}", .0.map_or("another process".into(), |pid| format!("process {pid}")))]
     InUse(Option<u32>),
+    /// Another machine has the store, or cannot be known not to: which process, on which host.
+    #[error("the store is in use by process {process} on host {host}")]
+    Owned {
+        /// The machine's name, as it says itself.
+        host: String,
+        /// The process's number there.
+        process: u32,
+    },
     /// The store cannot be opened: what is wrong and what to do.
     #[error("{0}")]
     Unusable(String),

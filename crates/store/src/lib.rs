@@ -68,6 +68,7 @@ pub use error::{Error, Result};
 pub use local::attributes::capabilities::CAPABILITY;
 pub use local::attributes::{SetAttr, Target};
 pub use local::inventory::{Protected, protected_by};
+pub use local::lease;
 pub use local::log::LogUsage;
 pub use local::names::dir::Dir;
 pub use local::objects::reencryption::{Change, Changed, Step, Wrapping, is_as};

@@ -57,6 +57,10 @@ pub trait Volume: VolumeNames + VolumeObjects + VolumeEncryption + VolumeAttribu
     /// Whether who appends now would wait for a checkpoint, or make one.
     fn appends_wait(&self) -> bool;
 
+    /// This process has just given up privileges: what the store does in the background is done by threads that have
+    /// given them up too.
+    fn confined(&self) -> Result<()>;
+
     /// Ends the use of the store: commits what is still open, makes all durable and marks the store as cleanly closed.
     fn close(&self) -> Result<()>;
 

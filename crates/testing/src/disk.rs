@@ -82,7 +82,7 @@ impl SimulatedDisk {
 
     fn from_image(image: Image, capacity: Option<u64>) -> Self {
         let (faults, open, locks) = (Faults::default(), BTreeMap::new(), BTreeMap::new());
-        let state = State { image, faults, open, locks, last_handle: 0, capacity };
+        let state = State { image, faults, open, locks, locks_exclude: true, last_handle: 0, capacity };
         let (state, watcher, before_sync) = (Mutex::new(state), Mutex::new(None), Mutex::new(None));
         Self { shared: Arc::new(Shared { state, watcher, before_sync, few_descriptors: AtomicBool::new(false) }) }
     }
@@ -130,6 +130,11 @@ impl SimulatedDisk {
     /// first: no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.shared.state.lock().capacity = bytes.map(|bytes| bytes / SECTOR as u64);
+    }
+
+    /// Excludes nobody by locks from now on, as a file system that does not know those of other machines.
+    pub fn grant_all_locks(&self) {
+        self.shared.state.lock().locks_exclude = false;
     }
 
     /// Whether every descriptor is one of the last that the process may have.
@@ -232,6 +237,8 @@ struct State {
     open: BTreeMap<u64, u32>,
     /// Handles that have an inode locked, all of them shared or one exclusively.
     locks: BTreeMap<u64, BTreeMap<u64, bool>>,
+    /// Locks are for more than to be asked for.
+    locks_exclude: bool,
     last_handle: u64,
     /// In sectors.
     capacity: Option<u64>,
@@ -346,7 +353,7 @@ impl State {
             return Ok(());
         }
         locks.remove(&handle);
-        if locks.values().any(|held| *held || exclusive) {
+        if self.locks_exclude && locks.values().any(|held| *held || exclusive) {
             return errno(Errno::WOULDBLOCK);
         }
         locks.insert(handle, exclusive);

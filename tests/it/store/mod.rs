@@ -6,6 +6,7 @@ mod descriptors;
 mod dual;
 mod group_commit;
 mod holes;
+mod lease;
 mod name_syncs;
 mod nonces;
 mod objects;

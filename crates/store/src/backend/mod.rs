@@ -31,8 +31,12 @@ pub trait Backend: Send + Sync {
     }
     /// What statvfs(3) tells of the file system.
     fn space(&self) -> io::Result<Space>;
-    /// The clock that the file system stamps changes with, nanoseconds since 1970.
+    /// The clock that the file system stamps changes with.
     fn now(&self) -> Time;
+    /// Whether other machines may have it mounted.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// An open directory; holding it costs one descriptor.
@@ -81,6 +85,14 @@ pub trait Dir: Send + Sync {
     /// most so many: somebody is about to read them. Answers their inodes; what cannot be done is not.
     fn read_ahead(&self, _len: u64, _most: usize) -> Vec<Ino> {
         Vec::new()
+    }
+    /// The first `most` bytes of a file as they are on the disk, past what this machine keeps of it.
+    fn read_past_caches(&self, name: &OsStr, most: usize) -> io::Result<Vec<u8>> {
+        let file = self.open_file(name, Access::Read)?;
+        let mut bytes = vec![0; most];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
     /// Makes the names durable.
     fn sync(&self) -> io::Result<()>;

@@ -16,7 +16,7 @@ use super::{Backend, Dir, Metadata, Space, component};
 use crate::{Ino, Time};
 use directory::RealDir;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, fstatvfs, openat, syncfs};
+use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, fstatfs, fstatvfs, openat, syncfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -98,7 +98,34 @@ impl Backend for RealBackend {
         let now = clock_gettime(ClockId::RealtimeCoarse);
         nanoseconds(now.tv_sec, now.tv_nsec)
     }
+
+    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // Of another type with musl; 32 bits are in use.
+    fn is_shared(&self) -> bool {
+        fstatfs(&self.ground.root).map_or(true, |found| !LOCAL.contains(&(found.f_type as u64 & 0xffff_ffff)))
+    }
 }
+
+/// File systems that one kernel has for itself: ext2 to ext4, xfs, btrfs, f2fs, bcachefs, ZFS, NILFS, JFS, ReiserFS,
+/// tmpfs, ramfs, overlayfs, squashfs, EROFS, ISO 9660, FAT (statfs(2), `linux/magic.h`). Whatever else there is may be
+/// shared.
+const LOCAL: [u64; 16] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0xca45_1a4e,
+    0x2fc1_2fc1,
+    0x3434,
+    0x3153_464a,
+    0x5265_4973,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+    0x7371_7368,
+    0xe0f5_e1e2,
+    0x9660,
+    0x4d44,
+];
 
 /// Descriptors that programs' open files do not take, or a quarter of all where that is less.
 const RESERVED_DESCRIPTORS: u64 = 256;

@@ -9,6 +9,7 @@ pub(crate) mod attributes;
 pub(crate) mod checkpoint;
 pub(crate) mod gate;
 pub(crate) mod inventory;
+pub mod lease;
 pub(crate) mod log;
 pub(crate) mod names;
 pub(crate) mod objects;
@@ -23,6 +24,7 @@ use crate::local::admission::Admission;
 use crate::local::attributes::values::{self, Values};
 use crate::local::checkpoint::Checkpoints;
 use crate::local::gate::Gate;
+use crate::local::lease::{Lease, LeaseOptions, Opening, Tending, Vacant};
 use crate::local::log::{Log, LogSeal};
 use crate::local::names::dir::Buckets;
 use crate::local::names::foresight::Foresight;
@@ -84,6 +86,9 @@ pub struct Store {
     features: parameters::Features,
     seal: Arc<StoreSeal>,
     configured: Configured,
+    lease: Arc<Lease>,
+    /// Renews the lease.
+    tending: Mutex<ranks::Tending, Option<Tending>>,
     /// Held while the store is open.
     lock: Mutex<ranks::StoreLock, Option<Arc<dyn File>>>,
 }
@@ -109,6 +114,8 @@ pub struct StoreOptions {
     pub reserve: u64,
     /// Content of at most so many bytes gets a new data key in one commit; more than that chunk by chunk.
     pub rewritten: u64,
+    /// For how long it is taken, and from whom.
+    pub lease: LeaseOptions,
     /// Who keeps what was last seen of the store.
     pub watch: Watch,
     /// The one rule that the store breaks.
@@ -128,6 +135,7 @@ impl Default for StoreOptions {
             encryptions: object::ENCRYPTIONS,
             reserve: 0,
             rewritten: 16 << 20,
+            lease: LeaseOptions::default(),
             watch: Watch::default(),
             #[cfg(feature = "testing")]
             mistake: None,
@@ -168,14 +176,21 @@ impl Store {
         let access = if options.read_only { Access::Read } else { Access::ReadWrite };
         let seeded = Seeded::of(&options);
         let root = backend.root()?;
-        let lock = take_lock(root.as_ref(), access);
+        let lock = take_lock(root.as_ref(), access, &options);
         // Once, under the lock. What is wrong with a directory that is no store is said before its lock is missed.
         let json = read_json(backend.as_ref())?;
         json.store_id()?;
         let lock = lock?;
+        let vacant = Vacant::wait_for(&root, backend.is_shared(), &options.lease)?;
         let reserve = Reserve::of(&backend, if options.read_only { 0 } else { options.reserve })?;
         let mut compared = seen::compare(backend.as_ref(), &json, keys.service(), &options.watch)?;
         let rolled_back = compared.finding.take();
+        let reserve = Arc::new(reserve);
+        let lease = vacant.take(access, &reserve)?;
+        let opening = Opening::new(&lease);
+        let tending = lease.tend(&reserve)?;
+        let backend = lease::fenced(backend, &lease);
+        let root = backend.root()?;
         if access == Access::ReadWrite {
             backend.put_modes_back()?;
             // In place, so that a full disk can be mounted.
@@ -230,8 +245,8 @@ impl Store {
         let root = Dir::new(open(BUCKETS)?, None, Vec::new())?;
         let buckets = Arc::new(Buckets::new(open(META)?, &keys));
         let configured = Configured::read(&backend, &seal);
-        let (admission, seal) = (Arc::new(Admission::new(read_only)), Arc::new(seal));
-        let (log, segments, reserve) = (Arc::new(log), Arc::new(segments), Arc::new(reserve));
+        let (admission, seal) = (Arc::new(Admission::new(read_only, &lease)), Arc::new(seal));
+        let (log, segments) = (Arc::new(log), Arc::new(segments));
         let (births, aftermath) = (Arc::new(births), Arc::new(aftermath));
         let (objects, names) = (Arc::new(Objects::new(&options)), Arc::new(Names::new(&backend, seeded)));
         let values = Values {
@@ -281,6 +296,8 @@ impl Store {
             seal,
             backend,
             keys,
+            lease,
+            tending: Mutex::new(tending),
             lock: Mutex::new(Some(lock)),
         });
         if !read_only {
@@ -298,12 +315,19 @@ impl Store {
             store.reserve.keep();
             store.tell_witness();
         }
+        opening.done();
         Ok(store)
     }
 
     /// The store, for an object that keeps it.
     pub(crate) fn shared(&self) -> Arc<Self> {
         self.me.upgrade().expect("whoever calls a store holds it, and none is made outside an Arc")
+    }
+
+    /// Renews the lease at once, for tests of who has the store. Returns whether it could be.
+    #[cfg(feature = "testing")]
+    pub fn renew_lease(&self) -> bool {
+        self.lease.renew(&self.reserve)
     }
 
     /// What is wrong with the redo log, for which the store is read-only.
@@ -326,7 +350,7 @@ impl Store {
     }
 }
 
-fn take_lock(root: &dyn backend::Dir, access: Access) -> Result<Arc<dyn File>> {
+fn take_lock(root: &dyn backend::Dir, access: Access, options: &StoreOptions) -> Result<Arc<dyn File>> {
     let name = OsStr::new(LOCK);
     let reaching = |error| Error::reaching_part(LOCK, error);
     let before = root.stat(name).map_err(reaching)?.ino;
@@ -341,6 +365,9 @@ fn take_lock(root: &dyn backend::Dir, access: Access) -> Result<Arc<dyn File>> {
     if let Err(error) = lock.try_lock(access == Access::ReadWrite) {
         if error.kind() != std::io::ErrorKind::WouldBlock {
             return Err(error.into());
+        }
+        if let Some(elsewhere) = lease::holder(root, options.lease.machine.as_ref()) {
+            return Err(elsewhere);
         }
         let mut text = [0; parameters::OWNER];
         let read = lock.read_at(&mut text, 0).unwrap_or(0);

@@ -76,9 +76,19 @@ impl Volume for Store {
         }
         self.admission.close();
         self.objects.forget_all();
+        drop(self.tending.lock().take());
+        self.lease.release();
         self.lock.lock().take();
         // What could not be committed was told to whoever wrote it, and is in the log.
         done.map(drop)
+    }
+
+    fn confined(&self) -> Result<()> {
+        let mut tending = self.tending.lock();
+        // First the one that has more privileges.
+        drop(tending.take());
+        *tending = self.lease.tend(&self.reserve)?;
+        Ok(())
     }
 
     fn space(&self) -> Result<Space> {

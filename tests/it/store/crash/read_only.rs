@@ -5,25 +5,14 @@ use super::looking::look;
 use super::workloads::{NAMES, SEQUENTIAL};
 use crate::store::*;
 use kmsfs_store::Error;
-use kmsfs_witness::{Rollback, Watch};
 
-const READ_ONLY: StoreOptions = StoreOptions {
-    read_only: true,
-    cut_damaged_log: false,
-    log_bound: 64 << 20,
-    max_pinned: 256,
-    spare_descriptors: 256,
-    cache: 4 << 20,
-    encryptions: 1 << 32,
-    reserve: 0,
-    rewritten: 16 << 20,
-    watch: Watch { witness: None, rollback: Rollback::Refuse },
-    mistake: None,
-};
+fn read_only() -> StoreOptions {
+    StoreOptions { read_only: true, cache: 4 << 20, ..StoreOptions::default() }
+}
 
 fn open_read_only(disk: &SimulatedDisk, keys: &Arc<KeyService>) -> Arc<Store> {
     disk.watch(|_| panic!("a read-only store was written"));
-    open_with(disk, keys, READ_ONLY)
+    open_with(disk, keys, read_only())
 }
 
 #[test]
@@ -85,7 +74,7 @@ fn every_change_of_a_read_only_store_is_refused() {
 #[test]
 fn two_read_only_mounts_share_a_store_and_keep_writers_out() {
     let (disk, keys) = new_disk();
-    let (one, other) = (open_with(&disk, &keys, READ_ONLY), open_with(&disk, &keys, READ_ONLY));
+    let (one, other) = (open_with(&disk, &keys, read_only()), open_with(&disk, &keys, read_only()));
     let backend: Arc<dyn Backend> = Arc::new(disk.clone());
     let writer = Store::open(backend, keys.clone(), StoreOptions::default());
     assert!(matches!(writer.err(), Some(Error::InUse(_))));

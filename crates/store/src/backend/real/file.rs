@@ -58,6 +58,11 @@ impl RealFile {
         modes::reach(&self.ground, &self.fd, wanted, || act(Carrier::File(&self.fd)))
     }
 
+    /// Has the kernel drop what it keeps of the content and has not to write.
+    pub(super) fn forget_pages(&self) -> io::Result<()> {
+        Ok(fadvise(&self.fd, 0, None, Advice::DontNeed)?)
+    }
+
     /// That somebody is about to read the first `len` bytes.
     pub(super) fn advise(directory: &OwnedFd, name: &OsStr, len: u64) -> io::Result<()> {
         let fd = open_without_atime(directory, name, OFlags::RDONLY | FILE)?;
