@@ -54,7 +54,7 @@ impl Machine for Host {
     fn now(&self) -> Duration {
         let look = self.looks.fetch_add(1, Ordering::SeqCst);
         let interrupted = self.frozen.lock().take_if(|(at, _)| *at == look);
-        if let Some((_, mut act)) = interrupted {
+        if let Some((_, act)) = interrupted {
             // From another thread, which has taken no locks.
             std::thread::spawn(act).join().unwrap();
         }
