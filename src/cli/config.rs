@@ -95,6 +95,8 @@ fn read(path: &Path) -> Result<Document, String> {
     let mut text = String::new();
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Below a home that this user may not enter, as HOME is after setpriv(1) or su(1): nothing of this user's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_out_of_reach(path) => {}
         Err(error) => return Err(describe(&error)),
         Ok(file) => {
             let metadata = file.metadata().map_err(|error| describe(&error))?;
@@ -110,6 +112,10 @@ fn read(path: &Path) -> Result<Document, String> {
         }
     }
     parse(&text)
+}
+
+fn is_out_of_reach(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn parse(text: &str) -> Result<Document, String> {

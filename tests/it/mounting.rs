@@ -14,7 +14,7 @@ fn a_second_mount_of_a_store_is_refused_and_told_by_whom() {
         assert!(!is_mounted(&store.path("mnt2")));
     }
     store.try_sh("kmsfs mount --key-file $KEY $STORE $MNT").expect_failure(1, "already mounted");
-    store.try_sh("kmsfs init --key-file $KEY $STORE").expect_failure(1, "not empty");
+    store.try_sh("kmsfs init --key-file $KEY $STORE").expect_failure(1, "there is a store already");
     store.sh("echo the first one goes on > $MNT/bucket/object");
 }
 

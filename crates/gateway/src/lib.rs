@@ -99,8 +99,8 @@ impl Worker {
         Ok(worker)
     }
 
-    /// The same for somebody beside the mount's workers, whose locks it does not share: what they may be in the midst of
-    /// is left as it is.
+    /// The same for somebody beside the mount's workers, whose locks it does not share: what they may be in the midst
+    /// of is left as it is.
     ///
     /// # Errors
     /// The directory cannot be opened.

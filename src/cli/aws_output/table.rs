@@ -242,16 +242,16 @@ mod tests {
     fn a_list_is_a_table_within_the_operation_s() {
         let keys = json!({"Keys": [{"KeyArn": "arn:x", "KeyId": "x"}, {"KeyArn": "arn:y", "KeyId": "y"}]});
         let expected = "\
-------------------------
-|       ListKeys       |
-+----------------------+
-||        Keys        ||
-|+----------+---------+|
-||  KeyArn  |  KeyId  ||
-|+----------+---------+|
-||  arn:x   |  x      ||
-||  arn:y   |  y      ||
-|+----------+---------+|
+-----------------------
+|      ListKeys       |
++---------------------+
+||       Keys        ||
+|+---------+---------+|
+|| KeyArn  |  KeyId  ||
+|+---------+---------+|
+||  arn:x  |  x      ||
+||  arn:y  |  y      ||
+|+---------+---------+|
 ";
         assert_eq!(within(80, "ListKeys", &keys), expected);
         assert_eq!(within(80, "ListKeys", &json!({})), "");

@@ -130,6 +130,7 @@ Examples:
 Examples:
   kmsfs keyring --store /srv/store --key-file /root/kmsfs.key restore /media/usb/keyring-backup")]
     Restore {
+        /// The backup
         file: PathBuf,
         /// Even in the place of a newer keyring or of other slots; a removed slot opens it again then
         #[arg(long)]

@@ -35,6 +35,20 @@ fn a_name_stands_for_store_mount_point_key_and_options() {
 }
 
 #[test]
+fn a_home_that_one_may_not_enter_has_no_names_for_one() {
+    let store = named();
+    store.open_to_all();
+    store.sh("chmod 700 home; mkdir theirs; chown 65534 theirs");
+    let init =
+        "cd theirs; XDG_CONFIG_HOME=$PWD/../home kmsfs init --key-file key store > /dev/null; ls store/store.json";
+    let made = store.sh_as(65534, init);
+    assert_eq!((made.code, made.out.as_str()), (0, "store/store.json\n"), "{made:?}");
+    // One that could be read and may not is an error.
+    store.sh("chmod 755 home home/kmsfs; chmod 600 home/kmsfs/config.toml; rm -rf theirs/*");
+    store.sh_as(65534, init).expect_failure(1, "config.toml: Permission denied");
+}
+
+#[test]
 fn a_configuration_that_somebody_else_could_have_written_is_refused() {
     let store = named();
     let mount = || store.try_sh("XDG_CONFIG_HOME=$PWD/home kmsfs mount photos");

@@ -94,17 +94,21 @@ fn the_keeper_is_bound_once_and_unmounts_that_mount_alone() {
 }
 
 #[test]
-fn the_broker_opens_its_log_files_and_no_other() {
+fn the_broker_opens_the_files_that_were_named_and_no_other() {
     const LOG_FILE: u8 = 2;
     const USER: u8 = 3;
+    const FILE: u8 = 10;
     let store = Store::new();
-    let about = json!({"logs": [bytes(&store.path("log"))], "confined": true});
+    let about = json!({"logs": [bytes(&store.path("log"))], "reads": [bytes(&store.path("key"))], "confined": true});
     let broker = Helper::start("__open_outside", &about, 5);
     assert_eq!(broker.ask(0, LOG_FILE, bytes(&store.path("log"))).0, 0);
     assert!(store.path("log").exists());
     for other in ["/etc/shadow", "/etc/passwd", "log"] {
         assert_eq!(broker.ask(0, LOG_FILE, other.as_bytes()).0, libc::EPERM, "{other}");
+        assert_eq!(broker.ask(0, FILE, other.as_bytes()).0, libc::EPERM, "{other}");
     }
+    assert_eq!(broker.ask(0, FILE, bytes(&store.path("key"))).0, 0);
+    assert_eq!(broker.ask(0, FILE, bytes(&store.path("log"))).0, libc::EPERM);
     let (errno, root) = broker.ask(1, USER, b"0");
     assert_eq!((errno, serde_json::from_slice(&root).unwrap()), (0, json!({"name": "root", "uid": 0, "gid": 0})));
     assert_eq!(broker.ask(2, USER, b"4000000"), (0, b"null".to_vec()));
