@@ -209,3 +209,19 @@ suite_optimized() {
     names=$(awk '/^test .* FAILED$/ { print $2 }' "$out" | paste -sd ' ')
     row "optimized program" $((passed + failed)) "$passed" "$failed" 0 "${names:+failed: $names}"
 }
+
+# Ten thousand objects, or as many as KMSFS_BULK_OBJECTS says, that come under a key of each KMS elsewhere and go back.
+suite_remotes() {
+    [ "$on" = kmsfs ] || return 0
+    local out=$logs/remotes.out objects=${KMSFS_BULK_OBJECTS:-10000} passed failed names none
+    [ "$short" = no ] || objects=${KMSFS_BULK_OBJECTS:-500}
+    (
+        export TMPDIR=$base KMSFS_BULK_OBJECTS=$objects KMSFS_TEST_SERVERS=${KMSFS_TEST_SERVERS:-$here/target/servers}
+        cargo test --locked --no-fail-fast --test it -- --nocapture --test-threads 1 key_stores::remotes::
+    ) >"$out" 2>&1 </dev/null || true
+    read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$out")
+    [ "$(grep -c '^test result:' "$out")" -eq 1 ] || failed=$((failed + 1))
+    names=$(awk '/^test .* FAILED$/ { print $2 }' "$out" | paste -sd ' ')
+    none=$(grep -o 'NOT RUN: .*' "$out" | paste -sd ' ' || true)
+    row "KMSs elsewhere" $((passed + failed)) "$passed" "$failed" 0 "$objects objects each${names:+; failed: $names}${none:+; $none}"
+}

