@@ -192,38 +192,35 @@ impl Drop for Connected {
 /// # Errors
 /// The listener cannot be used.
 pub(crate) fn start(listener: Listener, metrics: Arc<Metrics>) -> io::Result<()> {
-    let room = Arc::new(Semaphore::new(WATCHING));
     match listener {
         Listener::Tcp(listener) => {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(async move {
-                while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-                    let Ok((stream, _)) = listener.accept().await else {
-                        sleep(PAUSE).await;
-                        continue;
-                    };
-                    let told = tell(stream, Arc::clone(&metrics));
-                    tokio::spawn(async move { (told.await, permit).0 });
-                }
-            });
+            tokio::spawn(tell_all(metrics, async move || Ok(listener.accept().await?.0)));
         }
         Listener::Unix(listener) => {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::UnixListener::from_std(listener)?;
-            tokio::spawn(async move {
-                while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-                    let Ok((stream, _)) = listener.accept().await else {
-                        sleep(PAUSE).await;
-                        continue;
-                    };
-                    let told = tell(stream, Arc::clone(&metrics));
-                    tokio::spawn(async move { (told.await, permit).0 });
-                }
-            });
+            tokio::spawn(tell_all(metrics, async move || Ok(listener.accept().await?.0)));
         }
     }
     Ok(())
+}
+
+/// Whoever `accept` lets in, [`WATCHING`] of them at a time.
+async fn tell_all<S>(metrics: Arc<Metrics>, accept: impl AsyncFn() -> io::Result<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(WATCHING));
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        let Ok(stream) = accept().await else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        let told = tell(stream, Arc::clone(&metrics));
+        tokio::spawn(async move { (told.await, permit).0 });
+    }
 }
 
 /// One request of one connection.
