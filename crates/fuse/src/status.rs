@@ -27,12 +27,12 @@ fn key_store(of: ProviderStatus) -> (String, Value) {
         "KeysAway": of.keys_away,
         "InFlight": of.in_flight,
         "Queued": of.queued,
-        "LatencyMilliseconds": milliseconds(of.latency),
-        "SlowestMilliseconds": milliseconds(of.slowest),
-        "Answered": of.answered,
-        "Refused": of.refused,
-        "Outages": of.outages,
-        "Spared": of.spared,
+        "LatencyMilliseconds": milliseconds(of.counts.latency),
+        "SlowestMilliseconds": milliseconds(of.counts.slowest),
+        "Answered": of.counts.answered,
+        "Refused": of.counts.refused,
+        "Outages": of.counts.outages,
+        "Spared": of.counts.spared,
     });
     (of.name, members)
 }

@@ -3,7 +3,7 @@
 //! What a key's calls come to says nothing of other keys (a key store behind that KMS may be away, or one key's calls
 //! be throttled): each key is left alone for itself. All of them are only where nobody can be asked.
 
-use kmsfs_kms::elsewhere::Outage;
+use kmsfs_kms::elsewhere::{Counts, Outage};
 use kmsfs_kms::{Code, Error};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -39,23 +39,6 @@ struct Breaker {
     failed: Option<Instant>,
     /// A call is to find out whether it is still away.
     is_probing: bool,
-}
-
-/// Calls so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// That the provider has answered, whatever it answered.
-    pub answered: u64,
-    /// Of these, refusals and faults.
-    pub refused: u64,
-    /// That nothing came of, in time.
-    pub outages: u64,
-    /// That were not made, since the ones before were outages.
-    pub spared: u64,
-    /// Of answered calls, as a moving average.
-    pub latency: Duration,
-    /// Of answered calls.
-    pub slowest: Duration,
 }
 
 /// What came of a call.

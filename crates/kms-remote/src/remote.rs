@@ -2,7 +2,7 @@
 
 use crate::canaries::Canaries;
 use crate::channel::{Channel, Connect, Missed};
-use crate::health::{Change, Counts, Health, Outcome};
+use crate::health::{Change, Health, Outcome};
 use crate::joins::Joins;
 use crate::opened::Opened;
 use crate::protocol::{Call, Reply, Response, Trace};
@@ -115,7 +115,7 @@ impl RemoteKms {
     pub fn status(&self) -> ProviderStatus {
         let (channel, health, now) = (&self.shared.channel, self.shared.health.lock(), Instant::now());
         let (away, keys_away, breaker_open) = (health.away(now), health.keys_away(), health.is_open());
-        let Counts { answered, refused, outages, spared, latency, slowest } = health.counts();
+        let counts = health.counts();
         drop(health);
         let (provider, endpoint) = channel.identity().map(|who| (who.provider, who.endpoint)).unzip();
         let (in_flight, queued) = channel.busy();
@@ -129,12 +129,7 @@ impl RemoteKms {
             breaker_open,
             in_flight,
             queued,
-            answered,
-            refused,
-            outages,
-            spared,
-            latency,
-            slowest,
+            counts,
         }
     }
 

@@ -134,7 +134,7 @@ fn data_keys_and_direct_calls_are_the_provider_s() {
     assert_eq!(started.load(Ordering::SeqCst), 1);
     let status = kms.status();
     assert_eq!(status.provider.unwrap(), "adding");
-    assert!(status.connected && status.away.is_none() && !status.breaker_open && status.answered >= 6);
+    assert!(status.connected && status.away.is_none() && !status.breaker_open && status.counts.answered >= 6);
 }
 
 #[test]

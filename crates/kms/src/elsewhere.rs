@@ -54,13 +54,20 @@ pub struct ProviderStatus {
     pub in_flight: usize,
     /// Calls that wait until others are made.
     pub queued: usize,
-    /// Calls that were answered, whatever they were answered.
+    /// What became of calls so far.
+    pub counts: Counts,
+}
+
+/// What became of calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That were answered, whatever they were answered.
     pub answered: u64,
     /// Of these, refusals and faults.
     pub refused: u64,
-    /// Calls that nothing came of, in time.
+    /// That nothing came of, in time.
     pub outages: u64,
-    /// Calls that were not made, since the ones before were outages.
+    /// That were not made, since the ones before were outages.
     pub spared: u64,
     /// Of answered calls, as a moving average.
     pub latency: Duration,
