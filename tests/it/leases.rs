@@ -79,6 +79,21 @@ fn a_mount_whose_store_another_machine_has_taken_gives_eio_and_names_it() {
     assert_eq!(record(&store)["held"], true);
 }
 
+/// A mount with these options is refused, by the name of the machine that renews its record meanwhile.
+fn is_refused_while_renewed(store: &Store, theirs: &Value, options: &str) {
+    let refused = thread::scope(|scope| {
+        let mounting = scope.spawn(|| store.try_mount(options));
+        let mut renewed = theirs.clone();
+        while !mounting.is_finished() {
+            renewed["renewal"] = json!(renewed["renewal"].as_u64().unwrap() + 1);
+            write_record(store, &renewed);
+            thread::sleep(Duration::from_millis(200));
+        }
+        mounting.join().unwrap().err().expect("it is in use")
+    });
+    refused.expect_failure(IN_USE, "process 4711 on host elsewhere");
+}
+
 #[test]
 fn a_store_that_another_machine_renews_is_refused_with_its_name_and_one_that_it_does_not_is_taken() {
     let store = Store::new();
@@ -86,17 +101,7 @@ fn a_store_that_another_machine_renews_is_refused_with_its_name_and_one_that_it_
     assert_eq!(record(&store)["held"], false);
     let theirs = of_another_machine(record(&store));
     write_record(&store, &theirs);
-    let refused = thread::scope(|scope| {
-        let mounting = scope.spawn(|| store.try_mount("lease=3"));
-        let mut renewed = theirs.clone();
-        while !mounting.is_finished() {
-            renewed["renewal"] = json!(renewed["renewal"].as_u64().unwrap() + 1);
-            write_record(&store, &renewed);
-            thread::sleep(Duration::from_millis(200));
-        }
-        mounting.join().unwrap().err().expect("it is in use")
-    });
-    refused.expect_failure(IN_USE, "process 4711 on host elsewhere");
+    is_refused_while_renewed(&store, &theirs, "lease=3");
     let mount = store.mount_with("lease=3");
     assert_eq!(record(&store)["epoch"], theirs["epoch"].as_u64().unwrap() + 1);
     mount.bucket("bucket");
@@ -184,17 +189,7 @@ fn without_a_lease_a_store_that_another_machine_renews_is_refused_all_the_same()
     store.mount_with("lease=3").unmount();
     let theirs = of_another_machine(record(&store));
     write_record(&store, &theirs);
-    let refused = thread::scope(|scope| {
-        let mounting = scope.spawn(|| store.try_mount(""));
-        let mut renewed = theirs.clone();
-        while !mounting.is_finished() {
-            renewed["renewal"] = json!(renewed["renewal"].as_u64().unwrap() + 1);
-            write_record(&store, &renewed);
-            thread::sleep(Duration::from_millis(200));
-        }
-        mounting.join().unwrap().err().expect("it is in use")
-    });
-    refused.expect_failure(IN_USE, "process 4711 on host elsewhere");
+    is_refused_while_renewed(&store, &theirs, "");
 }
 
 /// The protocol of leases as a program, which finds each mistake that is made in it.
