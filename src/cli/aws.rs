@@ -11,6 +11,7 @@ use kmsfs_kms::audit::Audited;
 use kmsfs_kms::{Caller, Principal, Router, api, iam};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +65,20 @@ pub const USAGE: u8 = 252;
 
 /// What is wrong with an argument, in aws' words.
 pub struct Usage(pub String);
+
+/// The text of a parameter, or of the file that `file://PATH` names.
+pub fn parameter(argument: &str, name: &str) -> Result<String, Usage> {
+    match argument.strip_prefix("file://") {
+        None => Ok(argument.to_owned()),
+        Some(path) => fs::read_to_string(path).map_err(|error| unreadable(name, argument, &error)),
+    }
+}
+
+/// A parameter names a file that cannot be read.
+pub fn unreadable(name: &str, argument: &str, why: &io::Error) -> Usage {
+    let (file, why) = (text::escape(argument), describe(why));
+    Usage(format!("Error parsing parameter '{name}': Unable to load paramfile {file}: {why}"))
+}
 
 /// Why there is no answer to print.
 pub enum Ending {

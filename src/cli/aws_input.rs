@@ -1,13 +1,11 @@
 //! `--cli-input-json` and `--generate-cli-skeleton`: an operation's parameters as one document.
 
-use super::aws::Usage;
-use super::exit::describe;
+use super::aws::{Usage, parameter};
 use super::text::escape;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, Command};
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
-use std::fs;
 
 const INPUT: &str = "--cli-input-json";
 const SKELETON: &str = "--generate-cli-skeleton";
@@ -29,11 +27,7 @@ pub fn read(words: Vec<OsString>, command: &Command) -> Result<Line, Usage> {
     }
     let Some(text) = value_of(&words, INPUT) else { return Ok(Line::Words(words)) };
     let bad = |why: String| Usage(format!("Error parsing parameter 'cli-input-json': {why}"));
-    let text = match text.strip_prefix("file://") {
-        None => text,
-        Some(path) => fs::read_to_string(path)
-            .map_err(|error| bad(format!("Unable to load paramfile {}: {}", escape(&text), describe(&error))))?,
-    };
+    let text = parameter(&text, "cli-input-json")?;
     let document: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| bad(format!("Invalid JSON received: {error}")))?;
     let mut words = words;

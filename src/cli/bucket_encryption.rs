@@ -1,18 +1,17 @@
 //! `kmsfs put-bucket-encryption`, `get-bucket-encryption` and `delete-bucket-encryption`: a bucket's default
 //! encryption, with S3's answers and refusals.
 
-use super::aws::{Ending, Usage, end, print};
+use super::aws::{Ending, end, parameter, print};
 use super::exit::{Failure, describe};
+use super::mounted;
 use super::text::shown;
 use clap::Args;
-use kmsfs_client::mounts;
 use kmsfs_gateway::{Locks, Worker};
 use kmsfs_s3::answer::{EncryptionConfiguration, Owner};
 use kmsfs_s3::operation::{DeleteBucketEncryption, GetBucketEncryption, PutBucketEncryption};
 use kmsfs_s3::{Answer, Operation};
 use kmsfs_sse::{BucketName, Configuration, RequestError};
 use serde_json::json;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,7 +57,7 @@ pub struct DeleteArgs {
 
 pub fn put(args: &PutArgs) -> ExitCode {
     end(perform(&args.bucket, "PutBucketEncryption", |bucket| {
-        let text = text(&args.server_side_encryption_configuration)?;
+        let text = parameter(&args.server_side_encryption_configuration, "--server-side-encryption-configuration")?;
         let configuration = Configuration::parse(text.as_bytes()).map_err(|error| match error {
             RequestError::Invalid { code, message } => {
                 Ending::Refused { operation: "PutBucketEncryption", code: code.into(), message }
@@ -105,10 +104,7 @@ fn perform(
 }
 
 fn find(path: &Path) -> Result<(PathBuf, BucketName), Failure> {
-    let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
-    let real = fs::canonicalize(path).map_err(|e| failed(&e))?;
-    let mount = mounts::of(&real).map_err(|e| failed(&e))?;
-    let mount = mount.ok_or_else(|| Failure::new(format!("{} is not in a kmsfs mount", shown(path))))?;
+    let (real, mount) = mounted::holding(path)?;
     let inside = real.strip_prefix(&mount.target).unwrap_or(Path::new(""));
     let mut names = inside.iter();
     let (Some(name), None) = (names.next().and_then(|name| name.to_str()), names.next()) else {
@@ -122,16 +118,4 @@ fn find(path: &Path) -> Result<(PathBuf, BucketName), Failure> {
     };
     let bucket = BucketName::parse(name).map_err(|why| Failure::new(format!("{}: {why}", shown(path))))?;
     Ok((mount.target, bucket))
-}
-
-/// As aws takes it.
-fn text(argument: &str) -> Result<String, Usage> {
-    let Some(path) = argument.strip_prefix("file://") else { return Ok(argument.to_owned()) };
-    fs::read_to_string(path).map_err(|error| {
-        Usage(format!(
-            "Error parsing parameter '--server-side-encryption-configuration': Unable to load paramfile {}: {}",
-            super::text::escape(argument),
-            describe(&error)
-        ))
-    })
 }

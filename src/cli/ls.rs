@@ -1,10 +1,11 @@
 //! `kmsfs ls`: names in a mount with their encryption and key.
 
 use super::exit::{Exit, Failure, describe};
+use super::mounted;
 use super::stat::{encryption_members, last_modified};
 use super::text::{escape, shown};
 use clap::Args;
-use kmsfs_client::{Stored, mounts};
+use kmsfs_client::Stored;
 use serde_json::{Map, Value};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -54,11 +55,8 @@ struct List<'a> {
 
 impl List<'_> {
     fn named(&mut self, path: &Path) -> Result<(), Failure> {
+        mounted::holding(path)?;
         let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
-        let real = fs::canonicalize(path).map_err(|e| failed(&e))?;
-        if mounts::of(&real).map_err(|e| failed(&e))?.is_none() {
-            return Err(Failure::new(format!("{} is not in a kmsfs mount", shown(path))));
-        }
         let metadata = fs::metadata(path).map_err(|e| failed(&e))?;
         if metadata.is_dir() { self.directory(path) } else { self.entry(path, &metadata, path.as_os_str()) }
     }

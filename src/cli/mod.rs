@@ -43,6 +43,7 @@ mod sandbox;
 mod scrub;
 mod serve;
 mod serve_http;
+mod sockets;
 mod speed;
 mod stat;
 mod state;

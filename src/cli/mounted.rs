@@ -47,6 +47,15 @@ pub fn find_alive(path: &Path) -> Result<PathBuf, Failure> {
     Ok(mount.target)
 }
 
+/// Where a path in a mount leads, absolute and without symlinks, and the mount that it lies in.
+pub fn holding(path: &Path) -> Result<(PathBuf, Mount), Failure> {
+    let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
+    let real = fs::canonicalize(path).map_err(|e| failed(&e))?;
+    let mount = mounts::of(&real).map_err(|e| failed(&e))?;
+    let mount = mount.ok_or_else(|| Failure::new(format!("{} is not in a kmsfs mount", shown(path))))?;
+    Ok((real, mount))
+}
+
 /// Where a path is that lies in a mount.
 fn around(path: &Path) -> String {
     let mount = mounts::of(path).ok().flatten();

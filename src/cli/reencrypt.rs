@@ -2,10 +2,11 @@
 
 use super::exit::{Exit, Failure, describe};
 use super::interruption::interruption;
+use super::mounted;
 use super::text::{count, escape, pretty, shown};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kmsfs_client::{attributes, mounts};
+use kmsfs_client::attributes;
 use kmsfs_crypto::random;
 use kmsfs_fs::bulk::{How, Order, Outcome};
 use kmsfs_sse::{Algorithm, Request};
@@ -86,9 +87,7 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
 pub fn run(args: &ReencryptArgs) -> Result<ExitCode, Failure> {
     let mut roots = Vec::new();
     for path in &args.paths {
-        let real = fs::canonicalize(path).map_err(|e| failed(path, &e))?;
-        let mount = mounts::of(&real).map_err(|e| failed(path, &e))?;
-        let mount = mount.ok_or_else(|| Failure::new(format!("{} is not in a kmsfs mount", shown(path))))?;
+        let (real, mount) = mounted::holding(path)?;
         if real.is_dir() && !args.recursive {
             return Err(Failure::usage(format!("{} is a directory: say --recursive for what is in it", shown(path))));
         }

@@ -2,10 +2,10 @@
 
 use super::exit::{Exit, Failure, describe};
 use super::interruption::interruption;
+use super::mounted;
 use super::text::{count, escape, pretty, shown};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kmsfs_client::mounts;
 use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::io::{Errno, pread};
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,7 @@ struct Damage {
 }
 
 pub fn run(args: &ScrubArgs) -> Result<ExitCode, Failure> {
-    let root = fs::canonicalize(&args.path).map_err(|e| failed(&args.path, &e))?;
-    if mounts::of(&root).map_err(|e| failed(&args.path, &e))?.is_none() {
-        return Err(Failure::new(format!("{} is not in a kmsfs mount", shown(&args.path))));
-    }
+    let (root, _) = mounted::holding(&args.path)?;
     let state = match &args.state {
         Some(file) => State::load(file, &root)?,
         None => State { root: in_hex(&root), ..State::default() },

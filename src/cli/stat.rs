@@ -1,9 +1,10 @@
 //! `kmsfs stat`: what HeadObject returns for an object, and which encryption new objects in a directory get.
 
 use super::exit::{Exit, Failure, describe};
+use super::mounted;
 use super::text::{pretty, shown};
 use clap::Args;
-use kmsfs_client::{Stored, attributes, mounts};
+use kmsfs_client::{Stored, attributes};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
@@ -52,9 +53,7 @@ pub fn run(args: &StatArgs) -> ExitCode {
 fn stat(path: &Path) -> Result<Map<String, Value>, Failure> {
     let failed = |e: &io::Error| Failure::new(format!("{}: {}", shown(path), describe(e)));
     let metadata = fs::metadata(path).map_err(|e| failed(&e))?;
-    let real = fs::canonicalize(path).map_err(|e| failed(&e))?;
-    let mount = mounts::of(&real).map_err(|e| failed(&e))?;
-    let mount = mount.ok_or_else(|| Failure::new(format!("{} is not in a kmsfs mount", shown(path))))?;
+    let (real, mount) = mounted::holding(path)?;
     if mount.target == real {
         let text = format!("{} is the mount itself: buckets, the directories in it, have encryption", shown(path));
         return Err(Failure::new(text));

@@ -5,6 +5,7 @@ use super::{Answer, Duty, Helper};
 use crate::cli::exit::{Failure, describe};
 use crate::cli::prometheus;
 use crate::cli::sandbox;
+use crate::cli::sockets::bind_socket;
 use crate::cli::text::shown;
 use kmsfs_client::attributes;
 use kmsfs_fuse::STATUS;
@@ -18,8 +19,8 @@ use std::iter;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -67,20 +68,15 @@ impl Address {
             }
             Self::Socket(path) => {
                 let failed = |e: io::Error| Failure::new(format!("metrics on {}: {}", shown(path), describe(&e)));
-                Ok((bind_socket(path).map_err(failed)?.into(), Kind::Socket))
+                Ok((bind_own_socket(path).map_err(failed)?.into(), Kind::Socket))
             }
         }
     }
 }
 
-/// A socket that a process left behind, and nobody listens on any more, is replaced.
-fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    let is_left = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    if is_left {
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
+/// For the user who mounts.
+fn bind_own_socket(path: &Path) -> io::Result<UnixListener> {
+    let listener = bind_socket(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -247,6 +243,7 @@ fn answer(head: &[u8], status: impl FnOnce() -> Option<Status>) -> (&'static str
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn an_address_is_of_the_internet_or_a_socket() {
@@ -269,7 +266,7 @@ mod tests {
         assert!(left.is_empty());
         // It is tried again where it failed, and the next client has an answer.
         let dir = tempfile::tempdir().unwrap();
-        let listener = bind_socket(&dir.path().join("socket")).unwrap();
+        let listener = bind_own_socket(&dir.path().join("socket")).unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = Listener::Socket(listener);
         assert_eq!(listener.answer_one(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -299,14 +296,14 @@ mod tests {
     fn a_socket_that_was_left_behind_is_replaced_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
-        let listener = bind_socket(&path).unwrap();
+        let listener = bind_own_socket(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(bind_socket(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind_own_socket(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
-        drop(bind_socket(&path).unwrap());
+        drop(bind_own_socket(&path).unwrap());
         let file = dir.path().join("file");
         fs::write(&file, b"mine").unwrap();
-        assert_eq!(bind_socket(&file).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind_own_socket(&file).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(fs::read(&file).unwrap(), b"mine");
     }
 }

@@ -1,6 +1,7 @@
 //! Who may use a key: policies and grants on the command line.
 
 use super::{PageArgs, Usage, input};
+use crate::cli::aws;
 use clap::Subcommand;
 use kmsfs_kms::api::Request;
 use kmsfs_kms::api::{Constraints, GrantRequest, Retired};
@@ -126,7 +127,7 @@ impl Operation {
     pub fn request(self) -> Result<Request, Usage> {
         Ok(match self {
             Self::PutKeyPolicy { key_id, policy_name, policy, bypass_policy_lockout_safety_check } => {
-                let policy = input::text(&policy, "--policy")?;
+                let policy = aws::parameter(&policy, "--policy")?;
                 Request::PutKeyPolicy { key_id, policy_name, policy, bypass_policy_lockout_safety_check }
             }
             Self::GetKeyPolicy { key_id, policy_name } => Request::GetKeyPolicy { key_id, policy_name },
@@ -163,7 +164,7 @@ impl Operation {
 fn parse_constraints(argument: &str) -> Result<Constraints, Usage> {
     const PARAMETER: &str = "--constraints";
     let invalid = |why: String| Usage(format!("Error parsing parameter '{PARAMETER}': {why}"));
-    let text = input::text(argument, PARAMETER)?;
+    let text = aws::parameter(argument, PARAMETER)?;
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(&text).map_err(|why| invalid(format!("Invalid JSON: {why}")));
     }

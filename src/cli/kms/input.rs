@@ -2,7 +2,7 @@
 //! JSON.
 
 use super::Usage;
-use crate::cli::exit::describe;
+use crate::cli::aws::{self, unreadable};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kmsfs_kms::EncryptionContext;
@@ -10,14 +10,6 @@ use kmsfs_kms::api::Tag;
 use std::fs;
 use std::io::Read;
 use zeroize::Zeroizing;
-
-/// A text argument, or the content of the file that it names.
-pub fn text(argument: &str, parameter: &str) -> Result<String, Usage> {
-    match argument.strip_prefix("file://") {
-        None => Ok(argument.to_owned()),
-        Some(path) => fs::read_to_string(path).map_err(|error| unreadable(parameter, argument, &describe(&error))),
-    }
-}
 
 /// Bytes: `fileb://PATH` (`-` or `/dev/stdin` is standard input), `file://PATH` with base64 in it, or base64.
 pub fn bytes(argument: &str, parameter: &str) -> Result<Zeroizing<Vec<u8>>, Usage> {
@@ -30,23 +22,19 @@ pub fn bytes(argument: &str, parameter: &str) -> Result<Zeroizing<Vec<u8>>, Usag
         };
         return match read {
             Ok(_) => Ok(bytes),
-            Err(error) => Err(unreadable(parameter, argument, &describe(&error))),
+            Err(error) => Err(unreadable(parameter, argument, &error)),
         };
     }
-    let text = Zeroizing::new(text(argument, parameter)?);
+    let text = Zeroizing::new(aws::parameter(argument, parameter)?);
     let decoded = STANDARD.decode(text.trim());
     decoded.map(Zeroizing::new).map_err(|_| Usage(format!("Invalid base64: the value of {parameter}")))
-}
-
-fn unreadable(parameter: &str, argument: &str, why: &str) -> Usage {
-    Usage(format!("Error parsing parameter '{parameter}': Unable to load paramfile {argument}: {why}"))
 }
 
 /// `key=value,key2=value2`, or a JSON object of strings.
 pub fn context(argument: Option<&str>) -> Result<EncryptionContext, Usage> {
     const PARAMETER: &str = "--encryption-context";
     let Some(argument) = argument else { return Ok(EncryptionContext::new()) };
-    let text = text(argument, PARAMETER)?;
+    let text = aws::parameter(argument, PARAMETER)?;
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(&text)
             .map_err(|why| Usage(format!("Error parsing parameter '{PARAMETER}': Invalid JSON: {why}")));
@@ -70,7 +58,7 @@ pub fn tags(arguments: &[String]) -> Result<Vec<Tag>, Usage> {
     const PARAMETER: &str = "--tags";
     let invalid = |why: &str| Usage(format!("Error parsing parameter '{PARAMETER}': {why}"));
     if let [one] = arguments
-        && let text = text(one, PARAMETER)?
+        && let text = aws::parameter(one, PARAMETER)?
         && text.trim_start().starts_with('[')
     {
         let list: Vec<serde_json::Map<String, serde_json::Value>> =

@@ -1,6 +1,7 @@
 //! Keys and their life.
 
 use super::{PageArgs, Usage, input};
+use crate::cli::aws;
 use clap::{Subcommand, ValueEnum};
 use kmsfs_kms::api::Request;
 use kmsfs_kms::api::{KeyOrigin, NewKey};
@@ -106,7 +107,7 @@ impl Operation {
                         Origin::AwsKms => KeyOrigin::AwsKms,
                         Origin::External => KeyOrigin::External,
                     },
-                    policy: policy.map(|policy| input::text(&policy, "--policy")).transpose()?,
+                    policy: policy.map(|policy| aws::parameter(&policy, "--policy")).transpose()?,
                     bypass_lockout_check: bypass_policy_lockout_safety_check,
                 })
             }

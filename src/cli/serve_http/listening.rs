@@ -1,6 +1,7 @@
 //! Where connections are accepted, and under which certificate.
 
 use crate::cli::exit::{Failure, describe};
+use crate::cli::sockets::bind_socket;
 use crate::cli::text::shown;
 use clap::Args;
 use kmsfs_sys::private::{self, Access, Kind};
@@ -9,8 +10,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -149,26 +149,23 @@ impl Pem {
     /// # Errors
     /// They cannot be read, or are no text.
     pub fn read(certificates: fs::File, key: fs::File) -> io::Result<Self> {
-        let mut text = String::new();
-        certificates.take(LONGEST_PEM).read_to_string(&mut text)?;
-        Ok(Self { certificates: text, key: std::mem::take(&mut *read_secret(key)?) })
+        Ok(Self { certificates: read_text(certificates)?, key: std::mem::take(&mut *read_secret(key)?) })
     }
 }
 
-/// In place of a socket that nobody listens at any more.
 fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
     let failed = |e: io::Error| Failure::new(format!("cannot listen at {}: {}", shown(path), describe(&e)));
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-        fs::remove_file(path).map_err(failed)?;
-    }
-    UnixListener::bind(path).map_err(failed)
+    bind_socket(path).map_err(failed)
 }
 
 fn read_certificate(path: &Path) -> Result<String, Failure> {
     let failed = |e: io::Error| Failure::new(format!("certificate {}: {}", shown(path), describe(&e)));
+    fs::File::open(path).and_then(read_text).map_err(failed)
+}
+
+fn read_text(file: fs::File) -> io::Result<String> {
     let mut text = String::new();
-    fs::File::open(path).and_then(|file| file.take(LONGEST_PEM).read_to_string(&mut text)).map_err(failed)?;
+    file.take(LONGEST_PEM).read_to_string(&mut text)?;
     Ok(text)
 }
 
